@@ -1,0 +1,34 @@
+"""Does a folder hold a whole checkpoint?"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+INDEX = "model.safetensors.index.json"
+
+
+def why_unusable(folder: Path) -> str | None:
+    """What the folder lacks, as the end of a sentence that begins with its name; None if it is whole.
+
+    A shard that the index names and the folder lacks counts: FMS would leave those weights as they
+    happen to lie in memory and say nothing.
+    """
+    try:
+        names = {path.name for path in folder.iterdir() if os.path.isfile(path)}
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if "config.json" not in names:
+        return "has no config.json"
+    weights = {name for name in names if name.endswith(".safetensors")}
+    if not weights:
+        return "has no weights (*.safetensors; other formats are not read)"
+    if INDEX not in names:
+        return None
+    try:
+        shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"has an {INDEX} that cannot be read"
+    missing = sorted(str(shard) for shard in shards - weights)
+    return f"lacks the weights {missing[0]!r} that {INDEX} names" if missing else None

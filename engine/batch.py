@@ -1,0 +1,97 @@
+"""A step plan as the tensors that ibm-fms's paged attention takes (docs/engine.md). Pure functions.
+
+Positions that are padding attend to padding only, and are never attended to by a prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.block_pool import PADDING_BLOCK
+from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+from engine.scheduling.plan import Decode, Prefill
+
+PAD_TOKEN_ID = 0
+SMALLEST_DECODE_BATCH = 2
+"""The device has no decode of one row: a lone sequence is doubled and the copy's output thrown away."""
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What goes into one forward.
+
+    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: prefill one row of whole
+    blocks, decode one position a row. ``mask`` (prefill) is float32 ``[1, 1, n, n]`` of 0 and -inf.
+    ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
+    with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
+    ``last_n_tokens`` positions of logits come back, of which ``output_position`` is the one to sample, for the
+    first ``output_rows`` rows.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    slot_mapping: Tensor
+    mask: Tensor | None
+    block_table: Tensor | None
+    current_tkv_mask: Tensor | None
+    left_padded_prompt_mask: Tensor | None
+    last_n_tokens: int
+    output_position: int
+    output_rows: int
+
+
+def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int]) -> ModelInputs:
+    """One prompt in whole blocks: left padding, prompt, right padding."""
+    length, left = plan.prompt_length, plan.left_padding
+    computed = len(plan.blocks) * BLOCK_SIZE
+    right = computed - left - length
+    input_ids = torch.full((1, computed), PAD_TOKEN_ID, dtype=torch.int64)
+    input_ids[0, left : left + length] = torch.tensor(prompt_token_ids, dtype=torch.int64)
+    blocks = torch.tensor(plan.blocks, dtype=torch.int64)
+    return ModelInputs(
+        input_ids=input_ids,
+        position_ids=(torch.arange(computed) - left).clamp(min=0)[None],
+        slot_mapping=(blocks[:, None] * BLOCK_SIZE + torch.arange(BLOCK_SIZE)).view(1, -1),
+        mask=_prefill_mask(computed, left),
+        block_table=None,
+        current_tkv_mask=None,
+        left_padded_prompt_mask=None,
+        last_n_tokens=BLOCK_SIZE,
+        output_position=BLOCK_SIZE - 1 - right,
+        output_rows=1,
+    )
+
+
+def _prefill_mask(computed: int, left: int) -> Tensor:
+    """Causal; what follows the left padding does not see it."""
+    mask = torch.full((computed, computed), -torch.inf).triu_(diagonal=1)
+    mask[left:, :left] = -torch.inf
+    return mask[None, None]
+
+
+def decode_inputs(plan: Decode, last_token_ids: Sequence[int]) -> ModelInputs:
+    """One new token a row; ``last_token_ids`` goes by row like the plan."""
+    rows = len(plan.request_ids)
+    copies = max(1, SMALLEST_DECODE_BATCH // rows)
+    tkv, left = plan.tkv, torch.tensor(plan.left_paddings * copies, dtype=torch.int64)
+    tables = pad_block_tables(plan.block_tables * copies, blocks_for(tkv + 1))
+    block_table = torch.tensor(tables, dtype=torch.int64)
+    return ModelInputs(
+        input_ids=torch.tensor([*last_token_ids] * copies, dtype=torch.int64)[:, None],
+        position_ids=(tkv - left)[:, None],
+        slot_mapping=block_table[:, -1:] * BLOCK_SIZE + tkv % BLOCK_SIZE,
+        mask=None,
+        block_table=block_table,
+        current_tkv_mask=torch.full((rows * copies,), tkv + 1, dtype=torch.int64),
+        left_padded_prompt_mask=left,
+        last_n_tokens=1,
+        output_position=0,
+        output_rows=rows,
+    )
+
+
+def pad_block_tables(tables: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """A rectangle of block ids: shorter tables get the padding block on the left."""
+    return [[PADDING_BLOCK] * (width - len(table)) + list(table) for table in tables]

@@ -1,0 +1,137 @@
+"""The engine core: a queue, a scheduler, an executor, and a record of every step. No torch in here.
+
+The core does what it is told: whether a request fits the context is asked at the front doors (front_door.py).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
+from engine.request import FinishReason, Request, SamplingParamsError, TokenOutput
+from engine.scheduling.continuous import ContinuousScheduler
+from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+from engine.sequence import SequenceState
+
+DecodeText = Callable[..., str]
+
+
+class Executor(Protocol):
+    """Whoever turns a plan into tokens: a model, or something that makes them up."""
+
+    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
+        """One token for each of ``plan.request_ids``, in that order."""
+        ...
+
+
+class StepRecord(NamedTuple):
+    """One engine step: what was planned, what came of it, and what could be seen after it.
+
+    ``request_outputs`` got a token in this step, in running order; ``tokens`` goes with it.
+    ``finished_requests`` are those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks`` still count
+    the ones that ended in this step.
+    """
+
+    step: int
+    plan: StepPlan
+    tkv: int
+    waiting: tuple[str, ...]
+    running: tuple[str, ...]
+    request_outputs: tuple[str, ...]
+    finished_requests: tuple[str, ...]
+    n_reserved_blocks: int
+    n_used_blocks: int
+    tokens: tuple[TokenOutput, ...]
+
+
+class EngineCore:
+    """Requests in, one step at a time, records out."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        executor: Executor,
+        *,
+        eos_token_ids: frozenset[int] = frozenset(),
+        decode_text: DecodeText | None = None,
+    ) -> None:
+        self.config = config
+        self._executor = executor
+        self._eos_token_ids = eos_token_ids
+        self._decode_text = decode_text
+        self.reset(Limits())
+
+    def reset(self, limits: Limits) -> ResolvedLimits:
+        """Forget every request and go on with other limits; the executor stays as it is, compiled and warm.
+
+        Raises ConfigError where a limit is impossible for this engine.
+        """
+        self.limits = resolve_limits(self.config, limits)
+        self.scheduler = ContinuousScheduler(self.limits)
+        self.sequences: dict[str, SequenceState] = {}
+        self.steps_done = 0
+        return self.limits
+
+    def add_request(self, request: Request) -> None:
+        """Queue a request. It is not asked whether it fits: that is for the front doors.
+
+        Raises ValueError for an empty prompt, an id that is taken, or stop strings without a tokenizer.
+        """
+        if not request.prompt_token_ids:
+            raise ValueError(f"request {request.request_id} has an empty prompt")
+        if request.request_id in self.sequences:
+            raise ValueError(f"request id {request.request_id} is taken")
+        params = request.sampling_params
+        if params.stop_strings and self._decode_text is None:
+            raise SamplingParamsError("stop strings need an engine with a tokenizer")
+        decode = self._decode_text and partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
+        self.sequences[request.request_id] = SequenceState(request, self._eos_token_ids, decode)
+        self.scheduler.add(request.request_id, len(request.prompt_token_ids), request.max_tokens)
+
+    def abort(self, request_id: str) -> bool:
+        """End a request between two steps. False where it had ended already or never was here."""
+        if not self.scheduler.abort(request_id):
+            return False
+        self.sequences[request_id].finish_reason = FinishReason.ABORT
+        return True
+
+    def step(self) -> StepRecord:
+        """Plan one step, run it, sample, end what ends.
+
+        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
+        """
+        plan = self.scheduler.plan()
+        tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, self.sequences))
+        finished = tuple(
+            request_id
+            for request_id, token in zip(plan.request_ids, tokens, strict=True)
+            if self.sequences[request_id].append(token)
+        )
+        self.scheduler.commit(finished)
+        self.steps_done += 1
+        state = self.scheduler.state()
+        return StepRecord(
+            self.steps_done,
+            plan,
+            state.tkv,
+            state.waiting,
+            state.running,
+            plan.request_ids,
+            finished,
+            state.n_reserved_blocks,
+            state.n_used_blocks,
+            tokens,
+        )
+
+    def state(self) -> SchedulerState:
+        """What can be seen between two steps."""
+        return self.scheduler.state()
+
+    def release(self, request_id: str) -> SequenceState:
+        """Forget a request that has ended, and hand over what it generated."""
+        return self.sequences.pop(request_id)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything."""
+        return self.scheduler.has_work

@@ -1,0 +1,34 @@
+"""The environment variables that users of the plugin know, where a command line honours them."""
+
+from collections.abc import Mapping
+
+from engine.config import ConfigError
+
+BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
+VOLUME_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+
+
+def backend(environ: Mapping[str, str]) -> str:
+    """The backend to use where no flag says it."""
+    return environ.get(BACKEND, "").strip() or "eager"
+
+
+def volume_limit(environ: Mapping[str, str]) -> int | None:
+    """The most batch size x tkv may be; None where the environment says nothing.
+
+    Raises ConfigError where it is not a positive whole number.
+    """
+    text = environ.get(VOLUME_LIMIT, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"{VOLUME_LIMIT} must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def threads(environ: Mapping[str, str]) -> int:
+    """Threads for torch: what OMP_NUM_THREADS says, else one, which is fastest for the tiny model."""
+    text = environ.get("OMP_NUM_THREADS", "").strip() or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"OMP_NUM_THREADS must be a whole number of at least 1, not {text!r}")
+    return int(text)

@@ -1,0 +1,30 @@
+"""What every front door asks of a request before it reaches the core ("Limits")."""
+
+from dataclasses import replace
+
+from engine.request import SamplingParams
+from engine.scheduling.padding import round_up_to_block
+
+
+class RequestRefusedError(ValueError):
+    """A request that can never run here; the message is the real plugin's."""
+
+
+def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
+    """The parameters with ``max_tokens`` filled in.
+
+    Raises RequestRefusedError where the padded prompt and its budget exceed ``max_model_len`` tokens.
+    """
+    if prompt_length < 1:
+        raise RequestRefusedError("Could not add request: the prompt is empty.")
+    padded = round_up_to_block(prompt_length)
+    budget = params.max_tokens
+    if budget is None:
+        budget = max(1, max_model_len - padded)
+    if padded + budget > max_model_len:
+        raise RequestRefusedError(
+            f"Could not add request: prompt length is {prompt_length} tokens, which gets padded to "
+            f"{padded} tokens, maximum number of output tokens is {budget} tokens, but max model "
+            f"context length is {max_model_len}."
+        )
+    return replace(params, max_tokens=budget)

@@ -1,0 +1,71 @@
+"""The executor that runs a real model: ibm-fms on CPU with a paged KV cache."""
+
+from collections.abc import Mapping
+
+import torch
+from fms.models import get_model
+from torch import Tensor
+
+from checkpoints import Checkpoint
+from engine.attention import attention_kwargs
+from engine.batch import ModelInputs, decode_inputs, prefill_inputs
+from engine.config import EngineConfig
+from engine.request import TokenOutput
+from engine.sampler import sample
+from engine.scheduling.padding import BLOCK_SIZE
+from engine.scheduling.plan import Decode, Prefill
+from engine.sequence import SequenceState
+
+Cache = list[tuple[Tensor, Tensor]]
+
+
+class ModelRunner:
+    """Holds the weights and the KV cache; turns a plan into sampled tokens.
+
+    ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``.
+    """
+
+    def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
+        self._attention = config.attention
+        self._seed = config.seed
+        self._dtype = torch.float32
+        self.model = get_model(
+            "hf_pretrained",
+            model_path=str(checkpoint.path),
+            device_type="cpu",
+            data_type=self._dtype,
+            fused_weights=False,
+        ).eval()
+        self.cache = self._empty_cache(config.total_blocks)
+
+    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        """Run the plan; one token for each of ``plan.request_ids``, in that order."""
+        rows = [sequences[request_id] for request_id in plan.request_ids]
+        if isinstance(plan, Prefill):
+            inputs = prefill_inputs(plan, rows[0].request.prompt_token_ids)
+        else:
+            inputs = decode_inputs(plan, [sequence.token_ids[-1] for sequence in rows])
+        return sample(self.forward(inputs), rows, self._seed)
+
+    @torch.inference_mode()
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache."""
+        logits, self.cache = self.model(
+            inputs.input_ids,
+            position_ids=inputs.position_ids,
+            past_key_value_states=self.cache,
+            use_cache=True,
+            last_n_tokens=inputs.last_n_tokens,
+            **attention_kwargs(self._attention, inputs),
+        )
+        return logits[: inputs.output_rows, inputs.output_position]
+
+    def _empty_cache(self, blocks: int) -> Cache:
+        heads, width = self._cache_heads()
+        shape = (blocks, BLOCK_SIZE, heads, width)
+        layers = len(self.model.base_model.layers)
+        return [(torch.zeros(shape, dtype=self._dtype), torch.zeros(shape, dtype=self._dtype)) for _ in range(layers)]
+
+    def _cache_heads(self) -> tuple[int, int]:
+        attention = self.model.base_model.layers[0].attn
+        return attention.kvheads, attention.emb_kq_per_head

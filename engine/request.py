@@ -1,0 +1,148 @@
+"""What is asked of the engine and what it answers; names as in vLLM."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+MOST_LOGPROBS = 20
+
+
+class SamplingParamsError(ValueError):
+    """Sampling parameters that make no sense; the message is one sentence."""
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    LENGTH = "length"
+    STOP = "stop"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are chosen and when to stop.
+
+    ``temperature`` 0 is greedy and ignores ``top_k`` (0 or -1: all), ``top_p``, ``min_p`` and ``seed``.
+    ``logprobs`` asks for that many alternatives a token beside the chosen one (0 to 20, None: nothing).
+    ``max_tokens`` None means: as many as the context allows. Until ``min_tokens`` tokens are there, the
+    end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are not looked for.
+
+    Raises SamplingParamsError.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    stop: str | tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        object.__setattr__(self, "stop", stop)
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        _require(self.n >= 1, "n must be at least 1", self.n)
+        _require(self.temperature >= 0, "temperature must be 0 or more", self.temperature)
+        _require(self.top_k >= -1, "top_k must be -1 (all), 0 (all) or more", self.top_k)
+        _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1", self.top_p)
+        _require(0 <= self.min_p <= 1, "min_p must be between 0 and 1", self.min_p)
+        _require(self.min_tokens >= 0, "min_tokens must be 0 or more", self.min_tokens)
+        _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens must be at least 1", self.max_tokens)
+        _require(
+            self.max_tokens is None or self.min_tokens <= self.max_tokens,
+            f"min_tokens must not exceed max_tokens {self.max_tokens}",
+            self.min_tokens,
+        )
+        _require(
+            self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS,
+            f"logprobs must be between 0 and {MOST_LOGPROBS}",
+            self.logprobs,
+        )
+        _require(all(stop), "stop strings must not be empty", stop)
+        _require(self.n == 1 or not self.greedy, "n above 1 needs a temperature above 0", self.n)
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """``stop`` as a tuple, whichever way it was given."""
+        return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+
+def _require(holds: bool, rule: str, value: object) -> None:
+    if not holds:
+        raise SamplingParamsError(f"{rule}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt for the engine core. ``max_tokens`` of its parameters is a number by now."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling_params: SamplingParams
+
+    @property
+    def max_tokens(self) -> int:
+        budget = self.sampling_params.max_tokens
+        if budget is None:
+            raise SamplingParamsError(f"request {self.request_id} reached the engine core without max_tokens")
+        return budget
+
+
+class TokenOutput(NamedTuple):
+    """One generated token.
+
+    ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and
+    masks), ``rank`` its place among them (1 is the likeliest), ``top`` the likeliest alternatives as
+    (token id, logprob), best first. All three are empty where no logprobs were asked for.
+    """
+
+    token_id: int
+    logprob: float | None = None
+    rank: int | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class Logprob(NamedTuple):
+    """A token's logprob in an output, its rank and its text."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    """One of the ``n`` answers to a request. ``logprobs`` holds a mapping token id -> Logprob per position."""
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    cumulative_logprob: float | None
+    logprobs: tuple[Mapping[int, Logprob], ...] | None
+    finish_reason: str | None
+    stop_reason: int | str | None = None
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    """A request with all its answers."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: tuple[int, ...]
+    outputs: tuple[CompletionOutput, ...]
+    finished: bool

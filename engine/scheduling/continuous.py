@@ -1,0 +1,169 @@
+"""Continuous batching with one tkv for the whole batch: the first generation on Spyre.
+
+Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), somebody runs it, and the
+scheduler is told who ended (``commit``).
+"""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from engine.block_pool import BlockPool
+from engine.config import ResolvedLimits
+from engine.scheduling.admission import Candidate, Running, fits_blocks, fits_context, largest_volume
+from engine.scheduling.padding import (
+    BLOCK_SIZE,
+    blocks_reserved,
+    blocks_used,
+    padding_blocks,
+    round_up_to_block,
+    tkv_with_prompt,
+)
+from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+
+
+@dataclass(slots=True)
+class _Sequence:
+    """A request as the scheduler sees it. ``computed`` counts its tokens in the cache, padding left out."""
+
+    request_id: str
+    prompt_length: int
+    max_tokens: int
+    computed: int = 0
+    blocks: tuple[int, ...] = ()
+
+
+class ContinuousScheduler:
+    """Strict first-in-first-out, one prefill a step, prefill before decode, one tkv for everybody."""
+
+    def __init__(self, limits: ResolvedLimits) -> None:
+        self.limits = limits
+        self.pool = BlockPool(limits.available_blocks)
+        self._tkv = 0
+        self._waiting: deque[_Sequence] = deque()
+        self._running: list[_Sequence] = []  # newest first
+        self._ended: list[_Sequence] = []  # hold their blocks until the next step begins
+        self._plan: StepPlan = Idle()
+
+    def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None:
+        """Queue a request behind all others. Lengths in tokens, both at least 1."""
+        self._waiting.append(_Sequence(request_id, prompt_length, max_tokens))
+
+    def abort(self, request_id: str) -> bool:
+        """End a request between two steps; False where it is not (or no longer) here.
+
+        A running one is treated as one that finished: its blocks go back at the start of the next step.
+        """
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                return True
+        for sequence in self._running:
+            if sequence.request_id == request_id:
+                self._end(sequence)
+                return True
+        return False
+
+    def plan(self) -> StepPlan:
+        """Free what ended, choose the step, remove padding, take the blocks it needs ("One step", 1 to 3).
+
+        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
+        """
+        self._free_ended()
+        joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
+        self._remove_padding()
+        if joining is not None:
+            self._waiting.popleft()
+            self._plan = self._prefill(joining)
+        elif self._running:
+            self._plan = self._decode()
+        else:
+            self._tkv = 0
+            self._plan = Idle()
+        return self._plan
+
+    def commit(self, ended: Collection[str]) -> None:
+        """Take note that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
+        if isinstance(self._plan, Decode):
+            self._tkv += 1
+            for sequence in self._running:
+                sequence.computed += 1
+        if ended:
+            for sequence in [s for s in self._running if s.request_id in ended]:
+                self._end(sequence)
+        self._plan = Idle()
+
+    def state(self) -> SchedulerState:
+        """What can be seen now."""
+        return SchedulerState(
+            self._tkv,
+            tuple(s.request_id for s in self._waiting),
+            tuple(s.request_id for s in self._running),
+            self.pool.reserved_total,
+            self.pool.used_total,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything, the one that frees the last blocks included."""
+        return bool(self._waiting or self._running or self._ended or self._tkv)
+
+    def _end(self, sequence: _Sequence) -> None:
+        self._running.remove(sequence)
+        self._ended.append(sequence)
+
+    def _free_ended(self) -> None:
+        for sequence in self._ended:
+            self.pool.free(sequence.request_id)
+        self._ended.clear()
+
+    def _may_join(self, sequence: _Sequence) -> bool:
+        if not self._running:
+            return True
+        limits, tkv = self.limits, self._tkv
+        if len(self._running) >= limits.max_num_seqs:
+            return False
+        new = Candidate(sequence.prompt_length, sequence.max_tokens)
+        running = [Running(s.prompt_length, s.max_tokens, s.computed) for s in self._running]
+        return (
+            fits_context(new, running, tkv, limits.max_model_len)
+            and fits_blocks(new, tkv, self.pool.unreserved)
+            and largest_volume(new, running, tkv) <= limits.max_batch_tkv_limit
+        )
+
+    def _remove_padding(self) -> None:
+        if self._running:
+            least_padding = self._tkv - max(s.computed for s in self._running)
+            self._tkv -= least_padding // BLOCK_SIZE * BLOCK_SIZE
+
+    def _prefill(self, sequence: _Sequence) -> Prefill:
+        length = sequence.prompt_length
+        tkv = tkv_with_prompt(self._tkv, length) if self._running else round_up_to_block(length)
+        self.pool.reserve(sequence.request_id, blocks_reserved(tkv, length, sequence.max_tokens))
+        self._take_blocks(sequence, blocks_used(tkv, length))
+        self._tkv = tkv
+        sequence.computed = length
+        self._running.insert(0, sequence)
+        return Prefill(
+            sequence.request_id,
+            length,
+            tkv,
+            tkv - length - padding_blocks(tkv, length) * BLOCK_SIZE,
+            sequence.blocks,
+        )
+
+    def _decode(self) -> Decode:
+        tkv = self._tkv
+        if tkv % BLOCK_SIZE == 0:
+            for sequence in self._running:
+                self._take_blocks(sequence, 1)
+        return Decode(
+            tuple(s.request_id for s in self._running),
+            tkv,
+            tuple(tkv - s.computed for s in self._running),
+            tuple(s.blocks for s in self._running),
+        )
+
+    def _take_blocks(self, sequence: _Sequence, count: int) -> None:
+        self.pool.allocate(sequence.request_id, count)
+        sequence.blocks = self.pool.held(sequence.request_id)

@@ -1,0 +1,102 @@
+"""A request under way: the tokens so far, the text where stop strings need it, and when it ends."""
+
+from collections.abc import Callable, Sequence
+
+from engine.request import FinishReason, Request, TokenOutput
+
+Decode = Callable[[Sequence[int]], str]
+UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+class TextStream:
+    """Text of a growing list of tokens, decoded a window at a time instead of from the start each time."""
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._window = 0
+        self._read = 0
+        self.text = ""
+
+    def push(self, token_id: int) -> str:
+        """The text that ``token_id`` adds: empty while a character is incomplete."""
+        self._ids.append(token_id)
+        before = self._decode(self._ids[self._window : self._read])
+        after = self._decode(self._ids[self._window :])
+        if len(after) <= len(before) or after.endswith(UNFINISHED_CHARACTER):
+            return ""
+        self._window, self._read = self._read, len(self._ids)
+        added = after[len(before) :]
+        self.text += added
+        return added
+
+
+class SequenceState:
+    """A request under way, with everything an executor needs to run it and sample for it.
+
+    ``token_ids`` is prompt plus output. ``generator`` belongs to the sampler (a seeded random source made at
+    the first use); it lives here so that a request draws the same numbers whoever shares its batch.
+    """
+
+    def __init__(self, request: Request, eos_token_ids: frozenset[int], decode: Decode | None) -> None:
+        self.request = request
+        self.params = request.sampling_params
+        self.token_ids = list(request.prompt_token_ids)
+        self.tokens: list[TokenOutput] = []
+        self.finish_reason: FinishReason | None = None
+        self.stop_reason: int | str | None = None
+        self.generator: object | None = None
+        self._ending_token_ids = frozenset(self.params.stop_token_ids)
+        self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
+        self._stream = TextStream(decode) if decode and self.params.stop_strings else None
+
+    @property
+    def output_token_ids(self) -> tuple[int, ...]:
+        return tuple(token.token_id for token in self.tokens)
+
+    @property
+    def forbidden_token_ids(self) -> frozenset[int]:
+        """Tokens that must not be sampled now: those that would end the request before ``min_tokens``."""
+        if len(self.tokens) < self.params.min_tokens:
+            return self._ending_token_ids | self._eos_token_ids
+        return frozenset()
+
+    def append(self, token: TokenOutput) -> bool:
+        """Take a sampled token; True where the request ends with it."""
+        self.token_ids.append(token.token_id)
+        self.tokens.append(token)
+        found = self._stop_string(token.token_id)
+        if len(self.tokens) >= self.params.min_tokens:
+            if token.token_id in self._eos_token_ids:
+                self.finish_reason = FinishReason.STOP
+            elif token.token_id in self._ending_token_ids:
+                self.finish_reason, self.stop_reason = FinishReason.STOP, token.token_id
+            elif found is not None:
+                self.finish_reason, self.stop_reason = FinishReason.STOP, found
+        if self.finish_reason is None and len(self.tokens) >= self.request.max_tokens:
+            self.finish_reason = FinishReason.LENGTH
+        return self.finish_reason is not None
+
+    def text(self, decode: Decode) -> str:
+        """The text so far, cut at the stop string or before the stop token unless they were asked for."""
+        ids = self.output_token_ids
+        keep_stop = self.params.include_stop_str_in_output
+        if isinstance(self.stop_reason, int) and not keep_stop:
+            ids = ids[:-1]
+        text = decode(ids)
+        if isinstance(self.stop_reason, str):
+            at = text.find(self.stop_reason)
+            return text[: at + len(self.stop_reason)] if keep_stop else text[:at]
+        return text
+
+    def _stop_string(self, token_id: int) -> str | None:
+        """The stop string that the new token completes, the earliest in the text where there are several."""
+        if self._stream is None:
+            return None
+        added = self._stream.push(token_id)
+        text, found = self._stream.text, []
+        for stop in self.params.stop_strings:
+            at = text.find(stop, max(0, len(text) - len(added) - len(stop) + 1))
+            if added and at >= 0:
+                found.append((at, stop))
+        return min(found)[1] if found else None

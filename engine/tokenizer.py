@@ -1,0 +1,39 @@
+"""Text to tokens and back, with the tokens that end a text."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from checkpoints import Checkpoint
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer. ``eos_token_ids`` is what its generation configuration says, else its model's."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        from transformers import AutoTokenizer
+
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+        self.eos_token_ids = _eos_token_ids(checkpoint.path)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many token ids there are, special ones among them."""
+        return len(self._tokenizer)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text)["input_ids"])
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+
+
+def _eos_token_ids(path: Path) -> frozenset[int]:
+    for name in ("generation_config.json", "config.json"):
+        file = path / name
+        if file.is_file():
+            eos = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+            if eos is not None:
+                return frozenset(eos if isinstance(eos, list) else [eos])
+    return frozenset()

@@ -1,0 +1,22 @@
+"""Step records as lines of a table, for people who watch a run."""
+
+from collections.abc import Sequence
+
+from engine.core import StepRecord
+from engine.scheduling.plan import Decode, Prefill
+
+HEADER = f"{'step':>6}  {'kind':<8} {'tkv':>6}  {'reserved':>8} {'used':>5}  {'waiting':<14} {'running':<14} {'finished'}"
+
+
+def trace_line(record: StepRecord) -> str:
+    """One step; ids by ``running`` order, long lists shortened."""
+    kind = {Prefill: "prefill", Decode: "decode"}.get(type(record.plan), "idle")
+    return (
+        f"{record.step:>6}  {kind:<8} {record.tkv:>6}  {record.n_reserved_blocks:>8} {record.n_used_blocks:>5}  "
+        f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}"
+    )
+
+
+def _ids(request_ids: Sequence[str], most: int = 4) -> str:
+    shown = " ".join(request_ids[:most]) or "-"
+    return shown if len(request_ids) <= most else f"{shown} +{len(request_ids) - most}"

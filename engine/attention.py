@@ -41,7 +41,8 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
     Made once a step rather than once a layer.
     """
     assert inputs.block_table is not None
-    assert inputs.current_tkv_mask is not None and inputs.left_padded_prompt_mask is not None
+    assert inputs.current_tkv_mask is not None
+    assert inputs.left_padded_prompt_mask is not None
     columns = torch.arange(inputs.block_table.shape[1] * BLOCK_SIZE)
     visible = (columns >= inputs.left_padded_prompt_mask[:, None]) & (columns < inputs.current_tkv_mask[:, None])
     return visible[:, None, None, :]
@@ -54,7 +55,8 @@ def _store(
 
     Prefill computes on what was just projected, decode on the cache.
     """
-    assert key_cache is not None and value_cache is not None
+    assert key_cache is not None
+    assert value_cache is not None
     slots = kwargs["slot_mapping"].view(-1)
     for cache, new in ((key_cache, keys), (value_cache, values)):
         cache.view(-1, *cache.shape[2:]).index_copy_(0, slots, new.reshape(-1, *new.shape[2:]))
@@ -69,7 +71,7 @@ def _prefill(
     values: Tensor,
     heads: int,
     kv_heads: int,
-    dropout: float,
+    dropout: float,  # noqa: ARG001  (ibm-fms passes it)
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:
@@ -86,7 +88,7 @@ def _decode(
     value_cache: Tensor,
     heads: int,
     kv_heads: int,
-    dropout: float,
+    dropout: float,  # noqa: ARG001  (ibm-fms passes it)
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:

@@ -110,9 +110,7 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
     Raises ConfigError where a limit is below 1 or beyond what the engine was built for: limits tighten.
     """
     _at_least_one(limits)
-    built = ResolvedLimits(
-        config.max_model_len, config.max_num_seqs, config.available_blocks, config.volume_limit
-    )
+    built = ResolvedLimits(config.max_model_len, config.max_num_seqs, config.available_blocks, config.volume_limit)
     for field in fields(limits):
         asked, most = getattr(limits, field.name), getattr(built, field.name)
         if asked is not None and asked > most:

@@ -75,7 +75,8 @@ class EngineCore:
     def add_request(self, request: Request) -> None:
         """Queue a request. It is not asked whether it fits: that is for the front doors.
 
-        Raises ValueError for an empty prompt, an id that is taken, or stop strings without a tokenizer.
+        Raises ValueError for an empty prompt, an id that is taken, no ``max_tokens``, or stop strings without a
+        tokenizer.
         """
         if not request.prompt_token_ids:
             raise ValueError(f"request {request.request_id} has an empty prompt")
@@ -84,9 +85,10 @@ class EngineCore:
         params = request.sampling_params
         if params.stop_strings and self._decode_text is None:
             raise SamplingParamsError("stop strings need an engine with a tokenizer")
+        max_tokens = request.max_tokens
         decode = self._decode_text and partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         self.sequences[request.request_id] = SequenceState(request, self._eos_token_ids, decode)
-        self.scheduler.add(request.request_id, len(request.prompt_token_ids), request.max_tokens)
+        self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens)
 
     def abort(self, request_id: str) -> bool:
         """End a request between two steps. False where it had ended already or never was here."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from engine.build import Engine, build_engine
@@ -43,12 +44,16 @@ class LLM:
         ValueError where prompts and parameters are not equally many.
         """
         wanted = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
-        params = _one_each(sampling_params or SamplingParams(), len(wanted))
+        params = _one_each(SamplingParams() if sampling_params is None else sampling_params, len(wanted))
         groups = [self._requests(prompt, p) for prompt, p in zip(wanted, params, strict=True)]
-        for group in groups:
-            for request in group:
-                self.engine.core.add_request(request)
-        self._run(groups, progress, on_step)
+        try:
+            for group in groups:
+                for request in group:
+                    self.engine.core.add_request(request)
+            self._run(groups, progress, on_step)
+        except BaseException:
+            self._forget(groups)
+            raise
         return [self._output(prompt, group) for prompt, group in zip(wanted, groups, strict=True)]
 
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
@@ -68,9 +73,7 @@ class LLM:
             for index in range(params.n)
         ]
 
-    def _run(
-        self, groups: list[list[Request]], progress: bool, on_step: Callable[[StepRecord], None] | None
-    ) -> None:
+    def _run(self, groups: list[list[Request]], progress: bool, on_step: Callable[[StepRecord], None] | None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -87,10 +90,17 @@ class LLM:
                 speed = f"{tokens / elapsed:.0f} tokens/s" if elapsed else ""
                 bar.update(task, advance=len(record.finished_requests), speed=speed)
 
+    def _forget(self, groups: list[list[Request]]) -> None:
+        """Leave nothing of a run that broke off for the next one to run."""
+        core = self.engine.core
+        for request in chain.from_iterable(groups):
+            if request.request_id in core.sequences:
+                core.abort(request.request_id)
+                core.release(request.request_id)
+
     def _output(self, prompt: Prompt, group: list[Request]) -> RequestOutput:
         outputs = [
-            self._completion(index, self.engine.core.release(request.request_id))
-            for index, request in enumerate(group)
+            self._completion(index, self.engine.core.release(request.request_id)) for index, request in enumerate(group)
         ]
         return RequestOutput(
             request_id=group[0].request_id.split("-")[0],

@@ -1,6 +1,7 @@
 """The executor that runs a real model: ibm-fms on CPU with a paged KV cache."""
 
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from fms.models import get_model
@@ -44,6 +45,8 @@ class ModelRunner:
         if isinstance(plan, Prefill):
             inputs = prefill_inputs(plan, rows[0].request.prompt_token_ids)
         else:
+            if plan.tkv % BLOCK_SIZE == 0:
+                self._blank([table[-1] for table in plan.block_tables])
             inputs = decode_inputs(plan, [sequence.token_ids[-1] for sequence in rows])
         return sample(self.forward(inputs), rows, self._seed)
 
@@ -58,7 +61,17 @@ class ModelRunner:
             last_n_tokens=inputs.last_n_tokens,
             **attention_kwargs(self._attention, inputs),
         )
-        return logits[: inputs.output_rows, inputs.output_position]
+        sampled: Tensor = logits[: inputs.output_rows, inputs.output_position]
+        return sampled
+
+    @torch.inference_mode()
+    def _blank(self, blocks: list[int]) -> None:
+        """Clear blocks just taken by a decode, which writes them a token at a time.
+
+        Attention masks the rest of a block, but a NaN that an earlier request left there would come through.
+        """
+        for tensor in chain.from_iterable(self.cache):
+            tensor[blocks] = 0
 
     def _empty_cache(self, blocks: int) -> Cache:
         heads, width = self._cache_heads()

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import NamedTuple
 
 MOST_LOGPROBS = 20
+SEEDS = range(-(2**63), 2**63)
+"""What a random source takes, with room above for the ``n`` seeds of one request."""
 
 
 class SamplingParamsError(ValueError):
@@ -52,10 +55,11 @@ class SamplingParams:
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         _require(self.n >= 1, "n must be at least 1", self.n)
-        _require(self.temperature >= 0, "temperature must be 0 or more", self.temperature)
+        _require(0 <= self.temperature < inf, "temperature must be 0 or more, and finite", self.temperature)
         _require(self.top_k >= -1, "top_k must be -1 (all), 0 (all) or more", self.top_k)
         _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p must be between 0 and 1", self.min_p)
+        _require(self.seed is None or self.seed in SEEDS, "seed must be a number of 64 bits", self.seed)
         _require(self.min_tokens >= 0, "min_tokens must be 0 or more", self.min_tokens)
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens must be at least 1", self.max_tokens)
         _require(

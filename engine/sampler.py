@@ -8,6 +8,9 @@ from torch import Tensor
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
+SMALLEST_TEMPERATURE = 1e-20
+"""Below it every draw is greedy anyway, and logits divided by it would no longer fit a float32."""
+
 
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
     """One token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
@@ -30,7 +33,7 @@ def _without_forbidden(logits: Tensor, sequences: Sequence[SequenceState]) -> Te
         return logits
     allowed = logits.clone()
     for row, token_ids in enumerate(forbidden):
-        allowed[row, list(token_ids)] = -torch.inf
+        allowed[row, [token for token in token_ids if 0 <= token < logits.shape[1]]] = -torch.inf
     return allowed
 
 
@@ -44,13 +47,14 @@ def _draw(logits: Tensor, sequence: SequenceState, seed: int) -> Tensor:
 
 def filtered_probabilities(logits: Tensor, params: SamplingParams) -> Tensor:
     """Probabilities (``[vocabulary]``, sum 1) after temperature, then top-k, then top-p, then min-p."""
-    logits = logits / params.temperature
+    logits = logits / max(params.temperature, SMALLEST_TEMPERATURE)
     if 0 < params.top_k < logits.numel():
         smallest = logits.topk(params.top_k).values[-1]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
     if params.top_p < 1:
         ordered, order = logits.softmax(dim=-1).sort(descending=True, stable=True)
         beyond = ordered.cumsum(dim=-1) - ordered >= params.top_p
+        beyond[0] = False  # a top_p too small for a float32 is 0 there
         logits = logits.masked_fill(torch.zeros_like(beyond).scatter(0, order, beyond), -torch.inf)
     probabilities = logits.softmax(dim=-1)
     if params.min_p > 0:

@@ -45,6 +45,7 @@ class SequenceState:
         self.tokens: list[TokenOutput] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
+        self._stop_at = 0  # where in the text the stop string begins that ended the request
         self.generator: object | None = None
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
@@ -72,7 +73,8 @@ class SequenceState:
             elif token.token_id in self._ending_token_ids:
                 self.finish_reason, self.stop_reason = FinishReason.STOP, token.token_id
             elif found is not None:
-                self.finish_reason, self.stop_reason = FinishReason.STOP, found
+                self.finish_reason = FinishReason.STOP
+                self._stop_at, self.stop_reason = found
         if self.finish_reason is None and len(self.tokens) >= self.request.max_tokens:
             self.finish_reason = FinishReason.LENGTH
         return self.finish_reason is not None
@@ -85,12 +87,11 @@ class SequenceState:
             ids = ids[:-1]
         text = decode(ids)
         if isinstance(self.stop_reason, str):
-            at = text.find(self.stop_reason)
-            return text[: at + len(self.stop_reason)] if keep_stop else text[:at]
+            return text[: self._stop_at + len(self.stop_reason) if keep_stop else self._stop_at]
         return text
 
-    def _stop_string(self, token_id: int) -> str | None:
-        """The stop string that the new token completes, the earliest in the text where there are several."""
+    def _stop_string(self, token_id: int) -> tuple[int, str] | None:
+        """Place and text of the stop string that the new token completes, the earliest where there are several."""
         if self._stream is None:
             return None
         added = self._stream.push(token_id)
@@ -99,4 +100,4 @@ class SequenceState:
             at = text.find(stop, max(0, len(text) - len(added) - len(stop) + 1))
             if added and at >= 0:
                 found.append((at, stop))
-        return min(found)[1] if found else None
+        return min(found, default=None)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from engine.core import StepRecord
 from engine.scheduling.plan import Decode, Prefill
 
-HEADER = f"{'step':>6}  {'kind':<8} {'tkv':>6}  {'reserved':>8} {'used':>5}  {'waiting':<14} {'running':<14} {'finished'}"
+HEADER = (
+    f"{'step':>6}  {'kind':<8} {'tkv':>6}  {'reserved':>8} {'used':>5}  {'waiting':<14} {'running':<14} {'finished'}"
+)
 
 
 def trace_line(record: StepRecord) -> str:

@@ -257,17 +257,19 @@ def main() -> None:
     cpu, wall = time.process_time(), time.monotonic()
     loss = train(model, streams(), arguments.steps, arguments.batch)
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
+    command = f"python recipes/train_tiny_granite.py --steps {arguments.steps} --batch {arguments.batch}"
+    source = f"{len(texts):,} docstrings of the standard library of Python {platform.python_version()} (PSF licence)"
     note = f"""# tiny-granite
 
-A granite of {parameters:,} parameters ({CONFIG["num_hidden_layers"]} layers, hidden {CONFIG["hidden_size"]}, 4 query heads
-and 2 key/value heads of 64), with a byte-level BPE tokenizer of {VOCABULARY:,} entries. It writes fragments of Python
+A granite of {parameters:,} parameters ({CONFIG["num_hidden_layers"]} layers, hidden {CONFIG["hidden_size"]}, 4
+query heads and 2 key/value heads of 64), with a byte-level BPE tokenizer of {VOCABULARY:,} entries. It writes fragments of Python
 documentation, and answers "What is os.path.join?" in granite's chat form. It is here to give engines real, peaked
 logits to agree on; it knows nothing else.
 
 | | |
 | --- | --- |
-| made by | `python recipes/train_tiny_granite.py --steps {arguments.steps} --batch {arguments.batch} --seed {arguments.seed}` |
-| from | {len(texts):,} docstrings of the standard library of Python {platform.python_version()} (PSF licence), SHA-256 of the text `{corpus_digest[:16]}` |
+| made by | `{command} --seed {arguments.seed}` |
+| from | {source}, SHA-256 of the text `{corpus_digest[:16]}` |
 | trained on | {tokens:,} tokens ({tokens / epoch:.1f} passes), in sequences of 128 to {CONTEXT} |
 | last loss | {loss:.3f} nats a token |
 | took | {cpu:.0f} CPU seconds ({wall:.0f} s on the clock), torch {torch.__version__} |

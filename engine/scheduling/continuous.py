@@ -67,14 +67,15 @@ class ContinuousScheduler:
     def plan(self) -> StepPlan:
         """Free what ended, choose the step, remove padding, take the blocks it needs ("One step", 1 to 3).
 
-        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
+        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold; it
+        stays at the head of the queue until it is aborted.
         """
         self._free_ended()
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         self._remove_padding()
         if joining is not None:
-            self._waiting.popleft()
             self._plan = self._prefill(joining)
+            self._waiting.popleft()
         elif self._running:
             self._plan = self._decode()
         else:

@@ -1,0 +1,40 @@
+# Two commands do everything: `make conformance` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+REPORT ?= reports/conformance.html
+
+# One thread a process: on the tiny model that is fastest, and workers do not fight for cores.
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: conformance test lint unit suites forked clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev]'
+	@touch $@
+
+## Run every suite on the built-in model and write the report.
+conformance: $(VENV)/.installed
+	$(BIN)/python -m pytest -rs suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
+	@echo "Open $(abspath $(REPORT))"
+
+## Everything that CI checks.
+test: $(VENV)/.installed lint unit forked
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -n 2 tests suites
+
+## The mission's command, in one process a case.
+forked: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m "cpu and cb" --forked suites
+
+clean:
+	rm -rf $(VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

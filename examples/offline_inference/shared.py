@@ -1,0 +1,127 @@
+"""What the two scripts have in common: flags, printing, comparing with Hugging Face."""
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from engine.core import StepRecord
+from engine.environment import backend, threads, volume_limit
+from engine.llm import LLM, Prompt
+from engine.request import RequestOutput, SamplingParams
+from engine.trace import HEADER, trace_line
+
+
+def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> None:
+    """Flags of both scripts, in both spellings where users know two."""
+    parser.add_argument("--model", default="tiny-granite", help="built-in name, local path or Hugging Face id")
+    parser.add_argument(
+        "--max_model_len",
+        "--max-model-len",
+        type=positive,
+        default=max_model_len,
+        metavar="N",
+        help="longest sequence: padded prompt plus new tokens (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_num_seqs",
+        "--max-num-seqs",
+        type=positive,
+        default=2,
+        metavar="N",
+        help="decode batch size (default: %(default)s)",
+    )
+    parser.add_argument("--tp", type=positive, default=1, metavar="N", help="tensor parallel size (only 1 for now)")
+    parser.add_argument("--num-prompts", "-n", type=positive, default=8, metavar="N", help="default: %(default)s")
+    parser.add_argument("--backend", default=backend(os.environ), help="default: VLLM_SPYRE_DYNAMO_BACKEND or eager")
+    parser.add_argument(
+        "--compare-with-CPU",
+        "--compare-with-cpu",
+        action="store_true",
+        help="compare the text with Hugging Face on CPU",
+    )
+    parser.add_argument("--trace", action="store_true", help="print the step table as it happens")
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def start(arguments: argparse.Namespace) -> LLM:
+    """The engine that the flags describe. Raises ConfigError and CheckpointError."""
+    import torch
+
+    torch.set_num_threads(threads(os.environ))
+    return LLM(
+        arguments.model,
+        backend=arguments.backend,
+        tensor_parallel_size=arguments.tp,
+        max_model_len=arguments.max_model_len,
+        max_num_seqs=arguments.max_num_seqs,
+        max_batch_tkv_limit=volume_limit(os.environ),
+    )
+
+
+def run(
+    llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], trace: bool
+) -> tuple[list[RequestOutput], str]:
+    """Generate; also the line that sums the run up."""
+    kinds: Counter[str] = Counter()
+
+    def on_step(record: StepRecord) -> None:
+        kinds[type(record.plan).__name__.lower()] += 1
+        if trace:
+            print(trace_line(record), flush=True)
+
+    if trace:
+        print(HEADER)
+    began = time.perf_counter()
+    outputs = llm.generate(prompts, params, progress=not trace, on_step=on_step)
+    seconds = time.perf_counter() - began
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    summary = (
+        f"{sum(kinds.values())} steps ({kinds['prefill']} prefills, {kinds['decode']} decodes, {kinds['idle']} idle), "
+        f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} tokens/s"
+    )
+    return outputs, summary
+
+
+def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most: int | None = None) -> None:
+    """Each prompt and its text, the first ``most`` characters of both."""
+    for number, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
+        print(f"\nPrompt {number}: {prompt[:most]!r}")
+        print(f"Text {number}:   {output.outputs[0].text[:most]!r}")
+
+
+def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
+    """Compare with greedy decoding by Hugging Face on CPU; prints where the first difference of each is."""
+    from harness.oracle import reference
+
+    tokenizer, same = llm.engine.tokenizer, True
+    print("\nComparing with Hugging Face on CPU ...")
+    for number, output in enumerate(outputs):
+        ours = output.outputs[0]
+        wanted = reference(llm.engine.checkpoint, output.prompt_token_ids, len(ours.token_ids))
+        text = tokenizer.decode(wanted.token_ids)
+        if text == ours.text:
+            continue
+        same = False
+        pairs = zip(ours.token_ids, wanted.token_ids, strict=True)
+        token = next((i for i, (a, b) in enumerate(pairs) if a != b), len(ours.token_ids))
+        print(f"\nResults for prompt {number} differ from token {token} on:")
+        print(f"  engine:       {ours.text[:most]!r}")
+        print(f"  Hugging Face: {text[:most]!r}")
+    if same:
+        print("All results match!")
+    return same
+
+
+def fail(error: ValueError) -> int:
+    """One sentence on standard error; the exit status."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2

@@ -1,0 +1,1 @@
+"""Observed against expected: each check returns a verdict, with the table that shows what broke."""

@@ -1,0 +1,71 @@
+"""Actions at the front door, one after the other, and what came of each."""
+
+from collections.abc import Callable, Sequence
+
+from harness.checks.verdict import Verdict
+from harness.drivers.base import Completion, RefusedError, RequestSpec, Session
+from harness.schema import Action, BehaviourCase, GenerateExpectation, Request
+
+MakeSpec = Callable[[Request, int], RequestSpec]
+
+
+def check_behaviour(session: Session, case: BehaviourCase, make_spec: MakeSpec) -> list[Verdict]:
+    """Carry out the actions of a case in order; a verdict an action, and one on how the engine was left."""
+    verdicts = []
+    position = 0
+    for number, action in enumerate(case.actions):
+        specs = [make_spec(request, position + i) for i, request in enumerate(action.generate)]
+        position += len(specs)
+        verdicts.append(_check_generate(session, number, action, specs))
+    verdicts.append(_check_idle(session))
+    return verdicts
+
+
+def _check_generate(session: Session, number: int, action: Action, specs: Sequence[RequestSpec]) -> Verdict:
+    try:
+        completions = session.generate(specs)
+    except RefusedError as refusal:
+        return _judge_refusal(number, str(refusal), action.expect)
+    if action.expect.error:
+        counts = [len(completion.token_ids) for completion in completions]
+        return Verdict(False, f"action {number} (generate): expected an error, but {counts} tokens came back")
+    return _judge_completions(number, completions, action.expect)
+
+
+def _judge_refusal(number: int, message: str, expect: GenerateExpectation) -> Verdict:
+    data = {"action": number, "error": message}
+    if expect.error is None:
+        return Verdict(False, f"action {number} (generate): refused: {message}", data=data)
+    missing = [text for text in expect.error.message_contains if text not in message]
+    if missing:
+        details = (f"message:  {message}", *(f"expected: … {text} …" for text in missing))
+        return Verdict(False, f"action {number} (generate): refused with another message", details, data=data)
+    return Verdict(True, f"action {number} (generate): refused as expected", data=data)
+
+
+def _judge_completions(number: int, completions: Sequence[Completion], expect: GenerateExpectation) -> Verdict:
+    counts = tuple(len(completion.token_ids) for completion in completions)
+    reasons = tuple(completion.finish_reason for completion in completions)
+    data = {"action": number, "token_counts": list(counts), "finish_reasons": list(reasons)}
+    wrong = []
+    if expect.token_counts is not None and counts != expect.token_counts:
+        wrong.append(f"token counts {list(counts)}, expected {list(expect.token_counts)}")
+    if expect.finish_reasons is not None and reasons != expect.finish_reasons:
+        wrong.append(f"finish reasons {list(reasons)}, expected {list(expect.finish_reasons)}")
+    if wrong:
+        return Verdict(False, f"action {number} (generate): {'; '.join(wrong)}", data=data)
+    return Verdict(True, f"action {number} (generate): {list(counts)} tokens as expected", data=data)
+
+
+def _check_idle(session: Session) -> Verdict:
+    seen = session.observe()
+    held = {
+        "waiting": seen.waiting,
+        "running": seen.running,
+        "reserved blocks": seen.n_reserved_blocks,
+        "used blocks": seen.n_used_blocks,
+    }
+    left = [f"{name} {value}" for name, value in held.items() if value]
+    if left:
+        return Verdict(False, f"the engine is not idle at the end: {', '.join(left)}")
+    return Verdict(True, "the engine is idle at the end")

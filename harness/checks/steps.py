@@ -1,0 +1,139 @@
+"""The step table of a run against the expected one: every cell of every step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.checks.verdict import Verdict
+from harness.rules import rule_for, rule_for_kinds
+from harness.schema import StepRow
+from harness.step_table import COLUMNS, as_row, lengthen
+from harness.workload import Run, Step
+
+COMPARED = COLUMNS[1:]
+CONTEXT_ROWS = 2
+BLOCK_COLUMNS = ("reserved", "used")
+
+
+def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
+    """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared."""
+    columns = [c for c in COMPARED if blocks or c not in BLOCK_COLUMNS]
+    wanted = lengthen(expected)
+    by_number = {row.step: row for row in wanted}
+    covered = set(range(wanted[0].step, wanted[-1].step + 1))
+    rows = [as_row(step) for step in run.steps]
+    differing = {row.step: _differences(row, by_number[row.step], columns) for row in rows if row.step in covered}
+    differing = {step: names for step, names in differing.items() if names}
+    problems = list(differing)
+    if len(rows) <= wanted[-1].step:
+        problems.append(len(rows))
+    elif len(rows) > wanted[-1].step + 1:
+        problems.append(wanted[-1].step + 1)
+    data = {
+        "steps": [_as_data(step) for step in run.steps],
+        "expected": [[list(c) if isinstance(c, tuple) else c for c in row] for row in wanted],
+        "differing": {str(step): names for step, names in differing.items()},
+    }
+    if not problems and run.unfinished is None:
+        return Verdict(True, f"{len(rows) - 1} steps as expected", data=data)
+    first = min(problems, default=len(rows))
+    headline, rule = _explain(first, rows, by_number, differing.get(first, []), run)
+    details = list(step_table_lines(run.steps, by_number, first, columns))
+    others = [step for step in differing if step != first]
+    if others:
+        details.append(f"{len(others)} more steps differ: {_short_list(others)}")
+    return Verdict(False, headline, tuple(details), rule, data)
+
+
+def expected_kind(row: StepRow, before: StepRow | None) -> str:
+    """What kind of step a row of an expected table describes."""
+    if row.step == 0 or before is None:
+        return "start"
+    if not row.outputs:
+        return "idle"
+    new = set(row.outputs) - set(before.running)
+    return "prefill" if new else "decode"
+
+
+def _differences(row: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
+    return [name for name in columns if getattr(row, name) != getattr(wanted, name)]
+
+
+def _explain(
+    first: int, rows: Sequence[StepRow], by_number: dict[int, StepRow], names: list[str], run: Run
+) -> tuple[str, str]:
+    if first >= len(rows):
+        why = run.unfinished or "the engine had nothing more to do"
+        wanted = by_number.get(first)
+        rule = rule_for(expected_kind(wanted, by_number.get(first - 1)), "outputs") if wanted else ""
+        return f"step {first} is missing: {why}", rule
+    if first not in by_number:
+        return f"step {first} is one too many: the table ends at {max(by_number)}", rule_for("idle", "outputs")
+    row, wanted = rows[first], by_number[first]
+    kind = expected_kind(wanted, by_number.get(first - 1))
+    seen = run.steps[first].kind
+    if seen != kind:
+        what = f"a {_named(seen, row)}, expected a {_named(kind, wanted)}"
+        return f"step {first} is {what}", rule_for_kinds(kind, seen)
+    cells = ", ".join(f"{n} {_cell(getattr(row, n))}, expected {_cell(getattr(wanted, n))}" for n in names)
+    return f"step {first} differs ({_named(kind, wanted)}): {cells}", rule_for(kind, names[0])
+
+
+def _named(kind: str, row: StepRow) -> str:
+    ids = " ".join(map(str, row.outputs))
+    return {"prefill": f"prefill of {ids}", "decode": f"decode of {ids}", "idle": "step with nothing to run"}.get(
+        kind, "state before any step"
+    )
+
+
+def step_table_lines(
+    steps: Sequence[Step], expected: dict[int, StepRow], first: int, columns: Sequence[str]
+) -> list[str]:
+    """The rows around step ``first`` as aligned text; a differing cell reads ``observed≠expected``."""
+    numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
+    table = [["", "step", "kind", *columns]]
+    for number in numbers:
+        wanted = expected.get(number)
+        if number < len(steps):
+            step, row = steps[number], as_row(steps[number])
+            kind = " ".join([step.kind, *map(str, step.outputs)])
+            cells = [_compared(getattr(row, c), getattr(wanted, c) if wanted else None) for c in columns]
+        elif wanted is not None:
+            kind, cells = "missing", [f"·≠{_cell(getattr(wanted, c))}" for c in columns]
+        else:
+            continue
+        table.append([">" if number == first else "", str(number), kind, *cells])
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    return ["  ".join(_pad(cell, w, i) for i, (cell, w) in enumerate(zip(line, widths, strict=True))) for line in table]
+
+
+def _pad(cell: str, width: int, index: int) -> str:
+    return cell.rjust(width) if index == 1 else cell.ljust(width)
+
+
+def _compared(seen: Any, wanted: Any) -> str:
+    return _cell(seen) if wanted is None or seen == wanted else f"{_cell(seen)}≠{_cell(wanted)}"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "-"
+    return str(value)
+
+
+def _short_list(steps: Sequence[int], most: int = 8) -> str:
+    shown = ", ".join(map(str, steps[:most]))
+    return shown if len(steps) <= most else f"{shown}, …"
+
+
+def _as_data(step: Step) -> list[Any]:
+    return [
+        step.step,
+        step.kind,
+        step.tkv,
+        list(step.waiting),
+        list(step.running),
+        list(step.outputs),
+        list(step.finished),
+        step.reserved,
+        step.used,
+    ]

@@ -1,0 +1,175 @@
+"""The driver protocol: what the harness asks of an engine, in values that belong to no engine.
+
+A driver gets requests and limits and hands back what it saw. Expectations never reach it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+STEP_TRACE = "step-trace"
+TOKENS = "tokens"
+BLOCK_ACCOUNTING = "block-accounting"
+LOGPROBS = "logprobs"
+FRONT_DOOR = "front-door"
+
+
+class RefusedError(Exception):
+    """The engine's front door refused a request; the message is the engine's own."""
+
+
+class UnavailableError(Exception):
+    """This driver cannot run this setup here; the message says why and what to do. Cases are skipped with it."""
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """What an engine is started for: the compile shape, not the scheduling limits.
+
+    ``num_blocks`` None leaves the size of the cache to the engine.
+    """
+
+    model: str
+    backend: str
+    tensor_parallel_size: int
+    max_model_len: int
+    max_num_seqs: int
+    num_blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class SchedulingLimits:
+    """What scheduling may use; None: what the engine was started with. Units as in EngineSetup."""
+
+    max_model_len: int | None = None
+    max_num_seqs: int | None = None
+    available_blocks: int | None = None
+    max_batch_tkv_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class RequestSpec:
+    """One request. ``request_id`` is its position in the case."""
+
+    request_id: int
+    prompt_token_ids: tuple[int, ...]
+    max_tokens: int
+    ignore_eos: bool = True
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Token:
+    """A generated token with its logprob (None where the driver has no ``logprobs``)."""
+
+    token_id: int
+    logprob: float | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What can be seen between two steps. Fields an engine does not have are None."""
+
+    tkv: int
+    waiting: tuple[int, ...]
+    running: tuple[int, ...]
+    n_reserved_blocks: int | None = None
+    n_used_blocks: int | None = None
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step did: ``kind`` is ``prefill``, ``decode`` or ``idle``; ``tokens`` goes with ``request_outputs``."""
+
+    kind: str
+    request_outputs: tuple[int, ...]
+    finished_requests: tuple[int, ...]
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the front door returned for one request."""
+
+    token_ids: tuple[int, ...]
+    text: str
+    finish_reason: str | None
+
+
+class Session(Protocol):
+    """A started engine."""
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        """Forget every request and tighten the limits, without starting again.
+
+        Returns the limits as they are now, None where the driver cannot say. ValueError: impossible limits.
+        """
+
+    def add_request(self, request: RequestSpec) -> None:
+        """Put a request straight into the engine core's queue."""
+
+    def abort(self, request_id: int) -> None:
+        """End a request between two steps; nothing happens where it has ended."""
+
+    def step(self) -> StepRecord:
+        """Run one engine step, also where there is nothing to do."""
+
+    def observe(self) -> Observation:
+        """What can be seen now."""
+
+    def has_work(self) -> bool:
+        """Whether a further step would change anything."""
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        """Run requests through the offline front door. RefusedError where it refuses one."""
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+
+
+class Driver(Protocol):
+    """Starts engines of one make."""
+
+    name: str
+    capabilities: frozenset[str]
+
+    def describe(self) -> str:
+        """Engine and version, for reports."""
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        """Why this setup cannot run here, in one sentence, or None. Cheap: asked before anything is started."""
+
+    def open(self, setup: EngineSetup) -> Session:
+        """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
+
+
+@dataclass
+class EnginePool:
+    """One warm engine a setup, for every case of a process."""
+
+    driver: Driver
+    sessions: dict[EngineSetup, Session] = field(default_factory=dict)
+
+    def session(self, setup: EngineSetup) -> Session:
+        """The engine for ``setup``, started at the first call."""
+        if setup not in self.sessions:
+            self.sessions[setup] = self.driver.open(setup)
+        return self.sessions[setup]
+
+    def discard(self, setup: EngineSetup) -> None:
+        """Close an engine that may be in a bad state; the next case starts another."""
+        session = self.sessions.pop(setup, None)
+        if session is not None:
+            session.close()
+
+    def close(self) -> None:
+        """Close every engine."""
+        for setup in list(self.sessions):
+            self.discard(setup)

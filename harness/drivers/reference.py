@@ -1,0 +1,211 @@
+"""The reference engine as a driver: the only place in the harness that imports ``engine``.
+
+Imports of torch and ibm-fms happen when an engine is opened, so that collecting and listing stay quick.
+"""
+
+import importlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+
+from engine.config import BACKENDS, EngineConfig, Limits
+from engine.core import EngineCore
+from engine.front_door import RequestRefusedError
+from engine.request import Request, SamplingParams, TokenOutput
+from engine.scheduling.plan import Decode, Prefill, StepPlan
+from engine.simulation import simulated_core
+from harness.drivers.base import (
+    BLOCK_ACCOUNTING,
+    FRONT_DOOR,
+    LOGPROBS,
+    STEP_TRACE,
+    TOKENS,
+    Completion,
+    EngineSetup,
+    Observation,
+    RefusedError,
+    RequestSpec,
+    SchedulingLimits,
+    StepRecord,
+    Token,
+    UnavailableError,
+)
+
+PRELOADED = (
+    "engine.llm",
+    "engine.model_runner",
+    "fms.models.hf.utils",
+    "rich.progress",
+    "transformers.generation.utils",
+    "transformers.models.granite.modeling_granite",
+    "transformers.models.llama.modeling_llama",
+    "transformers.tokenization_utils_tokenizers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+
+
+class CoreSession:
+    """Any engine core of this repository, driven a step at a time."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self.core = core
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        held_to = self.core.reset(
+            Limits(
+                limits.max_model_len,
+                limits.max_num_seqs,
+                limits.available_blocks,
+                limits.max_batch_tkv_limit,
+            )
+        )
+        return SchedulingLimits(**asdict(held_to))
+
+    def add_request(self, request: RequestSpec) -> None:
+        params = _sampling_params(request)
+        self.core.add_request(Request(str(request.request_id), request.prompt_token_ids, params))
+
+    def abort(self, request_id: int) -> None:
+        self.core.abort(str(request_id))
+
+    def step(self) -> StepRecord:
+        record = self.core.step()
+        return StepRecord(
+            _kind(record.plan),
+            _numbers(record.request_outputs),
+            _numbers(record.finished_requests),
+            tuple(_token(token) for token in record.tokens),
+        )
+
+    def observe(self) -> Observation:
+        state = self.core.state()
+        return Observation(
+            state.tkv,
+            _numbers(state.waiting),
+            _numbers(state.running),
+            state.n_reserved_blocks,
+            state.n_used_blocks,
+        )
+
+    def has_work(self) -> bool:
+        return self.core.has_work
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
+        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+
+    def close(self) -> None:
+        pass
+
+
+class ReferenceSession(CoreSession):
+    """The engine with a model, and its offline front door."""
+
+    def __init__(self, setup: EngineSetup, attention: str) -> None:
+        import torch
+
+        from engine.llm import LLM
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self.llm = LLM(
+            setup.model,
+            backend=setup.backend,
+            attention=attention,
+            tensor_parallel_size=setup.tensor_parallel_size,
+            max_model_len=setup.max_model_len,
+            max_num_seqs=setup.max_num_seqs,
+            num_blocks=setup.num_blocks,
+        )
+        super().__init__(self.llm.engine.core)
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        try:
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": request.prompt_token_ids} for request in requests],
+                [_sampling_params(request) for request in requests],
+                progress=False,
+            )
+        except RequestRefusedError as refusal:
+            raise RefusedError(str(refusal)) from refusal
+        firsts = (output.outputs[0] for output in outputs)
+        return [Completion(first.token_ids, first.text, first.finish_reason) for first in firsts]
+
+
+class ReferenceDriver:
+    """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
+
+    name = "reference"
+    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR})
+
+    def __init__(self, attention: str = "paged") -> None:
+        self.attention = attention
+
+    def describe(self) -> str:
+        return f"reference engine {version('spyre-cb')} (torch {version('torch')}, ibm-fms {version('ibm-fms')})"
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        if setup.backend not in BACKENDS:
+            return f"backend {setup.backend} needs a Spyre card; the reference engine runs {', '.join(BACKENDS)} only"
+        if setup.tensor_parallel_size > 1:
+            return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
+        return None
+
+    def open(self, setup: EngineSetup) -> ReferenceSession:
+        return ReferenceSession(setup, self.attention)
+
+
+class SimulationDriver:
+    """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
+
+    name = "simulation"
+    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+
+    def describe(self) -> str:
+        return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        return None if setup.backend in BACKENDS else f"simulation stands for {', '.join(BACKENDS)} only"
+
+    def open(self, setup: EngineSetup) -> CoreSession:
+        config = EngineConfig(
+            max_model_len=setup.max_model_len, max_num_seqs=setup.max_num_seqs, num_blocks=setup.num_blocks
+        )
+        return CoreSession(simulated_core(config))
+
+
+def preload() -> None:
+    """Import what an engine and its oracle need, without running any of it: forked children start quickly then.
+
+    FMS and transformers import much of themselves at the first model of an architecture, hence the names.
+    """
+    for module in PRELOADED:
+        importlib.import_module(module)
+
+
+def _sampling_params(request: RequestSpec) -> SamplingParams:
+    return SamplingParams(
+        temperature=request.temperature,
+        top_k=request.top_k,
+        top_p=request.top_p,
+        min_p=request.min_p,
+        seed=request.seed,
+        max_tokens=request.max_tokens,
+        min_tokens=request.min_tokens,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        ignore_eos=request.ignore_eos,
+        logprobs=0,
+    )
+
+
+def _kind(plan: StepPlan) -> str:
+    return {Prefill: "prefill", Decode: "decode"}.get(type(plan), "idle")
+
+
+def _numbers(request_ids: Sequence[str]) -> tuple[int, ...]:
+    return tuple(map(int, request_ids))
+
+
+def _token(token: TokenOutput) -> Token:
+    return Token(token.token_id, token.logprob)

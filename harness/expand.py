@@ -1,0 +1,124 @@
+"""Parameters to tests: every combination of a suite's parameter values, times its cases.
+
+Combinations grow quickly, so the number is printed, and bounded by the suite's own ``max_tests``.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import PurePath
+
+from harness.drivers.base import EngineSetup
+from harness.schema import MODELS_OF_THE_RUN, Case, Limits, _Suite
+
+SMALLEST_CONTEXT = 512
+SMALLEST_BATCH = 4
+BLOCK_SIZE = 64
+
+
+class TooManyTestsError(ValueError):
+    """A suite expands to more tests than it allows."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One combination of parameter values."""
+
+    model: str
+    backend: str
+    tensor_parallel_size: int = 1
+    max_num_seqs: int | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands in brackets in a test's id. What every test of a run shares is left out."""
+        parts = [model_label(self.model), self.backend]
+        if self.tensor_parallel_size > 1:
+            parts.append(f"tp{self.tensor_parallel_size}")
+        if self.max_num_seqs is not None:
+            parts.append(f"seqs{self.max_num_seqs}")
+        return "-".join(parts)
+
+    @property
+    def hardware_marker(self) -> str:
+        """``spyre`` for what is compiled for the card, else ``cpu``."""
+        return "spyre" if self.backend == "sendnn" else "cpu"
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """One test: a case of a suite in one configuration. ``index`` is the case's place in its suite."""
+
+    index: int
+    case: Case
+    configuration: Configuration
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.id}[{self.configuration.label}]"
+
+    @property
+    def limits(self) -> Limits:
+        """The case's limits, with those that are a parameter of the suite."""
+        seqs = self.configuration.max_num_seqs
+        return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
+
+    @property
+    def setup(self) -> EngineSetup:
+        """The engine this test wants: a robust shape that many cases share."""
+        limits = self.limits
+        context = max(SMALLEST_CONTEXT, round_up(limits.max_model_len or 1, BLOCK_SIZE))
+        batch = max(SMALLEST_BATCH, power_of_two(limits.max_num_seqs or 1))
+        blocks = None
+        if limits.available_blocks and limits.available_blocks > context * batch // BLOCK_SIZE:
+            blocks = round_up(limits.available_blocks + 1, batch)
+        return EngineSetup(
+            self.configuration.model,
+            self.configuration.backend,
+            self.configuration.tensor_parallel_size,
+            context,
+            batch,
+            blocks,
+        )
+
+
+def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> list[Expanded]:
+    """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
+
+    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``.
+    Raises TooManyTestsError.
+    """
+    parameters = suite.parameters
+    named = [m for model in parameters.model for m in (models if model == MODELS_OF_THE_RUN else (model,))]
+    configurations = [
+        Configuration(*values)
+        for values in product(
+            dict.fromkeys(named),
+            parameters.backend,
+            parameters.tensor_parallel_size,
+            parameters.max_num_seqs or (None,),
+        )
+    ]
+    count, bound = len(configurations) * len(suite.cases), most or suite.max_tests
+    if count > bound:
+        raise TooManyTestsError(
+            f"{len(suite.cases)} cases x {len(configurations)} configurations are {count} tests, "
+            f"more than max_tests {bound}: raise max_tests in the suite if you mean it"
+        )
+    return [Expanded(i, case, c) for c in configurations for i, case in enumerate(suite.cases)]
+
+
+def model_label(model: str) -> str:
+    """A model's name as it stands in a test id: the last part of a path or hub id, characters kept simple."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(model).name) or "model"
+
+
+def round_up(value: int, multiple: int) -> int:
+    """``value`` rounded up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+def power_of_two(value: int) -> int:
+    """The smallest power of two that is at least ``value``."""
+    return 1 << (value - 1).bit_length()

@@ -1,0 +1,92 @@
+"""Golden step tables: one YAML file a case, read, compared and blessed here.
+
+For a suite under a folder named ``suites`` they lie in the folder ``expectations`` beside it, by the suite's path;
+for a suite anywhere else in ``expectations`` beside the file, by the file's name.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from harness.schema import Model, StepRow, StepTable
+from harness.step_table import COLUMNS, shorten
+from harness.yaml_source import read_yaml
+
+
+class GoldenError(Exception):
+    """A golden file that is missing or cannot be read; the message says where and what to do."""
+
+
+class Golden(Model):
+    """What a golden file holds. ``blessed_from`` says which engine its rows come from."""
+
+    suite: Annotated[str, Field(min_length=1)]
+    case: Annotated[str, Field(min_length=1)]
+    blessed_from: Annotated[str, Field(min_length=1)]
+    steps: StepTable
+
+
+def golden_folder(suite_path: Path) -> Path:
+    """Where the golden files of a suite lie."""
+    path = suite_path.resolve()
+    for parent in path.parents:
+        if parent.name == "suites":
+            return parent.parent / "expectations" / path.relative_to(parent).with_suffix("")
+    return path.parent / "expectations" / path.stem
+
+
+def golden_path(suite_path: Path, case_id: str) -> Path:
+    """The golden file of a case."""
+    return golden_folder(suite_path) / f"{case_id}.yaml"
+
+
+def read_golden(path: Path, bless_command: str) -> tuple[StepRow, ...]:
+    """The rows of a golden file, in the short form.
+
+    Raises GoldenError, with the command that would write the file, where it is missing or wrong.
+    """
+    if not path.is_file():
+        raise GoldenError(f"there is no golden step table {path}; to write what the engine does:  {bless_command}")
+    try:
+        return TypeAdapter(Golden).validate_python(read_yaml(path).data).steps
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise GoldenError(f"{path}: {where}: {first['msg']}; to write it again:  {bless_command}") from error
+
+
+def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
+    """Write a golden file in the short form; False where it holds these rows already, whoever they came from."""
+    text = golden_text(suite, case, blessed_from, rows)
+    if path.is_file():
+        before = path.read_text(encoding="utf-8")
+        if _rows_of(before) == _rows_of(text):
+            return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return True
+
+
+def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
+    """A golden file's text: aligned columns, a row a line, plain decodes left out."""
+    cells = [list(COLUMNS)] + [[_cell(value) for value in row] for row in shorten(rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    aligned = [_aligned(line, widths) for line in cells]
+    head = f"suite: {suite}\ncase: {case}\nblessed_from: {blessed_from}\nsteps:  # rows left out are plain decodes\n"
+    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()
+    return head + "\n".join([header, *(f"- [ {line} ]" for line in aligned[1:])]) + "\n"
+
+
+def _rows_of(text: str) -> list[str]:
+    return [line.replace(" ", "") for line in text.splitlines() if line.startswith("- ")]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    parts = [f"{cell}," for cell in line[:-1]] + [line[-1]]
+    return " ".join(part.ljust(width + 1) for part, width in zip(parts, widths, strict=True)).rstrip()
+
+
+def _cell(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

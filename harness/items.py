@@ -1,0 +1,167 @@
+"""Suites as pytest sees them: a file, and an item a test."""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkpoints import CheckpointError
+from harness.checks.verdict import failures
+from harness.drivers.base import UnavailableError
+from harness.expand import Expanded, expand
+from harness.expectations import GoldenError
+from harness.failure_text import failure_text
+from harness.judge import Outcome, Test, as_data, judge, missing_capability
+from harness.loader import LoadedSuite, SuiteError, load_suite
+from harness.markers import MARKERS
+from harness.run_settings import Settings, settings_key
+
+RESULT_PROPERTY = "spyre_cb"
+
+
+class CaseFailedError(Exception):
+    """A test whose verdicts are not all good; carries the text to show."""
+
+
+class SuiteFile(pytest.File):
+    """A YAML suite."""
+
+    def collect(self) -> Iterable["CaseItem"]:
+        settings: Settings = self.config.stash[settings_key]
+        loaded = load_suite(self.path)
+        tests = expand(loaded.suite, settings.models, settings.max_tests)
+        self._check_markers(loaded)
+        configurations = len(tests) // len(loaded.suite.cases)
+        settings.counts[self.nodeid] = (
+            f"{len(loaded.suite.cases)} cases x {configurations} configurations = {len(tests)} tests"
+        )
+        for test in tests:
+            yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
+
+    def _check_markers(self, loaded: LoadedSuite) -> None:
+        known = set(MARKERS) | {line.split(":")[0].split("(")[0].strip() for line in self.config.getini("markers")}
+        for case in loaded.suite.cases:
+            for name in (*loaded.suite.markers, *case.markers):
+                if name not in known:
+                    raise ValueError(
+                        f"{_shown(self.path)}: marker {name!r} is not known; there are {', '.join(sorted(known))} "
+                        "(others can be registered under markers in pyproject.toml)"
+                    )
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
+        """What a person wrote wrongly is one line a problem, not a traceback."""
+        if isinstance(excinfo.value, SuiteError | ValueError):
+            text = str(excinfo.value)
+            return text if isinstance(excinfo.value, SuiteError) else f"{_shown(self.path)}: {text}"
+        return super().repr_failure(excinfo, *args, **kwargs)
+
+
+class CaseItem(pytest.Item):
+    """One case in one configuration."""
+
+    def __init__(self, *, loaded: LoadedSuite, expanded: Expanded, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.loaded = loaded
+        self.expanded = expanded
+        self.settings: Settings = self.config.stash[settings_key]
+        suite = loaded.suite
+        for name in (suite.kind, expanded.configuration.hardware_marker, *suite.markers, *expanded.case.markers):
+            self.add_marker(name)
+        reason = self._why_skipped()
+        if reason:
+            self.add_marker(pytest.mark.skip(reason=reason))
+
+    def _why_skipped(self) -> str | None:
+        driver = self.settings.driver
+        lacking = missing_capability(self.expanded.case, driver.capabilities)
+        if lacking:
+            return f"needs {lacking}, which the {driver.name} driver does not offer"
+        return driver.unavailable(self.expanded.setup)
+
+    @property
+    def line(self) -> int:
+        """The line of the case in its suite, from 1."""
+        return self.loaded.line_of_case(self.expanded.index)
+
+    def announce(self) -> None:
+        """Say what this test is before it runs, so that a skip or a crash is reported with it."""
+        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
+
+    def runtest(self) -> None:
+        outcome = self._judge()
+        if outcome.blessed:
+            self.config.get_terminal_writer().line(f"\n{outcome.blessed}")
+        record = self._header() | {"verdicts": as_data(outcome)}
+        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
+        if failures(outcome.verdicts):
+            raise CaseFailedError(
+                failure_text(self.expanded, outcome.verdicts, f"{_shown(self.path)}:{self.line}", self.bless_command)
+            )
+
+    def _judge(self) -> Outcome:
+        settings, setup = self.settings, self.expanded.setup
+        test = Test(
+            suite_path=self.path,
+            suite_name=self.loaded.suite.suite,
+            expanded=self.expanded,
+            capabilities=settings.driver.capabilities,
+            engine=settings.driver.describe(),
+            bless=settings.bless,
+            bless_command=self.bless_command,
+        )
+        try:
+            session = settings.engines.session(setup)
+        except UnavailableError as error:
+            pytest.skip(str(error))
+        try:
+            return judge(test, session)
+        except Exception:
+            settings.engines.discard(setup)
+            raise
+
+    @property
+    def bless_command(self) -> str:
+        return f'python -m pytest "{self.nodeid}" --bless'
+
+    def _header(self) -> dict[str, Any]:
+        """What reports say of a test, whatever comes of it."""
+        suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
+        first_line, source = self.loaded.source_of_case(self.expanded.index)
+        return {
+            "kind": suite.kind,
+            "suite": suite.suite,
+            "case": case.id,
+            "about": case.about,
+            "requirements": list(case.requirement),
+            "described": case.described(),
+            "model": configuration.model,
+            "backend": configuration.backend,
+            "configuration": configuration.label,
+            "place": f"{_shown(self.path)}:{self.line}",
+            "source": source,
+            "source_line": first_line,
+            "suite_about": suite.about,
+            "bless_command": self.bless_command,
+        }
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
+        """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
+        if isinstance(excinfo.value, CaseFailedError):
+            return str(excinfo.value)
+        if isinstance(excinfo.value, GoldenError | CheckpointError | ValueError):
+            return f"{_shown(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
+        return super().repr_failure(excinfo, *args, **kwargs)
+
+    def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
+        return self.path, self.line - 1, self.name
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

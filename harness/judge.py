@@ -1,0 +1,154 @@
+"""Run one test: the case in its configuration on a warm engine, then every check the case asks for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from checkpoints import Checkpoint, resolve
+from harness.checks.behaviour import check_behaviour
+from harness.checks.invariants import check_invariants
+from harness.checks.output import Tolerance, check_output
+from harness.checks.steps import check_steps
+from harness.checks.verdict import Verdict
+from harness.drivers.base import (
+    BLOCK_ACCOUNTING,
+    FRONT_DOOR,
+    STEP_TRACE,
+    TOKENS,
+    RequestSpec,
+    SchedulingLimits,
+    Session,
+)
+from harness.expand import Expanded
+from harness.expectations import golden_path, read_golden, write_golden
+from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
+from harness.schema import BehaviourCase, Case, OutputCase, Request, StepsCase
+from harness.step_table import as_row
+from harness.workload import Run, run_workload
+
+
+@dataclass(frozen=True)
+class Test:
+    """Everything that says what is to be run and judged. ``bless`` writes golden tables instead of reading them."""
+
+    __test__ = False
+
+    suite_path: Path
+    suite_name: str
+    expanded: Expanded
+    capabilities: frozenset[str]
+    engine: str
+    bless: bool
+    bless_command: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdicts on a test, in order, and what blessing changed."""
+
+    verdicts: tuple[Verdict, ...]
+    blessed: str = ""
+
+
+def judge(test: Test, session: Session) -> Outcome:
+    """Tighten the engine to the case's limits, run it, check it.
+
+    Raises ValueError where the limits are impossible, CheckpointError, GoldenError.
+    """
+    expanded, case = test.expanded, test.expanded.case
+    limits = expanded.limits
+    held_to = session.reset(SchedulingLimits(**limits.model_dump()))
+    if TOKENS not in test.capabilities:
+        return _judge_schedule(test, session, held_to)
+    checkpoint = resolve(expanded.configuration.model)
+    vocabulary = vocabulary_of(checkpoint)
+
+    def make_spec(request: Request, position: int) -> RequestSpec:
+        return request_spec(request, case.id, position, vocabulary)
+
+    if isinstance(case, BehaviourCase):
+        return Outcome(tuple(check_behaviour(session, case, make_spec)))
+    if isinstance(case, StepsCase):
+        run, specs = _run(session, case.requests, make_spec)
+        steps, blessed = _judge_steps(test, case, run)
+        invariants = check_invariants(run, specs, case.requests, held_to)
+        outputs = _judge_outputs(case.requests, specs, run, checkpoint, vocabulary, Tolerance())
+        return Outcome((steps, invariants, *(outputs if case.expect.output == "reference" else ())), blessed)
+    assert isinstance(case, OutputCase)
+    run, specs = _run(session, case.requests, make_spec)
+    invariants = check_invariants(run, specs, case.requests, held_to)
+    outputs = _judge_outputs(
+        case.requests, specs, run, checkpoint, vocabulary, Tolerance(case.expect.rel_tol, case.expect.abs_tol)
+    )
+    return Outcome((invariants, *outputs))
+
+
+def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
+    """What a case needs that a driver with these capabilities does not have; None where it has all."""
+    if isinstance(case, BehaviourCase):
+        return FRONT_DOOR if FRONT_DOOR not in capabilities else None
+    if STEP_TRACE not in capabilities:
+        return STEP_TRACE
+    if TOKENS in capabilities:
+        return None
+    if isinstance(case, StepsCase) and all(request.runs_to_max_tokens for request in case.requests):
+        return None
+    return TOKENS
+
+
+def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> Outcome:
+    """A scheduler-step case on a driver without tokens: only the lengths of the prompts matter."""
+    case = test.expanded.case
+    assert isinstance(case, StepsCase)
+    run, specs = _run(session, case.requests, nameless_spec)
+    steps, blessed = _judge_steps(test, case, run)
+    return Outcome((steps, check_invariants(run, specs, case.requests, held_to)), blessed)
+
+
+def _run(
+    session: Session, requests: Sequence[Request], make_spec: Callable[[Request, int], RequestSpec]
+) -> tuple[Run, list[RequestSpec]]:
+    specs = [make_spec(request, position) for position, request in enumerate(requests)]
+    return run_workload(session, specs, requests), specs
+
+
+def _judge_steps(test: Test, case: StepsCase, run: Run) -> tuple[Verdict, str]:
+    blocks = BLOCK_ACCOUNTING in test.capabilities
+    if case.expect.steps != "golden":
+        return check_steps(run, case.expect.steps, blocks=blocks), ""
+    path = golden_path(test.suite_path, case.id)
+    if test.bless and run.unfinished is None:
+        changed = write_golden(path, test.suite_name, case.id, test.engine, [as_row(step) for step in run.steps])
+        return Verdict(True, f"blessed {path.name}"), f"{'wrote' if changed else 'kept'} {path}"
+    return check_steps(run, read_golden(path, test.bless_command), blocks=blocks), ""
+
+
+def _judge_outputs(
+    requests: Sequence[Request],
+    specs: Sequence[RequestSpec],
+    run: Run,
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    tolerance: Tolerance,
+) -> list[Verdict]:
+    if run.unfinished is not None:
+        return [Verdict(False, f"outputs cannot be compared: {run.unfinished}")]
+    return [
+        check_output(spec, tokens, checkpoint, vocabulary, aborted=request.abort_step is not None, tolerance=tolerance)
+        for request, spec, tokens in zip(requests, specs, run.tokens, strict=True)
+    ]
+
+
+def as_data(outcome: Outcome) -> list[Mapping[str, Any]]:
+    """The verdicts as builtins, for reports."""
+    return [
+        {
+            "passed": v.passed,
+            "headline": v.headline,
+            "details": list(v.details),
+            "rule": v.rule,
+            "data": dict(v.data),
+        }
+        for v in outcome.verdicts
+    ]

@@ -1,0 +1,32 @@
+"""The markers of the suites, and marker expressions that name one that does not exist."""
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+
+MARKERS: Mapping[str, str] = {
+    "cb": "continuous batching with one tkv for the batch",
+    "cpu": "runs on the CPU of any machine (backend eager or inductor)",
+    "spyre": "compiled for a Spyre card (backend sendnn)",
+    "output": "compares tokens and logprobs with Hugging Face on CPU",
+    "scheduler_steps": "compares every engine step with a step table",
+    "behaviour": "looks at limits, refusals and how the engine is left",
+}
+"""Every marker the harness itself gives or knows, with what it means."""
+
+
+def unknown_names(expression: str, known: Collection[str]) -> list[str]:
+    """The names in a ``-m`` expression that are no markers, in order. Keyword arguments of a marker are skipped."""
+    without_arguments = re.sub(r"\([^()]*=[^()]*\)", "", expression)
+    names = re.findall(r"[^\s()]+", without_arguments)
+    return [n for n in dict.fromkeys(names) if n not in {"and", "or", "not"} and n not in known]
+
+
+def explain_unknown(names: Collection[str], known: Collection[str]) -> str:
+    """One sentence: which names are no markers, what may have been meant, which there are."""
+    parts = []
+    for name in names:
+        close = difflib.get_close_matches(name, known, n=1)
+        parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
+    what = "is no marker" if len(parts) == 1 else "are no markers"
+    return f"-m: {', '.join(parts)} {what}; there are: {', '.join(sorted(known))}"

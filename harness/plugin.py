@@ -1,0 +1,132 @@
+"""The pytest plugin: suites become items, options become choices. What a test does is in judge.py.
+
+Threads are set before torch is imported anywhere: on the tiny model one thread a process is fastest, and two
+workers that fight for cores are many times slower.
+"""
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from harness.drivers.base import EnginePool
+from harness.items import CaseItem, SuiteFile
+from harness.markers import MARKERS, explain_unknown, unknown_names
+from harness.report.stream import ResultStream
+from harness.run_settings import DRIVERS, Settings, driver_by_name, settings_key
+
+NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
+BROKEN_WITH_FORKED = (9, 2)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("spyre-cb", "continuous-batching conformance")
+    group.addoption("--driver", choices=DRIVERS, default="reference", help="the engine under test")
+    group.addoption(
+        "--simulate", action="store_true", help="step tables only, without a model: the same as --driver simulation"
+    )
+    group.addoption(
+        "--attention",
+        choices=("paged", "fms"),
+        default="paged",
+        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+    )
+    group.addoption("--bless", action="store_true", help="write golden step tables from what the engine does")
+    group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
+    group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
+    group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    _refuse_what_cannot_work(config)
+    # One malformed suite must not keep the others from running; the exit status says that it was there.
+    config.option.continue_on_collection_errors = True
+    name = "simulation" if config.option.simulate else config.option.driver
+    driver = driver_by_name(name, config.option.attention)
+    config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
+    if not hasattr(config, "workerinput"):
+        stream = ResultStream(config, config.option.html_report, config.option.results)
+        config.pluginmanager.register(stream, "spyre-cb-results")
+
+
+def _refuse_what_cannot_work(config: pytest.Config) -> None:
+    if config.option.bless and os.environ.get("CI"):
+        raise pytest.UsageError("--bless: golden tables are never written where CI is set")
+    if config.option.bless and (
+        getattr(config.option, "forked", False) or getattr(config.option, "numprocesses", None)
+    ):
+        raise pytest.UsageError("--bless: not together with --forked or -n")
+    version = tuple(map(int, pytest.__version__.split(".")[:2]))
+    if getattr(config.option, "forked", False) and version >= BROKEN_WITH_FORKED:
+        raise pytest.UsageError(
+            f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
+            "child; install pytest<9.2 (constraints.txt does)"
+        )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    settings = config.stash.get(settings_key, None)
+    if settings is not None:
+        settings.engines.close()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+    """Every YAML file that pytest comes by is a suite, unless its name says otherwise."""
+    if file_path.suffix in {".yaml", ".yml"} and file_path.name not in NOT_SUITES:
+        return SuiteFile.from_parent(parent, path=file_path)
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse a marker expression that names what does not exist: pytest itself would select nothing, quietly."""
+    known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
+    known |= {mark.name for item in items for mark in item.iter_markers()}
+    unknown = unknown_names(config.option.markexpr or "", known)
+    if unknown:
+        raise pytest.UsageError(explain_unknown(unknown, known))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before forking, import what every child would have to import: nothing of it runs here."""
+    settings = session.config.stash[settings_key]
+    if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
+        settings.preload()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Runs where pytest itself runs, also where the test is then forked: a crash keeps its name."""
+    if isinstance(item, CaseItem):
+        item.announce()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    settings = config.stash[settings_key]
+    return [
+        f"engine under test: {settings.driver.describe()}",
+        f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
+    ]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    counts = config.stash[settings_key].counts
+    return [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    yield
+    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.markexpr:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(
+                f'-m "{session.config.option.markexpr}" selects nothing among what was collected', red=True
+            )

@@ -1,0 +1,77 @@
+"""Prompts of a case to token ids. Random ones depend on the case's id and the request's position only."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from checkpoints import Checkpoint
+from harness.drivers.base import RequestSpec
+from harness.schema import Prompt, Request
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text."""
+
+    encode: Callable[[str], tuple[int, ...]]
+    decode: Callable[[tuple[int, ...]], str]
+    ordinary: tuple[int, ...]
+    eos_token_ids: frozenset[int]
+
+
+@lru_cache(maxsize=8)
+def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
+    """Read from the checkpoint's tokenizer and configuration."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    eos: Any = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
+    return Vocabulary(
+        encode=lambda text: tuple(tokenizer(text)["input_ids"]),
+        decode=lambda ids: str(tokenizer.decode(list(ids))),
+        ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
+        eos_token_ids=frozenset([eos] if isinstance(eos, int) else eos or ()),
+    )
+
+
+def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of request number ``position`` of a case."""
+    if prompt.token_ids is not None:
+        return prompt.token_ids
+    if prompt.text is not None:
+        return vocabulary.encode(prompt.text)
+    source = random.Random(f"{case_id}/{position}")
+    return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens or 0))
+
+
+def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
+    """A request of a case as a driver takes it."""
+    return RequestSpec(
+        request_id=position,
+        prompt_token_ids=prompt_token_ids(request.prompt, case_id, position, vocabulary),
+        max_tokens=request.max_tokens,
+        ignore_eos=request.ignore_eos,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        top_p=request.top_p,
+        min_p=request.min_p,
+        seed=request.seed,
+        min_tokens=request.min_tokens,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+    )
+
+
+def nameless_spec(request: Request, position: int) -> RequestSpec:
+    """A request for a driver without tokens: the prompt has the right length, and no meaning.
+
+    Raises ValueError for a text: its length depends on a tokenizer.
+    """
+    prompt = request.prompt
+    if prompt.text is not None:
+        raise ValueError("a prompt given as text cannot be simulated: say random_tokens or token_ids")
+    length = prompt.random_tokens or len(prompt.token_ids or ())
+    return RequestSpec(position, (0,) * length, request.max_tokens)

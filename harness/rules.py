@@ -1,0 +1,50 @@
+"""Which rule to read when a cell of a step table is wrong. The texts are docs/scheduling-rules.md's, shortened."""
+
+_PREFILL = {
+    "tkv": (
+        '"Prefill": a new batch has tkv = prompt rounded up to 64; a longer prompt makes tkv grow by '
+        "ceil((L − tkv)/64)·64; a shorter one leaves it"
+    ),
+    "reserved": '"Prefill": reserved = ceil((tkv + max_tokens − 1)/64) − blocks that are all padding',
+    "used": '"Prefill": used = ceil(tkv/64) − blocks that are all padding',
+    "waiting": '"Admission": strict first in, first out; the request that runs leaves the head of the queue',
+    "running": '"Steps": running is newest first; a prefilled sequence goes to the front',
+    "outputs": '"Steps": in a prefill step only the prefilled sequence gets a token',
+    "finished": '"Steps": a sequence finishes with its last token, at its prefill where max_tokens is 1',
+}
+_DECODE = {
+    "tkv": '"Decode": tkv grows by 1, after whole blocks of padding that all share were removed ("One step", 3)',
+    "reserved": '"Steps": a reservation is fixed at the prefill and goes at the start of the step after the last token',
+    "used": '"Decode": where tkv is a multiple of 64 every running sequence takes one block; blocks of the finished go '
+    "at the start of the next step",
+    "waiting": '"One step", 2: strict first in, first out; nobody leaves the queue in a decode',
+    "running": '"Steps": running is newest first; a sequence that finishes leaves it in that step',
+    "outputs": '"Steps": every running sequence gets one token in a decode, in running order',
+    "finished": '"One step", 4: a sequence ends at max_tokens, end of text (unless ignored) or a stop condition',
+}
+_IDLE = dict.fromkeys(
+    (*_DECODE, "kind"),
+    '"Steps": after the last sequence one more step runs: it frees the blocks and puts tkv back to 0',
+)
+_START = dict.fromkeys(
+    (*_DECODE, "kind"), '"Steps": step 0 is the state before any step ran, with the requests that join at 0 queued'
+)
+_BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _START}
+
+
+_ADMISSION = (
+    '"One step", 2 and "Admission": strict first in, first out; the head of the queue joins exactly when batch, '
+    "context, blocks and volume allow it, and its prefill goes before any decode"
+)
+
+
+def rule_for(kind: str, column: str) -> str:
+    """The rule behind a column in a step of that kind (the kind the step should have been)."""
+    return "docs/scheduling-rules.md " + _BY_KIND[kind][column]
+
+
+def rule_for_kinds(expected: str, seen: str) -> str:
+    """The rule behind a step that was of another kind than it should have been."""
+    if "prefill" in (expected, seen):
+        return "docs/scheduling-rules.md " + _ADMISSION
+    return rule_for(expected, "outputs")

@@ -1,0 +1,52 @@
+"""What the options of one pytest run come to, in one place."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from checkpoints import test_models
+from harness.drivers.base import TOKENS, Driver, EnginePool
+
+DRIVERS = ("reference", "simulation")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of a run. ``counts`` is filled while suites are collected: file -> "cases x configurations = tests"."""
+
+    driver: Driver
+    engines: EnginePool
+    models: tuple[str, ...]
+    bless: bool
+    max_tests: int | None
+    preload: Callable[[], None]
+    counts: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
+        """Raises pytest.UsageError where VLLM_SPYRE_TEST_MODEL_LIST names nothing."""
+        from harness.drivers import reference
+
+        try:
+            models = test_models()
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+        needs_torch = TOKENS in driver.capabilities
+        preload = reference.preload if needs_torch else _nothing
+        return cls(driver, engines, models, option.bless, option.max_tests, preload)
+
+
+def _nothing() -> None:
+    """Nothing to import ahead of time."""
+
+
+settings_key = pytest.StashKey[Settings]()
+
+
+def driver_by_name(name: str, attention: str) -> Driver:
+    """The driver of that name. Imported here, so that a run needs only the engine it asks for."""
+    from harness.drivers.reference import ReferenceDriver, SimulationDriver
+
+    return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)

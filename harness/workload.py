@@ -1,0 +1,106 @@
+"""Drive a session step by step through a case's requests, and write down what can be seen at every step.
+
+The observation at step n is taken after n engine steps, after the requests that join at step n were queued
+and those that are aborted at step n were ended.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.drivers.base import RequestSpec, Session, Token
+
+
+class Timing(Protocol):
+    """When a request comes and, perhaps, is made to go; in engine steps."""
+
+    @property
+    def join_step(self) -> int: ...
+    @property
+    def abort_step(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start."""
+
+    step: int
+    kind: str
+    tkv: int
+    waiting: tuple[int, ...]
+    running: tuple[int, ...]
+    outputs: tuple[int, ...]
+    finished: tuple[int, ...]
+    reserved: int | None
+    used: int | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A workload that ran: its step table and, by request, the tokens it got.
+
+    ``unfinished`` says why it was broken off, where it was.
+    """
+
+    steps: tuple[Step, ...]
+    tokens: tuple[tuple[Token, ...], ...]
+    unfinished: str | None = None
+
+
+def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
+    """Run until nothing is left to do, one idle step beyond the last sequence included.
+
+    An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
+    """
+    tokens: list[list[Token]] = [[] for _ in requests]
+    rows = [_join_abort_observe(session, requests, timings, 0, "start", (), ())]
+    last_event = max([t.join_step for t in timings] + [t.abort_step or 0 for t in timings])
+    most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
+    unfinished = None
+    while session.has_work() or rows[-1].step < last_event:
+        step = rows[-1].step + 1
+        if step > most:
+            unfinished = f"not done after {most} steps: a correct engine needs fewer"
+            break
+        try:
+            record = session.step()
+        except Exception as error:
+            unfinished = f"the engine failed in step {step}: {type(error).__name__}: {error}"
+            break
+        for request, token in zip(record.request_outputs, record.tokens, strict=True):
+            tokens[request].append(token)
+        rows.append(
+            _join_abort_observe(
+                session, requests, timings, step, record.kind, record.request_outputs, record.finished_requests
+            )
+        )
+    return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished)
+
+
+def _join_abort_observe(
+    session: Session,
+    requests: Sequence[RequestSpec],
+    timings: Sequence[Timing],
+    step: int,
+    kind: str,
+    outputs: tuple[int, ...],
+    finished: tuple[int, ...],
+) -> Step:
+    for request, timing in zip(requests, timings, strict=True):
+        if timing.join_step == step:
+            session.add_request(request)
+    for request, timing in zip(requests, timings, strict=True):
+        if timing.abort_step == step:
+            session.abort(request.request_id)
+    seen = session.observe()
+    return Step(
+        step,
+        kind,
+        seen.tkv,
+        seen.waiting,
+        seen.running,
+        outputs,
+        finished,
+        seen.n_reserved_blocks,
+        seen.n_used_blocks,
+    )

@@ -1,0 +1,80 @@
+"""An engine that is wrong must be caught, by the right case, with words that lead to the fault."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.drivers.base import Driver
+from harness.drivers.reference import ReferenceDriver, SimulationDriver
+from harness.expand import expand
+from harness.failure_text import failure_text
+from harness.judge import Test, judge, missing_capability
+from harness.loader import load_suite
+from tests.harness.planted import OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault
+
+SUITES = Path(__file__).resolve().parents[2] / "suites"
+
+
+def all_tests(driver: Driver) -> list[Test]:
+    """Every scheduler-step test of the suites that the driver can run."""
+    tests = []
+    for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
+        suite = load_suite(path).suite
+        for expanded in expand(suite, ["tiny-granite"]):
+            if driver.unavailable(expanded.setup) or missing_capability(expanded.case, driver.capabilities):
+                continue
+            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "test", False, "pytest … --bless"))
+    return tests
+
+
+def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
+    """The failure's text, or None where the test passed."""
+    setup = test.expanded.setup
+    session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
+    verdicts = judge(test, session).verdicts
+    if all(verdict.passed for verdict in verdicts):
+        return None
+    return failure_text(test.expanded, verdicts, "suite.yaml:1", test.bless_command)
+
+
+def case_named(name: str, driver: Driver) -> Test:
+    return next(test for test in all_tests(driver) if test.expanded.case.id == name)
+
+
+def names(faults: list[Fault]) -> list[str]:
+    return [fault.name for fault in faults]
+
+
+@pytest.mark.parametrize("fault", SCHEDULE_FAULTS, ids=names(SCHEDULE_FAULTS))
+def test_a_broken_schedule_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = SimulationDriver()
+    test = case_named(fault.caught_by, driver)
+    assert outcome_of(test, driver, {}) is None, "the case must pass on the engine as it is"
+    fault.patch(monkeypatch)
+    text = outcome_of(test, driver, {})
+    assert text is not None, f"{fault.caught_by} passes on an engine that does this: {fault.name}"
+    assert fault.says in text, text
+    assert "step " in text
+    assert "rule: docs/scheduling-rules.md" in text
+
+
+@pytest.fixture(scope="module")
+def sessions() -> dict:
+    return {}
+
+
+@pytest.mark.parametrize("fault", OUTPUT_FAULTS, ids=names(OUTPUT_FAULTS))
+def test_a_broken_batch_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, sessions: dict) -> None:
+    driver = ReferenceDriver()
+    test = case_named(fault.caught_by, driver)
+    fault.patch(monkeypatch)
+    text = outcome_of(test, driver, sessions)
+    assert text is not None, f"{fault.caught_by} passes on an engine that does this: {fault.name}"
+    assert fault.says in text, text
+
+
+def test_nothing_is_caught_where_nothing_is_broken() -> None:
+    driver, sessions = SimulationDriver(), {}
+    failing = [test.expanded.name for test in all_tests(driver) if outcome_of(test, driver, sessions)]
+    assert failing == []
+    assert len(all_tests(driver)) >= 28

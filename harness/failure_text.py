@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+from _pytest._code.code import ReprFileLocation, TerminalRepr
+from _pytest._io import TerminalWriter
+
 from harness.checks.verdict import Verdict, failures
 from harness.expand import Expanded
 from harness.schema import StepsCase
@@ -27,3 +30,23 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
     if isinstance(case, StepsCase) and case.expect.steps == "golden":
         lines.append(f"to accept what the engine did:  {bless_command}")
     return "\n".join(lines)
+
+
+class CaseFailedError(Exception):
+    """A test whose verdicts are not all good: the first headline, and the whole text to show."""
+
+    def __init__(self, headline: str, text: str) -> None:
+        super().__init__(text)
+        self.headline = headline
+
+
+class FailureRepr(TerminalRepr):
+    """A failure as pytest prints it: the text in full, and the headline in the short summary."""
+
+    def __init__(self, failure: CaseFailedError, file: str, line: int) -> None:
+        self.text = str(failure)
+        self.reprcrash = ReprFileLocation(file, line, failure.headline)
+
+    def toterminal(self, tw: TerminalWriter) -> None:
+        for line in self.text.splitlines():
+            tw.line(line)

@@ -13,17 +13,13 @@ from harness.checks.verdict import failures
 from harness.drivers.base import UnavailableError
 from harness.expand import Expanded, expand
 from harness.expectations import GoldenError
-from harness.failure_text import failure_text
+from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.judge import Outcome, Test, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import MARKERS
 from harness.run_settings import Settings, settings_key
 
 RESULT_PROPERTY = "spyre_cb"
-
-
-class CaseFailedError(Exception):
-    """A test whose verdicts are not all good; carries the text to show."""
 
 
 class SuiteFile(pytest.File):
@@ -96,10 +92,11 @@ class CaseItem(pytest.Item):
             self.config.get_terminal_writer().line(f"\n{outcome.blessed}")
         record = self._header() | {"verdicts": as_data(outcome)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
-        if failures(outcome.verdicts):
-            raise CaseFailedError(
-                failure_text(self.expanded, outcome.verdicts, f"{_shown(self.path)}:{self.line}", self.bless_command)
-            )
+        failed = failures(outcome.verdicts)
+        if failed:
+            place = f"{_shown(self.path)}:{self.line}"
+            text = failure_text(self.expanded, outcome.verdicts, place, self.bless_command)
+            raise CaseFailedError(failed[0].headline, text)
 
     def _judge(self) -> Outcome:
         settings, setup = self.settings, self.expanded.setup
@@ -150,7 +147,7 @@ class CaseItem(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
-            return str(excinfo.value)
+            return FailureRepr(excinfo.value, str(self.path), self.line)
         if isinstance(excinfo.value, GoldenError | CheckpointError | ValueError):
             return f"{_shown(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)

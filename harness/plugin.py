@@ -87,10 +87,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse a marker expression that names what does not exist: pytest itself would select nothing, quietly."""
     known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
-    known |= {mark.name for item in items for mark in item.iter_markers()}
-    unknown = unknown_names(config.option.markexpr or "", known)
+    used = {mark.name for item in items for mark in item.iter_markers()} | set(MARKERS)
+    unknown = unknown_names(config.option.markexpr or "", known | used)
     if unknown:
-        raise pytest.UsageError(explain_unknown(unknown, known))
+        raise pytest.UsageError(explain_unknown(unknown, used))
 
 
 @pytest.hookimpl(trylast=True)

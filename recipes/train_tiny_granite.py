@@ -262,7 +262,8 @@ def main() -> None:
     note = f"""# tiny-granite
 
 A granite of {parameters:,} parameters ({CONFIG["num_hidden_layers"]} layers, hidden {CONFIG["hidden_size"]}, 4
-query heads and 2 key/value heads of 64), with a byte-level BPE tokenizer of {VOCABULARY:,} entries. It writes fragments of Python
+query heads and 2 key/value heads of 64), with a byte-level BPE tokenizer of {VOCABULARY:,} entries. It writes fragments
+of Python
 documentation, and answers "What is os.path.join?" in granite's chat form. It is here to give engines real, peaked
 logits to agree on; it knows nothing else.
 

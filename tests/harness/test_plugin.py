@@ -1,0 +1,200 @@
+"""Suites under pytest, as a user runs them: in a process of its own, in a folder that is not this repository."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+GOOD = """\
+suite: mine
+kind: scheduler_steps
+markers: [cb]
+cases:
+  - id: five-lines
+    requests: [{prompt: {random_tokens: 49}, max_tokens: 3}]
+    expect:
+      output: none
+      steps:
+        - [0,  0, [0], [],  [],  [],  0, 0]
+        - [1, 64, [],  [0], [0], [],  2, 1]
+        - [2, 65, [],  [0], [0], [],  2, 2]
+        - [3, 66, [],  [],  [0], [0], 2, 2]
+        - [4,  0, [],  [],  [],  [],  0, 0]
+"""
+WRONG = GOOD.replace("- [2, 65,", "- [2, 99,").replace("suite: mine", "suite: wrong")
+GOLDEN = """\
+suite: mine
+kind: scheduler_steps
+markers: [cb]
+cases:
+  - id: needs-a-table
+    requests: [{prompt: {random_tokens: 49}, max_tokens: 3}]
+    expect: {steps: golden, output: none}
+"""
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """pytest in ``folder``; variables set to an empty string are taken out of the environment."""
+    variables = {**os.environ, "COLUMNS": "200", **environment}
+    for name in ("CI", "VLLM_SPYRE_TEST_MODEL_LIST", "PYTEST_ADDOPTS"):
+        if not environment.get(name):
+            variables.pop(name, None)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=180)
+
+
+def write(folder: Path, **suites: str) -> None:
+    for name, text in suites.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def test_a_suite_anywhere_on_disk_runs(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "mine.yaml", "-v", "--simulate")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "mine.yaml::five-lines[tiny-granite-eager] PASSED" in done.stdout
+    assert "mine.yaml: 1 cases x 1 configurations = 1 tests" in done.stdout
+
+
+def test_a_failing_step_shows_the_table_and_the_rule(tmp_path: Path) -> None:
+    write(tmp_path, wrong=WRONG)
+    done = run(tmp_path, "--simulate", "wrong.yaml")
+    assert done.returncode == 1
+    assert "step 2 differs (decode of 0): tkv 65, expected 99" in done.stdout
+    assert "65≠99" in done.stdout
+    assert "rule: docs/scheduling-rules.md" in done.stdout
+    assert "wrong.yaml:5" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_page_and_the_results_are_written(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD, wrong=WRONG)
+    done = run(tmp_path, "--simulate", "--html-report", "out/page.html", "--results", "out/results.jsonl")
+    assert done.returncode == 1
+    assert (tmp_path / "out/page.html").read_text(encoding="utf-8").count("five-lines") >= 2
+    lines = (tmp_path / "out/results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4
+    assert '"passed": 1' in lines[-1]
+    assert '"failed": 1' in lines[-1]
+
+
+@pytest.mark.parametrize("mode", [["--forked"], ["-n", "2"], ["-n", "2", "--forked"]], ids=" ".join)
+def test_isolated_runs_report_the_same(tmp_path: Path, mode: list[str]) -> None:
+    write(tmp_path, mine=GOOD, wrong=WRONG)
+    done = run(tmp_path, *mode, "--results", "results.jsonl")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed, 1 passed" in done.stdout
+    assert "65≠99" in done.stdout
+    results = (tmp_path / "results.jsonl").read_text(encoding="utf-8")
+    assert "step 2 differs (decode of 0)" in results
+
+
+def test_the_mission_command_skips_spyre_with_one_reason(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, sendnn]}\ncases:"))
+    done = run(tmp_path, "-svx", "-m", "spyre and cb", "--forked", "-rs", ".")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 skipped, 1 deselected" in done.stdout
+    assert "backend sendnn needs a Spyre card" in done.stdout
+
+
+def test_a_marker_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "-m", "spyre and cbb", ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "'cbb' (did you mean 'cb'?) is no marker; there are: behaviour, cb, cpu" in done.stdout + done.stderr
+
+
+def test_a_marker_expression_that_selects_nothing_says_so(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "-m", "spyre and cpu", ".")
+    assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert '-m "spyre and cpu" selects nothing' in done.stdout
+
+
+def test_a_malformed_suite_is_one_line_and_the_others_run(tmp_path: Path) -> None:
+    write(tmp_path, bad=GOOD.replace("max_tokens", "max_token"), mine=GOOD)
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode == 1
+    assert "1 passed, 1 error" in done.stdout
+    assert "bad.yaml:6:" in done.stdout
+    assert "max_tokens" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_unknown_marker_in_a_suite_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, bad=GOOD.replace("[cb]", "[cbb]"))
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode != 0
+    assert "marker 'cbb' is not known" in done.stdout
+
+
+def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "max_tests: 1\nparameters: {backend: [eager, sendnn]}\ncases:"))
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode != 0
+    assert "1 cases x 2 configurations are 2 tests, more than max_tests 1" in done.stdout
+    assert run(tmp_path, "--simulate", "--max-tests", "2", ".").returncode == 0
+
+
+def test_limits_beyond_reason_are_one_sentence(tmp_path: Path) -> None:
+    text = GOOD.replace("requests:", "limits: {max_batch_tkv_limit: 999999999}\n    requests:")
+    write(tmp_path, mine=text)
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode == 1
+    assert "max_batch_tkv_limit 999999999 is more than the 2048 the engine was built with" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_missing_golden_table_fails_and_bless_writes_it(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOLDEN)
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode == 1
+    assert "there is no golden step table" in done.stdout
+    assert 'python -m pytest "mine.yaml::needs-a-table[tiny-granite-eager]" --bless' in done.stdout
+    golden = tmp_path / "expectations/mine/needs-a-table.yaml"
+    assert not golden.exists()
+
+    assert run(tmp_path, "--simulate", "--bless", ".").returncode == 0
+    assert "[ 1,    64," in golden.read_text(encoding="utf-8")
+    assert run(tmp_path, "--simulate", "--ignore=expectations", ".").returncode == 0
+
+
+def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOLDEN)
+    done = run(tmp_path, "--simulate", "--bless", ".", CI="true")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "never written where CI is set" in done.stderr
+
+
+def test_the_models_of_the_run_come_from_the_environment(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    copy = tmp_path / "models" / "other"
+    copy.parent.mkdir()
+    copy.symlink_to(ROOT / "checkpoints" / "tiny_granite")
+    done = run(tmp_path, "-v", "mine.yaml", VLLM_SPYRE_TEST_MODEL_LIST="tiny-granite, models/other")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "five-lines[tiny-granite-eager] PASSED" in done.stdout
+    assert "five-lines[other-eager] PASSED" in done.stdout
+
+
+def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "mine.yaml", VLLM_SPYRE_TEST_MODEL_LIST="tiny-granit", HF_HUB_OFFLINE="1")
+    assert done.returncode == 1
+    assert "tiny-granite" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_simulation_says_why_it_skips_what_needs_tokens() -> None:
+    done = run(ROOT, "--simulate", "-q", "-rs", "suites/output", "-m", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "needs tokens, which the simulation driver does not offer" in done.stdout
+
+
+def test_one_case_can_be_named_without_its_configuration() -> None:
+    done = run(ROOT, "--simulate", "-q", "suites/scheduler_steps/joining.yaml::new-sequence-joins-during-decode")
+    assert "1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr

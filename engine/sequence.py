@@ -50,6 +50,8 @@ class SequenceState:
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
         self._stream = TextStream(decode) if decode and self.params.stop_strings else None
+        self._max_tokens = request.max_tokens
+        self._may_stop_early = bool(self._ending_token_ids or self._eos_token_ids or self._stream)
 
     @property
     def output_token_ids(self) -> tuple[int, ...]:
@@ -66,18 +68,23 @@ class SequenceState:
         """Take a sampled token; True where the request ends with it."""
         self.token_ids.append(token.token_id)
         self.tokens.append(token)
-        found = self._stop_string(token.token_id)
-        if len(self.tokens) >= self.params.min_tokens:
-            if token.token_id in self._eos_token_ids:
-                self.finish_reason = FinishReason.STOP
-            elif token.token_id in self._ending_token_ids:
-                self.finish_reason, self.stop_reason = FinishReason.STOP, token.token_id
-            elif found is not None:
-                self.finish_reason = FinishReason.STOP
-                self._stop_at, self.stop_reason = found
-        if self.finish_reason is None and len(self.tokens) >= self.request.max_tokens:
+        if self._may_stop_early:
+            self._look_for_a_stop(token.token_id)
+        if self.finish_reason is None and len(self.tokens) >= self._max_tokens:
             self.finish_reason = FinishReason.LENGTH
         return self.finish_reason is not None
+
+    def _look_for_a_stop(self, token_id: int) -> None:
+        found = self._stop_string(token_id)
+        if len(self.tokens) < self.params.min_tokens:
+            return
+        if token_id in self._eos_token_ids:
+            self.finish_reason = FinishReason.STOP
+        elif token_id in self._ending_token_ids:
+            self.finish_reason, self.stop_reason = FinishReason.STOP, token_id
+        elif found is not None:
+            self.finish_reason = FinishReason.STOP
+            self._stop_at, self.stop_reason = found
 
     def text(self, decode: Decode) -> str:
         """The text so far, cut at the stop string or before the stop token unless they were asked for."""

@@ -45,10 +45,11 @@ def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
 
 
 def largest_volume(new: Candidate, running: Sequence[Running], tkv: int) -> int:
-    """The largest batch size x tkv while the new one runs (condition 5).
+    """The largest batch size x tkv while the new one runs beside others (condition 5).
 
     Sequences that end before the new one are walked from the first to end: each counts with the batch as it
-    is when it ends. Those that end later were counted when they joined.
+    is when it ends. Those that end later were counted when they joined. What the new one does once it is alone
+    is not counted.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     last_tkv = grown + new.max_tokens - 1
@@ -56,7 +57,7 @@ def largest_volume(new: Candidate, running: Sequence[Running], tkv: int) -> int:
     largest = 0
     for end in sorted(grown + sequence.remaining - 1 for sequence in running):
         if last_tkv <= end:
-            break
+            return max(largest, batch_size * last_tkv)
         largest = max(largest, batch_size * end)
         batch_size -= 1
-    return max(largest, batch_size * last_tkv)
+    return largest

@@ -7,6 +7,7 @@ scheduler is told who ended (``commit``).
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.block_pool import BlockPool
 from engine.config import ResolvedLimits
@@ -24,13 +25,25 @@ from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPl
 
 @dataclass(slots=True)
 class _Sequence:
-    """A request as the scheduler sees it. ``computed`` counts its tokens in the cache, padding left out."""
+    """A request as the scheduler sees it. ``left_padding`` in columns, whole blocks of it included.
+
+    A decode moves tkv and everybody's tokens together, so a sequence that runs is known by its left padding: what
+    it has in the cache is tkv less that.
+    """
 
     request_id: str
     prompt_length: int
     max_tokens: int
-    computed: int = 0
-    blocks: tuple[int, ...] = ()
+    left_padding: int = 0
+
+
+class _Rows(NamedTuple):
+    """The running batch as a decode plan shows it; the same from step to step until somebody comes, goes or moves."""
+
+    request_ids: tuple[str, ...]
+    left_paddings: tuple[int, ...]
+    block_tables: tuple[tuple[int, ...], ...]
+    least_padding: int
 
 
 class ContinuousScheduler:
@@ -44,10 +57,13 @@ class ContinuousScheduler:
         self._running: list[_Sequence] = []  # newest first
         self._ended: list[_Sequence] = []  # hold their blocks until the next step begins
         self._plan: StepPlan = Idle()
+        self._kept_rows: _Rows | None = None
+        self._kept_waiting: tuple[str, ...] | None = None
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None:
         """Queue a request behind all others. Lengths in tokens, both at least 1."""
         self._waiting.append(_Sequence(request_id, prompt_length, max_tokens))
+        self._kept_waiting = None
 
     def abort(self, request_id: str) -> bool:
         """End a request between two steps; False where it is not (or no longer) here.
@@ -57,6 +73,7 @@ class ContinuousScheduler:
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
+                self._kept_waiting = None
                 return True
         for sequence in self._running:
             if sequence.request_id == request_id:
@@ -76,6 +93,7 @@ class ContinuousScheduler:
         if joining is not None:
             self._plan = self._prefill(joining)
             self._waiting.popleft()
+            self._kept_waiting = None
         elif self._running:
             self._plan = self._decode()
         else:
@@ -87,8 +105,6 @@ class ContinuousScheduler:
         """Take note that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
         if isinstance(self._plan, Decode):
             self._tkv += 1
-            for sequence in self._running:
-                sequence.computed += 1
         if ended:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)
@@ -96,10 +112,12 @@ class ContinuousScheduler:
 
     def state(self) -> SchedulerState:
         """What can be seen now."""
+        if self._kept_waiting is None:
+            self._kept_waiting = tuple(s.request_id for s in self._waiting)
         return SchedulerState(
             self._tkv,
-            tuple(s.request_id for s in self._waiting),
-            tuple(s.request_id for s in self._running),
+            self._kept_waiting,
+            self._rows().request_ids,
             self.pool.reserved_total,
             self.pool.used_total,
         )
@@ -112,6 +130,7 @@ class ContinuousScheduler:
     def _end(self, sequence: _Sequence) -> None:
         self._running.remove(sequence)
         self._ended.append(sequence)
+        self._kept_rows = None
 
     def _free_ended(self) -> None:
         for sequence in self._ended:
@@ -125,7 +144,7 @@ class ContinuousScheduler:
         if len(self._running) >= limits.max_num_seqs:
             return False
         new = Candidate(sequence.prompt_length, sequence.max_tokens)
-        running = [Running(s.prompt_length, s.max_tokens, s.computed) for s in self._running]
+        running = [Running(s.prompt_length, s.max_tokens, tkv - s.left_padding) for s in self._running]
         return (
             fits_context(new, running, tkv, limits.max_model_len)
             and fits_blocks(new, tkv, self.pool.unreserved)
@@ -133,38 +152,51 @@ class ContinuousScheduler:
         )
 
     def _remove_padding(self) -> None:
-        if self._running:
-            least_padding = self._tkv - max(s.computed for s in self._running)
-            self._tkv -= least_padding // BLOCK_SIZE * BLOCK_SIZE
+        self._shift(-(self._rows().least_padding // BLOCK_SIZE * BLOCK_SIZE))
+
+    def _shift(self, columns: int) -> None:
+        """Move the running batch to the right (or left): tkv and everybody's left padding together."""
+        if columns:
+            self._tkv += columns
+            for sequence in self._running:
+                sequence.left_padding += columns
+            self._kept_rows = None
 
     def _prefill(self, sequence: _Sequence) -> Prefill:
         length = sequence.prompt_length
         tkv = tkv_with_prompt(self._tkv, length) if self._running else round_up_to_block(length)
         self.pool.reserve(sequence.request_id, blocks_reserved(tkv, length, sequence.max_tokens))
-        self._take_blocks(sequence, blocks_used(tkv, length))
-        self._tkv = tkv
-        sequence.computed = length
+        self.pool.allocate(sequence.request_id, blocks_used(tkv, length))
+        self._shift(tkv - self._tkv)
+        sequence.left_padding = tkv - length
         self._running.insert(0, sequence)
+        self._kept_rows = None
         return Prefill(
             sequence.request_id,
             length,
             tkv,
-            tkv - length - padding_blocks(tkv, length) * BLOCK_SIZE,
-            sequence.blocks,
+            sequence.left_padding - padding_blocks(tkv, length) * BLOCK_SIZE,
+            self.pool.held(sequence.request_id),
         )
 
     def _decode(self) -> Decode:
-        tkv = self._tkv
-        if tkv % BLOCK_SIZE == 0:
-            for sequence in self._running:
-                self._take_blocks(sequence, 1)
-        return Decode(
-            tuple(s.request_id for s in self._running),
-            tkv,
-            tuple(tkv - s.computed for s in self._running),
-            tuple(s.blocks for s in self._running),
-        )
+        if self._tkv % BLOCK_SIZE == 0:
+            self._take_blocks()
+        rows = self._rows()
+        return Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
 
-    def _take_blocks(self, sequence: _Sequence, count: int) -> None:
-        self.pool.allocate(sequence.request_id, count)
-        sequence.blocks = self.pool.held(sequence.request_id)
+    def _take_blocks(self) -> None:
+        for sequence in self._running:
+            self.pool.allocate(sequence.request_id, 1)
+        self._kept_rows = None
+
+    def _rows(self) -> _Rows:
+        if self._kept_rows is None:
+            paddings = tuple(s.left_padding for s in self._running)
+            self._kept_rows = _Rows(
+                tuple(s.request_id for s in self._running),
+                paddings,
+                tuple(self.pool.held(s.request_id) for s in self._running),
+                min(paddings, default=0),
+            )
+        return self._kept_rows

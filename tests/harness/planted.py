@@ -103,6 +103,7 @@ def let_a_later_request_overtake(patch: pytest.MonkeyPatch) -> None:
         if fitting is not None:
             self._waiting.remove(fitting)
             self._waiting.appendleft(fitting)
+            self._kept_waiting = None
         return plan(self)
 
     patch.setattr(ContinuousScheduler, "plan", overtake)
@@ -114,6 +115,7 @@ def serve_the_newest_request_first(patch: pytest.MonkeyPatch) -> None:
 
     def newest(self: ContinuousScheduler) -> Any:
         self._waiting.rotate(1)
+        self._kept_waiting = None
         planned = plan(self)
         if isinstance(planned, Idle) or planned.request_ids[0] in {s.request_id for s in self._running[1:]}:
             self._waiting.rotate(-1)
@@ -135,8 +137,7 @@ def never_remove_padding(patch: pytest.MonkeyPatch) -> None:
 @schedule_fault("prompts-aligned-with-tkv-boundaries", "tkv")
 def remove_padding_token_by_token(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
-        if self._running:
-            self._tkv = max(s.computed for s in self._running)
+        self._shift(-self._rows().least_padding)
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -144,8 +145,8 @@ def remove_padding_token_by_token(patch: pytest.MonkeyPatch) -> None:
 @schedule_fault("two-blocks-of-padding-go-at-once", "expected 67")
 def remove_at_most_one_block_of_padding(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
-        if self._running and self._tkv - max(s.computed for s in self._running) >= padding.BLOCK_SIZE:
-            self._tkv -= padding.BLOCK_SIZE
+        if self._rows().least_padding >= padding.BLOCK_SIZE:
+            self._shift(-padding.BLOCK_SIZE)
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -154,8 +155,7 @@ def remove_at_most_one_block_of_padding(patch: pytest.MonkeyPatch) -> None:
 def remove_padding_of_the_oldest_only(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
         if self._running:
-            least = self._tkv - self._running[-1].computed
-            self._tkv -= least // padding.BLOCK_SIZE * padding.BLOCK_SIZE
+            self._shift(-(self._running[-1].left_padding // padding.BLOCK_SIZE * padding.BLOCK_SIZE))
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -222,6 +222,15 @@ def volume_of_the_end_only(patch: pytest.MonkeyPatch) -> None:
         return (longer + 1) * last
 
     patch.setattr(continuous, "largest_volume", end)
+
+
+@schedule_fault("new-one-may-go-beyond-the-volume-once-it-is-alone", "expected a prefill")
+def volume_of_the_new_one_alone(patch: pytest.MonkeyPatch) -> None:
+    def alone_too(new: Candidate, running: list[Running], tkv: int) -> int:
+        last = padding.tkv_with_prompt(tkv, new.prompt_length) + new.max_tokens - 1
+        return max(last, admission.largest_volume(new, running, tkv))
+
+    patch.setattr(continuous, "largest_volume", alone_too)
 
 
 @schedule_fault("requests-need-more-than-the-available-blocks", "expected a decode")
@@ -321,8 +330,7 @@ def take_the_next_block_one_token_early(patch: pytest.MonkeyPatch) -> None:
     def early(self: ContinuousScheduler) -> Any:
         plan = decode(self)
         if (self._tkv + 1) % padding.BLOCK_SIZE == 0:
-            for sequence in self._running:
-                self._take_blocks(sequence, 1)
+            self._take_blocks()
         return plan
 
     patch.setattr(ContinuousScheduler, "_decode", early)

@@ -23,7 +23,7 @@ def all_tests(driver: Driver) -> list[Test]:
         for expanded in expand(suite, ["tiny-granite"]):
             if driver.unavailable(expanded.setup) or missing_capability(expanded.case, driver.capabilities):
                 continue
-            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "test", False, "pytest … --bless"))
+            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --bless"))
     return tests
 
 
@@ -31,7 +31,7 @@ def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
     """The failure's text, or None where the test passed."""
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
-    verdicts = judge(test, session).verdicts
+    verdicts = judge(test, session)
     if all(verdict.passed for verdict in verdicts):
         return None
     return failure_text(test.expanded, verdicts, "suite.yaml:1", test.bless_command)

@@ -4,7 +4,8 @@ Combinations grow quickly, so the number is printed, and bounded by the suite's 
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePath
@@ -23,17 +24,18 @@ class TooManyTestsError(ValueError):
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination of parameter values."""
+    """One combination of parameter values. ``model_in_id`` is what a test's id calls the model, if not its label."""
 
     model: str
     backend: str
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
+    model_in_id: str = ""
 
     @property
     def label(self) -> str:
         """What stands in brackets in a test's id. What every test of a run shares is left out."""
-        parts = [model_label(self.model), self.backend]
+        parts = [self.model_in_id or model_label(self.model), self.backend]
         if self.tensor_parallel_size > 1:
             parts.append(f"tp{self.tensor_parallel_size}")
         if self.max_num_seqs is not None:
@@ -91,10 +93,11 @@ def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> lis
     """
     parameters = suite.parameters
     named = [m for model in parameters.model for m in (models if model == MODELS_OF_THE_RUN else (model,))]
+    labels = _labels_apart(dict.fromkeys(named))
     configurations = [
-        Configuration(*values)
+        Configuration(*values, labels[values[0]])
         for values in product(
-            dict.fromkeys(named),
+            labels,
             parameters.backend,
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
@@ -111,7 +114,18 @@ def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> lis
 
 def model_label(model: str) -> str:
     """A model's name as it stands in a test id: the last part of a path or hub id, characters kept simple."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(model).name) or "model"
+    return _simple(PurePath(model).name) or "model"
+
+
+def _labels_apart(models: Iterable[str]) -> dict[str, str]:
+    """A label for each model; those that would share one are called by their whole name, or ids would not be unique."""
+    labels = {model: model_label(model) for model in models}
+    count = Counter(labels.values())
+    return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}
+
+
+def _simple(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -4,15 +4,19 @@ For a suite under a folder named ``suites`` they lie in the folder ``expectation
 for a suite anywhere else in ``expectations`` beside the file, by the file's name.
 """
 
+import json
+import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from harness.schema import Model, StepRow, StepTable
-from harness.step_table import COLUMNS, shorten
-from harness.yaml_source import read_yaml
+from harness.step_table import COLUMNS, lengthen, shorten
+from harness.yaml_source import YamlError, read_yaml, shown_path
 
 
 class GoldenError(Exception):
@@ -26,6 +30,13 @@ class Golden(Model):
     case: Annotated[str, Field(min_length=1)]
     blessed_from: Annotated[str, Field(min_length=1)]
     steps: StepTable
+
+    @model_validator(mode="after")
+    def _rows_go_up(self) -> "Golden":
+        for earlier, later in pairwise(self.steps):
+            if later.step <= earlier.step:
+                raise ValueError(f"step {later.step} after step {earlier.step}")
+        return self
 
 
 def golden_folder(suite_path: Path) -> Path:
@@ -53,19 +64,32 @@ def read_golden(path: Path, bless_command: str) -> tuple[StepRow, ...]:
         return TypeAdapter(Golden).validate_python(read_yaml(path).data).steps
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise GoldenError(f"{path}: {where}: {first['msg']}; to write it again:  {bless_command}") from error
+        what = ": ".join([str(path), *filter(None, [shown_path(first["loc"])]), _said(first)])
+        raise GoldenError(f"{what}; to write it again:  {bless_command}") from error
+    except YamlError as error:
+        raise GoldenError(f"{error.problems[0]}; to write it again:  {bless_command}") from error
+    except OSError as error:
+        raise GoldenError(f"{path}: cannot be read: {error}; to write it again:  {bless_command}") from error
+
+
+def _said(error: ErrorDetails) -> str:
+    return str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
+
+
+def readable_rows(path: Path) -> list[StepRow] | None:
+    """Every row of a golden file; None where there is none that can be read."""
+    try:
+        return lengthen(read_golden(path, ""))
+    except GoldenError:
+        return None
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
     """Write a golden file in the short form; False where it holds these rows already, whoever they came from."""
-    text = golden_text(suite, case, blessed_from, rows)
-    if path.is_file():
-        before = path.read_text(encoding="utf-8")
-        if _rows_of(before) == _rows_of(text):
-            return False
+    if readable_rows(path) == lengthen(rows):
+        return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(golden_text(suite, case, blessed_from, rows), encoding="utf-8")
     return True
 
 
@@ -74,13 +98,20 @@ def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow
     cells = [list(COLUMNS)] + [[_cell(value) for value in row] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     aligned = [_aligned(line, widths) for line in cells]
-    head = f"suite: {suite}\ncase: {case}\nblessed_from: {blessed_from}\nsteps:  # rows left out are plain decodes\n"
+    names = {"suite": suite, "case": case, "blessed_from": blessed_from}
+    head = "".join(f"{key}: {_text(value)}\n" for key, value in names.items())
+    head += "steps:  # rows left out are plain decodes\n"
     header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()
     return head + "\n".join([header, *(f"- [ {line} ]" for line in aligned[1:])]) + "\n"
 
 
-def _rows_of(text: str) -> list[str]:
-    return [line.replace(" ", "") for line in text.splitlines() if line.startswith("- ")]
+def _text(value: str) -> str:
+    """As YAML, quoted where YAML would read something else than this text."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
+    return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
+
+
+_NO_TEXTS = {"null", "true", "false", "yes", "no", "on", "off"}
 
 
 def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:

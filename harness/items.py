@@ -14,7 +14,7 @@ from harness.drivers.base import UnavailableError
 from harness.expand import Expanded, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
-from harness.judge import Outcome, Test, as_data, judge, missing_capability
+from harness.judge import Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import MARKERS
 from harness.run_settings import Settings, settings_key
@@ -34,6 +34,9 @@ class SuiteFile(pytest.File):
         settings.counts[self.nodeid] = (
             f"{len(loaded.suite.cases)} cases x {configurations} configurations = {len(tests)} tests"
         )
+        if settings.blessing is not None:
+            golden = {case.id for case in loaded.suite.cases if getattr(case.expect, "steps", None) == "golden"}
+            settings.blessing.remove_orphans(self.path, golden)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
 
@@ -87,27 +90,24 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
-        outcome = self._judge()
-        if outcome.blessed:
-            self.config.get_terminal_writer().line(f"\n{outcome.blessed}")
-        record = self._header() | {"verdicts": as_data(outcome)}
+        verdicts = self._judge()
+        record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
-        failed = failures(outcome.verdicts)
+        failed = failures(verdicts)
         if failed:
             place = f"{_shown(self.path)}:{self.line}"
-            text = failure_text(self.expanded, outcome.verdicts, place, self.bless_command)
+            text = failure_text(self.expanded, verdicts, place, self.bless_command)
             raise CaseFailedError(failed[0].headline, text)
 
-    def _judge(self) -> Outcome:
+    def _judge(self) -> Verdicts:
         settings, setup = self.settings, self.expanded.setup
         test = Test(
             suite_path=self.path,
             suite_name=self.loaded.suite.suite,
             expanded=self.expanded,
             capabilities=settings.driver.capabilities,
-            engine=settings.driver.describe(),
-            bless=settings.bless,
             bless_command=self.bless_command,
+            blessing=settings.blessing,
         )
         try:
             session = settings.engines.session(setup)

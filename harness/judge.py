@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import Checkpoint, resolve
+from harness.blessing import Blessing
 from harness.checks.behaviour import check_behaviour
 from harness.checks.invariants import check_invariants
 from harness.checks.output import Tolerance, check_output
 from harness.checks.steps import check_steps
-from harness.checks.verdict import Verdict
+from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
@@ -21,16 +22,19 @@ from harness.drivers.base import (
     Session,
 )
 from harness.expand import Expanded
-from harness.expectations import golden_path, read_golden, write_golden
+from harness.expectations import golden_path, read_golden
 from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
-from harness.schema import BehaviourCase, Case, OutputCase, Request, StepsCase
+from harness.schema import BehaviourCase, Case, OutputCase, OutputExpectation, Request, StepsCase
 from harness.step_table import as_row
 from harness.workload import Run, run_workload
 
 
 @dataclass(frozen=True)
 class Test:
-    """Everything that says what is to be run and judged. ``bless`` writes golden tables instead of reading them."""
+    """Everything that says what is to be run and judged.
+
+    With a ``blessing``, golden tables are written instead of read.
+    """
 
     __test__ = False
 
@@ -38,27 +42,20 @@ class Test:
     suite_name: str
     expanded: Expanded
     capabilities: frozenset[str]
-    engine: str
-    bless: bool
     bless_command: str
+    blessing: Blessing | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The verdicts on a test, in order, and what blessing changed."""
-
-    verdicts: tuple[Verdict, ...]
-    blessed: str = ""
+Verdicts = tuple[Verdict, ...]
 
 
-def judge(test: Test, session: Session) -> Outcome:
-    """Tighten the engine to the case's limits, run it, check it.
+def judge(test: Test, session: Session) -> Verdicts:
+    """Tighten the engine to the case's limits, run it, check it; the verdicts in order.
 
     Raises ValueError where the limits are impossible, CheckpointError, GoldenError.
     """
     expanded, case = test.expanded, test.expanded.case
-    limits = expanded.limits
-    held_to = session.reset(SchedulingLimits(**limits.model_dump()))
+    held_to = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
     if TOKENS not in test.capabilities:
         return _judge_schedule(test, session, held_to)
     checkpoint = resolve(expanded.configuration.model)
@@ -68,20 +65,13 @@ def judge(test: Test, session: Session) -> Outcome:
         return request_spec(request, case.id, position, vocabulary)
 
     if isinstance(case, BehaviourCase):
-        return Outcome(tuple(check_behaviour(session, case, make_spec)))
-    if isinstance(case, StepsCase):
-        run, specs = _run(session, case.requests, make_spec)
-        steps, blessed = _judge_steps(test, case, run)
-        invariants = check_invariants(run, specs, case.requests, held_to)
-        outputs = _judge_outputs(case.requests, specs, run, checkpoint, vocabulary, Tolerance())
-        return Outcome((steps, invariants, *(outputs if case.expect.output == "reference" else ())), blessed)
-    assert isinstance(case, OutputCase)
+        return tuple(check_behaviour(session, case, make_spec))
+    assert isinstance(case, StepsCase | OutputCase)
     run, specs = _run(session, case.requests, make_spec)
-    invariants = check_invariants(run, specs, case.requests, held_to)
-    outputs = _judge_outputs(
-        case.requests, specs, run, checkpoint, vocabulary, Tolerance(case.expect.rel_tol, case.expect.abs_tol)
-    )
-    return Outcome((invariants, *outputs))
+    others = [check_invariants(run, specs, case.requests, held_to)]
+    if case.expect.output == "reference":
+        others += _judge_outputs(case, specs, run, checkpoint, vocabulary)
+    return (*_judge_steps(test, case, run, others), *others) if isinstance(case, StepsCase) else tuple(others)
 
 
 def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
@@ -97,13 +87,13 @@ def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
     return TOKENS
 
 
-def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> Outcome:
+def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> Verdicts:
     """A scheduler-step case on a driver without tokens: only the lengths of the prompts matter."""
     case = test.expanded.case
     assert isinstance(case, StepsCase)
     run, specs = _run(session, case.requests, nameless_spec)
-    steps, blessed = _judge_steps(test, case, run)
-    return Outcome((steps, check_invariants(run, specs, case.requests, held_to)), blessed)
+    others = [check_invariants(run, specs, case.requests, held_to)]
+    return (*_judge_steps(test, case, run, others), *others)
 
 
 def _run(
@@ -113,34 +103,37 @@ def _run(
     return run_workload(session, specs, requests), specs
 
 
-def _judge_steps(test: Test, case: StepsCase, run: Run) -> tuple[Verdict, str]:
+def _judge_steps(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict]) -> Verdicts:
     blocks = BLOCK_ACCOUNTING in test.capabilities
     if case.expect.steps != "golden":
-        return check_steps(run, case.expect.steps, blocks=blocks), ""
+        return (check_steps(run, case.expect.steps, blocks=blocks),)
     path = golden_path(test.suite_path, case.id)
-    if test.bless and run.unfinished is None:
-        changed = write_golden(path, test.suite_name, case.id, test.engine, [as_row(step) for step in run.steps])
-        return Verdict(True, f"blessed {path.name}"), f"{'wrote' if changed else 'kept'} {path}"
-    return check_steps(run, read_golden(path, test.bless_command), blocks=blocks), ""
+    if test.blessing is None or path in test.blessing.done:
+        return (check_steps(run, read_golden(path, test.bless_command), blocks=blocks),)
+    if failures(others):
+        return (Verdict(False, "not blessed: what the engine did is wrong for another reason, see below"),)
+    test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
+    return (Verdict(True, f"blessed {path.name}"),)
 
 
 def _judge_outputs(
-    requests: Sequence[Request],
+    case: StepsCase | OutputCase,
     specs: Sequence[RequestSpec],
     run: Run,
     checkpoint: Checkpoint,
     vocabulary: Vocabulary,
-    tolerance: Tolerance,
 ) -> list[Verdict]:
     if run.unfinished is not None:
         return [Verdict(False, f"outputs cannot be compared: {run.unfinished}")]
+    expect = case.expect
+    tolerance = Tolerance(expect.rel_tol, expect.abs_tol) if isinstance(expect, OutputExpectation) else Tolerance()
     return [
         check_output(spec, tokens, checkpoint, vocabulary, aborted=request.abort_step is not None, tolerance=tolerance)
-        for request, spec, tokens in zip(requests, specs, run.tokens, strict=True)
+        for request, spec, tokens in zip(case.requests, specs, run.tokens, strict=True)
     ]
 
 
-def as_data(outcome: Outcome) -> list[Mapping[str, Any]]:
+def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
     """The verdicts as builtins, for reports."""
     return [
         {
@@ -150,5 +143,5 @@ def as_data(outcome: Outcome) -> list[Mapping[str, Any]]:
             "rule": v.rule,
             "data": dict(v.data),
         }
-        for v in outcome.verdicts
+        for v in verdicts
     ]

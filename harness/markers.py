@@ -17,7 +17,8 @@ MARKERS: Mapping[str, str] = {
 
 def unknown_names(expression: str, known: Collection[str]) -> list[str]:
     """The names in a ``-m`` expression that are no markers, in order. Keyword arguments of a marker are skipped."""
-    without_arguments = re.sub(r"\([^()]*=[^()]*\)", "", expression)
+    without_texts = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
+    without_arguments = re.sub(r"\([^()]*=[^()]*\)", "", without_texts)
     names = re.findall(r"[^\s()]+", without_arguments)
     return [n for n in dict.fromkeys(names) if n not in {"and", "or", "not"} and n not in known]
 

@@ -65,7 +65,7 @@ def _compute(
             past, logprobs = out.past_key_values, out.logits[0, -1].float().log_softmax(-1)
             candidates = logprobs.clone()
             if len(chosen) < until:
-                candidates[list(forbidden)] = -torch.inf
+                candidates[[token for token in forbidden if token < len(candidates)]] = -torch.inf
             best = candidates.topk(2)
             token = int(best.indices[0])
             chosen.append((token, logprobs[token].item(), (best.values[0] - best.values[1]).item()))

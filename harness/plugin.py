@@ -77,8 +77,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-    """Every YAML file that pytest comes by is a suite, unless its name says otherwise."""
-    if file_path.suffix in {".yaml", ".yml"} and file_path.name not in NOT_SUITES:
+    """Every YAML file that pytest comes by is a suite, unless its name or its folder says otherwise."""
+    if file_path.suffix not in {".yaml", ".yml"}:
+        return None
+    if file_path.name not in NOT_SUITES and "expectations" not in file_path.parts:
         return SuiteFile.from_parent(parent, path=file_path)
     return None
 
@@ -124,9 +126,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     yield
-    if session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.markexpr:
-        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
-            reporter.write_line(
-                f'-m "{session.config.option.markexpr}" selects nothing among what was collected', red=True
-            )
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    blessing = session.config.stash[settings_key].blessing
+    if blessing is not None:
+        reporter.ensure_newline()
+        reporter.write_line("\n".join(blessing.summary()))
+    expression = session.config.option.markexpr
+    if expression and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        reporter.write_line(f'-m "{expression}" selects nothing among what was collected', red=True)

@@ -13,10 +13,14 @@ from harness.schema import Prompt, Request
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text."""
+    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text.
+
+    ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
+    """
 
     encode: Callable[[str], tuple[int, ...]]
     decode: Callable[[tuple[int, ...]], str]
+    visible: Callable[[tuple[int, ...]], str]
     ordinary: tuple[int, ...]
     eos_token_ids: frozenset[int]
 
@@ -24,17 +28,29 @@ class Vocabulary:
 @lru_cache(maxsize=8)
 def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     """Read from the checkpoint's tokenizer and configuration."""
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
-    eos: Any = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
     return Vocabulary(
         encode=lambda text: tuple(tokenizer(text)["input_ids"]),
         decode=lambda ids: str(tokenizer.decode(list(ids))),
+        visible=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
         ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
-        eos_token_ids=frozenset([eos] if isinstance(eos, int) else eos or ()),
+        eos_token_ids=_eos_token_ids(checkpoint),
     )
+
+
+def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    """What the generation configuration says, else the model's: many checkpoints have no generation configuration."""
+    from transformers import AutoConfig, GenerationConfig
+
+    eos: Any = None
+    if (checkpoint.path / "generation_config.json").is_file():
+        eos = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
+    if eos is None:
+        eos = AutoConfig.from_pretrained(checkpoint.path).eos_token_id
+    return frozenset([eos] if isinstance(eos, int) else eos or ())
 
 
 def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from checkpoints import test_models
+from harness.blessing import Blessing
 from harness.drivers.base import TOKENS, Driver, EnginePool
 
 DRIVERS = ("reference", "simulation")
@@ -19,7 +20,7 @@ class Settings:
     driver: Driver
     engines: EnginePool
     models: tuple[str, ...]
-    bless: bool
+    blessing: Blessing | None
     max_tests: int | None
     preload: Callable[[], None]
     counts: dict[str, str] = field(default_factory=dict)
@@ -35,7 +36,8 @@ class Settings:
             raise pytest.UsageError(str(error)) from error
         needs_torch = TOKENS in driver.capabilities
         preload = reference.preload if needs_torch else _nothing
-        return cls(driver, engines, models, option.bless, option.max_tests, preload)
+        blessing = Blessing(driver.describe()) if option.bless else None
+        return cls(driver, engines, models, blessing, option.max_tests, preload)
 
 
 def _nothing() -> None:

@@ -26,9 +26,7 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
 def shorten(rows: Sequence[StepRow]) -> list[StepRow]:
     """Only the rows that are not plain decodes; the last one always stays, it says where the table ends."""
     kept = [
-        row
-        for earlier, row in zip([None, *rows[:-1]], rows, strict=True)
-        if not earlier or row != plain_decode(earlier)
+        row for earlier, row in zip([None, *rows], rows, strict=False) if not earlier or row != plain_decode(earlier)
     ]
     if rows and kept[-1] != rows[-1]:
         kept.append(rows[-1])

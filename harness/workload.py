@@ -4,9 +4,9 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from harness.drivers.base import RequestSpec, Session, Token
 
@@ -20,8 +20,7 @@ class Timing(Protocol):
     def abort_step(self) -> int | None: ...
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start."""
 
     step: int
@@ -53,11 +52,12 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
     tokens: list[list[Token]] = [[] for _ in requests]
-    rows = [_join_abort_observe(session, requests, timings, 0, "start", (), ())]
-    last_event = max([t.join_step for t in timings] + [t.abort_step or 0 for t in timings])
+    events = _events(requests, timings)
+    last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
+    rows = [_observe(session, events, 0, "start", (), ())]
     unfinished = None
-    while session.has_work() or rows[-1].step < last_event:
+    while rows[-1].step < last_event or session.has_work():
         step = rows[-1].step + 1
         if step > most:
             unfinished = f"not done after {most} steps: a correct engine needs fewer"
@@ -69,29 +69,40 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             break
         for request, token in zip(record.request_outputs, record.tokens, strict=True):
             tokens[request].append(token)
-        rows.append(
-            _join_abort_observe(
-                session, requests, timings, step, record.kind, record.request_outputs, record.finished_requests
-            )
-        )
+        rows.append(_observe(session, events, step, record.kind, record.request_outputs, record.finished_requests))
     return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished)
 
 
-def _join_abort_observe(
+@dataclass
+class _Events:
+    """What happens between two steps: requests that join, then ids that are aborted."""
+
+    joins: list[RequestSpec] = field(default_factory=list)
+    aborts: list[int] = field(default_factory=list)
+
+
+def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[int, _Events]:
+    events: dict[int, _Events] = {0: _Events()}
+    for request, timing in zip(requests, timings, strict=True):
+        events.setdefault(timing.join_step, _Events()).joins.append(request)
+        if timing.abort_step is not None:
+            events.setdefault(timing.abort_step, _Events()).aborts.append(request.request_id)
+    return events
+
+
+def _observe(
     session: Session,
-    requests: Sequence[RequestSpec],
-    timings: Sequence[Timing],
+    events: Mapping[int, _Events],
     step: int,
     kind: str,
     outputs: tuple[int, ...],
     finished: tuple[int, ...],
 ) -> Step:
-    for request, timing in zip(requests, timings, strict=True):
-        if timing.join_step == step:
+    if step in events:
+        for request in events[step].joins:
             session.add_request(request)
-    for request, timing in zip(requests, timings, strict=True):
-        if timing.abort_step == step:
-            session.abort(request.request_id)
+        for request_id in events[step].aborts:
+            session.abort(request_id)
     seen = session.observe()
     return Step(
         step,

@@ -82,7 +82,10 @@ def _each_step(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Brok
             yield Broken(number, f"{size} sequences run on {step.used} blocks", _RULES["blocks"])
     last = steps[-1]
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
-        what = f"left behind: tkv {last.tkv}, running {last.running}, reserved {last.reserved}, used {last.used}"
+        what = (
+            f"left behind: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
+            f"reserved {last.reserved}, used {last.used}"
+        )
         yield Broken(last.step, what, _RULES["idle"])
 
 

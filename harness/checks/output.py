@@ -34,6 +34,7 @@ class Tolerance:
 
 
 CONTEXT_TOKENS = 3
+UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def check_output(
@@ -83,9 +84,15 @@ def expected_reference(request: RequestSpec, checkpoint: Checkpoint, vocabulary:
     )
     for count in range(max(1, request.min_tokens), len(full.token_ids) + 1):
         ids = full.token_ids[:count]
-        if ids[-1] in ending or any(stop in vocabulary.decode(ids) for stop in request.stop):
+        if ids[-1] in ending or any(_completes(stop, ids, vocabulary) for stop in request.stop):
             return Reference(ids, full.logprobs[:count], full.margins[:count])
     return full
+
+
+def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
+    """Whether the last token completes a stop string: one that was there before ``min_tokens`` ends nothing later."""
+    before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
+    return after.find(stop, max(0, len(before) - len(stop) + 1)) >= 0
 
 
 def _token(tokens: Sequence[Token], index: int) -> int | None:

@@ -64,18 +64,23 @@ def _explain(
     if first >= len(rows):
         why = run.unfinished or "the engine had nothing more to do"
         wanted = by_number.get(first)
-        rule = rule_for(expected_kind(wanted, by_number.get(first - 1)), "outputs") if wanted else ""
+        rule = rule_for(expected_kind(wanted, _row_before(first, rows, by_number)), "outputs") if wanted else ""
         return f"step {first} is missing: {why}", rule
     if first not in by_number:
         return f"step {first} is one too many: the table ends at {max(by_number)}", rule_for("idle", "outputs")
     row, wanted = rows[first], by_number[first]
-    kind = expected_kind(wanted, by_number.get(first - 1))
+    kind = expected_kind(wanted, _row_before(first, rows, by_number))
     seen = run.steps[first].kind
     if seen != kind:
         what = f"a {_named(seen, row)}, expected a {_named(kind, wanted)}"
         return f"step {first} is {what}", rule_for_kinds(kind, seen)
     cells = ", ".join(f"{n} {_cell(getattr(row, n))}, expected {_cell(getattr(wanted, n))}" for n in names)
     return f"step {first} differs ({_named(kind, wanted)}): {cells}", rule_for(kind, names[0])
+
+
+def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
+    """The expected row before a step; where the table only begins there, the one that was seen."""
+    return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 
 
 def _named(kind: str, row: StepRow) -> str:

@@ -5,7 +5,7 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"
@@ -65,16 +65,14 @@ class RequestSpec:
     stop_token_ids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A generated token with its logprob (None where the driver has no ``logprobs``)."""
 
     token_id: int
     logprob: float | None = None
 
 
-@dataclass(frozen=True)
-class Observation:
+class Observation(NamedTuple):
     """What can be seen between two steps. Fields an engine does not have are None."""
 
     tkv: int
@@ -84,8 +82,7 @@ class Observation:
     n_used_blocks: int | None = None
 
 
-@dataclass(frozen=True)
-class StepRecord:
+class StepRecord(NamedTuple):
     """What one step did: ``kind`` is ``prefill``, ``decode`` or ``idle``; ``tokens`` goes with ``request_outputs``."""
 
     kind: str

@@ -51,6 +51,7 @@ class CoreSession:
 
     def __init__(self, core: EngineCore) -> None:
         self.core = core
+        self._waiting, self._running, self._outputs = _Numbers(), _Numbers(), _Numbers()
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         held_to = self.core.reset(
@@ -74,17 +75,17 @@ class CoreSession:
         record = self.core.step()
         return StepRecord(
             _kind(record.plan),
-            _numbers(record.request_outputs),
-            _numbers(record.finished_requests),
-            tuple(_token(token) for token in record.tokens),
+            self._outputs.of(record.request_outputs),
+            tuple(map(int, record.finished_requests)),
+            tuple(map(_token, record.tokens)),
         )
 
     def observe(self) -> Observation:
         state = self.core.state()
         return Observation(
             state.tkv,
-            _numbers(state.waiting),
-            _numbers(state.running),
+            self._waiting.of(state.waiting),
+            self._running.of(state.running),
             state.n_reserved_blocks,
             state.n_used_blocks,
         )
@@ -203,9 +204,18 @@ def _kind(plan: StepPlan) -> str:
     return {Prefill: "prefill", Decode: "decode"}.get(type(plan), "idle")
 
 
-def _numbers(request_ids: Sequence[str]) -> tuple[int, ...]:
-    return tuple(map(int, request_ids))
-
-
 def _token(token: TokenOutput) -> Token:
     return Token(token.token_id, token.logprob)
+
+
+class _Numbers:
+    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this."""
+
+    def __init__(self) -> None:
+        self._ids: tuple[str, ...] = ()
+        self._numbers: tuple[int, ...] = ()
+
+    def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
+        if request_ids is not self._ids:
+            self._ids, self._numbers = request_ids, tuple(map(int, request_ids))
+        return self._numbers

@@ -7,7 +7,7 @@ that died with its process has none; its report still says which test it was.
 import json
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ class ResultStream:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
         if report.failed:
+            entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
             entry["outcome"] = "failed" if report.when == "call" else "error"
-            entry["text"] = report.longreprtext
-        elif report.skipped:
+        elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
 
@@ -89,3 +89,7 @@ class ResultStream:
         for entry in self._by_test.values():
             counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
         return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": time.time() - self._began}
+
+
+def _failed(entry: Mapping[str, Any]) -> bool:
+    return entry["outcome"] in {"failed", "error"}

@@ -160,7 +160,7 @@ def test_a_missing_golden_table_fails_and_bless_writes_it(tmp_path: Path) -> Non
 
     assert run(tmp_path, "--simulate", "--bless", ".").returncode == 0
     assert "[ 1,    64," in golden.read_text(encoding="utf-8")
-    assert run(tmp_path, "--simulate", "--ignore=expectations", ".").returncode == 0
+    assert run(tmp_path, "--simulate", ".").returncode == 0
 
 
 def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A step plan as the tensors that ibm-fms's paged attention takes (docs/engine.md). Pure functions.
 
-Positions that are padding attend to padding only, and are never attended to by a prompt.
+A prompt never attends to padding. Left padding attends to itself, so that no row of the mask is all -inf; right
+padding attends to what stands before it, and nobody reads what comes of that.
 """
 
 from collections.abc import Sequence

@@ -81,7 +81,7 @@ class EngineConfig:
         full_length = blocks_for(self.max_model_len)
         if self.available_blocks < full_length:
             raise ConfigError(
-                f"the cache has {self.available_blocks} blocks for sequences, but one sequence of "
+                f"the cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
                 f"max_model_len {self.max_model_len} needs {full_length}"
             )
 

@@ -87,10 +87,11 @@ class SequenceState:
             self._stop_at, self.stop_reason = found
 
     def text(self, decode: Decode) -> str:
-        """The text so far, cut at the stop string or before the stop token unless they were asked for."""
+        """The text so far, cut at the stop string or before the token that ended it unless that was asked for."""
         ids = self.output_token_ids
         keep_stop = self.params.include_stop_str_in_output
-        if isinstance(self.stop_reason, int) and not keep_stop:
+        ended_by_token = self.finish_reason is FinishReason.STOP and not isinstance(self.stop_reason, str)
+        if ended_by_token and not keep_stop:
             ids = ids[:-1]
         text = decode(ids)
         if isinstance(self.stop_reason, str):

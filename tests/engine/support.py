@@ -1,0 +1,128 @@
+"""Stand-ins and shorthands that several test files share. No torch in here."""
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from engine.config import EngineConfig, Limits
+from engine.core import EngineCore, Executor, StepRecord
+from engine.request import Request, SamplingParams, TokenOutput
+from engine.scheduling.padding import blocks_for, round_up_to_block
+from engine.scheduling.plan import Decode, Prefill
+from engine.sequence import SequenceState
+
+MADE_UP_TOKEN = 7
+
+
+class ScriptedTokens:
+    """An executor without a model: a request gets the tokens scripted for it, then 7 for ever."""
+
+    def __init__(self, script: Mapping[str, Sequence[int]] | None = None) -> None:
+        self._script = script or {}
+
+    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        return [self._next(sequences[request_id]) for request_id in plan.request_ids]
+
+    def _next(self, sequence: SequenceState) -> TokenOutput:
+        script = self._script.get(sequence.request.request_id, ())
+        done = len(sequence.tokens)
+        return TokenOutput(script[done] if done < len(script) else MADE_UP_TOKEN)
+
+
+def core_with(
+    limits: Limits = Limits(),  # noqa: B008  (frozen)
+    executor: Executor | None = None,
+    eos_token_ids: frozenset[int] = frozenset(),
+) -> EngineCore:
+    """A core built for 512 tokens and a batch of 4, without a model, tightened to ``limits``."""
+    core = EngineCore(
+        EngineConfig(max_model_len=512, max_num_seqs=4), executor or ScriptedTokens(), eos_token_ids=eos_token_ids
+    )
+    core.reset(limits)
+    return core
+
+
+def request(request_id: str, prompt_length: int, max_tokens: int, **params: object) -> Request:
+    """A greedy request; the tokens of its prompt say nothing."""
+    sampling_params = SamplingParams(temperature=0, max_tokens=max_tokens, **params)
+    return Request(request_id, (5,) * prompt_length, sampling_params)
+
+
+def add(core: EngineCore, *requests: Request) -> EngineCore:
+    """Queue requests, in that order."""
+    for each in requests:
+        core.add_request(each)
+    return core
+
+
+def step(core: EngineCore, times: int) -> StepRecord:
+    """The record of the last of ``times`` steps."""
+    return [core.step() for _ in range(times)][-1]
+
+
+def run(core: EngineCore) -> list[StepRecord]:
+    """All steps until there is nothing left to do."""
+    records: list[StepRecord] = []
+    while core.has_work:
+        records.append(core.step())
+        assert len(records) < 10_000, "the engine never ends"
+    return records
+
+
+def random_tokens(length: int, seed: int) -> tuple[int, ...]:
+    """Ordinary tokens of the built-in model's vocabulary, the same ones every time."""
+    draw = random.Random(f"{length}/{seed}")
+    return tuple(draw.randrange(4, 2048) for _ in range(length))
+
+
+def is_one_sentence(message: str) -> bool:
+    """Whether a message is a sentence on a line, without its full stop."""
+    return bool(message) and "\n" not in message and ". " not in message and not message.endswith(".")
+
+
+class Arrival(NamedTuple):
+    """A request of a random workload: lengths in tokens, and the step before which it is queued."""
+
+    prompt_length: int
+    max_tokens: int
+    join_step: int
+
+
+class Workload(NamedTuple):
+    """Requests in arrival order, with limits under which each of them could run alone."""
+
+    limits: Limits
+    arrivals: list[Arrival]
+
+    def queue(self, core: EngineCore) -> tuple[str, ...]:
+        """Queue what arrives before the next step; the ids are places in ``arrivals``."""
+        due = [i for i, arrival in enumerate(self.arrivals) if arrival.join_step == core.steps_done]
+        add(core, *(request(str(i), *self.arrivals[i][:2]) for i in due))
+        return tuple(map(str, due))
+
+    @property
+    def last_join(self) -> int:
+        return max(arrival.join_step for arrival in self.arrivals)
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    """Up to ten requests with prompts of 1 to 200 tokens and budgets of 1 to 80, under small limits."""
+    max_model_len = draw(st.sampled_from([192, 256, 320, 384, 512]))
+    limits = Limits(
+        max_model_len=max_model_len,
+        max_num_seqs=draw(st.integers(1, 4)),
+        available_blocks=draw(st.integers(blocks_for(max_model_len), 20)),
+        max_batch_tkv_limit=draw(st.integers(64, 2048)),
+    )
+    arrivals = []
+    join_step = 0
+    for _ in range(draw(st.integers(1, 10))):
+        prompt_length = draw(st.integers(1, min(200, max_model_len - 64)))
+        room = max_model_len - round_up_to_block(prompt_length)
+        max_tokens = draw(st.integers(1, min(80, room)))
+        join_step += draw(st.sampled_from([0, 0, 1, 2, 7, 30]))
+        arrivals.append(Arrival(prompt_length, max_tokens, join_step))
+    return Workload(limits, arrivals)

@@ -1,7 +1,7 @@
 """Run one test: the case in its configuration on a warm engine, then every check the case asks for."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from harness.drivers.base import (
 )
 from harness.expand import Expanded
 from harness.expectations import golden_path, read_golden
+from harness.explain import by_the_rules
 from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
 from harness.schema import BehaviourCase, Case, OutputCase, OutputExpectation, Request, StepsCase
 from harness.step_table import as_row
@@ -71,7 +72,10 @@ def judge(test: Test, session: Session) -> Verdicts:
     others = [check_invariants(run, specs, case.requests, held_to)]
     if case.expect.output == "reference":
         others += _judge_outputs(case, specs, run, checkpoint, vocabulary)
-    return (*_judge_steps(test, case, run, others), *others) if isinstance(case, StepsCase) else tuple(others)
+    if isinstance(case, OutputCase):
+        return tuple(others)
+    steps = _judge_steps(test, case, run, others)
+    return (_explained(steps, held_to, specs, case, run), *others)
 
 
 def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
@@ -93,7 +97,8 @@ def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> 
     assert isinstance(case, StepsCase)
     run, specs = _run(session, case.requests, nameless_spec)
     others = [check_invariants(run, specs, case.requests, held_to)]
-    return (*_judge_steps(test, case, run, others), *others)
+    steps = _judge_steps(test, case, run, others)
+    return (_explained(steps, held_to, specs, case, run), *others)
 
 
 def _run(
@@ -103,17 +108,26 @@ def _run(
     return run_workload(session, specs, requests), specs
 
 
-def _judge_steps(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict]) -> Verdicts:
+def _judge_steps(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict]) -> Verdict:
     blocks = BLOCK_ACCOUNTING in test.capabilities
     if case.expect.steps != "golden":
-        return (check_steps(run, case.expect.steps, blocks=blocks),)
+        return check_steps(run, case.expect.steps, blocks=blocks)
     path = golden_path(test.suite_path, case.id)
     if test.blessing is None or path in test.blessing.done:
-        return (check_steps(run, read_golden(path, test.bless_command), blocks=blocks),)
+        return check_steps(run, read_golden(path, test.bless_command), blocks=blocks)
     if failures(others):
-        return (Verdict(False, "not blessed: what the engine did is wrong for another reason, see below"),)
+        return Verdict(False, "not blessed: what the engine did is wrong for another reason, see below")
     test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
-    return (Verdict(True, f"blessed {path.name}"),)
+    return Verdict(True, f"blessed {path.name}")
+
+
+def _explained(
+    verdict: Verdict, limits: SchedulingLimits, specs: Sequence[RequestSpec], case: StepsCase, run: Run
+) -> Verdict:
+    """A wrong step with what the rules say of it, in this case's numbers."""
+    first = verdict.data.get("first")
+    said = by_the_rules(limits, specs, case.requests, run, first) if first is not None else None
+    return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
 
 
 def _judge_outputs(

@@ -47,6 +47,9 @@ _computed: dict[Any, Reference] = {}
 def _model(checkpoint: Checkpoint) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
 

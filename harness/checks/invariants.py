@@ -44,7 +44,7 @@ def check_invariants(
     )
     if not broken:
         return Verdict(True, f"invariants hold after each of {len(run.steps)} observations")
-    details = tuple(f"step {found.step}: {found.what}" for found in broken[:8])
+    details = tuple(f"step {found.step}: {found.what}" for found in broken[:8]) if len(broken) > 1 else ()
     more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
     return Verdict(False, f"invariant broken at step {broken[0].step}: {broken[0].what}{more}", details, broken[0].rule)
 

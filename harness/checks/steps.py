@@ -41,7 +41,7 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     others = [step for step in differing if step != first]
     if others:
         details.append(f"{len(others)} more steps differ: {_short_list(others)}")
-    return Verdict(False, headline, tuple(details), rule, data)
+    return Verdict(False, headline, tuple(details), rule, data | {"first": first})
 
 
 def expected_kind(row: StepRow, before: StepRow | None) -> str:

@@ -336,6 +336,40 @@ def take_the_next_block_one_token_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ContinuousScheduler, "_decode", early)
 
 
+@schedule_fault("abort-the-newest-while-it-runs", "step 5 differs")
+def free_an_aborted_one_at_once(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def at_once(self: ContinuousScheduler, request_id: str) -> bool:
+        done = abort(self, request_id)
+        self._free_ended()
+        return done
+
+    patch.setattr(ContinuousScheduler, "abort", at_once)
+
+
+@schedule_fault("abort-the-head-of-the-queue", "step 3 differs")
+def abort_only_what_runs(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def running_only(self: ContinuousScheduler, request_id: str) -> bool:
+        waits = any(sequence.request_id == request_id for sequence in self._waiting)
+        return False if waits else abort(self, request_id)
+
+    patch.setattr(ContinuousScheduler, "abort", running_only)
+
+
+@schedule_fault("abort-the-only-one", "step 4 differs")
+def abort_only_what_waits(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def waiting_only(self: ContinuousScheduler, request_id: str) -> bool:
+        runs = any(sequence.request_id == request_id for sequence in self._running)
+        return False if runs else abort(self, request_id)
+
+    patch.setattr(ContinuousScheduler, "abort", waiting_only)
+
+
 @output_fault("prompts-aligned-with-tkv-boundaries", "Hugging Face says")
 def hand_out_a_block_twice(patch: pytest.MonkeyPatch) -> None:
     allocate = BlockPool.allocate
@@ -426,3 +460,22 @@ def new_token_does_not_see_itself(patch: pytest.MonkeyPatch) -> None:
 def feed_the_first_token_again(patch: pytest.MonkeyPatch) -> None:
     inputs = batch.decode_inputs
     patch.setattr(model_runner, "decode_inputs", lambda plan, last: inputs(plan, [last[0]] * len(last)))
+
+
+def as_table() -> str:
+    """docs/planted-faults.md: every fault and the case that must catch it."""
+    lines = [
+        "# Planted faults",
+        "",
+        "Engines that are wrong on purpose (`tests/harness/planted.py`), each by a patch of one function, and the",
+        "case of the suites that must catch it, with words that lead to the fault.",
+        "`tests/harness/test_planted_faults.py` runs them and keeps this page true.",
+    ]
+    for title, faults in (("Schedule and blocks", SCHEDULE_FAULTS), ("Batch and attention", OUTPUT_FAULTS)):
+        lines += ["", f"## {title}", "", "| the engine would … | caught by | the failure says |", "| --- | --- | --- |"]
+        lines += [f"| {fault.name} | `{fault.caught_by}` | {fault.says} |" for fault in faults]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

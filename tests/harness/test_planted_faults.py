@@ -10,7 +10,7 @@ from harness.expand import expand
 from harness.failure_text import failure_text
 from harness.judge import Test, judge, missing_capability
 from harness.loader import load_suite
-from tests.harness.planted import OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault
+from tests.harness.planted import OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault, as_table
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 
@@ -78,3 +78,11 @@ def test_nothing_is_caught_where_nothing_is_broken() -> None:
     failing = [test.expanded.name for test in all_tests(driver) if outcome_of(test, driver, sessions)]
     assert failing == []
     assert len(all_tests(driver)) >= 28
+
+
+def test_the_page_of_planted_faults_is_true() -> None:
+    page = SUITES.parent / "docs" / "planted-faults.md"
+    assert page.read_text(encoding="utf-8") == as_table(), (
+        "write it:  python -m tests.harness.planted > docs/planted-faults.md"
+    )
+    assert len(SCHEDULE_FAULTS) + len(OUTPUT_FAULTS) >= 35

@@ -1,0 +1,32 @@
+"""Why a step should have been what it was expected to be, in the words of the rules and with the case's numbers."""
+
+from collections.abc import Sequence
+
+from harness.drivers.base import RequestSpec, SchedulingLimits
+from harness.schema import Request
+from harness.second_opinion import PlannedRequest, explain
+from harness.workload import Run
+
+
+def by_the_rules(
+    limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run, step: int
+) -> str | None:
+    """What step ``step`` of a workload does by the rules, and what the head of the queue waits for.
+
+    None where that cannot be said: limits that the driver does not tell, a workload that the rules cannot finish.
+    A sequence that may end early is taken to end where it ended in ``run``.
+    """
+    planned = [
+        PlannedRequest(
+            len(spec.prompt_token_ids),
+            spec.max_tokens,
+            timing.join_step,
+            timing.abort_step,
+            None if timing.runs_to_max_tokens else max(1, len(tokens)),
+        )
+        for spec, timing, tokens in zip(specs, timings, run.tokens, strict=True)
+    ]
+    try:
+        return explain(limits, planned, step)
+    except ValueError:
+        return None

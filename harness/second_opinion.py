@@ -1,0 +1,353 @@
+"""The scheduling rules said a second time, apart from any engine: what every step of a workload must look like.
+
+Written from docs/scheduling-rules.md alone, for reading and not for speed. Two things follow from the rules and
+make them short here. A decode moves tkv and every sequence's token count together, so a running sequence is known
+by its left padding: what it has in the cache is tkv − padding. And whatever changes padding changes tkv by the same
+number of whole blocks, so what a sequence holds is always ceil(tkv/64) − padding // 64 blocks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
+
+from harness.drivers.base import EngineSetup, SchedulingLimits
+from harness.schema import StepRow
+
+BLOCK = 64
+
+
+class ImpossibleWorkload(ValueError):  # noqa: N818 - it is the workload that cannot be, nothing went wrong
+    """A request reaches the head of the queue with nothing running, and needs more blocks than there are."""
+
+
+@dataclass(frozen=True)
+class PlannedRequest:
+    """A request as scheduling sees it: lengths in tokens, times in engine steps.
+
+    ``stops_after`` is the number of tokens after which something other than ``max_tokens`` ends it.
+    Raises ValueError for a request that cannot be.
+    """
+
+    prompt_length: int
+    max_tokens: int
+    join_step: int = 0
+    abort_step: int | None = None
+    stops_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompt_length < 1 or self.max_tokens < 1:
+            raise ValueError(f"a request has at least one token in and one out, not {self}")
+        if self.join_step < 0 or (self.abort_step is not None and self.abort_step < self.join_step):
+            raise ValueError(f"a request joins at step 0 or later and is aborted after that, not {self}")
+        if self.stops_after is not None and self.stops_after < 1:
+            raise ValueError(f"a request stops after one token or later, not {self}")
+
+    @property
+    def length(self) -> int:
+        """How many tokens it gets if nobody aborts it."""
+        return self.max_tokens if self.stops_after is None else min(self.max_tokens, self.stops_after)
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A sequence that holds blocks. ``padding`` in tokens, ``reserved`` in blocks."""
+
+    request_id: int
+    request: PlannedRequest
+    padding: int
+    reserved: int
+
+    def decoded(self, tkv: int) -> int:
+        """Tokens in the cache beyond the prompt: one fewer than it has generated, the newest is not there yet."""
+        return tkv - self.padding - self.request.prompt_length
+
+    def used(self, tkv: int) -> int:
+        """Blocks it holds."""
+        return _blocks(tkv) - self.padding // BLOCK
+
+    def is_done(self, tkv: int) -> bool:
+        """Whether its last token has been generated."""
+        return self.decoded(tkv) + 1 >= self.request.length
+
+
+@dataclass(frozen=True)
+class State:
+    """The engine between two steps. ``running`` is newest first; ``leaving`` ended, and still hold their blocks."""
+
+    tkv: int = 0
+    waiting: tuple[tuple[int, PlannedRequest], ...] = ()
+    running: tuple[Seat, ...] = ()
+    leaving: tuple[Seat, ...] = ()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything."""
+        return bool(self.waiting or self.running or self.leaving)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A state as it is observed at a step, with what the step that led to it gave."""
+
+    step: int
+    state: State
+    outputs: tuple[int, ...] = ()
+    finished: tuple[int, ...] = ()
+
+
+def predict(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> tuple[StepRow, ...]:
+    """Every row of the step table, from step 0 to the last step with nothing left to do or to come.
+
+    Requests are named by their position. ``limits`` says all four numbers (``filled_in`` sees to that).
+    Raises ImpossibleWorkload; ValueError where a limit is not said.
+    """
+    return tuple(_row(moment) for moment in moments(limits, requests))
+
+
+def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: int) -> str:
+    """What step ``step`` does and why the head of the queue does or does not join in it; one phrase.
+
+    Raises ImpossibleWorkload where the workload gets stuck before that step.
+    """
+    if step < 1:
+        return "the state before any step"
+    for moment in moments(limits, requests):
+        if moment.step == step - 1 and (moment.state.has_work or step <= _last_event(requests)):
+            return f"step {step}: {decision(limits, moment.state)}"
+    return f"step {step}: the workload is done"
+
+
+def decision(limits: SchedulingLimits, state: State) -> str:
+    """What the step after ``state`` does, and what keeps the head of the queue waiting where it does."""
+    before = _freed(state)
+    if not before.waiting:
+        head = "nothing waits"
+    else:
+        head_id, request = before.waiting[0]
+        reason = why_not(limits, before, request)
+        if reason is None:
+            why = f"admissible at tkv {before.tkv}" if before.running else "nothing runs"
+            return f"prefill of {head_id}, {why}"
+        head = f"{head_id} waits for {reason}"
+    ids = " ".join(str(seat.request_id) for seat in before.running)
+    return f"decode of {ids}, {head}" if ids else f"nothing to run, {head}"
+
+
+def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
+    """``limits`` with what is not said taken from the engine they tighten."""
+    context, batch = setup.max_model_len, setup.max_num_seqs
+    if setup.num_blocks is None:
+        blocks = -(-(batch * context // BLOCK + 1) // batch) * batch
+    else:
+        blocks = setup.num_blocks // batch * batch
+    built = SchedulingLimits(context, batch, blocks - 1, context * batch)
+    return SchedulingLimits(
+        limits.max_model_len or built.max_model_len,
+        limits.max_num_seqs or built.max_num_seqs,
+        limits.available_blocks or built.available_blocks,
+        limits.max_batch_tkv_limit or built.max_batch_tkv_limit,
+    )
+
+
+def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
+    """Which conditions of admission hold the head of the queue back, in one phrase; None where none does.
+
+    ``state`` is the one before the step.
+    """
+    state = _freed(state)
+    if not state.running:
+        return None
+    said = _said(limits)
+    tkv = _tkv_with(request.prompt_length, state.tkv)
+    reasons = (
+        _batch_is_full(said, state),
+        _context_is_short(said, state, request, tkv),
+        _blocks_are_short(said, state, request, tkv),
+        _volume_is_exceeded(said, state, request, tkv),
+    )
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
+def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
+    """The workload moment by moment. Steps go on while a join or an abort is still to come."""
+    last_event = _last_event(requests)
+    moment = _with_events(Moment(0, State()), requests)
+    yield moment
+    while moment.state.has_work or moment.step < last_event:
+        moment = _with_events(_next(limits, moment), requests)
+        yield moment
+
+
+def _last_event(requests: Sequence[PlannedRequest]) -> int:
+    return max((max(request.join_step, request.abort_step or 0) for request in requests), default=0)
+
+
+# The four numbers, said.
+_Said = tuple[int, int, int, int]
+
+
+def _said(limits: SchedulingLimits) -> _Said:
+    context, batch, blocks, volume = astuple(limits)
+    if context is None or batch is None or blocks is None or volume is None:
+        raise ValueError(f"all four limits must be said, not {limits}")
+    return context, batch, blocks, volume
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK)
+
+
+def _tkv_with(prompt_length: int, tkv: int) -> int:
+    """tkv once a prompt is in: grown by whole blocks until it fits. From 0 that is the rounded-up prompt."""
+    return tkv + _blocks(max(0, prompt_length - tkv)) * BLOCK
+
+
+def _worst_case(request: PlannedRequest, tkv: int) -> int:
+    """Blocks the request needs if it is prefilled at this tkv and runs to ``max_tokens``."""
+    all_padding = (tkv - request.prompt_length) // BLOCK
+    return _blocks(tkv + request.max_tokens - 1) - all_padding
+
+
+# --- admission, condition by condition: what is wrong, or None -------------------------------------------------
+
+
+def _batch_is_full(limits: _Said, state: State) -> str | None:
+    most = limits[1]
+    return None if len(state.running) < most else f"batch: {len(state.running)} of {most}"
+
+
+def _context_is_short(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+    left = limits[0] - tkv
+    grown = f", grown from {state.tkv} for a prompt of {request.prompt_length}" if tkv > state.tkv else ""
+    if request.max_tokens > left:
+        return f"context: {request.max_tokens} tokens asked, {left} left at tkv {tkv}{grown}"
+    if grown:
+        for seat in state.running:
+            budget = seat.request.max_tokens - seat.decoded(state.tkv)
+            if budget > left:
+                return f"context: sequence {seat.request_id} has {budget} tokens to go, {left} left at tkv {tkv}{grown}"
+    return None
+
+
+def _blocks_are_short(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+    available = limits[2]
+    needed, free = _worst_case(request, tkv), available - sum(seat.reserved for seat in state.running)
+    return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved"
+
+
+def _volume_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+    """The largest batch size x tkv while the new sequence decodes beside others.
+
+    Once everyone else has finished, it is alone, and a lone sequence is not held to the limit.
+    """
+    limit = limits[3]
+    newcomer_ends = tkv + request.max_tokens - 1
+    ends = sorted(tkv + seat.request.max_tokens - 1 - seat.decoded(state.tkv) for seat in state.running)
+    size, peak = len(ends) + 1, (0, 0)
+    for end in ends:
+        peak = max(peak, (size, min(end, newcomer_ends)), key=_volume)
+        if newcomer_ends <= end:
+            break
+        size -= 1
+    return None if _volume(peak) <= limit else f"volume: {peak[0]} x {peak[1]} = {_volume(peak)} exceeds {limit}"
+
+
+def _volume(peak: tuple[int, int]) -> int:
+    return peak[0] * peak[1]
+
+
+# --- one step ---------------------------------------------------------------------------------------------------
+
+
+def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
+    before = _freed(moment.state)
+    joins = bool(before.waiting) and why_not(limits, before, before.waiting[0][1]) is None
+    packed = _without_shared_padding(before)
+    if joins:
+        return _prefill(limits, moment.step + 1, packed)
+    return _decode(moment.step + 1, packed)
+
+
+def _freed(state: State) -> State:
+    """Those that left give their blocks back; tkv belongs to a batch, so without one it is 0."""
+    return State(state.tkv if state.running else 0, state.waiting, state.running)
+
+
+def _without_shared_padding(state: State) -> State:
+    shared = min((seat.padding for seat in state.running), default=0) // BLOCK * BLOCK
+    return _shifted(state, -shared) if shared else state
+
+
+def _shifted(state: State, tokens: int) -> State:
+    """tkv and everybody's left padding, together, moved by whole blocks."""
+    running = tuple(replace(seat, padding=seat.padding + tokens) for seat in state.running)
+    return replace(state, tkv=state.tkv + tokens, running=running)
+
+
+def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
+    request_id, request = state.waiting[0]
+    tkv = _tkv_with(request.prompt_length, state.tkv)
+    needed, available = _worst_case(request, tkv), _said(limits)[2]
+    if needed > available:
+        raise ImpossibleWorkload(
+            f"request {request_id} (prompt {request.prompt_length}, max_tokens {request.max_tokens}) needs {needed} "
+            f"blocks with nothing else running, and {available} are available"
+        )
+    seat = Seat(request_id, request, tkv - request.prompt_length, needed)
+    grown = _shifted(state, tkv - state.tkv) if tkv > state.tkv else state
+    after = replace(grown, waiting=state.waiting[1:], running=(seat, *grown.running))
+    return _finish(Moment(step, after, (request_id,)))
+
+
+def _decode(step: int, state: State) -> Moment:
+    if not state.running:
+        return Moment(step, state)
+    outputs = tuple(seat.request_id for seat in state.running)
+    return _finish(Moment(step, State(state.tkv + 1, state.waiting, state.running), outputs))
+
+
+def _finish(moment: Moment) -> Moment:
+    """Those that got their last token in this step leave; they are listed as they are in the outputs."""
+    state = moment.state
+    done = tuple(seat for seat in state.running if seat.request_id in moment.outputs and seat.is_done(state.tkv))
+    if not done:
+        return moment
+    stay = tuple(seat for seat in state.running if seat not in done)
+    return replace(
+        moment,
+        state=replace(state, running=stay, leaving=done),
+        finished=tuple(seat.request_id for seat in done),
+    )
+
+
+# --- between steps ----------------------------------------------------------------------------------------------
+
+
+def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
+    """The requests that join now are queued, then those that are aborted now are ended."""
+    joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == moment.step)
+    aborted = {i for i, r in enumerate(requests) if r.abort_step == moment.step}
+    if not joining and not aborted:
+        return moment
+    state = moment.state
+    after = State(
+        tkv=state.tkv,
+        waiting=tuple((i, r) for i, r in (*state.waiting, *joining) if i not in aborted),
+        running=tuple(seat for seat in state.running if seat.request_id not in aborted),
+        leaving=(*state.leaving, *(seat for seat in state.running if seat.request_id in aborted)),
+    )
+    return replace(moment, state=after)
+
+
+def _row(moment: Moment) -> StepRow:
+    state = moment.state
+    holding = (*state.running, *state.leaving)
+    return StepRow(
+        moment.step,
+        state.tkv,
+        tuple(request_id for request_id, _ in state.waiting),
+        tuple(seat.request_id for seat in state.running),
+        moment.outputs,
+        moment.finished,
+        sum(seat.reserved for seat in holding),
+        sum(seat.used(state.tkv) for seat in holding),
+    )

@@ -1,0 +1,61 @@
+"""The command line ``spyre-cb``, next to pytest, which runs the tests. One module a subcommand.
+
+Exit status: 0 it is as it should be, 1 something was found, 2 what was typed makes no sense (one sentence on
+stderr says why), 130 and 141 interrupted or cut off.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from checkpoints import CheckpointError
+from harness.cli import cases, models, schema, search, trace
+from harness.cli.arguments import CommandError, Parser
+from harness.loader import SuiteError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+CUT_OFF = 141
+SUBCOMMANDS = (cases, trace, search, schema, models)
+
+_EXAMPLES = """\
+tests run with pytest:  python -m pytest -m "cpu and cb" suites
+examples:
+  spyre-cb cases --marker cpu
+  spyre-cb search --workloads 10000
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python writes out the rest at its end, and would stumble over the same pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CUT_OFF
+    return status
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = Parser(
+        prog="spyre-cb", description="Tools around the conformance suites for continuous batching.", epilog=_EXAMPLES
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in SUBCOMMANDS:
+        command.add_to(subparsers)
+    try:
+        arguments = parser.parse_args(argv)
+        return int(arguments.run(arguments))
+    except SystemExit as exit_:
+        return int(exit_.code or 0)
+    except (CommandError, CheckpointError, SuiteError) as error:
+        print(f"spyre-cb: {error}", file=sys.stderr)
+        return 2

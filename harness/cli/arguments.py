@@ -1,0 +1,52 @@
+"""What the subcommands share: a parser that complains in one sentence, and checked kinds of arguments."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+Subparsers = Any
+"""What ``add_subparsers`` returns; argparse does not name its type."""
+
+
+class CommandError(Exception):
+    """What was typed cannot be done; the message is one sentence for the person who typed it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage above it. No abbreviations: they break when options come."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], about: str, examples: str) -> Parser:
+    """A subcommand with its help and what it runs."""
+    epilog = f"examples:\n{examples}" if "\n" in examples.strip() else f"example:\n{examples}"
+    parser: Parser = subparsers.add_parser(
+        name, help=about, description=f"{about[:1].upper()}{about[1:]}.", epilog=epilog
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def count(text: str) -> int:
+    """A number of things: a whole number from 0."""
+    if not text.isascii() or not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+def existing(text: str) -> Path:
+    """A path at which there is something."""
+    path = Path(text)
+    try:
+        path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {reason}") from error
+    return path

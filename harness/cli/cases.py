@@ -1,0 +1,160 @@
+"""``spyre-cb cases``: which tests a selection would run. Imports no torch."""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from checkpoints import test_models
+from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.expand import Expanded, TooManyTestsError, expand
+from harness.loader import LoadedSuite, load_suite
+from harness.markers import MARKERS, explain_unknown
+from harness.plugin import NOT_SUITES
+
+NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
+
+_EXAMPLES = """\
+  spyre-cb cases --marker cpu --marker scheduler_steps
+  spyre-cb cases suites/output --json
+"""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A test as it is listed."""
+
+    loaded: LoadedSuite
+    expanded: Expanded
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        suite = self.loaded.suite
+        names = (
+            suite.kind,
+            self.expanded.configuration.hardware_marker,
+            *suite.markers,
+            *self.expanded.case.markers,
+        )
+        return tuple(sorted(set(names)))
+
+    def as_data(self) -> dict[str, Any]:
+        """What JSON says of it."""
+        case, configuration = self.expanded.case, self.expanded.configuration
+        return {
+            "suite": self.loaded.suite.suite,
+            "id": case.id,
+            "configuration": configuration.label,
+            "model": configuration.model,
+            "backend": configuration.backend,
+            "markers": list(self.markers),
+            "requirements": list(case.requirement),
+            "about": case.about,
+            "limits": self.expanded.limits.model_dump(exclude_none=True),
+            "described": case.described(),
+            "file": str(self.loaded.path),
+            "line": self.loaded.line_of_case(self.expanded.index),
+        }
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = add_command(subparsers, "cases", run, "list the tests that a selection would run", _EXAMPLES)
+    parser.add_argument(
+        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
+    )
+    parser.add_argument(
+        "--marker", action="append", default=[], metavar="NAME", help="only tests with this marker; may be repeated"
+    )
+    parser.add_argument("--json", action="store_true", help="a JSON object with counts and tests")
+
+
+def run(arguments: Namespace) -> int:
+    """List what was asked for."""
+    tests = list(_tests(_files(arguments.paths)))
+    chosen = _with_markers(tests, arguments.marker)
+    if arguments.json:
+        listed = {"counts": _counts(chosen), "tests": [test.as_data() for test in chosen]}
+        print(json.dumps(listed, indent=1, ensure_ascii=False))
+    else:
+        for line in _lines(chosen):
+            print(line)
+    return 0
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    if not paths and not Path("suites").is_dir():
+        raise CommandError("there is no folder suites here: say which suites, or go to where it is")
+    files: dict[Path, None] = {}
+    for path in paths or [Path("suites")]:
+        found = [path] if path.is_file() else sorted(filter(_is_suite, path.rglob("*")))
+        if not found:
+            raise CommandError(f"{path}: there is no suite in this folder")
+        files.update(dict.fromkeys(found))
+    return list(files)
+
+
+def _is_suite(path: Path) -> bool:
+    """As the pytest plugin and conftest.py have it: YAML is a suite unless its name or folder says otherwise."""
+    if path.suffix not in {".yaml", ".yml"} or path.name in NOT_SUITES or not path.is_file():
+        return False
+    return not any(part in NO_FOLDERS_OF_SUITES or part.startswith(".") for part in path.parts[:-1] if part != "..")
+
+
+def _tests(files: Sequence[Path]) -> Iterator[Listed]:
+    models = test_models()
+    for file in files:
+        loaded = load_suite(file)
+        try:
+            expanded = expand(loaded.suite, models)
+        except TooManyTestsError as error:
+            raise CommandError(f"{file}: {error}") from error
+        yield from (Listed(loaded, test) for test in expanded)
+
+
+def _with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
+    known = {*MARKERS, *(name for test in tests for name in test.markers)}
+    for marker in markers:
+        if len(marker.split()) != 1:
+            raise CommandError(
+                f"--marker takes one name, not {marker!r}: give --marker more than once for tests with all"
+            )
+    unknown = [marker for marker in markers if marker not in known]
+    if unknown:
+        raise CommandError(explain_unknown(unknown, known).replace("-m:", "--marker:", 1))
+    chosen = [test for test in tests if set(markers) <= set(test.markers)]
+    if not chosen:
+        raise CommandError(f"none of the {len(tests)} tests has the markers {' and '.join(markers)}")
+    return chosen
+
+
+def _counts(tests: Sequence[Listed]) -> dict[str, int]:
+    return {
+        "suites": len({test.loaded.path for test in tests}),
+        "cases": len({(test.loaded.path, test.expanded.case.id) for test in tests}),
+        "tests": len(tests),
+    }
+
+
+def _lines(tests: Sequence[Listed]) -> Iterator[str]:
+    """Suite by suite, case by case; what is the same for every configuration of a case stands once."""
+    for path, group in groupby(tests, key=lambda test: test.loaded.path):
+        in_suite = list(group)
+        cases = {test.expanded.index: test.expanded.case for test in in_suite}
+        counted = f"{_plural(len(cases), 'case')}, {_plural(len(in_suite), 'test')}"
+        yield f"{in_suite[0].loaded.suite.suite}  ({path}): {counted}"
+        for index, case in cases.items():
+            yield f"  {case.id}" + (f"  {' '.join(case.requirement)}" if case.requirement else "")
+            yield from (f"    {line}" for line in case.described().splitlines())
+            for test in in_suite:
+                if test.expanded.index == index:
+                    yield f"    [{test.expanded.configuration.label}]  {' '.join(test.markers)}"
+        yield ""
+    counts = _counts(tests)
+    yield ", ".join(_plural(counts[f"{name}s"], name) for name in ("suite", "case", "test"))
+
+
+def _plural(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"

@@ -1,0 +1,46 @@
+"""``spyre-cb models``: the models that have a name here, and where they are."""
+
+from argparse import Namespace
+
+from checkpoints import catalogue, resolve
+from harness.cli.arguments import Subparsers, add_command
+
+_EXAMPLES = """\
+  spyre-cb models
+  spyre-cb models fetch smollm2-135m
+"""
+_FETCH_EXAMPLES = """\
+  spyre-cb models fetch tiny-granite
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = add_command(subparsers, "models", run, "list the models that have a name here, or fetch one", _EXAMPLES)
+    actions = parser.add_subparsers(metavar="ACTION")
+    about = "resolve a model, fetching it where it is not here, and print its path and digest"
+    fetch_parser = add_command(actions, "fetch", fetch, about, _FETCH_EXAMPLES)
+    fetch_parser.add_argument("name", metavar="NAME", help="a name from the list, a folder, or a hub id org/name")
+
+
+def run(_: Namespace) -> int:
+    """Print the table of models."""
+    rows = [("name", "parameters", "here", "what it is"), *_rows()]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for name, parameters, here, what in rows:
+        print(f"{name:<{widths[0]}}  {parameters:>{widths[1]}}  {here:<{widths[2]}}  {what}")
+    return 0
+
+
+def fetch(arguments: Namespace) -> int:
+    """Resolve a model and print where it is and what it is. CheckpointError where it is not to be had."""
+    checkpoint = resolve(arguments.name)
+    print(f"path    {checkpoint.path}")
+    print(f"digest  {checkpoint.digest}")
+    return 0
+
+
+def _rows() -> list[tuple[str, str, str, str]]:
+    return [
+        (entry.name, f"{entry.parameters:,}", "yes" if entry.present else "no", f"{entry.summary} [{entry.source}]")
+        for entry in catalogue()
+    ]

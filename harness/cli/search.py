@@ -1,0 +1,105 @@
+"""``spyre-cb search``: random workloads against the rules, said a second time."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoints import test_models
+from harness.cli.arguments import CommandError, Subparsers, add_command, count
+from harness.drivers.base import Driver
+from harness.run_settings import driver_by_name
+
+if TYPE_CHECKING:
+    from harness.search.run import Found, Progress, SearchResult
+
+WORKLOADS = 1000
+FOLDER = Path("reports/found")
+
+_EXAMPLES = """\
+  spyre-cb search --workloads 10000 --seed 7
+  spyre-cb search --workloads 0 --model-laws 20 --write suites/found
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    about = "try random workloads, and write down the smallest that is handled wrongly"
+    parser = add_command(subparsers, "search", run, about, _EXAMPLES)
+    parser.add_argument(
+        "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
+    )
+    parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
+    parser.add_argument(
+        "--model-laws",
+        type=count,
+        default=0,
+        metavar="N",
+        help="how many to run on a model, where each request is also run alone: its tokens must be the same",
+    )
+    parser.add_argument(
+        "--write", type=Path, default=FOLDER, metavar="DIR", help=f"where to write what is found (default: {FOLDER})"
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Search; status 1 where something was found."""
+    if find_spec("hypothesis") is None:
+        raise CommandError("search needs the package hypothesis: pip install hypothesis")
+    if not arguments.workloads and not arguments.model_laws:
+        raise CommandError("nothing to do: --workloads and --model-laws are both 0")
+    for name, budget in (("simulation", arguments.workloads), ("reference", arguments.model_laws)):
+        if budget and _search(driver_by_name(name, "paged"), budget, arguments.seed, arguments.write):
+            return 1
+    return 0
+
+
+def _search(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
+    """Search with one driver and say what came of it. True: something was found."""
+    from harness.search.run import search
+
+    print(f"engine under test: {driver.describe()}", flush=True)
+    with _progress(budget) as progress:
+        result = search(driver, budget, seed, model=test_models()[0], progress=progress)
+    if result.found is None:
+        print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
+        return False
+    print(f"{_measured(result)}: found (seed {seed})\n")
+    _tell(result.found, folder)
+    return True
+
+
+def _tell(found: "Found", folder: Path) -> None:
+    from harness.search.report import run_command, write_suite
+
+    verdict = found.verdict
+    rule = [f"rule: {verdict.rule}"] if verdict.rule else []
+    print("\n".join([verdict.headline, *verdict.details, *rule]), flush=True)
+    try:
+        path = write_suite(folder, found)
+    except OSError as error:
+        raise CommandError(f"{folder}: what was found cannot be written: {error.strerror or error}") from error
+    print(f"written to {path}; to see it fail:  {run_command(path, found)}")
+
+
+def _measured(result: "SearchResult") -> str:
+    rate = result.tried / result.seconds
+    return f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s ({rate:.0f} workloads/s)"
+
+
+@contextmanager
+def _progress(budget: int) -> Iterator["Progress | None"]:
+    """A bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("workloads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("workloads", total=budget)
+        # Beyond the budget it shrinks what it found.
+        yield lambda tried, _: bar.update(task, completed=min(tried, budget))

@@ -1,0 +1,12 @@
+"""Search for workloads that an engine handles wrongly: random ones, shrunk to the smallest that still fails.
+
+result = search(SimulationDriver(), 10_000)
+if result.found:
+    path = write_suite(Path("reports/found"), result.found)
+"""
+
+from harness.search.report import suite_text, write_suite
+from harness.search.run import Found, SearchResult, search
+from harness.search.workloads import Workload, workloads
+
+__all__ = ["Found", "SearchResult", "Workload", "search", "suite_text", "workloads", "write_suite"]

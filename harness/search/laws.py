@@ -1,0 +1,93 @@
+"""What must be true of every workload: the schedule is the one the rules give, no invariant breaks, and a
+request's tokens are its own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from harness.checks.invariants import check_invariants
+from harness.checks.steps import check_steps
+from harness.checks.verdict import Verdict
+from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
+from harness.schema import StepRow
+from harness.search.workloads import Workload
+from harness.second_opinion import PlannedRequest, explain, predict
+from harness.step_table import as_row
+from harness.workload import Run, run_workload
+
+MakeSpecs = Callable[[Workload], list[RequestSpec]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A workload that was run."""
+
+    workload: Workload
+    specs: Sequence[RequestSpec]
+    run: Run
+
+
+def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
+    """Run a workload under its limits."""
+    session.reset(workload.limits)
+    return Trial(workload, specs, run_workload(session, specs, workload.requests))
+
+
+def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
+    """Every row as the second opinion has it. ``blocks`` False: the driver cannot see blocks."""
+    workload = trial.workload
+    expected = predict(workload.limits, workload.requests)
+    seen = tuple(as_row(step) for step in trial.run.steps)
+    wanted = expected if blocks else tuple(map(_without_blocks, expected))
+    if trial.run.unfinished is None and seen == wanted:
+        return Verdict(True, f"{len(seen) - 1} steps as the rules have them")
+    verdict = check_steps(trial.run, expected, blocks=blocks)
+    pairs = zip(seen, wanted, strict=False)
+    first = next((a.step for a, b in pairs if a != b), min(len(seen), len(wanted)))
+    why = f"by the rules: {explain(workload.limits, workload.requests, first)}"
+    return replace(verdict, details=(*verdict.details, why))
+
+
+def keeps_invariants(trial: Trial) -> Verdict:
+    """No invariant breaks in any step."""
+    workload = trial.workload
+    return check_invariants(trial.run, trial.specs, workload.as_requests(), workload.limits)
+
+
+def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
+    """Each request gets the tokens it gets alone: neither its company nor when it came shows in them.
+
+    Runs every request again, alone and with the limits of the engine as it was built.
+    """
+    for spec, request, tokens in zip(trial.specs, trial.workload.requests, trial.run.tokens, strict=True):
+        if not tokens and request.abort_step is not None:
+            continue
+        alone = _alone(session, spec, request)
+        expected = alone[: len(tokens)] if request.abort_step is not None else alone
+        if [t.token_id for t in tokens] != [t.token_id for t in expected]:
+            return Verdict(False, _first_difference(spec.request_id, tokens, expected))
+    return Verdict(True, f"{len(trial.specs)} requests get the tokens they get alone")
+
+
+def _alone(session: Session, spec: RequestSpec, request: PlannedRequest) -> tuple[Token, ...]:
+    session.reset(SchedulingLimits())
+    timing = replace(request, join_step=0, abort_step=None)
+    return run_workload(session, [replace(spec, request_id=0)], [timing]).tokens[0]
+
+
+def _first_difference(request_id: int, together: Sequence[Token], alone: Sequence[Token]) -> str:
+    for position, (ours, lone) in enumerate(zip(together, alone, strict=False)):
+        if ours.token_id != lone.token_id:
+            return (
+                f"tokens of request {request_id} depend on its company: token {position} is {_shown(ours)}, "
+                f"alone it is {_shown(lone)}"
+            )
+    return f"request {request_id} got {len(together)} tokens in company and {len(alone)} alone"
+
+
+def _shown(token: Token) -> str:
+    return f"{token.token_id}" if token.logprob is None else f"{token.token_id} (logprob {token.logprob:.4f})"
+
+
+def _without_blocks(row: StepRow) -> StepRow:
+    return row._replace(reserved=0, used=0)

@@ -1,0 +1,95 @@
+"""A workload that was found, as a suite file: ready to be run, read and committed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.schema import Request, StepRow
+from harness.search.run import Found
+from harness.search.workloads import Workload
+from harness.second_opinion import predict
+from harness.step_table import COLUMNS, shorten
+
+
+def write_suite(folder: Path, found: Found) -> Path:
+    """Write the suite of one case, named by its content. Raises OSError, and ValueError as ``suite_text`` does."""
+    text = suite_text(found)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{found.workload.case_id}.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run_command(path: Path, found: Found) -> str:
+    """What to type to see it fail."""
+    return f'python -m pytest "{path}"' + ("" if found.on_a_model else " --simulate")
+
+
+def suite_text(found: Found) -> str:
+    """The suite file: the rows are what the rules say, so the engine it was found on fails it.
+
+    Raises ValueError where a request ends early: that needs an engine whose tokens are made up.
+    """
+    workload = found.workload
+    if any(request.stops_after is not None for request in workload.requests):
+        raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
+    name = workload.case_id
+    lines = [
+        f"# Found by spyre-cb search on: {_one_line(found.engine)}",
+        f"suite: found/{name}",
+        "kind: scheduler_steps",
+        "markers: [cb]",
+        "parameters:",
+        "  model: $models",
+        "  backend: [eager, sendnn]",
+        "cases:",
+        f"  - id: {name}",
+        f"    about: {_quoted(found.verdict.headline)}",
+        f"    limits: {_flow(workload.as_limits().model_dump(exclude_none=True))}",
+        "    requests:",
+        *(f"      - {_request(request)}" for request in workload.as_requests()),
+        "    expect:",
+        f"      output: {'reference' if found.on_a_model else 'none'}",
+        "      steps:  # what the rules say; rows left out are plain decodes",
+        *(f"        {line}" for line in _table(_rows(workload))),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(workload: Workload) -> list[StepRow]:
+    return shorten(predict(workload.limits, workload.requests))
+
+
+def _request(request: Request) -> str:
+    return _flow(request.model_dump(exclude_defaults=True, exclude_none=True))
+
+
+def _table(rows: Sequence[StepRow]) -> list[str]:
+    cells = [[_flow(list(value) if isinstance(value, tuple) else value) for value in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(COLUMNS), *cells]) for i in range(len(COLUMNS))]
+    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()
+    return [header, *(f"- [ {_aligned(line, widths)} ]" for line in cells)]
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    commas = [f"{cell}," for cell in line[:-1]] + [line[-1]]
+    return " ".join(cell.ljust(width + 1) for cell, width in zip(commas, widths, strict=True)).rstrip()
+
+
+def _flow(value: Any) -> str:
+    """YAML on one line, as the suites are written by hand. Nothing in here but numbers, lists and plain keys."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_flow, value)) + "]"
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    # What JSON writes between double quotes, YAML reads the same.
+    return json.dumps(_one_line(text), ensure_ascii=False)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,168 @@
+"""Search: hypothesis makes workloads, the laws judge them, and what fails is shrunk to the least that fails."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import seed as with_seed
+from hypothesis.errors import FlakyFailure
+from hypothesis.strategies import SearchStrategy
+
+from checkpoints import resolve
+from harness.checks.verdict import Verdict
+from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, RequestSpec, Session
+from harness.prompts import nameless_spec, request_spec, vocabulary_of
+from harness.search.laws import MakeSpecs, follows_the_rules, keeps_invariants, keeps_to_itself, try_workload
+from harness.search.workloads import Sizes, Workload, shape_for_search, workloads
+
+# Every step costs a forward, and every request is run once more alone.
+SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
+MADE_UP_TOKEN = -1
+"""What a simulated engine generates; as a stop token it ends a request at its ``min_tokens``."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The smallest workload that breaks a law, and what the law says of it. ``engine`` is the driver's description."""
+
+    workload: Workload
+    verdict: Verdict
+    engine: str
+    on_a_model: bool
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """``tried`` workloads of ``steps`` engine steps in all, those run while shrinking among them."""
+
+    tried: int
+    steps: int
+    seconds: float
+    found: Found | None
+
+
+def search(
+    driver: Driver,
+    budget: int,
+    seed: int = 0,
+    *,
+    model: str = "tiny-granite",
+    early_stops: bool = False,
+    progress: Progress | None = None,
+) -> SearchResult:
+    """Try ``budget`` workloads on one engine of ``driver``, and shrink the first that breaks a law.
+
+    The same seed gives the same workloads as long as the code stays the same: hypothesis mixes in numbers that it
+    reads there. On a driver with tokens ``model`` runs, and the tokens of every request are compared with those it
+    gets alone; on others only the schedule is judged. ``early_stops`` is for simulated engines: requests may end
+    before ``max_tokens``. ``progress`` is told how many workloads and steps there were.
+    """
+    tokens = TOKENS in driver.capabilities
+    if early_stops and tokens:
+        raise ValueError("early stops are simulated: where a model runs, nobody knows beforehand which token it gives")
+    session = driver.open(shape_for_search(model))
+    try:
+        hunt = _Hunt(driver, session, _named_specs(model) if tokens else _nameless_specs, progress)
+        started = time.perf_counter()
+        sizes = SIZES_ON_A_MODEL if tokens else Sizes()
+        found = _smallest_failure(hunt.judge, workloads(sizes, early_stops=early_stops), budget, seed)
+        seconds = time.perf_counter() - started
+    finally:
+        session.close()
+    if found is not None:
+        return SearchResult(hunt.tried, hunt.steps, seconds, Found(*found, driver.describe(), tokens))
+    return SearchResult(hunt.tried, hunt.steps, seconds, None)
+
+
+class _LawBrokenError(AssertionError):
+    """Carries the workload and what a law said of it through hypothesis."""
+
+    def __init__(self, workload: Workload, verdict: Verdict) -> None:
+        super().__init__(verdict.headline)
+        self.broken = (workload, verdict)
+
+
+class _Hunt:
+    """Runs workloads on one session and counts them."""
+
+    def __init__(self, driver: Driver, session: Session, make_specs: MakeSpecs, progress: Progress | None) -> None:
+        self.session = session
+        self.make_specs = make_specs
+        self.blocks = BLOCK_ACCOUNTING in driver.capabilities
+        self.tokens = TOKENS in driver.capabilities
+        self.progress = progress
+        self.tried = 0
+        self.steps = 0
+
+    def judge(self, workload: Workload) -> Verdict:
+        """The first law that this workload breaks, or one that it keeps."""
+        try:
+            trial = try_workload(self.session, workload, self.make_specs(workload))
+        except Exception as error:
+            return Verdict(False, f"the engine failed between two steps: {type(error).__name__}: {error}")
+        self.tried += 1
+        self.steps += len(trial.run.steps) - 1
+        if self.progress:
+            self.progress(self.tried, self.steps)
+        verdict = follows_the_rules(trial, blocks=self.blocks)
+        if verdict.passed:
+            verdict = keeps_invariants(trial)
+        if verdict.passed and self.tokens:
+            verdict = keeps_to_itself(trial, self.session)
+        return verdict
+
+
+def _smallest_failure(
+    judge: Callable[[Workload], Verdict], strategy: SearchStrategy[Workload], budget: int, seed: int
+) -> tuple[Workload, Verdict] | None:
+    last: list[_LawBrokenError] = []
+
+    @with_seed(seed)
+    @settings(
+        max_examples=budget,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        verbosity=Verbosity.quiet,
+        print_blob=False,
+    )
+    @given(strategy)
+    def attempt(workload: Workload) -> None:
+        verdict = judge(workload)
+        if not verdict.passed:
+            last.append(_LawBrokenError(workload, verdict))
+            raise last[-1]
+
+    try:
+        attempt()
+    except _LawBrokenError as failure:
+        return failure.broken
+    except FlakyFailure:
+        workload, verdict = last[-1].broken
+        return workload, replace(verdict, headline=f"not every time: {verdict.headline}")
+    return None
+
+
+def _nameless_specs(workload: Workload) -> list[RequestSpec]:
+    specs = [nameless_spec(request, position) for position, request in enumerate(workload.as_requests())]
+    return [
+        spec
+        if planned.stops_after is None
+        else replace(spec, stop_token_ids=(MADE_UP_TOKEN,), min_tokens=planned.stops_after)
+        for spec, planned in zip(specs, workload.requests, strict=True)
+    ]
+
+
+def _named_specs(model: str) -> MakeSpecs:
+    vocabulary = vocabulary_of(resolve(model))
+
+    def make(workload: Workload) -> list[RequestSpec]:
+        name = workload.case_id
+        return [request_spec(r, name, position, vocabulary) for position, r in enumerate(workload.as_requests())]
+
+    return make

@@ -1,0 +1,156 @@
+"""Random workloads for hypothesis, with lengths, budgets and limits crowded where rules change their mind."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+
+from hypothesis import strategies as st
+
+from harness.drivers.base import EngineSetup, SchedulingLimits
+from harness.schema import Limits, Prompt, Request
+from harness.second_opinion import BLOCK, PlannedRequest
+
+CONTEXT, BATCH, BLOCKS = 512, 4, 35
+"""The shape that suites run on where they ask for nothing larger: tokens, sequences, blocks for sequences."""
+
+BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
+BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large workloads get: requests, tokens, tokens, steps."""
+
+    requests: int = 7
+    prompt: int = 200
+    budget: int = 130
+    join_step: int = 120
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Requests, in the order in which they join, under limits that say all four numbers."""
+
+    limits: SchedulingLimits
+    requests: tuple[PlannedRequest, ...]
+
+    @property
+    def case_id(self) -> str:
+        """A name made from the content, fit for a case. Random prompts are seeded by it, so they go with it."""
+        content = repr((astuple(self.limits), [astuple(request) for request in self.requests]))
+        return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    def as_requests(self) -> tuple[Request, ...]:
+        """The requests as a suite says them, with random prompts. Early stops are marked by a stop token."""
+        return tuple(
+            Request(
+                prompt=Prompt(random_tokens=request.prompt_length),
+                max_tokens=request.max_tokens,
+                join_step=request.join_step,
+                abort_step=request.abort_step,
+                stop_token_ids=() if request.stops_after is None else (0,),
+            )
+            for request in self.requests
+        )
+
+    def as_limits(self) -> Limits:
+        """The limits as a suite says them."""
+        return Limits(**vars(self.limits))
+
+
+def shape_for_search(model: str) -> EngineSetup:
+    """The engine that every workload of a search runs on, one after the other."""
+    return EngineSetup(model, "eager", 1, CONTEXT, BATCH)
+
+
+@st.composite
+def workloads(draw: st.DrawFn, sizes: Sizes = Sizes(), *, early_stops: bool = False) -> Workload:
+    """Workloads that the engine core can work off: each request alone fits into the available blocks."""
+    requests = draw(_lists_of_requests(sizes, early_stops))
+    requests.sort(key=lambda request: request.join_step)
+    return Workload(_limits(draw, requests), tuple(requests))
+
+
+# Hypothesis shrinks what is drawn, piece by piece: a request of few draws, the simplest choices first, is what it
+# can take out of a workload whole. Hence one sampled_from a number, with what matters in it many times over.
+
+
+@lru_cache
+def _lists_of_requests(sizes: Sizes, early_stops: bool) -> st.SearchStrategy[list[PlannedRequest]]:
+    """Made once: building a strategy takes longer than drawing from it."""
+    aborts = [*[None] * sizes.budget * 4, *range(sizes.budget)]
+    request = st.builds(
+        _request,
+        prompt_length=_crowded(BOUNDARY_LENGTHS, sizes.prompt),
+        max_tokens=_crowded(BOUNDARY_BUDGETS, sizes.budget),
+        join_step=st.sampled_from([*[0] * sizes.join_step, *[*range(20)] * 6, *range(sizes.join_step)]),
+        aborted_after=st.sampled_from(aborts),
+        stops_after=st.none() | st.integers(1, sizes.budget) if early_stops else st.none(),
+    )
+    return st.lists(request, min_size=1, max_size=sizes.requests)
+
+
+def _request(
+    prompt_length: int, max_tokens: int, join_step: int, aborted_after: int | None, stops_after: int | None
+) -> PlannedRequest:
+    return PlannedRequest(
+        prompt_length,
+        max_tokens,
+        join_step,
+        abort_step=None if aborted_after is None else join_step + aborted_after,
+        stops_after=None if stops_after is None else min(stops_after, max_tokens),
+    )
+
+
+def _crowded(boundaries: Sequence[int], most: int) -> st.SearchStrategy[int]:
+    """A third boundaries, a third few, a third anything up to ``most``."""
+    near = [b for b in boundaries if b <= most]
+    few = range(1, min(most, 12) + 1)
+    return st.sampled_from([*near * (most // len(near)), *[*few] * (most // len(few)), *range(1, most + 1)])
+
+
+_BATCHES = st.sampled_from(range(BATCH, 0, -1))
+_AS_BUILT_OR_NOT = st.sampled_from(("as built", "near", "any"))
+_CONTEXTS = st.integers(1, CONTEXT)
+_VOLUMES = st.integers(1, CONTEXT * BATCH)
+_SPARE_BLOCKS = st.integers(0, 8)
+_LARGEST_OR_LEAST = st.sampled_from((max, min))
+_SIZES_OF_BATCHES = st.integers(1, BATCH)
+_MORE_BLOCKS = st.integers(0, 1)
+_BESIDE = st.sampled_from((0, -1, 1))
+
+
+def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
+    """As built, anything, or within one of a number that decides about one of these requests."""
+    context, volume, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
+    seqs = draw(_BATCHES)
+    match draw(_AS_BUILT_OR_NOT):
+        case "near":
+            context = _near(draw, requests)
+        case "any":
+            context = draw(_CONTEXTS)
+    match draw(_AS_BUILT_OR_NOT):
+        case "near":
+            volume = draw(_SIZES_OF_BATCHES) * (_near(draw, requests) - 1) + draw(_BESIDE)
+        case "any":
+            volume = draw(_VOLUMES)
+    if draw(_AS_BUILT_OR_NOT) != "as built":
+        fewest = max(-(-(_end(request) - 1) // BLOCK) for request in requests)
+        blocks = min(BLOCKS, fewest + draw(_SPARE_BLOCKS))
+    return SchedulingLimits(_between(1, context, CONTEXT), seqs, blocks, _between(1, volume, CONTEXT * BATCH))
+
+
+def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
+    """The context that the longest or the shortest request needs, there or a block further, give or take a token."""
+    end = draw(_LARGEST_OR_LEAST)(_end(request) for request in requests)
+    return end + draw(_MORE_BLOCKS) * BLOCK + draw(_BESIDE)
+
+
+def _between(least: int, number: int, most: int) -> int:
+    return max(least, min(number, most))
+
+
+def _end(request: PlannedRequest) -> int:
+    """The context a request needs in a batch of its own, in tokens."""
+    return -(-request.prompt_length // BLOCK) * BLOCK + request.max_tokens

@@ -1,0 +1,263 @@
+"""Traces: run workloads and write down every step, in the form in which real runs were recorded.
+
+A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``; a request there has
+``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. What comes out is the same items
+with ``columns`` and ``steps``, so a trace can be traced again.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from checkpoints import resolve
+from harness.drivers.base import TOKENS, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
+from harness.expand import Configuration, Expanded, expand
+from harness.loader import load_suite
+from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
+from harness.schema import BehaviourCase, Case, Limits, MisfitError, OutputCase, Request, StepsCase
+from harness.workload import Step, run_workload
+from harness.yaml_source import one_line, shown_path
+
+TRACE_COLUMNS = (
+    "step",
+    "tkv",
+    "waiting",
+    "running",
+    "request_outputs",
+    "finished_requests",
+    "n_reserved_blocks",
+    "n_used_blocks",
+)
+SUITE_SUFFIXES = frozenset({".yaml", ".yml"})
+
+
+class TraceError(ValueError):
+    """A workload that cannot be read or run; the message is one sentence with the item and the field."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A workload. ``where`` names it in messages, ``data`` is how it is written; random prompts go by ``name``."""
+
+    where: str
+    name: str
+    data: Mapping[str, Any]
+    limits: Limits
+    requests: tuple[Request, ...]
+    setup: EngineSetup
+
+
+def read_items(path: Path, model: str) -> list[Item]:
+    """The workloads of a file, to be run with ``model``. Raises TraceError, and SuiteError where a suite is wrong."""
+    return _items_of_suite(path, model) if path.suffix in SUITE_SUFFIXES else _items_of_json(path, model)
+
+
+def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
+    """Each item with its step table, as soon as it ran. Raises TraceError; CheckpointError for the model."""
+    engines = EnginePool(driver)
+    try:
+        for item in items:
+            yield _traced(item, engines)
+    finally:
+        engines.close()
+
+
+def as_json(items: Iterable[Mapping[str, Any]]) -> str:
+    """A JSON list, an item a line."""
+    return "".join(["[\n", ",\n".join(json.dumps(item, ensure_ascii=False) for item in items), "\n]\n"])
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+
+def _items_of_suite(path: Path, model: str) -> list[Item]:
+    suite = load_suite(path).suite
+    items: dict[tuple[int, int | None], Item] = {}
+    for test in expand(suite, [model], most=len(suite.cases) * 1000):
+        if isinstance(test.case, BehaviourCase):
+            raise TraceError(f"{path}: a behaviour suite is not run step by step: there is nothing to trace")
+        assert isinstance(test.case, StepsCase | OutputCase)
+        requests = test.case.requests
+        data = {
+            "name": test.case.id,
+            "limits": test.limits.model_dump(),
+            "requests": [_request_data(request) for request in requests],
+        }
+        setup = replace(test.setup, model=model, backend="eager", tensor_parallel_size=1)
+        # Backends and models of the suite make no other trace; a batch size does.
+        items[test.index, test.configuration.max_num_seqs] = Item(
+            f"{path}: case {test.case.id}", test.case.id, data, test.limits, requests, setup
+        )
+    return list(items.values())
+
+
+def _items_of_json(path: Path, model: str) -> list[Item]:
+    try:
+        data = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
+    except (ValueError, RecursionError) as error:
+        raise TraceError(f"{path}: is not JSON that can be read: {one_line(str(error))}") from error
+    if not isinstance(data, list):
+        raise TraceError(f"{path}: must be a list of items, not {_kind(data)}")
+    return [_item(f"{path}: item {number}", item, model) for number, item in enumerate(data)]
+
+
+def _item(where: str, data: Any, model: str) -> Item:
+    if not isinstance(data, dict):
+        raise TraceError(f"{where}: must be an object with name, limits and requests, not {_kind(data)}")
+    name, listed = data.get("name"), data.get("requests")
+    if not isinstance(name, str) or not name:
+        raise TraceError(f"{where}: name: must be text, not {_kind(name)}")
+    if not isinstance(listed, list) or not listed:
+        raise TraceError(f"{where}: requests: must be a list of at least one request, not {_kind(listed)}")
+    where = f"{where} ({name})"
+    try:
+        limits = Limits.model_validate(data.get("limits") or {})
+    except ValidationError as error:
+        raise TraceError(f"{where}: {_first_problem(('limits',), error)}") from error
+    requests = tuple(_request(where, number, request) for number, request in enumerate(listed))
+    setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
+    return Item(where, name, data, limits, requests, setup)
+
+
+def _request(where: str, number: int, data: Any) -> Request:
+    path: tuple[str | int, ...] = ("requests", number)
+    if not isinstance(data, dict):
+        raise TraceError(f"{where}: {shown_path(path)}: must be an object, not {_kind(data)}")
+    if "prompt" in data:
+        raise TraceError(f"{where}: {shown_path((*path, 'prompt'))}: say prompt_len or prompt_token_ids here")
+    length, tokens = data.get("prompt_len"), data.get("prompt_token_ids")
+    if length is None and tokens is None:
+        raise TraceError(f"{where}: {shown_path((*path, 'prompt_len'))}: is missing, and so is prompt_token_ids")
+    if length is not None and isinstance(tokens, list) and length != len(tokens):
+        raise TraceError(
+            f"{where}: {shown_path((*path, 'prompt_len'))}: is {length!r}, but there are {len(tokens)} prompt_token_ids"
+        )
+    rest = {name: value for name, value in data.items() if name not in _PROMPT_FIELDS}
+    prompt = {"random_tokens": length} if tokens is None else {"token_ids": tokens}
+    try:
+        return Request.model_validate({"prompt": prompt, **rest})
+    except ValidationError as error:
+        raise TraceError(f"{where}: {_first_problem(path, error)}") from error
+
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "model_type": "an object",
+}
+_PROMPT_FIELDS = {"prompt_len": "random_tokens", "prompt_token_ids": "token_ids"}
+_FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.items()}
+
+
+def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
+    """The first thing that is wrong: the field as it is written in JSON, and what it must be."""
+    detail = error.errors(include_url=False)[0]
+    location = detail["loc"]
+    location = _FIELD_NAMES.get(location[:2], location[:2]) + location[2:]  # type: ignore[arg-type]
+    place = shown_path((*path, *location))
+    match detail["type"]:
+        case "missing":
+            return f"{place}: is missing"
+        case "extra_forbidden":
+            return f"{place}: is no field that is known here"
+        case "value_error":
+            mistake = detail["ctx"]["error"]
+            at = mistake.at if isinstance(mistake, MisfitError) else ()
+            return f"{shown_path((*path, *location, *at))}: {mistake}"
+        case "too_short":
+            return f"{place}: must not be empty"
+        case kind if kind in _TYPES:
+            return f"{place}: must be {_TYPES[kind]}, not {_kind(detail['input'])}"
+    return f"{place}: {re.sub(r'^Input should ', 'must ', detail['msg'])}, not {_kind(detail['input'])}"
+
+
+def _kind(value: Any) -> str:
+    """A JSON value in words."""
+    match value:
+        case None:
+            return "null or nothing"
+        case dict():
+            return "an object"
+        case list():
+            return "a list" if value else "an empty list"
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _request_data(request: Request) -> dict[str, Any]:
+    """A suite's request as it stands in JSON; the length of a text is known when it is run."""
+    data: dict[str, Any] = {"prompt_len": request.prompt.random_tokens}
+    if request.prompt.token_ids is not None:
+        data = {"prompt_len": len(request.prompt.token_ids), "prompt_token_ids": list(request.prompt.token_ids)}
+    data |= {"max_tokens": request.max_tokens, "join_step": request.join_step}
+    rest = request.model_dump(mode="json", exclude={"prompt", *data}, exclude_defaults=True)
+    return data | rest
+
+
+# --- running ----------------------------------------------------------------------------------------------------
+
+
+def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
+    specs = _specs(item, engines.driver)
+    try:
+        session = engines.session(item.setup)
+        session.reset(SchedulingLimits(**item.limits.model_dump()))
+    except ValueError as error:
+        raise TraceError(f"{item.where}: {one_line(str(error))}") from error
+    run = run_workload(session, specs, item.requests)
+    if run.unfinished is not None:
+        raise TraceError(f"{item.where}: {one_line(run.unfinished)}")
+    requests = [_with_prompt(dict(r), spec) for r, spec in zip(item.data["requests"], specs, strict=True)]
+    steps = [_row(step) for step in run.steps]
+    return {**item.data, "requests": requests, "columns": list(TRACE_COLUMNS), "steps": steps}
+
+
+def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
+    if TOKENS in driver.capabilities:
+        vocabulary = _vocabulary(item.setup.model)
+        return [request_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
+    for number, request in enumerate(item.requests):
+        if not request.runs_to_max_tokens:
+            field = shown_path(("requests", number))
+            raise TraceError(f"{item.where}: {field}: when it ends, or how long it is, only a model can tell")
+    return [nameless_spec(request, position) for position, request in enumerate(item.requests)]
+
+
+@lru_cache(maxsize=1)
+def _vocabulary(model: str) -> Vocabulary:
+    return vocabulary_of(resolve(model))
+
+
+def _with_prompt(data: dict[str, Any], spec: RequestSpec) -> dict[str, Any]:
+    """Where a text was the prompt, its tokens: the JSON form has no text."""
+    if data.get("prompt_len") is None and "prompt_token_ids" not in data:
+        data |= {"prompt_len": len(spec.prompt_token_ids), "prompt_token_ids": list(spec.prompt_token_ids)}
+    return data
+
+
+def _row(step: Step) -> list[Any]:
+    return [
+        step.step,
+        step.tkv,
+        list(step.waiting),
+        list(step.running),
+        list(step.outputs),
+        list(step.finished),
+        step.reserved,
+        step.used,
+    ]

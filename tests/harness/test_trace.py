@@ -1,0 +1,177 @@
+"""A trace has the same form as the recorded ones, and the same rows; mistakes are one sentence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.drivers.base import Driver
+from harness.drivers.reference import ReferenceDriver, SimulationDriver
+from harness.expectations import golden_path, read_golden
+from harness.loader import load_suite
+from harness.schema import StepsCase
+from harness.step_table import lengthen
+from harness.trace import TRACE_COLUMNS, TraceError, as_json, read_items, trace_items
+
+SUITES = Path(__file__).resolve().parents[2] / "suites"
+MODEL = "tiny-granite"
+
+
+def traced(path: Path, driver: Driver) -> list[dict[str, Any]]:
+    items = json.loads(as_json(trace_items(read_items(path, MODEL), driver)))
+    assert isinstance(items, list)
+    return items
+
+
+def written(path: Path, data: object) -> Path:
+    path.write_text(data if isinstance(data, str) else json.dumps(data), encoding="utf-8")
+    return path
+
+
+def golden_rows(suite: str, case_id: str) -> list[list[Any]]:
+    rows = lengthen(read_golden(golden_path(SUITES / suite, case_id), ""))
+    return [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
+
+
+@pytest.mark.parametrize("driver", [SimulationDriver(), ReferenceDriver()], ids=lambda driver: driver.name)
+def test_a_suite_traced_gives_its_golden_tables(driver: Driver) -> None:
+    suite = "scheduler_steps/joining.yaml"
+    items = traced(SUITES / suite, driver)
+    cases = load_suite(SUITES / suite).suite.cases
+    assert [item["name"] for item in items] == [case.id for case in cases]
+    for item in items:
+        assert item["columns"] == list(TRACE_COLUMNS)
+        assert item["steps"] == golden_rows(suite, item["name"])
+
+
+def test_recorded_workloads_as_json_give_the_recorded_rows(tmp_path: Path) -> None:
+    """The suite of recorded workloads, in the form in which they were recorded."""
+    suite = "scheduler_steps/recorded.yaml"
+    items = []
+    for case in load_suite(SUITES / suite).suite.cases:
+        assert isinstance(case, StepsCase)
+        requests = [
+            {"prompt_len": r.prompt.random_tokens, "max_tokens": r.max_tokens, "join_step": r.join_step}
+            for r in case.requests
+        ]
+        items.append({"name": case.id, "mode": "kept", "limits": case.limits.model_dump(), "requests": requests})
+    again = traced(written(tmp_path / "recorded.json", items), SimulationDriver())
+    for before, after in zip(items, again, strict=True):
+        assert {name: after[name] for name in before} == before
+        assert list(after) == [*before, "columns", "steps"]
+        assert after["steps"] == golden_rows(suite, str(before["name"]))
+
+
+def test_what_was_traced_can_be_traced_again(tmp_path: Path) -> None:
+    """Text becomes tokens on the way."""
+    once = traced(SUITES / "output" / "basic.yaml", ReferenceDriver())
+    assert all(len(r["prompt_token_ids"]) == r["prompt_len"] for item in once for r in item["requests"])
+    again = traced(written(tmp_path / "once.json", once), ReferenceDriver())
+    assert again == once
+
+
+def test_aborts_and_stop_tokens_are_carried_out(tmp_path: Path) -> None:
+    requests = [
+        {"prompt_token_ids": [5, 6, 7], "max_tokens": 9, "abort_step": 3},
+        {"prompt_token_ids": [5, 6, 7], "max_tokens": 9, "stop_token_ids": [*range(2048)]},
+    ]
+    [item] = traced(written(tmp_path / "w.json", [{"name": "x", "requests": requests}]), ReferenceDriver())
+    assert item["steps"] == [
+        [0, 0, [0, 1], [], [], [], 0, 0],
+        [1, 64, [1], [0], [0], [], 2, 1],
+        [2, 64, [], [0], [1], [1], 4, 2],
+        [3, 65, [], [], [0], [], 2, 2],
+        [4, 0, [], [], [], [], 0, 0],
+    ]
+
+
+def test_nothing_to_trace_is_an_empty_list(tmp_path: Path) -> None:
+    assert traced(written(tmp_path / "w.json", []), SimulationDriver()) == []
+
+
+def item_with(**request: object) -> list[object]:
+    return [
+        {"name": "first", "requests": [{"prompt_len": 1, "max_tokens": 1}]},
+        {"name": "second", "requests": [{"prompt_len": 1, "max_tokens": 1} | request]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ("{", "w.json: is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
+        ("[" * 100_000, "w.json: is not JSON that can be read"),
+        ("\ufeff[]", "w.json: is not JSON"),
+        ({}, "w.json: must be a list of items, not an object"),
+        ([3], "item 0: must be an object with name, limits and requests, not 3"),
+        ([{"requests": []}], "item 0: name: must be text, not null or nothing"),
+        ([{"name": "x"}], "item 0: requests: must be a list of at least one request, not null or nothing"),
+        (
+            [{"name": "x", "requests": []}],
+            "item 0: requests: must be a list of at least one request, not an empty list",
+        ),
+        ([{"name": "x", "requests": [7]}], "item 0 (x): requests[0]: must be an object, not 7"),
+        (
+            [{"name": "x", "limits": {"max_num_seq": 2}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
+            "item 0 (x): limits.max_num_seq: is no field that is known here",
+        ),
+        (
+            [{"name": "x", "limits": [2], "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
+            "item 0 (x): limits: must be an object, not a list",
+        ),
+        (
+            [{"name": "x", "limits": {"max_num_seqs": 0}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
+            "item 0 (x): limits.max_num_seqs: must be greater than 0, not 0",
+        ),
+        (
+            [{"name": "x", "limits": {"max_batch_tkv_limit": 9999}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
+            "item 0 (x): max_batch_tkv_limit 9999 is more than the 2048 the engine was built with",
+        ),
+        ([{"name": "x", "requests": [{"prompt_len": 1}]}], "item 0 (x): requests[0].max_tokens: is missing"),
+        (item_with(max_tokens="5"), 'item 1 (second): requests[0].max_tokens: must be a whole number, not "5"'),
+        (item_with(join_step=True), "item 1 (second): requests[0].join_step: must be a whole number, not true"),
+        (item_with(join_step=4, abort_step=3), "requests[0].abort_step: abort_step 3 is before join_step 4"),
+        (item_with(prompt_len=None), "requests[0].prompt_len: is missing, and so is prompt_token_ids"),
+        (item_with(prompt_len=0), "requests[0].prompt_len: must be greater than 0, not 0"),
+        (item_with(prompt_token_ids=[1, 2]), "requests[0].prompt_len: is 1, but there are 2 prompt_token_ids"),
+        (item_with(prompt_token_ids=["a"]), 'requests[0].prompt_token_ids[0]: must be a whole number, not "a"'),
+        (item_with(prompt_token_ids=7), "requests[0].prompt_token_ids: must be a list, not 7"),
+        (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
+        (item_with(prompt={"text": "x"}), "requests[0].prompt: say prompt_len or prompt_token_ids here"),
+        (item_with(prompt_length=3), "requests[0].prompt_length: is no field that is known here"),
+        (item_with(stop_token_ids=[1]), "item 1 (second): requests[0]: when it ends, or how long it is, only a model"),
+        (item_with(max_tokens=5000), "item 1 (second): the engine failed in step 1"),
+    ],
+)
+def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, says: str, tmp_path: Path) -> None:
+    path = written(tmp_path / "w.json", data)
+    with pytest.raises(TraceError) as error:
+        traced(path, SimulationDriver())
+    assert says in str(error.value)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "w.json").write_bytes(b"\xff")
+    for path, says in ((tmp_path / "w.json", "is not UTF-8 text"), (tmp_path, "cannot be read: Is a directory")):
+        with pytest.raises(TraceError, match=says):
+            read_items(path, MODEL)
+
+
+def test_a_behaviour_suite_cannot_be_traced() -> None:
+    with pytest.raises(TraceError, match="there is nothing to trace"):
+        read_items(SUITES / "behaviour" / "limits.yaml", MODEL)
+
+
+def test_a_batch_size_that_is_a_parameter_gives_an_item_each(tmp_path: Path) -> None:
+    suite = tmp_path / "sizes.yaml"
+    suite.write_text(
+        "suite: sizes\nkind: output\nparameters: {max_num_seqs: [1, 2], backend: [eager, sendnn]}\ncases:\n"
+        "  - id: two\n    requests:\n      - {prompt: {random_tokens: 3}, max_tokens: 2}\n"
+        "      - {prompt: {random_tokens: 3}, max_tokens: 2}\n    expect: {output: reference}\n",
+        encoding="utf-8",
+    )
+    items = traced(suite, SimulationDriver())
+    assert [(item["limits"]["max_num_seqs"], len(item["steps"])) for item in items] == [(1, 6), (2, 5)]

@@ -10,7 +10,7 @@ from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 BACKENDS = ("eager",)
 ATTENTION_OPS = ("paged", "fms")
-SCHEDULERS = ("continuous",)
+SCHEDULERS = ("continuous", "static")
 
 
 class ConfigError(ValueError):
@@ -48,8 +48,8 @@ class EngineConfig:
 
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``attention`` is ``paged`` (our vectorised operation) or ``fms``
-    (the one ibm-fms ships, which loops over tokens). ``seed`` feeds requests that sample without a seed of
-    their own.
+    (the one ibm-fms ships, which loops over tokens). ``scheduler`` is ``continuous``, or ``static`` as a foil.
+    ``seed`` feeds requests that sample without a seed of their own.
 
     Raises ConfigError for numbers and names that cannot work.
     """

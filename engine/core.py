@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
 from engine.request import FinishReason, Request, SamplingParamsError, TokenOutput
-from engine.scheduling.continuous import ContinuousScheduler
 from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+from engine.scheduling.schedulers import SCHEDULERS, Scheduler
 from engine.sequence import SequenceState
 
 DecodeText = Callable[..., str]
@@ -67,7 +67,7 @@ class EngineCore:
         Raises ConfigError where a limit is impossible for this engine.
         """
         self.limits = resolve_limits(self.config, limits)
-        self.scheduler = ContinuousScheduler(self.limits)
+        self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.limits)
         self.sequences: dict[str, SequenceState] = {}
         self.steps_done = 0
         return self.limits

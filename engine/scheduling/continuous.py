@@ -24,7 +24,7 @@ from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPl
 
 
 @dataclass(slots=True)
-class _Sequence:
+class ScheduledSequence:
     """A request as the scheduler sees it. ``left_padding`` in columns, whole blocks of it included.
 
     A decode moves tkv and everybody's tokens together, so a sequence that runs is known by its left padding: what
@@ -53,16 +53,16 @@ class ContinuousScheduler:
         self.limits = limits
         self.pool = BlockPool(limits.available_blocks)
         self._tkv = 0
-        self._waiting: deque[_Sequence] = deque()
-        self._running: list[_Sequence] = []  # newest first
-        self._ended: list[_Sequence] = []  # hold their blocks until the next step begins
+        self._waiting: deque[ScheduledSequence] = deque()
+        self._running: list[ScheduledSequence] = []  # newest first
+        self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step begins
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
         self._kept_waiting: tuple[str, ...] | None = None
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None:
         """Queue a request behind all others. Lengths in tokens, both at least 1."""
-        self._waiting.append(_Sequence(request_id, prompt_length, max_tokens))
+        self._waiting.append(ScheduledSequence(request_id, prompt_length, max_tokens))
         self._kept_waiting = None
 
     def abort(self, request_id: str) -> bool:
@@ -127,7 +127,7 @@ class ContinuousScheduler:
         """Whether a further step would change anything, the one that frees the last blocks included."""
         return bool(self._waiting or self._running or self._ended or self._tkv)
 
-    def _end(self, sequence: _Sequence) -> None:
+    def _end(self, sequence: ScheduledSequence) -> None:
         self._running.remove(sequence)
         self._ended.append(sequence)
         self._kept_rows = None
@@ -137,7 +137,7 @@ class ContinuousScheduler:
             self.pool.free(sequence.request_id)
         self._ended.clear()
 
-    def _may_join(self, sequence: _Sequence) -> bool:
+    def _may_join(self, sequence: ScheduledSequence) -> bool:
         if not self._running:
             return True
         limits, tkv = self.limits, self._tkv
@@ -162,7 +162,7 @@ class ContinuousScheduler:
                 sequence.left_padding += columns
             self._kept_rows = None
 
-    def _prefill(self, sequence: _Sequence) -> Prefill:
+    def _prefill(self, sequence: ScheduledSequence) -> Prefill:
         length = sequence.prompt_length
         tkv = tkv_with_prompt(self._tkv, length) if self._running else round_up_to_block(length)
         self.pool.reserve(sequence.request_id, blocks_reserved(tkv, length, sequence.max_tokens))

@@ -1,0 +1,27 @@
+"""Schedulers by the names EngineConfig knows them by."""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from engine.config import ResolvedLimits
+from engine.scheduling.continuous import ContinuousScheduler
+from engine.scheduling.plan import SchedulerState, StepPlan
+from engine.scheduling.static import StaticScheduler
+
+
+class Scheduler(Protocol):
+    """What the engine core asks of a scheduler; see ContinuousScheduler for each."""
+
+    def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None: ...
+    def abort(self, request_id: str) -> bool: ...
+    def plan(self) -> StepPlan: ...
+    def commit(self, ended: Collection[str]) -> None: ...
+    def state(self) -> SchedulerState: ...
+    @property
+    def has_work(self) -> bool: ...
+
+
+SCHEDULERS: Mapping[str, Callable[[ResolvedLimits], Scheduler]] = {
+    "continuous": ContinuousScheduler,
+    "static": StaticScheduler,
+}

@@ -17,7 +17,7 @@ from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.judge import Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import MARKERS
-from harness.run_settings import Settings, settings_key
+from harness.run_settings import Count, Settings, settings_key
 
 RESULT_PROPERTY = "spyre_cb"
 
@@ -30,10 +30,7 @@ class SuiteFile(pytest.File):
         loaded = load_suite(self.path)
         tests = expand(loaded.suite, settings.models, settings.max_tests)
         self._check_markers(loaded)
-        configurations = len(tests) // len(loaded.suite.cases)
-        settings.counts[self.nodeid] = (
-            f"{len(loaded.suite.cases)} cases x {configurations} configurations = {len(tests)} tests"
-        )
+        settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None:
             golden = {case.id for case in loaded.suite.cases if getattr(case.expect, "steps", None) == "golden"}
             settings.blessing.remove_orphans(self.path, golden)

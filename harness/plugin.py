@@ -119,8 +119,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """How many tests the parameters made of the cases: a line in all, with -v a line a file."""
     counts = config.stash[settings_key].counts
-    return [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
+    if not counts:
+        return []
+    cases, tests = sum(c.cases for c in counts.values()), sum(c.tests for c in counts.values())
+    files = [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
+    return [*files, f"{cases} cases in {len(counts)} suites, with their parameters {tests} tests"]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -22,6 +22,7 @@ class Vocabulary:
     decode: Callable[[tuple[int, ...]], str]
     visible: Callable[[tuple[int, ...]], str]
     ordinary: tuple[int, ...]
+    size: int
     eos_token_ids: frozenset[int]
 
 
@@ -37,6 +38,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
         decode=lambda ids: str(tokenizer.decode(list(ids))),
         visible=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
         ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
+        size=len(tokenizer),
         eos_token_ids=_eos_token_ids(checkpoint),
     )
 
@@ -54,8 +56,16 @@ def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of request number ``position`` of a case."""
+    """The tokens of request number ``position`` of a case.
+
+    Raises ValueError for a given token that the model does not have.
+    """
     if prompt.token_ids is not None:
+        unknown = [token for token in prompt.token_ids if token >= vocabulary.size]
+        if unknown:
+            raise ValueError(
+                f"request {position}: token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size}"
+            )
         return prompt.token_ids
     if prompt.text is not None:
         return vocabulary.encode(prompt.text)

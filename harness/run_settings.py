@@ -14,8 +14,19 @@ DRIVERS = ("reference", "simulation")
 
 
 @dataclass(frozen=True)
+class Count:
+    """What the parameters of one suite came to."""
+
+    cases: int
+    tests: int
+
+    def __str__(self) -> str:
+        return f"{self.cases} cases x {self.tests // self.cases} configurations = {self.tests} tests"
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Choices of a run. ``counts`` is filled while suites are collected: file -> "cases x configurations = tests"."""
+    """Choices of a run. ``counts`` is filled while suites are collected, by file."""
 
     driver: Driver
     engines: EnginePool
@@ -23,7 +34,7 @@ class Settings:
     blessing: Blessing | None
     max_tests: int | None
     preload: Callable[[], None]
-    counts: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, Count] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":

@@ -1,0 +1,130 @@
+"""What several test files of the harness share: runs of the simulated scheduler, and a session that plays a script."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from harness.drivers.base import (
+    Completion,
+    EngineSetup,
+    Observation,
+    RefusedError,
+    RequestSpec,
+    SchedulingLimits,
+    StepRecord,
+)
+from harness.drivers.reference import SimulationDriver
+from harness.prompts import nameless_spec
+from harness.schema import Prompt, Request, StepRow
+from harness.step_table import as_row
+from harness.workload import Run, run_workload
+
+SHAPE = EngineSetup("tiny-granite", "eager", 1, 512, 4)
+IDLE = StepRecord("idle", (), (), ())
+
+
+class Simulated(NamedTuple):
+    """A run of the simulated scheduler, with all that a check wants to know of it."""
+
+    run: Run
+    specs: list[RequestSpec]
+    requests: tuple[Request, ...]
+    limits: SchedulingLimits
+
+    @property
+    def rows(self) -> list[StepRow]:
+        return [as_row(step) for step in self.run.steps]
+
+
+def a_request(prompt_length: int, max_tokens: int, **more: Any) -> Request:
+    """A request as a suite has it, for random tokens."""
+    return Request(prompt=Prompt(random_tokens=prompt_length), max_tokens=max_tokens, **more)
+
+
+def simulate(*requests: Request, **limits: int) -> Simulated:
+    """Run requests on the scheduler of the reference engine, built for 512 tokens and a batch of 4."""
+    session = SimulationDriver().open(SHAPE)
+    held_to = session.reset(SchedulingLimits(**limits))
+    specs = [nameless_spec(each, position) for position, each in enumerate(requests)]
+    return Simulated(run_workload(session, specs, requests), specs, requests, held_to)
+
+
+def two_that_overlap() -> Simulated:
+    """Request 1 joins while request 0 decodes; every kind of step is in it.
+
+    step  tkv  waiting  running  outputs  finished  reserved  used
+       0    0  0        -        -        -                0     0
+       1   64  -        0        0        -                2     1
+       2   65  1        0        0        -                2     2
+       3   65  -        1 0      1        -                4     4
+       4   66  -        1 0      1 0      -                4     4
+       5   67  -        0        1 0      1                4     4
+       6   68  -        -        0        0                2     2
+       7    0  -        -        -        -                0     0
+    """
+    return simulate(a_request(60, 5), a_request(10, 3, join_step=2))
+
+
+def doctored(run: Run, number: int, **changes: Any) -> Run:
+    """The run with one of its observations changed."""
+    steps = [step._replace(**changes) if step.step == number else step for step in run.steps]
+    return replace(run, steps=tuple(steps))
+
+
+class ScriptedSession:
+    """A session that plays a script, and writes down in ``calls`` what was asked of it.
+
+    A step yields the next record of the script, or raises it where it is an exception; there is work to do while
+    the script goes on. Requests wait for ever, so that an observation shows in which order they came.
+    """
+
+    def __init__(
+        self,
+        script: Iterable[StepRecord | Exception] = (),
+        answers: Sequence[list[Completion] | RefusedError] = (),
+        left: Observation | None = None,
+    ) -> None:
+        self.calls: list[str] = []
+        self.generated: list[list[RequestSpec]] = []
+        self._script = iter(script)
+        self._next = next(self._script, None)
+        self._answers = list(answers)
+        self._left = left
+        self._waiting: list[int] = []
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        self._waiting.clear()
+        return limits
+
+    def add_request(self, request: RequestSpec) -> None:
+        self.calls.append(f"add {request.request_id}")
+        self._waiting.append(request.request_id)
+
+    def abort(self, request_id: int) -> None:
+        self.calls.append(f"abort {request_id}")
+        if request_id in self._waiting:
+            self._waiting.remove(request_id)
+
+    def step(self) -> StepRecord:
+        self.calls.append("step")
+        record, self._next = self._next, next(self._script, None)
+        if isinstance(record, Exception):
+            raise record
+        return record or IDLE
+
+    def observe(self) -> Observation:
+        self.calls.append("observe")
+        return self._left or Observation(0, tuple(self._waiting), ())
+
+    def has_work(self) -> bool:
+        return self._next is not None
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        self.generated.append(list(requests))
+        answer = self._answers.pop(0)
+        if isinstance(answer, RefusedError):
+            raise answer
+        return answer
+
+    def close(self) -> None:
+        self.calls.append("close")

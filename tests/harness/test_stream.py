@@ -1,0 +1,219 @@
+"""Test reports to results: the outcome of each test, the file, the header and the footer."""
+
+import json
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.drivers.base import EnginePool
+from harness.drivers.reference import SimulationDriver
+from harness.report.stream import RESULT_PROPERTY, ResultStream
+from harness.run_settings import Settings, settings_key
+
+TEST = "suites/a.yaml::a-case[m-eager]"
+Record = dict[str, Any]
+
+
+class Run:
+    """A stream under a configuration that keeps what the terminal would say."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said: list[str] = []
+        self.results = folder / "reports" / "results.jsonl"
+        self.page = folder / "reports" / "page.html"
+        driver = SimulationDriver()
+        stash = pytest.Stash()
+        stash[settings_key] = Settings(driver, EnginePool(driver), ("m", "n"), None, None, lambda: None)
+        terminal = types.SimpleNamespace(write_line=self.said.append)
+        self.config: Any = types.SimpleNamespace(
+            stash=stash,
+            pluginmanager=types.SimpleNamespace(get_plugin={"terminalreporter": terminal}.get),
+            invocation_params=types.SimpleNamespace(args=("suites/a.yaml", "-m", "cb and cpu")),
+        )
+        self.stream = self.streaming(results=self.results)
+
+    def streaming(self, page: Path | None = None, results: Path | None = None) -> ResultStream:
+        return ResultStream(self.config, page, results)
+
+    def report(self, when: str, outcome: str, text: Any = None, test: str = TEST, **properties: Any) -> None:
+        self.stream.pytest_runtest_logreport(
+            pytest.TestReport(
+                nodeid=test,
+                location=("a.yaml", 1, test),
+                keywords={},
+                outcome=outcome,
+                longrepr=text,
+                when=when,
+                duration=0.25,
+                user_properties=[(name, json.dumps(value)) for name, value in properties.items()],
+            )
+        )
+
+    def reports(self, *outcomes: tuple[str, str], test: str = TEST) -> None:
+        for when, outcome in outcomes:
+            self.report(when, outcome, f"{outcome} in {when}" if outcome != "passed" else None, test)
+
+    def finish(self, exitstatus: int = 0) -> list[Record]:
+        """Every line of the results file."""
+        finishing = self.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=exitstatus))
+        next(finishing)
+        assert not self.said, "it speaks below everything that pytest says"
+        with pytest.raises(StopIteration):
+            next(finishing)
+        return [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines()]
+
+    def only(self) -> Record:
+        """The only result."""
+        _, entry, _ = self.finish()
+        return entry
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path)
+
+
+# --- outcomes --------------------------------------------------------------------------------------------------
+
+
+def test_a_test_that_passed_is_one_result_with_the_time_of_all_its_phases(run: Run) -> None:
+    run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))
+    assert run.only() == {"test": TEST, "outcome": "passed", "seconds": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("phases", "outcome", "text"),
+    [
+        ([("setup", "passed"), ("call", "failed"), ("teardown", "passed")], "failed", "failed in call"),
+        ([("setup", "failed"), ("teardown", "passed")], "error", "failed in setup"),
+        ([("setup", "skipped"), ("teardown", "passed")], "skipped", "skipped in setup"),
+        ([("setup", "passed"), ("call", "skipped"), ("teardown", "passed")], "skipped", "skipped in call"),
+        ([("setup", "passed"), ("call", "passed"), ("teardown", "failed")], "error", "failed in teardown"),
+        ([("setup", "passed"), ("call", "skipped"), ("teardown", "failed")], "error", "failed in teardown"),
+        (
+            [("setup", "passed"), ("call", "failed"), ("teardown", "failed")],
+            "error",
+            "failed in call\nfailed in teardown",
+        ),
+        ([("setup", "passed"), ("call", "failed"), ("teardown", "skipped")], "failed", "failed in call"),
+        ([("???", "failed")], "error", "failed in ???"),
+    ],
+)
+def test_the_worst_outcome_of_a_tests_phases_counts(
+    run: Run, phases: list[tuple[str, str]], outcome: str, text: str
+) -> None:
+    run.reports(*phases)
+    entry = run.only()
+    assert (entry["outcome"], entry["text"]) == (outcome, text)
+
+
+def test_the_reason_of_a_skip_is_its_text(run: Run) -> None:
+    run.report("setup", "skipped", ("a.yaml", 3, "Skipped: backend sendnn needs a Spyre card"))
+    assert run.only()["text"] == "Skipped: backend sendnn needs a Spyre card"
+
+
+def test_a_file_that_could_not_be_collected_is_a_result(run: Run) -> None:
+    run.stream.pytest_collectreport(pytest.CollectReport("suites/b.yaml", "failed", "b.yaml:3:1: unknown key", []))
+    run.stream.pytest_collectreport(pytest.CollectReport("suites/a.yaml", "passed", None, []))
+    assert run.only() == {
+        "test": "suites/b.yaml",
+        "outcome": "error",
+        "seconds": 0.0,
+        "text": "b.yaml:3:1: unknown key",
+    }
+
+
+# --- what tests say of themselves ------------------------------------------------------------------------------
+
+
+def test_what_a_test_says_of_itself_is_in_its_result(run: Run) -> None:
+    about = {"case": "a-case", "model": "m"}
+    run.report("setup", "passed", **{RESULT_PROPERTY: about})
+    run.report("call", "passed", **{RESULT_PROPERTY: about | {"verdicts": [{"passed": True}]}})
+    run.report("teardown", "passed", **{RESULT_PROPERTY: about | {"verdicts": [{"passed": True}]}})
+    entry = run.only()
+    assert (entry["case"], entry["model"], entry["verdicts"]) == ("a-case", "m", [{"passed": True}])
+    assert (entry["test"], entry["outcome"]) == (TEST, "passed")
+
+
+def test_a_test_that_died_says_what_it_announced(run: Run) -> None:
+    run.report("setup", "passed", **{RESULT_PROPERTY: {"case": "a-case"}})
+    run.report("???", "failed", "crashed with signal 9")
+    entry = run.only()
+    assert (entry["case"], entry["outcome"], entry["text"]) == ("a-case", "error", "crashed with signal 9")
+
+
+def test_properties_of_others_are_left_alone(run: Run) -> None:
+    run.report("call", "passed", verdicts=[], case={"outcome": "failed"})
+    assert run.only() == {"test": TEST, "outcome": "passed", "seconds": 0.25}
+
+
+# --- the file --------------------------------------------------------------------------------------------------
+
+
+def test_results_stand_between_a_header_and_a_footer_in_the_order_they_came(run: Run) -> None:
+    for test, outcome in (("t::c", "passed"), ("t::a", "failed"), ("t::b", "passed"), ("t::d", "skipped")):
+        run.reports(("setup", "passed"), ("call", outcome), ("teardown", "passed"), test=test)
+    header, *entries, footer = run.finish(exitstatus=1)
+    assert [entry["test"] for entry in entries] == ["t::c", "t::a", "t::b", "t::d"]
+    assert header["header"] == 1
+    assert header["engine"] == SimulationDriver().describe()
+    assert header["models"] == ["m", "n"]
+    assert header["command"] == "pytest suites/a.yaml -m cb and cpu"
+    assert header["python"].startswith("3.")
+    assert footer["footer"] == 1
+    assert footer["counts"] == {"passed": 2, "failed": 1, "skipped": 1}
+    assert footer["exitstatus"] == 1
+    assert footer["seconds"] >= 0
+
+
+def test_a_run_of_nothing_has_a_header_and_a_footer(run: Run) -> None:
+    header, footer = run.finish(exitstatus=5)
+    assert (header["header"], footer["counts"], footer["exitstatus"]) == (1, {}, 5)
+
+
+def test_the_file_is_written_into_a_new_folder_and_its_place_is_said(run: Run) -> None:
+    assert not run.results.parent.exists()
+    run.finish()
+    assert run.said == [f"results: {run.results}"]
+
+
+def test_a_text_of_several_lines_is_one_line_of_the_file(run: Run) -> None:
+    run.report("call", "failed", "step 2 differs\n  65≠99 \u2028 next")
+    assert run.only()["text"] == "step 2 differs\n  65≠99 \u2028 next"
+
+
+def test_the_page_is_written_of_what_is_in_the_file(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("harness.report.page.write_page", lambda *about: pages.append(about))
+    run.stream = run.streaming(page=run.page, results=run.results)
+    for test in ("t::a", "t::b"):
+        run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"), test=test)
+    header, *entries, footer = run.finish(exitstatus=1)
+    assert len(entries) == 2
+    assert pages == [(run.page, header, entries, footer)]
+    assert run.said == [f"results: {run.results}", f"report: {run.page}"]
+
+
+def test_the_page_is_written_into_a_new_folder(run: Run) -> None:
+    run.stream = run.streaming(page=run.page)
+    run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"))
+    assert len([*run.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=1))]) == 1
+    assert "a-case" in run.page.read_text(encoding="utf-8")
+
+
+def test_nothing_is_written_or_said_unless_it_is_asked_for(run: Run) -> None:
+    run.stream = run.streaming()
+    run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))
+    finishing = run.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=0))
+    assert len([*finishing]) == 1
+    assert not run.said
+    assert not run.results.parent.exists()
+
+
+def test_it_writes_without_a_terminal(run: Run) -> None:
+    run.config.pluginmanager.get_plugin = {}.get
+    assert len(run.finish()) == 2
+    assert run.said == []

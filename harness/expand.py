@@ -16,6 +16,7 @@ from harness.schema import MODELS_OF_THE_RUN, Case, Limits, _Suite
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
 BLOCK_SIZE = 64
+GENERATION_MARKERS = {"continuous": "cb", "static": "sb"}
 
 
 class TooManyTestsError(ValueError):
@@ -30,6 +31,7 @@ class Configuration:
     backend: str
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
+    scheduler: str = "continuous"
     model_in_id: str = ""
 
     @property
@@ -40,12 +42,14 @@ class Configuration:
             parts.append(f"tp{self.tensor_parallel_size}")
         if self.max_num_seqs is not None:
             parts.append(f"seqs{self.max_num_seqs}")
+        if self.scheduler != "continuous":
+            parts.append(self.scheduler)
         return "-".join(parts)
 
     @property
-    def hardware_marker(self) -> str:
-        """``spyre`` for what is compiled for the card, else ``cpu``."""
-        return "spyre" if self.backend == "sendnn" else "cpu"
+    def markers(self) -> tuple[str, ...]:
+        """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
+        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler])
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,12 @@ class Expanded:
             context,
             batch,
             blocks,
+            self.configuration.scheduler,
         )
+
+    def markers(self, suite: _Suite) -> tuple[str, ...]:
+        """Every marker of this test of ``suite``, each once."""
+        return tuple(dict.fromkeys((suite.kind, *self.configuration.markers, *suite.markers, *self.case.markers)))
 
 
 def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> list[Expanded]:
@@ -101,6 +110,7 @@ def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> lis
             parameters.backend,
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
+            parameters.scheduler,
         )
     ]
     count, bound = len(configurations) * len(suite.cases), most or suite.max_tests

@@ -63,8 +63,7 @@ class CaseItem(pytest.Item):
         self.loaded = loaded
         self.expanded = expanded
         self.settings: Settings = self.config.stash[settings_key]
-        suite = loaded.suite
-        for name in (suite.kind, expanded.configuration.hardware_marker, *suite.markers, *expanded.case.markers):
+        for name in expanded.markers(loaded.suite):
             self.add_marker(name)
         reason = self._why_skipped()
         if reason:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 MARKERS: Mapping[str, str] = {
     "cb": "continuous batching with one tkv for the batch",
+    "sb": "static batching, the foil: a batch is filled and run to its end",
     "cpu": "runs on the CPU of any machine (backend eager or inductor)",
     "spyre": "compiled for a Spyre card (backend sendnn)",
     "output": "compares tokens and logprobs with Hugging Face on CPU",

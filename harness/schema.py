@@ -24,6 +24,7 @@ MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
+Scheduler = Literal["continuous", "static"]
 
 # Bounds far above any engine, so that a slip of the keyboard is an error here and not an hour or a full memory there.
 MOST = 1_000_000_000
@@ -264,17 +265,39 @@ class _RequestsCase(Case):
         """Limits, then a line a request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
 
+    def _refuse_sampling(self) -> None:
+        """Greedy decoding is the only thing there is a reference for."""
+        for index, request in enumerate(self.requests):
+            if request.temperature > 0:
+                raise MisfitError(
+                    "a request that samples has no reference to compare with: temperature must be 0 here",
+                    "requests",
+                    index,
+                    "temperature",
+                )
+
 
 class StepsCase(_RequestsCase):
     """A scheduler-step case."""
 
     expect: StepsExpectation
 
+    @model_validator(mode="after")
+    def _reference_is_greedy(self) -> "StepsCase":
+        if self.expect.output == "reference":
+            self._refuse_sampling()
+        return self
+
 
 class OutputCase(_RequestsCase):
     """An output case."""
 
     expect: OutputExpectation
+
+    @model_validator(mode="after")
+    def _reference_is_greedy(self) -> "OutputCase":
+        self._refuse_sampling()
+        return self
 
 
 class BehaviourCase(Case):
@@ -298,6 +321,7 @@ class Parameters(Model):
     backend: Annotated[tuple[Backend, ...], BeforeValidator(_one_or_many), Field(min_length=1)] = ("eager",)
     max_num_seqs: Annotated[tuple[Size, ...], BeforeValidator(_one_or_many), Field(min_length=1)] | None = None
     tensor_parallel_size: Annotated[tuple[Size, ...], BeforeValidator(_one_or_many), Field(min_length=1)] = (1,)
+    scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(_one_or_many), Field(min_length=1)] = ("continuous",)
 
     @model_validator(mode="after")
     def _no_repeats(self) -> "Parameters":
@@ -310,6 +334,7 @@ class Parameters(Model):
 
 class _Suite(Model):
     suite: SuiteName
+    kind: str
     about: str = ""
     markers: Names = ()
     parameters: Parameters = Parameters()

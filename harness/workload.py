@@ -62,14 +62,15 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
         if step > most:
             unfinished = f"not done after {most} steps: a correct engine needs fewer"
             break
+        # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
             record = session.step()
+            for request, token in zip(record.request_outputs, record.tokens, strict=True):
+                tokens[request].append(token)
+            rows.append(_observe(session, events, step, record.kind, record.request_outputs, record.finished_requests))
         except Exception as error:
             unfinished = f"the engine failed in step {step}: {type(error).__name__}: {error}"
             break
-        for request, token in zip(record.request_outputs, record.tokens, strict=True):
-            tokens[request].append(token)
-        rows.append(_observe(session, events, step, record.kind, record.request_outputs, record.finished_requests))
     return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished)
 
 

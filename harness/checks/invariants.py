@@ -39,6 +39,7 @@ def check_invariants(
             *_each_move(run.steps, timings),
             *_first_in_first_out(run.steps, timings),
             *_every_request_ends_once(run, requests, timings),
+            *_aborted_ones_are_gone(run.steps, timings),
         ],
         key=lambda found: found.step,
     )
@@ -57,6 +58,7 @@ _RULES = {
     "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, one a step',
     "queue": 'docs/scheduling-rules.md "One step", 2: strict first in, first out',
     "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once, with its tokens',
+    "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves at once and gets no further token',
     "idle": 'docs/scheduling-rules.md "Steps": nothing is held and tkv is 0 when nothing is left to do',
 }
 
@@ -149,3 +151,14 @@ def _every_request_ends_once(run: Run, requests: Sequence[RequestSpec], timings:
         if found and timing.runs_to_max_tokens and len(tokens) != request.max_tokens:
             what = f"request {number} finished with {len(tokens)} of {request.max_tokens} tokens"
             yield Broken(found[0], what, _RULES["end"])
+
+
+def _aborted_ones_are_gone(steps: Sequence[Step], timings: Sequence[Request]) -> Iterator[Broken]:
+    aborts = {i: timing.abort_step for i, timing in enumerate(timings) if timing.abort_step is not None}
+    for step in steps:
+        still = sorted(i for i in (*step.waiting, *step.running) if i in aborts and aborts[i] <= step.step)
+        if still:
+            yield Broken(step.step, f"{still} were aborted and still wait or run", _RULES["abort"])
+        late = sorted(i for i in step.outputs if i in aborts and aborts[i] < step.step)
+        if late:
+            yield Broken(step.step, f"{late} got a token after they were aborted", _RULES["abort"])

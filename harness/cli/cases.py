@@ -32,14 +32,7 @@ class Listed:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        suite = self.loaded.suite
-        names = (
-            suite.kind,
-            self.expanded.configuration.hardware_marker,
-            *suite.markers,
-            *self.expanded.case.markers,
-        )
-        return tuple(sorted(set(names)))
+        return tuple(sorted(self.expanded.markers(self.loaded.suite)))
 
     def as_data(self) -> dict[str, Any]:
         """What JSON says of it."""

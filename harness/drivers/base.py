@@ -26,7 +26,8 @@ class UnavailableError(Exception):
 class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
-    ``num_blocks`` None leaves the size of the cache to the engine.
+    ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
+    ``continuous``, or ``static`` as a foil.
     """
 
     model: str
@@ -35,6 +36,7 @@ class EngineSetup:
     max_model_len: int
     max_num_seqs: int
     num_blocks: int | None = None
+    scheduler: str = "continuous"
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ class ReferenceSession(CoreSession):
             max_model_len=setup.max_model_len,
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
+            scheduler=setup.scheduler,
         )
         super().__init__(self.llm.engine.core)
 
@@ -170,7 +171,10 @@ class SimulationDriver:
 
     def open(self, setup: EngineSetup) -> CoreSession:
         config = EngineConfig(
-            max_model_len=setup.max_model_len, max_num_seqs=setup.max_num_seqs, num_blocks=setup.num_blocks
+            max_model_len=setup.max_model_len,
+            max_num_seqs=setup.max_num_seqs,
+            num_blocks=setup.num_blocks,
+            scheduler=setup.scheduler,
         )
         return CoreSession(simulated_core(config))
 

@@ -82,8 +82,14 @@ def test_models_that_would_be_called_the_same_are_told_apart_by_their_whole_name
 
 
 def test_the_backend_decides_where_a_test_belongs() -> None:
-    markers = {backend: Configuration("m", backend).hardware_marker for backend in ("eager", "inductor", "sendnn")}
-    assert markers == {"eager": "cpu", "inductor": "cpu", "sendnn": "spyre"}
+    markers = {backend: Configuration("m", backend).markers for backend in ("eager", "inductor", "sendnn")}
+    assert markers == {"eager": ("cpu", "cb"), "inductor": ("cpu", "cb"), "sendnn": ("spyre", "cb")}
+
+
+def test_static_batching_has_a_marker_and_a_label_of_its_own() -> None:
+    configuration = Configuration("m", "eager", scheduler="static")
+    assert configuration.markers == ("cpu", "sb")
+    assert configuration.label == "m-eager-static"
 
 
 # --- combinations ----------------------------------------------------------------------------------------------

@@ -349,3 +349,13 @@ def test_of_many_broken_steps_the_first_leads_and_eight_are_shown() -> None:
     verdict = judged(seen, run)
     assert verdict.headline == "invariant broken at step 1: 9 blocks used, 2 reserved (and 29 more)"
     assert [line.split(":")[0] for line in verdict.details] == [f"step {n}" for n in range(1, 9)]
+
+
+def test_an_abort_that_is_ignored() -> None:
+    seen = simulate(a_request(60, 6), a_request(60, 6), max_num_seqs=1)
+    ran = judged(seen._replace(requests=(a_request(60, 6, abort_step=3), seen.requests[1])))
+    assert not ran.passed
+    assert ran.headline.startswith("invariant broken at step 3: [0] were aborted and still wait or run")
+    assert '"Aborts"' in ran.rule
+    waited = judged(seen._replace(requests=(seen.requests[0], a_request(60, 6, abort_step=2))))
+    assert waited.headline.startswith("invariant broken at step 2: [1] were aborted and still wait or run")

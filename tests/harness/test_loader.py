@@ -40,7 +40,7 @@ cases:
       - {prompt: {random_tokens: 49}, max_tokens: 60}
       # between two requests
       - {prompt: {text: "It's 1:30"}, max_tokens: 37, join_step: 31, ignore_eos: yes,
-         temperature: 1e-1}
+         top_p: 1e-1}
     expect:
       steps: golden
 
@@ -245,7 +245,7 @@ def test_values_are_what_they_look_like(tmp_path: Path) -> None:
     assert first.about == "Sequence 1 joins in the middle of a block.\n\nSequence 2 joins at its end.\n"
     assert first.requests[1].prompt.text == "It's 1:30"
     assert first.requests[1].ignore_eos is True
-    assert first.requests[1].temperature == 0.1
+    assert first.requests[1].top_p == 0.1
     assert second.requests[0].stop == ("no",)
     assert second.expect.steps[1] == StepRow(1, 64, (), (0,), (0,), (), 2, 1)
 

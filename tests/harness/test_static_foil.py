@@ -1,0 +1,32 @@
+"""Outputs alone cannot tell continuous batching from static; scheduler steps can."""
+
+from dataclasses import replace
+
+from harness.drivers.reference import ReferenceDriver, SimulationDriver
+from harness.judge import Test
+from tests.harness.test_planted_faults import all_tests, case_named, outcome_of
+
+
+def with_static_batching(test: Test) -> Test:
+    configuration = replace(test.expanded.configuration, scheduler="static")
+    return replace(test, expanded=replace(test.expanded, configuration=configuration))
+
+
+def test_scheduler_steps_fail_on_static_batching_wherever_somebody_joins_a_batch_that_decodes() -> None:
+    driver, sessions = SimulationDriver(), {}
+    failing = {
+        test.expanded.case.id
+        for test in map(with_static_batching, all_tests(driver))
+        if outcome_of(test, driver, sessions)
+    }
+    assert {"new-sequence-joins-during-decode", "one-request-more-than-the-batch", "requests-trickle-in"} <= failing
+    assert len(failing) >= 35
+    assert "all-finish-together" not in failing, "where nobody joins on the way the two are the same"
+
+
+def test_its_outputs_are_right_all_the_same() -> None:
+    driver = ReferenceDriver()
+    text = outcome_of(with_static_batching(case_named("new-sequence-joins-during-decode", driver)), driver, {})
+    assert text is not None
+    assert "expected a prefill of 1" in text
+    assert "Hugging Face" not in text

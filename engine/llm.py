@@ -24,7 +24,7 @@ class LLM:
 
     def __init__(self, model: str = "tiny-granite", **config: Any) -> None:
         self.engine: Engine = build_engine(EngineConfig(model=model, **config))
-        self._requests_made = 0
+        self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
         """Forget every request and tighten (or widen again) the limits; see EngineCore.reset."""
@@ -66,8 +66,8 @@ class LLM:
                 f"Could not add request: token id {bad[0]} is outside the vocabulary of {tokenizer.vocabulary_size}."
             )
         params = admit(len(token_ids), params, self.engine.core.limits.max_model_len)
-        number = self._requests_made
-        self._requests_made += 1
+        number = self.requests_made
+        self.requests_made += 1
         return [
             Request(str(number) if params.n == 1 else f"{number}-{index}", token_ids, _sample_params(params, index))
             for index in range(params.n)

@@ -66,7 +66,7 @@ def judge(test: Test, session: Session) -> Verdicts:
         return request_spec(request, case.id, position, vocabulary)
 
     if isinstance(case, BehaviourCase):
-        return tuple(check_behaviour(session, case, make_spec))
+        return tuple(check_behaviour(session, case, make_spec, held_to))
     assert isinstance(case, StepsCase | OutputCase)
     run, specs = _run(session, case.requests, make_spec)
     others = [check_invariants(run, specs, case.requests, held_to)]

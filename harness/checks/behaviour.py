@@ -1,22 +1,31 @@
 """Actions at the front door, one after the other, and what came of each."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
-from harness.drivers.base import Completion, RefusedError, RequestSpec, Session
+from harness.drivers.base import Completion, RefusedError, RequestSpec, SchedulingLimits, Session, Token
 from harness.schema import Action, BehaviourCase, GenerateExpectation, Request
+from harness.workload import Run, Step
 
 MakeSpec = Callable[[Request, int], RequestSpec]
 
 
-def check_behaviour(session: Session, case: BehaviourCase, make_spec: MakeSpec) -> list[Verdict]:
-    """Carry out the actions of a case in order; a verdict an action, and one on how the engine was left."""
+def check_behaviour(
+    session: Session, case: BehaviourCase, make_spec: MakeSpec, limits: SchedulingLimits
+) -> list[Verdict]:
+    """Carry out the actions of a case in order; a verdict an action, and one on how the engine was left.
+
+    Where the driver shows the steps of an action, the invariants are checked after each, under ``limits``.
+    """
     verdicts = []
     position = 0
     for number, action in enumerate(case.actions):
         specs = [make_spec(request, position + i) for i, request in enumerate(action.generate)]
         position += len(specs)
         verdicts.append(_check_generate(session, number, action, specs))
+        verdicts.extend(_check_steps_of(session, number, action, specs, limits))
     verdicts.append(_check_idle(session))
     return verdicts
 
@@ -30,6 +39,26 @@ def _check_generate(session: Session, number: int, action: Action, specs: Sequen
         counts = [len(completion.token_ids) for completion in completions]
         return Verdict(False, f"action {number} (generate): expected an error, but {counts} tokens came back")
     return _judge_completions(number, completions, action.expect)
+
+
+def _check_steps_of(
+    session: Session, number: int, action: Action, specs: Sequence[RequestSpec], limits: SchedulingLimits
+) -> list[Verdict]:
+    watched = session.steps_of_generate()
+    if not watched or action.expect.error:
+        return []
+    positions = tuple(range(len(specs)))
+    steps = [Step(0, "start", 0, positions, (), (), (), 0, 0)]
+    tokens: list[list[Token]] = [[] for _ in specs]
+    for record, seen in watched:
+        for position, token in zip(record.request_outputs, record.tokens, strict=True):
+            tokens[position].append(token)
+        outcome = (record.request_outputs, record.finished_requests, seen.n_reserved_blocks, seen.n_used_blocks)
+        steps.append(Step(len(steps), record.kind, seen.tkv, seen.waiting, seen.running, *outcome))
+    run = Run(tuple(steps), tuple(map(tuple, tokens)))
+    renumbered = [replace(spec, request_id=position) for position, spec in zip(positions, specs, strict=True)]
+    verdict = check_invariants(run, renumbered, action.generate, limits)
+    return [replace(verdict, headline=f"action {number} (generate): {verdict.headline}")]
 
 
 def _judge_refusal(number: int, message: str, expect: GenerateExpectation) -> Verdict:

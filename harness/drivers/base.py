@@ -129,6 +129,9 @@ class Session(Protocol):
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
         """Run requests through the offline front door. RefusedError where it refuses one."""
 
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        """Every step of the last ``generate``, requests named by their position in it; empty where not visible."""
+
     def close(self) -> None:
         """Give back what the engine holds."""
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 
 from engine.config import BACKENDS, EngineConfig, Limits
 from engine.core import EngineCore
+from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import Decode, Prefill, StepPlan
@@ -96,6 +97,9 @@ class CoreSession:
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
         raise UnavailableError("simulation has no front door: behaviour cases need a model")
 
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return ()
+
     def close(self) -> None:
         pass
 
@@ -120,18 +124,40 @@ class ReferenceSession(CoreSession):
             scheduler=setup.scheduler,
         )
         super().__init__(self.llm.engine.core)
+        self._steps: list[tuple[StepRecord, Observation]] = []
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        self._steps = []
+        first = self.llm.requests_made
+
+        def position(request_ids: Sequence[str]) -> tuple[int, ...]:
+            return tuple(int(request_id) - first for request_id in request_ids)
+
+        def on_step(record: EngineRecord) -> None:
+            seen = StepRecord(
+                _kind(record.plan),
+                position(record.request_outputs),
+                position(record.finished_requests),
+                tuple(map(_token, record.tokens)),
+            )
+            waiting, running = position(record.waiting), position(record.running)
+            blocks = record.n_reserved_blocks, record.n_used_blocks
+            self._steps.append((seen, Observation(record.tkv, waiting, running, *blocks)))
+
         try:
             outputs = self.llm.generate(
                 [{"prompt_token_ids": request.prompt_token_ids} for request in requests],
                 [_sampling_params(request) for request in requests],
                 progress=False,
+                on_step=on_step,
             )
         except RequestRefusedError as refusal:
             raise RefusedError(str(refusal)) from refusal
         firsts = (output.outputs[0] for output in outputs)
         return [Completion(first.token_ids, first.text, first.finish_reason) for first in firsts]
+
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return self._steps
 
 
 class ReferenceDriver:

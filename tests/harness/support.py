@@ -91,6 +91,7 @@ class ScriptedSession:
         self._answers = list(answers)
         self._left = left
         self._waiting: list[int] = []
+        self.watched: list[tuple[StepRecord, Observation]] = []
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         self._waiting.clear()
@@ -125,6 +126,9 @@ class ScriptedSession:
         if isinstance(answer, RefusedError):
             raise answer
         return answer
+
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return self.watched
 
     def close(self) -> None:
         self.calls.append("close")

@@ -7,7 +7,7 @@ import pytest
 
 from harness.checks.behaviour import check_behaviour
 from harness.checks.verdict import Verdict
-from harness.drivers.base import Completion, Observation, RefusedError
+from harness.drivers.base import Completion, Observation, RefusedError, SchedulingLimits, StepRecord, Token
 from harness.prompts import nameless_spec
 from harness.schema import BehaviourCase
 from tests.harness.support import ScriptedSession
@@ -24,7 +24,7 @@ def completion(count: int, reason: str | None = "length") -> Completion:
 
 def checked(session: ScriptedSession, *actions: dict[str, Any]) -> list[Verdict]:
     case = BehaviourCase.model_validate({"id": "a-case", "actions": list(actions)})
-    return check_behaviour(session, case, nameless_spec)
+    return check_behaviour(session, case, nameless_spec, SchedulingLimits(max_num_seqs=1))
 
 
 def refused(message: str, **expect: Any) -> Verdict:
@@ -162,3 +162,20 @@ def test_the_data_of_verdicts_survives_a_journey_as_json() -> None:
     assert json.loads(json.dumps(data)) == data
     assert data[0] == {"action": 0, "token_counts": [4], "finish_reasons": [None]}
     assert data[1] == {"action": 1, "error": "no"}
+
+
+# --- invariants ------------------------------------------------------------------------------------------------
+
+
+def test_steps_that_can_be_seen_are_held_to_the_invariants() -> None:
+    session = ScriptedSession(answers=[[completion(1), completion(1)]])
+    session.watched = [
+        (StepRecord("prefill", (0,), (), (Token(7),)), Observation(64, (1,), (0,), 1, 1)),
+        (StepRecord("prefill", (1,), (), (Token(7),)), Observation(64, (), (1, 0), 2, 2)),
+        (StepRecord("decode", (1, 0), (1, 0), (Token(7), Token(7))), Observation(65, (), (), 4, 4)),
+        (StepRecord("idle", (), (), ()), Observation(0, (), (), 0, 0)),
+    ]
+    verdicts = checked(session, action(2, 2, token_counts=[1, 1]))
+    assert verdicts[1].headline.startswith(
+        "action 0 (generate): invariant broken at step 2: 2 sequences run, max_num_seqs is 1"
+    )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from harness.drivers.base import RequestSpec, Session, Token
+from harness.drivers.base import Observation, RequestSpec, Session, StepRecord, Token
 
 
 class Timing(Protocol):
@@ -21,7 +21,10 @@ class Timing(Protocol):
 
 
 class Step(NamedTuple):
-    """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start."""
+    """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start.
+
+    ``block_tables`` goes by row like ``outputs``; empty where the driver cannot see blocks by id.
+    """
 
     step: int
     kind: str
@@ -32,6 +35,7 @@ class Step(NamedTuple):
     finished: tuple[int, ...]
     reserved: int | None
     used: int | None
+    block_tables: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     events = _events(requests, timings)
     last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
-    rows = [_observe(session, events, 0, "start", (), ())]
+    rows = [_observe(session, events, 0, StepRecord("start", (), (), ()))]
     unfinished = None
     while rows[-1].step < last_event or session.has_work():
         step = rows[-1].step + 1
@@ -67,7 +71,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             record = session.step()
             for request, token in zip(record.request_outputs, record.tokens, strict=True):
                 tokens[request].append(token)
-            rows.append(_observe(session, events, step, record.kind, record.request_outputs, record.finished_requests))
+            rows.append(_observe(session, events, step, record))
         except Exception as error:
             unfinished = f"the engine failed in step {step}: {type(error).__name__}: {error}"
             break
@@ -91,28 +95,26 @@ def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[
     return events
 
 
-def _observe(
-    session: Session,
-    events: Mapping[int, _Events],
-    step: int,
-    kind: str,
-    outputs: tuple[int, ...],
-    finished: tuple[int, ...],
-) -> Step:
+def _observe(session: Session, events: Mapping[int, _Events], step: int, record: StepRecord) -> Step:
     if step in events:
         for request in events[step].joins:
             session.add_request(request)
         for request_id in events[step].aborts:
             session.abort(request_id)
-    seen = session.observe()
+    return as_step(step, record, session.observe())
+
+
+def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
+    """A row of the observed table: what the step did and what could be seen after it."""
     return Step(
         step,
-        kind,
+        record.kind,
         seen.tkv,
         seen.waiting,
         seen.running,
-        outputs,
-        finished,
+        record.request_outputs,
+        record.finished_requests,
         seen.n_reserved_blocks,
         seen.n_used_blocks,
+        record.block_tables,
     )

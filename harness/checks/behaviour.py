@@ -7,7 +7,7 @@ from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Completion, RefusedError, RequestSpec, SchedulingLimits, Session, Token
 from harness.schema import Action, BehaviourCase, GenerateExpectation, Request
-from harness.workload import Run, Step
+from harness.workload import Run, Step, as_step
 
 MakeSpec = Callable[[Request, int], RequestSpec]
 
@@ -53,8 +53,7 @@ def _check_steps_of(
     for record, seen in watched:
         for position, token in zip(record.request_outputs, record.tokens, strict=True):
             tokens[position].append(token)
-        outcome = (record.request_outputs, record.finished_requests, seen.n_reserved_blocks, seen.n_used_blocks)
-        steps.append(Step(len(steps), record.kind, seen.tkv, seen.waiting, seen.running, *outcome))
+        steps.append(as_step(len(steps), record, seen))
     run = Run(tuple(steps), tuple(map(tuple, tokens)))
     renumbered = [replace(spec, request_id=position) for position, spec in zip(positions, specs, strict=True)]
     verdict = check_invariants(run, renumbered, action.generate, limits)

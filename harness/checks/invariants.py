@@ -13,6 +13,7 @@ from harness.schema import Request
 from harness.workload import Run, Step
 
 BLOCK_SIZE = 64
+PADDING_BLOCK = 0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def check_invariants(
             *_first_in_first_out(run.steps, timings),
             *_every_request_ends_once(run, requests, timings),
             *_aborted_ones_are_gone(run.steps, timings),
+            *_blocks_have_one_owner(run.steps),
         ],
         key=lambda found: found.step,
     )
@@ -52,6 +54,7 @@ def check_invariants(
 
 _RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
+    "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to nobody',
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',
     "volume": 'docs/scheduling-rules.md "Admission", 5: batch size x tkv never exceeds max_batch_tkv_limit',
     "tkv": 'docs/scheduling-rules.md "Prefill" and "Decode": tkv moves by whole blocks, and by 1 in a decode',
@@ -162,3 +165,23 @@ def _aborted_ones_are_gone(steps: Sequence[Step], timings: Sequence[Request]) ->
         late = sorted(i for i in step.outputs if i in aborts and aborts[i] < step.step)
         if late:
             yield Broken(step.step, f"{late} got a token after they were aborted", _RULES["abort"])
+
+
+def _blocks_have_one_owner(steps: Sequence[Step]) -> Iterator[Broken]:
+    """Where blocks can be seen by id: each has one owner, who keeps it, and block 0 has none."""
+    tables: dict[int, tuple[int, ...]] = {}
+    for step in steps:
+        for request_id, table in zip(step.outputs, step.block_tables, strict=False):
+            before = tables.get(request_id, ())
+            if table[: len(before)] != before:
+                yield Broken(step.step, f"{request_id} held {before}, now {table}", _RULES["owner"])
+            tables[request_id] = table
+        owners: dict[int, int] = {}
+        for request_id, table in tables.items():
+            for block in table:
+                if block == PADDING_BLOCK:
+                    yield Broken(step.step, f"{request_id} holds the padding block", _RULES["owner"])
+                elif owners.setdefault(block, request_id) != request_id or table.count(block) > 1:
+                    what = f"block {block} belongs to {owners[block]} and to {request_id}"
+                    yield Broken(step.step, what, _RULES["owner"])
+        tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}

@@ -85,12 +85,17 @@ class Observation(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """What one step did: ``kind`` is ``prefill``, ``decode`` or ``idle``; ``tokens`` goes with ``request_outputs``."""
+    """What one step did: ``kind`` is ``prefill``, ``decode`` or ``idle``; ``tokens`` goes with ``request_outputs``.
+
+    So does ``block_tables``, the ids of the blocks each of them held in the step, oldest first; empty where the
+    driver cannot see them.
+    """
 
     kind: str
     request_outputs: tuple[int, ...]
     finished_requests: tuple[int, ...]
     tokens: tuple[Token, ...]
+    block_tables: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

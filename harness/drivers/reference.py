@@ -79,6 +79,7 @@ class CoreSession:
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
             tuple(map(_token, record.tokens)),
+            _block_tables(record.plan),
         )
 
     def observe(self) -> Observation:
@@ -139,6 +140,7 @@ class ReferenceSession(CoreSession):
                 position(record.request_outputs),
                 position(record.finished_requests),
                 tuple(map(_token, record.tokens)),
+                _block_tables(record.plan),
             )
             waiting, running = position(record.waiting), position(record.running)
             blocks = record.n_reserved_blocks, record.n_used_blocks
@@ -232,6 +234,12 @@ def _sampling_params(request: RequestSpec) -> SamplingParams:
 
 def _kind(plan: StepPlan) -> str:
     return {Prefill: "prefill", Decode: "decode"}.get(type(plan), "idle")
+
+
+def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
+    if isinstance(plan, Prefill):
+        return (plan.blocks,)
+    return plan.block_tables if isinstance(plan, Decode) else ()
 
 
 def _token(token: TokenOutput) -> Token:

@@ -158,7 +158,9 @@ def test_a_decode_that_forgets_a_running_sequence() -> None:
 
 def test_tokens_in_another_order_than_running() -> None:
     only_broken(
-        judged(SEEN, doctored(SEEN.run, 4, outputs=(0, 1))), OUTPUTS, "step 4: (1, 0) ran, tokens went to (0, 1)"
+        judged(SEEN, doctored(SEEN.run, 4, outputs=(0, 1), block_tables=())),
+        OUTPUTS,
+        "step 4: (1, 0) ran, tokens went to (0, 1)",
     )
 
 
@@ -359,3 +361,25 @@ def test_an_abort_that_is_ignored() -> None:
     assert '"Aborts"' in ran.rule
     waited = judged(seen._replace(requests=(seen.requests[0], a_request(60, 6, abort_step=2))))
     assert waited.headline.startswith("invariant broken at step 2: [1] were aborted and still wait or run")
+
+
+def test_a_block_that_two_sequences_hold() -> None:
+    two = simulate(a_request(60, 6), a_request(60, 6))
+    assert judged(two).passed
+    decode = next(step for step in two.run.steps if step.kind == "decode")
+    shared = doctored(two.run, decode.step, block_tables=(decode.block_tables[1], decode.block_tables[1]))
+    verdict = judged(two, shared)
+    assert not verdict.passed
+    assert f"block {decode.block_tables[1][0]} belongs to" in " ".join((verdict.headline, *verdict.details))
+
+
+def test_a_sequence_that_holds_the_padding_block() -> None:
+    one = simulate(a_request(60, 6))
+    verdict = judged(one, doctored(one.run, 1, block_tables=((0,),)))
+    assert "step 1: 0 holds the padding block" in verdict.details
+
+
+def test_a_sequence_that_loses_a_block() -> None:
+    one = simulate(a_request(60, 6))
+    verdict = judged(one, doctored(one.run, 3, block_tables=((9, 8),)))
+    assert verdict.headline.startswith("invariant broken at step 3: 0 held (1, 2), now (9, 8)")

@@ -96,6 +96,7 @@ def test_a_row_holds_what_the_step_did_and_what_can_be_seen_after_it() -> None:
         "finished": (0,),
         "reserved": 5,
         "used": 4,
+        "block_tables": (),
     }
 
 

@@ -14,7 +14,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Prefill, StepPlan
+from engine.scheduling.plan import Decode, Prefill, SchedulerState, StepPlan
 from engine.simulation import simulated_core
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
@@ -47,12 +47,17 @@ PRELOADED = (
 )
 
 
+PLACEHOLDER = Token(-1)
+"""What simulation hands out: it has no tokens, as its capabilities say."""
+
+
 class CoreSession:
     """Any engine core of this repository, driven a step at a time."""
 
     def __init__(self, core: EngineCore) -> None:
         self.core = core
         self._waiting, self._running, self._outputs = _Numbers(), _Numbers(), _Numbers()
+        self._seen: Observation | None = None
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         held_to = self.core.reset(
@@ -63,37 +68,56 @@ class CoreSession:
                 limits.max_batch_tkv_limit,
             )
         )
+        self._seen = None
         return SchedulingLimits(**asdict(held_to))
 
     def add_request(self, request: RequestSpec) -> None:
+        self._seen = None
         params = _sampling_params(request)
         self.core.add_request(Request(str(request.request_id), request.prompt_token_ids, params))
 
     def abort(self, request_id: int) -> None:
+        self._seen = None
         self.core.abort(str(request_id))
 
     def step(self) -> StepRecord:
         record = self.core.step()
+        self._seen = self._observation(record)
         return StepRecord(
             _kind(record.plan),
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
-            tuple(map(_token, record.tokens)),
+            self._tokens(record),
             _block_tables(record.plan),
         )
 
     def observe(self) -> Observation:
-        state = self.core.state()
+        # What the last step showed is still so, unless a request came or went since.
+        if self._seen is None:
+            self._seen = self._observation(self.core.state())
+        return self._seen
+
+    def _observation(self, seen: EngineRecord | SchedulerState) -> Observation:
         return Observation(
-            state.tkv,
-            self._waiting.of(state.waiting),
-            self._running.of(state.running),
-            state.n_reserved_blocks,
-            state.n_used_blocks,
+            seen.tkv,
+            self._waiting.of(seen.waiting),
+            self._running.of(seen.running),
+            seen.n_reserved_blocks,
+            seen.n_used_blocks,
         )
+
+    def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
+        return tuple(map(_token, record.tokens))
 
     def has_work(self) -> bool:
         return self.core.has_work
+
+    def close(self) -> None:
+        pass
+
+
+class SimulatedSession(CoreSession):
+    """The engine without a model: every token is the same placeholder, and there is no front door."""
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
         raise UnavailableError("simulation has no front door: behaviour cases need a model")
@@ -101,8 +125,8 @@ class CoreSession:
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return ()
 
-    def close(self) -> None:
-        pass
+    def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
+        return (PLACEHOLDER,) * len(record.tokens)
 
 
 class ReferenceSession(CoreSession):
@@ -128,7 +152,7 @@ class ReferenceSession(CoreSession):
         self._steps: list[tuple[StepRecord, Observation]] = []
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        self._steps = []
+        self._steps, self._seen = [], None
         first = self.llm.requests_made
 
         def position(request_ids: Sequence[str]) -> tuple[int, ...]:
@@ -197,14 +221,14 @@ class SimulationDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         return None if setup.backend in BACKENDS else f"simulation stands for {', '.join(BACKENDS)} only"
 
-    def open(self, setup: EngineSetup) -> CoreSession:
+    def open(self, setup: EngineSetup) -> SimulatedSession:
         config = EngineConfig(
             max_model_len=setup.max_model_len,
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
         )
-        return CoreSession(simulated_core(config))
+        return SimulatedSession(simulated_core(config))
 
 
 def preload() -> None:

@@ -1,0 +1,101 @@
+"""How many scheduler steps a second are simulated, and what the layers above the rules cost.
+
+    python benchmarks/simulation.py [--json FILE]
+
+Three ways through the same workload in one run, in turn, several times over: the engine core with a record a step,
+the harness on top of it (driver, observations, step table), and the second opinion that search compares with. The
+ratio is to the engine core. Medians; these machines are noisy.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.config import EngineConfig, Limits
+from engine.request import Request, SamplingParams
+from engine.simulation import simulated_core
+from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
+from harness.drivers.reference import SimulationDriver
+from harness.schema import Request as CaseRequest
+from harness.second_opinion import PlannedRequest, filled_in, predict
+from harness.workload import run_workload
+
+SETUP = EngineSetup("none", "eager", 1, 512, 4)
+
+
+def lengths(count: int) -> list[tuple[int, int]]:
+    """Prompt length and token budget of each request."""
+    source = random.Random(count)
+    return [(source.randint(1, 200), source.randint(1, 80)) for _ in range(count)]
+
+
+def engine_core(count: int) -> Callable[[], int]:
+    core = simulated_core(EngineConfig(max_model_len=SETUP.max_model_len, max_num_seqs=SETUP.max_num_seqs))
+    requests = [
+        Request(str(i), (0,) * prompt, SamplingParams(max_tokens=budget, temperature=0, ignore_eos=True))
+        for i, (prompt, budget) in enumerate(lengths(count))
+    ]
+
+    def run() -> int:
+        core.reset(Limits())
+        for request in requests:
+            core.add_request(request)
+        records = []
+        while core.has_work:
+            records.append(core.step())
+        return len(records)
+
+    return run
+
+
+def harness(count: int) -> Callable[[], int]:
+    session = SimulationDriver().open(SETUP)
+    pairs = lengths(count)
+    specs = [RequestSpec(i, (0,) * prompt, budget) for i, (prompt, budget) in enumerate(pairs)]
+    timings = [CaseRequest.model_validate({"prompt": {"random_tokens": p}, "max_tokens": b}) for p, b in pairs]
+
+    def run() -> int:
+        session.reset(SchedulingLimits())
+        return len(run_workload(session, specs, timings).steps) - 1
+
+    return run
+
+
+def second_opinion(count: int) -> Callable[[], int]:
+    limits = filled_in(SchedulingLimits(), SETUP)
+    planned = [PlannedRequest(prompt, budget) for prompt, budget in lengths(count)]
+    return lambda: len(predict(limits, planned)) - 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeat", type=int, default=5, help="rounds; the median counts (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+
+    figures = []
+    print(f"{'requests':>8}  {'steps':>7}  {'what':<15} {'steps/s':>9}  {'x core':>6}")
+    for count in (20, 200, 1000):
+        ways = {"engine core": engine_core(count), "harness": harness(count), "second opinion": second_opinion(count)}
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        steps = 0
+        for _ in range(arguments.repeat):
+            for name, run in ways.items():
+                began = time.perf_counter()
+                steps = run()
+                seconds[name].append(time.perf_counter() - began)
+        core = statistics.median(seconds["engine core"])
+        for name, times in seconds.items():
+            median = statistics.median(times)
+            print(f"{count:>8}  {steps:>7}  {name:<15} {steps / median:>9,.0f}  {median / core:>6.2f}")
+            figures.append({"requests": count, "steps": steps, "what": name, "steps_per_second": steps / median})
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

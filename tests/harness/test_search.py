@@ -27,6 +27,7 @@ AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.search
 def test_nothing_is_found_on_the_engine_as_it_is() -> None:
     seen: list[tuple[int, int]] = []
     result = search(SimulationDriver(), 300, seed=1, progress=lambda tried, steps: seen.append((tried, steps)))
@@ -35,10 +36,12 @@ def test_nothing_is_found_on_the_engine_as_it_is() -> None:
     assert seen[-1] == (300, result.steps)
 
 
+@pytest.mark.search
 def test_nothing_is_found_where_requests_stop_early() -> None:
     assert search(SimulationDriver(), 150, seed=2, early_stops=True).found is None
 
 
+@pytest.mark.search
 def test_nothing_is_found_on_the_model() -> None:
     result = search(ReferenceDriver(), 6, seed=3)
     assert result.found is None

@@ -23,7 +23,7 @@ class Tokenizer:
         return len(self._tokenizer)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text)["input_ids"])
+        return tuple(self._tokenizer(text, verbose=False)["input_ids"])
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))

@@ -21,8 +21,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.schema import StepRow
-from harness.step_table import COLUMNS, plain_decode
+from harness.report.step_view import StepTable, step_table
 
 Record = Mapping[str, Any]
 
@@ -31,13 +30,10 @@ SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "skipped": "–"}
 
 INTERRUPTED = 2
 NOTHING_COLLECTED = 5
-CONTEXT_ROWS = 2
-FEWEST_FOLDED = 2
 MOST_TEXT = 8_000
 MOST_REASON = 300
 MOST_OUTPUT = 2_000
 MOST_EQUAL_OUTPUT = 60
-BLOCK_COLUMNS = ("reserved", "used")
 
 
 def write_page(path: Path, header: Record, results: Sequence[Record], footer: Record) -> None:
@@ -198,35 +194,6 @@ def _from_name(test: str) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A cell of a step table. ``expected`` is None where it is as expected, or nothing is."""
-
-    seen: str
-    expected: str | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a step table. ``mark`` is differs, missing, extra or nothing; ``folded`` stands for many lines."""
-
-    step: int
-    kind: str
-    cells: tuple[Cell, ...]
-    mark: str = ""
-    folded: str = ""
-
-
-@dataclass(frozen=True)
-class StepTable:
-    """An observed step table beside the expected one; ``first`` is the first step that is wrong."""
-
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-    title: str
-    first: int | None
-
-
-@dataclass(frozen=True)
 class Output:
     """What one request got, and what Hugging Face says: the part that is the same, then the rest of each."""
 
@@ -350,7 +317,7 @@ def _verdict(verdict: Record) -> VerdictView:
         headline=str(verdict["headline"]),
         rule=str(verdict.get("rule", "")),
         details=_shortened("\n".join(details).strip("\n"), MOST_TEXT),
-        table=_step_table(data) if "steps" in data else None,
+        table=step_table(data) if "steps" in data else None,
         output=output,
     )
 
@@ -409,130 +376,6 @@ def _on_one_line(text: str) -> str:
 def _same_characters(one: str, other: str) -> int:
     different = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(different, min(len(one), len(other)))
-
-
-# -------------------------------------------------------------------------------------------------------- step tables
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """A step as it was seen and as it was expected; either may be missing."""
-
-    number: int
-    seen: StepRow | None
-    wanted: StepRow | None
-    kind: str
-    mark: str
-    differing: frozenset[str]
-    blind: bool
-
-    @property
-    def wrong(self) -> tuple[str, frozenset[str]]:
-        """In which way it is wrong, if it is."""
-        return self.mark, self.differing
-
-    def continues(self, before: "_Pair") -> bool:
-        """Whether this is a plain decode after ``before``, with nothing to say that ``before`` did not say."""
-        return (
-            self.wrong == before.wrong
-            and (self.kind == "decode" or self.seen is None)
-            and _is_plain(self.seen, before.seen)
-            and _is_plain(self.wanted, before.wanted)
-        )
-
-
-def _is_plain(row: StepRow | None, before: StepRow | None) -> bool:
-    if row is None or before is None:
-        return row is before
-    return row == plain_decode(before)
-
-
-_MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many"}
-
-
-def _step_table(data: Record) -> StepTable:
-    pairs = _pairs(data)
-    columns = tuple(c for c in COLUMNS[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
-    first = next((pair.number for pair in pairs if pair.mark), None)
-    ran = max((pair.number for pair in pairs if pair.seen), default=0)
-    marks = Counter(_MARKS[pair.mark] for pair in pairs if pair.mark)
-    wrong = ", ".join(f"{count} {mark}" for mark, count in marks.items()) or "as expected"
-    title = f"Step table: {_number(ran, 'step')}, {wrong}"
-    return StepTable(columns, tuple(_lines(pairs, columns)), title, first)
-
-
-def _pairs(data: Record) -> list[_Pair]:
-    seen = {row[0]: row for row in data["steps"]}
-    wanted = {row[0]: _as_row(row) for row in data.get("expected", ())}
-    differing = data.get("differing", {})
-    pairs = []
-    for number in sorted({*seen, *wanted}):
-        row = seen.get(number)
-        names = frozenset(differing.get(str(number), ()))
-        extra = bool(wanted) and number > max(wanted)
-        mark = "missing" if row is None else "extra" if extra else "differs" if names else ""
-        blind = row is not None and row[-1] is None and row[-2] is None
-        observed = _as_row([row[0], *row[2:]]) if row else None
-        pairs.append(_Pair(number, observed, wanted.get(number), row[1] if row else "", mark, names, blind))
-    return pairs
-
-
-def _as_row(values: Sequence[Any]) -> StepRow:
-    return StepRow._make(tuple(value) if isinstance(value, list) else value or 0 for value in values)
-
-
-def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
-    """Lines in order; many plain decodes one after the other, away from where something goes wrong, are one line."""
-    shown = _worth_showing(pairs)
-    lines: list[Line] = []
-    start = 0
-    while start < len(pairs):
-        end = start
-        while end < len(pairs) and end not in shown:
-            end += 1
-        if end - start >= FEWEST_FOLDED:
-            lines.append(_folded(pairs[start:end]))
-            start = end
-        else:
-            lines.extend(_line(pair, columns) for pair in pairs[start : end + 1])
-            start = end + 1
-    return lines
-
-
-def _worth_showing(pairs: Sequence[_Pair]) -> set[int]:
-    turns = {i for i, pair in enumerate(pairs) if i == 0 or not pair.continues(pairs[i - 1])}
-    shown = {*turns, len(pairs) - 1}
-    for i in turns:
-        if pairs[i].mark and (i == 0 or pairs[i].wrong != pairs[i - 1].wrong):
-            shown.update(range(i - CONTEXT_ROWS, i + CONTEXT_ROWS + 1))
-    return shown
-
-
-def _folded(pairs: Sequence[_Pair]) -> Line:
-    first, last = pairs[0], pairs[-1]
-    begin, end = first.seen or first.wanted, last.seen or last.wanted
-    assert begin is not None
-    assert end is not None
-    what = "plain decodes" if first.mark in ("", "differs") else f"plain decodes {_MARKS[first.mark]}"
-    again = f", {' '.join(c for c in COLUMNS if c in first.differing)} wrong as above" if first.differing else ""
-    text = f"… {len(pairs)} {what}, tkv {begin.tkv} to {end.tkv}{again} …"
-    return Line(first.number, "", (), first.mark, text)
-
-
-def _line(pair: _Pair, columns: Sequence[str]) -> Line:
-    return Line(pair.number, pair.kind or pair.mark, tuple(_cell(pair, name) for name in columns), pair.mark)
-
-
-def _cell(pair: _Pair, column: str) -> Cell:
-    seen, wanted = _shown(pair.seen, column), _shown(pair.wanted, column)
-    if pair.seen is None:
-        return Cell("", wanted)
-    return Cell(seen, wanted if column in pair.differing else None)
-
-
-def _shown(row: StepRow | None, column: str) -> str:
-    value = getattr(row, column, "")
-    return " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
 
 
 # ------------------------------------------------------------------------------------------------------------- suites

@@ -1,7 +1,9 @@
 """Refuse what ibm-fms would load without a word and run wrongly, or not at all.
 
-Each rule was seen to matter: a miniature checkpoint with that setting, loaded by FMS 1.13.1 and by
-transformers from one folder, either gave other logits without a warning or stopped with a traceback.
+Most rules were seen to matter: a miniature checkpoint with that setting, loaded by FMS 1.13.1 and by
+transformers from one folder, gave other logits without a warning or stopped with a traceback. Other
+architectures, dynamic rope scaling and quantisations were not tried one by one; they are refused because nobody
+has seen them right.
 """
 
 from __future__ import annotations

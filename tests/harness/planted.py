@@ -224,6 +224,26 @@ def volume_of_the_end_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "largest_volume", end)
 
 
+@schedule_fault("an-earlier-peak-counts-where-the-end-would-fit", "3 x 65 = 195 exceeds 132")
+def volume_forgets_an_earlier_peak(patch: pytest.MonkeyPatch) -> None:
+    def only_the_end(new: Candidate, running: list[Running], tkv: int) -> int:
+        grown = padding.tkv_with_prompt(tkv, new.prompt_length)
+        last = grown + new.max_tokens - 1
+        longer = sum(grown + sequence.remaining - 1 >= last for sequence in running)
+        return (longer + 1) * last if longer else admission.largest_volume(new, running, tkv)
+
+    patch.setattr(continuous, "largest_volume", only_the_end)
+
+
+@schedule_fault("running-sequences-are-not-asked-where-tkv-does-not-grow", "expected a prefill")
+def ask_the_running_ones_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None:
+    def always(new: Candidate, running: list[Running], tkv: int, most: int) -> bool:
+        room = most - padding.tkv_with_prompt(tkv, new.prompt_length)
+        return new.max_tokens <= room and all(sequence.remaining <= room for sequence in running)
+
+    patch.setattr(continuous, "fits_context", always)
+
+
 @schedule_fault("new-one-may-go-beyond-the-volume-once-it-is-alone", "expected a prefill")
 def volume_of_the_new_one_alone(patch: pytest.MonkeyPatch) -> None:
     def alone_too(new: Candidate, running: list[Running], tkv: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 BACKENDS = ("eager",)
+BACKENDS_TO_COME = ("inductor", "sendnn")
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static")
 
@@ -67,6 +68,8 @@ class EngineConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.backend in BACKENDS_TO_COME:
+            raise ConfigError(f"backend {self.backend!r} is not there yet in this engine: say {', '.join(BACKENDS)}")
         _one_of("backend", self.backend, BACKENDS)
         _one_of("attention", self.attention, ATTENTION_OPS)
         _one_of("scheduler", self.scheduler, SCHEDULERS)

@@ -27,7 +27,8 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
     passed = len(verdicts) - len(failures(verdicts))
     if passed:
         lines.append(f"({passed} of {len(verdicts)} checks of this case passed)")
-    if isinstance(case, StepsCase) and case.expect.steps == "golden":
+    golden = isinstance(case, StepsCase) and case.expect.steps == "golden"
+    if golden and all(verdict.data.get("blessable") for verdict in failures(verdicts)):
         lines.append(f"to accept what the engine did:  {bless_command}")
     return "\n".join(lines)
 

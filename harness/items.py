@@ -14,7 +14,7 @@ from harness.drivers.base import UnavailableError
 from harness.expand import Expanded, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
-from harness.judge import Test, Verdicts, as_data, judge, missing_capability
+from harness.judge import CaseError, Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import MARKERS
 from harness.run_settings import Count, Settings, settings_key
@@ -109,15 +109,22 @@ class CaseItem(pytest.Item):
             session = settings.engines.session(setup)
         except UnavailableError as error:
             pytest.skip(str(error))
+        except ValueError as error:
+            raise CaseError(str(error)) from error
         try:
-            return judge(test, session)
+            verdicts = judge(test, session)
+        except CaseError:
+            raise
         except Exception:
             settings.engines.discard(setup)
             raise
+        if any(verdict.data.get("broken") for verdict in verdicts):
+            settings.engines.discard(setup)
+        return verdicts
 
     @property
     def bless_command(self) -> str:
-        return f'python -m pytest "{self.nodeid}" --bless'
+        return f'python -m pytest "{_shown(self.path)}::{self.name}" --bless'
 
     def _header(self) -> dict[str, Any]:
         """What reports say of a test, whatever comes of it."""
@@ -144,7 +151,7 @@ class CaseItem(pytest.Item):
         """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value, str(self.path), self.line)
-        if isinstance(excinfo.value, GoldenError | CheckpointError | ValueError):
+        if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
             return f"{_shown(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)
 

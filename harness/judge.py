@@ -10,7 +10,7 @@ from harness.blessing import Blessing
 from harness.checks.behaviour import check_behaviour
 from harness.checks.invariants import check_invariants
 from harness.checks.output import Tolerance, check_output
-from harness.checks.steps import check_steps
+from harness.checks.steps import check_steps, step_table_lines
 from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
@@ -22,12 +22,16 @@ from harness.drivers.base import (
     Session,
 )
 from harness.expand import Expanded
-from harness.expectations import golden_path, read_golden
+from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules
 from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
-from harness.schema import BehaviourCase, Case, OutputCase, OutputExpectation, Request, StepsCase
-from harness.step_table import as_row
+from harness.schema import BehaviourCase, Case, OutputCase, OutputExpectation, Request, StepRow, StepsCase
+from harness.step_table import COLUMNS, as_row
 from harness.workload import Run, run_workload
+
+
+class CaseError(ValueError):
+    """A case that cannot be run as it is written; the message is for the person who wrote it."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,30 @@ Verdicts = tuple[Verdict, ...]
 def judge(test: Test, session: Session) -> Verdicts:
     """Tighten the engine to the case's limits, run it, check it; the verdicts in order.
 
-    Raises ValueError where the limits are impossible, CheckpointError, GoldenError.
+    Raises CaseError where limits or prompts are impossible for this engine or model, CheckpointError, GoldenError.
     """
     expanded, case = test.expanded, test.expanded.case
-    held_to = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
+    try:
+        held_to = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
+    except ValueError as error:
+        raise CaseError(str(error)) from error
     if TOKENS not in test.capabilities:
         return _judge_schedule(test, session, held_to)
     checkpoint = resolve(expanded.configuration.model)
     vocabulary = vocabulary_of(checkpoint)
 
     def make_spec(request: Request, position: int) -> RequestSpec:
-        return request_spec(request, case.id, position, vocabulary)
+        try:
+            return request_spec(request, case.id, position, vocabulary)
+        except ValueError as error:
+            raise CaseError(str(error)) from error
 
     if isinstance(case, BehaviourCase):
         return tuple(check_behaviour(session, case, make_spec, held_to))
     assert isinstance(case, StepsCase | OutputCase)
     run, specs = _run(session, case.requests, make_spec)
+    if run.unfinished is not None:
+        return (_broken_off(test, run),)
     others = [check_invariants(run, specs, case.requests, held_to)]
     if case.expect.output == "reference":
         others += _judge_outputs(case, specs, run, checkpoint, vocabulary)
@@ -76,6 +88,30 @@ def judge(test: Test, session: Session) -> Verdicts:
         return tuple(others)
     steps = _judge_steps(test, case, run, others)
     return (_explained(test, steps, held_to, specs, case, run), *others)
+
+
+def _broken_off(test: Test, run: Run) -> Verdict:
+    """An engine that failed, or never came to an end: the first wrong step before that, if its table is known."""
+    assert run.unfinished is not None
+    case = test.expanded.case
+    end = ("", *run.traceback) if run.traceback else ()
+    try:
+        steps = _expected_steps(test, case) if isinstance(case, StepsCase) else None
+    except GoldenError:
+        steps = None  # its absence is not what is wrong here
+    if steps is None:
+        last = step_table_lines(run.steps, {}, run.steps[-1].step, COLUMNS[1:])
+        return Verdict(False, run.unfinished, (*last, *end), data={"broken": True})
+    verdict = check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities)
+    then = () if verdict.headline == run.unfinished else ("", f"and then {run.unfinished}")
+    return replace(verdict, details=(*verdict.details, *then, *end), data={**verdict.data, "broken": True})
+
+
+def _expected_steps(test: Test, case: StepsCase) -> Sequence[StepRow]:
+    """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
+    if case.expect.steps != "golden":
+        return case.expect.steps
+    return read_golden(golden_path(test.suite_path, case.id), test.bless_command)
 
 
 def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
@@ -96,6 +132,8 @@ def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> 
     case = test.expanded.case
     assert isinstance(case, StepsCase)
     run, specs = _run(session, case.requests, nameless_spec)
+    if run.unfinished is not None:
+        return (_broken_off(test, run),)
     others = [check_invariants(run, specs, case.requests, held_to)]
     steps = _judge_steps(test, case, run, others)
     return (_explained(test, steps, held_to, specs, case, run), *others)
@@ -110,13 +148,11 @@ def _run(
 
 def _judge_steps(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict]) -> Verdict:
     blocks = BLOCK_ACCOUNTING in test.capabilities
-    if case.expect.steps != "golden":
-        return check_steps(run, case.expect.steps, blocks=blocks)
     path = golden_path(test.suite_path, case.id)
-    if test.blessing is not None and not blocks:
+    if case.expect.steps != "golden" or test.blessing is None or path in test.blessing.done:
+        return check_steps(run, _expected_steps(test, case), blocks=blocks)
+    if not blocks:
         return Verdict(False, "not blessed: this driver cannot see blocks, so the table would have none")
-    if test.blessing is None or path in test.blessing.done:
-        return check_steps(run, read_golden(path, test.bless_command), blocks=blocks)
     if failures(others):
         return Verdict(False, "not blessed: what the engine did is wrong for another reason, see below")
     test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
@@ -141,8 +177,6 @@ def _judge_outputs(
     checkpoint: Checkpoint,
     vocabulary: Vocabulary,
 ) -> list[Verdict]:
-    if run.unfinished is not None:
-        return [Verdict(False, f"outputs cannot be compared: {run.unfinished}")]
     expect = case.expect
     tolerance = Tolerance(expect.rel_tol, expect.abs_tol) if isinstance(expect, OutputExpectation) else Tolerance()
     return [

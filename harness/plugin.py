@@ -51,6 +51,8 @@ def pytest_configure(config: pytest.Config) -> None:
     driver = driver_by_name(name, config.option.attention)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
     if not hasattr(config, "workerinput"):
+        for option, path in (("--html-report", config.option.html_report), ("--results", config.option.results)):
+            _refuse_unwritable(option, path)
         stream = ResultStream(config, config.option.html_report, config.option.results)
         config.pluginmanager.register(stream, "spyre-cb-results")
 
@@ -68,6 +70,20 @@ def _refuse_what_cannot_work(config: pytest.Config) -> None:
             f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
             "child; install pytest<9.2 (constraints.txt does)"
         )
+
+
+def _refuse_unwritable(option: str, path: Path | None) -> None:
+    """Before an hour of tests, not after it."""
+    if path is None:
+        return
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
+    if not there:
+        path.unlink()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

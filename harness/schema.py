@@ -23,6 +23,7 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]
 MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 MODELS_OF_THE_RUN = "$models"
+BLOCK_SIZE = 64
 Backend = Literal["eager", "inductor", "sendnn"]
 Scheduler = Literal["continuous", "static"]
 
@@ -264,6 +265,20 @@ class _RequestsCase(Case):
     def described(self) -> str:
         """Limits, then a line a request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
+
+    @model_validator(mode="after")
+    def _blocks_are_enough(self) -> "_RequestsCase":
+        """Even without any padding a request holds its prompt and all new tokens but the last."""
+        available = self.limits.available_blocks
+        for index, request in enumerate(self.requests):
+            length = request.prompt.random_tokens or len(request.prompt.token_ids or ())
+            needed = -(-(length + request.max_tokens - 1) // BLOCK_SIZE)
+            if available is not None and needed > available:
+                what = (
+                    f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
+                )
+                raise MisfitError(what, "limits", "available_blocks")
+        return self
 
     def _refuse_sampling(self) -> None:
         """Greedy decoding is the only thing there is a reference for."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from harness.drivers.base import Observation, RequestSpec, Session, StepRecord, Token
+from harness.engine_failure import failure_of, traceback_of
 
 
 class Timing(Protocol):
@@ -42,12 +43,13 @@ class Step(NamedTuple):
 class Run:
     """A workload that ran: its step table and, by request, the tokens it got.
 
-    ``unfinished`` says why it was broken off, where it was.
+    ``unfinished`` says why it was broken off, where it was; ``traceback`` is that of an engine that failed.
     """
 
     steps: tuple[Step, ...]
     tokens: tuple[tuple[Token, ...], ...]
     unfinished: str | None = None
+    traceback: tuple[str, ...] = ()
 
 
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
@@ -60,7 +62,8 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
     rows = [_observe(session, events, 0, StepRecord("start", (), (), ()))]
-    unfinished = None
+    unfinished: str | None = None
+    lines: tuple[str, ...] = ()
     while rows[-1].step < last_event or session.has_work():
         step = rows[-1].step + 1
         if step > most:
@@ -73,9 +76,9 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
                 tokens[request].append(token)
             rows.append(_observe(session, events, step, record))
         except Exception as error:
-            unfinished = f"the engine failed in step {step}: {type(error).__name__}: {error}"
+            unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
-    return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished)
+    return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished, lines)
 
 
 @dataclass

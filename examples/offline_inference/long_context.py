@@ -19,7 +19,7 @@ FORM = "Summarize the following code:\n\n{}"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     add_common_flags(parser, max_model_len=2048)
     parser.add_argument(
         "--max_prompt_len",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Completion, RefusedError, RequestSpec, SchedulingLimits, Session, Token
+from harness.engine_failure import failure_of, traceback_of
 from harness.schema import Action, BehaviourCase, GenerateExpectation, Request
 from harness.workload import Run, Step, as_step
 
@@ -35,6 +36,9 @@ def _check_generate(session: Session, number: int, action: Action, specs: Sequen
         completions = session.generate(specs)
     except RefusedError as refusal:
         return _judge_refusal(number, str(refusal), action.expect)
+    except Exception as error:
+        headline = f"action {number} (generate): the engine failed: {failure_of(error)}"
+        return Verdict(False, headline, traceback_of(error), data={"action": number, "broken": True})
     if action.expect.error:
         counts = [len(completion.token_ids) for completion in completions]
         return Verdict(False, f"action {number} (generate): expected an error, but {counts} tokens came back")

@@ -41,7 +41,7 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     others = [step for step in differing if step != first]
     if others:
         details.append(f"{len(others)} more steps differ: {_short_list(others)}")
-    return Verdict(False, headline, tuple(details), rule, data | {"first": first})
+    return Verdict(False, headline, tuple(details), rule, data | {"first": first, "blessable": run.unfinished is None})
 
 
 def expected_kind(row: StepRow, before: StepRow | None) -> str:
@@ -62,7 +62,9 @@ def _explain(
     first: int, rows: Sequence[StepRow], by_number: dict[int, StepRow], names: list[str], run: Run
 ) -> tuple[str, str]:
     if first >= len(rows):
-        why = run.unfinished or "the engine had nothing more to do"
+        if run.unfinished is not None:
+            return run.unfinished, ""
+        why = "the engine had nothing more to do"
         wanted = by_number.get(first)
         rule = rule_for(expected_kind(wanted, _row_before(first, rows, by_number)), "outputs") if wanted else ""
         return f"step {first} is missing: {why}", rule

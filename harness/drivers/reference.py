@@ -180,7 +180,8 @@ class ReferenceSession(CoreSession):
         except RequestRefusedError as refusal:
             raise RefusedError(str(refusal)) from refusal
         firsts = (output.outputs[0] for output in outputs)
-        return [Completion(first.token_ids, first.text, first.finish_reason) for first in firsts]
+        # A plain word, not the engine's enumeration: it is shown to people.
+        return [Completion(f.token_ids, f.text, f.finish_reason and str(f.finish_reason)) for f in firsts]
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return self._steps

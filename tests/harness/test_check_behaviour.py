@@ -95,8 +95,12 @@ def test_an_engine_that_breaks_has_not_refused() -> None:
         def generate(self, requests: Any) -> list[Completion]:
             raise RuntimeError("too long")
 
-    with pytest.raises(RuntimeError, match="too long"):
-        checked(Broken(), action(5, error={"message_contains": "too long"}))
+    verdict = checked(Broken(), action(5, error={"message_contains": "too long"}))[0]
+    assert not verdict.passed
+    assert verdict.headline.startswith("action 0 (generate): the engine failed: RuntimeError: too long (")
+    assert "in generate)" in verdict.headline
+    assert verdict.details[-1] == "RuntimeError: too long"
+    assert verdict.data["broken"]
 
 
 # --- completions -----------------------------------------------------------------------------------------------

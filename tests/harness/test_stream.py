@@ -161,7 +161,7 @@ def test_results_stand_between_a_header_and_a_footer_in_the_order_they_came(run:
     assert header["header"] == 1
     assert header["engine"] == SimulationDriver().describe()
     assert header["models"] == ["m", "n"]
-    assert header["command"] == "pytest suites/a.yaml -m cb and cpu"
+    assert header["command"] == "pytest suites/a.yaml -m 'cb and cpu'"
     assert header["python"].startswith("3.")
     assert footer["footer"] == 1
     assert footer["counts"] == {"passed": 2, "failed": 1, "skipped": 1}

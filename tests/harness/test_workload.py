@@ -137,14 +137,18 @@ def test_a_correct_engine_that_is_slow_to_admit_is_not_broken_off() -> None:
 
 def test_an_engine_that_fails_leaves_its_steps_up_to_there_and_the_reason() -> None:
     run = ran(ScriptedSession([decode(0), decode(0), RuntimeError("no room"), decode(0)]), {})
-    assert run.unfinished == "the engine failed in step 3: RuntimeError: no room"
+    assert run.unfinished is not None
+    assert run.unfinished.startswith("the engine failed in step 3: RuntimeError: no room (tests/harness/support.py:")
+    assert run.traceback[0] == "Traceback (most recent call last):"
+    assert run.traceback[-1] == "RuntimeError: no room"
     assert [step.step for step in run.steps] == [0, 1, 2]
     assert len(run.tokens[0]) == 2
 
 
 def test_an_engine_that_fails_at_once_leaves_the_start() -> None:
     run = ran(ScriptedSession([MemoryError()]), {})
-    assert run.unfinished == "the engine failed in step 1: MemoryError: "
+    assert run.unfinished is not None
+    assert run.unfinished.startswith("the engine failed in step 1: MemoryError (tests/harness/support.py:")
     assert [step.kind for step in run.steps] == ["start"]
 
 

@@ -14,9 +14,9 @@ from harness.drivers.base import UnavailableError
 from harness.expand import Expanded, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
+from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
-from harness.markers import MARKERS
 from harness.run_settings import Count, Settings, settings_key
 
 RESULT_PROPERTY = "spyre_cb"
@@ -29,7 +29,7 @@ class SuiteFile(pytest.File):
         settings: Settings = self.config.stash[settings_key]
         loaded = load_suite(self.path)
         tests = expand(loaded.suite, settings.models, settings.max_tests)
-        self._check_markers(loaded)
+        check_house_rules(loaded, self._registered_markers())
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None:
             golden = {case.id for case in loaded.suite.cases if getattr(case.expect, "steps", None) == "golden"}
@@ -37,15 +37,8 @@ class SuiteFile(pytest.File):
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
 
-    def _check_markers(self, loaded: LoadedSuite) -> None:
-        known = set(MARKERS) | {line.split(":")[0].split("(")[0].strip() for line in self.config.getini("markers")}
-        for case in loaded.suite.cases:
-            for name in (*loaded.suite.markers, *case.markers):
-                if name not in known:
-                    raise ValueError(
-                        f"{_shown(self.path)}: marker {name!r} is not known; there are {', '.join(sorted(known))} "
-                        "(others can be registered under markers in pyproject.toml)"
-                    )
+    def _registered_markers(self) -> set[str]:
+        return {line.split(":")[0].split("(")[0].strip() for line in self.config.getini("markers")}
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """What a person wrote wrongly is one line a problem, not a traceback."""

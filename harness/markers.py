@@ -32,3 +32,9 @@ def explain_unknown(names: Collection[str], known: Collection[str]) -> str:
         parts.append(f"{name!r}" + (f" (did you mean {close[0]!r}?)" if close else ""))
     what = "is no marker" if len(parts) == 1 else "are no markers"
     return f"-m: {', '.join(parts)} {what}; there are: {', '.join(sorted(known))}"
+
+
+def closest(name: str, known: Collection[str]) -> str:
+    """``did you mean 'x'? `` or nothing."""
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {found[0]!r}? " if found else ""

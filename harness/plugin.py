@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.drivers.base import EnginePool
+from checkpoints import CheckpointError, resolve
+from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
 from harness.markers import MARKERS, explain_unknown, unknown_names
 from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_by_name, settings_key
 
+MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
 BROKEN_WITH_FORKED = (9, 2)
 
@@ -102,13 +104,27 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Refuse a marker expression that names what does not exist: pytest itself would select nothing, quietly."""
-    known = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
-    used = {mark.name for item in items for mark in item.iter_markers()} | set(MARKERS)
-    unknown = unknown_names(config.option.markexpr or "", known | used)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is typed wrongly is an error before workers are started: pytest itself would select nothing, quietly."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    registered = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
+    unknown = unknown_names(config.option.markexpr or "", registered)
     if unknown:
-        raise pytest.UsageError(explain_unknown(unknown, used))
+        raise pytest.UsageError(explain_unknown(unknown, MARKERS))
+    settings = config.stash[settings_key]
+    if os.environ.get(MODEL_LIST) and TOKENS in settings.driver.capabilities:
+        for model in settings.models:
+            _find(model)
+
+
+def _find(model: str) -> None:
+    """A model that is not there is one error at the start, not one in every test."""
+    try:
+        resolve(model)
+    except CheckpointError as error:
+        raise pytest.UsageError(f"{MODEL_LIST}: {error}") from error
 
 
 @pytest.hookimpl(trylast=True)

@@ -181,12 +181,73 @@ def test_the_models_of_the_run_come_from_the_environment(tmp_path: Path) -> None
     assert "five-lines[other-eager] PASSED" in done.stdout
 
 
-def test_a_missing_model_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [[], ["-n", "2"], ["--forked"]], ids=lambda mode: " ".join(mode) or "plain")
+def test_a_missing_model_is_one_error_at_the_start(tmp_path: Path, mode: list[str]) -> None:
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "mine.yaml", VLLM_SPYRE_TEST_MODEL_LIST="tiny-granit", HF_HUB_OFFLINE="1")
+    done = run(tmp_path, "mine.yaml", *mode, VLLM_SPYRE_TEST_MODEL_LIST="tiny-granit", HF_HUB_OFFLINE="1")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    said = done.stdout + done.stderr
+    assert "VLLM_SPYRE_TEST_MODEL_LIST: no model is called 'tiny-granit'" in said
+    assert "did you mean 'tiny-granite'" in said
+    assert "Traceback" not in said
+    assert "INTERNALERROR" not in said
+
+
+def test_a_model_that_a_suite_names_wrongly_is_one_sentence(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {model: tiny-granit}\ncases:"))
+    done = run(tmp_path, "mine.yaml", HF_HUB_OFFLINE="1")
     assert done.returncode == 1
-    assert "tiny-granite" in done.stdout
+    assert "did you mean 'tiny-granite'" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+def test_an_unwritable_report_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "mine.yaml", "--simulate", "--html-report", str(tmp_path))
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "--html-report" in done.stderr
+    assert "cannot be written" in done.stderr
+    assert "passed" not in done.stdout
+
+
+def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    (tmp_path / "conftest.py").write_text(
+        "import os, signal\n"
+        "from engine.core import EngineCore\n"
+        "EngineCore.step = lambda self: os.kill(os.getpid(), signal.SIGSEGV)\n"
+    )
+    done = run(tmp_path, "mine.yaml", "--forked", "--results", "results.jsonl")
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+    assert "five-lines  [tiny-granite-eager]      mine.yaml:5" in done.stdout
+    assert "request 0: 49 random tokens, max_tokens 3" in done.stdout
+    assert "died of signal 11 (SIGSEGV)" in done.stdout
+    assert '"failed": 1' in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+
+
+def test_an_engine_that_fails_is_told_with_its_place_and_nothing_is_offered_to_bless(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOLDEN)
+    (tmp_path / "conftest.py").write_text(
+        "from engine.scheduling.continuous import ContinuousScheduler\n"
+        "def decode(self):\n    raise ValueError('no such row')\n"
+        "ContinuousScheduler._decode = decode\n"
+    )
+    done = run(tmp_path, "mine.yaml", "--simulate")
+    assert done.returncode == 1
+    assert "the engine failed in step 2: ValueError: no such row (conftest.py:3 in decode)" in done.stdout
+    assert "Traceback (most recent call last):" in done.stdout
+    assert "--bless" not in done.stdout
+
+
+def test_inside_suites_names_and_requirements_must_be_right(tmp_path: Path) -> None:
+    house = tmp_path / "suites"
+    house.mkdir()
+    (house / "requirements.yaml").write_text("requirements:\n  CB-RUN-01: {source: x, must: y}\n")
+    write(house, mine=GOOD.replace("- id: five-lines", "- id: five-lines\n    requirement: CB-RUN-02"))
+    assert "CB-RUN-02 does not exist — did you mean 'CB-RUN-01'?" in run(tmp_path, "suites", "--simulate").stdout
+    write(house, mine=GOOD.replace("suite: mine", "suite: yours"))
+    assert "here a suite is named by its path: mine" in run(tmp_path, "suites", "--simulate").stdout
 
 
 def test_simulation_says_why_it_skips_what_needs_tokens() -> None:

@@ -29,7 +29,7 @@ class Blessing:
         if not write_golden(path, suite, case, self.engine, rows):
             self.unchanged += 1
         elif before is None:
-            self.changes.append(f"new      {shown_file(path)}: {len(rows)} rows")
+            self.changes.append(f"new      {shown_file(path)}: {len(rows) - 1} steps")
         else:
             self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
 
@@ -44,7 +44,7 @@ class Blessing:
 
     def summary(self) -> list[str]:
         """A line a change, then the counts."""
-        return [*self.changes, f"blessed: {len(self.changes)} tables changed, {self.unchanged} as they were"]
+        return [*self.changes, f"blessed: tables changed: {len(self.changes)}, as they were: {self.unchanged}"]
 
 
 def _difference(before: Sequence[StepRow], after: Sequence[StepRow]) -> str:

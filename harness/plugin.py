@@ -15,7 +15,7 @@ from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
 from harness.markers import MARKERS, explain_unknown, unknown_names
 from harness.report.stream import ResultStream
-from harness.run_settings import DRIVERS, Settings, driver_by_name, settings_key
+from harness.run_settings import DRIVERS, Settings, driver_by_name, plural, settings_key
 
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
@@ -157,7 +157,11 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
         return []
     cases, tests = sum(c.cases for c in counts.values()), sum(c.tests for c in counts.values())
     files = [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
-    return [*files, f"{cases} cases in {len(counts)} suites, with their parameters {tests} tests"]
+    suites = plural(len(counts), "suite")
+    return [
+        *files,
+        f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
+    ]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -168,8 +172,7 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         return
     blessing = session.config.stash[settings_key].blessing
     if blessing is not None:
-        reporter.ensure_newline()
-        reporter.write_line("\n".join(blessing.summary()))
+        reporter.write_line("\n" + "\n".join(blessing.summary()))
     expression = session.config.option.markexpr
     if expression and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
         reporter.write_line(f'-m "{expression}" selects nothing among what was collected', red=True)

@@ -21,7 +21,13 @@ class Count:
     tests: int
 
     def __str__(self) -> str:
-        return f"{self.cases} cases x {self.tests // self.cases} configurations = {self.tests} tests"
+        configurations = plural(self.tests // self.cases, "configuration")
+        return f"{plural(self.cases, 'case')} x {configurations} = {plural(self.tests, 'test')}"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)

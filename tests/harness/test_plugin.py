@@ -57,7 +57,7 @@ def test_a_suite_anywhere_on_disk_runs(tmp_path: Path) -> None:
     done = run(tmp_path, "mine.yaml", "-v", "--simulate")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mine.yaml::five-lines[tiny-granite-eager] PASSED" in done.stdout
-    assert "mine.yaml: 1 cases x 1 configurations = 1 tests" in done.stdout
+    assert "mine.yaml: 1 case x 1 configuration = 1 test" in done.stdout
 
 
 def test_a_failing_step_shows_the_table_and_the_rule(tmp_path: Path) -> None:

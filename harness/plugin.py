@@ -132,7 +132,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Before forking, import what every child would have to import: nothing of it runs here."""
     settings = session.config.stash[settings_key]
     if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
-        settings.preload()
+        settings.driver.preload()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,14 +1,13 @@
 """What the options of one pytest run come to, in one place."""
 
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
 from checkpoints import test_models
 from harness.blessing import Blessing
-from harness.drivers.base import TOKENS, Driver, EnginePool
+from harness.drivers.base import Driver, EnginePool
 
 DRIVERS = ("reference", "simulation")
 
@@ -39,26 +38,17 @@ class Settings:
     models: tuple[str, ...]
     blessing: Blessing | None
     max_tests: int | None
-    preload: Callable[[], None]
     counts: dict[str, Count] = field(default_factory=dict)
 
     @classmethod
     def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
         """Raises pytest.UsageError where VLLM_SPYRE_TEST_MODEL_LIST names nothing."""
-        from harness.drivers import reference
-
         try:
             models = test_models()
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
-        needs_torch = TOKENS in driver.capabilities
-        preload = reference.preload if needs_torch else _nothing
         blessing = Blessing(driver.describe()) if option.bless else None
-        return cls(driver, engines, models, blessing, option.max_tests, preload)
-
-
-def _nothing() -> None:
-    """Nothing to import ahead of time."""
+        return cls(driver, engines, models, blessing, option.max_tests)
 
 
 settings_key = pytest.StashKey[Settings]()

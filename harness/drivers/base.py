@@ -153,6 +153,9 @@ class Driver(Protocol):
     def unavailable(self, setup: EngineSetup) -> str | None:
         """Why this setup cannot run here, in one sentence, or None. Cheap: asked before anything is started."""
 
+    def preload(self) -> None:
+        """Import what an engine will need, without running any of it: forked children then start quickly."""
+
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
 

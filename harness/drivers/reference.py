@@ -206,6 +206,11 @@ class ReferenceDriver:
             return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
         return None
 
+    def preload(self) -> None:
+        # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
+        for module in PRELOADED:
+            importlib.import_module(module)
+
     def open(self, setup: EngineSetup) -> ReferenceSession:
         return ReferenceSession(setup, self.attention)
 
@@ -222,6 +227,9 @@ class SimulationDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         return None if setup.backend in BACKENDS else f"simulation stands for {', '.join(BACKENDS)} only"
 
+    def preload(self) -> None:
+        pass
+
     def open(self, setup: EngineSetup) -> SimulatedSession:
         config = EngineConfig(
             max_model_len=setup.max_model_len,
@@ -230,15 +238,6 @@ class SimulationDriver:
             scheduler=setup.scheduler,
         )
         return SimulatedSession(simulated_core(config))
-
-
-def preload() -> None:
-    """Import what an engine and its oracle need, without running any of it: forked children start quickly then.
-
-    FMS and transformers import much of themselves at the first model of an architecture, hence the names.
-    """
-    for module in PRELOADED:
-        importlib.import_module(module)
 
 
 def _sampling_params(request: RequestSpec) -> SamplingParams:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from engine.config import EngineConfig
-from engine.core import EngineCore
+from engine.core import DecodeText, EngineCore
 from engine.request import TokenOutput
 from engine.scheduling.plan import Decode, Prefill
 from engine.sequence import SequenceState
@@ -13,12 +13,30 @@ MADE_UP = TokenOutput(-1)
 
 
 class NoModel:
-    """Answers every plan with made-up tokens, so that sequences end at ``max_tokens`` and nowhere else."""
+    """Answers every plan without a model: with the tokens given for a request, else with made-up ones.
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:  # noqa: ARG002
-        return [MADE_UP] * len(plan.request_ids)
+    ``scripts`` has token ids by request id. A request without a script ends at ``max_tokens`` and nowhere else.
+    """
+
+    def __init__(self) -> None:
+        self.scripts: dict[str, Sequence[int]] = {}
+
+    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
+        if not self.scripts:
+            return [MADE_UP] * len(plan.request_ids)
+        return [self._next(request_id, len(sequences[request_id].tokens)) for request_id in plan.request_ids]
+
+    def _next(self, request_id: str, position: int) -> TokenOutput:
+        script = self.scripts.get(request_id, ())
+        return TokenOutput(script[position]) if position < len(script) else MADE_UP
 
 
-def simulated_core(config: EngineConfig) -> EngineCore:
+def simulated_core(
+    config: EngineConfig,
+    executor: NoModel | None = None,
+    *,
+    eos_token_ids: frozenset[int] = frozenset(),
+    decode_text: DecodeText | None = None,
+) -> EngineCore:
     """An engine core that schedules and keeps account of blocks, and computes nothing."""
-    return EngineCore(config, NoModel())
+    return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)

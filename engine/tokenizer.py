@@ -15,7 +15,7 @@ class Tokenizer:
         from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
-        self.eos_token_ids = _eos_token_ids(checkpoint.path)
+        self.eos_token_ids = eos_token_ids(checkpoint.path)
 
     @property
     def vocabulary_size(self) -> int:
@@ -29,7 +29,8 @@ class Tokenizer:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
 
 
-def _eos_token_ids(path: Path) -> frozenset[int]:
+def eos_token_ids(path: Path) -> frozenset[int]:
+    """What a checkpoint's generation configuration says, else its model's."""
     for name in ("generation_config.json", "config.json"):
         file = path / name
         if file.is_file():

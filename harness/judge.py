@@ -84,6 +84,7 @@ def judge(test: Test, session: Session) -> Verdicts:
     others = [check_invariants(run, specs, case.requests, held_to)]
     if case.expect.output == "reference":
         others += _judge_outputs(case, specs, run, checkpoint, vocabulary)
+    others += _judge_simulated_tokens(case, run)
     if isinstance(case, OutputCase):
         return tuple(others)
     steps = _judge_steps(test, case, run, others)
@@ -122,7 +123,7 @@ def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
         return STEP_TRACE
     if TOKENS in capabilities:
         return None
-    if isinstance(case, StepsCase) and all(request.runs_to_max_tokens for request in case.requests):
+    if isinstance(case, StepsCase) and all(request.can_be_simulated for request in case.requests):
         return None
     return TOKENS
 
@@ -131,7 +132,9 @@ def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> 
     """A scheduler-step case on a driver without tokens: only the lengths of the prompts matter."""
     case = test.expanded.case
     assert isinstance(case, StepsCase)
-    run, specs = _run(session, case.requests, nameless_spec)
+    texts = any(request.prompt.text is not None for request in case.requests)
+    vocabulary = vocabulary_of(resolve(test.expanded.configuration.model)) if texts else None
+    run, specs = _run(session, case.requests, lambda request, position: nameless_spec(request, position, vocabulary))
     if run.unfinished is not None:
         return (_broken_off(test, run),)
     others = [check_invariants(run, specs, case.requests, held_to)]
@@ -168,6 +171,17 @@ def _explained(
         return verdict
     said = by_the_rules(limits, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
+
+
+def _judge_simulated_tokens(case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
+    """Tokens that a case gives for simulation must be those of the model that ran."""
+    wrong = []
+    for position, (request, tokens) in enumerate(zip(case.requests, run.tokens, strict=True)):
+        seen = tuple(token.token_id for token in tokens)
+        if request.simulated_tokens and request.simulated_tokens[: len(seen)] != seen:
+            details = (f"the suite says {list(request.simulated_tokens)}", f"the model said {list(seen)}")
+            wrong.append(Verdict(False, f"request {position}: simulated_tokens are not the model's", details))
+    return wrong
 
 
 def _judge_outputs(

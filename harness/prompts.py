@@ -91,13 +91,25 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
     )
 
 
-def nameless_spec(request: Request, position: int) -> RequestSpec:
+def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
     """A request for a driver without tokens: the prompt has the right length, and no meaning.
 
-    Raises ValueError for a text: its length depends on a tokenizer.
+    Raises ValueError for a text without a ``vocabulary``: its length depends on a tokenizer.
     """
     prompt = request.prompt
     if prompt.text is not None:
-        raise ValueError("a prompt given as text cannot be simulated: say random_tokens or token_ids")
-    length = prompt.random_tokens or len(prompt.token_ids or ())
-    return RequestSpec(position, (0,) * length, request.max_tokens)
+        if vocabulary is None:
+            raise ValueError("a prompt given as text has no length without a tokenizer: say random_tokens or token_ids")
+        prompt_token_ids = vocabulary.encode(prompt.text)
+    else:
+        prompt_token_ids = (0,) * (prompt.random_tokens or len(prompt.token_ids or ()))
+    return RequestSpec(
+        position,
+        prompt_token_ids,
+        request.max_tokens,
+        ignore_eos=request.ignore_eos,
+        min_tokens=request.min_tokens,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        simulated_token_ids=request.simulated_tokens,
+    )

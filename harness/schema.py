@@ -78,7 +78,11 @@ class Prompt(Model):
 
 
 class Request(Model):
-    """One request. Greedy and running to ``max_tokens`` (end of text ignored) unless it says otherwise."""
+    """One request. Greedy and running to ``max_tokens`` (end of text ignored) unless it says otherwise.
+
+    ``simulated_tokens`` stand for a model's in simulation, where something may end the request early; with a
+    model they must be what it generates.
+    """
 
     prompt: Prompt
     max_tokens: Length
@@ -93,6 +97,7 @@ class Request(Model):
     min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] = 0
     stop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(_one_or_many)] = ()
     stop_token_ids: Annotated[tuple[Number, ...], BeforeValidator(_as_tuple)] = ()
+    simulated_tokens: Annotated[tuple[Number, ...], BeforeValidator(_as_tuple)] = ()
 
     @model_validator(mode="after")
     def _in_order(self) -> "Request":
@@ -101,6 +106,11 @@ class Request(Model):
         if self.min_tokens > self.max_tokens:
             raise MisfitError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}", "min_tokens")
         return self
+
+    @property
+    def can_be_simulated(self) -> bool:
+        """Whether its schedule is known without a model: nothing can end it early, or its tokens are given."""
+        return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
 
     @property
     def runs_to_max_tokens(self) -> bool:

@@ -232,10 +232,12 @@ def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
         vocabulary = _vocabulary(item.setup.model)
         return [request_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
     for number, request in enumerate(item.requests):
-        if not request.runs_to_max_tokens:
+        if not request.can_be_simulated:
             field = shown_path(("requests", number))
-            raise TraceError(f"{item.where}: {field}: when it ends, or how long it is, only a model can tell")
-    return [nameless_spec(request, position) for position, request in enumerate(item.requests)]
+            raise TraceError(f"{item.where}: {field}: when it ends only a model can tell, or simulated_tokens")
+    texts = any(request.prompt.text is not None for request in item.requests)
+    words = _vocabulary(item.setup.model) if texts else None
+    return [nameless_spec(request, position, words) for position, request in enumerate(item.requests)]
 
 
 @lru_cache(maxsize=1)

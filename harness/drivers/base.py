@@ -51,7 +51,10 @@ class SchedulingLimits:
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """One request. ``request_id`` is its position in the case."""
+    """One request. ``request_id`` is its position in the case.
+
+    ``simulated_token_ids`` are for drivers without tokens of their own: what a model would generate.
+    """
 
     request_id: int
     prompt_token_ids: tuple[int, ...]
@@ -65,6 +68,7 @@ class RequestSpec:
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    simulated_token_ids: tuple[int, ...] = ()
 
 
 class Token(NamedTuple):

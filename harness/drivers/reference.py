@@ -7,15 +7,18 @@ import importlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.metadata import version
 
+from checkpoints import CheckpointError, resolve
 from engine.config import BACKENDS, EngineConfig, Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import Decode, Prefill, SchedulerState, StepPlan
-from engine.simulation import simulated_core
+from engine.simulation import NoModel, simulated_core
+from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
@@ -117,7 +120,40 @@ class CoreSession:
 
 
 class SimulatedSession(CoreSession):
-    """The engine without a model: every token is the same placeholder, and there is no front door."""
+    """The engine without a model: every token is the same placeholder, and there is no front door.
+
+    Where a request brings the tokens that a model would generate, they end it where they would there.
+    """
+
+    def __init__(self, setup: EngineSetup) -> None:
+        self._executor = NoModel()
+        self._model = setup.model
+        config = EngineConfig(
+            max_model_len=setup.max_model_len,
+            max_num_seqs=setup.max_num_seqs,
+            num_blocks=setup.num_blocks,
+            scheduler=setup.scheduler,
+        )
+        super().__init__(simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode))
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        self._executor.scripts.clear()
+        return super().reset(limits)
+
+    def add_request(self, request: RequestSpec) -> None:
+        if request.simulated_token_ids:
+            self._executor.scripts[str(request.request_id)] = request.simulated_token_ids
+        super().add_request(request)
+
+    def _eos(self) -> frozenset[int]:
+        try:
+            return eos_token_ids(resolve(self._model).path)
+        except CheckpointError:
+            return frozenset()  # a schedule can be simulated for a model that is not here
+
+    def _decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Only stop strings need text, and so a tokenizer."""
+        return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
         raise UnavailableError("simulation has no front door: behaviour cases need a model")
@@ -231,13 +267,12 @@ class SimulationDriver:
         pass
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
-        config = EngineConfig(
-            max_model_len=setup.max_model_len,
-            max_num_seqs=setup.max_num_seqs,
-            num_blocks=setup.num_blocks,
-            scheduler=setup.scheduler,
-        )
-        return SimulatedSession(simulated_core(config))
+        return SimulatedSession(setup)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(model: str) -> Tokenizer:
+    return Tokenizer(resolve(model))
 
 
 def _sampling_params(request: RequestSpec) -> SamplingParams:

@@ -54,7 +54,6 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
         ("trace suites/scheduler_steps/joining.yaml --simulate --model x", "--model has no meaning beside it"),
         ("trace suites/scheduler_steps/joining.yaml --model tiny-granit", "did you mean 'tiny-granite'?"),
         ("trace suites/scheduler_steps/joining.yaml --simulate -o /nowhere/x", "/nowhere/x: cannot be written"),
-        ("trace suites/output/basic.yaml --simulate", "only a model can tell"),
         ("search --workloads -1", "must be a whole number of at least 0, not '-1'"),
         ("search --workloads x", "must be a whole number of at least 0, not 'x'"),
         ("search --workloads 0", "nothing to do: --workloads and --model-laws are both 0"),

@@ -150,7 +150,11 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
     }
     spec = request_spec(Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, **said), "a-case", 6, LETTERS)
     assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), **said)
-    assert {field.name for field in fields(RequestSpec)} == {"request_id", "prompt_token_ids", *said}
+    assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids"} == {
+        "request_id",
+        "prompt_token_ids",
+        *said,
+    }
 
 
 def test_what_a_suite_does_not_say_is_the_drivers_default() -> None:
@@ -172,3 +176,12 @@ def test_a_text_cannot_be_nameless() -> None:
 def test_a_token_that_the_model_does_not_have_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="request 3: token id 128 is not in the model's vocabulary of 128"):
         prompt_token_ids(Prompt(token_ids=(1, 128)), "case", 3, LETTERS)
+
+
+def test_a_nameless_request_keeps_what_may_end_it_and_the_tokens_given_for_simulation() -> None:
+    request = Request(prompt=Prompt(text="abc"), max_tokens=9, ignore_eos=False, stop=("x",), simulated_tokens=(97, 98))
+    spec = nameless_spec(request, 2, LETTERS)
+    assert spec.prompt_token_ids == (97, 98, 99)
+    assert (spec.ignore_eos, spec.stop, spec.simulated_token_ids) == (False, ("x",), (97, 98))
+    assert request.can_be_simulated
+    assert not Request(prompt=Prompt(text="abc"), max_tokens=9, ignore_eos=False).can_be_simulated

@@ -140,7 +140,7 @@ def item_with(**request: object) -> list[object]:
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
         (item_with(prompt={"text": "x"}), "requests[0].prompt: say prompt_len or prompt_token_ids here"),
         (item_with(prompt_length=3), "requests[0].prompt_length: is no field that is known here"),
-        (item_with(stop_token_ids=[1]), "item 1 (second): requests[0]: when it ends, or how long it is, only a model"),
+        (item_with(stop_token_ids=[1]), "item 1 (second): requests[0]: when it ends only a model can tell"),
         (item_with(max_tokens=5000), "item 1 (second): the engine failed in step 1"),
     ],
 )

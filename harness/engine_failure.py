@@ -3,13 +3,15 @@
 import traceback
 from pathlib import Path
 
+from harness.yaml_source import shown_file
+
 MOST_LINES = 24
 
 
 def failure_of(error: BaseException) -> str:
     """The exception in one line, with the place that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({_shown(frames[-1].filename)}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    place = f" ({shown_file(Path(frames[-1].filename))}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
@@ -18,10 +20,3 @@ def traceback_of(error: BaseException) -> tuple[str, ...]:
     """The last lines of the traceback."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return tuple(lines[-MOST_LINES:])
-
-
-def _shown(file: str) -> str:
-    try:
-        return str(Path(file).relative_to(Path.cwd()))
-    except ValueError:
-        return file

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +16,10 @@ from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
+from harness.markers import registered
+from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, settings_key
-
-RESULT_PROPERTY = "spyre_cb"
+from harness.yaml_source import shown_file
 
 
 class SuiteFile(pytest.File):
@@ -29,7 +29,7 @@ class SuiteFile(pytest.File):
         settings: Settings = self.config.stash[settings_key]
         loaded = load_suite(self.path)
         tests = expand(loaded.suite, settings.models, settings.max_tests)
-        check_house_rules(loaded, self._registered_markers())
+        check_house_rules(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None:
             golden = {case.id for case in loaded.suite.cases if getattr(case.expect, "steps", None) == "golden"}
@@ -37,14 +37,11 @@ class SuiteFile(pytest.File):
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
 
-    def _registered_markers(self) -> set[str]:
-        return {line.split(":")[0].split("(")[0].strip() for line in self.config.getini("markers")}
-
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """What a person wrote wrongly is one line a problem, not a traceback."""
         if isinstance(excinfo.value, SuiteError | ValueError):
             text = str(excinfo.value)
-            return text if isinstance(excinfo.value, SuiteError) else f"{_shown(self.path)}: {text}"
+            return text if isinstance(excinfo.value, SuiteError) else f"{shown_file(self.path)}: {text}"
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
@@ -84,7 +81,7 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
         failed = failures(verdicts)
         if failed:
-            place = f"{_shown(self.path)}:{self.line}"
+            place = f"{shown_file(self.path)}:{self.line}"
             text = failure_text(self.expanded, verdicts, place, self.bless_command)
             raise CaseFailedError(failed[0].headline, text)
 
@@ -117,7 +114,7 @@ class CaseItem(pytest.Item):
 
     @property
     def bless_command(self) -> str:
-        return f'python -m pytest "{_shown(self.path)}::{self.name}" --bless'
+        return f'python -m pytest "{shown_file(self.path)}::{self.name}" --bless'
 
     def _header(self) -> dict[str, Any]:
         """What reports say of a test, whatever comes of it."""
@@ -133,7 +130,7 @@ class CaseItem(pytest.Item):
             "model": configuration.model,
             "backend": configuration.backend,
             "configuration": configuration.label,
-            "place": f"{_shown(self.path)}:{self.line}",
+            "place": f"{shown_file(self.path)}:{self.line}",
             "source": source,
             "source_line": first_line,
             "suite_about": suite.about,
@@ -145,16 +142,8 @@ class CaseItem(pytest.Item):
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value, str(self.path), self.line)
         if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
-            return f"{_shown(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
+            return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.line - 1, self.name
-
-
-def _shown(path: Path) -> str:
-    """A path as a person would type it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 MARKERS: Mapping[str, str] = {
     "cb": "continuous batching with one tkv for the batch",
@@ -38,3 +38,8 @@ def closest(name: str, known: Collection[str]) -> str:
     """``did you mean 'x'? `` or nothing."""
     found = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {found[0]!r}? " if found else ""
+
+
+def registered(lines: Iterable[str]) -> set[str]:
+    """The names in pytest's ``markers`` setting, whose lines read ``name(arguments): meaning``."""
+    return {line.split(":")[0].split("(")[0].strip() for line in lines}

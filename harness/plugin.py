@@ -13,7 +13,7 @@ import pytest
 from checkpoints import CheckpointError, resolve
 from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
-from harness.markers import MARKERS, explain_unknown, unknown_names
+from harness.markers import MARKERS, explain_unknown, registered, unknown_names
 from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_by_name, plural, settings_key
 
@@ -109,8 +109,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     config = session.config
     if hasattr(config, "workerinput"):
         return
-    registered = {line.split(":")[0].split("(")[0].strip() for line in config.getini("markers")}
-    unknown = unknown_names(config.option.markexpr or "", registered)
+    unknown = unknown_names(config.option.markexpr or "", registered(config.getini("markers")))
     if unknown:
         raise pytest.UsageError(explain_unknown(unknown, MARKERS))
     settings = config.stash[settings_key]

@@ -1,6 +1,7 @@
 """Step tables in their short form, and back: rows that are plain decodes may be left out."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.schema import StepRow
 from harness.workload import Step
@@ -45,3 +46,9 @@ def as_row(step: Step) -> StepRow:
         step.reserved or 0,
         step.used or 0,
     )
+
+
+def as_builtins(step: Step) -> list[Any]:
+    """An observed step in the order of COLUMNS, as JSON has it; None in columns the engine does not have."""
+    sets = (step.waiting, step.running, step.outputs, step.finished)
+    return [step.step, step.tkv, *map(list, sets), step.reserved, step.used]

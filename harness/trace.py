@@ -21,7 +21,8 @@ from harness.expand import Configuration, Expanded, expand
 from harness.loader import load_suite
 from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
 from harness.schema import BehaviourCase, Case, Limits, MisfitError, OutputCase, Request, StepsCase
-from harness.workload import Step, run_workload
+from harness.step_table import as_builtins
+from harness.workload import run_workload
 from harness.yaml_source import one_line, shown_path
 
 TRACE_COLUMNS = (
@@ -223,7 +224,7 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     if run.unfinished is not None:
         raise TraceError(f"{item.where}: {one_line(run.unfinished)}")
     requests = [_with_prompt(dict(r), spec) for r, spec in zip(item.data["requests"], specs, strict=True)]
-    steps = [_row(step) for step in run.steps]
+    steps = [as_builtins(step) for step in run.steps]
     return {**item.data, "requests": requests, "columns": list(TRACE_COLUMNS), "steps": steps}
 
 
@@ -250,16 +251,3 @@ def _with_prompt(data: dict[str, Any], spec: RequestSpec) -> dict[str, Any]:
     if data.get("prompt_len") is None and "prompt_token_ids" not in data:
         data |= {"prompt_len": len(spec.prompt_token_ids), "prompt_token_ids": list(spec.prompt_token_ids)}
     return data
-
-
-def _row(step: Step) -> list[Any]:
-    return [
-        step.step,
-        step.tkv,
-        list(step.waiting),
-        list(step.running),
-        list(step.outputs),
-        list(step.finished),
-        step.reserved,
-        step.used,
-    ]

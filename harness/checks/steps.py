@@ -6,7 +6,7 @@ from typing import Any
 from harness.checks.verdict import Verdict
 from harness.rules import rule_for, rule_for_kinds
 from harness.schema import StepRow
-from harness.step_table import COLUMNS, as_row, lengthen
+from harness.step_table import COLUMNS, as_builtins, as_row, lengthen
 from harness.workload import Run, Step
 
 COMPARED = COLUMNS[1:]
@@ -133,14 +133,5 @@ def _short_list(steps: Sequence[int], most: int = 8) -> str:
 
 
 def _as_data(step: Step) -> list[Any]:
-    return [
-        step.step,
-        step.kind,
-        step.tkv,
-        list(step.waiting),
-        list(step.running),
-        list(step.outputs),
-        list(step.finished),
-        step.reserved,
-        step.used,
-    ]
+    number, *rest = as_builtins(step)
+    return [number, step.kind, *rest]

@@ -6,6 +6,7 @@ case of the suites; tests/harness/test_planted_faults.py runs it against the bro
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,8 +47,20 @@ def fault(faults: list[Fault], caught_by: str, says: str) -> Callable[[Patch], P
     return register
 
 
-schedule_fault = lambda caught_by, says: fault(SCHEDULE_FAULTS, caught_by, says)  # noqa: E731
-output_fault = lambda caught_by, says: fault(OUTPUT_FAULTS, caught_by, says)  # noqa: E731
+schedule_fault = partial(fault, SCHEDULE_FAULTS)
+output_fault = partial(fault, OUTPUT_FAULTS)
+
+
+def change_decode_inputs(patch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
+    """Let ``change`` spoil the tensors of every decode in place."""
+    inputs = batch.decode_inputs
+
+    def changed(*arguments: Any) -> Any:
+        made = inputs(*arguments)
+        change(made)
+        return made
+
+    patch.setattr(model_runner, "decode_inputs", changed)
 
 
 @schedule_fault("new-sequence-joins-during-decode", "reserved 3, expected 2")
@@ -404,26 +417,12 @@ def hand_out_a_block_twice(patch: pytest.MonkeyPatch) -> None:
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")
 def positions_one_too_high_in_decode(patch: pytest.MonkeyPatch) -> None:
-    inputs = batch.decode_inputs
-
-    def shifted(*arguments: Any) -> Any:
-        made = inputs(*arguments)
-        made.position_ids.add_(1)
-        return made
-
-    patch.setattr(model_runner, "decode_inputs", shifted)
+    change_decode_inputs(patch, lambda made: made.position_ids.add_(1))
 
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")
 def left_padding_visible_in_decode(patch: pytest.MonkeyPatch) -> None:
-    inputs = batch.decode_inputs
-
-    def visible(*arguments: Any) -> Any:
-        made = inputs(*arguments)
-        made.left_padded_prompt_mask.sub_(1).clamp_(min=0)
-        return made
-
-    patch.setattr(model_runner, "decode_inputs", visible)
+    change_decode_inputs(patch, lambda made: made.left_padded_prompt_mask.sub_(1).clamp_(min=0))
 
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")
@@ -433,14 +432,7 @@ def left_padding_visible_in_prefill(patch: pytest.MonkeyPatch) -> None:
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")
 def slots_one_too_low_in_decode(patch: pytest.MonkeyPatch) -> None:
-    inputs = batch.decode_inputs
-
-    def low(*arguments: Any) -> Any:
-        made = inputs(*arguments)
-        made.slot_mapping.sub_(1)
-        return made
-
-    patch.setattr(model_runner, "decode_inputs", low)
+    change_decode_inputs(patch, lambda made: made.slot_mapping.sub_(1))
 
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")

@@ -4,6 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 REPORT ?= reports/conformance.html
 
+# A test that hangs is one failed test, its worker is replaced, and the rest goes on.
+BOUNDED := --timeout 600 --timeout-method thread
+
 # One thread a process: on the tiny model that is fastest, and workers do not fight for cores.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
@@ -30,7 +33,7 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -n 2 tests suites
+	$(BIN)/python -m pytest -q -n 2 $(BOUNDED) tests suites
 
 ## The mission's command, in one process a case.
 forked: $(VENV)/.installed

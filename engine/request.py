@@ -31,6 +31,8 @@ class SamplingParams:
     ``logprobs`` asks for that many alternatives a token beside the chosen one (0 to 20, None: nothing).
     ``max_tokens`` None means: as many as the context allows. Until ``min_tokens`` tokens are there, the
     end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are not looked for.
+    ``golden_token_ids`` are given out in place of what would be sampled, one a position, as far as they go: an
+    engine that is led along a reference can be compared with it at every position. Logprobs stay the model's own.
 
     Raises SamplingParamsError.
     """
@@ -49,11 +51,13 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None
+    golden_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "golden_token_ids", tuple(self.golden_token_ids))
         _require(self.n >= 1, "n must be at least 1", self.n)
         _require(0 <= self.temperature < inf, "temperature must be 0 or more, and finite", self.temperature)
         _require(self.top_k >= -1, "top_k must be -1 (all), 0 (all) or more", self.top_k)

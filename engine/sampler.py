@@ -15,14 +15,16 @@ SMALLEST_TEMPERATURE = 1e-20
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
     """One token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
 
-    ``seed`` is for requests that bring none: mixed with their id it makes a run repeatable. What a request
+    A golden token stands in place of one that would be sampled. ``seed`` is for requests that bring none: mixed with their id it makes a run repeatable. What a request
     draws depends on nothing but its own logits and its own random source.
     """
     logits = logits.float()
     allowed = _without_forbidden(logits, sequences)
     chosen = allowed.argmax(dim=-1)
     for row, sequence in enumerate(sequences):
-        if not sequence.params.greedy:
+        if sequence.golden_token_id is not None:
+            chosen[row] = sequence.golden_token_id
+        elif not sequence.params.greedy:
             chosen[row] = _draw(allowed[row], sequence, seed)
     return _with_logprobs(logits, chosen, [sequence.params.logprobs for sequence in sequences])
 

@@ -64,6 +64,12 @@ class SequenceState:
             return self._ending_token_ids | self._eos_token_ids
         return frozenset()
 
+    @property
+    def golden_token_id(self) -> int | None:
+        """The token that stands in place of the next one sampled; None where sampling is free."""
+        golden, done = self.params.golden_token_ids, len(self.tokens)
+        return golden[done] if done < len(golden) else None
+
     def append(self, token: TokenOutput) -> bool:
         """Take a sampled token; True where the request ends with it."""
         self.token_ids.append(token.token_id)

@@ -1,12 +1,18 @@
-"""Accepting what an engine does: golden step tables written, kept and removed in one run with --bless."""
+"""Accepting what an engine does, and keeping what the reference says: files written and removed with --bless."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.expectations import golden_folder, readable_rows, write_golden
+from harness.expectations import golden_folder, readable_rows, reference_folders, write_golden
+from harness.oracle.files import write_references
+from harness.oracle.store import made_with
 from harness.schema import StepRow
 from harness.yaml_source import shown_file
+
+if TYPE_CHECKING:
+    from harness.outputs import Judging
 
 
 @dataclass
@@ -14,7 +20,8 @@ class Blessing:
     """What one run has written so far, and what it says at its end.
 
     A table is written once a run: where a case runs in several configurations, the first one is blessed and the
-    others are compared with it.
+    others are compared with it. References come from Hugging Face and not from the engine: they are written whatever
+    the engine does.
     """
 
     engine: str
@@ -33,18 +40,34 @@ class Blessing:
         else:
             self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
 
-    def remove_orphans(self, suite_path: Path, golden_cases: Collection[str]) -> None:
-        """Remove the tables of a suite's folder that belong to no case of it any more."""
-        for path in sorted(golden_folder(suite_path).glob("*.yaml")):
-            if path.stem not in golden_cases:
+    def accept_references(self, judging: "Judging") -> None:
+        """Write the reference outputs of a case, unless its file holds just these already."""
+        file, checkpoint = judging.file, judging.checkpoint
+        if file in self.done:
+            return
+        self.done.add(file)
+        if judging.oracle.holds(file, checkpoint, judging.wanted):
+            self.unchanged += 1
+            return
+        word = "changed" if file.is_file() else "new    "
+        texts = [judging.vocabulary.decode(reference.token_ids) for reference in judging.references]
+        pairs = list(zip(judging.wanted, judging.references, strict=True))
+        write_references(file, checkpoint, pairs, texts, made_with())
+        self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
+
+    def remove_orphans(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
+        """Remove the tables and references of a suite that belong to no case of it any more."""
+        tables = [path for path in golden_folder(suite_path).glob("*.yaml") if path.stem not in with_table]
+        folders = reference_folders(suite_path)
+        references = [path for folder in folders for path in folder.glob("*.json") if path.stem not in with_reference]
+        for what, orphans in (("a golden table", tables), ("reference outputs", references)):
+            for path in sorted(orphans):
                 path.unlink()
-                self.changes.append(
-                    f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and a golden table"
-                )
+                self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
 
     def summary(self) -> list[str]:
         """A line a change, then the counts."""
-        return [*self.changes, f"blessed: tables changed: {len(self.changes)}, as they were: {self.unchanged}"]
+        return [*self.changes, f"blessed: files changed: {len(self.changes)}, as they were: {self.unchanged}"]
 
 
 def _difference(before: Sequence[StepRow], after: Sequence[StepRow]) -> str:

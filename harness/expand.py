@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import PurePath
 
 from harness.drivers.base import EngineSetup
-from harness.schema import MODELS_OF_THE_RUN, Case, Limits, _Suite
+from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Limits
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
@@ -32,6 +32,7 @@ class Configuration:
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
     scheduler: str = "continuous"
+    policy: str | None = None
     model_in_id: str = ""
 
     @property
@@ -44,6 +45,8 @@ class Configuration:
             parts.append(f"seqs{self.max_num_seqs}")
         if self.scheduler != "continuous":
             parts.append(self.scheduler)
+        if self.policy is not None:
+            parts.append(self.policy)
         return "-".join(parts)
 
     @property
@@ -89,12 +92,12 @@ class Expanded:
             self.configuration.scheduler,
         )
 
-    def markers(self, suite: _Suite) -> tuple[str, ...]:
+    def markers(self, suite: AnySuite) -> tuple[str, ...]:
         """Every marker of this test of ``suite``, each once."""
         return tuple(dict.fromkeys((suite.kind, *self.configuration.markers, *suite.markers, *self.case.markers)))
 
 
-def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> list[Expanded]:
+def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> list[Expanded]:
     """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
 
     ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``.
@@ -111,6 +114,7 @@ def expand(suite: _Suite, models: Sequence[str], most: int | None = None) -> lis
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
             parameters.scheduler,
+            parameters.policy or (None,),
         )
     ]
     count, bound = len(configurations) * len(suite.cases), most or suite.max_tests

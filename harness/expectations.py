@@ -1,7 +1,8 @@
-"""Golden step tables: one YAML file a case, read, compared and blessed here.
+"""Where expectations lie, and golden step tables: one YAML file a case, read, compared and blessed here.
 
 For a suite under a folder named ``suites`` they lie in the folder ``expectations`` beside it, by the suite's path;
-for a suite anywhere else in ``expectations`` beside the file, by the file's name.
+for a suite anywhere else in ``expectations`` beside the file, by the file's name. Reference outputs lie in
+``expectations/references``, by model, then likewise.
 """
 
 import json
@@ -39,18 +40,39 @@ class Golden(Model):
         return self
 
 
-def golden_folder(suite_path: Path) -> Path:
-    """Where the golden files of a suite lie."""
+REFERENCES = "references"
+
+
+def _home(suite_path: Path) -> tuple[Path, Path]:
+    """The folder ``expectations`` of a suite, and what the suite is called in it."""
     path = suite_path.resolve()
     for parent in path.parents:
         if parent.name == "suites":
-            return parent.parent / "expectations" / path.relative_to(parent).with_suffix("")
-    return path.parent / "expectations" / path.stem
+            return parent.parent / "expectations", path.relative_to(parent).with_suffix("")
+    return path.parent / "expectations", Path(path.stem)
+
+
+def golden_folder(suite_path: Path) -> Path:
+    """Where the golden files of a suite lie."""
+    home, name = _home(suite_path)
+    return home / name
 
 
 def golden_path(suite_path: Path, case_id: str) -> Path:
     """The golden file of a case."""
     return golden_folder(suite_path) / f"{case_id}.yaml"
+
+
+def reference_folders(suite_path: Path) -> list[Path]:
+    """Where the reference outputs of a suite lie: a folder for each model that has some."""
+    home, name = _home(suite_path)
+    return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
+
+
+def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
+    """The reference outputs of a case for one model."""
+    home, name = _home(suite_path)
+    return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
 def read_golden(path: Path, bless_command: str) -> tuple[StepRow, ...]:

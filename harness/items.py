@@ -17,6 +17,7 @@ from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
+from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, settings_key
 from harness.yaml_source import shown_file
@@ -31,9 +32,11 @@ class SuiteFile(pytest.File):
         tests = expand(loaded.suite, settings.models, settings.max_tests)
         check_house_rules(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
-        if settings.blessing is not None:
-            golden = {case.id for case in loaded.suite.cases if getattr(case.expect, "steps", None) == "golden"}
-            settings.blessing.remove_orphans(self.path, golden)
+        if settings.blessing is not None and not self.config.option.collectonly:
+            expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
+            golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
+            compared = {name for name, expect in expected if getattr(expect, "output", None) == "reference"}
+            settings.blessing.remove_orphans(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
 
@@ -61,7 +64,7 @@ class CaseItem(pytest.Item):
 
     def _why_skipped(self) -> str | None:
         driver = self.settings.driver
-        lacking = missing_capability(self.expanded.case, driver.capabilities)
+        lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
         if lacking:
             return f"needs {lacking}, which the {driver.name} driver does not offer"
         return driver.unavailable(self.expanded.setup)
@@ -94,6 +97,8 @@ class CaseItem(pytest.Item):
             capabilities=settings.driver.capabilities,
             bless_command=self.bless_command,
             blessing=settings.blessing,
+            oracle=settings.oracle,
+            policy=settings.policy,
         )
         try:
             session = settings.engines.session(setup)
@@ -141,6 +146,9 @@ class CaseItem(pytest.Item):
         """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value, str(self.path), self.line)
+        if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
+            cure = f"to compute it and write it down:  spyre-cb references {shown_file(self.path)}"
+            return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}; {cure}"
         if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
             return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)

@@ -1,20 +1,21 @@
 """Run one test: the case in its configuration on a warm engine, then every check the case asks for."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from checkpoints import Checkpoint, resolve
+from checkpoints import resolve
 from harness.blessing import Blessing
 from harness.checks.behaviour import check_behaviour
 from harness.checks.invariants import check_invariants
-from harness.checks.output import Tolerance, check_output
 from harness.checks.steps import check_steps, step_table_lines
 from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
+    GOLDEN_TOKENS,
+    LOGPROBS,
     STEP_TRACE,
     TOKENS,
     RequestSpec,
@@ -24,8 +25,10 @@ from harness.drivers.base import (
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules
-from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
-from harness.schema import BehaviourCase, Case, OutputCase, OutputExpectation, Request, StepRow, StepsCase
+from harness.oracle import Oracle
+from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
+from harness.prompts import nameless_spec, request_spec, vocabulary_of
+from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepRow, StepsCase
 from harness.step_table import COLUMNS, as_row
 from harness.workload import Run, run_workload
 
@@ -38,7 +41,8 @@ class CaseError(ValueError):
 class Test:
     """Everything that says what is to be run and judged.
 
-    With a ``blessing``, golden tables are written instead of read.
+    With a ``blessing``, golden tables and reference outputs are written. ``policy`` is how outputs are compared where
+    neither the case nor its suite says it.
     """
 
     __test__ = False
@@ -49,6 +53,8 @@ class Test:
     capabilities: frozenset[str]
     bless_command: str
     blessing: Blessing | None = None
+    oracle: Oracle = field(default_factory=Oracle)
+    policy: Policy | None = None
 
 
 Verdicts = tuple[Verdict, ...]
@@ -57,38 +63,55 @@ Verdicts = tuple[Verdict, ...]
 def judge(test: Test, session: Session) -> Verdicts:
     """Tighten the engine to the case's limits, run it, check it; the verdicts in order.
 
-    Raises CaseError where limits or prompts are impossible for this engine or model, CheckpointError, GoldenError.
+    Raises CaseError where limits or prompts are impossible for this engine or model, CheckpointError, GoldenError,
+    ReferenceMissingError and ReferenceFileError.
     """
     expanded, case = test.expanded, test.expanded.case
     try:
         held_to = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
     except ValueError as error:
         raise CaseError(str(error)) from error
-    if TOKENS not in test.capabilities:
-        return _judge_schedule(test, session, held_to)
-    checkpoint = resolve(expanded.configuration.model)
-    vocabulary = vocabulary_of(checkpoint)
-
-    def make_spec(request: Request, position: int) -> RequestSpec:
-        try:
-            return request_spec(request, case.id, position, vocabulary)
-        except ValueError as error:
-            raise CaseError(str(error)) from error
-
     if isinstance(case, BehaviourCase):
-        return tuple(check_behaviour(session, case, make_spec, held_to))
+        return tuple(check_behaviour(session, case, _spec_maker(test), held_to))
     assert isinstance(case, StepsCase | OutputCase)
-    run, specs = _run(session, case.requests, make_spec)
+    specs = _specs(test, case)
+    plan = _plan(test, case, specs)
+    if test.blessing is not None and plan.judging is not None:
+        test.blessing.accept_references(plan.judging)
+    run = run_workload(session, plan.specs, case.requests)
     if run.unfinished is not None:
         return (_broken_off(test, run),)
-    others = [check_invariants(run, specs, case.requests, held_to)]
-    if case.expect.output == "reference":
-        others += _judge_outputs(case, specs, run, checkpoint, vocabulary)
-    others += _judge_simulated_tokens(case, run)
+    others = [check_invariants(run, plan.specs, case.requests, held_to)]
+    others += judge_outputs(plan, case, run, session)
     if isinstance(case, OutputCase):
         return tuple(others)
     steps = _judge_steps(test, case, run, others)
-    return (_explained(test, steps, held_to, specs, case, run), *others)
+    return (_explained(test, steps, held_to, plan.specs, case, run), *others)
+
+
+def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
+    """What makes a request of the case a request for the driver."""
+    expanded = test.expanded
+    if TOKENS not in test.capabilities:
+        texts = any(request.prompt.length is None for request in getattr(expanded.case, "requests", ()))
+        vocabulary = vocabulary_of(resolve(expanded.configuration.model)) if texts else None
+        return lambda request, position: nameless_spec(request, position, vocabulary)
+    vocabulary = vocabulary_of(resolve(expanded.configuration.model))
+    return lambda request, position: request_spec(request, expanded.case.id, position, vocabulary)
+
+
+def _specs(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
+    make_spec = _spec_maker(test)
+    try:
+        return [make_spec(request, position) for position, request in enumerate(case.requests)]
+    except ValueError as error:
+        raise CaseError(str(error)) from error
+
+
+def _plan(test: Test, case: StepsCase | OutputCase, specs: Sequence[RequestSpec]) -> OutputPlan:
+    if TOKENS not in test.capabilities:
+        return OutputPlan(tuple(specs))
+    return plan_outputs(test.expanded, case, specs, test.capabilities, test.oracle, test.suite_path, test.policy)
 
 
 def _broken_off(test: Test, run: Run) -> Verdict:
@@ -115,38 +138,28 @@ def _expected_steps(test: Test, case: StepsCase) -> Sequence[StepRow]:
     return read_golden(golden_path(test.suite_path, case.id), test.bless_command)
 
 
-def missing_capability(case: Case, capabilities: frozenset[str]) -> str | None:
-    """What a case needs that a driver with these capabilities does not have; None where it has all."""
+def missing_capability(
+    expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
+) -> str | None:
+    """What a test needs that a driver with these capabilities does not have; None where it has all."""
+    return next((need for need in _needs(expanded, capabilities, policy_of_the_run) if need not in capabilities), None)
+
+
+def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None) -> Iterator[str]:
+    case = expanded.case
     if isinstance(case, BehaviourCase):
-        return FRONT_DOOR if FRONT_DOOR not in capabilities else None
-    if STEP_TRACE not in capabilities:
-        return STEP_TRACE
-    if TOKENS in capabilities:
-        return None
-    if isinstance(case, StepsCase) and all(request.can_be_simulated for request in case.requests):
-        return None
-    return TOKENS
-
-
-def _judge_schedule(test: Test, session: Session, held_to: SchedulingLimits) -> Verdicts:
-    """A scheduler-step case on a driver without tokens: only the lengths of the prompts matter."""
-    case = test.expanded.case
-    assert isinstance(case, StepsCase)
-    texts = any(request.prompt.text is not None for request in case.requests)
-    vocabulary = vocabulary_of(resolve(test.expanded.configuration.model)) if texts else None
-    run, specs = _run(session, case.requests, lambda request, position: nameless_spec(request, position, vocabulary))
-    if run.unfinished is not None:
-        return (_broken_off(test, run),)
-    others = [check_invariants(run, specs, case.requests, held_to)]
-    steps = _judge_steps(test, case, run, others)
-    return (_explained(test, steps, held_to, specs, case, run), *others)
-
-
-def _run(
-    session: Session, requests: Sequence[Request], make_spec: Callable[[Request, int], RequestSpec]
-) -> tuple[Run, list[RequestSpec]]:
-    specs = [make_spec(request, position) for position, request in enumerate(requests)]
-    return run_workload(session, specs, requests), specs
+        yield FRONT_DOOR
+        return
+    assert isinstance(case, StepsCase | OutputCase)
+    yield STEP_TRACE
+    if TOKENS not in capabilities and isinstance(case, StepsCase) and all(r.can_be_simulated for r in case.requests):
+        return  # its schedule is judged, and nothing else
+    yield TOKENS
+    policy = policy_asked_for(expanded, policy_of_the_run)
+    if case.expect.output == "reference" and policy is not None and policy.name == "golden":
+        yield from (GOLDEN_TOKENS, LOGPROBS)
+    if any(request.logprobs is not None for request in case.requests):
+        yield LOGPROBS
 
 
 def _judge_steps(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict]) -> Verdict:
@@ -171,32 +184,6 @@ def _explained(
         return verdict
     said = by_the_rules(limits, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
-
-
-def _judge_simulated_tokens(case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
-    """Tokens that a case gives for simulation must be those of the model that ran."""
-    wrong = []
-    for position, (request, tokens) in enumerate(zip(case.requests, run.tokens, strict=True)):
-        seen = tuple(token.token_id for token in tokens)
-        if request.simulated_tokens and request.simulated_tokens[: len(seen)] != seen:
-            details = (f"the suite says {list(request.simulated_tokens)}", f"the model said {list(seen)}")
-            wrong.append(Verdict(False, f"request {position}: simulated_tokens are not the model's", details))
-    return wrong
-
-
-def _judge_outputs(
-    case: StepsCase | OutputCase,
-    specs: Sequence[RequestSpec],
-    run: Run,
-    checkpoint: Checkpoint,
-    vocabulary: Vocabulary,
-) -> list[Verdict]:
-    expect = case.expect
-    tolerance = Tolerance(expect.rel_tol, expect.abs_tol) if isinstance(expect, OutputExpectation) else Tolerance()
-    return [
-        check_output(spec, tokens, checkpoint, vocabulary, aborted=request.abort_step is not None, tolerance=tolerance)
-        for request, spec, tokens in zip(case.requests, specs, run.tokens, strict=True)
-    ]
 
 
 def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:

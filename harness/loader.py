@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.schema import (
+    FOLDER,
     BehaviourSuite,
     MarkerName,
     MisfitError,
@@ -85,7 +86,7 @@ def load_suite(path: Path) -> LoadedSuite:
     if problem := _no_suite(path, source):
         raise _suite_error([problem])
     try:
-        suite = _SUITE.validate_python(source.data)
+        suite = _SUITE.validate_python(source.data, context={FOLDER: path.parent})
     except ValidationError as error:
         raise _suite_error(_explained(path, source, error)) from error
     return LoadedSuite(path, suite, source.text, source)

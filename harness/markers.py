@@ -12,16 +12,32 @@ MARKERS: Mapping[str, str] = {
     "output": "compares tokens and logprobs with Hugging Face on CPU",
     "scheduler_steps": "compares every engine step with a step table",
     "behaviour": "looks at limits, refusals and how the engine is left",
+    "slow": "takes minutes: left out unless -m names it",
+    "full_model": "a model of real size, from the hub: left out unless -m names it",
 }
 """Every marker the harness itself gives or knows, with what it means."""
 
+ONLY_IF_NAMED = ("slow", "full_model")
+"""Tests with one of these run only where the marker expression names it."""
 
-def unknown_names(expression: str, known: Collection[str]) -> list[str]:
-    """The names in a ``-m`` expression that are no markers, in order. Keyword arguments of a marker are skipped."""
+
+def names_in(expression: str) -> list[str]:
+    """The names in a ``-m`` expression, in order. Keyword arguments of a marker are skipped."""
     without_texts = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
     without_arguments = re.sub(r"\([^()]*=[^()]*\)", "", without_texts)
     names = re.findall(r"[^\s()]+", without_arguments)
-    return [n for n in dict.fromkeys(names) if n not in {"and", "or", "not"} and n not in known]
+    return [name for name in dict.fromkeys(names) if name not in {"and", "or", "not"}]
+
+
+def left_out(markers: Collection[str], expression: str) -> str | None:
+    """The marker for which a test is left out, because the expression does not name it; None where it is not."""
+    named = names_in(expression)
+    return next((name for name in ONLY_IF_NAMED if name in markers and name not in named), None)
+
+
+def unknown_names(expression: str, known: Collection[str]) -> list[str]:
+    """The names in a ``-m`` expression that are no markers, in order."""
+    return [name for name in names_in(expression) if name not in known]
 
 
 def explain_unknown(names: Collection[str], known: Collection[str]) -> str:

@@ -13,9 +13,10 @@ import pytest
 from checkpoints import CheckpointError, resolve
 from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
-from harness.markers import MARKERS, explain_unknown, registered, unknown_names
+from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
 from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_by_name, plural, settings_key
+from harness.schema import POLICY_NAMES
 
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
@@ -34,7 +35,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="paged",
         help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
     )
-    group.addoption("--bless", action="store_true", help="write golden step tables from what the engine does")
+    group.addoption(
+        "--policy", choices=POLICY_NAMES, help="compare outputs by this policy where a case says none (docs/outputs.md)"
+    )
+    group.addoption(
+        "--references",
+        choices=("compute", "committed"),
+        help="reference outputs that are not in expectations/: compute them, or fail (the default where CI is set)",
+    )
+    group.addoption(
+        "--bless", action="store_true", help="write golden step tables from what the engine does, and references"
+    )
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
     group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
     group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
@@ -126,6 +137,18 @@ def _find(model: str) -> None:
         raise pytest.UsageError(f"{MODEL_LIST}: {error}") from error
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs only where it is named, and remember how many, to say so."""
+    expression = config.option.markexpr or ""
+    reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
+    out = [item for item, reason in reasons.items() if reason]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if not reasons[item]]
+        config.stash[settings_key].left_out.update(filter(None, reasons.values()))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before forking, import what every child would have to import: nothing of it runs here."""
@@ -157,9 +180,11 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     cases, tests = sum(c.cases for c in counts.values()), sum(c.tests for c in counts.values())
     files = [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
     suites = plural(len(counts), "suite")
+    left = config.stash[settings_key].left_out
     return [
         *files,
         f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
+        *(f"left out: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
     ]
 
 

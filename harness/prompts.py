@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain, cycle, islice
 from typing import Any
 
 from checkpoints import Checkpoint
@@ -13,7 +14,7 @@ from harness.schema import Prompt, Request
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text.
+    """A model's tokens: how text becomes tokens and back, which are ordinary text and which are special, by id.
 
     ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
     """
@@ -24,6 +25,7 @@ class Vocabulary:
     ordinary: tuple[int, ...]
     size: int
     eos_token_ids: frozenset[int]
+    special: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=8)
@@ -40,6 +42,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
         ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
         size=len(tokenizer),
         eos_token_ids=_eos_token_ids(checkpoint),
+        special=tuple(sorted(special)),
     )
 
 
@@ -58,19 +61,41 @@ def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
 def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
     """The tokens of request number ``position`` of a case.
 
-    Raises ValueError for a given token that the model does not have.
+    Raises ValueError for a given token that the model does not have, and for a text of no tokens.
     """
-    if prompt.token_ids is not None:
-        unknown = [token for token in prompt.token_ids if token >= vocabulary.size]
-        if unknown:
-            raise ValueError(
-                f"request {position}: token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size}"
-            )
-        return prompt.token_ids
-    if prompt.text is not None:
-        return vocabulary.encode(prompt.text)
-    source = random.Random(f"{case_id}/{position}")
-    return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens or 0))
+    try:
+        return _token_ids(prompt, f"{case_id}/{position}", vocabulary)
+    except ValueError as error:
+        raise ValueError(f"request {position}: {error}") from error
+
+
+def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """``name`` stands for this prompt among all others; random tokens without a seed of their own depend on it."""
+    if prompt.random_tokens is not None:
+        source = random.Random(prompt.seed or name)
+        return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
+    if prompt.parts is not None:
+        parts = [_token_ids(part, f"{name}/{i}", vocabulary) for i, part in enumerate(prompt.parts)]
+        return _as_long(tuple(chain.from_iterable(parts)), prompt.tokens)
+    return _as_long(_given(prompt, vocabulary), prompt.tokens)
+
+
+def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
+    if prompt.words is not None:
+        return vocabulary.encode(prompt.words)
+    if prompt.special_tokens is not None:
+        return vocabulary.special
+    unknown = [token for token in prompt.token_ids or () if token >= vocabulary.size]
+    if unknown:
+        raise ValueError(f"token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size}")
+    return prompt.token_ids or ()
+
+
+def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
+    """Repeated from the start, or cut, to ``length`` tokens."""
+    if not token_ids:
+        raise ValueError("the prompt has no tokens")
+    return token_ids if length is None else tuple(islice(cycle(token_ids), length))
 
 
 def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
@@ -88,24 +113,23 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         min_tokens=request.min_tokens,
         stop=request.stop,
         stop_token_ids=request.stop_token_ids,
+        logprobs=request.logprobs or 0,
     )
 
 
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
     """A request for a driver without tokens: the prompt has the right length, and no meaning.
 
-    Raises ValueError for a text without a ``vocabulary``: its length depends on a tokenizer.
+    Raises ValueError for a prompt whose length depends on a tokenizer, where there is no ``vocabulary``.
     """
-    prompt = request.prompt
-    if prompt.text is not None:
-        if vocabulary is None:
-            raise ValueError("a prompt given as text has no length without a tokenizer: say random_tokens or token_ids")
-        prompt_token_ids = vocabulary.encode(prompt.text)
-    else:
-        prompt_token_ids = (0,) * (prompt.random_tokens or len(prompt.token_ids or ()))
+    length = request.prompt.length
+    if length is None and vocabulary is None:
+        raise ValueError("a prompt given as text has no length without a tokenizer: say random_tokens or token_ids")
+    if length is None and vocabulary is not None:
+        length = len(prompt_token_ids(request.prompt, "", position, vocabulary))
     return RequestSpec(
         position,
-        prompt_token_ids,
+        (0,) * (length or 0),
         request.max_tokens,
         ignore_eos=request.ignore_eos,
         min_tokens=request.min_tokens,

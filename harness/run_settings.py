@@ -1,6 +1,8 @@
 """What the options of one pytest run come to, in one place."""
 
+import os
 from argparse import Namespace
+from collections import Counter
 from dataclasses import dataclass, field
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from checkpoints import test_models
 from harness.blessing import Blessing
 from harness.drivers.base import Driver, EnginePool
+from harness.oracle import Oracle
+from harness.schema import Policy
 
 DRIVERS = ("reference", "simulation")
 
@@ -31,14 +35,17 @@ def plural(number: int, noun: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Choices of a run. ``counts`` is filled while suites are collected, by file."""
+    """Choices of a run. ``counts`` is filled while suites are collected, by file, and so is ``left_out``, by marker."""
 
     driver: Driver
     engines: EnginePool
     models: tuple[str, ...]
     blessing: Blessing | None
     max_tests: int | None
+    oracle: Oracle
+    policy: Policy | None
     counts: dict[str, Count] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
@@ -48,7 +55,14 @@ class Settings:
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
         blessing = Blessing(driver.describe()) if option.bless else None
-        return cls(driver, engines, models, blessing, option.max_tests)
+        policy = Policy.model_validate({"name": option.policy}) if option.policy else None
+        oracle = Oracle(may_compute=_may_compute(option.references))
+        return cls(driver, engines, models, blessing, option.max_tests, oracle, policy)
+
+
+def _may_compute(chosen: str | None) -> bool:
+    """Where nobody says: anywhere but in CI, where what is not committed would hide."""
+    return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
 
 settings_key = pytest.StashKey[Settings]()

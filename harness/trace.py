@@ -202,9 +202,9 @@ def _kind(value: Any) -> str:
 
 def _request_data(request: Request) -> dict[str, Any]:
     """A suite's request as it stands in JSON; the length of a text is known when it is run."""
-    data: dict[str, Any] = {"prompt_len": request.prompt.random_tokens}
-    if request.prompt.token_ids is not None:
-        data = {"prompt_len": len(request.prompt.token_ids), "prompt_token_ids": list(request.prompt.token_ids)}
+    data: dict[str, Any] = {"prompt_len": request.prompt.length}
+    if request.prompt.token_ids is not None and request.prompt.tokens is None:
+        data["prompt_token_ids"] = list(request.prompt.token_ids)
     data |= {"max_tokens": request.max_tokens, "join_step": request.join_step}
     rest = request.model_dump(mode="json", exclude={"prompt", *data}, exclude_defaults=True)
     return data | rest
@@ -223,7 +223,9 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         raise TraceError(f"{item.where}: {one_line(run.unfinished)}")
-    requests = [_with_prompt(dict(r), spec) for r, spec in zip(item.data["requests"], specs, strict=True)]
+    meant = TOKENS in engines.driver.capabilities
+    pairs = zip(item.data["requests"], item.requests, specs, strict=True)
+    requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
     steps = [as_builtins(step) for step in run.steps]
     return {**item.data, "requests": requests, "columns": list(TRACE_COLUMNS), "steps": steps}
 
@@ -236,7 +238,7 @@ def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
         if not request.can_be_simulated:
             field = shown_path(("requests", number))
             raise TraceError(f"{item.where}: {field}: when it ends only a model can tell, or simulated_tokens")
-    texts = any(request.prompt.text is not None for request in item.requests)
+    texts = any(request.prompt.length is None for request in item.requests)
     words = _vocabulary(item.setup.model) if texts else None
     return [nameless_spec(request, position, words) for position, request in enumerate(item.requests)]
 
@@ -246,8 +248,16 @@ def _vocabulary(model: str) -> Vocabulary:
     return vocabulary_of(resolve(model))
 
 
-def _with_prompt(data: dict[str, Any], spec: RequestSpec) -> dict[str, Any]:
-    """Where a text was the prompt, its tokens: the JSON form has no text."""
-    if data.get("prompt_len") is None and "prompt_token_ids" not in data:
-        data |= {"prompt_len": len(spec.prompt_token_ids), "prompt_token_ids": list(spec.prompt_token_ids)}
+def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
+    """What the JSON form can say of a prompt: its length and, unless name and position give them, its tokens.
+
+    ``meant``: the tokens are those of the prompt, not only as many.
+    """
+    if "prompt_token_ids" in data:
+        return data
+    if data.get("prompt_len") is None:
+        data["prompt_len"] = len(spec.prompt_token_ids)
+    by_name = request.prompt.random_tokens is not None and request.prompt.seed is None
+    if meant and not by_name:
+        data["prompt_token_ids"] = list(spec.prompt_token_ids)
     return data

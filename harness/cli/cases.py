@@ -66,8 +66,8 @@ def add_to(subparsers: Subparsers) -> None:
 
 def run(arguments: Namespace) -> int:
     """List what was asked for."""
-    tests = list(_tests(_files(arguments.paths)))
-    chosen = _with_markers(tests, arguments.marker)
+    tests = list(listed_tests(suite_files(arguments.paths)))
+    chosen = with_markers(tests, arguments.marker)
     if arguments.json:
         listed = {"counts": _counts(chosen), "tests": [test.as_data() for test in chosen]}
         print(json.dumps(listed, indent=1, ensure_ascii=False))
@@ -77,7 +77,8 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
+def suite_files(paths: Sequence[Path]) -> list[Path]:
+    """The suites among these paths and below them, each once. Raises CommandError where there are none."""
     if not paths and not Path("suites").is_dir():
         raise CommandError("there is no folder suites here: say which suites, or go to where it is")
     files: dict[Path, None] = {}
@@ -96,7 +97,8 @@ def _is_suite(path: Path) -> bool:
     return not any(part in NO_FOLDERS_OF_SUITES or part.startswith(".") for part in path.parts[:-1] if part != "..")
 
 
-def _tests(files: Sequence[Path]) -> Iterator[Listed]:
+def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
+    """Every test of these suites. Raises SuiteError and CommandError."""
     models = test_models()
     for file in files:
         loaded = load_suite(file)
@@ -107,7 +109,8 @@ def _tests(files: Sequence[Path]) -> Iterator[Listed]:
         yield from (Listed(loaded, test) for test in expanded)
 
 
-def _with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
+def with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
+    """Those that have all of these markers. Raises CommandError for one that does not exist, and where none has."""
     known = {*MARKERS, *(name for test in tests for name in test.markers)}
     for marker in markers:
         if len(marker.split()) != 1:

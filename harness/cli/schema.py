@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from harness.cli.arguments import Subparsers, add_command
-from harness.schema import Suite, _one_or_many
+from harness.schema import POLICY_NAMES, Suite, by_name, one_or_many
 
 _EXAMPLES = """\
   spyre-cb schema > suite.schema.json
@@ -20,9 +20,10 @@ class _AsWritten(GenerateJsonSchema):
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         kept = super().function_before_schema(schema)
-        if schema["function"]["function"] is not _one_or_many or "items" not in kept:
-            return kept
-        return {"anyOf": [kept["items"], kept]}
+        function = schema["function"]["function"]
+        if function is one_or_many and "items" in kept:
+            return {"anyOf": [kept["items"], kept]}
+        return {"anyOf": [{"enum": list(POLICY_NAMES)}, kept]} if function is by_name else kept
 
 
 def add_to(subparsers: Subparsers) -> None:

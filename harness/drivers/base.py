@@ -12,6 +12,8 @@ TOKENS = "tokens"
 BLOCK_ACCOUNTING = "block-accounting"
 LOGPROBS = "logprobs"
 FRONT_DOOR = "front-door"
+GOLDEN_TOKENS = "golden-tokens"
+"""Tokens of a request can be given, and come out in place of the sampled ones, with the model's own logprobs."""
 
 
 class RefusedError(Exception):
@@ -53,7 +55,9 @@ class SchedulingLimits:
 class RequestSpec:
     """One request. ``request_id`` is its position in the case.
 
-    ``simulated_token_ids`` are for drivers without tokens of their own: what a model would generate.
+    ``logprobs`` is how many of the likeliest tokens are wanted at each position. ``golden_token_ids`` are given out in
+    place of what would be sampled, for drivers with ``golden-tokens``. ``simulated_token_ids`` are for drivers without
+    tokens of their own: what a model would generate.
     """
 
     request_id: int
@@ -68,14 +72,22 @@ class RequestSpec:
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    logprobs: int = 0
+    golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
 
 
 class Token(NamedTuple):
-    """A generated token with its logprob (None where the driver has no ``logprobs``)."""
+    """A generated token with its logprob: the natural logarithm of its probability under the model's raw logits.
+
+    ``rank`` is its place among all tokens, from 1, ``top`` the likeliest tokens as (token id, logprob), best first, as
+    many as were asked for. Without ``logprobs`` the driver has none of them.
+    """
 
     token_id: int
     logprob: float | None = None
+    rank: int | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Observation(NamedTuple):

@@ -22,6 +22,7 @@ from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
+    GOLDEN_TOKENS,
     LOGPROBS,
     STEP_TRACE,
     TOKENS,
@@ -227,7 +228,7 @@ class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
-    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR})
+    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS})
 
     def __init__(self, attention: str = "paged") -> None:
         self.attention = attention
@@ -287,7 +288,8 @@ def _sampling_params(request: RequestSpec) -> SamplingParams:
         stop=request.stop,
         stop_token_ids=request.stop_token_ids,
         ignore_eos=request.ignore_eos,
-        logprobs=0,
+        logprobs=request.logprobs,
+        golden_token_ids=request.golden_token_ids,
     )
 
 
@@ -302,7 +304,7 @@ def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
 
 
 def _token(token: TokenOutput) -> Token:
-    return Token(token.token_id, token.logprob)
+    return Token(token.token_id, token.logprob, token.rank, token.top)
 
 
 class _Numbers:

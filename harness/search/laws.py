@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.checks.invariants import check_invariants
+from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
+from harness.drivers.base import RequestSpec, Session
 from harness.schema import StepRow
 from harness.search.workloads import Workload
-from harness.second_opinion import PlannedRequest, explain, predict
+from harness.second_opinion import explain, predict
 from harness.step_table import as_row
 from harness.workload import Run, run_workload
 
@@ -60,33 +61,10 @@ def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
     Runs every request again, alone and with the limits of the engine as it was built.
     """
     for spec, request, tokens in zip(trial.specs, trial.workload.requests, trial.run.tokens, strict=True):
-        if not tokens and request.abort_step is not None:
-            continue
-        alone = _alone(session, spec, request)
-        expected = alone[: len(tokens)] if request.abort_step is not None else alone
-        if [t.token_id for t in tokens] != [t.token_id for t in expected]:
-            return Verdict(False, _first_difference(spec.request_id, tokens, expected))
+        verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
+        if not verdict.passed:
+            return verdict
     return Verdict(True, f"{len(trial.specs)} requests get the tokens they get alone")
-
-
-def _alone(session: Session, spec: RequestSpec, request: PlannedRequest) -> tuple[Token, ...]:
-    session.reset(SchedulingLimits())
-    timing = replace(request, join_step=0, abort_step=None)
-    return run_workload(session, [replace(spec, request_id=0)], [timing]).tokens[0]
-
-
-def _first_difference(request_id: int, together: Sequence[Token], alone: Sequence[Token]) -> str:
-    for position, (ours, lone) in enumerate(zip(together, alone, strict=False)):
-        if ours.token_id != lone.token_id:
-            return (
-                f"tokens of request {request_id} depend on its company: token {position} is {_shown(ours)}, "
-                f"alone it is {_shown(lone)}"
-            )
-    return f"request {request_id} got {len(together)} tokens in company and {len(alone)} alone"
-
-
-def _shown(token: Token) -> str:
-    return f"{token.token_id}" if token.logprob is None else f"{token.token_id} (logprob {token.logprob:.4f})"
 
 
 def _without_blocks(row: StepRow) -> StepRow:

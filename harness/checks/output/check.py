@@ -1,0 +1,85 @@
+"""One sequence of a run against its reference, by a policy: a verdict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from checkpoints import Checkpoint
+from harness.checks.output.compare import Position, Sequences, compare, with_alternatives
+from harness.checks.output.table import details, headline, summary
+from harness.checks.verdict import Verdict
+from harness.drivers.base import RequestSpec, Token
+from harness.oracle import Oracle, Reference, ReferenceMissingError
+from harness.oracle.stopping import end_of, ended, wanted_for
+from harness.policies import ResolvedPolicy
+from harness.prompts import Vocabulary
+
+
+def check_output(
+    request: RequestSpec,
+    tokens: Sequence[Token],
+    full: Reference,
+    policy: ResolvedPolicy,
+    vocabulary: Vocabulary,
+    *,
+    oracle: Oracle,
+    checkpoint: Checkpoint,
+    aborted: bool = False,
+    alternatives: int | None = None,
+) -> Verdict:
+    """Hold the tokens of one request to its reference, at every position.
+
+    ``full`` is its greedy continuation to ``max_tokens``; where stop conditions end the request it is cut. A request
+    that was ``aborted`` is held to the tokens it got until then. ``alternatives``: how many it asked for, which are
+    then compared too. ``oracle`` and ``checkpoint`` are asked about tokens the reference does not have.
+    """
+    wanted = ended(full, request, vocabulary)
+    if aborted:
+        wanted = wanted.upto(len(tokens))
+    token_ids = tuple(token.token_id for token in tokens)
+    asked = wanted_for(request, vocabulary)
+    sequences = Sequences(
+        tokens,
+        wanted,
+        free=lambda index, token: index >= asked.forbidden_until or token not in asked.forbidden,
+        rescored=lambda: oracle.scored(checkpoint, request.prompt_token_ids, token_ids),
+        own_length=lambda: len(tokens) if aborted else end_of(token_ids, request, vocabulary) or request.max_tokens,
+    )
+    try:
+        positions = compare(policy, sequences)
+    except ReferenceMissingError as error:
+        return Verdict(False, f"request {request.request_id}: cannot be judged: {error}")
+    if alternatives is not None:
+        positions = with_alternatives(positions, alternatives, policy.bounds)
+    data = _data(request, positions, policy, vocabulary)
+    if any(position.wrong for position in positions):
+        head = headline(request.request_id, positions, policy, vocabulary)
+        return Verdict(False, head, tuple(details(positions, policy, vocabulary)), data=data)
+    return Verdict(True, _passed(request.request_id, positions, policy), data=data)
+
+
+def _passed(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy) -> str:
+    apart = [p.difference for p in positions if p.difference is not None]
+    within = f", logprobs within {max(apart):.1g}" if apart else ""
+    parted = sum(p.right is not None and p.seen is not None and p.right.token_id != p.seen.token_id for p in positions)
+    like = "as Hugging Face" if not parted else "as Hugging Face would have them"
+    how = "" if policy.name == "exact" else f" (policy {policy.name})"
+    return f"request {request_id}: {len(positions)} tokens {like}{within}{how}"
+
+
+def _data(
+    request: RequestSpec, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary
+) -> dict[str, Any]:
+    """The comparison as builtins, for reports; lists go by position, None where there is nothing."""
+    seen, right = [p.seen for p in positions], [p.right for p in positions]
+    return {
+        "request": request.request_id,
+        "policy": policy.name,
+        "text": vocabulary.decode(tuple(t.token_id for t in seen if t)),
+        "reference_text": vocabulary.decode(tuple(t.token_id for t in right if t)),
+        "token_ids": [t.token_id for t in seen if t],
+        "reference_token_ids": [t.token_id for t in right if t],
+        "logprobs": [t.logprob for t in seen if t],
+        "reference_logprobs": [t.logprob for t in right if t],
+        "wrong": {str(p.index): list(p.wrong) for p in positions if p.wrong},
+        "summary": list(summary(positions)),
+    }

@@ -1,0 +1,125 @@
+"""How a comparison that failed is shown: both texts, the first difference, the tokens around it, the sum of it all."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from harness.checks.output.compare import ALTERNATIVES, COUNT, KL, LOGPROB, RANK, TOKEN, Position
+from harness.policies import ResolvedPolicy
+from harness.prompts import Vocabulary
+
+CONTEXT_TOKENS = 3
+MOST_SHOWN = 3
+"""How many of the likeliest tokens are shown."""
+WIDEST_TOKEN = 18
+
+
+def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> str:
+    """What is wrong first, in one sentence."""
+    first = next(position for position in positions if position.wrong)
+    right, seen, index = first.right, first.seen, first.index
+    came = sum(position.seen is not None for position in positions)
+    wanted = sum(position.right is not None for position in positions)
+    if seen is None:
+        return f"request {request_id}: {came} tokens came, Hugging Face has {wanted}"
+    if right is None:
+        return f"request {request_id}: {came} tokens came, Hugging Face stops after {wanted}"
+    what = first.wrong[0]
+    if what == TOKEN and policy.name == "golden":
+        return (
+            f"request {request_id}: token {index} is {_shown(vocabulary, seen.token_id)}, but it was given "
+            f"{_shown(vocabulary, right.token_id)} to say"
+        )
+    if what == TOKEN:
+        best = right.token_id if right.token_id != seen.token_id else right.top[0][0]
+        return (
+            f"request {request_id}: token {index} is {_shown(vocabulary, seen.token_id)}, Hugging Face says "
+            f"{_shown(vocabulary, best)} (margin {right.margin:.3g})"
+        )
+    said = {
+        LOGPROB: f"logprob of token {index} is {_number(seen.logprob)}, Hugging Face says "
+        f"{_number(right.logprob_of(seen.token_id))}",
+        RANK: f"token {index} ranks {seen.rank}, in Hugging Face 1 (margin {right.margin:.3g})",
+        KL: f"the likeliest tokens at {index} are others than Hugging Face's: KL {first.kl or 0:.3g}",
+        ALTERNATIVES: f"the alternatives to token {index} are not Hugging Face's",
+        COUNT: f"{came} tokens came, which is not where the request's own stop conditions end it",
+    }
+    return f"request {request_id}: {said[what]}"
+
+
+def details(positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> Iterator[str]:
+    """Everything below the headline."""
+    yield f"Hugging Face: {vocabulary.decode(tuple(p.right.token_id for p in positions if p.right))!r}"
+    yield f"engine:       {vocabulary.decode(tuple(p.seen.token_id for p in positions if p.seen))!r}"
+    yield ""
+    first = next(position.index for position in positions if position.wrong)
+    yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
+    yield from _likeliest(positions[first], vocabulary)
+    yield ""
+    yield f"by the policy {policy.name} for {policy.precision}: {_bounds(policy)}"
+    yield from summary(positions)
+
+
+def _table(positions: Iterable[Position], vocabulary: Vocabulary) -> Iterator[str]:
+    yield f"   {'position':>8}  {'Hugging Face':<24} {'logprob':>9}  {'engine':<24} {'logprob':>9} {'rank':>5}  wrong"
+    for p in positions:
+        right = _cells(vocabulary, p.right.token_id if p.right else None, p.right.logprob if p.right else None)
+        seen = _cells(vocabulary, p.seen.token_id if p.seen else None, p.seen.logprob if p.seen else None)
+        rank = str(p.seen.rank) if p.seen and p.seen.rank else ""
+        line = f"{'>' if p.wrong else ' '}  {p.index:>8}  {right}  {seen} {rank:>5}  {', '.join(p.wrong)}"
+        yield line.rstrip()
+
+
+def _cells(vocabulary: Vocabulary, token_id: int | None, logprob: float | None) -> str:
+    token = "-" if token_id is None else _shown(vocabulary, token_id)
+    return f"{token:<24} {_number(logprob):>9}"
+
+
+def _likeliest(position: Position, vocabulary: Vocabulary) -> Iterator[str]:
+    """The likeliest tokens of both at one position, where both list them."""
+    if position.right is None or position.seen is None or not position.seen.top:
+        return
+    yield ""
+    yield f"likeliest at {position.index} (the best leads by {position.right.margin:.3g}):"
+    for who, top in (("Hugging Face", position.right.top), ("engine", position.seen.top)):
+        shown = (f"{_shown(vocabulary, token)} {_number(logprob)}" for token, logprob in top[:MOST_SHOWN])
+        yield f"  {who:<12}  {'   '.join(f'{each:<30}' for each in shown)}".rstrip()
+
+
+def summary(positions: Sequence[Position]) -> Iterator[str]:
+    """How many positions are wrong, in what, and how far the logprobs are apart over all of them."""
+    counts = {what: sum(what in p.wrong for p in positions) for what in (TOKEN, LOGPROB, RANK, KL, ALTERNATIVES, COUNT)}
+    parts = ", ".join(f"{what} at {count}" for what, count in counts.items() if count)
+    wrong = sum(bool(p.wrong) for p in positions)
+    yield (
+        f"{wrong} of {len(positions)} positions are wrong: {parts}"
+        if wrong
+        else f"{len(positions)} positions are right"
+    )
+    apart = [(p.difference, p.index) for p in positions if p.difference is not None]
+    if apart:
+        most, where = max(apart)
+        mean = sum(difference for difference, _ in apart) / len(apart)
+        yield f"logprobs are apart by {mean:.2g} on average, by {most:.2g} at most (position {where})"
+    kls = [(p.kl, p.index) for p in positions if p.kl is not None]
+    if kls:
+        most, where = max(kls)
+        yield f"KL is {sum(kl for kl, _ in kls) / len(kls):.2g} on average, {most:.2g} at most (position {where})"
+
+
+def _bounds(policy: ResolvedPolicy) -> str:
+    b = policy.bounds
+    return {
+        "exact": f"the same tokens, logprobs within rel_tol {b.rel_tol:g} and abs_tol {b.abs_tol:g}",
+        "published": f"logprobs within rel_tol {b.rel_tol:g}" + (", the same tokens" * policy.needs_same_tokens),
+        "divergence": f"other tokens where the margin is {b.margin:g} at most, logprobs within abs_tol {b.abs_tol:g}",
+        "golden": f"logprobs within abs_tol {b.abs_tol:g}, rank 1 where the margin is over {b.margin:g}, "
+        f"KL at most {b.max_kl:g}",
+    }[policy.name]
+
+
+def _shown(vocabulary: Vocabulary, token_id: int) -> str:
+    text = repr(vocabulary.decode((token_id,)))
+    return f"{token_id} {text if len(text) <= WIDEST_TOKEN else text[: WIDEST_TOKEN - 1] + '…'}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

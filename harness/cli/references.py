@@ -1,0 +1,129 @@
+"""``spyre-cb references``: reference outputs computed in batches and written beside the suites."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from checkpoints import Checkpoint, resolve
+from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.cli.cases import Listed, listed_tests, suite_files, with_markers
+from harness.expectations import reference_path
+from harness.markers import left_out
+from harness.oracle import Oracle, Reference, Wanted
+from harness.oracle.files import write_references
+from harness.oracle.stopping import wanted_for
+from harness.oracle.store import made_with
+from harness.oracle.values import widened
+from harness.prompts import request_spec, vocabulary_of
+from harness.yaml_source import shown_file
+
+if TYPE_CHECKING:
+    from harness.oracle.compute import Progress
+
+_EXAMPLES = """\
+  spyre-cb references suites/output
+  spyre-cb references --check
+"""
+
+
+@dataclass(frozen=True)
+class _CaseFile:
+    """The references that one case wants of one model, and the file they belong in."""
+
+    file: Path
+    checkpoint: Checkpoint
+    wanted: tuple[Wanted, ...]
+
+
+def add_to(subparsers: Subparsers) -> None:
+    about = "compute the reference outputs that suites lack, and write them into expectations/"
+    parser = add_command(subparsers, "references", run, about, _EXAMPLES)
+    parser.add_argument(
+        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
+    )
+    parser.add_argument(
+        "--marker", action="append", default=[], metavar="NAME", help="only cases with this marker; may be repeated"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; status 1 where any are missing")
+
+
+def run(arguments: Namespace) -> int:
+    """Write what is missing, or with ``--check`` only say it."""
+    if os.environ.get("CI") and not arguments.check:
+        raise CommandError("references are never written where CI is set: say --check")
+    tests = with_markers(list(listed_tests(suite_files(arguments.paths))), arguments.marker)
+    files = list(_case_files(tests, " ".join(arguments.marker)))
+    oracle = Oracle()
+    lacking = [each for each in files if not oracle.holds(each.file, each.checkpoint, each.wanted)]
+    if arguments.check:
+        for each in lacking:
+            print(f"missing or stale  {shown_file(each.file)}")
+        print(f"{len(files)} files of references wanted, {len(lacking)} missing or stale")
+        return 1 if lacking else 0
+    _write(oracle, lacking)
+    print(f"{len(files)} files of references wanted, {len(lacking)} written")
+    return 0
+
+
+def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
+    seen: set[Path] = set()
+    for test in tests:
+        case, model = test.expanded.case, test.expanded.configuration.model
+        if getattr(case.expect, "output", None) != "reference" or left_out(test.markers, named):  # type: ignore[attr-defined]
+            continue
+        checkpoint = resolve(model)
+        file = reference_path(test.loaded.path, case.id, checkpoint.label)
+        if file in seen:
+            continue
+        seen.add(file)
+        vocabulary = vocabulary_of(checkpoint)
+        try:
+            requests = enumerate(case.requests)  # type: ignore[attr-defined]
+            specs = [request_spec(request, case.id, position, vocabulary) for position, request in requests]
+        except ValueError as error:
+            place = f"{shown_file(test.loaded.path)}:{test.loaded.line_of_case(test.expanded.index)}"
+            raise CommandError(f"{place}: {case.id}: {error}") from error
+        yield _CaseFile(file, checkpoint, widened([wanted_for(spec, vocabulary) for spec in specs]))
+
+
+def _write(oracle: Oracle, lacking: Sequence[_CaseFile]) -> None:
+    by_model = {
+        each.checkpoint: [other for other in lacking if other.checkpoint == each.checkpoint] for each in lacking
+    }
+    for checkpoint, files in by_model.items():
+        every = [wanted for each in files for wanted in each.wanted]
+        with _progress(checkpoint.label, len(every)) as progress:
+            found = iter(oracle.computed(checkpoint, every, progress))
+        for each in files:
+            _write_one(each, [next(found) for _ in each.wanted])
+
+
+def _write_one(each: _CaseFile, references: Sequence[Reference]) -> None:
+    decode = vocabulary_of(each.checkpoint).decode
+    cut = [reference.upto(wanted.max_tokens) for reference, wanted in zip(references, each.wanted, strict=True)]
+    pairs = list(zip(each.wanted, cut, strict=True))
+    try:
+        write_references(each.file, each.checkpoint, pairs, [decode(r.token_ids) for r in cut], made_with())
+    except OSError as error:
+        raise CommandError(f"{each.file}: cannot be written: {error.strerror or error}") from error
+    print(f"written  {shown_file(each.file)}: {len(pairs)} requests")
+
+
+@contextmanager
+def _progress(label: str, total: int) -> Iterator["Progress | None"]:
+    """A bar on stderr where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn(f"{label}: references"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("references", total=total)
+        yield lambda done: bar.advance(task, done)

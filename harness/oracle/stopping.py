@@ -1,0 +1,48 @@
+"""Where a request ends by its own stop conditions, said once more for the reference."""
+
+from collections.abc import Sequence
+
+from harness.drivers.base import RequestSpec
+from harness.oracle.values import TOP, Reference, Wanted
+from harness.prompts import Vocabulary
+
+UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
+    """The greedy continuation that a request is compared with; it goes on past what would end the request."""
+    return Wanted(
+        request.prompt_token_ids,
+        request.max_tokens,
+        tuple(sorted(_ending(request, vocabulary))),
+        request.min_tokens,
+        max(TOP, request.logprobs),
+    )
+
+
+def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> Reference:
+    """The continuation up to the token that ends the request, that one included."""
+    reference = reference.upto(request.max_tokens)
+    return reference.upto(end_of(reference.token_ids, request, vocabulary) or len(reference.tokens))
+
+
+def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
+    """How many of these tokens the request has when one of them ends it; None where none does."""
+    ending = _ending(request, vocabulary)
+    if not ending and not request.stop:
+        return None
+    for count in range(max(1, request.min_tokens), len(token_ids) + 1):
+        ids = tuple(token_ids[:count])
+        if ids[-1] in ending or any(_completes(stop, ids, vocabulary) for stop in request.stop):
+            return count
+    return None
+
+
+def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
+    return set(request.stop_token_ids) | (set() if request.ignore_eos else vocabulary.eos_token_ids)
+
+
+def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
+    """Whether the last token completes a stop string: one that was there before ``min_tokens`` ends nothing later."""
+    before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
+    return after.find(stop, max(0, len(before) - len(stop) + 1)) >= 0

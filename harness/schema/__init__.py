@@ -1,0 +1,54 @@
+"""The suite file format, as pydantic models. docs/writing-cases.md explains it; ``spyre-cb schema`` exports it.
+
+Types are strict: ``max_tokens: "5"`` or ``id: yes`` (which YAML reads as true) is an error, not a guess. What a
+model cannot say about one field alone is said by a validator whose message fits on one line.
+"""
+
+from harness.schema.base import (
+    MarkerName,
+    MisfitError,
+    Model,
+    RequirementId,
+    Slug,
+    SuiteName,
+    one_or_many,
+)
+from harness.schema.cases import Action, BehaviourCase, Case, OutputCase, StepsCase
+from harness.schema.expect import GenerateExpectation, OutputExpectation, StepRow, StepsExpectation, StepTable
+from harness.schema.policy import POLICY_NAMES, Policy, by_name
+from harness.schema.prompts import FOLDER, Prompt
+from harness.schema.requests import Limits, Request
+from harness.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourSuite, OutputSuite, StepsSuite, Suite
+
+__all__ = [
+    "FOLDER",
+    "MODELS_OF_THE_RUN",
+    "POLICY_NAMES",
+    "Action",
+    "AnySuite",
+    "BehaviourCase",
+    "BehaviourSuite",
+    "Case",
+    "GenerateExpectation",
+    "Limits",
+    "MarkerName",
+    "MisfitError",
+    "Model",
+    "OutputCase",
+    "OutputExpectation",
+    "OutputSuite",
+    "Policy",
+    "Prompt",
+    "Request",
+    "RequirementId",
+    "Slug",
+    "StepRow",
+    "StepTable",
+    "StepsCase",
+    "StepsExpectation",
+    "StepsSuite",
+    "Suite",
+    "SuiteName",
+    "by_name",
+    "one_or_many",
+]

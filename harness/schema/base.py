@@ -1,0 +1,49 @@
+"""What all parts of the suite format are made of: strict models, bounded numbers, names, and misfits."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
+SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$", max_length=200)]
+MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
+RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
+BLOCK_SIZE = 64
+
+# Bounds far above any engine, so that a slip of the keyboard is an error here and not an hour or a full memory there.
+MOST = 1_000_000_000
+LONGEST = 1_000_000
+Size = Annotated[int, Field(gt=0, le=MOST)]
+Number = Annotated[int, Field(ge=0, le=MOST)]
+Length = Annotated[int, Field(gt=0, le=LONGEST)]
+StepNumber = Annotated[int, Field(ge=0, le=LONGEST)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
+
+
+class MisfitError(ValueError):
+    """Fields that are wrong together; ``at`` leads from the model to the one that shows it."""
+
+    def __init__(self, what: str, *at: str | int) -> None:
+        super().__init__(what)
+        self.at = at
+
+
+def as_tuple(value: Any) -> Any:
+    """A YAML list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def one_or_many(value: Any) -> Any:
+    """A single value where a list may stand: the list of it."""
+    return as_tuple(value) if isinstance(value, list | tuple) or value is None else (value,)
+
+
+class Model(BaseModel):
+    """Strict, closed and frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Ids = Annotated[tuple[Number, ...], BeforeValidator(as_tuple)]
+Names = Annotated[tuple[MarkerName, ...], BeforeValidator(one_or_many)]
+Requirements = Annotated[tuple[RequirementId, ...], BeforeValidator(one_or_many)]

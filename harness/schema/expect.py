@@ -1,0 +1,127 @@
+"""What a case expects."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple, one_or_many
+from harness.schema.policy import PolicyChoice
+
+
+class StepRow(NamedTuple):
+    """One row of a step table. Requests are named by their position in the case, from 0.
+
+    ``running`` is newest first, ``outputs`` those that got a token in the step that just ran, ``finished`` those
+    of them that ended. Rows that are left out between two given ones are plain decodes: tkv grows by one, the
+    same sequences run, nobody comes or goes, no block is taken.
+    """
+
+    step: StepNumber
+    tkv: Number
+    waiting: Ids
+    running: Ids
+    outputs: Ids
+    finished: Ids
+    reserved: Number
+    used: Number
+
+
+def _as_row(value: Any) -> Any:
+    columns = StepRow._fields
+    given = f"{len(value)} values" if isinstance(value, list | tuple) else "something else"
+    if given != f"{len(columns)} values":
+        raise ValueError(f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}")
+    return tuple(value)
+
+
+Row = Annotated[StepRow, BeforeValidator(_as_row)]
+StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
+class StepsExpectation(Model):
+    """``steps`` is ``golden`` (a file in expectations/) or rows given right here.
+
+    ``output: reference`` asks that every sequence also equals Hugging Face on CPU, by ``policy``; ``none`` looks at
+    the schedule only.
+    """
+
+    steps: Literal["golden"] | StepTable
+    output: Literal["reference", "none"] = "reference"
+    policy: PolicyChoice | None = None
+
+    @model_validator(mode="after")
+    def _rows_go_up(self) -> "StepsExpectation":
+        if self.steps != "golden":
+            for i, (earlier, later) in enumerate(pairwise(self.steps), start=1):
+                if later.step <= earlier.step:
+                    what = f"step numbers must rise from row to row: {later.step} after {earlier.step}"
+                    raise MisfitError(what, "steps", i, 0)
+        return self
+
+    @model_validator(mode="after")
+    def _policy_has_a_use(self) -> "StepsExpectation":
+        if self.policy is not None and self.output != "reference":
+            raise MisfitError("a policy says how to compare with the reference, and output is none", "policy")
+        return self
+
+
+Group = Annotated[Ids, Field(min_length=2)]
+
+
+class OutputExpectation(Model):
+    """What the tokens of a case are held to.
+
+    ``output: reference``: every sequence equals Hugging Face on CPU, by ``policy``. ``output: alone``: every request
+    gets the tokens that it gets on the same engine when nobody else is there. ``same`` lists groups of requests, by
+    position, that must get the same tokens.
+    """
+
+    output: Literal["reference", "alone"]
+    policy: PolicyChoice | None = None
+    same: Annotated[tuple[Group, ...], BeforeValidator(as_tuple)] = ()
+
+    @model_validator(mode="after")
+    def _policy_has_a_use(self) -> "OutputExpectation":
+        if self.policy is not None and self.output != "reference":
+            raise MisfitError("a policy says how to compare with the reference, and output is alone", "policy")
+        return self
+
+    def check_same(self, requests: Sequence[object]) -> None:
+        """Raise MisfitError where ``same`` names a request that is not there."""
+        for i, group in enumerate(self.same):
+            for j, request in enumerate(group):
+                if request >= len(requests):
+                    what = f"there is no request {request}: they are numbered from 0 to {len(requests) - 1}"
+                    raise MisfitError(what, "expect", "same", i, j)
+
+
+class ErrorExpectation(Model):
+    """An error whose message contains each of these texts."""
+
+    message_contains: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many), Field(min_length=1)
+    ]
+
+
+class GenerateExpectation(Model):
+    """What comes of one ``generate``: an error, or so many tokens from each request, ended for these reasons."""
+
+    error: ErrorExpectation | None = None
+    token_counts: Ids | None = None
+    finish_reasons: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "GenerateExpectation":
+        if not self.model_fields_set:
+            raise ValueError("say what to expect: error, token_counts or finish_reasons")
+        if self.error and len(self.model_fields_set) > 1:
+            raise MisfitError("a generate that is an error has no token_counts or finish_reasons", "error")
+        return self
+
+
+class EndExpectation(Model):
+    """How the engine must be left: ``idle`` is nothing waiting, running or held."""
+
+    engine: Literal["idle"] = "idle"

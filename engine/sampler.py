@@ -15,8 +15,9 @@ SMALLEST_TEMPERATURE = 1e-20
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
     """One token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
 
-    A golden token stands in place of one that would be sampled. ``seed`` is for requests that bring none: mixed with their id it makes a run repeatable. What a request
-    draws depends on nothing but its own logits and its own random source.
+    A golden token stands in place of one that would be sampled. ``seed`` is for requests that bring none: mixed with
+    their id it makes a run repeatable. What a request draws depends on nothing but its own logits and its own random
+    source.
     """
     logits = logits.float()
     allowed = _without_forbidden(logits, sequences)

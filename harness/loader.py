@@ -189,6 +189,8 @@ def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
         case "model_type":
             hint = f"known keys: {', '.join(_known_keys(source, path))}"
             return _Finding(path, _must_be("a mapping", node), hint)
+        case "too_short" if context["min_length"] > 1:
+            return _Finding(path, f"must have at least {context['min_length']} values, not {context['actual_length']}")
         case "too_short" | "string_too_short":
             return _Finding(path, "must not be empty")
         case "string_too_long":

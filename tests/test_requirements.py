@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import resolve
+from harness.cli import main
+from harness.expectations import reference_path
 from harness.loader import LoadedSuite, load_suite
+from harness.oracle import Oracle
+from harness.oracle.stopping import end_of, wanted_for
+from harness.oracle.values import widened
+from harness.prompts import request_spec, vocabulary_of
+from harness.schema import OutputCase
 from harness.yaml_source import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,3 +75,37 @@ def test_there_are_enough_scenarios_and_no_id_twice() -> None:
     assert len(ids) == len(set(ids))
     assert sum(load_suite(path).suite.kind == "scheduler_steps" for path in PATHS) >= 10
     assert sum(len(load_suite(p).suite.cases) for p in PATHS if p.parent.name == "scheduler_steps") >= 60
+
+
+def test_every_case_that_needs_a_reference_has_it_on_disk(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["references", "--check", str(ROOT / "suites")])
+    assert status == 0, capsys.readouterr().out + "write them:  spyre-cb references"
+
+
+def test_every_file_of_references_belongs_to_a_case() -> None:
+    wanted = {
+        Path(loaded.suite.suite) / f"{case.id}.json"
+        for loaded in map(load_suite, PATHS)
+        for case in loaded.suite.cases
+        if getattr(case.expect, "output", None) == "reference"
+    }
+    models = [folder for folder in (ROOT / "expectations" / "references").iterdir() if folder.is_dir()]
+    assert [folder.name for folder in models] == ["tiny-granite"]
+    for folder in models:
+        assert {path.relative_to(folder) for path in folder.rglob("*.json")} <= wanted
+
+
+def test_there_are_enough_output_cases_and_the_early_ones_end_early() -> None:
+    suites = [load_suite(path).suite for path in PATHS if path.parent.name == "output"]
+    assert sum(len(suite.cases) for suite in suites) >= 40
+    [stopping] = [suite for suite in suites if suite.suite == "output/stopping"]
+    checkpoint = resolve("tiny-granite")
+    vocabulary = vocabulary_of(checkpoint)
+    for case in stopping.cases:
+        assert isinstance(case, OutputCase)
+        specs = [request_spec(request, case.id, i, vocabulary) for i, request in enumerate(case.requests)]
+        wanted = widened([wanted_for(spec, vocabulary) for spec in specs])
+        file = reference_path(ROOT / "suites" / "output" / "stopping.yaml", case.id, checkpoint.label)
+        references = Oracle(may_compute=False).references(checkpoint, wanted, file)
+        ends = [end_of(r.upto(s.max_tokens).token_ids, s, vocabulary) for r, s in zip(references, specs, strict=True)]
+        assert any(ends), case.id

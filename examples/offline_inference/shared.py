@@ -100,13 +100,14 @@ def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most
 
 def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
     """Compare with greedy decoding by Hugging Face on CPU; prints where the first difference of each is."""
-    from harness.oracle import reference
+    from harness.oracle import Oracle, Wanted
 
     tokenizer, same = llm.engine.tokenizer, True
     print("\nComparing with Hugging Face on CPU ...")
-    for number, output in enumerate(outputs):
+    asked = [Wanted(output.prompt_token_ids, len(output.outputs[0].token_ids)) for output in outputs]
+    references = Oracle().references(llm.engine.checkpoint, asked)
+    for number, (output, wanted) in enumerate(zip(outputs, references, strict=True)):
         ours = output.outputs[0]
-        wanted = reference(llm.engine.checkpoint, output.prompt_token_ids, len(ours.token_ids))
         text = tokenizer.decode(wanted.token_ids)
         if text == ours.text:
             continue

@@ -2,6 +2,7 @@
 
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,7 +13,7 @@ from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.loader import LoadedSuite, load_suite
-from harness.markers import MARKERS, explain_unknown
+from harness.markers import MARKERS, explain_unknown, left_out
 from harness.plugin import NOT_SUITES
 
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
@@ -67,13 +68,18 @@ def add_to(subparsers: Subparsers) -> None:
 def run(arguments: Namespace) -> int:
     """List what was asked for."""
     tests = list(listed_tests(suite_files(arguments.paths)))
-    chosen = with_markers(tests, arguments.marker)
+    marked = with_markers(tests, arguments.marker)
+    reasons = [left_out(test.markers, " ".join(arguments.marker)) for test in marked]
+    chosen = [test for test, reason in zip(marked, reasons, strict=True) if reason is None]
+    out = Counter(filter(None, reasons))
     if arguments.json:
-        listed = {"counts": _counts(chosen), "tests": [test.as_data() for test in chosen]}
+        listed = {"counts": _counts(chosen) | {"left_out": dict(out)}, "tests": [test.as_data() for test in chosen]}
         print(json.dumps(listed, indent=1, ensure_ascii=False))
-    else:
-        for line in _lines(chosen):
-            print(line)
+        return 0
+    for line in _lines(chosen):
+        print(line)
+    for name, count in sorted(out.items()):
+        print(f"left out: {_plural(count, f'{name} test')}; to list them:  --marker {name}")
     return 0
 
 

@@ -1,6 +1,7 @@
-"""Tokens and logprobs of one sequence against a reference that is made up here."""
+"""Tokens and logprobs of one sequence against a reference that is made up here, under every policy."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 import pytest
 
 from checkpoints import Checkpoint
-from harness.checks import output
-from harness.checks.output import Tolerance, check_output, expected_reference
+from harness.checks.output import check_output
+from harness.checks.output.compare import close, kl_over_top
 from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, Token
-from harness.oracle import Reference
+from harness.drivers.base import GOLDEN_TOKENS, RequestSpec, Token
+from harness.oracle import Oracle, Reference, ReferenceToken
+from harness.oracle.stopping import end_of, ended, wanted_for
+from harness.policies import USUAL_BOUNDS, ResolvedPolicy, resolve_policy, usual_policy
 from harness.prompts import Vocabulary
+from harness.schema import POLICY_NAMES, Policy
 
 NO_CHECKPOINT = Checkpoint("made-up", "made-up", Path("nowhere"), None, "")
 SPECIAL = 26
@@ -28,45 +32,57 @@ LETTERS = Vocabulary(
 )
 TEXT = "abcdefghijklmnopqrst"
 LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
-MARGINS = tuple(1.0 + i for i in range(len(TEXT)))
-
-Asked = list[tuple[tuple[int, ...], int]]
 
 
-@pytest.fixture
-def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sequence[int]], Asked]:
-    """Make Hugging Face say these tokens; what comes back lists which tokens were forbidden, and until when."""
-
-    def say(token_ids: Sequence[int]) -> Asked:
-        asked: Asked = []
-
-        def made_up(
-            checkpoint: Checkpoint, prompt: tuple[int, ...], most: int, forbidden: tuple[int, ...] = (), until: int = 0
-        ) -> Reference:
-            asked.append((forbidden, until))
-            return Reference(tuple(token_ids)[:most], LOGPROBS[:most], MARGINS[:most])
-
-        monkeypatch.setattr(output, "reference", made_up)
-        return asked
-
-    return say
+def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
+    """Each token the likeliest, ``margin`` before the next letter, and that before `z`."""
+    return Reference(
+        tuple(
+            ReferenceToken(i, p, ((i, p), ((i + 1) % 26, p - margin), (25, p - margin - 1)))
+            for i, p in zip(token_ids, logprobs, strict=False)
+        )
+    )
 
 
-@pytest.fixture(autouse=True)
-def _alphabet(says: Callable[[Sequence[int]], Asked]) -> None:
-    says(LETTERS.encode(TEXT))
+RIGHT = reference(LETTERS.encode(TEXT))
+
+
+class Rescoring(Oracle):
+    """An oracle that says of an engine's tokens what it is told to."""
+
+    def __init__(self, said: Reference) -> None:
+        super().__init__(may_compute=True)
+        self.said = said
+
+    def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
+        return self.said
 
 
 def spec(max_tokens: int = 8, **more: Any) -> RequestSpec:
     return RequestSpec(3, (5, 6), max_tokens, **more)
 
 
+def policy(name: str = "exact", precision: str = "float32", **bounds: float) -> ResolvedPolicy:
+    return resolve_policy(Policy.model_validate({"name": name, **bounds}), precision, {GOLDEN_TOKENS})
+
+
 def tokens(text: str, logprobs: Sequence[float | None] = LOGPROBS) -> list[Token]:
-    return [Token(i, logprob) for i, logprob in zip(LETTERS.encode(text), logprobs, strict=False)]
+    return [Token(i, logprob, 1) for i, logprob in zip(LETTERS.encode(text), logprobs, strict=False)]
 
 
-def checked(seen: list[Token], request: RequestSpec | None = None, **more: Any) -> Verdict:
-    return check_output(request or spec(), seen, NO_CHECKPOINT, LETTERS, **more)
+def checked(
+    seen: Sequence[Token],
+    request: RequestSpec | None = None,
+    *,
+    by: ResolvedPolicy | None = None,
+    right: Reference = RIGHT,
+    rescored: Reference | None = None,
+    **more: Any,
+) -> Verdict:
+    oracle = Oracle(may_compute=False) if rescored is None else Rescoring(rescored)
+    return check_output(
+        request or spec(), seen, right, by or policy(), LETTERS, oracle=oracle, checkpoint=NO_CHECKPOINT, **more
+    )
 
 
 def marked(verdict: Verdict) -> list[int]:
@@ -74,96 +90,80 @@ def marked(verdict: Verdict) -> list[int]:
     return [int(line.split()[1]) for line in verdict.details if line.startswith(">")]
 
 
-def shown(verdict: Verdict) -> list[int]:
-    """The positions in the table."""
-    lines = [line[1:].split() for line in verdict.details if line[:3] in {">  ", "   "}]
-    return [int(words[0]) for words in lines if words[0] != "position"]
+def wrong(verdict: Verdict) -> dict[str, list[str]]:
+    return dict(verdict.data["wrong"])
 
 
-# --- tokens ----------------------------------------------------------------------------------------------------
+# --- exact -----------------------------------------------------------------------------------------------------
 
 
-def test_the_same_tokens_with_the_same_logprobs_pass() -> None:
-    verdict = checked(tokens("abcdefgh"))
-    assert verdict.passed
-    assert verdict.headline == "request 3: 8 tokens as Hugging Face"
-    assert verdict.details == ()
+def test_the_same_tokens_with_the_same_logprobs_pass_under_every_policy() -> None:
+    for name in POLICY_NAMES:
+        verdict = checked(tokens("abcdefgh"), by=policy(name))
+        assert verdict.passed, verdict
+        assert verdict.details == ()
+    assert checked(tokens("abcdefgh")).headline == "request 3: 8 tokens as Hugging Face, logprobs within 0"
+    assert "(policy golden)" in checked(tokens("abcdefgh"), by=policy("golden")).headline
 
 
-def test_a_token_that_differs_is_told_with_both_texts_and_the_margin() -> None:
-    verdict = checked(tokens("abxdefgh"))
+def test_a_token_that_differs_is_told_with_both_texts_both_lists_and_the_margin() -> None:
+    seen = tokens("abxdefgh")
+    seen[2] = Token(23, -0.2, 1, ((23, -0.2), (2, -1.9), (7, -4.0)))
+    verdict = checked(seen)
     assert not verdict.passed
     assert verdict.headline == "request 3: token 2 is 23 'x', Hugging Face says 2 'c' (margin 3)"
     assert verdict.details[:2] == ("Hugging Face: 'abcdefgh'", "engine:       'abxdefgh'")
     assert marked(verdict) == [2]
-    assert verdict.details[-1].startswith("1 of 8 tokens differ; of the others 0 logprobs are further off")
+    text = "\n".join(verdict.details)
+    assert "likeliest at 2 (the best leads by 3):" in text
+    listed = [" ".join(line.split()) for line in verdict.details]
+    assert "Hugging Face 2 'c' -0.3000 3 'd' -3.3000 25 'z' -4.3000" in listed
+    assert "engine 23 'x' -0.2000 2 'c' -1.9000 7 'h' -4.0000" in listed
+    assert "1 of 8 positions are wrong: token at 1" in text
 
 
-def test_it_goes_on_after_the_first_difference() -> None:
+def test_it_goes_on_after_the_first_difference_and_sums_it_up() -> None:
     verdict = checked(tokens("axcxefgx", [*LOGPROBS[:4], -9.0, *LOGPROBS[5:]]))
     assert verdict.headline.startswith("request 3: token 1 is 23 'x'")
-    assert verdict.details[-1].startswith("3 of 8 tokens differ; of the others 1 logprobs are further off")
-    assert marked(verdict) == [1, 3, 4]
-    assert shown(verdict) == [0, 1, 2, 3, 4]
+    assert wrong(verdict) == {"1": ["token"], "3": ["token"], "4": ["logprob"], "7": ["token"]}
+    assert "4 of 8 positions are wrong: token at 3, logprob at 1" in verdict.details
+    assert verdict.details[-1] == "logprobs are apart by 1.7 on average, by 8.5 at most (position 4)"
 
 
 def test_the_table_shows_the_tokens_around_the_first_difference() -> None:
     verdict = checked(tokens("abcdefghijxl"), spec(12))
-    assert shown(verdict) == [7, 8, 9, 10, 11]
+    rows = [line[1:].split() for line in verdict.details if line[:3] in {">  ", "   "}]
+    assert [int(words[0]) for words in rows if words[0] != "position"] == [7, 8, 9, 10, 11]
     row = next(line for line in verdict.details if line.startswith(">"))
-    assert row.split() == [">", "10", "10", "'k'", "-1.1000", "23", "'x'", "-1.1000"]
+    assert row.split() == [">", "10", "10", "'k'", "-1.1000", "23", "'x'", "-1.1000", "1", "token"]
 
 
-def test_missing_tokens_are_counted() -> None:
-    verdict = checked(tokens("abcde"))
-    assert not verdict.passed
-    assert verdict.headline == "request 3: 5 tokens came, Hugging Face has 8"
-    assert marked(verdict) == [5, 6, 7]
-    assert verdict.details[-1].startswith("3 of 8 tokens differ")
-
-
-def test_no_tokens_at_all_are_missing_tokens() -> None:
+def test_missing_and_extra_tokens_are_counted() -> None:
+    missing = checked(tokens("abcde"))
+    assert missing.headline == "request 3: 5 tokens came, Hugging Face has 8"
+    assert marked(missing) == [5, 6, 7]
     assert checked([]).headline == "request 3: 0 tokens came, Hugging Face has 8"
-
-
-def test_extra_tokens_are_counted() -> None:
-    verdict = checked(tokens("abcdefghij"))
-    assert not verdict.passed
-    assert verdict.headline == "request 3: 10 tokens came, Hugging Face stops after 8"
-    assert marked(verdict) == [8, 9]
-
-
-def test_a_wrong_token_before_missing_ones_is_told_first() -> None:
+    extra = checked(tokens("abcdefghij"))
+    assert extra.headline == "request 3: 10 tokens came, Hugging Face stops after 8"
+    assert marked(extra) == [8, 9]
     assert checked(tokens("axc")).headline.startswith("request 3: token 1 is 23 'x'")
-
-
-# --- logprobs --------------------------------------------------------------------------------------------------
 
 
 def with_logprob(position: int, logprob: float | None) -> list[Token]:
     seen = tokens("abcdefgh")
-    seen[position] = Token(seen[position].token_id, logprob)
+    seen[position] = seen[position]._replace(logprob=logprob)
     return seen
 
 
-def test_a_logprob_beyond_the_relative_tolerance_fails() -> None:
-    verdict = checked(with_logprob(2, -0.5), tolerance=Tolerance(rel_tol=0.35, abs_tol=10))
-    assert not verdict.passed
+def test_a_logprob_beyond_either_tolerance_fails() -> None:
+    verdict = checked(with_logprob(2, -0.5), by=policy(abs_tol=10))
     assert verdict.headline == "request 3: logprob of token 2 is -0.5000, Hugging Face says -0.3000"
-    assert verdict.details[-1] == (
-        "0 of 8 tokens differ; of the others 1 logprobs are further off than rel_tol 0.35 or abs_tol 10"
-    )
     assert marked(verdict) == [2]
-
-
-def test_a_logprob_beyond_the_absolute_tolerance_alone_fails() -> None:
-    assert Tolerance(abs_tol=10).allows(-0.32, -0.3)
-    verdict = checked(with_logprob(2, -0.32))
-    assert not verdict.passed
-    assert verdict.headline == "request 3: logprob of token 2 is -0.3200, Hugging Face says -0.3000"
-
-
-def test_a_logprob_within_both_tolerances_passes() -> None:
+    assert "by the policy exact for float32: the same tokens, logprobs within rel_tol 0.35 and abs_tol 10" in (
+        verdict.details
+    )
+    assert checked(with_logprob(2, -0.32), by=policy(abs_tol=10)).passed
+    assert not checked(with_logprob(2, -0.32)).passed
     assert checked(with_logprob(2, -0.309)).passed
     assert checked(with_logprob(2, -0.291)).passed
 
@@ -184,24 +184,175 @@ def test_a_logprob_within_both_tolerances_passes() -> None:
     ],
 )
 def test_noise_passes_and_both_tolerances_hold_above_it(seen: float | None, right: float, allowed: bool) -> None:
-    assert Tolerance().allows(seen, right) is allowed
+    assert close(seen, right, USUAL_BOUNDS["float32"], relative=True) is allowed
 
 
 def test_logprobs_that_the_driver_cannot_see_are_not_compared() -> None:
-    assert checked(tokens("abcdefgh", [None] * 8)).passed
-    verdict = checked(tokens("abxdefgh", [None] * 8))
-    row = next(line for line in verdict.details if line.startswith(">"))
-    assert row.split() == [">", "2", "2", "'c'", "-0.3000", "23", "'x'"]
+    for name in POLICY_NAMES:
+        assert checked([Token(i) for i in LETTERS.encode("abcdefgh")], by=policy(name)).passed
+    assert not checked([Token(i) for i in LETTERS.encode("abxdefgh")]).passed
 
 
-def test_the_logprob_of_another_token_is_not_compared() -> None:
-    seen = with_logprob(2, -9.0)
-    seen[2] = replace_token(seen[2], "x")
-    assert checked(seen).details[-1].startswith("1 of 8 tokens differ; of the others 0 logprobs")
+# --- published -------------------------------------------------------------------------------------------------
 
 
-def replace_token(token: Token, letter: str) -> Token:
-    return Token(LETTERS.encode(letter)[0], token.logprob)
+def test_the_published_rule_is_isclose_pairwise_and_nothing_else() -> None:
+    published = policy("published", "float16")
+    assert checked(with_logprob(2, -0.4), by=published).passed  # 25 % off, 0.1 in all
+    assert not checked(with_logprob(2, -0.5), by=published).passed
+    # As written it has no floor for noise ...
+    nearly_sure = reference(LETTERS.encode("ab"), (-1e-7, -0.2))
+    assert not checked(tokens("ab", (-2e-7, -0.2)), spec(2), by=published, right=nearly_sure).passed
+    # ... and compares the logprobs of different tokens as if they were the same.
+    assert checked(tokens("axyzefgh"), by=published).passed
+
+
+def test_on_a_cpu_the_published_rule_asks_for_the_same_tokens_too() -> None:
+    assert not checked(tokens("axcdefgh"), by=policy("published", "float32")).passed
+    assert not checked(tokens("abcd"), by=policy("published", "float16")).passed
+
+
+# --- divergence ------------------------------------------------------------------------------------------------
+
+
+def parting(margin: float) -> Reference:
+    """At position 2 the reference has `c` before `d` by so much."""
+    close_call = ReferenceToken(2, -0.5, ((2, -0.5), (3, -0.5 - margin), (25, -6.0)))
+    return Reference((*RIGHT.tokens[:2], close_call, *RIGHT.tokens[3:]))
+
+
+def judged_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
+    """What the reference says of the engine's own ``text``: from position 2 on each token is behind by ``leads``."""
+    own = parting(margin).tokens[:2]
+    behind = tuple(
+        ReferenceToken(i, -0.7, (((i, -0.7), (9, -4.0)) if not lead else ((9, -0.7 + lead), (i, -0.7))))
+        for i, lead in zip(LETTERS.encode(text[2:]), leads, strict=True)
+    )
+    return Reference((*own, *behind))
+
+
+def test_tokens_may_part_where_the_reference_wavers() -> None:
+    said = judged_after(0.02, "abdxy", (0.02, 0, 0))
+    seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
+    assert verdict.passed, verdict
+    assert verdict.headline.startswith("request 3: 5 tokens as Hugging Face would have them")
+
+
+def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
+    said = judged_after(0.2, "abdxy", (0.2, 0, 0))
+    seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.2), rescored=said)
+    assert wrong(verdict) == {"2": ["token"]}
+    assert verdict.headline.startswith("request 3: token 2 is 3 'd', Hugging Face says 9 'j'")
+
+
+def test_what_follows_a_divergence_is_judged_by_the_engines_own_text() -> None:
+    said = judged_after(0.02, "abdxy", (0.02, 1.5, 0))
+    seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.9))
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
+    assert wrong(verdict) == {"3": ["token"], "4": ["logprob"]}
+
+
+def test_after_a_divergence_the_requests_own_end_counts() -> None:
+    said = judged_after(0.02, "abdxy", (0.02, 0, 0))
+    seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
+    by = policy("divergence", margin=0.05)
+    early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=said)
+    assert early.headline.endswith("5 tokens came, which is not where the request's own stop conditions end it")
+    stops = spec(8, stop_token_ids=LETTERS.encode("y"))
+    assert checked(seen, stops, by=by, right=parting(0.02), rescored=said).passed
+
+
+def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
+    """The reference would end the text there, and must not; the engine's next best is right."""
+    held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
+    said = Reference((*parting(0.02).tokens[:2], *judged_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
+    seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))
+    request = spec(4, ignore_eos=False, min_tokens=4)
+    assert checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said).passed
+    request = spec(4, ignore_eos=False)
+    assert not checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said).passed
+
+
+def test_where_nothing_may_be_computed_a_divergence_is_a_failure_that_says_so() -> None:
+    verdict = checked(tokens("abdxy"), spec(5), by=policy("divergence"), right=parting(0.001))
+    assert not verdict.passed
+    assert "run with --references compute" in verdict.headline
+
+
+# --- golden ----------------------------------------------------------------------------------------------------
+
+
+def golden(position: int, **changes: Any) -> Verdict:
+    seen = [token._replace(top=r.top) for token, r in zip(tokens("abcdefgh"), RIGHT.tokens, strict=False)]
+    seen[position] = seen[position]._replace(**changes)
+    return checked(seen, by=policy("golden", "float16"))
+
+
+def test_golden_looks_at_logprob_rank_and_divergence_at_every_position() -> None:
+    assert golden(2).passed
+    assert wrong(golden(2, logprob=-0.3 - 0.081)) == {"2": ["logprob"]}
+    assert golden(2, logprob=-0.3 - 0.079).passed
+    assert wrong(golden(2, rank=2)) == {"2": ["rank"]}
+    assert wrong(golden(2, top=((2, -1.2), (3, -0.9), (25, -4.0)))) == {"2": ["KL"]}
+    assert "Hugging Face's: KL 0." in golden(2, top=((2, -1.2), (3, -0.9), (25, -4.0))).headline
+
+
+def test_a_rank_may_be_lost_where_the_reference_wavers() -> None:
+    seen = tokens("abcdefgh")
+    seen[2] = seen[2]._replace(rank=2)
+    assert checked(seen, by=policy("golden", margin=0.1), right=reference(LETTERS.encode(TEXT), margin=0.05)).passed
+
+
+def test_an_engine_that_does_not_say_what_it_was_given_is_told_so() -> None:
+    verdict = checked(tokens("abxdefgh"), by=policy("golden"))
+    assert verdict.headline == "request 3: token 2 is 23 'x', but it was given 2 'c' to say"
+
+
+def test_kl_of_the_same_is_nothing_and_of_others_is_what_the_formula_says() -> None:
+    same = ((1, math.log(0.5)), (2, math.log(0.25)))
+    assert kl_over_top(same, same) == 0
+    other = ((1, math.log(0.25)), (2, math.log(0.5)))
+    by_hand = 0.5 * math.log(0.5 / 0.25) + 0.25 * math.log(0.25 / 0.5)
+    assert kl_over_top(same, other) == pytest.approx(by_hand)
+
+
+def test_a_token_the_engine_does_not_list_counts_among_all_others() -> None:
+    right = ((1, math.log(0.5)), (2, math.log(0.25)))
+    seen = ((1, math.log(0.25)), (9, math.log(0.5)))
+    assert kl_over_top(right, seen) == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75))
+
+
+# --- which policy ----------------------------------------------------------------------------------------------
+
+
+def test_the_usual_policy_goes_by_precision_and_by_what_the_driver_can_do() -> None:
+    assert usual_policy("float32", {GOLDEN_TOKENS}) == "exact"
+    assert usual_policy("float16", {GOLDEN_TOKENS}) == "golden"
+    assert usual_policy("quantised", set()) == "divergence"
+
+
+def test_a_bound_that_is_given_replaces_the_usual_one_and_no_other() -> None:
+    resolved = resolve_policy(Policy(name="golden", abs_tol=0.5), "float16", set())
+    assert resolved.bounds == replace(USUAL_BOUNDS["float16"], abs_tol=0.5)
+
+
+# --- alternatives ----------------------------------------------------------------------------------------------
+
+
+def with_alternatives(position: int, top: tuple[tuple[int, float], ...]) -> Verdict:
+    seen = [token._replace(top=r.top[:2]) for token, r in zip(tokens("abcdefgh"), RIGHT.tokens, strict=False)]
+    seen[position] = seen[position]._replace(top=top)
+    return checked(seen, spec(logprobs=2), alternatives=2)
+
+
+def test_alternatives_must_be_as_many_as_asked_for_and_as_likely() -> None:
+    assert with_alternatives(2, ((2, -0.3), (3, -3.3))).passed
+    assert wrong(with_alternatives(2, ((2, -0.3),))) == {"2": ["alternatives"]}
+    assert wrong(with_alternatives(2, ((2, -0.3), (3, -3.2)))) == {"2": ["alternatives"]}
+    assert wrong(with_alternatives(2, ((3, -0.3), (2, -3.3)))) == {"2": ["alternatives"]}
+    assert "the alternatives to token 2 are not Hugging Face's" in with_alternatives(2, ()).headline
 
 
 # --- aborts ----------------------------------------------------------------------------------------------------
@@ -211,9 +362,6 @@ def test_an_aborted_request_is_held_to_the_tokens_it_got() -> None:
     assert checked(tokens("abc"), aborted=True).passed
     assert checked([], aborted=True).passed
     assert not checked(tokens("abc"), aborted=False).passed
-
-
-def test_an_aborted_request_must_not_get_other_tokens_or_more_than_it_asked_for() -> None:
     assert checked(tokens("abx"), aborted=True).headline.startswith("request 3: token 2 is 23 'x'")
     assert not checked(tokens("abcdefghi"), aborted=True).passed
     assert not checked(with_logprob(1, -0.9)[:3], aborted=True).passed
@@ -222,27 +370,25 @@ def test_an_aborted_request_must_not_get_other_tokens_or_more_than_it_asked_for(
 # --- where the reference ends ----------------------------------------------------------------------------------
 
 
-def reference_text(request: RequestSpec) -> str:
-    wanted = expected_reference(request, NO_CHECKPOINT, LETTERS)
-    assert len(wanted.token_ids) == len(wanted.logprobs) == len(wanted.margins)
-    return LETTERS.decode(wanted.token_ids)
+def text_to_the_end(request: RequestSpec, token_ids: Sequence[int] = LETTERS.encode(TEXT)) -> str:
+    logprobs = (-0.1,) * len(token_ids)
+    return LETTERS.decode(ended(reference(token_ids, logprobs), request, LETTERS).token_ids)
 
 
 def test_without_stop_conditions_the_reference_goes_on_to_max_tokens() -> None:
-    assert reference_text(spec(6)) == "abcdef"
+    assert text_to_the_end(spec(6)) == "abcdef"
 
 
 def test_a_stop_token_ends_the_reference_and_belongs_to_it() -> None:
-    assert reference_text(spec(stop_token_ids=LETTERS.encode("d"))) == "abcd"
-    assert reference_text(spec(stop_token_ids=LETTERS.encode("fd"))) == "abcd"
-    assert reference_text(spec(stop_token_ids=LETTERS.encode("g"))) == "abcdefg"
-    assert reference_text(spec(stop_token_ids=LETTERS.encode("z"))) == "abcdefgh"
+    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("d"))) == "abcd"
+    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("fd"))) == "abcd"
+    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("z"))) == "abcdefgh"
 
 
-def test_the_end_of_text_ends_the_reference_unless_it_is_ignored(says: Callable[[Sequence[int]], Asked]) -> None:
-    says((0, 1, SPECIAL, 3, 4, 5, 6, 7))
-    assert reference_text(spec(ignore_eos=False)) == "ab<end>"
-    assert reference_text(spec(ignore_eos=True)) == "ab<end>defgh"
+def test_the_end_of_text_ends_the_reference_unless_it_is_ignored() -> None:
+    ids = (0, 1, SPECIAL, 3, 4, 5, 6, 7)
+    assert text_to_the_end(spec(ignore_eos=False), ids) == "ab<end>"
+    assert text_to_the_end(spec(ignore_eos=True), ids) == "ab<end>defgh"
 
 
 @pytest.mark.parametrize(
@@ -250,56 +396,43 @@ def test_the_end_of_text_ends_the_reference_unless_it_is_ignored(says: Callable[
     [(("c",), "abc"), (("cde",), "abcde"), (("fg", "bc"), "abc"), (("ca",), "abcdefgh"), (("a",), "a")],
 )
 def test_a_stop_string_ends_the_reference_with_the_token_that_completes_it(stop: tuple[str, ...], text: str) -> None:
-    assert reference_text(spec(stop=stop)) == text
+    assert text_to_the_end(spec(stop=stop)) == text
 
 
-def test_min_tokens_forbids_what_would_end_the_request(says: Callable[[Sequence[int]], Asked]) -> None:
-    asked = says(LETTERS.encode(TEXT))
-    expected_reference(spec(min_tokens=4, stop_token_ids=(9, 2), ignore_eos=False), NO_CHECKPOINT, LETTERS)
-    expected_reference(spec(min_tokens=4, stop_token_ids=(9, 2)), NO_CHECKPOINT, LETTERS)
-    expected_reference(spec(), NO_CHECKPOINT, LETTERS)
-    assert asked == [((2, 9, SPECIAL), 4), ((2, 9), 4), ((), 0)]
+def test_min_tokens_forbids_what_would_end_the_request() -> None:
+    def forbidden(request: RequestSpec) -> tuple[tuple[int, ...], int]:
+        wanted = wanted_for(request, LETTERS)
+        return wanted.forbidden, wanted.forbidden_until
+
+    assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2), ignore_eos=False)) == ((2, 9, SPECIAL), 4)
+    assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2))) == ((2, 9), 4)
+    assert forbidden(spec()) == ((), 0)
 
 
-def test_a_stop_string_that_is_complete_with_the_last_of_min_tokens_ends_the_reference() -> None:
-    assert reference_text(spec(min_tokens=3, stop=("bc",))) == "abc"
-    assert reference_text(spec(min_tokens=4, stop=("de",))) == "abcde"
+def test_stop_strings_and_min_tokens() -> None:
+    assert text_to_the_end(spec(min_tokens=3, stop=("bc",))) == "abc"
+    assert text_to_the_end(spec(min_tokens=4, stop=("de",))) == "abcde"
+    assert text_to_the_end(spec(min_tokens=4, stop=("bc",))) == "abcdefgh"
+    assert text_to_the_end(spec(min_tokens=4, stop=("b", "f"))) == "abcdef"
+    assert text_to_the_end(spec(min_tokens=4, stop=("bc",)), LETTERS.encode("abcabcab")) == "abcabc"
 
 
-def test_a_stop_string_that_was_complete_before_min_tokens_ends_nothing_later() -> None:
-    assert reference_text(spec(min_tokens=4, stop=("bc",))) == "abcdefgh"
-    assert reference_text(spec(min_tokens=4, stop=("b", "f"))) == "abcdef"
+def test_stop_strings_are_looked_for_in_the_text_without_special_tokens() -> None:
+    ids = (0, 1, SPECIAL, 2, 3, 4, 5, 6)
+    assert text_to_the_end(spec(stop=("<end>",)), ids) == "ab<end>cdefg"
+    assert text_to_the_end(spec(stop=("bc",)), ids) == "ab<end>c"
 
 
-def test_a_stop_string_that_comes_again_after_min_tokens_ends_the_reference(
-    says: Callable[[Sequence[int]], Asked],
-) -> None:
-    says(LETTERS.encode("abcabcab"))
-    assert reference_text(spec(min_tokens=4, stop=("bc",))) == "abcabc"
-
-
-def test_stop_strings_are_looked_for_in_the_text_without_special_tokens(says: Callable[[Sequence[int]], Asked]) -> None:
-    says((0, 1, SPECIAL, 2, 3, 4, 5, 6))
-    assert reference_text(spec(stop=("<end>",))) == "ab<end>cdefg"
-    assert reference_text(spec(stop=("bc",))) == "ab<end>c"
-
-
-def test_a_stop_string_is_found_where_its_character_took_several_tokens(
-    monkeypatch: pytest.MonkeyPatch, says: Callable[[Sequence[int]], Asked]
-) -> None:
-    def visible(ids: tuple[int, ...]) -> str:
-        return bytes(ids).decode("utf-8", errors="replace")
-
-    says(b"a\xc3\xa9bcdef")
-    byte_tokens = replace(LETTERS, visible=visible)
-    wanted = expected_reference(spec(stop=("é",)), NO_CHECKPOINT, byte_tokens)
-    assert bytes(wanted.token_ids) == b"a\xc3\xa9"
+def test_a_stop_string_is_found_where_its_character_took_several_tokens() -> None:
+    visible: Callable[[tuple[int, ...]], str] = lambda ids: bytes(ids).decode("utf-8", errors="replace")  # noqa: E731
+    of_bytes = replace(LETTERS, visible=visible)
+    assert end_of(b"a\xc3\xa9bcdef", spec(stop=("é",)), of_bytes) == 3
 
 
 def test_the_engine_is_held_to_where_the_reference_ends() -> None:
     stopping = spec(stop_token_ids=LETTERS.encode("d"))
     assert checked(tokens("abcd"), stopping).passed
-    assert checked(tokens("abcdefgh"), stopping).headline == "request 3: 8 tokens came, Hugging Face stops after 4"
+    assert checked(tokens("abcde"), stopping).headline == "request 3: 5 tokens came, Hugging Face stops after 4"
     assert checked(tokens("abc"), stopping).headline == "request 3: 3 tokens came, Hugging Face has 4"
 
 
@@ -310,7 +443,7 @@ def test_the_engine_is_held_to_where_the_reference_ends() -> None:
 def test_the_data_of_a_verdict_holds_both_sequences_and_survives_a_journey_as_json(text: str) -> None:
     data = checked(tokens(text, [-0.1, None, *LOGPROBS[2:]])).data
     assert json.loads(json.dumps(data)) == data
-    assert data["request"] == 3
+    assert (data["request"], data["policy"]) == (3, "exact")
     assert (data["text"], data["reference_text"]) == (text, "abcdefgh")
     assert data["token_ids"] == list(LETTERS.encode(text))
     assert data["reference_token_ids"] == list(range(8))

@@ -23,7 +23,7 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_SPYRE_TEST_MODEL_LIST", raising=False)
 
 
-COMMANDS = [[], ["cases"], ["trace"], ["search"], ["schema"], ["models"], ["models", "fetch"]]
+COMMANDS = [[], ["cases"], ["trace"], ["search"], ["references"], ["schema"], ["models"], ["models", "fetch"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -40,7 +40,7 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
     ("arguments", "says"),
     [
         ("", "the following arguments are required: COMMAND"),
-        ("caess", "invalid choice: 'caess' (choose from 'cases', 'trace', 'search', 'schema', 'models')"),
+        ("caess", "invalid choice: 'caess' (choose from 'cases', 'trace', 'search', 'references', 'schema', 'models')"),
         ("cases --jsn", "unrecognized arguments: --jsn"),
         ("cases --js", "unrecognized arguments: --js"),
         ("cases nowhere", "'nowhere' cannot be read: No such file or directory"),
@@ -103,7 +103,7 @@ def test_cases_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["cases", "suites/scheduler_steps/joining.yaml", "--json", "--marker", "spyre"]) == 0
     listed = json.loads(capsys.readouterr().out)
     cases = load_suite(Path("suites/scheduler_steps/joining.yaml")).suite.cases
-    assert listed["counts"] == {"suites": 1, "cases": len(cases), "tests": len(cases)}
+    assert listed["counts"] == {"suites": 1, "cases": len(cases), "tests": len(cases), "left_out": {}}
     assert [test["id"] for test in listed["tests"]] == [case.id for case in cases]
     first = listed["tests"][0]
     assert first["configuration"] == "tiny-granite-sendnn"

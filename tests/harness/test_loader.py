@@ -64,7 +64,7 @@ suite: output/basic
 kind: output
 cases:
   - {id: one, requests: [{prompt: {random_tokens: 5}, max_tokens: 5}], expect: {output: reference}}
-  - {id: two, requests: [{prompt: {random_tokens: 5}, max_tokens: 5}], expect: {output: reference, rel_tol: 0.1}}
+  - {id: two, requests: [{prompt: {text: of}, max_tokens: 5}], expect: {output: reference, policy: exact}}
 """
 BEHAVIOUR = """\
 suite: behaviour/refusing

@@ -1,5 +1,9 @@
-"""The reference against Hugging Face's own ``generate``, on the built-in model."""
+"""The reference: against Hugging Face's own ``generate`` on the built-in model, on disk, and where it is looked for."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,10 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from checkpoints import Checkpoint, resolve
-from harness import oracle
-from harness.checks.output import expected_reference
-from harness.drivers.base import RequestSpec
-from harness.oracle import Reference, reference
+from harness.oracle import Oracle, Reference, ReferenceFileError, ReferenceMissingError, ReferenceToken, Wanted, compute
+from harness.oracle.compute import continuations, scored
+from harness.oracle.files import read_references, write_references
+from harness.oracle.values import widened
 from harness.prompts import prompt_token_ids, vocabulary_of
 from harness.schema import Prompt
 
@@ -26,6 +30,11 @@ def checkpoint() -> Checkpoint:
 def model(checkpoint: Checkpoint) -> Any:
     torch.set_num_threads(1)
     return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPYRE_CB_CACHE", str(tmp_path / "cache"))
 
 
 def generated(model: Any, prompt: tuple[int, ...], count: int, **more: Any) -> tuple[tuple[int, ...], torch.Tensor]:
@@ -45,111 +54,250 @@ def prompt_of(checkpoint: Checkpoint, prompt: Prompt) -> tuple[int, ...]:
     return prompt_token_ids(prompt, "the-oracle", 0, vocabulary_of(checkpoint))
 
 
+def one(checkpoint: Checkpoint, *wanted: Any, **more: Any) -> Reference:
+    return continuations(checkpoint, [Wanted(*wanted, **more)])[0]
+
+
+# --- what it computes ------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("prompt", PROMPTS, ids=["text", "one token", "90 tokens"])
 def test_it_equals_a_greedy_generate(checkpoint: Checkpoint, model: Any, prompt: Prompt) -> None:
     ids = prompt_of(checkpoint, prompt)
     right, logprobs = generated(model, ids, 20)
-    found = reference(checkpoint, ids, 20)
+    found = one(checkpoint, ids, 20, top=7)
     assert found.token_ids == right
-    assert found.logprobs == pytest.approx([row[i].item() for row, i in zip(logprobs, right, strict=True)], abs=1e-4)
-    best = logprobs.topk(2, dim=-1).values
-    assert found.margins == pytest.approx((best[:, 0] - best[:, 1]).tolist(), abs=1e-4)
-    assert min(found.margins) >= 0
+    for token, row in zip(found.tokens, logprobs, strict=True):
+        best = row.topk(7)
+        assert token.logprob == pytest.approx(row[token.token_id].item(), abs=1e-4)
+        assert [i for i, _ in token.top] == best.indices.tolist()
+        assert [p for _, p in token.top] == pytest.approx(best.values.tolist(), abs=1e-4)
+        assert token.margin == pytest.approx((best.values[0] - best.values[1]).item(), abs=1e-4)
+
+
+def test_several_at_once_equal_each_alone(checkpoint: Checkpoint) -> None:
+    """Padded together by transformers' own means, some longer, some forbidden a token."""
+    lengths = [1, 64, 9, 130, 9, 300, 65, 2]
+    prompts = [prompt_of(checkpoint, Prompt(random_tokens=n)) for n in lengths]
+    first = one(checkpoint, prompts[2], 1).token_ids
+    wanted = [Wanted(prompt, 3 + 4 * i) for i, prompt in enumerate(prompts)]
+    wanted[2] = replace(wanted[2], forbidden=first, forbidden_until=2, top=9)
+    done: list[int] = []
+    together = continuations(checkpoint, wanted, done.append)
+    assert sum(done) == len(wanted)
+    for each, found in zip(wanted, together, strict=True):
+        [alone] = continuations(checkpoint, [each])
+        assert found.token_ids == alone.token_ids
+        assert len(found.tokens) == each.max_tokens
+        for ours, theirs in zip(found.tokens, alone.tokens, strict=True):
+            assert len(ours.top) == each.top
+            assert [p for _, p in ours.top] == pytest.approx([p for _, p in theirs.top], abs=1e-4)
+
+
+def test_batches_stay_within_their_bounds_and_leave_nobody_out(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [Wanted((7,) * n, 1) for n in [500, 1, 3, 400, 2] * 9]
+    seen: list[int] = []
+
+    def cells(checkpoint: Checkpoint, batch: list[Wanted]) -> list[Reference]:
+        seen.append(len(batch))
+        longest = max(len(each.prompt_token_ids) for each in batch)
+        assert len(batch) <= compute.MOST_ROWS
+        assert len(batch) == 1 or longest * len(batch) <= compute.MOST_CELLS
+        return [Reference(()) for _ in batch]
+
+    monkeypatch.setattr(compute, "_greedy", cells)
+    monkeypatch.setattr(compute, "MOST_CELLS", 2000)
+    assert len(continuations(checkpoint, wanted)) == sum(seen) == 45
 
 
 def test_it_goes_on_past_the_end_of_the_text(checkpoint: Checkpoint) -> None:
     eos = next(iter(vocabulary_of(checkpoint).eos_token_ids))
-    ended = prompt_of(checkpoint, PROMPTS[0])
-    found = reference(checkpoint, ended, 120).token_ids
+    found = one(checkpoint, prompt_of(checkpoint, PROMPTS[0]), 120).token_ids
     assert len(found) == 120
     assert eos in found[:-1]
 
 
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths that were computed anew; nothing is known from before."""
-    lengths: list[int] = []
-    compute = oracle._compute
-
-    def counted(checkpoint: Checkpoint, prompt: tuple[int, ...], max_tokens: int, *more: Any) -> Reference:
-        lengths.append(max_tokens)
-        return compute(checkpoint, prompt, max_tokens, *more)
-
-    monkeypatch.setattr(oracle, "_compute", counted)
-    monkeypatch.setattr(oracle, "_computed", {})
-    return lengths
-
-
-def test_fewer_tokens_of_a_known_prompt_are_a_prefix_and_not_computed_again(
-    checkpoint: Checkpoint, computed: list[int]
-) -> None:
-    long = reference(checkpoint, (50, 60, 70), 8)
-    short = reference(checkpoint, (50, 60, 70), 5)
-    assert short == Reference(long.token_ids[:5], long.logprobs[:5], long.margins[:5])
-    assert len(short.token_ids) == 5
-    assert computed == [8]
-
-
-def test_more_tokens_of_a_known_prompt_begin_with_the_known_ones(checkpoint: Checkpoint, computed: list[int]) -> None:
-    short = reference(checkpoint, (50, 60, 70), 3)
-    long = reference(checkpoint, (50, 60, 70), 8)
-    assert long.token_ids[:3] == short.token_ids
-    assert computed == [3, 8]
-
-
-def test_another_prompt_and_other_forbidden_tokens_are_not_mistaken_for_known_ones(
-    checkpoint: Checkpoint, computed: list[int]
-) -> None:
-    free = reference(checkpoint, (50, 60, 70), 4)
-    other = reference(checkpoint, (50, 60, 71), 4)
-    forbidden = reference(checkpoint, (50, 60, 70), 4, (free.token_ids[0],), 1)
-    longer = reference(checkpoint, (50, 60, 70), 4, (free.token_ids[0],), 4)
-    assert computed == [4, 4, 4, 4]
-    assert other.logprobs != free.logprobs
-    assert forbidden.token_ids[0] != free.token_ids[0]
-    assert free.token_ids[0] not in longer.token_ids
-
-
-def test_tokens_that_are_forbidden_for_no_token_share_what_is_known(
-    checkpoint: Checkpoint, computed: list[int]
-) -> None:
-    assert reference(checkpoint, (50, 60, 70), 4, (17,), 0) == reference(checkpoint, (50, 60, 70), 4)
-    assert computed == [4]
-
-
 def test_logprobs_are_of_the_raw_logits_where_a_token_is_forbidden(checkpoint: Checkpoint) -> None:
-    free = reference(checkpoint, (50, 60, 70), 1)
-    second = reference(checkpoint, (50, 60, 70), 1, free.token_ids, 1)
+    free = one(checkpoint, (50, 60, 70), 1)
+    second = one(checkpoint, (50, 60, 70), 1, free.token_ids, 1)
     assert second.token_ids != free.token_ids
-    assert second.logprobs[0] == pytest.approx(free.logprobs[0] - free.margins[0], abs=1e-5)
+    assert second.tokens[0].logprob == pytest.approx(free.tokens[0].logprob - free.tokens[0].margin, abs=1e-5)
 
 
 def test_forbidden_tokens_may_come_as_soon_as_min_tokens_are_there(checkpoint: Checkpoint) -> None:
-    free = reference(checkpoint, (50, 60, 70), 6)
-    stop = free.token_ids[0]
-    found = reference(checkpoint, (50, 60, 70), 6, (stop,), 2)
+    stop = one(checkpoint, (50, 60, 70), 6).token_ids[0]
+    found = one(checkpoint, (50, 60, 70), 6, (stop,), 2)
     assert stop not in found.token_ids[:2]
     # From there on it is free again: the same as going on from those two without anything forbidden.
-    assert reference(checkpoint, (50, 60, 70, *found.token_ids[:2]), 4).token_ids == found.token_ids[2:]
+    assert one(checkpoint, (50, 60, 70, *found.token_ids[:2]), 4).token_ids == found.token_ids[2:]
 
 
 @pytest.mark.parametrize("forbidden", [(), (999_999,), (2048,)], ids=["none", "far beyond", "just beyond"])
 def test_forbidding_what_the_vocabulary_does_not_have_changes_nothing(
     checkpoint: Checkpoint, forbidden: tuple[int, ...]
 ) -> None:
-    free = reference(checkpoint, (50, 60, 70), 4)
-    assert reference(checkpoint, (50, 60, 70), 4, forbidden, 2) == free
+    assert one(checkpoint, (50, 60, 70), 4, forbidden, 2) == one(checkpoint, (50, 60, 70), 4)
 
 
-@pytest.mark.parametrize("min_tokens", [0, 3, 10])
-def test_with_stop_tokens_and_min_tokens_it_ends_where_generate_does(
-    checkpoint: Checkpoint, model: Any, min_tokens: int
+def test_tokens_of_somebody_else_are_judged_by_what_stands_before_them(checkpoint: Checkpoint) -> None:
+    own = one(checkpoint, (50, 60, 70), 5)
+    same = scored(checkpoint, (50, 60, 70), own.token_ids, 5)
+    assert [t.token_id for t in same.tokens] == list(own.token_ids)
+    assert [t.logprob for t in same.tokens] == pytest.approx([t.logprob for t in own.tokens], abs=1e-4)
+    other = scored(checkpoint, (50, 60, 70), (own.token_ids[0], 99, 98), 5)
+    assert other.token_ids == (own.token_ids[0], 99, 98)
+    after = one(checkpoint, (50, 60, 70, own.token_ids[0], 99), 1)
+    assert other.tokens[2].top[0][0] == after.token_ids[0]
+
+
+# --- on disk ---------------------------------------------------------------------------------------------------
+
+TOKEN = ReferenceToken(7, -0.123456789, ((7, -0.123456789), (8, -3.5)))
+FORBIDDEN = ReferenceToken(9, -2.5, ((7, -0.5), (9, -2.5)))
+WANTED = Wanted((1, 2, 3), 2, top=2)
+
+
+@pytest.fixture
+def file(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    path = tmp_path / "references" / "case.json"
+    write_references(path, checkpoint, [(WANTED, Reference((TOKEN, FORBIDDEN)))], ["the text\n“x”"], "a test")
+    return path
+
+
+def test_a_file_gives_back_what_was_written_to_six_digits(checkpoint: Checkpoint, file: Path) -> None:
+    held = read_references(file)
+    assert held is not None
+    assert held.model_digest == checkpoint.digest
+    [found] = held.by_key.values()
+    rounded = TOKEN._replace(logprob=-0.123457, top=((7, -0.123457), (8, -3.5)))
+    assert found == Reference((rounded, FORBIDDEN))
+    assert found.tokens[1].top == FORBIDDEN.top
+
+
+def test_a_file_has_a_line_a_token_and_ends_with_a_line_break(file: Path) -> None:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert "   [7,-0.123457,8,-3.5]," in lines
+    assert file.read_text(encoding="utf-8").endswith("}\n")
+    assert json.loads(file.read_text(encoding="utf-8"))["sequences"][0]["text"] == "the text\n“x”"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: text.replace("-3.5", "-3.4"), "does not fit its own digest"),
+        (lambda text: text.replace('"reference": 1', '"reference": 2'), "does not fit its own digest"),
+        (lambda text: text[:300], "is no file of references"),
+        (lambda text: "[]", "is no file of references"),
+        (lambda text: text.replace("[7,", "[[7],"), "is no file of references"),
+        (lambda text: "", "is no file of references"),
+    ],
+)
+def test_a_file_that_was_edited_or_cut_off_is_one_sentence(file: Path, change: Callable[[str], str], said: str) -> None:
+    file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(ReferenceFileError) as caught:
+        read_references(file)
+    assert str(caught.value).startswith(f"{file}: ")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_is_no_error(tmp_path: Path) -> None:
+    assert read_references(tmp_path / "none.json") is None
+
+
+def test_requests_with_the_same_prompt_share_the_longest_and_widest() -> None:
+    short, wide, other = Wanted((1,), 3), Wanted((1,), 2, top=9), Wanted((2,), 4)
+    assert widened([short, wide, other]) == (replace(short, top=9), replace(wide, max_tokens=3), other)
+
+
+# --- where it is looked for ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many were computed each time."""
+    counts: list[int] = []
+    real = compute.continuations
+
+    def counted(checkpoint: Checkpoint, wanted: list[Wanted], progress: Any = None) -> list[Reference]:
+        counts.append(len(wanted))
+        return real(checkpoint, wanted, progress)
+
+    monkeypatch.setattr(compute, "continuations", counted)
+    return counts
+
+
+ASKED = [Wanted((50, 60, 70), 4), Wanted((50, 60, 71), 3)]
+
+
+def test_what_was_computed_once_is_kept_in_the_process_and_on_this_machine(
+    checkpoint: Checkpoint, computed: list[int]
 ) -> None:
-    ids = prompt_of(checkpoint, PROMPTS[0])
-    free = reference(checkpoint, ids, 12).token_ids
-    stop = free[1]
-    right, _ = generated(model, ids, 12, eos_token_id=[stop], min_new_tokens=min_tokens or None)
-    request = RequestSpec(0, ids, 12, min_tokens=min_tokens, stop_token_ids=(stop,))
-    assert expected_reference(request, checkpoint, vocabulary_of(checkpoint)).token_ids == right
-    assert min_tokens or len(right) == 2
-    assert len(right) >= min_tokens
+    oracle = Oracle()
+    first = oracle.references(checkpoint, ASKED)
+    assert oracle.references(checkpoint, ASKED) == first
+    again = Oracle().references(checkpoint, ASKED)
+    assert [r.token_ids for r in again] == [r.token_ids for r in first]
+    assert computed == [2]
+
+
+def test_fewer_tokens_are_a_prefix_and_more_are_computed(checkpoint: Checkpoint, computed: list[int]) -> None:
+    oracle = Oracle()
+    [long] = oracle.references(checkpoint, [replace(ASKED[0], max_tokens=6)])
+    [short] = oracle.references(checkpoint, [ASKED[0]])
+    assert short.token_ids == long.token_ids[:4]
+    oracle.references(checkpoint, [replace(ASKED[0], max_tokens=7)])
+    oracle.references(checkpoint, [replace(ASKED[0], top=12)])
+    assert computed == [1, 1, 1]
+
+
+def test_a_file_beside_the_suite_goes_before_anything_computed(
+    checkpoint: Checkpoint, file: Path, computed: list[int]
+) -> None:
+    [found] = Oracle(may_compute=False).references(checkpoint, [WANTED], file)
+    assert found.token_ids == (7, 9)
+    assert computed == []
+
+
+@pytest.mark.parametrize("where", [None, "missing", "of another model", "too short"])
+def test_in_ci_what_is_not_on_file_is_an_error(
+    checkpoint: Checkpoint, file: Path, computed: list[int], where: str | None
+) -> None:
+    place, asked, asker = file, WANTED, checkpoint
+    if where in (None, "missing"):
+        place = None if where is None else file.with_name("none.json")
+    elif where == "of another model":
+        asker = replace(checkpoint, digest="0" * 64)
+    else:
+        asked = replace(WANTED, max_tokens=3)
+    with pytest.raises(ReferenceMissingError) as caught:
+        Oracle(may_compute=False).references(asker, [asked], place)
+    assert "no reference output of tiny-granite for request 0" in str(caught.value)
+    assert computed == []
+
+
+def test_a_damaged_file_is_an_error_in_ci_and_computed_around_elsewhere(checkpoint: Checkpoint, file: Path) -> None:
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(ReferenceFileError):
+        Oracle(may_compute=False).references(checkpoint, ASKED, file)
+    assert len(Oracle().references(checkpoint, ASKED, file)) == 2
+
+
+def test_a_file_holds_just_what_is_wanted_or_is_written_again(checkpoint: Checkpoint, file: Path) -> None:
+    oracle = Oracle()
+    assert oracle.holds(file, checkpoint, [WANTED])
+    assert not oracle.holds(file, checkpoint, [replace(WANTED, max_tokens=3)])
+    assert not oracle.holds(file, checkpoint, [WANTED, ASKED[0]])
+    assert not oracle.holds(file, checkpoint, [])
+    assert not oracle.holds(file, replace(checkpoint, digest="0" * 64), [WANTED])
+
+
+def test_without_a_writable_cache_it_is_computed_again(
+    checkpoint: Checkpoint, computed: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPYRE_CB_CACHE", str(tmp_path / "file" / "below"))
+    assert Oracle().references(checkpoint, ASKED) == Oracle().references(checkpoint, ASKED)
+    assert computed == [2, 2]

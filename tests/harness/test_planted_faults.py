@@ -21,7 +21,7 @@ def all_tests(driver: Driver) -> list[Test]:
     for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
         suite = load_suite(path).suite
         for expanded in expand(suite, ["tiny-granite"]):
-            if driver.unavailable(expanded.setup) or missing_capability(expanded.case, driver.capabilities):
+            if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):
                 continue
             tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --bless"))
     return tests

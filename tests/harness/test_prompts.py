@@ -12,7 +12,7 @@ import pytest
 from checkpoints import Checkpoint, resolve
 from harness.drivers.base import RequestSpec
 from harness.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
-from harness.schema import Prompt, Request
+from harness.schema import FOLDER, Prompt, Request
 from tests.harness.support import a_request
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +103,49 @@ def test_a_text_goes_through_the_tokenizer(vocabulary: Vocabulary) -> None:
     assert prompt_token_ids(Prompt(text="Return the number of"), "b-case", 1, vocabulary) == ids
 
 
+def test_a_seed_makes_random_tokens_the_same_everywhere() -> None:
+    shared = Prompt(random_tokens=9, seed="shared")
+    assert prompt_token_ids(shared, "a-case", 0, LETTERS) == prompt_token_ids(shared, "b-case", 3, LETTERS)
+    assert prompt_token_ids(shared, "a-case", 0, LETTERS) != tokens("a-case", 0, 9)
+
+
+def test_tokens_repeats_what_is_given_or_cuts_it() -> None:
+    def given(**prompt: object) -> tuple[int, ...]:
+        return prompt_token_ids(Prompt.model_validate(prompt), "a-case", 0, LETTERS)
+
+    assert given(token_ids=[3, 4, 5], tokens=7) == (3, 4, 5, 3, 4, 5, 3)
+    assert given(token_ids=[3, 4, 5], tokens=2) == (3, 4)
+    assert given(text="ab", tokens=5) == (*LETTERS.encode("ababa"),)
+
+
+def test_parts_come_one_after_the_other_and_their_random_tokens_differ() -> None:
+    prompt = Prompt.model_validate({"parts": [{"random_tokens": 9}, {"token_ids": [1]}, {"random_tokens": 9}]})
+    ids = prompt_token_ids(prompt, "a-case", 0, LETTERS)
+    assert prompt.length == len(ids) == 19
+    assert ids[9] == 1
+    assert ids[:9] != ids[10:]
+
+
+def test_every_special_token_comes_once_by_id(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
+    ids = prompt_token_ids(Prompt(special_tokens="all"), "a-case", 0, vocabulary)
+    assert list(ids) == sorted(set(ids))
+    assert not set(ids) & set(vocabulary.ordinary)
+    assert len(ids) + len(vocabulary.ordinary) == vocabulary.size
+
+
+def test_a_text_file_is_found_from_where_the_suite_is(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("ab", encoding="utf-8")
+    prompt = Prompt.model_validate({"text_file": "words.txt"}, context={FOLDER: tmp_path})
+    assert prompt_token_ids(prompt, "a-case", 0, LETTERS) == LETTERS.encode("ab")
+    assert prompt.length is None
+    assert prompt.described() == "text of words.txt"
+
+
+def test_a_prompt_of_no_tokens_is_refused() -> None:
+    with pytest.raises(ValueError, match="request 2: the prompt has no tokens"):
+        prompt_token_ids(Prompt(special_tokens="all"), "a-case", 2, LETTERS)
+
+
 # --- vocabularies ----------------------------------------------------------------------------------------------
 
 
@@ -147,10 +190,11 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "min_tokens": 2,
         "stop": ("x", "yz"),
         "stop_token_ids": (4, 5),
+        "logprobs": 4,
     }
     spec = request_spec(Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, **said), "a-case", 6, LETTERS)
     assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), **said)
-    assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids"} == {
+    assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids", "golden_token_ids"} == {
         "request_id",
         "prompt_token_ids",
         *said,
@@ -181,7 +225,7 @@ def test_a_token_that_the_model_does_not_have_is_one_sentence() -> None:
 def test_a_nameless_request_keeps_what_may_end_it_and_the_tokens_given_for_simulation() -> None:
     request = Request(prompt=Prompt(text="abc"), max_tokens=9, ignore_eos=False, stop=("x",), simulated_tokens=(97, 98))
     spec = nameless_spec(request, 2, LETTERS)
-    assert spec.prompt_token_ids == (97, 98, 99)
+    assert len(spec.prompt_token_ids) == 3
     assert (spec.ignore_eos, spec.stop, spec.simulated_token_ids) == (False, ("x",), (97, 98))
     assert request.can_be_simulated
     assert not Request(prompt=Prompt(text="abc"), max_tokens=9, ignore_eos=False).can_be_simulated

@@ -9,6 +9,7 @@ import pytest
 
 from harness.drivers.base import EnginePool
 from harness.drivers.reference import SimulationDriver
+from harness.oracle import Oracle
 from harness.report.stream import RESULT_PROPERTY, ResultStream
 from harness.run_settings import Settings, settings_key
 
@@ -25,7 +26,7 @@ class Run:
         self.page = folder / "reports" / "page.html"
         driver = SimulationDriver()
         stash = pytest.Stash()
-        stash[settings_key] = Settings(driver, EnginePool(driver), ("m", "n"), None, None, lambda: None)
+        stash[settings_key] = Settings(driver, EnginePool(driver), ("m", "n"), None, None, Oracle(), None)
         terminal = types.SimpleNamespace(write_line=self.said.append)
         self.config: Any = types.SimpleNamespace(
             stash=stash,

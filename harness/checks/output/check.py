@@ -50,36 +50,40 @@ def check_output(
         return Verdict(False, f"request {request.request_id}: cannot be judged: {error}")
     if alternatives is not None:
         positions = with_alternatives(positions, alternatives, policy.bounds)
-    data = _data(request, positions, policy, vocabulary)
+    data = _data(request, tokens, wanted, policy, vocabulary) | _outcome(positions)
     if any(position.wrong for position in positions):
         head = headline(request.request_id, positions, policy, vocabulary)
-        return Verdict(False, head, tuple(details(positions, policy, vocabulary)), data=data)
-    return Verdict(True, _passed(request.request_id, positions, policy), data=data)
+        texts = (f"Hugging Face: {data['reference_text']!r}", f"engine:       {data['text']!r}", "")
+        return Verdict(False, head, (*texts, *details(positions, policy, vocabulary)), data=data)
+    like = "as Hugging Face" if token_ids == wanted.token_ids else "as Hugging Face would have them"
+    return Verdict(True, f"request {request.request_id}: {_passed(positions, policy, like)}", data=data)
 
 
-def _passed(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy) -> str:
+def _passed(positions: Sequence[Position], policy: ResolvedPolicy, like: str) -> str:
     apart = [p.difference for p in positions if p.difference is not None]
     within = f", logprobs within {max(apart):.1g}" if apart else ""
-    parted = sum(p.right is not None and p.seen is not None and p.right.token_id != p.seen.token_id for p in positions)
-    like = "as Hugging Face" if not parted else "as Hugging Face would have them"
     how = "" if policy.name == "exact" else f" (policy {policy.name})"
-    return f"request {request_id}: {len(positions)} tokens {like}{within}{how}"
+    count = f"{len(positions)} token" + "s" * (len(positions) != 1)
+    return f"{count} {like}{within}{how}"
+
+
+def _outcome(positions: Sequence[Position]) -> dict[str, Any]:
+    wrong = {str(p.index): list(p.wrong) for p in positions if p.wrong}
+    return {"wrong": wrong, "summary": list(summary(positions))}
 
 
 def _data(
-    request: RequestSpec, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary
+    request: RequestSpec, tokens: Sequence[Token], wanted: Reference, policy: ResolvedPolicy, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """The comparison as builtins, for reports; lists go by position, None where there is nothing."""
-    seen, right = [p.seen for p in positions], [p.right for p in positions]
+    """Both sequences as builtins, for reports; lists go by position, a logprob is None where there is none."""
+    token_ids = [token.token_id for token in tokens]
     return {
         "request": request.request_id,
         "policy": policy.name,
-        "text": vocabulary.decode(tuple(t.token_id for t in seen if t)),
-        "reference_text": vocabulary.decode(tuple(t.token_id for t in right if t)),
-        "token_ids": [t.token_id for t in seen if t],
-        "reference_token_ids": [t.token_id for t in right if t],
-        "logprobs": [t.logprob for t in seen if t],
-        "reference_logprobs": [t.logprob for t in right if t],
-        "wrong": {str(p.index): list(p.wrong) for p in positions if p.wrong},
-        "summary": list(summary(positions)),
+        "text": vocabulary.decode(tuple(token_ids)),
+        "reference_text": vocabulary.decode(wanted.token_ids),
+        "token_ids": token_ids,
+        "reference_token_ids": list(wanted.token_ids),
+        "logprobs": [token.logprob for token in tokens],
+        "reference_logprobs": [token.logprob for token in wanted.tokens],
     }

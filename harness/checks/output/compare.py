@@ -195,12 +195,12 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:
-    """KL(reference ‖ engine) in nats over the reference's likeliest tokens, all others as one.
+    """KL(reference ‖ engine) in nats over the reference's likeliest tokens that the engine lists, all others as one.
 
-    A token that the engine does not list is taken to be as likely as the last one it lists: it is no likelier.
+    Taking tokens together can only make it smaller: it never says more than is so.
     """
-    listed, last = dict(seen), seen[-1][1]
-    ours = [(logprob, listed.get(token_id, last)) for token_id, logprob in right]
-    divergence = sum(math.exp(p) * (p - q) for p, q in ours)
-    rest_p, rest_q = (max(1e-9, 1 - sum(math.exp(pair[side]) for pair in ours)) for side in (0, 1))
-    return max(0.0, divergence + rest_p * (math.log(rest_p) - math.log(rest_q)))
+    listed = dict(seen)
+    pairs = [(logprob, listed[token_id]) for token_id, logprob in right if token_id in listed]
+    rest_p, rest_q = (max(1e-9, 1 - sum(math.exp(pair[side]) for pair in pairs)) for side in (0, 1))
+    divergence = sum(math.exp(p) * (p - q) for p, q in pairs) + rest_p * (math.log(rest_p) - math.log(rest_q))
+    return max(0.0, divergence)

@@ -46,10 +46,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
 
 
 def details(positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> Iterator[str]:
-    """Everything below the headline."""
-    yield f"Hugging Face: {vocabulary.decode(tuple(p.right.token_id for p in positions if p.right))!r}"
-    yield f"engine:       {vocabulary.decode(tuple(p.seen.token_id for p in positions if p.seen))!r}"
-    yield ""
+    """What stands below both texts: the tokens around the first difference, the likeliest there, the sum of it all."""
     first = next(position.index for position in positions if position.wrong)
     yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
     yield from _likeliest(positions[first], vocabulary)

@@ -1,8 +1,8 @@
 """SHA-256 of files and of whole checkpoints.
 
-Small files are hashed every time. A file of ``REMEMBERED_FROM`` bytes or more is hashed once and its
-digest remembered in the cache folder under (path, size, modification time), so a rewrite that keeps
-all three goes unnoticed: the price of not reading gigabytes at every start.
+Small files are hashed once a process, unless they change. A file of ``REMEMBERED_FROM`` bytes or more is
+hashed once and its digest remembered in the cache folder under (path, size, modification time), so a
+rewrite that keeps all three goes unnoticed: the price of not reading gigabytes at every start.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 
 from checkpoints.errors import CheckpointError, one_line
@@ -63,7 +64,7 @@ def file_digest(path: Path) -> str:
         real = path.resolve(strict=True)  # the hub's cache is full of links, and links have times of their own
         status = real.stat()
         if status.st_size < REMEMBERED_FROM:
-            return hash_file(real)
+            return _digest_of_small(real, status.st_size, status.st_mtime_ns, status.st_ino)
         key = f"{os.fsdecode(real)}\0{status.st_size}\0{status.st_mtime_ns}"
         note = cache_folder() / "digests" / hashlib.sha256(os.fsencode(key)).hexdigest()
         known = _recall(note)
@@ -116,6 +117,12 @@ def check_sums(folder: Path, remedy: str) -> None:
     for path in content_files(folder):
         if path.name not in listed:
             raise CheckpointError(f"{path.name!r} in {str(folder)!r} is not listed in {SUMS}: {remedy}")
+
+
+@lru_cache(maxsize=1024)
+def _digest_of_small(path: Path, size: int, modified: int, inode: int) -> str:  # noqa: ARG001 - they make the key
+    """Once a process: a test run resolves the same model for every test."""
+    return hash_file(path)
 
 
 def _recall(note: Path) -> str | None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from checkpoints import resolve
 from harness.blessing import Blessing
 from harness.checks.behaviour import check_behaviour
 from harness.checks.invariants import check_invariants
@@ -27,7 +26,7 @@ from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules
 from harness.oracle import Oracle
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
-from harness.prompts import nameless_spec, request_spec, vocabulary_of
+from harness.prompts import model_of_run, nameless_spec, request_spec, vocabulary_of
 from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepRow, StepsCase
 from harness.step_table import COLUMNS, as_row
 from harness.workload import Run, run_workload
@@ -94,9 +93,9 @@ def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
     expanded = test.expanded
     if TOKENS not in test.capabilities:
         texts = any(request.prompt.length is None for request in getattr(expanded.case, "requests", ()))
-        vocabulary = vocabulary_of(resolve(expanded.configuration.model)) if texts else None
+        vocabulary = vocabulary_of(model_of_run(expanded.configuration.model)) if texts else None
         return lambda request, position: nameless_spec(request, position, vocabulary)
-    vocabulary = vocabulary_of(resolve(expanded.configuration.model))
+    vocabulary = vocabulary_of(model_of_run(expanded.configuration.model))
     return lambda request, position: request_spec(request, expanded.case.id, position, vocabulary)
 
 

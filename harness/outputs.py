@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from checkpoints import Checkpoint, resolve
+from checkpoints import Checkpoint
 from harness.checks.output import check_alone, check_output, check_same
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, Session
@@ -14,7 +14,7 @@ from harness.oracle import Oracle, Reference, Wanted
 from harness.oracle.stopping import ended, wanted_for
 from harness.oracle.values import widened
 from harness.policies import ResolvedPolicy, precision_of, resolve_policy
-from harness.prompts import Vocabulary, vocabulary_of
+from harness.prompts import Vocabulary, model_of_run, vocabulary_of
 from harness.schema import OutputCase, Policy, StepsCase
 from harness.workload import Run
 
@@ -70,7 +70,7 @@ def plan_outputs(
     if case.expect.output != "reference":
         return OutputPlan(tuple(specs))
     configuration = expanded.configuration
-    checkpoint = resolve(configuration.model)
+    checkpoint = model_of_run(configuration.model)
     vocabulary = vocabulary_of(checkpoint)
     resolved = resolve_policy(
         policy_asked_for(expanded, policy), precision_of(configuration.backend, checkpoint), capabilities

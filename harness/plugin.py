@@ -4,7 +4,9 @@ Threads are set before torch is imported anywhere: on the tiny model one thread 
 workers that fight for cores are many times slower.
 """
 
+import gc
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -99,10 +101,13 @@ def _refuse_unwritable(option: str, path: Path | None) -> None:
         path.unlink()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     settings = config.stash.get(settings_key, None)
     if settings is not None:
         settings.engines.close()
+    # pytest collects garbage five times over at its very end. What is left now goes with the process: it need not look.
+    gc.freeze()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
@@ -190,8 +195,12 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    plugins = session.config.pluginmanager
+    # Its summary would import hypothesis, which takes a second and more, only to say that no test used it.
+    if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
+        plugins.unregister(name="hypothesispytest")
     yield
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reporter = plugins.get_plugin("terminalreporter")
     if reporter is None:
         return
     blessing = session.config.stash[settings_key].blessing

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import chain, cycle, islice
 from typing import Any
 
-from checkpoints import Checkpoint
+from checkpoints import Checkpoint, resolve
 from harness.drivers.base import RequestSpec
 from harness.schema import Prompt, Request
 
@@ -26,6 +26,15 @@ class Vocabulary:
     size: int
     eos_token_ids: frozenset[int]
     special: tuple[int, ...] = ()
+
+
+@lru_cache(maxsize=8)
+def model_of_run(name: str) -> Checkpoint:
+    """A model by name, looked up and checked once a process: a run asks for the same one at every test.
+
+    Raises CheckpointError.
+    """
+    return resolve(name)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,64 @@
+"""How much of a run of the output suites is spent outside the engine, with every reference on disk.
+
+    python benchmarks/output_overhead.py [--json FILE] [PYTEST ARGUMENTS ...]
+
+Runs pytest in this process and watches the clock in two places: where an engine is started and where it steps. All
+else (pytest, reading suites and references, comparing) is the harness. One run; the shares are of that run.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402 - threads are set before anything imports torch
+
+from engine.core import EngineCore  # noqa: E402
+from harness.drivers.reference import ReferenceDriver  # noqa: E402
+
+DEFAULT = ("-q", "-m", "cpu", "--references", "committed", "-p", "no:cacheprovider", "suites/output")
+
+
+def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, with its seconds added up under ``name``."""
+
+    @wraps(function)
+    def wrapper(*arguments: Any, **more: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*arguments, **more)
+        finally:
+            into[name] += time.perf_counter() - began
+
+    return wrapper
+
+
+def main() -> int:
+    """Run, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    arguments, rest = parser.parse_known_args()
+    seconds = {"starting engines": 0.0, "engine steps": 0.0}
+    EngineCore.step = timed(seconds, "engine steps", EngineCore.step)  # type: ignore[method-assign]
+    ReferenceDriver.open = timed(seconds, "starting engines", ReferenceDriver.open)  # type: ignore[method-assign]
+    began = time.perf_counter()
+    status = pytest.main([*(rest or DEFAULT)])
+    total = time.perf_counter() - began
+    seconds["outside the engine"] = total - sum(seconds.values())
+    print()
+    for name, value in seconds.items():
+        print(f"{name:<20} {value:7.2f} s  {value / total:6.1%}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"total": total, **seconds}, indent=1) + "\n", encoding="utf-8")
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,10 +18,10 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest  # noqa: E402 - threads are set before anything imports torch
+import pytest
 
-from engine.core import EngineCore  # noqa: E402
-from harness.drivers.reference import ReferenceDriver  # noqa: E402
+from engine.core import EngineCore
+from harness.drivers.reference import ReferenceDriver
 
 DEFAULT = ("-q", "-m", "cpu", "--references", "committed", "-p", "no:cacheprovider", "suites/output")
 

@@ -20,6 +20,7 @@ from harness.oracle.stopping import wanted_for
 from harness.oracle.store import made_with
 from harness.oracle.values import widened
 from harness.prompts import request_spec, vocabulary_of
+from harness.run_settings import plural
 from harness.yaml_source import shown_file
 
 if TYPE_CHECKING:
@@ -63,10 +64,10 @@ def run(arguments: Namespace) -> int:
     if arguments.check:
         for each in lacking:
             print(f"missing or stale  {shown_file(each.file)}")
-        print(f"{len(files)} files of references wanted, {len(lacking)} missing or stale")
+        print(f"{plural(len(files), 'file')} of references wanted, {len(lacking)} missing or stale")
         return 1 if lacking else 0
     _write(oracle, lacking)
-    print(f"{len(files)} files of references wanted, {len(lacking)} written")
+    print(f"{plural(len(files), 'file')} of references wanted, {len(lacking)} written")
     return 0
 
 

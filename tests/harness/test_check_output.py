@@ -130,6 +130,17 @@ def test_it_goes_on_after_the_first_difference_and_sums_it_up() -> None:
     assert verdict.details[-1] == "logprobs are apart by 1.7 on average, by 8.5 at most (position 4)"
 
 
+def test_the_likeliest_are_shown_where_a_logprob_is_wrong_first_and_where_the_texts_part() -> None:
+    seen = [token._replace(top=r.top) for token, r in zip(tokens("abcdxfgh"), RIGHT.tokens, strict=False)]
+    seen[1] = seen[1]._replace(logprob=-0.9)
+    verdict = checked(seen)
+    assert verdict.headline.startswith("request 3: logprob of token 1 is")
+    assert [line for line in verdict.details if line.startswith("likeliest at")] == [
+        "likeliest at 1 (the best leads by 3):",
+        "likeliest at 4 (the best leads by 3):",
+    ]
+
+
 def test_the_table_shows_the_tokens_around_the_first_difference() -> None:
     verdict = checked(tokens("abcdefghijxl"), spec(12))
     rows = [line[1:].split() for line in verdict.details if line[:3] in {">  ", "   "}]
@@ -159,8 +170,8 @@ def test_a_logprob_beyond_either_tolerance_fails() -> None:
     verdict = checked(with_logprob(2, -0.5), by=policy(abs_tol=10))
     assert verdict.headline == "request 3: logprob of token 2 is -0.5000, Hugging Face says -0.3000"
     assert marked(verdict) == [2]
-    assert "by the policy exact for float32: the same tokens, logprobs within rel_tol 0.35 and abs_tol 10" in (
-        verdict.details
+    assert verdict.rule == (
+        'docs/outputs.md "Policies": exact for float32: the same tokens, logprobs within rel_tol 0.35 and abs_tol 10'
     )
     assert checked(with_logprob(2, -0.32), by=policy(abs_tol=10)).passed
     assert not checked(with_logprob(2, -0.32)).passed

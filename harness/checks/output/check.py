@@ -5,7 +5,7 @@ from typing import Any
 
 from checkpoints import Checkpoint
 from harness.checks.output.compare import Position, Sequences, compare, with_alternatives
-from harness.checks.output.table import details, headline, summary
+from harness.checks.output.table import details, headline, rule, summary
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, Token
 from harness.oracle import Oracle, Reference, ReferenceMissingError
@@ -54,7 +54,7 @@ def check_output(
     if any(position.wrong for position in positions):
         head = headline(request.request_id, positions, policy, vocabulary)
         texts = (f"Hugging Face: {data['reference_text']!r}", f"engine:       {data['text']!r}", "")
-        return Verdict(False, head, (*texts, *details(positions, policy, vocabulary)), data=data)
+        return Verdict(False, head, (*texts, *details(positions, vocabulary)), rule(policy), data)
     like = "as Hugging Face" if token_ids == wanted.token_ids else "as Hugging Face would have them"
     return Verdict(True, f"request {request.request_id}: {_passed(positions, policy, like)}", data=data)
 

@@ -45,14 +45,24 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
     return f"request {request_id}: {said[what]}"
 
 
-def details(positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> Iterator[str]:
+def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[str]:
     """What stands below both texts: the tokens around the first difference, the likeliest there, the sum of it all."""
     first = next(position.index for position in positions if position.wrong)
     yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
-    yield from _likeliest(positions[first], vocabulary)
+    for index in sorted({first, _first_other_token(positions, first)}):
+        yield from _likeliest(positions[index], vocabulary)
     yield ""
-    yield f"by the policy {policy.name} for {policy.precision}: {_bounds(policy)}"
     yield from summary(positions)
+
+
+def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
+    """Where the texts part, which may be after the first logprob that is wrong."""
+    return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
+
+
+def rule(policy: ResolvedPolicy) -> str:
+    """The policy in this run's numbers."""
+    return f'docs/outputs.md "Policies": {policy.name} for {policy.precision}: {_bounds(policy)}'
 
 
 def _table(positions: Iterable[Position], vocabulary: Vocabulary) -> Iterator[str]:

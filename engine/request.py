@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from math import inf
 from typing import NamedTuple
 
@@ -23,6 +23,14 @@ class FinishReason(StrEnum):
     ABORT = "abort"
 
 
+class RequestOutputKind(Enum):
+    """What a streaming front door hands over each time: all so far, what is new, or all at the end."""
+
+    CUMULATIVE = 0
+    DELTA = 1
+    FINAL_ONLY = 2
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How tokens are chosen and when to stop.
@@ -31,6 +39,7 @@ class SamplingParams:
     ``logprobs`` asks for that many alternatives a token beside the chosen one (0 to 20, None: nothing).
     ``max_tokens`` None means: as many as the context allows. Until ``min_tokens`` tokens are there, the
     end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are not looked for.
+    ``output_kind`` matters to AsyncLLM alone.
 
     Raises SamplingParamsError.
     """
@@ -49,6 +58,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None
+    output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)

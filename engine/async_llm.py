@@ -1,10 +1,10 @@
 """The asyncio front door: many clients, each with a stream of its own, and an engine that never waits for them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.build import Engine, build_engine
 from engine.config import EngineConfig, Limits, ResolvedLimits
@@ -14,6 +14,9 @@ from engine.mailbox import Mailbox, Slot
 from engine.prompts import Admitted, Prompt, admitted, requests_for
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 from engine.scheduling.plan import SchedulerState
+
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 ENCODERS = 2
 """Threads that turn prompts into tokens: a long one takes a second, in which others need not wait."""
@@ -94,18 +97,24 @@ class AsyncLLM:
         finally:
             mailbox.close()
 
-    async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
-        """Tokens and checked parameters of a prompt.
+    async def encode(self, text: str) -> tuple[int, ...]:
+        """The tokens of a text, made beside the event loop."""
+        return await self._beside(self.engine.tokenizer.encode, text)
 
-        Raises RequestRefusedError, EngineDeadError, EngineStoppedError.
-        """
+    async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """The tokens of a conversation (Tokenizer.encode_chat). Raises ChatTemplateError."""
+        return await self._beside(self.engine.tokenizer.encode_chat, messages)
+
+    async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
+        """Tokens and checked parameters of a prompt. Raises RequestRefusedError."""
+        if isinstance(prompt, str):
+            prompt = {"prompt_token_ids": await self.encode(prompt)}
+        return admitted(prompt, params, self.engine.tokenizer, self._limits.max_model_len)
+
+    async def _beside(self, function: Callable[[T], Result], argument: T) -> Result:
         if self.dead is not None:
             raise self.dead
-        most, tokenizer = self._limits.max_model_len, self.engine.tokenizer
-        if not isinstance(prompt, str):
-            return admitted(prompt, params, tokenizer, most)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._encoders, admitted, prompt, params, tokenizer, most)
+        return await asyncio.get_running_loop().run_in_executor(self._encoders, function, argument)
 
     def submit(self, prompts: Sequence[Admitted], request_id: str) -> Mailbox:
         """Queue prompts together, all or none; answer ``i`` of prompt ``p`` is number ``p * n + i``.

@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        from engine.server.arguments import parse
+        from engine.server.arguments import parse, program
         from engine.server.run import StartError, run
     except ModuleNotFoundError as missing:
         if (missing.name or "").split(".")[0] == "engine":
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(parse(argv))
     except (StartError, ConfigError) as error:
-        print(f"{os.environ.get('SPYRE_CB_PROG', 'python -m engine.server')}: {error}", file=sys.stderr)
+        print(f"{program()}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from engine import environment
@@ -12,14 +13,8 @@ from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
 
-_EPILOG = f"""\
-The environment variable {API_KEY} gives the key too, where `ps` does not show it.
-{environment.BACKEND} and {environment.VOLUME_LIMIT} are honoured.
-
-example:
-  python -m engine.server --port 0 --max-num-seqs 8
-  curl 127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' -d '{{"prompt": "def main("}}'
-"""
+PROGRAM = "SPYRE_CB_PROG"
+"""The name under which another command runs this one."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +27,11 @@ class ServerSettings:
     port: int
     max_queue: int
     drain_seconds: float
+
+
+def program() -> str:
+    """What the person who typed it typed."""
+    return os.environ.get(PROGRAM, "python -m engine.server")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,11 +62,12 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
 
 
 def _parser() -> argparse.ArgumentParser:
+    name = program()
     parser = _Parser(
-        prog=os.environ.get("SPYRE_CB_PROG", "python -m engine.server"),
+        prog=name,
         description="Serve the reference engine over HTTP, as OpenAI's API.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"example:\n  {name} --port 0 --max-num-seqs 8",
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
         allow_abbrev=False,
         usage="%(prog)s [options]",
     )
@@ -81,15 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-model-len", 512, _positive, "N", "context: padded prompt and new tokens")
     add("--max-num-seqs", 4, _positive, "N", "decode batch")
     add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
-    add("--max-batch-tkv-limit", None, _positive, "N", "most that batch x tkv may be")
-    add("--scheduler", "continuous", str, None, "how requests are batched", choices=SCHEDULERS)
-    add("--attention", "paged", str, None, "attention operation", choices=ATTENTION_OPS)
-    add("--backend", None, str, "NAME", "eager")
+    add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
+    add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
+    add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
+    add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
-    add("--api-key", None, _key, "KEY", "asked of clients under /v1")
+    add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
     add("--max-body-bytes", 2**20, _positive, "N", "most that a request's body may be")
-    add("--drain-seconds", 30.0, _seconds, "S", "how long SIGTERM leaves running requests")
+    add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
     return parser
 
 

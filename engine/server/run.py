@@ -17,7 +17,6 @@ import uvicorn
 from checkpoints import CheckpointError
 from engine.async_llm import AsyncLLM
 from engine.build import Engine, build_engine
-from engine.config import ConfigError
 from engine.engine_thread import EngineDeadError, EngineStoppedError
 from engine.server.app import create_app
 from engine.server.arguments import ServerSettings
@@ -38,19 +37,16 @@ def run(settings: ServerSettings) -> int:
     listener = bind(settings.host, settings.port)
     try:
         engine = build_engine(settings.engine)
-    except (CheckpointError, MemoryError, RuntimeError) as error:
-        listener.close()
-        raise StartError(f"the engine cannot be built: {_one_line(error)}" if _vague(error) else str(error)) from error
+    except CheckpointError as error:
+        raise StartError(str(error)) from error
+    except (MemoryError, RuntimeError) as error:
+        blocks = settings.engine.total_blocks
+        raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
     return serve(engine, settings, listener)
 
 
-def _vague(error: Exception) -> bool:
-    """torch says in many lines that memory is short; CheckpointError is a sentence already."""
-    return not isinstance(error, CheckpointError | ConfigError)
-
-
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def bind(host: str, port: int) -> socket.socket:

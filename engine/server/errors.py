@@ -99,7 +99,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        if "json" not in request.headers.get("content-type", "json"):
+        if "json" not in request.headers.get("content-type", ""):
             return bad_request("the header Content-Type must be application/json").response()
         return from_validation(error.errors()).response()
 

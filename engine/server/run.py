@@ -34,15 +34,15 @@ class StartError(Exception):
 
 def run(settings: ServerSettings) -> int:
     """Serve until a signal; the exit status: 0, or 1 where the engine had died. Raises StartError, ConfigError."""
-    listener = bind(settings.host, settings.port)
-    try:
-        engine = build_engine(settings.engine)
-    except CheckpointError as error:
-        raise StartError(str(error)) from error
-    except (MemoryError, RuntimeError) as error:
-        blocks = settings.engine.total_blocks
-        raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
-    return serve(engine, settings, listener)
+    with bind(settings.host, settings.port) as listener:
+        try:
+            engine = build_engine(settings.engine)
+        except CheckpointError as error:
+            raise StartError(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            blocks = settings.engine.total_blocks
+            raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
+        return serve(engine, settings, listener)
 
 
 def _one_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_every_kind_of_output_ends_in_what_the_offline_door_returns(llm, params)
         assert [output.finished for output in delta] == [False] * (len(delta) - 1) + [True]
         assert delta[0].prompt_token_ids == offline.prompt_token_ids
         texts = [output.outputs[0].text for output in cumulative]
-        assert all(later.startswith(earlier) for earlier, later in zip(texts, texts[1:], strict=False))
+        assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
 
     run(test())
     door.shutdown()

@@ -29,6 +29,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 404, 408, 413, 429, 500, 503)
 }
 
+_ANSWERS = _ERRORS | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
 
 @dataclass(frozen=True)
 class AppSettings:
@@ -62,14 +64,14 @@ def create_app(service: Service, metrics: Metrics, settings: AppSettings) -> Fas
 def _add_generation(app: FastAPI, service: Service) -> None:
     tokenizer = service.llm.engine.tokenizer
 
-    @app.post("/v1/completions", response_model=CompletionResponse, responses=_ERRORS)
+    @app.post("/v1/completions", response_model=CompletionResponse, responses=_ANSWERS)
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
         """Continue a prompt, or several; with ``stream`` as server-sent events."""
         return await _answer(
             service, body, request, completions.begin, lambda job: CompletionForm(job, body, tokenizer)
         )
 
-    @app.post("/v1/chat/completions", response_model=ChatResponse, responses=_ERRORS)
+    @app.post("/v1/chat/completions", response_model=ChatResponse, responses=_ANSWERS)
     async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
         """Continue a conversation by the model's chat template; with ``stream`` as server-sent events."""
         return await _answer(service, body, request, chat.begin, lambda job: ChatForm(job, body))

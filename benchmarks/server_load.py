@@ -17,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -114,8 +115,8 @@ def asks(count: int, seed: int) -> list[Ask]:
 
 
 def body(ask: Ask, *, stream: bool) -> dict[str, object]:
-    plain = {"prompt": list(ask.prompt), "max_tokens": ask.max_tokens, "temperature": 0, "ignore_eos": True}
-    return {**plain, "return_token_ids": True, "stream": stream}
+    plain = {"max_tokens": ask.max_tokens, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    return {"prompt": list(ask.prompt), **plain, "stream": stream}
 
 
 async def alone(client: httpx.AsyncClient, ask: Ask) -> tuple[int, ...]:
@@ -207,8 +208,8 @@ class Crowd:
     def __init__(self, server: Server, client: httpx.AsyncClient, known: list[tuple[Ask, tuple[int, ...]]]) -> None:
         self.server, self.client, self.known = server, client, known
         self.draw = random.Random(7)
-        self.ways = (self.stays, self.stays, self.leaves_in_mid_stream, self.leaves_while_it_waits)
-        self.ways += (self.connects_only, self.sends_half, self.sends_rubbish)
+        leave = (self.leaves_in_mid_stream, self.leaves_while_it_waits, self.connects_only, self.sends_half)
+        self.ways = (self.stays, self.stays, *leave, self.sends_rubbish)
 
     async def come(self, part: Part) -> None:
         await self.draw.choice(self.ways)(part)
@@ -229,11 +230,9 @@ class Crowd:
     async def leaves_while_it_waits(self, part: Part) -> None:
         ask, _ = self.draw.choice(self.known)
         part.left_early += 1
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self.draw.random() * 0.3):
                 await self.client.post("/v1/completions", json=body(ask, stream=False))
-        except TimeoutError:
-            pass
 
     async def connects_only(self, part: Part) -> None:
         part.left_early += 1
@@ -246,8 +245,9 @@ class Crowd:
     async def sends_rubbish(self, part: Part) -> None:
         part.requests += 1
         answer = await self.client.post("/v1/completions", content=self.draw.randbytes(40))
-        part.right += answer.status_code == 400
-        if answer.status_code != 400:
+        if answer.status_code == 400:
+            part.right += 1
+        else:
             part.wrong[f"status {answer.status_code}"] += 1
 
     async def _by_hand(self, data: bytes) -> None:
@@ -300,9 +300,9 @@ async def kill_part(server: Server) -> Part:
 
 async def soak_part(server: Server, seconds: float) -> Part:
     part = Part(f"soak of {seconds:g} s")
-    give_up = time.monotonic() + seconds
     async with server.client() as client:
         crowd = Crowd(server, client, await known_answers(client))
+        give_up = time.monotonic() + seconds
         await concurrently(200, 50, lambda _: crowd.come(part), part)  # warm, so that memory compares
         before = server.megabytes()
         while time.monotonic() < give_up:
@@ -328,7 +328,7 @@ def offline_speed(everything: list[Ask]) -> float:
     return sum(ask.max_tokens for ask in everything) / (time.perf_counter() - began)
 
 
-def percentile(values: Iterable[float], share: float) -> float:
+def percentile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 

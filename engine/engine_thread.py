@@ -119,7 +119,6 @@ class EngineThread:
                 self._answer_calls()
                 if self._core.has_work:
                     self._step()
-                self.seen = self._core.state()
                 self._tell_who_waits_for_idle()
             self._empty_the_core()
             self._finish(EngineStoppedError("the engine was shut down"))
@@ -141,7 +140,9 @@ class EngineThread:
             if not answer.set_running_or_notify_cancel():
                 continue
             try:
-                answer.set_result(call())
+                result = call()
+                self.seen = self._core.state()
+                answer.set_result(result)
             except Exception as error:
                 answer.set_exception(error)
 
@@ -170,6 +171,7 @@ class EngineThread:
         except OutOfBlocksError as error:
             self._fail_the_hopeless(error)
             return
+        self.seen = self._core.state()  # before anybody hears of the step, so that who looks then sees it
         for observer in self._observers:
             observer.stepped(record)
         for request_id in record.request_outputs:
@@ -184,6 +186,7 @@ class EngineThread:
         self._core.abort(hopeless)
         self._core.release(hopeless)
         self._tell_ended(hopeless, FinishReason.ABORT)
+        self.seen = self._core.state()
         self._subscribers.pop(hopeless).failed(error)
 
     def _progress(self, request_id: str) -> None:

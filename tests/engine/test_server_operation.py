@@ -261,7 +261,12 @@ def test_whatever_fits_the_openapi_document_is_answered_as_it_says():
 
 def check_operation(server: Server, case, deadline: float) -> None:
     @settings(
-        max_examples=10, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck), database=None
+        max_examples=10,
+        derandomize=True,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        database=None,
     )
     @given(case)
     def check(example) -> None:

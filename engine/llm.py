@@ -1,19 +1,15 @@
 """The offline front door: a list of prompts in, a list of outputs out, in the same order."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from engine.build import Engine, build_engine
+from engine.completion import completion
 from engine.config import EngineConfig, Limits
 from engine.core import StepRecord
-from engine.front_door import RequestRefusedError, admit
-from engine.request import CompletionOutput, Logprob, Request, RequestOutput, SamplingParams
-from engine.sequence import SequenceState
-
-Prompt = str | Mapping[str, Sequence[int]]
-"""A text, or ``{"prompt_token_ids": [...]}``."""
+from engine.prompts import Prompt, admitted, requests_for
+from engine.request import Request, RequestOutput, SamplingParams
 
 
 class LLM:
@@ -58,20 +54,10 @@ class LLM:
 
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
         """The ``n`` requests of one prompt, checked."""
-        tokenizer = self.engine.tokenizer
-        token_ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tuple(prompt["prompt_token_ids"])
-        bad = [token for token in token_ids if not 0 <= token < tokenizer.vocabulary_size]
-        if bad:
-            raise RequestRefusedError(
-                f"Could not add request: token id {bad[0]} is outside the vocabulary of {tokenizer.vocabulary_size}."
-            )
-        params = admit(len(token_ids), params, self.engine.core.limits.max_model_len)
+        ready = admitted(prompt, params, self.engine.tokenizer, self.engine.core.limits.max_model_len)
         number = self.requests_made
         self.requests_made += 1
-        return [
-            Request(str(number) if params.n == 1 else f"{number}-{index}", token_ids, _sample_params(params, index))
-            for index in range(params.n)
-        ]
+        return requests_for(str(number), ready)
 
     def _run(self, groups: list[list[Request]], progress: bool, on_step: Callable[[StepRecord], None] | None) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -99,8 +85,9 @@ class LLM:
                 core.release(request.request_id)
 
     def _output(self, prompt: Prompt, group: list[Request]) -> RequestOutput:
+        core, tokenizer = self.engine.core, self.engine.tokenizer
         outputs = [
-            self._completion(index, self.engine.core.release(request.request_id)) for index, request in enumerate(group)
+            completion(index, core.release(request.request_id), tokenizer) for index, request in enumerate(group)
         ]
         return RequestOutput(
             request_id=group[0].request_id.split("-")[0],
@@ -109,42 +96,6 @@ class LLM:
             outputs=tuple(outputs),
             finished=True,
         )
-
-    def _completion(self, index: int, sequence: SequenceState) -> CompletionOutput:
-        skip = sequence.params.skip_special_tokens
-
-        def decode(token_ids: Sequence[int]) -> str:
-            return self.engine.tokenizer.decode(token_ids, skip_special_tokens=skip)
-
-        wants_logprobs = sequence.params.logprobs is not None
-        return CompletionOutput(
-            index=index,
-            text=sequence.text(decode),
-            token_ids=sequence.output_token_ids,
-            cumulative_logprob=sum(t.logprob or 0.0 for t in sequence.tokens) if wants_logprobs else None,
-            logprobs=self._logprobs(sequence) if wants_logprobs else None,
-            finish_reason=sequence.finish_reason,
-            stop_reason=sequence.stop_reason,
-        )
-
-    def _logprobs(self, sequence: SequenceState) -> tuple[Mapping[int, Logprob], ...]:
-        def entry(token_id: int, logprob: float, rank: int | None) -> Logprob:
-            text = self.engine.tokenizer.decode([token_id], skip_special_tokens=False)
-            return Logprob(logprob, rank, text)
-
-        positions = []
-        for token in sequence.tokens:
-            position = {t: entry(t, logprob, rank) for rank, (t, logprob) in enumerate(token.top, start=1)}
-            position[token.token_id] = entry(token.token_id, token.logprob or 0.0, token.rank)
-            positions.append(position)
-        return tuple(positions)
-
-
-def _sample_params(params: SamplingParams, index: int) -> SamplingParams:
-    """The parameters of sample ``index`` of ``n``: one answer, from a seed of its own."""
-    if params.n == 1:
-        return params
-    return replace(params, n=1, seed=None if params.seed is None else params.seed + index)
 
 
 def _one_each(params: SamplingParams | Sequence[SamplingParams], count: int) -> list[SamplingParams]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from math import inf
 from typing import NamedTuple
 
@@ -23,6 +23,14 @@ class FinishReason(StrEnum):
     ABORT = "abort"
 
 
+class RequestOutputKind(Enum):
+    """What a streaming front door hands over each time: all so far, what is new, or all at the end."""
+
+    CUMULATIVE = 0
+    DELTA = 1
+    FINAL_ONLY = 2
+
+
 @dataclass(frozen=True)
 class SamplingParams:
     """How tokens are chosen and when to stop.
@@ -33,6 +41,7 @@ class SamplingParams:
     end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are not looked for.
     ``golden_token_ids`` are given out in place of what would be sampled, one a position, as far as they go: an
     engine that is led along a reference can be compared with it at every position. Logprobs stay the model's own.
+    ``output_kind`` matters to AsyncLLM alone.
 
     Raises SamplingParamsError.
     """
@@ -52,6 +61,7 @@ class SamplingParams:
     skip_special_tokens: bool = True
     logprobs: int | None = None
     golden_token_ids: tuple[int, ...] = ()
+    output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)

@@ -1,11 +1,15 @@
 """Text to tokens and back, with the tokens that end a text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from checkpoints import Checkpoint
+
+
+class ChatTemplateError(ValueError):
+    """The model has no chat template, or it does not take these messages; the message says which."""
 
 
 class Tokenizer:
@@ -24,6 +28,17 @@ class Tokenizer:
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, verbose=False)["input_ids"])
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
+        """A conversation by the model's chat template, up to where the assistant speaks. Raises ChatTemplateError."""
+        try:
+            token_ids = self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        except Exception as error:  # a template is a program of the model's, and may fail in any way
+            said = " ".join(str(error).split())
+            raise ChatTemplateError(f"the model's chat template does not take these messages: {said}") from error
+        return tuple(token_ids)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=skip_special_tokens))

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from engine.core import StepRecord
 from engine.environment import backend, threads, volume_limit
-from engine.llm import LLM, Prompt
+from engine.llm import LLM
+from engine.prompts import Prompt
 from engine.request import RequestOutput, SamplingParams
 from engine.trace import HEADER, trace_line
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from checkpoints import CheckpointError
-from harness.cli import cases, models, references, schema, search, trace
+from harness.cli import cases, models, references, schema, search, serve, trace
 from harness.cli.arguments import CommandError, Parser
 from harness.loader import SuiteError
 
@@ -17,7 +17,7 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 CUT_OFF = 141
-SUBCOMMANDS = (cases, trace, search, references, schema, models)
+SUBCOMMANDS = (cases, trace, search, references, schema, models, serve)
 
 _EXAMPLES = """\
 tests run with pytest:  python -m pytest -m "cpu and cb" suites
@@ -45,6 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
+    said = sys.argv[1:] if argv is None else list(argv)
+    if said[:1] == ["serve"]:
+        serve.hand_over(said[1:])
     parser = Parser(
         prog="spyre-cb", description="Tools around the conformance suites for continuous batching.", epilog=_EXAMPLES
     )
@@ -52,7 +55,7 @@ def _run(argv: Sequence[str] | None) -> int:
     for command in SUBCOMMANDS:
         command.add_to(subparsers)
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(said)
         return int(arguments.run(arguments))
     except SystemExit as exit_:
         return int(exit_.code or 0)

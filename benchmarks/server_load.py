@@ -1,0 +1,401 @@
+"""The server under load and abuse: what is lost, mixed up, leaked, and how fast it is meanwhile.
+
+    python benchmarks/server_load.py [--streams 200] [--churn 1000] [--soak 60] [--json FILE]
+
+Four parts, each on a server with a batch of 4: concurrent streams, each compared with what the same request gives
+alone; random connects, aborts and disconnects among requests that must still be right; kill -9 in mid-stream and a
+restart; and a soak of waves of all that, for as long as you say. Exit status 1 where anything was wrong.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+BATCH = 4
+HELD = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
+WAIT = 120.0
+"""Seconds after which anything counts as lost."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A greedy request: what it is answered depends on nothing but itself."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+
+
+@dataclass
+class Part:
+    """What came of one part of the run. Times in seconds."""
+
+    name: str
+    requests: int = 0
+    right: int = 0
+    wrong: Counter[str] = field(default_factory=Counter)
+    left_early: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    first_token: list[float] = field(default_factory=list)
+    between_tokens: list[float] = field(default_factory=list)
+    held_at_end: dict[str, float] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_right(self) -> bool:
+        return not self.wrong and not any(self.held_at_end.values())
+
+
+class Server:
+    """The server as a process, on one port through all restarts."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> float:
+        """Seconds until it is ready."""
+        began = time.perf_counter()
+        flags = ["--port", str(self.port), "--max-num-seqs", str(BATCH), "--max-queue", "2000"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "engine.server", *flags],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        if not ready.startswith("ready: "):
+            raise SystemExit("the server did not start")
+        self.port = int(ready.strip().rpartition(":")[2])
+        return time.perf_counter() - began
+
+    def end(self, number: int) -> int:
+        """Send a signal, wait; the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(WAIT)
+
+    def megabytes(self) -> float:
+        """Resident memory."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
+    def client(self) -> httpx.AsyncClient:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WAIT, limits=limits)
+
+
+def asks(count: int, seed: int) -> list[Ask]:
+    """Prompts of 1 to 150 tokens, no two alike, budgets of 1 to 60."""
+    draw = random.Random(seed)
+    return [
+        Ask((4 + number % 2000, *(draw.randrange(4, 2048) for _ in range(draw.randrange(150)))), draw.randint(1, 60))
+        for number in range(count)
+    ]
+
+
+def body(ask: Ask, *, stream: bool) -> dict[str, object]:
+    plain = {"max_tokens": ask.max_tokens, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    return {"prompt": list(ask.prompt), **plain, "stream": stream}
+
+
+async def alone(client: httpx.AsyncClient, ask: Ask) -> tuple[int, ...]:
+    """What a request gives with nobody beside it."""
+    answer = await client.post("/v1/completions", json=body(ask, stream=False))
+    return tuple(answer.json()["choices"][0]["token_ids"])
+
+
+async def streamed(client: httpx.AsyncClient, ask: Ask, wanted: tuple[int, ...], part: Part) -> None:
+    """One stream to its end, judged."""
+    part.requests += 1
+    began, times, token_ids, ids, done = time.perf_counter(), [], [], set(), 0
+    async with client.stream("POST", "/v1/completions", json=body(ask, stream=True)) as answer:
+        async for line in answer.aiter_lines():
+            if line == "data: [DONE]":
+                done += 1
+            elif line.startswith("data: "):
+                chunk = json.loads(line[6:])
+                if "error" in chunk:
+                    part.wrong["error"] += 1
+                    return
+                ids.add(chunk["id"])
+                token_ids += chunk["choices"][0]["token_ids"] or []
+                times.append(time.perf_counter())
+    part.tokens += len(token_ids)
+    part.first_token.append(times[0] - began if times else WAIT)
+    part.between_tokens += [later - earlier for earlier, later in pairwise(times)]
+    judge(part, tuple(token_ids), wanted, ended_once=done == 1 and len(ids) == 1)
+
+
+def judge(part: Part, got: tuple[int, ...], wanted: tuple[int, ...], *, ended_once: bool) -> None:
+    if got == wanted and ended_once:
+        part.right += 1
+    elif not ended_once:
+        part.wrong["lost or ended twice"] += 1
+    elif len(got) > len(wanted):
+        part.wrong["duplicated"] += 1
+    elif len(got) < len(wanted):
+        part.wrong["cut short"] += 1
+    else:
+        part.wrong["mixed up"] += 1
+
+
+async def concurrently(count: int, most: int, act: Callable[[int], Awaitable[None]], part: Part) -> None:
+    """``count`` acts, ``most`` at a time; whatever they raise is an entry under wrong."""
+    places = asyncio.Semaphore(most)
+
+    async def bounded(number: int) -> None:
+        async with places:
+            try:
+                await asyncio.wait_for(act(number), WAIT)
+            except (httpx.HTTPError, OSError, TimeoutError, ValueError, KeyError) as error:
+                part.wrong[type(error).__name__] += 1
+
+    began = time.perf_counter()
+    await asyncio.gather(*map(bounded, range(count)))
+    part.seconds += time.perf_counter() - began
+
+
+async def until_empty(client: httpx.AsyncClient) -> dict[str, float]:
+    """What is still held after everybody left and the engine had time: should be nothing."""
+    give_up = time.monotonic() + 30
+    while True:
+        lines = (await client.get("/metrics")).text.splitlines()
+        figures = dict(line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+        held = {name: float(figures[f"spyre_cb_{name}"]) for name in HELD}
+        if not any(held.values()) or time.monotonic() > give_up:
+            return held
+        await asyncio.sleep(0.02)
+
+
+async def streams_part(server: Server, count: int) -> Part:
+    part = Part(f"{count} streams at once")
+    async with server.client() as client:
+        everything = asks(count, seed=1)
+        wanted = [await alone(client, ask) for ask in everything]
+
+        async def act(number: int) -> None:
+            await streamed(client, everything[number], wanted[number], part)
+
+        await concurrently(count, count, act, part)
+        part.held_at_end = await until_empty(client)
+    return part
+
+
+class Crowd:
+    """Clients that behave in every way there is, from a seed; the ones that stay are judged."""
+
+    def __init__(self, server: Server, client: httpx.AsyncClient, known: list[tuple[Ask, tuple[int, ...]]]) -> None:
+        self.server, self.client, self.known = server, client, known
+        self.draw = random.Random(7)
+        leave = (self.leaves_in_mid_stream, self.leaves_while_it_waits, self.connects_only, self.sends_half)
+        self.ways = (self.stays, self.stays, *leave, self.sends_rubbish)
+
+    async def come(self, part: Part) -> None:
+        await self.draw.choice(self.ways)(part)
+
+    async def stays(self, part: Part) -> None:
+        await streamed(self.client, *self.draw.choice(self.known), part)
+
+    async def leaves_in_mid_stream(self, part: Part) -> None:
+        ask, _ = self.draw.choice(self.known)
+        part.left_early += 1
+        lines = self.draw.randrange(20)
+        async with self.client.stream("POST", "/v1/completions", json=body(ask, stream=True)) as answer:
+            async for _ in answer.aiter_lines():
+                lines -= 1
+                if lines < 0:
+                    return
+
+    async def leaves_while_it_waits(self, part: Part) -> None:
+        ask, _ = self.draw.choice(self.known)
+        part.left_early += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.draw.random() * 0.3):
+                await self.client.post("/v1/completions", json=body(ask, stream=False))
+
+    async def connects_only(self, part: Part) -> None:
+        part.left_early += 1
+        await self._by_hand(b"")
+
+    async def sends_half(self, part: Part) -> None:
+        part.left_early += 1
+        await self._by_hand(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+
+    async def sends_rubbish(self, part: Part) -> None:
+        part.requests += 1
+        answer = await self.client.post("/v1/completions", content=self.draw.randbytes(40))
+        if answer.status_code == 400:
+            part.right += 1
+        else:
+            part.wrong[f"status {answer.status_code}"] += 1
+
+    async def _by_hand(self, data: bytes) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        writer.write(data)
+        await asyncio.sleep(self.draw.random() * 0.05)
+        writer.close()
+
+
+async def known_answers(client: httpx.AsyncClient) -> list[tuple[Ask, tuple[int, ...]]]:
+    return [(ask, await alone(client, ask)) for ask in asks(40, seed=2)]
+
+
+async def churn_part(server: Server, count: int) -> Part:
+    part = Part(f"{count:,} random clients")
+    async with server.client() as client:
+        crowd = Crowd(server, client, await known_answers(client))
+        await concurrently(count, 50, lambda _: crowd.come(part), part)
+        part.held_at_end = await until_empty(client)
+    return part
+
+
+async def kill_part(server: Server) -> Part:
+    """kill -9 with 20 streams under way: their clients hear of it at once, and a restart gives the same answers."""
+    part = Part("kill -9 and restart")
+    async with server.client() as client:
+        everything = await known_answers(client)
+        struck = Part("struck")
+
+        async def act(number: int) -> None:
+            await streamed(client, *everything[number], struck)
+
+        running = asyncio.create_task(concurrently(20, 20, act, struck))
+        await asyncio.sleep(0.3)
+        killed = time.perf_counter()
+        await asyncio.to_thread(server.end, signal.SIGKILL)
+        await running
+        part.notes["seconds until all clients knew"] = time.perf_counter() - killed
+        part.notes["streams cut"] = sum(struck.wrong.values())
+        part.notes["seconds to restart"] = await asyncio.to_thread(server.start)
+    async with server.client() as client:
+
+        async def again(number: int) -> None:
+            await streamed(client, *everything[number], part)
+
+        await concurrently(20, 20, again, part)
+        part.held_at_end = await until_empty(client)
+    return part
+
+
+async def soak_part(server: Server, seconds: float) -> Part:
+    part = Part(f"soak of {seconds:g} s")
+    async with server.client() as client:
+        crowd = Crowd(server, client, await known_answers(client))
+        give_up = time.monotonic() + seconds
+        await concurrently(200, 50, lambda _: crowd.come(part), part)  # warm, so that memory compares
+        before = server.megabytes()
+        while time.monotonic() < give_up:
+            await concurrently(200, 50, lambda _: crowd.come(part), part)
+        part.held_at_end = await until_empty(client)
+        part.notes |= {"MB before": before, "MB after": server.megabytes()}
+    return part
+
+
+def offline_speed(everything: list[Ask]) -> float:
+    """Tokens a second of the same requests through the offline door."""
+    import torch
+
+    from engine.llm import LLM
+    from engine.request import SamplingParams
+
+    torch.set_num_threads(1)
+    llm = LLM(max_num_seqs=BATCH)
+    prompts = [{"prompt_token_ids": ask.prompt} for ask in everything]
+    params = [SamplingParams(temperature=0, max_tokens=ask.max_tokens, ignore_eos=True) for ask in everything]
+    began = time.perf_counter()
+    llm.generate(prompts, params, progress=False)
+    return sum(ask.max_tokens for ask in everything) / (time.perf_counter() - began)
+
+
+def percentile(values: list[float], share: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+def show(parts: list[Part]) -> None:
+    table = Table(title=f"server under load (batch {BATCH}, tiny-granite, greedy)")
+    for column in ("part", "judged", "right", "wrong", "left", "s", "tokens/s", "TTFT p50 p99, s", "ITL p50 p99, ms"):
+        table.add_column(column, justify="left" if column in ("part", "wrong") else "right")
+    table.add_column("held after")
+    for part in parts:
+        table.add_row(
+            part.name,
+            f"{part.requests:,}",
+            f"{part.right:,}",
+            ", ".join(f"{name} {count}" for name, count in part.wrong.items()) or "-",
+            f"{part.left_early:,}",
+            f"{part.seconds:.1f}",
+            f"{part.tokens / part.seconds:,.0f}",
+            " ".join(f"{percentile(part.first_token, share):.2f}" for share in (0.5, 0.99)),
+            " ".join(f"{percentile(part.between_tokens, share) * 1000:.0f}" for share in (0.5, 0.99)),
+            ", ".join(f"{name} {value:g}" for name, value in part.held_at_end.items() if value) or "nothing",
+        )
+    console = Console(width=max(Console().width, 120))
+    console.print(table)
+    for part in parts:
+        for name, value in part.notes.items():
+            console.print(f"{part.name}: {name} {value:.1f}")
+
+
+def summary(part: Part) -> dict[str, object]:
+    """A part for JSON, percentiles in place of lists."""
+    plain = {name: value for name, value in asdict(part).items() if name not in ("first_token", "between_tokens")}
+    for name in ("first_token", "between_tokens"):
+        plain[name] = {f"p{share * 100:g}": percentile(getattr(part, name), share) for share in (0.5, 0.9, 0.99)}
+    return plain
+
+
+async def run(arguments: argparse.Namespace) -> list[Part]:
+    server = Server()
+    started = server.start()
+    parts = [
+        await streams_part(server, arguments.streams),
+        await churn_part(server, arguments.churn),
+        await kill_part(server),
+        await soak_part(server, arguments.soak),
+    ]
+    parts[0].notes["seconds to start"] = started
+    status = server.end(signal.SIGTERM)
+    parts[0].notes["tokens/s without a server"] = offline_speed(asks(arguments.streams, seed=1))
+    if status != 0:
+        parts[-1].wrong[f"exit status {status}"] += 1
+    return parts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--streams", type=int, default=200, metavar="N", help="at once (default: %(default)s)")
+    parser.add_argument("--churn", type=int, default=1000, metavar="N", help="random clients (default: %(default)s)")
+    parser.add_argument("--soak", type=float, default=60, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    parts = asyncio.run(run(arguments))
+    show(parts)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(list(map(summary, parts)), indent=1) + "\n", encoding="utf-8")
+    return 0 if all(part.is_right for part in parts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

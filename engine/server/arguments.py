@@ -1,0 +1,128 @@
+"""The command line of the server."""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+from engine import environment
+from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig
+from engine.server.app import AppSettings
+
+API_KEY = "SPYRE_CB_API_KEY"
+
+PROGRAM = "SPYRE_CB_PROG"
+"""The name under which another command runs this one."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What was asked for. ``max_queue`` counts sequences beyond the batch; ``port`` 0 is any free one."""
+
+    engine: EngineConfig
+    app: AppSettings
+    host: str
+    port: int
+    max_queue: int
+    drain_seconds: float
+
+
+def program() -> str:
+    """What the person who typed it typed."""
+    return os.environ.get(PROGRAM, "python -m engine.server")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -> ServerSettings:
+    """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read."""
+    said = _parser().parse_args(argv)
+    volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    engine = EngineConfig(
+        model=said.model,
+        backend=environment.backend(environ) if said.backend is None else said.backend,
+        attention=said.attention,
+        scheduler=said.scheduler,
+        max_model_len=said.max_model_len,
+        max_num_seqs=said.max_num_seqs,
+        num_blocks=said.num_blocks,
+        max_batch_tkv_limit=volume,
+        seed=said.seed,
+    )
+    key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
+    app = AppSettings(key, said.max_body_bytes)
+    return ServerSettings(engine, app, said.host, said.port, said.max_queue, said.drain_seconds)
+
+
+def _parser() -> argparse.ArgumentParser:
+    name = program()
+    parser = _Parser(
+        prog=name,
+        description="Serve the reference engine over HTTP, as OpenAI's API.",
+        epilog=f"example:\n  {name} --port 0 --max-num-seqs 8",
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
+        allow_abbrev=False,
+        usage="%(prog)s [options]",
+    )
+
+    def add(flag: str, default: Any, kind: Any, metavar: str | None, about: str, **more: Any) -> None:
+        shown = "" if default is None else f" ({default})"
+        parser.add_argument(flag, default=default, type=kind, metavar=metavar, help=about + shown, **more)
+
+    add("--model", "tiny-granite", str, "NAME", "built-in name, folder, or Hugging Face id")
+    add("--host", "127.0.0.1", str, "ADDR", "where to listen")
+    add("--port", 8000, _port, "PORT", "0 is any free one; it is printed")
+    add("--max-model-len", 512, _positive, "N", "context: padded prompt and new tokens")
+    add("--max-num-seqs", 4, _positive, "N", "decode batch")
+    add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
+    add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
+    add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
+    add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
+    add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
+    add("--seed", 0, int, "N", "for requests that sample without a seed")
+    add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
+    add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
+    add("--max-body-bytes", 2**20, _positive, "N", "most that a request's body may be")
+    add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to 86400, not {text!r}")
+    return seconds
+
+
+def _key(text: str) -> str:
+    if not text.strip() or not text.isascii() or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be printable ASCII and not empty")
+    return text

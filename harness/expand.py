@@ -32,6 +32,7 @@ class Configuration:
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
     scheduler: str = "continuous"
+    door: str = "in-process"
     policy: str | None = None
     model_in_id: str = ""
 
@@ -45,6 +46,8 @@ class Configuration:
             parts.append(f"seqs{self.max_num_seqs}")
         if self.scheduler != "continuous":
             parts.append(self.scheduler)
+        if self.door != "in-process":
+            parts.append(self.door)
         if self.policy is not None:
             parts.append(self.policy)
         return "-".join(parts)
@@ -52,7 +55,8 @@ class Configuration:
     @property
     def markers(self) -> tuple[str, ...]:
         """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
-        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler])
+        http = ("http",) if self.door == "http" else ()
+        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http)
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> l
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
             parameters.scheduler,
+            parameters.door,
             parameters.policy or (None,),
         )
     ]

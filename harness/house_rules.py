@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from harness.behaviour.named import CHECKS, find
 from harness.loader import LoadedSuite, Problem, SuiteError
 from harness.markers import MARKERS, closest
 from harness.yaml_source import read_yaml
@@ -13,7 +14,7 @@ REQUIREMENTS = "requirements.yaml"
 
 def check_house_rules(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
     """Raise SuiteError with all that is wrong. ``more_markers`` are those registered with pytest by anybody."""
-    problems = [*_markers(loaded, {*MARKERS, *more_markers}), *_in_the_house(loaded)]
+    problems = [*_markers(loaded, {*MARKERS, *more_markers}), *_checks(loaded), *_in_the_house(loaded)]
     if problems:
         raise SuiteError(problems)
 
@@ -28,6 +29,20 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
             there_are = ", ".join(sorted(MARKERS))
             hint = f"{closest(name, known)}there are {there_are}; others can be registered in pytest's configuration"
             yield Problem(loaded.path, line, 1, where, f"marker {name!r} is not known", hint)
+
+
+def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
+    """Named checks are there."""
+    for index, case in enumerate(loaded.suite.cases):
+        for number, action in enumerate(getattr(case, "actions", ())):
+            if action.check is None or find(action.check.name) is not None:
+                continue
+            hint = f"{closest(action.check.name, CHECKS)}there are {', '.join(CHECKS)}; or package.module:function"
+            place = loaded.places.place(("cases", index, "actions", number, "check"))
+            where = f"cases[{index}].actions[{number}].check"
+            yield Problem(
+                loaded.path, place.line, place.column, where, f"there is no check {action.check.name!r}", hint
+            )
 
 
 def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:

@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 
 from checkpoints import CheckpointError
+from harness.behaviour.judging import requests_with_reference
 from harness.checks.verdict import failures
-from harness.drivers.base import UnavailableError
+from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.expand import Expanded, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.house_rules import check_house_rules
-from harness.judge import CaseError, Test, Verdicts, as_data, judge, missing_capability
+from harness.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_server, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
 from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, settings_key
+from harness.schema import BehaviourCase, Limits
 from harness.yaml_source import shown_file
 
 
@@ -35,7 +37,7 @@ class SuiteFile(pytest.File):
         if settings.blessing is not None and not self.config.option.collectonly:
             expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
             golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
-            compared = {name for name, expect in expected if getattr(expect, "output", None) == "reference"}
+            compared = {case.id for case in loaded.suite.cases if any(requests_with_reference(case))}
             settings.blessing.remove_orphans(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
@@ -100,6 +102,8 @@ class CaseItem(pytest.Item):
             oracle=settings.oracle,
             policy=settings.policy,
         )
+        if self.expanded.configuration.door == "http":
+            return self._judge_at_server(test)
         try:
             session = settings.engines.session(setup)
         except UnavailableError as error:
@@ -115,6 +119,23 @@ class CaseItem(pytest.Item):
             raise
         if any(verdict.data.get("broken") for verdict in verdicts):
             settings.engines.discard(setup)
+        return verdicts
+
+    def _judge_at_server(self, test: Test) -> Verdicts:
+        case = self.expanded.case
+        assert isinstance(case, BehaviourCase)
+        engines, setup = self.settings.engines, self.expanded.setup
+        server = (setup, _held_to(self.expanded.limits, setup), case.server)
+        try:
+            verdicts = judge_at_server(test, engines.server(*server))
+        except UnavailableError as error:
+            raise CaseError(str(error)) from error
+        except BaseException:
+            engines.discard_server(*server)
+            raise
+        # A server outlives the process that asked for it: a forked child must not leave one behind.
+        if not all(verdict.passed for verdict in verdicts) or engines.in_a_child:
+            engines.discard_server(*server)
         return verdicts
 
     @property
@@ -155,3 +176,13 @@ class CaseItem(pytest.Item):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.line - 1, self.name
+
+
+def _held_to(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
+    """The limits a server is started with: cases that leave to the shape what others say share a server."""
+    return SchedulingLimits(
+        limits.max_model_len or setup.max_model_len,
+        limits.max_num_seqs or setup.max_num_seqs,
+        limits.available_blocks,
+        limits.max_batch_tkv_limit,
+    )

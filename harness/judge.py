@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.behaviour.judging import judge_behaviour
+from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
-from harness.checks.behaviour import check_behaviour
 from harness.checks.invariants import check_invariants
 from harness.checks.steps import check_steps, step_table_lines
 from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
-    FRONT_DOOR,
     GOLDEN_TOKENS,
     LOGPROBS,
     STEP_TRACE,
@@ -21,10 +21,11 @@ from harness.drivers.base import (
     SchedulingLimits,
     Session,
 )
+from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules
-from harness.oracle import Oracle
+from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, vocabulary_of
 from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepRow, StepsCase
@@ -59,6 +60,22 @@ class Test:
 Verdicts = tuple[Verdict, ...]
 
 
+def judge_at_server(test: Test, door: Door) -> Verdicts:
+    """A behaviour case at a server that is held to the case's limits.
+
+    Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
+    """
+    case = test.expanded.case
+    assert isinstance(case, BehaviourCase)
+    try:
+        model = test.expanded.configuration.model
+        return tuple(judge_behaviour(case, model, door, test.oracle, test.suite_path))
+    except ReferenceFileError:
+        raise
+    except ValueError as error:
+        raise CaseError(str(error)) from error
+
+
 def judge(test: Test, session: Session) -> Verdicts:
     """Tighten the engine to the case's limits, run it, check it; the verdicts in order.
 
@@ -71,7 +88,13 @@ def judge(test: Test, session: Session) -> Verdicts:
     except ValueError as error:
         raise CaseError(str(error)) from error
     if isinstance(case, BehaviourCase):
-        return tuple(check_behaviour(session, case, _spec_maker(test), held_to))
+        model, door = expanded.configuration.model, session.door(case.server)
+        try:
+            return tuple(judge_behaviour(case, model, door, test.oracle, test.suite_path, session, held_to))
+        except ReferenceFileError:
+            raise
+        except ValueError as error:
+            raise CaseError(str(error)) from error
     assert isinstance(case, StepsCase | OutputCase)
     specs = _specs(test, case)
     plan = _plan(test, case, specs)
@@ -147,7 +170,7 @@ def missing_capability(
 def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None) -> Iterator[str]:
     case = expanded.case
     if isinstance(case, BehaviourCase):
-        yield FRONT_DOOR
+        yield from needs_of(case, expanded.configuration.door)
         return
     assert isinstance(case, StepsCase | OutputCase)
     yield STEP_TRACE

@@ -12,6 +12,7 @@ MARKERS: Mapping[str, str] = {
     "output": "compares tokens and logprobs with Hugging Face on CPU",
     "scheduler_steps": "compares every engine step with a step table",
     "behaviour": "looks at limits, refusals and how the engine is left",
+    "http": "through an OpenAI-compatible server, over HTTP",
     "slow": "takes minutes: left out unless -m names it",
     "full_model": "a model of real size, from the hub: left out unless -m names it",
 }

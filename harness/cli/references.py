@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
+from harness.behaviour.judging import requests_with_reference
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
 from harness.cli.cases import Listed, listed_tests, suite_files, with_markers
 from harness.expectations import reference_path
@@ -75,7 +76,8 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
     seen: set[Path] = set()
     for test in tests:
         case, model = test.expanded.case, test.expanded.configuration.model
-        if getattr(case.expect, "output", None) != "reference" or left_out(test.markers, named):  # type: ignore[attr-defined]
+        requests = list(requests_with_reference(case))
+        if not requests or left_out(test.markers, named):
             continue
         checkpoint = resolve(model)
         file = reference_path(test.loaded.path, case.id, checkpoint.label)
@@ -84,7 +86,6 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
         seen.add(file)
         vocabulary = vocabulary_of(checkpoint)
         try:
-            requests = enumerate(case.requests)  # type: ignore[attr-defined]
             specs = [request_spec(request, case.id, position, vocabulary) for position, request in requests]
         except ValueError as error:
             place = f"{shown_file(test.loaded.path)}:{test.loaded.line_of_case(test.expanded.index)}"

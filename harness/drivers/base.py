@@ -3,9 +3,14 @@
 A driver gets requests and limits and hands back what it saw. Expectations never reach it.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from harness.drivers.door import Door
+    from harness.schema import ServerOptions
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"
@@ -153,6 +158,9 @@ class Session(Protocol):
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         """Every step of the last ``generate``, requests named by their position in it; empty where not visible."""
 
+    def door(self, options: "ServerOptions") -> "Door":
+        """The front doors of this process. Only asked of drivers with ``front-door``."""
+
     def close(self) -> None:
         """Give back what the engine holds."""
 
@@ -175,6 +183,17 @@ class Driver(Protocol):
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
 
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Door":
+        """A server that is held to these limits. UnavailableError where that cannot work.
+
+        Only asked of drivers with the capability ``http``.
+        """
+
+
+ServerKey = tuple[EngineSetup, SchedulingLimits, "ServerOptions"]
+MOST_SERVERS = 3
+"""Servers that are kept for later cases of a process."""
+
 
 @dataclass
 class EnginePool:
@@ -182,6 +201,13 @@ class EnginePool:
 
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
+    servers: dict[ServerKey, "Door"] = field(default_factory=dict)
+    made_in: int = field(default_factory=os.getpid)
+
+    @property
+    def in_a_child(self) -> bool:
+        """Whether this is a forked child of the process whose pool this was."""
+        return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
         """The engine for ``setup``, started at the first call."""
@@ -195,7 +221,24 @@ class EnginePool:
         if session is not None:
             session.close()
 
+    def server(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Door":
+        """The server for these, started at the first call; the one that was asked for longest ago makes room."""
+        key = (setup, limits, options)
+        door = self.servers.pop(key, None)
+        while door is None and len(self.servers) >= MOST_SERVERS:
+            self.servers.pop(next(iter(self.servers))).close()
+        self.servers[key] = self.driver.serve(setup, limits, options) if door is None else door
+        return self.servers[key]
+
+    def discard_server(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> None:
+        """End a server that may be in a bad state; the next case starts another."""
+        door = self.servers.pop((setup, limits, options), None)
+        if door is not None:
+            door.close()
+
     def close(self) -> None:
-        """Close every engine."""
+        """Close every engine and every server."""
         for setup in list(self.sessions):
             self.discard(setup)
+        for key in list(self.servers):
+            self.discard_server(*key)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
+from typing import Any
 
 from checkpoints import CheckpointError, resolve
 from engine.config import BACKENDS, EngineConfig, Limits
@@ -36,6 +37,10 @@ from harness.drivers.base import (
     Token,
     UnavailableError,
 )
+from harness.drivers.door import ABORT, HTTP, RESTART, Door
+from harness.drivers.http_door import HttpDoor
+from harness.drivers.servers import reference_server
+from harness.schema import ServerOptions
 
 PRELOADED = (
     "engine.llm",
@@ -77,7 +82,7 @@ class CoreSession:
 
     def add_request(self, request: RequestSpec) -> None:
         self._seen = None
-        params = _sampling_params(request)
+        params = sampling_params(request)
         self.core.add_request(Request(str(request.request_id), request.prompt_token_ids, params))
 
     def abort(self, request_id: int) -> None:
@@ -162,6 +167,9 @@ class SimulatedSession(CoreSession):
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return ()
 
+    def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
+        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return (PLACEHOLDER,) * len(record.tokens)
 
@@ -210,7 +218,7 @@ class ReferenceSession(CoreSession):
         try:
             outputs = self.llm.generate(
                 [{"prompt_token_ids": request.prompt_token_ids} for request in requests],
-                [_sampling_params(request) for request in requests],
+                [sampling_params(request) for request in requests],
                 progress=False,
                 on_step=on_step,
             )
@@ -223,12 +231,19 @@ class ReferenceSession(CoreSession):
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return self._steps
 
+    def door(self, options: ServerOptions) -> Door:
+        from harness.drivers.reference_door import ReferenceDoor
+
+        return ReferenceDoor(self, options.max_queue)
+
 
 class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
-    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS})
+    capabilities = frozenset(
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS, HTTP, ABORT, RESTART}
+    )
 
     def __init__(self, attention: str = "paged") -> None:
         self.attention = attention
@@ -251,6 +266,10 @@ class ReferenceDriver:
     def open(self, setup: EngineSetup) -> ReferenceSession:
         return ReferenceSession(setup, self.attention)
 
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
+        process = reference_server(setup, limits, options)
+        return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
+
 
 class SimulationDriver:
     """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
@@ -270,13 +289,17 @@ class SimulationDriver:
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)
 
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
+        raise UnavailableError("simulation has no server")
+
 
 @lru_cache(maxsize=4)
 def _tokenizer(model: str) -> Tokenizer:
     return Tokenizer(resolve(model))
 
 
-def _sampling_params(request: RequestSpec) -> SamplingParams:
+def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
+    """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
     return SamplingParams(
         temperature=request.temperature,
         top_k=request.top_k,
@@ -290,6 +313,7 @@ def _sampling_params(request: RequestSpec) -> SamplingParams:
         ignore_eos=request.ignore_eos,
         logprobs=request.logprobs,
         golden_token_ids=request.golden_token_ids,
+        **more,
     )
 
 

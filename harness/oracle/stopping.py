@@ -26,6 +26,16 @@ def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) ->
     return reference.upto(end_of(reference.token_ids, request, vocabulary) or len(reference.tokens))
 
 
+def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
+    """The text a client gets: without a token that ended it, cut where a stop string begins."""
+    ids = ended(reference, request, vocabulary).token_ids
+    if len(ids) >= request.min_tokens and ids[-1] in _ending(request, vocabulary):
+        return vocabulary.visible(ids[:-1])
+    text = vocabulary.visible(ids)
+    found = [_completed_at(stop, ids, vocabulary) for stop in request.stop] if len(ids) >= request.min_tokens else []
+    return text[: min((at for at in found if at >= 0), default=len(text))]
+
+
 def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
     """How many of these tokens the request has when one of them ends it; None where none does."""
     ending = _ending(request, vocabulary)
@@ -44,5 +54,10 @@ def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
 
 def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
     """Whether the last token completes a stop string: one that was there before ``min_tokens`` ends nothing later."""
+    return _completed_at(stop, ids, vocabulary) >= 0
+
+
+def _completed_at(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> int:
+    """Where in the text the stop string begins that the last token completes; -1 where it completes none."""
     before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
-    return after.find(stop, max(0, len(before) - len(stop) + 1)) >= 0
+    return after.find(stop, max(0, len(before) - len(stop) + 1))

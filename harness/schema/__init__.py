@@ -4,6 +4,7 @@ Types are strict: ``max_tokens: "5"`` or ``id: yes`` (which YAML reads as true) 
 model cannot say about one field alone is said by a validator whose message fits on one line.
 """
 
+from harness.schema.actions import Action, Call, Chat, Check, Flood, Outcome, RawHttp, StreamCall, Wait
 from harness.schema.base import (
     MarkerName,
     MisfitError,
@@ -13,8 +14,8 @@ from harness.schema.base import (
     SuiteName,
     one_or_many,
 )
-from harness.schema.cases import Action, BehaviourCase, Case, OutputCase, StepsCase
-from harness.schema.expect import GenerateExpectation, OutputExpectation, StepRow, StepsExpectation, StepTable
+from harness.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
+from harness.schema.expect import OutputExpectation, StepRow, StepsExpectation, StepTable
 from harness.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.schema.prompts import FOLDER, Prompt
 from harness.schema.requests import Limits, Request
@@ -28,27 +29,35 @@ __all__ = [
     "AnySuite",
     "BehaviourCase",
     "BehaviourSuite",
+    "Call",
     "Case",
-    "GenerateExpectation",
+    "Chat",
+    "Check",
+    "Flood",
     "Limits",
     "MarkerName",
     "MisfitError",
     "Model",
+    "Outcome",
     "OutputCase",
     "OutputExpectation",
     "OutputSuite",
     "Policy",
     "Prompt",
+    "RawHttp",
     "Request",
     "RequirementId",
+    "ServerOptions",
     "Slug",
     "StepRow",
     "StepTable",
     "StepsCase",
     "StepsExpectation",
     "StepsSuite",
+    "StreamCall",
     "Suite",
     "SuiteName",
+    "Wait",
     "by_name",
     "one_or_many",
 ]

@@ -1,15 +1,26 @@
 """The cases of each kind."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from harness.schema.base import BLOCK_SIZE, MisfitError, Model, Names, Requirements, Slug, as_tuple
-from harness.schema.expect import EndExpectation, GenerateExpectation, OutputExpectation, StepsExpectation
-from harness.schema.requests import Limits, Request, describe_request
-
-Requests = Annotated[tuple[Request, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+from harness.schema.actions import Action, Requests
+from harness.schema.base import (
+    BLOCK_SIZE,
+    MisfitError,
+    Model,
+    Names,
+    Number,
+    Requirements,
+    Size,
+    Slug,
+    Text,
+    as_tuple,
+)
+from harness.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
+from harness.schema.requests import Limits, describe_request
 
 
 class Case(Model):
@@ -97,35 +108,48 @@ class OutputCase(_RequestsCase):
         return self
 
 
-class Action(Model):
-    """One thing done at the offline front door, and what must come of it."""
+class ServerOptions(Model):
+    """What a server is started with, beyond limits; in-process only ``max_queue`` means something."""
 
-    generate: Requests
-    expect: GenerateExpectation
-
-    @model_validator(mode="after")
-    def _as_many(self) -> "Action":
-        for name in ("token_counts", "finish_reasons"):
-            given = getattr(self.expect, name)
-            if given is not None and len(given) != len(self.generate):
-                raise MisfitError(f"{len(self.generate)} requests but {len(given)} {name}", "expect", name)
-        for i, request in enumerate(self.generate):
-            for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
-                if given:
-                    what = f"{name} belongs to a case that goes step by step: generate takes all at once"
-                    raise MisfitError(what, "generate", i, name)
-        return self
+    max_queue: Number | None = None
+    api_key: Text | None = None
+    max_body_bytes: Size | None = None
+    drain_seconds: Annotated[float, Field(ge=0, le=60)] | None = None
 
 
 class BehaviourCase(Case):
     """A behaviour case: actions one after the other, then a look at the engine."""
 
+    server: ServerOptions = ServerOptions()
     actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     expect: EndExpectation = EndExpectation()
 
+    @model_validator(mode="after")
+    def _names_are_there(self) -> "BehaviourCase":
+        known: dict[str, bool] = {}
+        for i, action in enumerate(self.actions):
+            for at, name in _references(action):
+                if name not in known:
+                    raise MisfitError(f"no action before this one has the name {name!r}", "actions", i, *at)
+            if action.name in known:
+                raise MisfitError(f"two actions have the name {action.name!r}", "actions", i, "name")
+            if action.name is not None:
+                known[action.name] = True
+        return self
+
     def described(self) -> str:
         """Limits, then what is done."""
-        lines = [super().described()]
-        for action in self.actions:
-            lines.extend(f"generate {describe_request(i, r)}" for i, r in enumerate(action.generate))
-        return "\n".join(lines)
+        return "\n".join([super().described(), *(line for action in self.actions for line in action.described())])
+
+
+def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The names that an action refers to, and where it does."""
+    wait = action.wait
+    places = (
+        (("abort",), action.abort),
+        (("disconnect",), action.disconnect),
+        (("wait", "end_of"), wait and wait.end_of),
+        (("wait", "of"), wait and wait.of),
+        (("expect", "same_as"), action.expect and action.expect.same_as),
+    )
+    yield from ((at, name) for at, name in places if name)

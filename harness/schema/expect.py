@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple, one_or_many
+from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple
 from harness.schema.policy import PolicyChoice
 
 
@@ -95,30 +95,6 @@ class OutputExpectation(Model):
                 if request >= len(requests):
                     what = f"there is no request {request}: they are numbered from 0 to {len(requests) - 1}"
                     raise MisfitError(what, "expect", "same", i, j)
-
-
-class ErrorExpectation(Model):
-    """An error whose message contains each of these texts."""
-
-    message_contains: Annotated[
-        tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many), Field(min_length=1)
-    ]
-
-
-class GenerateExpectation(Model):
-    """What comes of one ``generate``: an error, or so many tokens from each request, ended for these reasons."""
-
-    error: ErrorExpectation | None = None
-    token_counts: Ids | None = None
-    finish_reasons: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
-
-    @model_validator(mode="after")
-    def _says_something(self) -> "GenerateExpectation":
-        if not self.model_fields_set:
-            raise ValueError("say what to expect: error, token_counts or finish_reasons")
-        if self.error and len(self.model_fields_set) > 1:
-            raise MisfitError("a generate that is an error has no token_counts or finish_reasons", "error")
-        return self
 
 
 class EndExpectation(Model):

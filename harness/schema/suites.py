@@ -11,6 +11,7 @@ from harness.schema.policy import PolicyName
 
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
+Door = Literal["in-process", "http"]
 Scheduler = Literal["continuous", "static"]
 Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_length=1)]
 
@@ -23,6 +24,7 @@ class Parameters(Model):
     max_num_seqs: Sizes | None = None
     tensor_parallel_size: Sizes = (1,)
     scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("continuous",)
+    door: Annotated[tuple[Door, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("in-process",)
     policy: Annotated[tuple[PolicyName, ...], BeforeValidator(one_or_many), Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

@@ -1,0 +1,23 @@
+"""What a behaviour case needs of a driver, in words of its capabilities."""
+
+from collections.abc import Iterator
+
+from harness.drivers.base import FRONT_DOOR
+from harness.drivers.door import ABORT, HTTP, RESTART
+from harness.schema import BehaviourCase
+
+OVER_HTTP_ONLY = "http: the case sends what only a server can be sent, and this is its in-process configuration"
+IN_PROCESS_ONLY = "abort: over HTTP a client can only go away"
+
+
+def needs_of(case: BehaviourCase, door: str) -> Iterator[str]:
+    """Capabilities; a need that no driver has where the case does not fit the door."""
+    yield HTTP if door == "http" else FRONT_DOOR
+    for action in case.actions:
+        raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
+        if raw:
+            yield HTTP if door == "http" else OVER_HTTP_ONLY
+        if action.restart is not None:
+            yield RESTART if door == "http" else OVER_HTTP_ONLY
+        if action.abort is not None:
+            yield ABORT if door != "http" else IN_PROCESS_ONLY

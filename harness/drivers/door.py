@@ -1,0 +1,134 @@
+"""A front door as its clients see it: what behaviour cases knock on, in-process or over HTTP.
+
+Values here belong to no engine. Everything that waits is a coroutine: a door serves many clients at once.
+"""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from harness.drivers.base import RequestSpec
+
+HTTP = "http"
+"""Requests can be sent as they are written, and connections broken off: there is a server."""
+
+ABORT = "abort"
+"""A request can be ended from outside, and its client is told: the finish reason is ``abort``."""
+
+RESTART = "restart"
+"""The door can be closed by force and opened again."""
+
+
+class DoorError(Exception):
+    """The door answered with an error. ``status`` and ``kind`` are HTTP's and OpenAI's; None where there are none."""
+
+    def __init__(self, message: str, status: int | None = None, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.kind = kind
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One request of one client. ``spec`` has prompt and sampling; ``messages`` (role, content) stand in its place.
+
+    ``name`` tells it from all others at this door. ``kind`` is how a stream comes: delta, cumulative or final.
+    """
+
+    name: str
+    spec: RequestSpec
+    n: int = 1
+    model: str | None = None
+    messages: tuple[tuple[str, str], ...] = ()
+    kind: str = "delta"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one event of a stream brings: to each answer, by index, its new text, number of tokens and reason of end."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    finish_reasons: dict[int, str] = field(default_factory=dict)
+    usage: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One answer. ``tokens``: how many, None where the door does not say."""
+
+    text: str
+    tokens: int | None
+    finish_reason: str | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All answers to one request. ``usage``: tokens of the prompt, tokens generated."""
+
+    choices: tuple[Choice, ...]
+    usage: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """What came of a request that was sent as it is written; ``error`` is OpenAI's object, where there is one."""
+
+    status: int
+    body: str
+    error: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DoorState:
+    """What is under way and held; None where the door does not tell."""
+
+    waiting: int | None
+    running: int | None
+    used_blocks: int | None
+    reserved_blocks: int | None
+
+    @property
+    def idle(self) -> bool:
+        return not any((self.waiting, self.running, self.used_blocks, self.reserved_blocks))
+
+
+class Door(Protocol):
+    """One door, open."""
+
+    capabilities: frozenset[str]
+
+    async def complete(self, ask: Ask) -> Answer:
+        """The whole answer at once. Raises DoorError."""
+
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        """The answer in pieces; closing the generator is going away. Raises DoorError, also in the middle."""
+
+    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
+        """All of them together, as a list of prompts is given to an engine. Raises DoorError where one is refused."""
+
+    async def abort(self, name: str) -> None:
+        """End a request. Doors with ``abort`` only."""
+
+    async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
+        """A request as it is written. Doors with ``http`` only."""
+
+    async def state(self) -> DoorState:
+        """What is under way now."""
+
+    async def healthy(self) -> bool:
+        """Whether it says that it serves."""
+
+    async def restart(self, how: str) -> None:
+        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Doors with ``restart`` only."""
+
+    @property
+    def url(self) -> str:
+        """Where the server is. Doors with ``http`` only."""
+
+    async def leave(self) -> None:
+        """Give back what belongs to one case: connections, threads. The door can be knocked on again."""
+
+    def close(self) -> None:
+        """Give back everything."""

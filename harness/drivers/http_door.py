@@ -1,0 +1,212 @@
+"""An OpenAI-compatible server as a door: the official client for what clients send, httpx for what none would.
+
+Token counts need ``return_token_ids``, which vLLM and the reference server know.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any
+
+from harness.drivers.base import RequestSpec, UnavailableError
+from harness.drivers.door import HTTP, RESTART, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.servers import ServerProcess
+
+SECONDS = 120
+"""How long a client waits for a byte."""
+
+FIGURES = {
+    "waiting": ("spyre_cb_requests_waiting", "vllm:num_requests_waiting"),
+    "running": ("spyre_cb_requests_running", "vllm:num_requests_running"),
+    "used_blocks": ("spyre_cb_blocks_used",),
+    "reserved_blocks": ("spyre_cb_blocks_reserved",),
+}
+"""Names of the figures in ``/metrics``: the reference server's, then vLLM's."""
+
+
+class HttpDoor:
+    """A server at a URL. ``process`` is there where the harness started it. Raises UnavailableError."""
+
+    def __init__(
+        self, url: str, model: str, *, api_key: str | None = None, process: ServerProcess | None = None
+    ) -> None:
+        try:
+            import httpx
+            import openai
+        except ImportError as error:
+            raise UnavailableError(f"a door over HTTP needs the package {error.name}: pip install '.[http]'") from error
+        self._openai, self._httpx = openai, httpx
+        self._url, self._model, self._key, self._process = url, model, api_key or "none", process
+        self.capabilities = frozenset({HTTP} | ({RESTART} if process else set()))
+        self._client: Any = None
+        self._raw: Any = None
+        self._closers: list[Any] = []
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def _clients(self) -> tuple[Any, Any]:
+        """Connections of this case: they belong to an event loop."""
+        if self._client is None:
+            limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
+            self._raw = self._httpx.AsyncClient(base_url=self._url, timeout=SECONDS, limits=limits)
+            self._client = self._openai.AsyncOpenAI(
+                base_url=f"{self._url}/v1", api_key=self._key, max_retries=0, timeout=SECONDS
+            )
+            self._closers += [self._client.close, self._raw.aclose]
+        return self._client, self._raw
+
+    async def complete(self, ask: Ask) -> Answer:
+        client, _ = self._clients()
+        try:
+            if ask.messages:
+                reply = await client.chat.completions.create(**_chat(ask, self._model))
+            else:
+                reply = await client.completions.create(**_completion(ask, self._model))
+        except self._openai.OpenAIError as error:
+            raise _door_error(error) from error
+        return Answer(tuple(map(_choice, reply.choices)), _usage(reply.usage))
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        client, _ = self._clients()
+        more = {"stream": True, "stream_options": {"include_usage": True}}
+        try:
+            if ask.messages:
+                events = await client.chat.completions.create(**_chat(ask, self._model), **more)
+            else:
+                events = await client.completions.create(**_completion(ask, self._model), **more)
+            async with events:
+                async for event in events:
+                    yield _piece(event)
+        except self._openai.OpenAIError as error:
+            raise _door_error(error) from error
+
+    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
+        return list(await asyncio.gather(*map(self.complete, asks)))
+
+    async def abort(self, name: str) -> None:
+        raise NotImplementedError("over HTTP a client can only go away")
+
+    async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> RawAnswer:
+        _, raw = self._clients()
+        try:
+            reply = await raw.request(method, path, content=body or None, headers=dict(headers))
+        except self._httpx.HTTPError as error:
+            raise DoorError(f"no answer: {type(error).__name__}: {error}") from error
+        return RawAnswer(reply.status_code, reply.text, _error_object(reply.text))
+
+    async def state(self) -> DoorState:
+        from prometheus_client.parser import text_string_to_metric_families
+
+        _, raw = self._clients()
+        try:
+            text = (await raw.get("/metrics", headers={"Authorization": f"Bearer {self._key}"})).text
+        except self._httpx.HTTPError as error:
+            raise DoorError(f"{self._url}/metrics does not answer: {type(error).__name__}") from error
+        values = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
+        found = {name: [values[n] for n in names if n in values] for name, names in FIGURES.items()}
+        return DoorState(**{name: int(value[0]) if value else None for name, value in found.items()})
+
+    async def healthy(self) -> bool:
+        _, raw = self._clients()
+        try:
+            return bool((await raw.get("/health")).status_code == 200)
+        except self._httpx.HTTPError:
+            return False
+
+    async def restart(self, how: str) -> None:
+        assert self._process is not None
+        await asyncio.to_thread(self._process.restart, how)
+        self._url = self._process.url
+        # Streams of before may still be read to their end: their clients are closed with the case.
+        self._client = self._raw = None
+
+    async def leave(self) -> None:
+        for close in self._closers:
+            await close()
+        self._closers.clear()
+        self._client = self._raw = None
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.end()
+
+
+def _completion(ask: Ask, model: str) -> dict[str, Any]:
+    spec = ask.spec
+    logprobs = {"logprobs": spec.logprobs} if spec.logprobs else {}
+    return {"prompt": list(spec.prompt_token_ids), **_common(ask, model), **logprobs}
+
+
+def _chat(ask: Ask, model: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": text} for role, text in ask.messages], **_common(ask, model)}
+
+
+def _common(ask: Ask, model: str) -> dict[str, Any]:
+    spec = ask.spec
+    return {
+        "model": ask.model or model,
+        "n": ask.n,
+        "max_tokens": spec.max_tokens,
+        "temperature": spec.temperature,
+        "top_p": spec.top_p,
+        **({} if spec.seed is None else {"seed": spec.seed}),
+        **({"stop": list(spec.stop)} if spec.stop else {}),
+        "extra_body": {"return_token_ids": True, **_extras(spec)},
+    }
+
+
+def _extras(spec: RequestSpec) -> dict[str, Any]:
+    """What vLLM has beyond OpenAI, where it is not what happens anyway."""
+    wanted: dict[str, tuple[Any, Any]] = {
+        "ignore_eos": (spec.ignore_eos, False),
+        "top_k": (spec.top_k, 0),
+        "min_p": (spec.min_p, 0.0),
+        "min_tokens": (spec.min_tokens, 0),
+        "stop_token_ids": (list(spec.stop_token_ids), []),
+    }
+    return {name: value for name, (value, usual) in wanted.items() if value != usual}
+
+
+def _token_count(choice: Any) -> int | None:
+    ids = (choice.model_extra or {}).get("token_ids")
+    return None if ids is None else len(ids)
+
+
+def _choice(choice: Any) -> Choice:
+    text = choice.message.content or "" if hasattr(choice, "message") else choice.text
+    return Choice(text, _token_count(choice), choice.finish_reason)
+
+
+def _piece(event: Any) -> Piece:
+    texts, tokens, reasons = {}, {}, {}
+    for choice in event.choices:
+        text = choice.delta.content if hasattr(choice, "delta") else choice.text
+        texts[choice.index] = text or ""
+        tokens[choice.index] = _token_count(choice) or 0
+        if choice.finish_reason:
+            reasons[choice.index] = choice.finish_reason
+    return Piece(texts, tokens, reasons, _usage(event.usage))
+
+
+def _usage(usage: Any) -> tuple[int, int] | None:
+    return None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
+
+
+def _door_error(error: Any) -> DoorError:
+    """The server's words; of a connection that broke, the client's."""
+    body = error.body if isinstance(getattr(error, "body", None), dict) else {}
+    status = getattr(error, "status_code", None)
+    message = body.get("message") or (str(error) if status is None else error.message)
+    cause = f": {error.__cause__}" if status is None and error.__cause__ else ""
+    return DoorError(f"{message}{cause}", status, body.get("type"))
+
+
+def _error_object(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return {}
+    error = data.get("error") if isinstance(data, dict) else None
+    return error if isinstance(error, dict) else {}

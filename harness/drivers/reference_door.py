@@ -1,0 +1,116 @@
+"""The reference engine's doors in this process: AsyncLLM for what streams, the offline LLM for lists of prompts."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from engine.async_llm import AsyncLLM, QueueFullError
+from engine.engine_thread import EngineDeadError, EngineStoppedError
+from engine.front_door import RequestRefusedError
+from engine.request import RequestOutput, RequestOutputKind
+from harness.drivers.base import RefusedError
+from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.reference import ReferenceSession, sampling_params
+
+KINDS = {
+    "delta": RequestOutputKind.DELTA,
+    "cumulative": RequestOutputKind.CUMULATIVE,
+    "final": RequestOutputKind.FINAL_ONLY,
+}
+REFUSALS = (RequestRefusedError, QueueFullError, EngineDeadError, EngineStoppedError)
+
+
+class ReferenceDoor:
+    """The doors of one session. The engine's thread is started when somebody knocks, and ended by ``leave``."""
+
+    capabilities = frozenset({ABORT})
+
+    def __init__(self, session: ReferenceSession, max_queue: int | None = None) -> None:
+        self._session = session
+        self._max_queue = max_queue
+        self._llm: AsyncLLM | None = None
+
+    def _open(self) -> AsyncLLM:
+        if self._llm is None:
+            engine = self._session.llm.engine
+            batch = engine.core.limits.max_num_seqs
+            most = None if self._max_queue is None else batch + self._max_queue
+            self._llm = AsyncLLM(engine, most_unfinished=most)
+        return self._llm
+
+    async def complete(self, ask: Ask) -> Answer:
+        pieces = [output async for output in self._outputs(ask, RequestOutputKind.FINAL_ONLY)]
+        return _answer(pieces[-1])
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        seen: dict[int, tuple[int, int]] = {}
+        async with aclosing(self._outputs(ask, KINDS[ask.kind])) as outputs:
+            async for output in outputs:
+                yield _new_of(output, seen, cumulative=ask.kind != "delta")
+
+    async def _outputs(self, ask: Ask, kind: RequestOutputKind) -> AsyncGenerator[RequestOutput, None]:
+        llm = self._open()
+        try:
+            prompt = ask.spec.prompt_token_ids
+            if ask.messages:
+                prompt = await llm.encode_chat([{"role": role, "content": text} for role, text in ask.messages])
+            params = sampling_params(ask.spec, n=ask.n, output_kind=kind)
+            async with aclosing(llm.generate({"prompt_token_ids": prompt}, params, ask.name)) as outputs:
+                async for output in outputs:
+                    yield output
+        except REFUSALS as error:
+            raise DoorError(str(error)) from error
+
+    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
+        """Through the offline door: the thread gives the engine back first."""
+        await self.leave()
+        try:
+            completions = self._session.generate([ask.spec for ask in asks])
+        except RefusedError as refusal:
+            raise DoorError(str(refusal)) from refusal
+        return [Answer((Choice(c.text, len(c.token_ids), c.finish_reason),)) for c in completions]
+
+    async def abort(self, name: str) -> None:
+        await self._open().abort(name)
+
+    async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
+        raise NotImplementedError("in-process there is no HTTP")
+
+    async def state(self) -> DoorState:
+        seen = self._session.llm.engine.core.state() if self._llm is None else self._llm.state()
+        return DoorState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
+
+    async def healthy(self) -> bool:
+        return self._llm is None or self._llm.dead is None
+
+    async def restart(self, how: str) -> None:
+        raise NotImplementedError("in-process there is nothing to end by force")
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError("in-process there is no HTTP")
+
+    async def leave(self) -> None:
+        if self._llm is not None:
+            self._llm.shutdown()
+            self._llm = None
+
+    def close(self) -> None:
+        pass
+
+
+def _answer(output: RequestOutput) -> Answer:
+    choices = tuple(Choice(o.text, len(o.token_ids), o.finish_reason and str(o.finish_reason)) for o in output.outputs)
+    return Answer(choices, (len(output.prompt_token_ids), sum(c.tokens or 0 for c in choices)))
+
+
+def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> Piece:
+    """What an output brings that those before it did not. ``seen``: characters and tokens of each answer so far."""
+    texts, tokens, reasons = {}, {}, {}
+    for answer in output.outputs:
+        characters, count = seen.get(answer.index, (0, 0)) if cumulative else (0, 0)
+        texts[answer.index] = answer.text[characters:]
+        tokens[answer.index] = len(answer.token_ids) - count
+        seen[answer.index] = (len(answer.text), len(answer.token_ids))
+        if answer.finish_reason is not None:
+            reasons[answer.index] = str(answer.finish_reason)
+    return Piece(texts, tokens, reasons)

@@ -1,0 +1,162 @@
+"""Servers that the harness starts: as a process of their own, on a free port, ended in any case."""
+
+import os
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from shutil import which
+from tempfile import TemporaryFile
+
+from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.schema import ServerOptions
+
+START_SECONDS = 600
+"""What a server may take to load a model and, on a card, to compile it."""
+END_SECONDS = 60
+LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
+
+
+class ServerProcess:
+    """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
+
+    Raises UnavailableError where it does not start, with its last words.
+    """
+
+    def __init__(self, command: Sequence[str], url: str | None, environ: Mapping[str, str]) -> None:
+        self._command, self._fixed_url, self._environ = list(command), url, dict(environ)
+        self.url = ""
+        self._start()
+
+    def _start(self) -> None:
+        self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
+        self.process = subprocess.Popen(
+            self._command,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if self._fixed_url is None else self._said,
+            stderr=self._said,
+            text=True,
+        )
+        try:
+            self.url = self._announced() if self._fixed_url is None else self._answering(self._fixed_url)
+        except BaseException:
+            self.end()
+            raise
+
+    def _announced(self) -> str:
+        """The URL in its first line, read beside: a server that hangs must not take the harness along."""
+        lines: queue.Queue[str] = queue.Queue()
+        stdout = self.process.stdout
+        assert stdout is not None
+        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
+        try:
+            line = lines.get(timeout=START_SECONDS)
+        except queue.Empty:
+            raise UnavailableError(f"the server said nothing for {START_SECONDS} s") from None
+        ready = re.fullmatch(r"ready: (\S+)\n", line)
+        if ready is None:
+            raise UnavailableError(f"the server did not start: {self._last_words()}")
+        return ready[1]
+
+    def _answering(self, url: str) -> str:
+        give_up = time.monotonic() + START_SECONDS
+        while time.monotonic() < give_up:
+            if self.process.poll() is not None:
+                raise UnavailableError(f"the server did not start: {self._last_words()}")
+            try:
+                with urllib.request.urlopen(f"{url}/health", timeout=5):
+                    return url
+            except OSError:
+                time.sleep(0.5)
+        raise UnavailableError(f"{url} did not answer for {START_SECONDS} s")
+
+    def _last_words(self) -> str:
+        self.process.wait(END_SECONDS)
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said.read().splitlines() if line.strip()]
+        return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without a word"
+
+    def restart(self, how: str) -> None:
+        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again."""
+        self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
+        self.process.wait(END_SECONDS)
+        self._release()
+        self._start()
+
+    def end(self) -> None:
+        """By force where asking does not help. Again does no harm."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(END_SECONDS)
+        self._release()
+
+    def _release(self) -> None:
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._said.close()
+
+
+def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
+    """The reference engine's server, built for just these limits. Raises UnavailableError."""
+    blocks = limits.available_blocks
+    flags = {
+        "--model": setup.model,
+        "--backend": setup.backend,
+        "--scheduler": setup.scheduler,
+        "--max-model-len": limits.max_model_len,
+        "--max-num-seqs": limits.max_num_seqs,
+        "--num-blocks": None if blocks is None else _with_padding_block(blocks, limits.max_num_seqs),
+        "--max-batch-tkv-limit": limits.max_batch_tkv_limit,
+        "--max-queue": options.max_queue,
+        "--api-key": options.api_key,
+        "--max-body-bytes": options.max_body_bytes,
+        "--drain-seconds": options.drain_seconds,
+    }
+    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
+    command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
+    return ServerProcess(command, None, _environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+
+
+def _with_padding_block(available: int, max_num_seqs: int | None) -> int:
+    """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
+    batch = max_num_seqs or 1
+    return -(-(available + 1) // batch) * batch
+
+
+def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
+    """``vllm serve``, where vLLM is installed beside the harness. Raises UnavailableError."""
+    if which("vllm") is None:
+        raise UnavailableError("vllm is not installed here: start a server and give its --server-url")
+    port = _free_port()
+    flags = {
+        "--max-model-len": limits.max_model_len,
+        "--max-num-seqs": limits.max_num_seqs,
+        "--tensor-parallel-size": setup.tensor_parallel_size,
+        "--api-key": options.api_key,
+    }
+    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
+    command = ["vllm", "serve", setup.model, "--host", "127.0.0.1", "--port", str(port), *given]
+    environ = _environ() | {"VLLM_SPYRE_DYNAMO_BACKEND": setup.backend}
+    return ServerProcess(command, f"http://127.0.0.1:{port}", environ)
+
+
+def _environ() -> dict[str, str]:
+    """Ours, without what would change a server behind a case's back."""
+    return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -390,8 +390,7 @@ def main() -> int:
     parser.add_argument("--soak", type=float, default=60, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    parts = asyncio.run(run(arguments))
-    show(parts)
+    show(parts := asyncio.run(run(arguments)))
     if arguments.json:
         arguments.json.write_text(json.dumps(list(map(summary, parts)), indent=1) + "\n", encoding="utf-8")
     return 0 if all(part.is_right for part in parts) else 1

@@ -1,6 +1,7 @@
 """The asyncio front door: what it streams is what the offline door returns, and who leaves takes nothing along."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import replace
 from itertools import pairwise
@@ -54,12 +55,16 @@ def door(llm: LLM):
 
 @pytest.fixture
 def fragile(llm: LLM):
-    """AsyncLLM whose executor fails as soon as ``fragile.error`` is set."""
+    """AsyncLLM and its executor, which takes leave before each step and fails once ``error`` is set."""
 
     class Fragile(ScriptedTokens):
-        error: BaseException | None = None
+        def __init__(self) -> None:
+            super().__init__()
+            self.leave = threading.Semaphore(0)
+            self.error: BaseException | None = None
 
         def execute(self, plan, sequences):
+            assert self.leave.acquire(timeout=SECONDS)
             if self.error is not None:
                 raise self.error
             return super().execute(plan, sequences)
@@ -70,6 +75,7 @@ def fragile(llm: LLM):
     )
     front = AsyncLLM(Engine(llm.engine.checkpoint, llm.engine.tokenizer, core))
     yield front, executor
+    executor.leave.release(1000)
     front.shutdown()
 
 
@@ -228,10 +234,14 @@ def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile
     async def test() -> None:
         streams = [door.generate(PROMPT, greedy(400, kind), f"{kind}") for kind in (DELTA, CUMULATIVE)]
         for stream in streams:
-            await anext(stream)
+            first = asyncio.ensure_future(anext(stream))
+            while not first.done():
+                executor.leave.release()
+                await asyncio.sleep(0.002)
         final = asyncio.create_task(collected(door.generate(PROMPT, greedy(400, FINAL_ONLY), "final")))
         await asyncio.sleep(0)
         executor.error = RuntimeError("the card is on fire")
+        executor.leave.release()
         for waiting in (*map(collected, streams), final):
             with pytest.raises(EngineDeadError, match="the card is on fire") as seen:
                 await waiting

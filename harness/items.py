@@ -69,7 +69,11 @@ class CaseItem(pytest.Item):
         lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
         if lacking:
             return f"needs {lacking}, which the {driver.name} driver does not offer"
-        return driver.unavailable(self.expanded.setup)
+        case, setup = self.expanded.case, self.expanded.setup
+        if self.expanded.configuration.door == "http" and isinstance(case, BehaviourCase):
+            limits = SchedulingLimits(**self.expanded.limits.model_dump())
+            return driver.unavailable(setup) or driver.unfit(setup, limits, case.server)
+        return driver.unavailable(setup)
 
     @property
     def line(self) -> int:

@@ -17,7 +17,7 @@ from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
 from harness.report.stream import ResultStream
-from harness.run_settings import DRIVERS, Settings, driver_by_name, plural, settings_key
+from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
 from harness.schema import POLICY_NAMES
 
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
@@ -36,6 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("paged", "fms"),
         default="paged",
         help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+    )
+    group.addoption("--server-url", metavar="URL", help="for openai-http: a server that runs already")
+    group.addoption("--serve", choices=("reference", "vllm"), help="for openai-http: what to start for each case")
+    group.addoption(
+        "--server-shape",
+        metavar="NAME=VALUE,…",
+        help="what that server was started with: max_num_seqs=4,backend=sendnn",
     )
     group.addoption(
         "--policy", choices=POLICY_NAMES, help="compare outputs by this policy where a case says none (docs/outputs.md)"
@@ -62,8 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _refuse_what_cannot_work(config)
     # One malformed suite must not keep the others from running; the exit status says that it was there.
     config.option.continue_on_collection_errors = True
-    name = "simulation" if config.option.simulate else config.option.driver
-    driver = driver_by_name(name, config.option.attention)
+    driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
     if not hasattr(config, "workerinput"):
         for option, path in (("--html-report", config.option.html_report), ("--results", config.option.results)):

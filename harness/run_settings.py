@@ -13,7 +13,7 @@ from harness.drivers.base import Driver, EnginePool
 from harness.oracle import Oracle
 from harness.schema import Policy
 
-DRIVERS = ("reference", "simulation")
+DRIVERS = ("reference", "simulation", "openai-http")
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,30 @@ def _may_compute(chosen: str | None) -> bool:
 
 
 settings_key = pytest.StashKey[Settings]()
+
+
+def driver_from_options(option: Namespace) -> Driver:
+    """The driver that a run of pytest asks for. Raises pytest.UsageError for a server that does not answer."""
+    url, start, said = option.server_url, option.serve, option.server_shape
+    if option.driver != "openai-http" or option.simulate:
+        for name, given in (("--server-url", url), ("--serve", start), ("--server-shape", said)):
+            if given:
+                raise pytest.UsageError(f"{name} belongs to --driver openai-http")
+        return driver_by_name("simulation" if option.simulate else option.driver, option.attention)
+    from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
+
+    if (url is None) == (start is None):
+        raise pytest.UsageError("--driver openai-http: say either --server-url URL or --serve reference or vllm")
+    if start is not None:
+        return OpenAIHttpDriver(start=start)
+    try:
+        shape = shape_said(said or "")
+    except ServerError as error:
+        raise pytest.UsageError(f"--server-shape: {error}") from error
+    try:
+        return OpenAIHttpDriver(find_server(url, shape))
+    except ServerError as error:
+        raise pytest.UsageError(f"--server-url: {error}") from error
 
 
 def driver_by_name(name: str, attention: str) -> Driver:

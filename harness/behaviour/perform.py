@@ -10,7 +10,7 @@ from harness.behaviour.flood import flood
 from harness.behaviour.named import run_check
 from harness.behaviour.outcome import judge
 from harness.behaviour.scene import SECONDS, Background, MakeAsk, Result, Scene, streamed, whole
-from harness.behaviour.waiting import eventually, wait_for
+from harness.behaviour.waiting import POLL_SECONDS, eventually, wait_for
 from harness.checks.verdict import Verdict
 from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
 from harness.schema import Action, BehaviourCase, Request
@@ -108,7 +108,7 @@ async def _answering(play: _Play, number: int, label: str, action: Action) -> li
     if action.name is not None and action.http is None:
         n = asks[0].n if asks else 1
         scene.background[action.name] = Background(asks[0].name if asks else "", n, task, pieces, came, number)
-        await asyncio.sleep(0)
+        await asyncio.sleep(POLL_SECONDS)  # a moment to reach the door before the next action
         return []
     result = await task
     return [_judged(play, number, label, action, [result])]
@@ -195,7 +195,7 @@ async def _left_idle(door: Door) -> Verdict:
             return False
         return last[0].idle
 
-    if await eventually(idle, SECONDS / 4):
+    if await eventually(idle):
         return Verdict(True, LAST_WORD)
     return Verdict(False, f"the engine is not idle at the end: {_held(last[0]) if last else 'it does not answer'}")
 

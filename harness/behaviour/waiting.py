@@ -11,9 +11,9 @@ from harness.schema import Wait
 POLL_SECONDS = 0.01
 
 
-async def eventually(holds: Callable[[], Awaitable[bool]], seconds: float = SECONDS) -> bool:
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
     """Whether it came to hold in time."""
-    give_up = time.monotonic() + seconds
+    give_up = time.monotonic() + SECONDS
     while not await holds():
         if time.monotonic() > give_up:
             return False
@@ -41,8 +41,18 @@ async def wait_for(scene: Scene, wait: Wait) -> str | None:
         return counts and (not wait.idle or state.idle)
 
     if await eventually(holds):
-        return None
+        return _in_time(scene, wait)
     return f"it did not come to {_shown(wait)} within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
+
+
+def _in_time(scene: Scene, wait: Wait) -> str | None:
+    """Whether it came before the action ``of`` had so many tokens."""
+    if wait.of is None or wait.before_tokens is None:
+        return None
+    had = sum(sum(piece.tokens.values()) for piece in scene.background[wait.of].pieces)
+    if had < wait.before_tokens:
+        return None
+    return f"it came to {_shown(wait)} too late: {wait.of} had {had} tokens by then"
 
 
 async def _pieces(scene: Scene, name: str, count: int) -> str | None:

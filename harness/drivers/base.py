@@ -177,6 +177,9 @@ class Driver(Protocol):
     def unavailable(self, setup: EngineSetup) -> str | None:
         """Why this setup cannot run here, in one sentence, or None. Cheap: asked before anything is started."""
 
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
+        """Why this driver's server is not one for a case over HTTP with these limits, in one sentence, or None."""
+
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""
 

@@ -39,7 +39,7 @@ from harness.drivers.base import (
 )
 from harness.drivers.door import ABORT, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
-from harness.drivers.servers import reference_server
+from harness.drivers.servers import reference_server, reference_unavailable
 from harness.schema import ServerOptions
 
 PRELOADED = (
@@ -252,10 +252,9 @@ class ReferenceDriver:
         return f"reference engine {version('spyre-cb')} (torch {version('torch')}, ibm-fms {version('ibm-fms')})"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        if setup.backend not in BACKENDS:
-            return f"backend {setup.backend} needs a Spyre card; the reference engine runs {', '.join(BACKENDS)} only"
-        if setup.tensor_parallel_size > 1:
-            return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
+        return reference_unavailable(setup)
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         return None
 
     def preload(self) -> None:
@@ -282,6 +281,9 @@ class SimulationDriver:
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         return None if setup.backend in BACKENDS else f"simulation stands for {', '.join(BACKENDS)} only"
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
+        return None
 
     def preload(self) -> None:
         pass

@@ -113,20 +113,24 @@ class Flood(Model):
 
 
 class Wait(Model):
-    """Wait, a minute at most, until this is so; ``pieces``: so many have come ``of`` an action in the background."""
+    """Wait, a minute at most, until this is so; ``pieces``: so many have come ``of`` an action in the background.
+
+    With ``before_tokens`` it must be so before that action has had so many tokens: time as the engine counts it.
+    """
 
     idle: Literal[True] | None = None
     running: Number | None = None
     waiting: Number | None = None
     end_of: Slug | None = None
     pieces: Annotated[int, Field(gt=0)] | None = None
+    before_tokens: Annotated[int, Field(gt=0)] | None = None
     of: Slug | None = None
 
     @model_validator(mode="after")
     def _says_what_for(self) -> "Wait":
-        if (self.pieces is None) != (self.of is None):
-            raise ValueError("pieces and of go together: so many pieces of that action")
-        if not self.model_fields_set:
+        if (self.pieces is None and self.before_tokens is None) != (self.of is None):
+            raise ValueError("pieces or before_tokens, and of, go together: so many of that action")
+        if not self.model_fields_set - {"before_tokens", "of"}:
             raise ValueError("say what to wait for: idle, running, waiting, end_of, or pieces and of")
         return self
 
@@ -135,7 +139,7 @@ class RawHttp(Model):
     """An HTTP request as it is written: ``content`` is sent as JSON, ``body`` as it is, ``repeat_body`` times."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
-    path: Annotated[str, StringConstraints(pattern=r"^/")] = "/v1/completions"
+    path: str = "/v1/completions"
     content: JsonValue = None
     body: str | None = None
     repeat_body: Length = 1
@@ -143,6 +147,8 @@ class RawHttp(Model):
 
     @model_validator(mode="after")
     def _one_body(self) -> "RawHttp":
+        if not self.path.startswith("/"):
+            raise MisfitError(f"a path begins with /, not {self.path!r}", "path")
         if self.body is not None and self.content is not None:
             raise MisfitError("a request has content or a body, not both", "body")
         return self

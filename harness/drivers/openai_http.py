@@ -1,0 +1,128 @@
+"""Any OpenAI-compatible server as the engine under test: one that runs already, or one that the harness starts.
+
+Only what clients see can be judged there: behaviour cases over HTTP. Cases that look at steps are skipped.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+
+from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
+from harness.drivers.door import HTTP, RESTART, Door
+from harness.drivers.http_door import HttpDoor
+from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable, vllm_server
+from harness.schema import ServerOptions
+
+API_KEY = "OPENAI_API_KEY"
+STARTERS: Mapping[str, Callable[[EngineSetup, SchedulingLimits, ServerOptions], ServerProcess]] = {
+    "reference": reference_server,
+    "vllm": vllm_server,
+}
+SECONDS = 10
+
+
+class ServerError(Exception):
+    """The server that was named cannot be used; one sentence for the person who named it."""
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that somebody else started, and what it was started with, as far as anybody said."""
+
+    url: str
+    model: str
+    limits: SchedulingLimits
+    backend: str = "eager"
+    tensor_parallel_size: int = 1
+
+
+SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_limit", "tensor_parallel_size", "backend")
+
+
+def shape_said(text: str) -> dict[str, str | int]:
+    """``max_num_seqs=4,backend=sendnn`` as a mapping. Raises ServerError."""
+    shape: dict[str, str | int] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        if name not in SHAPE or not value or (name != "backend" and not value.isdecimal()):
+            raise ServerError(f"{part!r} is not of the form NAME=VALUE; names are {', '.join(SHAPE)}")
+        shape[name] = value if name == "backend" else int(value)
+    return shape
+
+
+def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
+    """Ask a server what it serves. ``said`` is what it does not tell itself. Raises ServerError."""
+    url = url.rstrip("/").removesuffix("/v1")
+    request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {_key()}"})
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+            card = json.load(reply)["data"][0]
+            limits = {"max_model_len": card.get("max_model_len"), **said}
+            backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
+            return RunningServer(url, str(card["id"]), SchedulingLimits(**limits), backend, size)
+    except urllib.error.HTTPError as error:
+        hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
+        raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ServerError(f"no server answers at {url}: {reason}") from error
+    except (KeyError, IndexError, TypeError) as error:
+        raise ServerError(f"{url} does not answer as an OpenAI-compatible server does") from error
+
+
+def _key() -> str:
+    return os.environ.get(API_KEY) or "none"
+
+
+class OpenAIHttpDriver:
+    """``running``: the server to knock on; else ``start`` names what is started, for just the limits of each case."""
+
+    name = "openai-http"
+
+    def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
+        self._running, self._start = running, start
+        self.capabilities = frozenset({HTTP} | ({RESTART} if running is None else set()))
+
+    def describe(self) -> str:
+        if self._running is None:
+            return f"{self._start} server over HTTP, started by the harness"
+        return f"server at {self._running.url}, model {self._running.model}"
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        if self._running is not None:
+            for name in ("backend", "tensor_parallel_size"):
+                wanted, has = getattr(setup, name), getattr(self._running, name)
+                if wanted != has:
+                    return f"{name} {wanted}, and the server has {has}: --server-shape says what it has"
+        if self._running is None and self._start == "reference":
+            return reference_unavailable(setup)
+        return None
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
+        """Why a running server is not the one that a case wants."""
+        if self._running is None:
+            return None
+        own = {name for name, value in options.model_dump().items() if value is not None}
+        if own:
+            return f"the case starts a server of its own ({', '.join(sorted(own))}), and a running one was given"
+        has = asdict(self._running.limits)
+        for name, wanted in asdict(limits).items():
+            if wanted is not None and wanted != has[name]:
+                known = "does not say" if has[name] is None else f"has {has[name]}"
+                return f"the case wants {name} {wanted}, the server {known}: --server-shape says what it has"
+        return None
+
+    def preload(self) -> None:
+        pass
+
+    def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
+        raise UnavailableError("over HTTP there are no steps to see")
+
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
+        if self._running is not None:
+            return HttpDoor(self._running.url, self._running.model, api_key=_key())
+        process = STARTERS[self._start](setup, limits, options)
+        return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)

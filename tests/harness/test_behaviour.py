@@ -1,0 +1,307 @@
+"""How actions are carried out and judged, at a door that plays a script."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import pytest
+
+from harness.behaviour import flood, scene, waiting
+from harness.behaviour import perform as performing
+from harness.behaviour.perform import perform
+from harness.checks.verdict import Verdict
+from harness.drivers.base import RequestSpec
+from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.streams import assembled
+from harness.schema import BehaviourCase, Request
+
+IDLE = DoorState(0, 0, 0, 0)
+CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
+
+
+class ScriptedDoor:
+    """Answers every request with the same text, a letter a piece; refuses where it has been told to."""
+
+    def __init__(self, text: str = "abc", refuses: DoorError | None = None, states: Sequence[DoorState] = ()) -> None:
+        self.text, self.refuses, self.states = text, refuses, list(states)
+        self.calls: list[str] = []
+        self.capabilities = frozenset({"http", "abort", "restart"})
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.raw = RawAnswer(200, "fine")
+        self.left = False
+
+    async def complete(self, ask: Ask) -> Answer:
+        self.calls.append(f"complete {ask.name}")
+        await self.go_on.wait()
+        if self.refuses:
+            raise self.refuses
+        choices = tuple(Choice(self.text, len(self.text), "length") for _ in range(ask.n))
+        return Answer(choices, (len(ask.spec.prompt_token_ids), ask.n * len(self.text)))
+
+    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+        self.calls.append(f"stream {ask.name}")
+        if self.refuses:
+            raise self.refuses
+        try:
+            for i, letter in enumerate(self.text):
+                yield Piece({0: letter}, {0: 1}, {0: "length"} if i == len(self.text) - 1 else {})
+                await self.go_on.wait()
+        finally:
+            self.calls.append(f"closed {ask.name}")
+
+    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
+        return [await self.complete(ask) for ask in asks]
+
+    async def abort(self, name: str) -> None:
+        self.calls.append(f"abort {name}")
+        self.go_on.set()
+
+    async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
+        self.calls.append(f"{method} {path} {body.decode()} {headers['Content-Type']}")
+        return self.raw
+
+    async def state(self) -> DoorState:
+        return (self.states.pop(0) if len(self.states) > 1 else self.states[0]) if self.states else IDLE
+
+    async def healthy(self) -> bool:
+        return True
+
+    async def restart(self, how: str) -> None:
+        self.calls.append(f"restart {how}")
+
+    @property
+    def url(self) -> str:
+        return "http://nowhere"
+
+    async def leave(self) -> None:
+        self.left = True
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (flood, performing, scene, waiting):
+        monkeypatch.setattr(module, "SECONDS", 0.4)
+
+
+def run(door: ScriptedDoor, *actions: dict[str, Any], right: str = "abc") -> list[Verdict]:
+    case = BehaviourCase.model_validate({"id": "scripted", "actions": list(actions)})
+    numbers = iter(range(100))
+
+    def make_ask(request: Request) -> Ask:
+        number = next(numbers)
+        return Ask(f"r{number}", RequestSpec(number, (1, 2, 3, 4), request.max_tokens))
+
+    def right_texts(asks: Sequence[Ask], requests: Sequence[Request]) -> list[str]:
+        return [right for _ in requests]
+
+    return asyncio.run(perform(case, door, make_ask, right_texts, lambda *_: []))
+
+
+def failed(verdicts: Sequence[Verdict]) -> list[str]:
+    return [verdict.headline for verdict in verdicts if not verdict.passed]
+
+
+def complete(**expect: Any) -> dict[str, Any]:
+    return {"complete": CALL, "expect": expect}
+
+
+def stream(**expect: Any) -> dict[str, Any]:
+    return {"stream": CALL, "expect": expect}
+
+
+# --- answers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", [complete, stream])
+def test_what_is_as_expected_passes_and_the_door_is_left(action: Any) -> None:
+    door = ScriptedDoor()
+    verdicts = run(door, action(token_counts=[3], finish_reasons=["length"], texts=["abc"], text="reference"))
+    assert failed(verdicts) == []
+    assert [v.headline for v in verdicts][1:] == ["the engine is idle at the end"]
+    assert door.left
+
+
+@pytest.mark.parametrize(
+    ("expect", "said"),
+    [
+        ({"token_counts": [4]}, "token counts [3], expected [4]"),
+        ({"finish_reasons": ["stop"]}, "finish reasons ['length'], expected ['stop']"),
+        ({"texts": ["abd"]}, "texts ['abc'], expected ['abd']"),
+        ({"error": {"message_contains": "no"}}, "expected an error, but [3] tokens came back"),
+    ],
+)
+def test_what_is_not_is_told_with_both(expect: dict[str, Any], said: str) -> None:
+    assert failed(run(ScriptedDoor(), complete(**expect))) == [f"action 0 (complete): {said}"]
+    assert failed(run(ScriptedDoor(), stream(**expect))) == [f"action 0 (stream): {said}"]
+
+
+def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None:
+    verdicts = run(ScriptedDoor(), complete(text="reference"), right="abx")
+    assert failed(verdicts) == ["action 0 (complete): text 0 is 'abc', Hugging Face's is 'abx'"]
+    named = {"complete": CALL, "name": "first"}
+    ended = {"wait": {"end_of": "first"}}
+    assert failed(run(ScriptedDoor(), named, ended, complete(same_as="first"))) == []
+    early = failed(run(ScriptedDoor(), named, complete(same_as="first")))
+    assert early == ["action 1 (complete): first has not ended yet: wait for its end before"]
+
+
+def test_usage_counts_prompt_and_answers() -> None:
+    assert failed(run(ScriptedDoor(), complete(usage=True))) == []
+    assert failed(run(ScriptedDoor(), stream(usage=True))) == [
+        "action 0 (stream): usage None, expected (4, 3) (prompt, generated)"
+    ]
+
+
+# --- errors ----------------------------------------------------------------------------------------------------
+
+REFUSAL = DoorError("the prompt is too long", 400, "invalid_request_error")
+
+
+def test_an_error_that_was_expected_passes_by_words_status_and_type() -> None:
+    wanted = {"message_contains": ["too long"], "status": 400, "type": "invalid_request_error"}
+    assert failed(run(ScriptedDoor(refuses=REFUSAL), complete(error=wanted), stream(error=wanted))) == []
+    in_process = DoorError("the prompt is too long")
+    assert failed(run(ScriptedDoor(refuses=in_process), complete(error=wanted))) == []
+
+
+def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
+    wanted = {"message_contains": ["too short"], "status": 413, "type": "other"}
+    [verdict] = [v for v in run(ScriptedDoor(refuses=REFUSAL), complete(error=wanted)) if not v.passed]
+    assert verdict.headline == "action 0 (complete): another error than expected"
+    assert verdict.details == (
+        "it said:  400 invalid_request_error: the prompt is too long",
+        "the message lacks: too short",
+        "status 400, expected 413",
+        "type invalid_request_error, expected other",
+    )
+
+
+def test_an_error_that_nobody_expected_fails() -> None:
+    [said] = failed(run(ScriptedDoor(refuses=REFUSAL), complete(token_counts=[3])))
+    assert said == "action 0 (complete): refused: 400 invalid_request_error: the prompt is too long"
+
+
+def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
+    door = ScriptedDoor()
+    raw = {"http": {"content": {"a": 1}, "path": "/x"}, "expect": {"status": 200, "contains": "fine"}}
+    assert failed(run(door, raw)) == []
+    assert door.calls == ['POST /x {"a": 1} application/json']
+    door.raw = RawAnswer(500, "broken")
+    assert failed(run(door, raw)) == ["action 0 (http): status 500, expected 200"]
+    wants_error = {"http": {"body": "x"}, "expect": {"error": {"status": 400}}}
+    assert failed(run(door, wants_error)) == ["action 0 (http): status 500 and no error in OpenAI's form"]
+    door.raw = RawAnswer(400, "{}", {"message": "no", "type": "bad"})
+    assert failed(run(door, wants_error)) == []
+
+
+# --- in the background -----------------------------------------------------------------------------------------
+
+
+def test_an_action_with_a_name_goes_on_while_the_case_does_and_is_judged_at_the_end() -> None:
+    named = {"stream": CALL, "name": "first", "expect": {"token_counts": [9]}}
+    verdicts = run(ScriptedDoor(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
+    assert failed(verdicts) == ["action 0 (stream first): token counts [3], expected [9]"]
+
+
+def test_a_client_that_leaves_closes_its_stream() -> None:
+    door = ScriptedDoor()
+    door.go_on.clear()
+    named = {"stream": CALL, "name": "first"}
+    verdicts = run(door, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
+    assert failed(verdicts) == []
+    assert door.calls == ["stream r0", "closed r0"]
+    assert "the client of first went away after 1 pieces" in verdicts[1].headline
+    left_early = run(ScriptedDoor(), {"stream": {**CALL, "leave_after": 1}, "expect": {"token_counts": [1]}})
+    assert failed(left_early) == []
+
+
+def test_leaving_what_has_ended_is_a_failure() -> None:
+    named = {"complete": CALL, "name": "first"}
+    said = failed(run(ScriptedDoor(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
+    assert said == ["action 2 (disconnect): first had ended before its client could go away"]
+
+
+def test_abort_and_restart_reach_the_door() -> None:
+    door = ScriptedDoor()
+    door.go_on.clear()
+    run(door, {"complete": CALL, "name": "first"}, {"abort": "first"}, {"restart": "kill"})
+    assert door.calls == ["complete r0", "abort r0", "restart kill"]
+
+
+# --- waiting ---------------------------------------------------------------------------------------------------
+
+
+def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
+    busy = DoorState(1, 2, 3, 4)
+    assert failed(run(ScriptedDoor(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
+    said = failed(run(ScriptedDoor(states=[busy]), {"wait": {"running": 1}}))
+    assert said[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: DoorState(")
+    assert said[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
+
+
+def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
+    door = ScriptedDoor()
+    door.go_on.clear()
+    assert failed(run(door, complete(token_counts=[3]))) == ["action 0 (complete): refused: no end within 0.8 s"]
+    door = ScriptedDoor()
+    door.go_on.clear()
+    named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
+    said = failed(run(door, named, {"wait": {"pieces": 3, "of": "first"}}))
+    assert said[0] == "action 1 (wait): first brought 1 of 3 pieces within 0.4 s"
+
+
+def test_too_late_is_told_in_tokens() -> None:
+    named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
+    all_of_it = {"wait": {"pieces": 3, "of": "first"}}
+    said = failed(run(ScriptedDoor(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}}))
+    assert said == [
+        "action 2 (wait): it came to idle True, before_tokens 3, of first too late: first had 3 tokens by then"
+    ]
+
+
+# --- floods and named checks -----------------------------------------------------------------------------------
+
+
+def test_a_flood_counts_who_stayed_and_compares_each_with_its_request_alone() -> None:
+    flood = {"flood": {"clients": 6, "call": CALL, "leave": {"every": 3, "after": 1}}}
+    verdicts = run(ScriptedDoor(), flood)
+    assert verdicts[0].headline == "action 0 (flood): 4 clients got all that is theirs, 2 went away"
+    short = failed(run(ScriptedDoor(text="ab"), flood))
+    assert short == ["action 0 (flood): r0 got [2] tokens, not 1 times 3"]
+    refused = failed(run(ScriptedDoor(refuses=REFUSAL), flood))
+    assert refused == ["action 0 (flood): r0 was refused: the prompt is too long"]
+
+
+def test_a_client_that_gets_anothers_text_is_noticed() -> None:
+    class Mixing(ScriptedDoor):
+        async def complete(self, ask: Ask) -> Answer:
+            return Answer((Choice("xyz", 3, "length"),))
+
+    said = failed(run(Mixing(), {"flood": {"clients": 2, "call": CALL}}))
+    assert said == ["action 0 (flood): r0 got ['abc'], alone its request gets ['xyz']"]
+
+
+async def a_check_of_ours(scene: Any, well: bool = True) -> str:
+    from harness.behaviour.named import CheckFailedError
+
+    if not well:
+        raise CheckFailedError("it is not well")
+    return "it is well"
+
+
+def test_a_named_check_of_somebody_else() -> None:
+    name = f"{__name__}:a_check_of_ours"
+    assert run(ScriptedDoor(), {"check": name})[0].headline.endswith("it is well")
+    assert failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"well": False}}}))[0].endswith(
+        "it is not well"
+    )
+    assert "unexpected keyword" in failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"x": 1}}}))[0]
+
+
+def test_pieces_add_up() -> None:
+    pieces = [Piece({0: "a", 1: "x"}, {0: 1, 1: 2}), Piece({0: "b"}, {0: 1}, {0: "stop"}, (4, 5))]
+    assert assembled(pieces, 2) == Answer((Choice("ab", 2, "stop"), Choice("x", 2, None)), (4, 5))

@@ -1,0 +1,46 @@
+"""A front door that is wrong must be caught, by the right case."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.drivers.base import Session
+from harness.drivers.reference import ReferenceDriver
+from harness.expand import expand
+from harness.judge import Test, judge
+from harness.loader import load_suite
+from tests.harness.planted_doors import DOOR_FAULTS, DoorFault
+
+BEHAVIOUR = Path(__file__).resolve().parents[2] / "suites" / "behaviour"
+
+
+def case_named(name: str) -> Test:
+    for path in sorted(BEHAVIOUR.glob("*.yaml")):
+        suite = load_suite(path).suite
+        for expanded in expand(suite, ["tiny-granite"]):
+            configuration = expanded.configuration
+            if expanded.case.id == name and (configuration.backend, configuration.door) == ("eager", "in-process"):
+                return Test(path, suite.suite, expanded, ReferenceDriver.capabilities, "pytest … --bless")
+    raise LookupError(name)
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return ReferenceDriver().open(case_named("exact-counts-at-the-edges-of-blocks").expanded.setup)
+
+
+@pytest.mark.parametrize("fault", DOOR_FAULTS, ids=[fault.name for fault in DOOR_FAULTS])
+def test_a_broken_door_is_caught_by_its_case(
+    fault: DoorFault, monkeypatch: pytest.MonkeyPatch, session: Session
+) -> None:
+    test = case_named(fault.caught_by)
+    fault.patch(monkeypatch)
+    failed = [verdict for verdict in judge(test, session) if not verdict.passed]
+    assert failed, f"{fault.caught_by} passes at a door that does this: {fault.name}"
+    said = "\n".join(line for verdict in failed for line in (verdict.headline, *verdict.details))
+    assert fault.says in said, said
+
+
+@pytest.mark.parametrize("name", sorted({fault.caught_by for fault in DOOR_FAULTS}))
+def test_nothing_is_caught_at_a_door_that_is_right(name: str, session: Session) -> None:
+    assert [v.headline for v in judge(case_named(name), session) if not v.passed] == []

@@ -155,3 +155,14 @@ def give_one_token_more(patch: pytest.MonkeyPatch) -> None:
         return admit(length, replace(params, max_tokens=params.max_tokens + 1), max_model_len)
 
     patch.setattr(prompts, "admit", generous)
+
+
+def as_table() -> str:
+    """The table in docs/behaviour.md: every fault and the case that must catch it."""
+    lines = ["| the door would … | caught by | the failure says |", "| --- | --- | --- |"]
+    lines += [f"| {fault.name} | `{fault.caught_by}` | {fault.says} |" for fault in DOOR_FAULTS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

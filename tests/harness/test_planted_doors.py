@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.behaviour.named import CHECKS
 from harness.drivers.base import Session
 from harness.drivers.reference import ReferenceDriver
 from harness.expand import expand
 from harness.judge import Test, judge
 from harness.loader import load_suite
-from tests.harness.planted_doors import DOOR_FAULTS, DoorFault
+from tests.harness.planted_doors import DOOR_FAULTS, DoorFault, as_table
 
 BEHAVIOUR = Path(__file__).resolve().parents[2] / "suites" / "behaviour"
 
@@ -44,3 +45,11 @@ def test_a_broken_door_is_caught_by_its_case(
 @pytest.mark.parametrize("name", sorted({fault.caught_by for fault in DOOR_FAULTS}))
 def test_nothing_is_caught_at_a_door_that_is_right(name: str, session: Session) -> None:
     assert [v.headline for v in judge(case_named(name), session) if not v.passed] == []
+
+
+def test_the_table_of_planted_doors_is_true() -> None:
+    page = BEHAVIOUR.parents[1] / "docs" / "behaviour.md"
+    assert as_table() in page.read_text(encoding="utf-8"), (
+        "write it into docs/behaviour.md:  python -m tests.harness.planted_doors"
+    )
+    assert all(name in page.read_text(encoding="utf-8") for name in CHECKS)

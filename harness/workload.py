@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 from harness.drivers.base import Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
 
+BLOCK_SIZE = 64
+
 
 class Timing(Protocol):
     """When a request comes and, perhaps, is made to go; in engine steps."""
@@ -120,4 +122,18 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
         seen.n_reserved_blocks,
         seen.n_used_blocks,
         record.block_tables,
+    )
+
+
+def decodes_on(before: Step, after: Step) -> bool:
+    """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
+
+    Told by identity first: drivers hand out the same tuples until something changes.
+    """
+    return (
+        after.kind == before.kind == "decode"
+        and after.tkv == before.tkv + 1
+        and before.tkv % BLOCK_SIZE != 0
+        and not after.finished
+        and after[3:] == before[3:]
     )

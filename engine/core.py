@@ -104,11 +104,8 @@ class EngineCore:
         """
         plan = self.scheduler.plan()
         tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, self.sequences))
-        finished = tuple(
-            request_id
-            for request_id, token in zip(plan.request_ids, tokens, strict=True)
-            if self.sequences[request_id].append(token)
-        )
+        sequences, pairs = self.sequences, zip(plan.request_ids, tokens, strict=True)
+        finished = tuple([request_id for request_id, token in pairs if sequences[request_id].append(token)])
         self.scheduler.commit(finished)
         self.steps_done += 1
         state = self.scheduler.state()

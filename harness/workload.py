@@ -59,7 +59,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
-    tokens: list[list[Token]] = [[] for _ in requests]
+    tokens = _Tokens(len(requests))
     events = _events(requests, timings)
     last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
@@ -74,13 +74,41 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
             record = session.step()
-            for request, token in zip(record.request_outputs, record.tokens, strict=True):
-                tokens[request].append(token)
+            tokens.take(record)
             rows.append(_observe(session, events, step, record))
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
-    return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished, lines)
+    return Run(tuple(rows), tokens.by_request(), unfinished, lines)
+
+
+class _Tokens:
+    """The tokens of each request. A driver that has no tokens hands out one record for many steps: it is counted."""
+
+    def __init__(self, requests: int) -> None:
+        self._tokens: list[list[Token]] = [[] for _ in range(requests)]
+        self._last: StepRecord | None = None
+        self._again = 0
+
+    def take(self, record: StepRecord) -> None:
+        """What a step gave. Raises ValueError or IndexError where it does not fit together."""
+        if record is self._last:
+            self._again += 1
+            return
+        self._catch_up()
+        self._last = record
+        for request, token in zip(record.request_outputs, record.tokens, strict=True):
+            self._tokens[request].append(token)
+
+    def by_request(self) -> tuple[tuple[Token, ...], ...]:
+        self._catch_up()
+        return tuple(map(tuple, self._tokens))
+
+    def _catch_up(self) -> None:
+        if self._last is not None and self._again:
+            for request, token in zip(self._last.request_outputs, self._last.tokens, strict=True):
+                self._tokens[request].extend([token] * self._again)
+        self._again = 0
 
 
 @dataclass
@@ -123,6 +151,16 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
         seen.n_used_blocks,
         record.block_tables,
     )
+
+
+def turns(steps: Sequence[Step]) -> list[Step]:
+    """The steps that are more than a decode like the one before; the last one always, it says where the run ends."""
+    kept = [
+        after
+        for before, after in zip([None, *steps], steps, strict=False)
+        if not (before and decodes_on(before, after))
+    ]
+    return kept if kept[-1] is steps[-1] else [*kept, steps[-1]]
 
 
 def decodes_on(before: Step, after: Step) -> bool:

@@ -72,7 +72,7 @@ def _queue(before: Step, after: Step, came: Sequence[int], gone: frozenset[int])
         new = after.outputs[0]
         if waiting[:1] != (new,):
             yield Broken(after.step, f"{new} was prefilled, {_named(waiting)} waited", "queue")
-        waiting = tuple(i for i in waiting if i != new)
+        waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
     if came or gone:
         waiting = tuple(i for i in (*waiting, *came) if i not in gone)
     # An aborted one that is still there is told by what is said of aborts.

@@ -5,7 +5,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Prefill, SchedulerState, StepPlan
+from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
 from engine.simulation import NoModel, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -87,8 +87,11 @@ class CoreSession:
     def step(self) -> StepRecord:
         record = self.core.step()
         self._seen = self._observation(record)
+        return self._as_record(record)
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
-            _kind(record.plan),
+            _KINDS[type(record.plan)],
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
             self._tokens(record),
@@ -129,6 +132,7 @@ class SimulatedSession(CoreSession):
     def __init__(self, setup: EngineSetup) -> None:
         self._executor = NoModel()
         self._model = setup.model
+        self._decoded: tuple[Decode, StepRecord] | None = None
         config = EngineConfig(
             max_model_len=setup.max_model_len,
             max_num_seqs=setup.max_num_seqs,
@@ -161,6 +165,19 @@ class SimulatedSession(CoreSession):
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return ()
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
+        """The same record again and again while the same batch decodes on: one placeholder is like another."""
+        plan = record.plan
+        if record.finished_requests or not isinstance(plan, Decode):
+            return super()._as_record(record)
+        if self._decoded is not None:
+            before, same = self._decoded
+            if plan.request_ids is before.request_ids and plan.block_tables is before.block_tables:
+                return same
+        made = super()._as_record(record)
+        self._decoded = plan, made
+        return made
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return (PLACEHOLDER,) * len(record.tokens)
@@ -197,7 +214,7 @@ class ReferenceSession(CoreSession):
 
         def on_step(record: EngineRecord) -> None:
             seen = StepRecord(
-                _kind(record.plan),
+                _KINDS[type(record.plan)],
                 position(record.request_outputs),
                 position(record.finished_requests),
                 tuple(map(_token, record.tokens)),
@@ -293,8 +310,7 @@ def _sampling_params(request: RequestSpec) -> SamplingParams:
     )
 
 
-def _kind(plan: StepPlan) -> str:
-    return {Prefill: "prefill", Decode: "decode"}.get(type(plan), "idle")
+_KINDS: Mapping[type[StepPlan], str] = {Prefill: "prefill", Decode: "decode", Idle: "idle"}
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
@@ -308,7 +324,10 @@ def _token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this."""
+    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this.
+
+    A queue that only lost its head is not counted anew.
+    """
 
     def __init__(self) -> None:
         self._ids: tuple[str, ...] = ()
@@ -316,5 +335,7 @@ class _Numbers:
 
     def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
         if request_ids is not self._ids:
-            self._ids, self._numbers = request_ids, tuple(map(int, request_ids))
+            one_less = request_ids == self._ids[1:]
+            self._numbers = self._numbers[1:] if one_less else tuple(map(int, request_ids))
+            self._ids = request_ids
         return self._numbers

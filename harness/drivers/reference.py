@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from importlib.metadata import version
+from operator import attrgetter
+from typing import Any
 
 from checkpoints import CheckpointError, resolve
 from engine.config import BACKENDS, EngineConfig, Limits
@@ -16,7 +18,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
 from engine.simulation import NoModel, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -86,7 +88,8 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        self._seen = self._observation(record)
+        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
+        self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
         return self._as_record(record)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
@@ -101,17 +104,9 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            self._seen = self._observation(self.core.state())
+            tkv, waiting, running, reserved, used = self.core.state()
+            self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
         return self._seen
-
-    def _observation(self, seen: EngineRecord | SchedulerState) -> Observation:
-        return Observation(
-            seen.tkv,
-            self._waiting.of(seen.waiting),
-            self._running.of(seen.running),
-            seen.n_reserved_blocks,
-            seen.n_used_blocks,
-        )
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return tuple(map(_token, record.tokens))
@@ -132,14 +127,17 @@ class SimulatedSession(CoreSession):
     def __init__(self, setup: EngineSetup) -> None:
         self._executor = NoModel()
         self._model = setup.model
-        self._decoded: tuple[Decode, StepRecord] | None = None
+        self._decoded = Decode(("",), 0, (), ())
+        self._decode = StepRecord("decode", (), (), ())
         config = EngineConfig(
             max_model_len=setup.max_model_len,
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
         )
-        super().__init__(simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode))
+        super().__init__(
+            simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)
+        )
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         self._executor.scripts.clear()
@@ -156,7 +154,7 @@ class SimulatedSession(CoreSession):
         except CheckpointError:
             return frozenset()  # a schedule can be simulated for a model that is not here
 
-    def _decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+    def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Only stop strings need text, and so a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
@@ -171,13 +169,10 @@ class SimulatedSession(CoreSession):
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):
             return super()._as_record(record)
-        if self._decoded is not None:
-            before, same = self._decoded
-            if plan.request_ids is before.request_ids and plan.block_tables is before.block_tables:
-                return same
-        made = super()._as_record(record)
-        self._decoded = plan, made
-        return made
+        # As long as nobody comes, goes or takes a block, the scheduler hands out the same tuples.
+        if plan.block_tables is not self._decoded.block_tables or plan.request_ids is not self._decoded.request_ids:
+            self._decoded, self._decode = plan, super()._as_record(record)
+        return self._decode
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return (PLACEHOLDER,) * len(record.tokens)
@@ -294,20 +289,30 @@ def _tokenizer(model: str) -> Tokenizer:
 
 
 def _sampling_params(request: RequestSpec) -> SamplingParams:
-    return SamplingParams(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        seed=request.seed,
-        max_tokens=request.max_tokens,
-        min_tokens=request.min_tokens,
-        stop=request.stop,
-        stop_token_ids=request.stop_token_ids,
-        ignore_eos=request.ignore_eos,
-        logprobs=request.logprobs,
-        golden_token_ids=request.golden_token_ids,
-    )
+    return _checked_params(*_values_of(request))
+
+
+_PARAMS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "logprobs",
+    "golden_token_ids",
+)
+_values_of = attrgetter(*_PARAMS)
+
+
+@lru_cache(maxsize=1024)
+def _checked_params(*values: Any) -> SamplingParams:
+    """Many requests ask for the same, and checking it takes longer than a step."""
+    return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
 _KINDS: Mapping[type[StepPlan], str] = {Prefill: "prefill", Decode: "decode", Idle: "idle"}

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Completion, RefusedError, RequestSpec, SchedulingLimits, Session, Token
 from harness.engine_failure import failure_of, traceback_of
-from harness.schema import Action, BehaviourCase, GenerateExpectation, Request
+from harness.schema import Action, BehaviourCase, GenerateExpectation, Limits, Request
 from harness.workload import Run, Step, as_step
 
 MakeSpec = Callable[[Request, int], RequestSpec]
@@ -28,6 +29,7 @@ def check_behaviour(
         verdicts.append(_check_generate(session, number, action, specs))
         verdicts.extend(_check_steps_of(session, number, action, specs, limits))
     verdicts.append(_check_idle(session))
+    verdicts.extend(_check_limits(limits, case.expect.limits))
     return verdicts
 
 
@@ -78,12 +80,16 @@ def _judge_refusal(number: int, message: str, expect: GenerateExpectation) -> Ve
 def _judge_completions(number: int, completions: Sequence[Completion], expect: GenerateExpectation) -> Verdict:
     counts = tuple(len(completion.token_ids) for completion in completions)
     reasons = tuple(completion.finish_reason for completion in completions)
-    data = {"action": number, "token_counts": list(counts), "finish_reasons": list(reasons)}
+    texts = tuple(completion.text for completion in completions)
+    data = {"action": number, "token_counts": list(counts), "finish_reasons": list(reasons), "texts": list(texts)}
     wrong = []
     if expect.token_counts is not None and counts != expect.token_counts:
         wrong.append(f"token counts {list(counts)}, expected {list(expect.token_counts)}")
     if expect.finish_reasons is not None and reasons != expect.finish_reasons:
         wrong.append(f"finish reasons {list(reasons)}, expected {list(expect.finish_reasons)}")
+    for position, (text, wanted) in enumerate(zip_longest(texts, expect.texts or texts)):
+        if text != wanted:
+            wrong.append(f"request {position} got the text {text!r}, expected {wanted!r}")
     if wrong:
         return Verdict(False, f"action {number} (generate): {'; '.join(wrong)}", data=data)
     return Verdict(True, f"action {number} (generate): {list(counts)} tokens as expected", data=data)
@@ -101,3 +107,20 @@ def _check_idle(session: Session) -> Verdict:
     if left:
         return Verdict(False, f"the engine is not idle at the end: {', '.join(left)}")
     return Verdict(True, "the engine is idle at the end")
+
+
+def _check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
+    """The limits that the engine says it holds itself to; what it cannot say is not compared."""
+    wanted = expected.model_dump(exclude_none=True)
+    if not wanted:
+        return []
+    said = {name: getattr(limits, name) for name in wanted}
+    wrong = [
+        f"{name} {said[name]}, expected {wanted[name]}" for name in wanted if said[name] not in (None, wanted[name])
+    ]
+    if wrong:
+        return [Verdict(False, f"the engine is held to other limits: {', '.join(wrong)}", rule=_LIMITS)]
+    return [Verdict(True, f"the engine is held to {', '.join(f'{name} {value}' for name, value in said.items())}")]
+
+
+_LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'

@@ -105,7 +105,7 @@ class Action(Model):
 
     @model_validator(mode="after")
     def _as_many(self) -> "Action":
-        for name in ("token_counts", "finish_reasons"):
+        for name in ("token_counts", "finish_reasons", "texts"):
             given = getattr(self.expect, name)
             if given is not None and len(given) != len(self.generate):
                 raise MisfitError(f"{len(self.generate)} requests but {len(given)} {name}", "expect", name)

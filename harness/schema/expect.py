@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple, one_or_many
 from harness.schema.policy import PolicyChoice
+from harness.schema.requests import Limits
 
 
 class StepRow(NamedTuple):
@@ -106,22 +107,27 @@ class ErrorExpectation(Model):
 
 
 class GenerateExpectation(Model):
-    """What comes of one ``generate``: an error, or so many tokens from each request, ended for these reasons."""
+    """What comes of one ``generate``: an error, or how many tokens, which text and which end for each request."""
 
     error: ErrorExpectation | None = None
     token_counts: Ids | None = None
     finish_reasons: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
+    texts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "GenerateExpectation":
         if not self.model_fields_set:
-            raise ValueError("say what to expect: error, token_counts or finish_reasons")
+            raise ValueError("say what to expect: error, token_counts, finish_reasons or texts")
         if self.error and len(self.model_fields_set) > 1:
-            raise MisfitError("a generate that is an error has no token_counts or finish_reasons", "error")
+            raise MisfitError("a generate that is an error has no token_counts, finish_reasons or texts", "error")
         return self
 
 
 class EndExpectation(Model):
-    """How the engine must be left: ``idle`` is nothing waiting, running or held."""
+    """How the engine must be left: ``idle`` is nothing waiting, running or held.
+
+    ``limits`` are those it must say it holds itself to, as far as it can say.
+    """
 
     engine: Literal["idle"] = "idle"
+    limits: Limits = Limits()

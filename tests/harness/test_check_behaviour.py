@@ -135,6 +135,31 @@ def test_a_completion_too_few_is_a_difference() -> None:
     assert not checked(session, action(5, 5, token_counts=[5, 5]))[0].passed
 
 
+def test_a_text_that_is_another_is_shown_beside_the_expected_one() -> None:
+    assert completed(completion(5), completion(5), texts=["text", "text"]).passed
+    verdict = completed(completion(5), completion(5), texts=["text", "tex"])
+    assert verdict.headline == "action 0 (generate): request 1 got the text 'text', expected 'tex'"
+    fewer = checked(ScriptedSession(answers=[[completion(5)]]), action(5, 5, texts=["text", "text"]))[0]
+    assert fewer.headline == "action 0 (generate): request 1 got the text None, expected 'text'"
+
+
+# --- the limits it is held to ----------------------------------------------------------------------------------
+
+
+def held_to(limits: SchedulingLimits, **expected: int) -> Verdict:
+    acted = action(5, token_counts=[5])
+    case = BehaviourCase.model_validate({"id": "a-case", "actions": [acted], "expect": {"limits": expected}})
+    return check_behaviour(ScriptedSession(answers=[[completion(5)]]), case, nameless_spec, limits)[-1]
+
+
+def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
+    built = SchedulingLimits(512, 4, 35, None)
+    assert held_to(built, available_blocks=35, max_batch_tkv_limit=2048).passed
+    verdict = held_to(built, available_blocks=36, max_num_seqs=4)
+    assert verdict.headline == "the engine is held to other limits: available_blocks 35, expected 36"
+    assert "Limits" in verdict.rule
+
+
 # --- how the engine is left ------------------------------------------------------------------------------------
 
 
@@ -164,7 +189,7 @@ def test_the_data_of_verdicts_survives_a_journey_as_json() -> None:
     verdicts = checked(session, action(5, token_counts=[5]), action(5, token_counts=[5]))
     data = [verdict.data for verdict in verdicts]
     assert json.loads(json.dumps(data)) == data
-    assert data[0] == {"action": 0, "token_counts": [4], "finish_reasons": [None]}
+    assert data[0] == {"action": 0, "token_counts": [4], "finish_reasons": [None], "texts": ["text"]}
     assert data[1] == {"action": 1, "error": "no"}
 
 
@@ -174,8 +199,8 @@ def test_the_data_of_verdicts_survives_a_journey_as_json() -> None:
 def test_steps_that_can_be_seen_are_held_to_the_invariants() -> None:
     session = ScriptedSession(answers=[[completion(1), completion(1)]])
     session.watched = [
-        (StepRecord("prefill", (0,), (), (Token(7),)), Observation(64, (1,), (0,), 1, 1)),
-        (StepRecord("prefill", (1,), (), (Token(7),)), Observation(64, (), (1, 0), 2, 2)),
+        (StepRecord("prefill", (0,), (), (Token(7),)), Observation(64, (1,), (0,), 2, 1)),
+        (StepRecord("prefill", (1,), (), (Token(7),)), Observation(64, (), (1, 0), 4, 2)),
         (StepRecord("decode", (1, 0), (1, 0), (Token(7), Token(7))), Observation(65, (), (), 4, 4)),
         (StepRecord("idle", (), (), ()), Observation(0, (), (), 0, 0)),
     ]

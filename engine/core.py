@@ -102,28 +102,15 @@ class EngineCore:
 
         Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
         """
-        plan = self.scheduler.plan()
-        tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, self.sequences))
-        finished = tuple(
-            request_id
-            for request_id, token in zip(plan.request_ids, tokens, strict=True)
-            if self.sequences[request_id].append(token)
-        )
-        self.scheduler.commit(finished)
+        scheduler, sequences = self.scheduler, self.sequences
+        plan = scheduler.plan()
+        tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, sequences))
+        ids = plan.request_ids
+        finished = tuple([i for i, token in zip(ids, tokens, strict=True) if sequences[i].append(token)])
+        scheduler.commit(finished)
         self.steps_done += 1
-        state = self.scheduler.state()
-        return StepRecord(
-            self.steps_done,
-            plan,
-            state.tkv,
-            state.waiting,
-            state.running,
-            plan.request_ids,
-            finished,
-            state.n_reserved_blocks,
-            state.n_used_blocks,
-            tokens,
-        )
+        tkv, waiting, running, reserved, used = scheduler.state()
+        return StepRecord(self.steps_done, plan, tkv, waiting, running, ids, finished, reserved, used, tokens)
 
     def state(self) -> SchedulerState:
         """What can be seen between two steps."""

@@ -47,7 +47,7 @@ class ModelRunner:
         else:
             if plan.tkv % BLOCK_SIZE == 0:
                 self._blank([table[-1] for table in plan.block_tables])
-            inputs = decode_inputs(plan, [sequence.token_ids[-1] for sequence in rows])
+            inputs = decode_inputs(plan, [sequence.tokens[-1].token_id for sequence in rows])
         return sample(self.forward(inputs), rows, self._seed)
 
     @torch.inference_mode()

@@ -34,14 +34,13 @@ class TextStream:
 class SequenceState:
     """A request under way, with everything an executor needs to run it and sample for it.
 
-    ``token_ids`` is prompt plus output. ``generator`` belongs to the sampler (a seeded random source made at
+    ``generator`` belongs to the sampler (a seeded random source made at
     the first use); it lives here so that a request draws the same numbers whoever shares its batch.
     """
 
     def __init__(self, request: Request, eos_token_ids: frozenset[int], decode: Decode | None) -> None:
         self.request = request
         self.params = request.sampling_params
-        self.token_ids = list(request.prompt_token_ids)
         self.tokens: list[TokenOutput] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
@@ -52,6 +51,11 @@ class SequenceState:
         self._stream = TextStream(decode) if decode and self.params.stop_strings else None
         self._max_tokens = request.max_tokens
         self._may_stop_early = bool(self._ending_token_ids or self._eos_token_ids or self._stream)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Prompt and output."""
+        return [*self.request.prompt_token_ids, *self.output_token_ids]
 
     @property
     def output_token_ids(self) -> tuple[int, ...]:
@@ -72,13 +76,16 @@ class SequenceState:
 
     def append(self, token: TokenOutput) -> bool:
         """Take a sampled token; True where the request ends with it."""
-        self.token_ids.append(token.token_id)
-        self.tokens.append(token)
+        tokens = self.tokens
+        tokens.append(token)
         if self._may_stop_early:
             self._look_for_a_stop(token.token_id)
-        if self.finish_reason is None and len(self.tokens) >= self._max_tokens:
-            self.finish_reason = FinishReason.LENGTH
-        return self.finish_reason is not None
+            if self.finish_reason is not None:
+                return True
+        if len(tokens) < self._max_tokens:
+            return False
+        self.finish_reason = FinishReason.LENGTH
+        return True
 
     def _look_for_a_stop(self, token_id: int) -> None:
         found = self._stop_string(token_id)

@@ -1,6 +1,6 @@
 """Step tables in their short form, and back: rows that are plain decodes may be left out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.schema import StepRow
@@ -24,14 +24,30 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
     return full
 
 
-def shorten(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Only the rows that are not plain decodes; the last one always stays, it says where the table ends."""
-    kept = [
-        row for earlier, row in zip([None, *rows], rows, strict=False) if not earlier or row != plain_decode(earlier)
-    ]
-    if rows and kept[-1] != rows[-1]:
-        kept.append(rows[-1])
+def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
+    """Only the rows that are not plain decodes; the last one always stays, it says where the table ends.
+
+    Takes rows in the short form, too, and gives the shortest.
+    """
+    kept: list[StepRow] = []
+    row = None
+    for row in rows:
+        if not (kept and _goes_on(kept[-1], row)):
+            kept.append(row)
+    if row is not None and kept[-1] is not row:
+        kept.append(row)
     return kept
+
+
+def _goes_on(row: StepRow, later: StepRow) -> bool:
+    """Whether nothing but plain decodes leads from one row to a later one."""
+    return (
+        later.tkv - row.tkv == later.step - row.step
+        and later.outputs == row.running == later.running
+        and later.waiting == row.waiting
+        and not later.finished
+        and later[-2:] == row[-2:]
+    )
 
 
 def as_row(step: Step) -> StepRow:
@@ -48,7 +64,7 @@ def as_row(step: Step) -> StepRow:
     )
 
 
-def as_builtins(step: Step) -> list[Any]:
-    """An observed step in the order of COLUMNS, as JSON has it; None in columns the engine does not have."""
+def as_builtins(step: Step | StepRow) -> list[Any]:
+    """A step in the order of COLUMNS, as JSON has it; None in columns the engine does not have."""
     sets = (step.waiting, step.running, step.outputs, step.finished)
     return [step.step, step.tkv, *map(list, sets), step.reserved, step.used]

@@ -4,12 +4,14 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from harness.drivers.base import Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
+
+BLOCK_SIZE = 64
 
 
 class Timing(Protocol):
@@ -57,28 +59,60 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
-    tokens: list[list[Token]] = [[] for _ in requests]
+    tokens = _Tokens(len(requests))
     events = _events(requests, timings)
     last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
-    rows = [_observe(session, events, 0, StepRecord("start", (), (), ()))]
+    _let_happen(session, events[0])
+    rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
     unfinished: str | None = None
     lines: tuple[str, ...] = ()
-    while rows[-1].step < last_event or session.has_work():
-        step = rows[-1].step + 1
+    step = 0
+    while step < last_event or session.has_work():
+        step += 1
         if step > most:
             unfinished = f"not done after {most} steps: a correct engine needs fewer"
             break
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
             record = session.step()
-            for request, token in zip(record.request_outputs, record.tokens, strict=True):
-                tokens[request].append(token)
-            rows.append(_observe(session, events, step, record))
+            tokens.take(record)
+            if step in events:
+                _let_happen(session, events[step])
+            rows.append(as_step(step, record, session.observe()))
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
-    return Run(tuple(rows), tuple(map(tuple, tokens)), unfinished, lines)
+    return Run(tuple(rows), tokens.by_request(), unfinished, lines)
+
+
+class _Tokens:
+    """The tokens of each request. A driver that has no tokens hands out one record for many steps: it is counted."""
+
+    def __init__(self, requests: int) -> None:
+        self._tokens: list[list[Token]] = [[] for _ in range(requests)]
+        self._last: StepRecord | None = None
+        self._again = 0
+
+    def take(self, record: StepRecord) -> None:
+        """What a step gave. Raises ValueError or IndexError where it does not fit together."""
+        if record is self._last:
+            self._again += 1
+            return
+        self._catch_up()
+        self._last = record
+        for request, token in zip(record.request_outputs, record.tokens, strict=True):
+            self._tokens[request].append(token)
+
+    def by_request(self) -> tuple[tuple[Token, ...], ...]:
+        self._catch_up()
+        return tuple(map(tuple, self._tokens))
+
+    def _catch_up(self) -> None:
+        if self._last is not None and self._again:
+            for request, token in zip(self._last.request_outputs, self._last.tokens, strict=True):
+                self._tokens[request].extend([token] * self._again)
+        self._again = 0
 
 
 @dataclass
@@ -98,26 +132,39 @@ def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[
     return events
 
 
-def _observe(session: Session, events: Mapping[int, _Events], step: int, record: StepRecord) -> Step:
-    if step in events:
-        for request in events[step].joins:
-            session.add_request(request)
-        for request_id in events[step].aborts:
-            session.abort(request_id)
-    return as_step(step, record, session.observe())
+def _let_happen(session: Session, events: _Events) -> None:
+    for request in events.joins:
+        session.add_request(request)
+    for request_id in events.aborts:
+        session.abort(request_id)
 
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     """A row of the observed table: what the step did and what could be seen after it."""
-    return Step(
-        step,
-        record.kind,
-        seen.tkv,
-        seen.waiting,
-        seen.running,
-        record.request_outputs,
-        record.finished_requests,
-        seen.n_reserved_blocks,
-        seen.n_used_blocks,
-        record.block_tables,
+    kind, outputs, finished, _, block_tables = record
+    tkv, waiting, running, reserved, used = seen
+    return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables)
+
+
+def turns(steps: Sequence[Step]) -> list[Step]:
+    """The steps that are more than a decode like the one before; the last one always, it says where the run ends."""
+    kept = [
+        after
+        for before, after in zip([None, *steps], steps, strict=False)
+        if not (before and decodes_on(before, after))
+    ]
+    return kept if kept[-1] is steps[-1] else [*kept, steps[-1]]
+
+
+def decodes_on(before: Step, after: Step) -> bool:
+    """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
+
+    Told by identity first: drivers hand out the same tuples until something changes.
+    """
+    return (
+        after.kind == before.kind == "decode"
+        and after.tkv == before.tkv + 1
+        and before.tkv % BLOCK_SIZE != 0
+        and not after.finished
+        and after[3:] == before[3:]
     )

@@ -1,5 +1,6 @@
 """Every requirement is tested by some case, and every case says which requirement it tests."""
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,33 @@ def test_every_case_names_requirements_that_exist(path: Path) -> None:
     assert named(loaded) - set(REQUIREMENTS) == set()
 
 
+def left_to_tests() -> set[str]:
+    return {name for name, entry in REQUIREMENTS.items() if entry.get("by") == "tests"}
+
+
+def marked_in_tests() -> set[str]:
+    """The ids in ``@pytest.mark.requirement(...)`` of all tests of the project."""
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    calls = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    marks = (call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement")
+    return {ast.literal_eval(argument) for mark in marks for argument in mark.args}
+
+
 def test_every_requirement_is_tested() -> None:
     tested = set().union(*(named(load_suite(path)) for path in PATHS))
-    assert set(REQUIREMENTS) - tested == set()
+    assert set(REQUIREMENTS) - tested - left_to_tests() == set()
+
+
+def test_what_is_left_to_tests_is_named_by_some_and_by_no_case() -> None:
+    assert marked_in_tests() == left_to_tests()
+    assert not left_to_tests() & set().union(*(named(load_suite(path)) for path in PATHS))
 
 
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_every_requirement_is_a_sentence_with_must_and_a_source(name: str) -> None:
     entry = REQUIREMENTS[name]
-    assert set(entry) == {"source", "must"}
+    assert set(entry) - {"by"} == {"source", "must"}
+    assert entry.get("by") in (None, "tests")
     assert "MUST" in entry["must"]
     assert entry["must"].endswith(".")
     headings = [

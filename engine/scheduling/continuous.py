@@ -87,13 +87,15 @@ class ContinuousScheduler:
         Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold; it
         stays at the head of the queue until it is aborted.
         """
-        self._free_ended()
+        if self._ended:
+            self._free_ended()
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         self._remove_padding()
         if joining is not None:
             self._plan = self._prefill(joining)
             self._waiting.popleft()
-            self._kept_waiting = None
+            # A long queue is not listed anew for each that leaves it.
+            self._kept_waiting = self._kept_waiting and self._kept_waiting[1:]
         elif self._running:
             self._plan = self._decode()
         else:
@@ -113,14 +115,9 @@ class ContinuousScheduler:
     def state(self) -> SchedulerState:
         """What can be seen now."""
         if self._kept_waiting is None:
-            self._kept_waiting = tuple(s.request_id for s in self._waiting)
-        return SchedulerState(
-            self._tkv,
-            self._kept_waiting,
-            self._rows().request_ids,
-            self.pool.reserved_total,
-            self.pool.used_total,
-        )
+            self._kept_waiting = tuple([s.request_id for s in self._waiting])
+        pool, rows = self.pool, self._kept_rows or self._rows()
+        return SchedulerState(self._tkv, self._kept_waiting, rows.request_ids, pool.reserved_total, pool.used_total)
 
     @property
     def has_work(self) -> bool:
@@ -152,7 +149,9 @@ class ContinuousScheduler:
         )
 
     def _remove_padding(self) -> None:
-        self._shift(-(self._rows().least_padding // BLOCK_SIZE * BLOCK_SIZE))
+        shared = (self._kept_rows or self._rows()).least_padding // BLOCK_SIZE
+        if shared:
+            self._shift(-shared * BLOCK_SIZE)
 
     def _shift(self, columns: int) -> None:
         """Move the running batch to the right (or left): tkv and everybody's left padding together."""
@@ -182,7 +181,7 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        rows = self._rows()
+        rows = self._kept_rows or self._rows()
         return Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:

@@ -16,7 +16,7 @@ from harness.oracle import Oracle
 from harness.oracle.stopping import ended_text, wanted_for
 from harness.oracle.values import widened
 from harness.prompts import model_of_run, request_spec, vocabulary_of
-from harness.schema import Action, BehaviourCase, Case, OutputCase, Request, StepsCase
+from harness.schema import Action, BehaviourCase, Case, Limits, OutputCase, Request, StepsCase
 from harness.workload import Run, Step, as_step
 
 
@@ -54,7 +54,25 @@ def judge_behaviour(
         specs = [replace(ask.spec, request_id=place) for place, ask in enumerate(asks)]
         return _invariants(session, label, specs, action.generate, limits)
 
-    return asyncio.run(perform(case, door, make_ask, right_texts, after_generate))
+    verdicts = asyncio.run(perform(case, door, make_ask, right_texts, after_generate))
+    return [*verdicts, *(check_limits(limits, case.expect.limits) if limits is not None else [])]
+
+
+def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
+    """The limits that the engine says it holds itself to; what it cannot say is not compared."""
+    wanted = expected.model_dump(exclude_none=True)
+    if not wanted:
+        return []
+    said = {name: getattr(limits, name) for name in wanted}
+    wrong = [
+        f"{name} {said[name]}, expected {wanted[name]}" for name in wanted if said[name] not in (None, wanted[name])
+    ]
+    if wrong:
+        return [Verdict(False, f"the engine is held to other limits: {', '.join(wrong)}", rule=_LIMITS)]
+    return [Verdict(True, f"the engine is held to {', '.join(f'{name} {value}' for name, value in said.items())}")]
+
+
+_LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
 
 
 def requests_with_reference(case: Case) -> Iterator[tuple[int, Request]]:

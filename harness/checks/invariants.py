@@ -1,28 +1,19 @@
 """What must hold after every step of every workload, whatever the engine, as far as its driver can see.
 
-Expected tables say what one workload does; invariants say what no workload may ever do.
+Expected tables say what one workload does; invariants say what no workload may ever do. Each observation is looked at
+here; what leads from one to the next is in ``moves.py``.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
+from harness.checks.moves import Broken, each_move
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.schema import Request
-from harness.workload import Run, Step
+from harness.workload import Run, Step, decodes_on
 
-BLOCK_SIZE = 64
 PADDING_BLOCK = 0
-
-
-@dataclass(frozen=True)
-class Broken:
-    """An invariant that does not hold after a step."""
-
-    step: int
-    what: str
-    rule: str
 
 
 def check_invariants(
@@ -33,15 +24,17 @@ def check_invariants(
     ``limits`` are the ones the engine was held to; what is None there is not known, and not checked.
     """
     if run.unfinished is not None:
-        return Verdict(False, f"invariants: {run.unfinished}", rule=_RULES["end"])
+        return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
+    telling = _telling(run.steps, timings)
     broken = sorted(
         [
-            *_each_step(run.steps, limits),
-            *_each_move(run.steps, timings),
-            *_first_in_first_out(run.steps, timings),
-            *_every_request_ends_once(run, requests, timings),
-            *_aborted_ones_are_gone(run.steps, timings),
-            *_blocks_have_one_owner(run.steps),
+            *_each_step(telling, limits),
+            *_volume(run.steps, limits),
+            *_nothing_is_left(run.steps[-1]),
+            *each_move(run.steps, telling, requests, timings),
+            *_every_request_ends_once(run, telling, requests, timings),
+            *_aborted_ones_are_gone(telling, timings),
+            *_blocks_have_one_owner(telling),
         ],
         key=lambda found: found.step,
     )
@@ -49,16 +42,21 @@ def check_invariants(
         return Verdict(True, f"invariants hold after each of {len(run.steps)} observations")
     details = tuple(f"step {found.step}: {found.what}" for found in broken[:8]) if len(broken) > 1 else ()
     more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-    return Verdict(False, f"invariant broken at step {broken[0].step}: {broken[0].what}{more}", details, broken[0].rule)
+    rule = RULES[broken[0].rule]
+    return Verdict(False, f"invariant broken at step {broken[0].step}: {broken[0].what}{more}", details, rule)
 
 
-_RULES = {
+RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
     "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to nobody',
+    "held": 'docs/scheduling-rules.md "Prefill" and "Decode": used = ceil(tkv/64) − blocks that are all padding, and '
+    "reserved = ceil((tkv + max_tokens − 1)/64) − those, of every sequence that holds blocks",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',
     "volume": 'docs/scheduling-rules.md "Admission", 5: batch size x tkv never exceeds max_batch_tkv_limit',
-    "tkv": 'docs/scheduling-rules.md "Prefill" and "Decode": tkv moves by whole blocks, and by 1 in a decode',
+    "tkv": 'docs/scheduling-rules.md "One step", 3, "Prefill" and "Decode": whole blocks of padding that all share go; '
+    "a longer prompt makes tkv grow by ceil((L − tkv)/64)·64; a decode adds 1",
     "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, one a step',
+    "running": 'docs/scheduling-rules.md "Steps": running is newest first',
     "queue": 'docs/scheduling-rules.md "One step", 2: strict first in, first out',
     "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once, with its tokens',
     "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves at once and gets no further token',
@@ -66,122 +64,105 @@ _RULES = {
 }
 
 
+def _telling(steps: Sequence[Step], timings: Sequence[Request]) -> list[Step]:
+    """The observations that can break something: all but those between plain decodes, where only tkv moves.
+
+    The first of a row of plain decodes is kept, since what went before may have left padding to be removed.
+    """
+    events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
+    plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
+    skipped = map(bool.__and__, plain, [False, *plain])
+    return [step for step, skip in zip(steps, skipped, strict=True) if not skip]
+
+
 def _each_step(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Broken]:
     for step in steps:
         size, number = len(step.running), step.step
-        if len(set(step.running)) != size or set(step.running) & set(step.waiting):
-            yield Broken(
-                number, f"running {step.running} and waiting {step.waiting} share a request", _RULES["outputs"]
-            )
+        if len(set(step.running)) != size:
+            yield Broken(number, f"{step.running} run, one of them twice", "outputs")
         if limits.max_num_seqs and size > limits.max_num_seqs:
-            yield Broken(number, f"{size} sequences run, max_num_seqs is {limits.max_num_seqs}", _RULES["batch"])
-        batch = max(size, len(step.outputs))
-        if limits.max_batch_tkv_limit and batch > 1 and batch * step.tkv > limits.max_batch_tkv_limit:
-            product = f"{batch} x {step.tkv} = {batch * step.tkv}"
-            yield Broken(number, f"{product} exceeds the volume {limits.max_batch_tkv_limit}", _RULES["volume"])
+            yield Broken(number, f"{size} sequences run, max_num_seqs is {limits.max_num_seqs}", "batch")
         if step.used is not None and step.reserved is not None and step.used > step.reserved:
-            yield Broken(number, f"{step.used} blocks used, {step.reserved} reserved", _RULES["blocks"])
+            yield Broken(number, f"{step.used} blocks used, {step.reserved} reserved", "blocks")
         if limits.available_blocks and (step.reserved or 0) > limits.available_blocks:
-            yield Broken(number, f"{step.reserved} reserved, {limits.available_blocks} available", _RULES["blocks"])
-        if step.running and step.used is not None and step.used < size:
-            yield Broken(number, f"{size} sequences run on {step.used} blocks", _RULES["blocks"])
-    last = steps[-1]
+            yield Broken(number, f"{step.reserved} reserved, {limits.available_blocks} available", "blocks")
+
+
+def _volume(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Broken]:
+    """Also that of a batch in the step in which some of it ended. A sequence alone is not held to the limit."""
+    limit = limits.max_batch_tkv_limit
+    if not limit:
+        return
+    for step in steps:
+        size = max(len(step.running), len(step.outputs))
+        if size * step.tkv > limit and size > 1:
+            yield Broken(step.step, f"{size} x {step.tkv} = {size * step.tkv} exceeds the volume {limit}", "volume")
+
+
+def _nothing_is_left(last: Step) -> Iterator[Broken]:
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
         what = (
             f"left behind: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
             f"reserved {last.reserved}, used {last.used}"
         )
-        yield Broken(last.step, what, _RULES["idle"])
+        yield Broken(last.step, what, "idle")
 
 
-def _each_move(steps: Sequence[Step], timings: Sequence[Request]) -> Iterator[Broken]:
-    """From one observation to the next: what a prefill, a decode and an empty step may change."""
-    for before, after in pairwise(steps):
-        moved = after.tkv - before.tkv
-        if after.kind == "prefill" and before.running and moved % BLOCK_SIZE:
-            yield Broken(after.step, f"a prefill moved tkv from {before.tkv} to {after.tkv}", _RULES["tkv"])
-        elif after.kind == "prefill" and not before.running and after.tkv % BLOCK_SIZE:
-            yield Broken(after.step, f"a new batch starts at tkv {after.tkv}", _RULES["tkv"])
-        elif after.kind == "decode" and ((moved - 1) % BLOCK_SIZE or moved > 1):
-            yield Broken(after.step, f"a decode moved tkv from {before.tkv} to {after.tkv}", _RULES["tkv"])
-        elif after.kind == "idle" and after.tkv:
-            yield Broken(after.step, f"nothing runs at tkv {after.tkv}", _RULES["idle"])
-        if after.kind == "prefill" and len(after.outputs) != 1:
-            yield Broken(after.step, f"a prefill gave tokens to {after.outputs}", _RULES["outputs"])
-        if after.kind == "decode" and after.outputs != before.running:
-            what = f"{before.running} ran, tokens went to {after.outputs}"
-            yield Broken(after.step, what, _RULES["outputs"])
-        if not set(after.finished) <= set(after.outputs):
-            what = f"{after.finished} finished, tokens went to {after.outputs}"
-            yield Broken(after.step, what, _RULES["outputs"])
-        aborted = {i for i, timing in enumerate(timings) if timing.abort_step == after.step}
-        gone = (set(before.running) | set(after.outputs)) - set(after.running)
-        if gone != set(after.finished) | (aborted & gone):
-            what = f"{sorted(gone)} left, {sorted(after.finished)} finished"
-            yield Broken(after.step, what, _RULES["end"])
-
-
-def _first_in_first_out(steps: Sequence[Step], timings: Sequence[Request]) -> Iterator[Broken]:
-    """Requests are numbered as they come, so prefills must come in rising order; an abort makes a gap, no swap."""
-    latest = -1
-    for step in steps:
-        if list(step.waiting) != sorted(step.waiting):
-            yield Broken(step.step, f"waiting {step.waiting} is not in order of arrival", _RULES["queue"])
-        if step.kind == "prefill" and step.outputs:
-            if step.outputs[0] < latest:
-                yield Broken(step.step, f"{step.outputs[0]} was prefilled after {latest}", _RULES["queue"])
-            latest = max(latest, step.outputs[0])
-        late = [i for i in step.waiting if timings[i].join_step > step.step]
-        if late:
-            yield Broken(step.step, f"{late} wait before they came", _RULES["queue"])
-
-
-def _every_request_ends_once(run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request]) -> Iterator[Broken]:
+def _every_request_ends_once(
+    run: Run, steps: Sequence[Step], requests: Sequence[RequestSpec], timings: Sequence[Request]
+) -> Iterator[Broken]:
     ends: dict[int, list[int]] = {request.request_id: [] for request in requests}
-    for step in run.steps:
+    for step in steps:
         for request_id in step.finished:
             ends[request_id].append(step.step)
     last = run.steps[-1].step
     for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
-        number, found = request.request_id, ends[request.request_id]
+        number, found, count = request.request_id, ends[request.request_id], len(tokens)
         if len(found) > 1:
-            yield Broken(found[1], f"request {number} finished twice, at steps {found}", _RULES["end"])
+            yield Broken(found[1], f"request {number} finished twice, at steps {found}", "end")
         if not found and timing.abort_step is None:
-            yield Broken(last, f"request {number} never finished", _RULES["end"])
-        if len(tokens) > request.max_tokens:
-            what = f"request {number} got {len(tokens)} tokens, max_tokens is {request.max_tokens}"
-            yield Broken(last, what, _RULES["end"])
-        if found and timing.runs_to_max_tokens and len(tokens) != request.max_tokens:
-            what = f"request {number} finished with {len(tokens)} of {request.max_tokens} tokens"
-            yield Broken(found[0], what, _RULES["end"])
+            yield Broken(last, f"request {number} never finished", "end")
+        if count > request.max_tokens:
+            yield Broken(last, f"request {number} got {count} tokens, max_tokens is {request.max_tokens}", "end")
+        if found and timing.runs_to_max_tokens and count != request.max_tokens:
+            yield Broken(found[0], f"request {number} finished with {count} of {request.max_tokens} tokens", "end")
+        if found and count < request.min_tokens:
+            what = f"request {number} finished with {count} tokens, min_tokens is {request.min_tokens}"
+            yield Broken(found[0], what, "end")
 
 
 def _aborted_ones_are_gone(steps: Sequence[Step], timings: Sequence[Request]) -> Iterator[Broken]:
     aborts = {i: timing.abort_step for i, timing in enumerate(timings) if timing.abort_step is not None}
+    if not aborts:
+        return
     for step in steps:
         still = sorted(i for i in (*step.waiting, *step.running) if i in aborts and aborts[i] <= step.step)
         if still:
-            yield Broken(step.step, f"{still} were aborted and still wait or run", _RULES["abort"])
+            yield Broken(step.step, f"{still} were aborted and still wait or run", "abort")
         late = sorted(i for i in step.outputs if i in aborts and aborts[i] < step.step)
         if late:
-            yield Broken(step.step, f"{late} got a token after they were aborted", _RULES["abort"])
+            yield Broken(step.step, f"{late} got a token after they were aborted", "abort")
 
 
 def _blocks_have_one_owner(steps: Sequence[Step]) -> Iterator[Broken]:
-    """Where blocks can be seen by id: each has one owner, who keeps it, and block 0 has none."""
+    """Where blocks can be seen by id: each has one owner, who keeps it, block 0 has none, and none is lost."""
     tables: dict[int, tuple[int, ...]] = {}
+    seen = any(step.block_tables for step in steps)
     for step in steps:
         for request_id, table in zip(step.outputs, step.block_tables, strict=False):
             before = tables.get(request_id, ())
             if table[: len(before)] != before:
-                yield Broken(step.step, f"{request_id} held {before}, now {table}", _RULES["owner"])
+                yield Broken(step.step, f"{request_id} held {before}, now {table}", "owner")
             tables[request_id] = table
         owners: dict[int, int] = {}
         for request_id, table in tables.items():
             for block in table:
                 if block == PADDING_BLOCK:
-                    yield Broken(step.step, f"{request_id} holds the padding block", _RULES["owner"])
+                    yield Broken(step.step, f"{request_id} holds the padding block", "owner")
                 elif owners.setdefault(block, request_id) != request_id or table.count(block) > 1:
                     what = f"block {block} belongs to {owners[block]} and to {request_id}"
-                    yield Broken(step.step, what, _RULES["owner"])
+                    yield Broken(step.step, what, "owner")
+        held = sum(map(len, tables.values()))
+        if seen and step.used is not None and step.used != held:
+            yield Broken(step.step, f"{step.used} blocks are used, {held} are in block tables", "owner")
         tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}

@@ -1,13 +1,13 @@
 """The step table of a run against the expected one: every cell of every step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.checks.verdict import Verdict
 from harness.rules import rule_for, rule_for_kinds
 from harness.schema import StepRow
-from harness.step_table import COLUMNS, as_builtins, as_row, lengthen
-from harness.workload import Run, Step
+from harness.step_table import COLUMNS, as_builtins, as_row, lengthen, shorten
+from harness.workload import Run, Step, turns
 
 COMPARED = COLUMNS[1:]
 CONTEXT_ROWS = 2
@@ -15,24 +15,30 @@ BLOCK_COLUMNS = ("reserved", "used")
 
 
 def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
-    """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared."""
-    columns = [c for c in COMPARED if blocks or c not in BLOCK_COLUMNS]
-    wanted = lengthen(expected)
+    """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared.
+
+    ``data`` has both tables in the short form, the observed one with the kind of each step.
+    """
+    told, wanted = turns(run.steps), shorten(expected)
+    data = {"steps": list(map(_as_data, told)), "expected": [as_builtins(row) for row in wanted], "differing": {}}
+    if run.unfinished is None and blocks and shorten(map(as_row, told)) == wanted:
+        return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)
+    return _compared_row_by_row(run, lengthen(wanted), [c for c in COMPARED if blocks or c not in BLOCK_COLUMNS], data)
+
+
+def _compared_row_by_row(
+    run: Run, wanted: Sequence[StepRow], columns: Sequence[str], data: Mapping[str, Any]
+) -> Verdict:
     by_number = {row.step: row for row in wanted}
-    covered = set(range(wanted[0].step, wanted[-1].step + 1))
     rows = [as_row(step) for step in run.steps]
-    differing = {row.step: _differences(row, by_number[row.step], columns) for row in rows if row.step in covered}
-    differing = {step: names for step, names in differing.items() if names}
+    pairs = [(row, by_number[row.step]) for row in rows if row.step in by_number]
+    differing = {row.step: names for row, other in pairs if (names := _differences(row, other, columns))}
     problems = list(differing)
     if len(rows) <= wanted[-1].step:
         problems.append(len(rows))
     elif len(rows) > wanted[-1].step + 1:
         problems.append(wanted[-1].step + 1)
-    data = {
-        "steps": [_as_data(step) for step in run.steps],
-        "expected": [[list(c) if isinstance(c, tuple) else c for c in row] for row in wanted],
-        "differing": {str(step): names for step, names in differing.items()},
-    }
+    data = {**data, "differing": {str(step): names for step, names in differing.items()}}
     if not problems and run.unfinished is None:
         return Verdict(True, f"{len(rows) - 1} steps as expected", data=data)
     first = min(problems, default=len(rows))

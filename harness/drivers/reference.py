@@ -5,10 +5,11 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 
 import importlib
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
+from operator import attrgetter
 from typing import Any
 
 from checkpoints import CheckpointError, resolve
@@ -17,7 +18,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Prefill, SchedulerState, StepPlan
+from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
 from engine.simulation import NoModel, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -91,9 +92,13 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        self._seen = self._observation(record)
+        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
+        self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        return self._as_record(record)
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
-            _kind(record.plan),
+            _KINDS[type(record.plan)],
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
             self._tokens(record),
@@ -103,17 +108,9 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            self._seen = self._observation(self.core.state())
+            tkv, waiting, running, reserved, used = self.core.state()
+            self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
         return self._seen
-
-    def _observation(self, seen: EngineRecord | SchedulerState) -> Observation:
-        return Observation(
-            seen.tkv,
-            self._waiting.of(seen.waiting),
-            self._running.of(seen.running),
-            seen.n_reserved_blocks,
-            seen.n_used_blocks,
-        )
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return tuple(map(_token, record.tokens))
@@ -134,13 +131,17 @@ class SimulatedSession(CoreSession):
     def __init__(self, setup: EngineSetup) -> None:
         self._executor = NoModel()
         self._model = setup.model
+        self._decoded = Decode(("",), 0, (), ())
+        self._decode = StepRecord("decode", (), (), ())
         config = EngineConfig(
             max_model_len=setup.max_model_len,
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
         )
-        super().__init__(simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode))
+        super().__init__(
+            simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)
+        )
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         self._executor.scripts.clear()
@@ -157,7 +158,7 @@ class SimulatedSession(CoreSession):
         except CheckpointError:
             return frozenset()  # a schedule can be simulated for a model that is not here
 
-    def _decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+    def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Only stop strings need text, and so a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
@@ -169,6 +170,16 @@ class SimulatedSession(CoreSession):
 
     def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
         raise UnavailableError("simulation has no front door: behaviour cases need a model")
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
+        """The same record again and again while the same batch decodes on: one placeholder is like another."""
+        plan = record.plan
+        if record.finished_requests or not isinstance(plan, Decode):
+            return super()._as_record(record)
+        # As long as nobody comes, goes or takes a block, the scheduler hands out the same tuples.
+        if plan.block_tables is not self._decoded.block_tables or plan.request_ids is not self._decoded.request_ids:
+            self._decoded, self._decode = plan, super()._as_record(record)
+        return self._decode
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return (PLACEHOLDER,) * len(record.tokens)
@@ -205,7 +216,7 @@ class ReferenceSession(CoreSession):
 
         def on_step(record: EngineRecord) -> None:
             seen = StepRecord(
-                _kind(record.plan),
+                _KINDS[type(record.plan)],
                 position(record.request_outputs),
                 position(record.finished_requests),
                 tuple(map(_token, record.tokens)),
@@ -302,25 +313,34 @@ def _tokenizer(model: str) -> Tokenizer:
 
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
     """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
-    return SamplingParams(
-        temperature=request.temperature,
-        top_k=request.top_k,
-        top_p=request.top_p,
-        min_p=request.min_p,
-        seed=request.seed,
-        max_tokens=request.max_tokens,
-        min_tokens=request.min_tokens,
-        stop=request.stop,
-        stop_token_ids=request.stop_token_ids,
-        ignore_eos=request.ignore_eos,
-        logprobs=request.logprobs,
-        golden_token_ids=request.golden_token_ids,
-        **more,
-    )
+    params = _checked_params(*_values_of(request))
+    return replace(params, **more) if more else params
 
 
-def _kind(plan: StepPlan) -> str:
-    return {Prefill: "prefill", Decode: "decode"}.get(type(plan), "idle")
+_PARAMS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "logprobs",
+    "golden_token_ids",
+)
+_values_of = attrgetter(*_PARAMS)
+
+
+@lru_cache(maxsize=1024)
+def _checked_params(*values: Any) -> SamplingParams:
+    """Many requests ask for the same, and checking it takes longer than a step."""
+    return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
+
+
+_KINDS: Mapping[type[StepPlan], str] = {Prefill: "prefill", Decode: "decode", Idle: "idle"}
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
@@ -334,7 +354,10 @@ def _token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this."""
+    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this.
+
+    A queue that only lost its head is not counted anew.
+    """
 
     def __init__(self) -> None:
         self._ids: tuple[str, ...] = ()
@@ -342,5 +365,7 @@ class _Numbers:
 
     def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
         if request_ids is not self._ids:
-            self._ids, self._numbers = request_ids, tuple(map(int, request_ids))
+            one_less = request_ids == self._ids[1:]
+            self._numbers = self._numbers[1:] if one_less else tuple(map(int, request_ids))
+            self._ids = request_ids
         return self._numbers

@@ -1,13 +1,14 @@
 """A step table as the page shows it: the observed one beside the expected one, long runs of plain decodes folded."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS
 from harness.schema import StepRow
-from harness.step_table import COLUMNS, plain_decode
+from harness.step_table import COLUMNS, lengthen, plain_decode
 
 CONTEXT_ROWS = 2
 FEWEST_FOLDED = 2
@@ -91,8 +92,8 @@ def step_table(data: Mapping[str, Any]) -> StepTable:
 
 
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
-    seen = {row[0]: row for row in data["steps"]}
-    wanted = {row[0]: _as_row(row) for row in data.get("expected", ())}
+    seen = {row[0]: row for row in _all_of(data["steps"])}
+    wanted = {row.step: row for row in lengthen([_as_row(row) for row in data.get("expected", ())])}
     differing = data.get("differing", {})
     pairs = []
     for number in sorted({*seen, *wanted}):
@@ -104,6 +105,14 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
         observed = _as_row([row[0], *row[2:]]) if row else None
         pairs.append(_Pair(number, observed, wanted.get(number), row[1] if row else "", mark, names, blind))
     return pairs
+
+
+def _all_of(steps: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Observed steps with the decodes that were left out between two: each like the one before, tkv one more."""
+    for step, after in zip_longest(steps, steps[1:]):
+        yield step
+        for more in range(1, after[0] - step[0] if after else 1):
+            yield [step[0] + more, step[1], step[2] + more, *step[3:]]
 
 
 def _as_row(values: Sequence[Any]) -> StepRow:

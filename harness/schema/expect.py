@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple
 from harness.schema.policy import PolicyChoice
+from harness.schema.requests import Limits
 
 
 class StepRow(NamedTuple):
@@ -98,6 +99,10 @@ class OutputExpectation(Model):
 
 
 class EndExpectation(Model):
-    """How the engine must be left: ``idle`` is nothing waiting, running or held."""
+    """How the engine must be left: ``idle`` is nothing waiting, running or held.
+
+    ``limits`` are those it must say it holds itself to, as far as it can say.
+    """
 
     engine: Literal["idle"] = "idle"
+    limits: Limits = Limits()

@@ -87,6 +87,7 @@ def test_a_decode_runs_one_token_a_row(pair):
     assert pair.mask is None
 
 
+@pytest.mark.requirement("CB-PAD-05")
 def test_block_tables_are_padded_on_the_left_with_the_padding_block(pair):
     assert pair.block_table.tolist() == [[0, 9, 4], [3, 1, 7]]
 
@@ -111,6 +112,7 @@ def test_a_token_that_opens_a_block_is_its_first(tkv, blocks, slot):
     assert inputs.block_table.shape == (2, len(blocks))
 
 
+@pytest.mark.requirement("CB-DECODE-03")
 def test_a_lone_sequence_is_doubled_and_only_its_own_row_is_sampled():
     inputs = decode_inputs(Decode(("a",), 64, (3,), ((8, 5),)), (21,))
     assert inputs.output_rows == 1

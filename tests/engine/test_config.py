@@ -20,11 +20,13 @@ def test_by_default_there_are_blocks_for_a_full_batch_rounded_up_to_a_multiple_o
     assert config.available_blocks == total - 1
 
 
+@pytest.mark.requirement("CB-LIMIT-06")
 @pytest.mark.parametrize(("num_blocks", "total"), [(12, 12), (13, 12), (15, 12), (16, 16), (100, 100)])
 def test_an_override_of_the_blocks_is_rounded_down_to_a_multiple_of_the_batch(num_blocks, total):
     assert EngineConfig(max_model_len=512, max_num_seqs=4, num_blocks=num_blocks).total_blocks == total
 
 
+@pytest.mark.requirement("CB-LIMIT-07")
 def test_a_cache_that_holds_one_full_sequence_is_enough_and_a_smaller_one_is_not():
     assert EngineConfig(max_model_len=512, max_num_seqs=1, num_blocks=9).available_blocks == 8
     with pytest.raises(ConfigError, match=r"7 blocks for sequences, but one sequence of max_model_len 512 needs 8"):

@@ -25,7 +25,7 @@ from harness.policies import resolve_policy
 from harness.prompts import request_spec, vocabulary_of
 from harness.schema import POLICY_NAMES, OutputCase, Policy
 from harness.workload import run_workload
-from tests.harness.planted import change_decode_inputs
+from tests.harness.planted_outputs import change_decode_inputs
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 

@@ -8,12 +8,13 @@ import pytest
 
 from harness.behaviour import flood, scene, waiting
 from harness.behaviour import perform as performing
+from harness.behaviour.judging import check_limits
 from harness.behaviour.perform import perform
 from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec
+from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.streams import assembled
-from harness.schema import BehaviourCase, Request
+from harness.schema import BehaviourCase, Limits, Request
 
 IDLE = DoorState(0, 0, 0, 0)
 CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
@@ -300,6 +301,15 @@ def test_a_named_check_of_somebody_else() -> None:
         "it is not well"
     )
     assert "unexpected keyword" in failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"x": 1}}}))[0]
+
+
+def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
+    built = SchedulingLimits(512, 4, 35, None)
+    assert check_limits(built, Limits()) == []
+    assert check_limits(built, Limits(available_blocks=35, max_batch_tkv_limit=2048))[0].passed
+    [verdict] = check_limits(built, Limits(available_blocks=36, max_num_seqs=4))
+    assert verdict.headline == "the engine is held to other limits: available_blocks 35, expected 36"
+    assert "Limits" in verdict.rule
 
 
 def test_pieces_add_up() -> None:

@@ -10,15 +10,15 @@ from harness.expand import expand
 from harness.failure_text import failure_text
 from harness.judge import Test, judge, missing_capability
 from harness.loader import load_suite
-from tests.harness.planted import OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault, as_table
+from tests.harness.planted import END_FAULTS, OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault, as_table
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 
 
 def all_tests(driver: Driver) -> list[Test]:
-    """Every scheduler-step test of the suites that the driver can run."""
+    """Every scheduler-step and behaviour test of the suites that the driver can run."""
     tests = []
-    for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
+    for path in sorted(path for kind in ("scheduler_steps", "behaviour") for path in (SUITES / kind).glob("*.yaml")):
         suite = load_suite(path).suite
         for expanded in expand(suite, ["tiny-granite"]):
             if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):
@@ -63,8 +63,10 @@ def sessions() -> dict:
     return {}
 
 
-@pytest.mark.parametrize("fault", OUTPUT_FAULTS, ids=names(OUTPUT_FAULTS))
-def test_a_broken_batch_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, sessions: dict) -> None:
+@pytest.mark.parametrize("fault", [*OUTPUT_FAULTS, *END_FAULTS], ids=names([*OUTPUT_FAULTS, *END_FAULTS]))
+def test_wrong_outputs_and_ends_are_caught_by_their_case(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch, sessions: dict
+) -> None:
     driver = ReferenceDriver()
     test = case_named(fault.caught_by, driver)
     fault.patch(monkeypatch)
@@ -85,4 +87,4 @@ def test_the_page_of_planted_faults_is_true() -> None:
     assert page.read_text(encoding="utf-8") == as_table(), (
         "write it:  python -m tests.harness.planted > docs/planted-faults.md"
     )
-    assert len(SCHEDULE_FAULTS) + len(OUTPUT_FAULTS) >= 35
+    assert len(SCHEDULE_FAULTS) + len(OUTPUT_FAULTS) + len(END_FAULTS) >= 80

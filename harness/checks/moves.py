@@ -1,0 +1,154 @@
+"""From one observation to the next: what a prefill, a decode and an empty step may change, and what they must.
+
+Two things make this short. A decode moves tkv and everybody's tokens together, so a running sequence is known by its
+left padding; and padding comes and goes by whole blocks, so what a sequence holds is ceil(tkv/64) − padding // 64.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from harness.drivers.base import RequestSpec
+from harness.schema import Request
+from harness.workload import Step
+
+BLOCK_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An invariant that does not hold after a step; ``rule`` names its text."""
+
+    step: int
+    what: str
+    rule: str
+
+
+def each_move(
+    steps: Sequence[Step], telling: Sequence[Step], requests: Sequence[RequestSpec], timings: Sequence[Request]
+) -> Iterator[Broken]:
+    """What is wrong with the steps ``telling`` among ``steps``; the others are plain decodes that change nothing."""
+    events = _Events.of(timings)
+    ledger = _Ledger(requests)
+    for step in telling:
+        before = steps[step.step - 1] if step.step else None
+        gone = events.aborts.get(step.step, frozenset())
+        came = events.joins.get(step.step, ())
+        if before is None:
+            if step.waiting != (wanted := tuple(i for i in came if i not in gone)):
+                yield Broken(step.step, f"waiting {step.waiting}, {wanted} came", "queue")
+            continue
+        yield from _queue(before, step, came, gone)
+        yield from _who_runs(before, step, gone)
+        if step.kind == "idle":
+            yield from _idle(before, step)
+            yield from _empty(step) if step is not steps[-1] else ()
+        else:
+            yield from ledger.account(before, step)
+
+
+@dataclass(frozen=True)
+class _Events:
+    """Who joins and who is aborted, by step."""
+
+    joins: Mapping[int, Sequence[int]]
+    aborts: Mapping[int, frozenset[int]]
+
+    @classmethod
+    def of(cls, timings: Sequence[Request]) -> "_Events":
+        joins: defaultdict[int, list[int]] = defaultdict(list)
+        aborts: defaultdict[int, set[int]] = defaultdict(set)
+        for number, timing in enumerate(timings):
+            joins[timing.join_step].append(number)
+            if timing.abort_step is not None:
+                aborts[timing.abort_step].add(number)
+        return cls(joins, {step: frozenset(numbers) for step, numbers in aborts.items()})
+
+
+def _queue(before: Step, after: Step, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
+    """The head of the queue is prefilled or nobody; who comes goes to its end."""
+    waiting = before.waiting
+    if after.kind == "prefill" and after.outputs:
+        new = after.outputs[0]
+        if waiting[:1] != (new,):
+            yield Broken(after.step, f"{new} was prefilled, {_named(waiting)} waited", "queue")
+        waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
+    if came or gone:
+        waiting = tuple(i for i in (*waiting, *came) if i not in gone)
+    # An aborted one that is still there is told by what is said of aborts.
+    still = tuple(i for i in after.waiting if i not in gone) if gone else after.waiting
+    if still != waiting:
+        yield Broken(after.step, f"waiting {_named(after.waiting)}, in order of arrival {_named(waiting)}", "queue")
+
+
+def _who_runs(before: Step, after: Step, gone: frozenset[int]) -> Iterator[Broken]:
+    """Who gets a token, and who runs on: newest first, less those that ended."""
+    running = before.running
+    if after.kind == "prefill":
+        if len(after.outputs) != 1:
+            yield Broken(after.step, f"a prefill gave tokens to {after.outputs}", "outputs")
+        running = (*after.outputs[:1], *running)
+    elif after.outputs != (running if after.kind == "decode" else ()):
+        yield Broken(after.step, f"{running} ran, tokens went to {after.outputs}", "outputs")
+    if not set(after.finished) <= set(after.outputs):
+        yield Broken(after.step, f"{after.finished} finished, tokens went to {after.outputs}", "outputs")
+    left = set(running) - set(after.running)
+    if left - gone != set(after.finished) - gone:
+        yield Broken(after.step, f"{sorted(left)} left, {sorted(after.finished)} finished", "end")
+    elif after.running != (stay := tuple(i for i in running if i not in left)):
+        yield Broken(after.step, f"running {_named(after.running)}, newest first {_named(stay)}", "running")
+
+
+def _idle(before: Step, after: Step) -> Iterator[Broken]:
+    if before.running or before.waiting:
+        what = f"nothing ran, though {_named(before.running)} ran before and {_named(before.waiting)} waited"
+        yield Broken(after.step, what, "queue")
+
+
+def _empty(step: Step) -> Iterator[Broken]:
+    if step.tkv or step.reserved or step.used:
+        what = f"nothing runs at tkv {step.tkv}, {step.reserved} blocks reserved, {step.used} used"
+        yield Broken(step.step, what, "idle")
+
+
+@dataclass
+class _Ledger:
+    """Left padding and reservation of everybody that runs, carried from step to step."""
+
+    requests: Sequence[RequestSpec]
+    padding: dict[int, int] = field(default_factory=dict)
+    reserved: dict[int, int] = field(default_factory=dict)
+
+    def account(self, before: Step, after: Step) -> Iterator[Broken]:
+        """tkv and the sums of blocks after a prefill or a decode."""
+        running = [i for i in before.running if i in self.padding]
+        shared = min((self.padding[i] for i in running), default=0) // BLOCK_SIZE * BLOCK_SIZE
+        tkv = before.tkv - shared if running else 0
+        new = after.outputs[0] if after.kind == "prefill" and after.outputs else None
+        length = len(self.requests[new].prompt_token_ids) if new is not None else 0
+        wanted = tkv + _blocks(max(0, length - tkv)) * BLOCK_SIZE if new is not None else tkv + 1
+        if after.tkv != wanted:
+            removed = f", {shared} of padding go" if shared else ""
+            what = f"a {after.kind} moved tkv from {before.tkv} to {after.tkv}, not to {wanted}{removed}"
+            yield Broken(after.step, what, "tkv")
+        moved = after.tkv - before.tkv - (after.kind == "decode")
+        self.padding = {i: self.padding[i] + moved for i in running}
+        self.reserved = {i: self.reserved[i] for i in running}
+        if new is not None:
+            self.padding[new] = after.tkv - length
+            budget = self.requests[new].max_tokens
+            self.reserved[new] = _blocks(after.tkv + budget - 1) - self.padding[new] // BLOCK_SIZE
+        used = sum(_blocks(after.tkv) - padding // BLOCK_SIZE for padding in self.padding.values())
+        reserved = sum(self.reserved.values())
+        if after.used is not None and after.used != used:
+            yield Broken(after.step, f"{after.used} blocks used, {used} hold what runs", "held")
+        if after.reserved is not None and after.reserved != reserved:
+            yield Broken(after.step, f"{after.reserved} blocks reserved, {reserved} are the worst case", "held")
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_SIZE)
+
+
+def _named(ids: Sequence[int]) -> str:
+    return " ".join(map(str, ids)) or "nobody"

@@ -1,0 +1,39 @@
+"""What a planted fault is, and where the faults are listed in the order in which they are defined."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``says`` must stand in the failure's text: the step, the column or the rule that leads to the fault."""
+
+    name: str
+    patch: Patch
+    caught_by: str
+    says: str
+
+
+SCHEDULE_FAULTS: list[Fault] = []
+OUTPUT_FAULTS: list[Fault] = []
+END_FAULTS: list[Fault] = []
+
+
+def fault(faults: list[Fault], caught_by: str, says: str) -> Callable[[Patch], Patch]:
+    """Register a patch under its function's name."""
+
+    def register(patch: Patch) -> Patch:
+        faults.append(Fault(patch.__name__.replace("_", " "), patch, caught_by, says))
+        return patch
+
+    return register
+
+
+schedule_fault = partial(fault, SCHEDULE_FAULTS)
+output_fault = partial(fault, OUTPUT_FAULTS)
+end_fault = partial(fault, END_FAULTS)

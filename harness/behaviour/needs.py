@@ -17,6 +17,8 @@ def needs_of(case: BehaviourCase, door: str) -> Iterator[str]:
         raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
         if raw:
             yield HTTP if door == "http" else OVER_HTTP_ONLY
+        if action.metrics is not None:
+            yield HTTP if door == "http" else OVER_HTTP_ONLY
         if action.restart is not None:
             yield RESTART if door == "http" else OVER_HTTP_ONLY
         if action.abort is not None:

@@ -13,7 +13,7 @@ from harness.behaviour.scene import SECONDS, Background, MakeAsk, Result, Scene,
 from harness.behaviour.waiting import POLL_SECONDS, eventually, wait_for
 from harness.checks.verdict import Verdict
 from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
-from harness.schema import Action, BehaviourCase, Request
+from harness.schema import Action, BehaviourCase, Figures, Request
 
 LAST_WORD = "the engine is idle at the end"
 
@@ -34,6 +34,7 @@ class _Play:
     after_generate: AfterGenerate
     verdicts: list[Verdict]
     asked: dict[int, tuple[tuple[Ask, ...], tuple[Request, ...]]]
+    counted: dict[str, int]
 
 
 async def perform(
@@ -45,8 +46,10 @@ async def perform(
     """
     names = iter(range(1_000_000))
     scene = Scene(door, make_ask, lambda: f"extra-{next(names)}")
-    play = _Play(case, scene, right_texts, after_generate, [], {})
+    play = _Play(case, scene, right_texts, after_generate, [], {}, {})
     try:
+        if any(action.metrics is not None for action in case.actions):
+            play.counted.update(await door.figures())
         for number, action in enumerate(case.actions):
             play.verdicts += await _one(play, number, action)
         for name in list(scene.background):
@@ -65,6 +68,8 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
     if action.wait is not None:
         said = _said(label, await wait_for(scene, action.wait), "it is so")
         return [*said, *(await _ended(play, action.wait.end_of) if action.wait.end_of and said[0].passed else [])]
+    if action.metrics is not None:
+        return _said(label, await _miscounted(play, action.metrics), "it counted all of that")
     if action.flood is not None:
         return await flood(scene, label, action.flood)
     if action.check is not None:
@@ -84,6 +89,23 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
 
 def _said(label: str, trouble: str | None, well: str) -> list[Verdict]:
     return [Verdict(trouble is None, f"{label}: {trouble or well}")]
+
+
+async def _miscounted(play: _Play, wanted: Figures) -> str | None:
+    """What the server counts otherwise; figures may be a step behind, so they are given a moment."""
+    last: list[str] = []
+
+    async def right() -> bool:
+        now = await play.scene.door.figures()
+        more = {name: value - play.counted.get(name, 0) for name, value in now.items()}
+        last[:] = [
+            f"{name} {more.get(name, 'not told')}, expected {value}"
+            for name, value in wanted.model_dump(exclude_none=True).items()
+            if more.get(name) != value
+        ]
+        return not last
+
+    return None if await eventually(right) else "; ".join(last)
 
 
 async def _disconnect(scene: Scene, label: str, name: str) -> list[Verdict]:

@@ -117,6 +117,11 @@ class Door(Protocol):
     async def state(self) -> DoorState:
         """What is under way now."""
 
+    async def figures(self) -> dict[str, int]:
+        """What it has counted since it began: ``prompt_tokens``, ``generated_tokens``, ``finished_requests``, those it
+        knows. Doors with ``http`` only.
+        """
+
     async def healthy(self) -> bool:
         """Whether it says that it serves."""
 

@@ -21,6 +21,11 @@ FIGURES = {
     "used_blocks": ("spyre_cb_blocks_used",),
     "reserved_blocks": ("spyre_cb_blocks_reserved",),
 }
+COUNTERS = {
+    "prompt_tokens": ("spyre_cb_prompt_tokens_total", "vllm:prompt_tokens_total"),
+    "generated_tokens": ("spyre_cb_generation_tokens_total", "vllm:generation_tokens_total"),
+    "finished_requests": ("spyre_cb_requests_finished_total", "vllm:request_success_total"),
+}
 """Names of the figures in ``/metrics``: the reference server's, then vLLM's."""
 
 
@@ -97,6 +102,16 @@ class HttpDoor:
         return RawAnswer(reply.status_code, reply.text, _error_object(reply.text))
 
     async def state(self) -> DoorState:
+        values = await self._metrics()
+        return DoorState(**{name: _first(values, names) for name, names in FIGURES.items()})
+
+    async def figures(self) -> dict[str, int]:
+        values = await self._metrics()
+        found = {name: _first(values, names) for name, names in COUNTERS.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    async def _metrics(self) -> dict[str, float]:
+        """Every figure by name, those with labels added up. Raises DoorError."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
@@ -104,9 +119,10 @@ class HttpDoor:
             text = (await raw.get("/metrics", headers={"Authorization": f"Bearer {self._key}"})).text
         except self._httpx.HTTPError as error:
             raise DoorError(f"{self._url}/metrics does not answer: {type(error).__name__}") from error
-        values = {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
-        found = {name: [values[n] for n in names if n in values] for name, names in FIGURES.items()}
-        return DoorState(**{name: int(value[0]) if value else None for name, value in found.items()})
+        values: dict[str, float] = {}
+        for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
+            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+        return values
 
     async def healthy(self) -> bool:
         _, raw = self._clients()
@@ -131,6 +147,10 @@ class HttpDoor:
     def close(self) -> None:
         if self._process is not None:
             self._process.end()
+
+
+def _first(values: Mapping[str, float], names: Sequence[str]) -> int | None:
+    return next((int(values[name]) for name in names if name in values), None)
 
 
 def _completion(ask: Ask, model: str) -> dict[str, Any]:

@@ -79,6 +79,9 @@ class ReferenceDoor:
         seen = self._session.llm.engine.core.state() if self._llm is None else self._llm.state()
         return DoorState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
+    async def figures(self) -> dict[str, int]:
+        raise NotImplementedError("in-process there are no figures")
+
     async def healthy(self) -> bool:
         return self._llm is None or self._llm.dead is None
 

@@ -4,7 +4,7 @@ Types are strict: ``max_tokens: "5"`` or ``id: yes`` (which YAML reads as true) 
 model cannot say about one field alone is said by a validator whose message fits on one line.
 """
 
-from harness.schema.actions import Action, Call, Chat, Check, Flood, Outcome, RawHttp, StreamCall, Wait
+from harness.schema.actions import Action, Call, Chat, Check, Figures, Flood, Outcome, RawHttp, StreamCall, Wait
 from harness.schema.base import (
     MarkerName,
     MisfitError,
@@ -33,6 +33,7 @@ __all__ = [
     "Case",
     "Chat",
     "Check",
+    "Figures",
     "Flood",
     "Limits",
     "MarkerName",

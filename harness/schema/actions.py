@@ -135,6 +135,20 @@ class Wait(Model):
         return self
 
 
+class Figures(Model):
+    """What a server counts: so much more of each than when the case began. Tokens of prompts, tokens generated."""
+
+    prompt_tokens: Number | None = None
+    generated_tokens: Number | None = None
+    finished_requests: Number | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Figures":
+        if not self.model_fields_set:
+            raise ValueError(f"say which figures: {', '.join(type(self).model_fields)}")
+        return self
+
+
 class RawHttp(Model):
     """An HTTP request as it is written: ``content`` is sent as JSON, ``body`` as it is, ``repeat_body`` times."""
 
@@ -165,7 +179,20 @@ def _by_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-KINDS = ("generate", "complete", "stream", "chat", "flood", "http", "wait", "abort", "disconnect", "restart", "check")
+KINDS = (
+    "generate",
+    "complete",
+    "stream",
+    "chat",
+    "flood",
+    "http",
+    "wait",
+    "abort",
+    "disconnect",
+    "restart",
+    "metrics",
+    "check",
+)
 ANSWERING = ("generate", "complete", "stream", "chat", "http")
 IN_BACKGROUND = ("complete", "stream", "chat")
 
@@ -188,6 +215,7 @@ class Action(Model):
     abort: Slug | None = None
     disconnect: Slug | None = None
     restart: Literal["kill", "stop"] | None = None
+    metrics: Figures | None = None
     check: Annotated[Check, BeforeValidator(_by_name)] | None = None
     expect: Outcome | None = None
 

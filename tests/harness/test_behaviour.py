@@ -65,6 +65,9 @@ class ScriptedDoor:
     async def state(self) -> DoorState:
         return (self.states.pop(0) if len(self.states) > 1 else self.states[0]) if self.states else IDLE
 
+    async def figures(self) -> dict[str, int]:
+        return {"prompt_tokens": 10 + 4 * len(self.calls), "generated_tokens": 3 * len(self.calls)}
+
     async def healthy(self) -> bool:
         return True
 
@@ -301,6 +304,16 @@ def test_a_named_check_of_somebody_else() -> None:
         "it is not well"
     )
     assert "unexpected keyword" in failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"x": 1}}}))[0]
+
+
+def test_figures_are_counted_from_when_the_case_began() -> None:
+    counted = {"metrics": {"prompt_tokens": 8, "generated_tokens": 6}}
+    twice = [complete(token_counts=[3]), complete(token_counts=[3])]
+    assert failed(run(ScriptedDoor(), *twice, counted)) == []
+    said = failed(run(ScriptedDoor(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
+    assert said == ["action 1 (metrics): generated_tokens 3, expected 6"]
+    said = failed(run(ScriptedDoor(), {"metrics": {"finished_requests": 1}}))
+    assert said == ["action 0 (metrics): finished_requests not told, expected 1"]
 
 
 def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:

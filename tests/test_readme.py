@@ -1,0 +1,64 @@
+"""What README.md says in numbers, and the screen it shows, are so."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.drivers.reference import ReferenceDriver
+from harness.failure_text import failure_text
+from harness.judge import judge
+from harness.loader import load_suite
+from harness.yaml_source import read_yaml
+from tests.harness.planted import SCHEDULE_FAULTS
+from tests.harness.test_planted_faults import case_named
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name != "requirements.yaml"]
+FAULT = "reserve as if the last token were written"
+
+
+@pytest.fixture(scope="module")
+def cases() -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for loaded in SUITES:
+        counts[loaded.suite.kind] += len(loaded.suite.cases)
+    return counts
+
+
+def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
+    requirements = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
+    assert f"28 of the {cases['scheduler_steps']} tables were recorded" in README
+    assert f"of output cases alone there are {cases['output']}." in README
+    assert f"There are {cases['behaviour']} of them" in README
+    said = (
+        f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1), "
+        f"{cases['output']} output cases, {cases['behaviour']} behaviour cases, {len(requirements)} requirements"
+    )
+    assert said in re.sub(r"\s+", " ", CHANGELOG)
+
+
+def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, test = ReferenceDriver(), case_named("last-token-needs-no-block", ReferenceDriver())
+    next(fault for fault in SCHEDULE_FAULTS if fault.name == FAULT).patch(monkeypatch)
+    verdicts = judge(test, driver.open(test.expanded.setup))
+    shown = README.split("________________ last-token-needs-no-block[tiny-granite-eager] _________________\n")[1]
+    shown = shown.split("\n====")[0]
+    place = re.search(r"suites/scheduler_steps/blocks\.yaml:\d+", shown)
+    assert place is not None
+    line = int(place[0].rsplit(":")[1])
+    loaded = next(loaded for loaded in SUITES if loaded.suite.suite == "scheduler_steps/blocks")
+    assert line == loaded.line_of_case(test.expanded.index)
+    assert failure_text(test.expanded, verdicts, place[0], "pytest --bless") == shown
+
+
+@pytest.mark.parametrize(
+    "page", sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.behaviour.flood import flood
@@ -16,6 +16,7 @@ from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
 from harness.schema import Action, BehaviourCase, Figures, Request
 
 LAST_WORD = "the engine is idle at the end"
+RULE = 'docs/scheduling-rules.md "Front doors"; what an action asks for is in docs/behaviour.md'
 
 RightTexts = Callable[[Sequence[Ask], Sequence[Request]], list[str]]
 """The texts that Hugging Face has for requests."""
@@ -60,7 +61,7 @@ async def perform(
             background.task.cancel()
         await asyncio.gather(*(b.task for b in scene.background.values()), return_exceptions=True)
         await door.leave()
-    return play.verdicts
+    return [v if v.passed or v.rule else replace(v, rule=RULE) for v in play.verdicts]
 
 
 async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from harness.behaviour.scene import SECONDS, Scene
+from harness.behaviour.waiting import wait_for
 from harness.checks.verdict import Verdict
-from harness.schema import Check
+from harness.schema import Check, Wait
 
 CheckFunction = Callable[..., Awaitable[str]]
 CHECKS: dict[str, CheckFunction] = {}
@@ -69,38 +70,34 @@ def _post(path: str, body: Mapping[str, Any]) -> bytes:
     return head.encode() + b"Connection: close\r\n\r\n" + content
 
 
+async def _begun_stream(scene: Scene, max_tokens: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection on which the first event of a stream has come."""
+    reader, writer = await _connected(scene)
+    writer.write(_streaming(max_tokens))
+    await writer.drain()
+    await reader.readuntil(b"data: ")
+    return reader, writer
+
+
 def _streaming(max_tokens: int) -> bytes:
     body = {"prompt": [40, 41, 42], "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True, "stream": True}
     return _post("/v1/completions", body)
 
 
-async def _until_running(scene: Scene, count: int) -> None:
-    from harness.behaviour.waiting import eventually
-
-    async def running() -> bool:
-        return (await scene.door.state()).running == count
-
-    if not await eventually(running):
-        raise CheckFailedError(f"{count} running requests were never seen")
-
-
 async def _until_idle(scene: Scene) -> None:
-    from harness.behaviour.waiting import eventually
+    await _until(scene, Wait(idle=True))
 
-    async def idle() -> bool:
-        return (await scene.door.state()).idle
 
-    if not await eventually(idle):
-        raise CheckFailedError(f"it is not idle: {await scene.door.state()}")
+async def _until(scene: Scene, wait: Wait) -> None:
+    trouble = await wait_for(scene, wait)
+    if trouble is not None:
+        raise CheckFailedError(trouble)
 
 
 @check
 async def half_closed_connection(scene: Scene, max_tokens: int = 400) -> str:
     """A client that closes its sending half in mid-stream: whether it is answered or let go, nothing stays behind."""
-    reader, writer = await _connected(scene)
-    writer.write(_streaming(max_tokens))
-    await writer.drain()
-    await reader.readuntil(b"data: ")
+    reader, writer = await _begun_stream(scene, max_tokens)
     writer.write_eof()
     await reader.read()
     writer.close()
@@ -111,10 +108,7 @@ async def half_closed_connection(scene: Scene, max_tokens: int = 400) -> str:
 @check
 async def reset_connection(scene: Scene, max_tokens: int = 400) -> str:
     """A client whose connection breaks in mid-stream."""
-    reader, writer = await _connected(scene)
-    writer.write(_streaming(max_tokens))
-    await writer.drain()
-    await reader.readuntil(b"data: ")
+    _, writer = await _begun_stream(scene, max_tokens)
     writer.transport.abort()
     await _until_idle(scene)
     return "the connection broke and nothing is held"
@@ -204,7 +198,7 @@ async def batch_fills_up_and_no_more(scene: Scene, batch: int = 2, clients: int 
     for _, writer in opened:
         writer.write(_streaming(300))
         await writer.drain()
-    await _until_running(scene, batch)
+    await _until(scene, Wait(running=batch))
     state = await scene.door.state()
     if state.running != batch or (state.waiting or 0) > clients - batch:
         raise CheckFailedError(f"{clients} clients and a batch of {batch}: {state}")

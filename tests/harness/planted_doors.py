@@ -1,7 +1,7 @@
 """Front doors that are wrong on purpose, and the behaviour case that must notice each."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,31 +12,10 @@ from engine.engine_thread import EngineThread
 from engine.front_door import admit
 from engine.mailbox import Mailbox, Slot
 from engine.sequence import SequenceState
+from tests.harness.faults import Fault, fault
 
-Patch = Callable[[pytest.MonkeyPatch], None]
-
-
-@dataclass(frozen=True)
-class DoorFault:
-    """``says`` must stand in what the case says of it."""
-
-    name: str
-    patch: Patch
-    caught_by: str
-    says: str
-
-
-DOOR_FAULTS: list[DoorFault] = []
-
-
-def door_fault(caught_by: str, says: str) -> Callable[[Patch], Patch]:
-    """Register a patch under its function's name."""
-
-    def register(patch: Patch) -> Patch:
-        DOOR_FAULTS.append(DoorFault(patch.__name__.replace("_", " "), patch, caught_by, says))
-        return patch
-
-    return register
+DOOR_FAULTS: list[Fault] = []
+door_fault = partial(fault, DOOR_FAULTS)
 
 
 @door_fault("a-client-goes-away-while-its-request-runs", "too late: stayer had")

@@ -10,7 +10,8 @@ from harness.drivers.reference import ReferenceDriver
 from harness.expand import expand
 from harness.judge import Test, judge
 from harness.loader import load_suite
-from tests.harness.planted_doors import DOOR_FAULTS, DoorFault, as_table
+from tests.harness.faults import Fault
+from tests.harness.planted_doors import DOOR_FAULTS, as_table
 
 BEHAVIOUR = Path(__file__).resolve().parents[2] / "suites" / "behaviour"
 
@@ -31,9 +32,7 @@ def session() -> Session:
 
 
 @pytest.mark.parametrize("fault", DOOR_FAULTS, ids=[fault.name for fault in DOOR_FAULTS])
-def test_a_broken_door_is_caught_by_its_case(
-    fault: DoorFault, monkeypatch: pytest.MonkeyPatch, session: Session
-) -> None:
+def test_a_broken_door_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
     test = case_named(fault.caught_by)
     fault.patch(monkeypatch)
     failed = [verdict for verdict in judge(test, session) if not verdict.passed]

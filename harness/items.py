@@ -10,7 +10,7 @@ import pytest
 from checkpoints import CheckpointError
 from harness.checks.verdict import failures
 from harness.drivers.base import UnavailableError
-from harness.expand import Expanded, expand
+from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.house_rules import check_house_rules
@@ -22,6 +22,8 @@ from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, settings_key
 from harness.yaml_source import shown_file
 
+TOO_MANY = "raise max_tests in the suite if you mean it, or give --max-tests"
+
 
 class SuiteFile(pytest.File):
     """A YAML suite."""
@@ -29,7 +31,7 @@ class SuiteFile(pytest.File):
     def collect(self) -> Iterable["CaseItem"]:
         settings: Settings = self.config.stash[settings_key]
         loaded = load_suite(self.path)
-        tests = expand(loaded.suite, settings.models, settings.max_tests)
+        tests = self._tests(loaded, settings)
         check_house_rules(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None and not self.config.option.collectonly:
@@ -39,6 +41,12 @@ class SuiteFile(pytest.File):
             settings.blessing.remove_orphans(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
+
+    def _tests(self, loaded: LoadedSuite, settings: Settings) -> list[Expanded]:
+        try:
+            return expand(loaded.suite, settings.models, settings.max_tests)
+        except TooManyTestsError as error:
+            raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """What a person wrote wrongly is one line a problem, not a traceback."""

@@ -53,6 +53,7 @@ PRELOADED = (
 )
 
 
+ON_A_CARD = "sendnn"
 PLACEHOLDER = Token(-1)
 """What simulation hands out: it has no tokens, as its capabilities say."""
 
@@ -250,7 +251,8 @@ class ReferenceDriver:
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend not in BACKENDS:
-            return f"backend {setup.backend} needs a Spyre card; the reference engine runs {', '.join(BACKENDS)} only"
+            why = "needs a Spyre card" if setup.backend == ON_A_CARD else "is not there yet"
+            return f"backend {setup.backend} {why}; the reference engine runs {', '.join(BACKENDS)} only"
         if setup.tensor_parallel_size > 1:
             return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
         return None

@@ -2,9 +2,10 @@
 
     python benchmarks/simulation.py [--json FILE]
 
-Three ways through the same workload in one run, in turn, several times over: the engine core with a record a step,
-the harness on top of it (driver, observations, step table), and the second opinion that search compares with. The
-ratio is to the engine core. Medians; these machines are noisy.
+Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step,
+the harness on top of it (driver, observations, step table), what a case does with that (the comparison with an expected
+table in the short form, the invariants), and the second opinion that search compares with. The ratio is to the engine
+core. Medians; these machines are noisy.
 """
 
 import argparse
@@ -18,10 +19,13 @@ from pathlib import Path
 from engine.config import EngineConfig, Limits
 from engine.request import Request, SamplingParams
 from engine.simulation import simulated_core
+from harness.checks.invariants import check_invariants
+from harness.checks.steps import check_steps
 from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.schema import Request as CaseRequest
 from harness.second_opinion import PlannedRequest, filled_in, predict
+from harness.step_table import as_row, shorten
 from harness.workload import run_workload
 
 SETUP = EngineSetup("none", "eager", 1, 512, 4)
@@ -54,15 +58,38 @@ def engine_core(count: int) -> Callable[[], int]:
 
 def harness(count: int) -> Callable[[], int]:
     session = SimulationDriver().open(SETUP)
-    pairs = lengths(count)
-    specs = [RequestSpec(i, (0,) * prompt, budget) for i, (prompt, budget) in enumerate(pairs)]
-    timings = [CaseRequest.model_validate({"prompt": {"random_tokens": p}, "max_tokens": b}) for p, b in pairs]
+    specs, timings = requests(count)
 
     def run() -> int:
         session.reset(SchedulingLimits())
         return len(run_workload(session, specs, timings).steps) - 1
 
     return run
+
+
+def checks(count: int) -> dict[str, Callable[[], int]]:
+    session = SimulationDriver().open(SETUP)
+    specs, timings = requests(count)
+    held_to = session.reset(SchedulingLimits())
+    run = run_workload(session, specs, timings)
+    expected = shorten(map(as_row, run.steps))
+    steps = len(run.steps) - 1
+
+    def table() -> int:
+        assert check_steps(run, expected).passed
+        return steps
+
+    def invariants() -> int:
+        assert check_invariants(run, specs, timings, held_to).passed
+        return steps
+
+    return {"step table": table, "invariants": invariants}
+
+
+def requests(count: int) -> tuple[list[RequestSpec], list[CaseRequest]]:
+    pairs = lengths(count)
+    specs = [RequestSpec(i, (0,) * prompt, budget) for i, (prompt, budget) in enumerate(pairs)]
+    return specs, [CaseRequest.model_validate({"prompt": {"random_tokens": p}, "max_tokens": b}) for p, b in pairs]
 
 
 def second_opinion(count: int) -> Callable[[], int]:
@@ -80,7 +107,8 @@ def main() -> None:
     figures = []
     print(f"{'requests':>8}  {'steps':>7}  {'what':<15} {'steps/s':>9}  {'x core':>6}")
     for count in (20, 200, 1000):
-        ways = {"engine core": engine_core(count), "harness": harness(count), "second opinion": second_opinion(count)}
+        ways = {"engine core": engine_core(count), "harness": harness(count), **checks(count)}
+        ways["second opinion"] = second_opinion(count)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         steps = 0
         for _ in range(arguments.repeat):

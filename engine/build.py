@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from checkpoints import Checkpoint, check_supported, resolve
 from engine.config import ConfigError, EngineConfig
 from engine.core import EngineCore
+from engine.scheduling.padding import BLOCK_SIZE
 from engine.tokenizer import Tokenizer
+
+BYTES_OF_A_NUMBER = 4
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ def build_engine(config: EngineConfig) -> Engine:
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
     _check_context(config, checkpoint)
+    _check_memory(config, checkpoint)
     tokenizer = Tokenizer(checkpoint)
     core = EngineCore(
         config,
@@ -37,6 +42,32 @@ def build_engine(config: EngineConfig) -> Engine:
         decode_text=tokenizer.decode,
     )
     return Engine(checkpoint, tokenizer, core)
+
+
+def _check_memory(config: EngineConfig, checkpoint: Checkpoint) -> None:
+    """A cache that does not fit would end in the allocator, or in the end of the process."""
+    settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
+    heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
+    layers = settings["num_hidden_layers"]
+    needed = config.total_blocks * BLOCK_SIZE * layers * 2 * heads * width * BYTES_OF_A_NUMBER
+    free = free_memory()
+    if free is not None and needed > free:
+        raise ConfigError(
+            f"max_num_seqs {config.max_num_seqs} and max_model_len {config.max_model_len} need a cache of "
+            f"{config.total_blocks:,} blocks, {needed / 1e9:,.1f} GB on model {checkpoint.name}, "
+            f"and {free / 1e9:,.1f} GB of memory are free"
+        )
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
+    return None if kilobytes is None else int(kilobytes) * 1024
 
 
 def _check_context(config: EngineConfig, checkpoint: Checkpoint) -> None:

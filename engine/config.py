@@ -12,6 +12,8 @@ BACKENDS = ("eager",)
 BACKENDS_TO_COME = ("inductor", "sendnn")
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static")
+MOST_BLOCKS = 1_000_000
+"""No cache that is built is anywhere near as large; more than this is a slip of the keyboard."""
 
 
 class ConfigError(ValueError):
@@ -81,6 +83,11 @@ class EngineConfig:
             )
         if self.max_model_len % BLOCK_SIZE:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
+        if self.total_blocks > MOST_BLOCKS:
+            raise ConfigError(
+                f"max_num_seqs {self.max_num_seqs} and max_model_len {self.max_model_len} need a cache of "
+                f"{self.total_blocks:,} blocks of {BLOCK_SIZE} tokens, and {MOST_BLOCKS:,} are the most"
+            )
         full_length = blocks_for(self.max_model_len)
         if self.available_blocks < full_length:
             raise ConfigError(

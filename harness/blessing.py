@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.expectations import golden_folder, readable_rows, reference_folders, write_golden
+from harness.expectations import forsaken, golden_folder, readable_rows, reference_folders, write_golden
 from harness.oracle.files import write_references
 from harness.oracle.store import made_with
 from harness.schema import StepRow
@@ -64,6 +64,12 @@ class Blessing:
             for path in sorted(orphans):
                 path.unlink()
                 self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
+
+    def remove_forsaken(self, folder: Path) -> None:
+        """Remove what belongs to suites that are not there any more, in a folder that is blessed as a whole."""
+        for path, suite in forsaken(folder):
+            path.unlink()
+            self.changes.append(f"removed  {shown_file(path)}: there is no suite {shown_file(suite)}")
 
     def summary(self) -> list[str]:
         """A line a change, then the counts."""

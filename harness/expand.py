@@ -126,7 +126,7 @@ def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> l
     if count > bound:
         raise TooManyTestsError(
             f"{len(suite.cases)} cases x {len(configurations)} configurations are {count} tests, "
-            f"more than max_tests {bound}: raise max_tests in the suite if you mean it"
+            f"more than max_tests {bound}"
         )
     return [Expanded(i, case, c) for c in configurations for i, case in enumerate(suite.cases)]
 

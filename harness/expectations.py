@@ -7,7 +7,7 @@ for a suite anywhere else in ``expectations`` beside the file, by the file's nam
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,6 +67,30 @@ def reference_folders(suite_path: Path) -> list[Path]:
     """Where the reference outputs of a suite lie: a folder for each model that has some."""
     home, name = _home(suite_path)
     return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
+
+
+SUITE_SUFFIXES = (".yaml", ".yml")
+
+
+def forsaken(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Golden tables and references of suites in ``folder`` that do not exist, each with the suite that it was for."""
+    home, name = _home(folder / "any.yaml")
+    suites = folder.resolve()
+    for _ in name.parts[:-1]:
+        suites = suites.parent
+    below = name.parent
+    tables = [(home / below, home, "*.yaml")]
+    references = [(model / below, model, "*.json") for model in (home / REFERENCES).glob("*")]
+    for root, start, pattern in (*tables, *references):
+        for path in sorted(root.rglob(pattern)):
+            suite = path.parent.relative_to(start)
+            if suite.parts[:1] == (REFERENCES,) or not suite.parts:
+                continue
+            # Suites in the folder suites/ and suites beside it have their tables in the same place.
+            bases = (suites, home.parent, home.parent / "suites")
+            places = [base / suite.with_name(suite.name + suffix) for base in bases for suffix in SUITE_SUFFIXES]
+            if not any(place.is_file() for place in places):
+                yield path, places[0]
 
 
 def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.schema import Request
-from harness.second_opinion import PlannedRequest, explain
+from harness.second_opinion import ImpossibleWorkload, PlannedRequest, explain, predict
 from harness.workload import Run
 
 
@@ -16,7 +16,27 @@ def by_the_rules(
     None where that cannot be said: limits that the driver does not tell, a workload that the rules cannot finish.
     A sequence that may end early is taken to end where it ended in ``run``.
     """
-    planned = [
+    try:
+        return explain(limits, _planned(specs, timings, run), step)
+    except ValueError:
+        return None
+
+
+def impossible(
+    limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
+) -> str | None:
+    """Why no engine can finish this workload under these limits; None where the rules see no reason."""
+    try:
+        predict(limits, _planned(specs, timings, run))
+    except ImpossibleWorkload as reason:
+        return str(reason)
+    except ValueError:
+        return None
+    return None
+
+
+def _planned(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
+    return [
         PlannedRequest(
             len(spec.prompt_token_ids),
             spec.max_tokens,
@@ -26,7 +46,3 @@ def by_the_rules(
         )
         for spec, timing, tokens in zip(specs, timings, run.tokens, strict=True)
     ]
-    try:
-        return explain(limits, planned, step)
-    except ValueError:
-        return None

@@ -5,30 +5,45 @@ from functools import lru_cache
 from pathlib import Path
 
 from harness.behaviour.named import CHECKS, find
+from harness.expectations import SUITE_SUFFIXES
 from harness.loader import LoadedSuite, Problem, SuiteError
 from harness.markers import MARKERS, closest
-from harness.yaml_source import read_yaml
+from harness.yaml_source import YamlPath, read_yaml
 
 REQUIREMENTS = "requirements.yaml"
 
 
 def check_house_rules(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
     """Raise SuiteError with all that is wrong. ``more_markers`` are those registered with pytest by anybody."""
-    problems = [*_markers(loaded, {*MARKERS, *more_markers}), *_checks(loaded), *_in_the_house(loaded)]
+    problems = [
+        *_alone_by_its_name(loaded),
+        *_markers(loaded, {*MARKERS, *more_markers}),
+        *_checks(loaded),
+        *_in_the_house(loaded),
+    ]
     if problems:
         raise SuiteError(problems)
 
 
+def _alone_by_its_name(loaded: LoadedSuite) -> Iterator[Problem]:
+    """Expectations go by the name of a suite without its ending."""
+    for suffix in SUITE_SUFFIXES:
+        other = loaded.path.with_suffix(suffix)
+        if other != loaded.path and other.is_file():
+            what = f"{other.name} stands beside it, and both would have their expectations in one folder"
+            yield loaded.problem((), what, "rename one of them")
+
+
 def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
     suite = loaded.suite
-    named = [(1, "markers", name) for name in suite.markers]
+    named: list[tuple[YamlPath, str]] = [(("markers", i), name) for i, name in enumerate(suite.markers)]
     for index, case in enumerate(suite.cases):
-        named += [(loaded.line_of_case(index), f"cases[{index}].markers", name) for name in case.markers]
-    for line, where, name in named:
+        named += [(("cases", index, "markers", i), name) for i, name in enumerate(case.markers)]
+    for path, name in named:
         if name not in known:
             there_are = ", ".join(sorted(MARKERS))
             hint = f"{closest(name, known)}there are {there_are}; others can be registered in pytest's configuration"
-            yield Problem(loaded.path, line, 1, where, f"marker {name!r} is not known", hint)
+            yield loaded.problem(path, f"marker {name!r} is not known", hint)
 
 
 def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
@@ -38,11 +53,8 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
             if action.check is None or find(action.check.name) is not None:
                 continue
             hint = f"{closest(action.check.name, CHECKS)}there are {', '.join(CHECKS)}; or package.module:function"
-            place = loaded.places.place(("cases", index, "actions", number, "check"))
-            where = f"cases[{index}].actions[{number}].check"
-            yield Problem(
-                loaded.path, place.line, place.column, where, f"there is no check {action.check.name!r}", hint
-            )
+            path = ("cases", index, "actions", number, "check")
+            yield loaded.problem(path, f"there is no check {action.check.name!r}", hint)
 
 
 def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
@@ -53,16 +65,14 @@ def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
         return
     name = path.relative_to(folder).with_suffix("").as_posix()
     if loaded.suite.suite != name:
-        yield Problem(
-            loaded.path, 1, 1, "suite", f"is {loaded.suite.suite!r}", f"here a suite is named by its path: {name}"
-        )
+        hint = f"here a suite is named by its path: {name}"
+        yield loaded.problem(("suite",), f"is {loaded.suite.suite!r}", hint)
     known = _requirements(folder / REQUIREMENTS)
     for index, case in enumerate(loaded.suite.cases):
-        for requirement in case.requirement:
+        for i, requirement in enumerate(case.requirement):
             if requirement not in known:
                 hint = f"{closest(requirement, known)}{folder.name}/{REQUIREMENTS} lists them"
-                where = f"cases[{index}].requirement"
-                yield Problem(loaded.path, loaded.line_of_case(index), 1, where, f"{requirement} does not exist", hint)
+                yield loaded.problem(("cases", index, "requirement", i), f"{requirement} does not exist", hint)
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from checkpoints import CheckpointError
 from harness.behaviour.judging import requests_with_reference
 from harness.checks.verdict import failures
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
-from harness.expand import Expanded, expand
+from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text
 from harness.house_rules import check_house_rules
@@ -24,6 +24,8 @@ from harness.run_settings import Count, Settings, settings_key
 from harness.schema import BehaviourCase, Limits
 from harness.yaml_source import shown_file
 
+TOO_MANY = "raise max_tests in the suite if you mean it, or give --max-tests"
+
 
 class SuiteFile(pytest.File):
     """A YAML suite."""
@@ -31,7 +33,7 @@ class SuiteFile(pytest.File):
     def collect(self) -> Iterable["CaseItem"]:
         settings: Settings = self.config.stash[settings_key]
         loaded = load_suite(self.path)
-        tests = expand(loaded.suite, settings.models, settings.max_tests)
+        tests = self._tests(loaded, settings)
         check_house_rules(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None and not self.config.option.collectonly:
@@ -41,6 +43,12 @@ class SuiteFile(pytest.File):
             settings.blessing.remove_orphans(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
+
+    def _tests(self, loaded: LoadedSuite, settings: Settings) -> list[Expanded]:
+        try:
+            return expand(loaded.suite, settings.models, settings.max_tests)
+        except TooManyTestsError as error:
+            raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """What a person wrote wrongly is one line a problem, not a traceback."""

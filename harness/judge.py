@@ -24,7 +24,7 @@ from harness.drivers.base import (
 from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
-from harness.explain import by_the_rules
+from harness.explain import by_the_rules, impossible
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, vocabulary_of
@@ -102,6 +102,8 @@ def judge(test: Test, session: Session) -> Verdicts:
         test.blessing.accept_references(plan.judging)
     run = run_workload(session, plan.specs, case.requests)
     if run.unfinished is not None:
+        if reason := impossible(held_to, plan.specs, case.requests, run):
+            raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")
         return (_broken_off(test, run),)
     others = [check_invariants(run, plan.specs, case.requests, held_to)]
     others += judge_outputs(plan, case, run, session)

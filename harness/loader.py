@@ -3,13 +3,14 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from harness.hints import example_of
 from harness.schema import (
     FOLDER,
     BehaviourSuite,
@@ -63,6 +64,11 @@ class LoadedSuite:
     text: str
     places: Source
 
+    def problem(self, path: YamlPath, what: str, hint: str) -> Problem:
+        """What is wrong with the value at a path, or with what should have it where nothing stands there."""
+        place = self.places.place(self.places.resolve(path))
+        return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
+
     def line_of_case(self, index: int) -> int:
         """The line on which a case begins, from 1."""
         return self.places.place(("cases", index)).line
@@ -82,7 +88,7 @@ def load_suite(path: Path) -> LoadedSuite:
         raise _suite_error(error.problems) from error
     except (OSError, ValueError) as error:
         what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise _suite_error([Problem(path, 1, 1, "", what)]) from error
+        raise _suite_error([Problem(path, 1, 1, "", what, "name a YAML file that you may read")]) from error
     if problem := _no_suite(path, source):
         raise _suite_error([problem])
     try:
@@ -109,7 +115,9 @@ def _no_suite(file: Path, source: Source) -> Problem | None:
     place, content = source.root.place, source.root.content
     if not isinstance(content, dict):
         what = f"a suite is a mapping with `suite`, `kind` and `cases`, not {described(source.root)}"
-        return Problem(file, place.line, place.column, "", what)
+        return Problem(
+            file, place.line, place.column, "", what, "such as `suite: mine`, `kind: output`, `cases: [...]`"
+        )
     if "suite" not in content and "kind" not in content:
         what = "does not look like a suite: it has neither `suite` nor `kind`"
         return Problem(file, place.line, place.column, "", what, f"kinds are {_listed(_SUITES, 'and')}")
@@ -139,6 +147,9 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
         if _is_steps(path) and detail["type"] == other_branch:
             continue
         finding = _explain(source, path, detail)
+        if not finding.hint:
+            key = detail["loc"][-1] if detail["type"] == "missing" else ""
+            finding = replace(finding, hint=example_of((*finding.path, key) if key else finding.path))
         place = source.key_place(finding.path) if finding.of_key else source.place(finding.path)
         yield Problem(file, place.line, place.column, _where(finding.path), finding.what, finding.hint)
 
@@ -182,7 +193,8 @@ def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
         case "value_error":
             mistake = context["error"]
             at = mistake.at if isinstance(mistake, MisfitError) else ()
-            return _Finding(source.resolve((*path, *at)), str(mistake))
+            hint = mistake.hint if isinstance(mistake, MisfitError) else ""
+            return _Finding(source.resolve((*path, *at)), str(mistake), hint)
         case "string_pattern_mismatch":
             words, example = _PATTERNS[context["pattern"]]
             return _Finding(path, _must_be(words, node), f"such as `{example}`")

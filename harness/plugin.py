@@ -7,6 +7,7 @@ workers that fight for cores are many times slower.
 import gc
 import os
 import sys
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 
@@ -164,6 +165,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Before forking, import what every child would have to import: nothing of it runs here."""
     settings = session.config.stash[settings_key]
+    if settings.blessing is not None and not session.config.option.collectonly:
+        for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
+            settings.blessing.remove_forsaken(folder)
     if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
         settings.driver.preload()
 
@@ -197,6 +201,17 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
         f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
         *(f"left out: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why tests were skipped, a line a reason: beside their names there is no room for it."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {plural(count, 'test')}: {reason}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,6 +1,7 @@
 """Traces: run workloads and write down every step, in the form in which real runs were recorded.
 
-A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``; a request there has
+A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only requests must be
+there; a request has
 ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. What comes out is the same items
 with ``columns`` and ``steps``, so a trace can be traced again.
 """
@@ -111,18 +112,18 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
         raise TraceError(f"{path}: is not JSON that can be read: {one_line(str(error))}") from error
     if not isinstance(data, list):
         raise TraceError(f"{path}: must be a list of items, not {_kind(data)}")
-    return [_item(f"{path}: item {number}", item, model) for number, item in enumerate(data)]
+    return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
 
 
-def _item(where: str, data: Any, model: str) -> Item:
+def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     if not isinstance(data, dict):
-        raise TraceError(f"{where}: must be an object with name, limits and requests, not {_kind(data)}")
-    name, listed = data.get("name"), data.get("requests")
+        raise TraceError(f"{where}: must be an object with limits and requests, not {_kind(data)}")
+    name, listed = data.get("name", unnamed), data.get("requests")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{where}: name: must be text, not {_kind(name)}")
     if not isinstance(listed, list) or not listed:
         raise TraceError(f"{where}: requests: must be a list of at least one request, not {_kind(listed)}")
-    where = f"{where} ({name})"
+    where = f"{where} ({name})" if "name" in data else where
     try:
         limits = Limits.model_validate(data.get("limits") or {})
     except ValidationError as error:

@@ -238,7 +238,7 @@ def _meaning(raw: str) -> tuple[Content, str, str]:
     if not _FLOAT.fullmatch(raw):
         return raw, "", ""
     if len(raw) > MAX_DIGITS:
-        return raw, f"is a number of {len(raw)} digits, and {MAX_DIGITS} are the most", ""
+        return raw, f"is a number of {len(raw)} digits, and {MAX_DIGITS} are the most", "quote it if it is text"
     if _INTEGER.fullmatch(raw):
         return int(raw), "", ""
     return float(raw.lower().replace(".inf", "inf").replace(".nan", "nan")), "", ""
@@ -272,7 +272,7 @@ class _Composer:
         except yaml.MarkedYAMLError as error:
             self._stop(*_broken_syntax(error, self.text))
         except (yaml.YAMLError, ValueError) as error:
-            self._stop(Place(1, 1), f"is not YAML: {error}")
+            self._stop(Place(1, 1), f"is not YAML: {error}", _SEE)
         if self.problems:
             raise YamlError(self.problems)
         return Source(self.text, root)
@@ -280,7 +280,9 @@ class _Composer:
     def _document(self) -> Node:
         next(self.events)  # the start of the stream
         if isinstance(next(self.events), yaml.StreamEndEvent):
-            self._stop(Place(1, 1), "is empty")
+            self._stop(
+                Place(1, 1), "is empty", "a suite has `suite`, `kind` and `cases`; delete the file if it is none"
+            )
         root = self._node(next(self.events), ())
         next(self.events)  # the end of the document
         after = next(self.events)
@@ -308,17 +310,18 @@ class _Composer:
 
     def _open_anchor(self, name: str | None, place: Place, path: YamlPath) -> None:
         if name in self.anchors:
-            self._stop(place, f"the anchor `&{name}` is there already, on line {self.anchors[name][0].line}", path=path)
+            what = f"the anchor `&{name}` is there already, on line {self.anchors[name][0].line}"
+            self._stop(place, what, "give it another name", path)
         if name:
             self.anchors[name] = (place, None)
 
     def _alias(self, name: str, place: Place, path: YamlPath) -> Node:
         self.last_line = place.line
         if name not in self.anchors:
-            self._stop(place, f"there is no anchor `&{name}` before this", path=path)
+            self._stop(place, f"there is no anchor `&{name}` before this", f"write `&{name}` before the value", path)
         node = self.anchors[name][1]
         if node is None:
-            self._stop(place, f"`*{name}` stands within what it stands for", path=path)
+            self._stop(place, f"`*{name}` stands within what it stands for", "write out what is meant", path)
         self._count(node.values, place, path)
         self._check_depth(node.height, place, path)
         return node
@@ -358,7 +361,7 @@ class _Composer:
             key = self._key(event, place, path)
             value = self._node(next(self.events), path if key is None else (*path, key))
             if key in keys:
-                self._wrong(place, f"is given twice; the first is on line {keys[key].line}", "", (*path, key))
+                self._wrong(place, f"is given twice; the first is on line {keys[key].line}", "keep one", (*path, key))
             elif key is not None:
                 entries[key], keys[key] = value, place
         return entries
@@ -370,7 +373,7 @@ class _Composer:
             self._wrong(place, *_MERGE, path)
             return None
         if not isinstance(key.content, str):
-            hint = f"YAML reads `{key.raw}` as {reads_as(key.content)}; quote it" if key.raw else ""
+            hint = f"YAML reads `{key.raw}` as {reads_as(key.content)}; quote it" if key.raw else "write a word"
             self._wrong(place, f"a key must be text, not {described(key)}", hint, path)
         return key.content if isinstance(key.content, str) and len(self.problems) == problems else None
 
@@ -383,11 +386,12 @@ class _Composer:
     def _count(self, values: int, place: Place, path: YamlPath) -> None:
         self.values += values
         if self.values > MAX_VALUES:
-            self._stop(place, f"more than {MAX_VALUES:,} values, counting what aliases stand for", path=path)
+            what = f"more than {MAX_VALUES:,} values, counting what aliases stand for"
+            self._stop(place, what, "split it into several files", path)
 
     def _check_depth(self, more: int, place: Place, path: YamlPath) -> None:
         if self.depth + more > MAX_DEPTH:
-            self._stop(place, f"nested more than {MAX_DEPTH} deep", path=path[:3])
+            self._stop(place, f"nested more than {MAX_DEPTH} deep", "a suite needs no more than ten", path[:3])
 
     def _wrong(self, place: Place, what: str, hint: str, path: YamlPath) -> None:
         self.problems.append(Problem(self.file, place.line, place.column, shown_path(path), what, hint))
@@ -419,11 +423,14 @@ def _plain(node: Node) -> Any:
     return content
 
 
+_SEE = "see docs/writing-cases.md for a suite to start from"
+
+
 def _broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str]:
     """The parser's complaint in plain words, at the place where it is to be cured."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return Place(1, 1), f"is not YAML: {error.problem}", ""
+        return Place(1, 1), f"is not YAML: {error.problem}", _SEE
     place = _place(mark)
     began = _place(error.context_mark) if error.context_mark else place
     lines = text.splitlines()
@@ -436,11 +443,11 @@ def _broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, 
     if "flow" in context:
         closing = "`]`" if "sequence" in context else "`}`"
         if at_end:
-            return began, f"there is no {closing} for this bracket", ""
+            return began, f"there is no {closing} for this bracket", f"write {closing} where the list or mapping ends"
         hint = f"the bracket opens at line {began.line}, column {began.column}"
         return place, f"`,` or {closing} expected here", hint
     if "quoted scalar" in context and ("end of stream" in problem or "document" in problem):
-        return began, "there is no end to this quote", ""
+        return began, "there is no end to this quote", "close it; within single quotes write '' for one"
     if "Unicode character escape" in problem:
         return began, *_NO_CHARACTER
     if "unknown escape" in problem:
@@ -458,4 +465,4 @@ def _broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, 
         return place, what, "check the indentation, and that nothing follows a closing quote or bracket"
     if "tag" in problem or "tag" in context:
         return place, *_TAG
-    return place, f"is not YAML: {problem}", ""
+    return place, f"is not YAML: {problem}", _SEE

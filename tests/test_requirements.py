@@ -16,6 +16,7 @@ from harness.prompts import request_spec, vocabulary_of
 from harness.schema import OutputCase
 from harness.yaml_source import read_yaml
 
+KINDS = ("scheduler_steps", "output", "behaviour")
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted(p for p in (ROOT / "suites").rglob("*.yaml") if p.name != "requirements.yaml")
 REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
@@ -73,7 +74,8 @@ def test_every_requirement_is_a_sentence_with_must_and_a_source(name: str) -> No
 def test_a_suite_is_named_by_its_path(path: Path) -> None:
     loaded = load_suite(path)
     assert loaded.suite.suite == str(path.relative_to(ROOT / "suites").with_suffix(""))
-    assert loaded.suite.kind == loaded.suite.suite.split("/")[0]
+    folder = loaded.suite.suite.split("/")[0]
+    assert folder not in KINDS or loaded.suite.kind == folder
 
 
 def test_every_golden_table_belongs_to_a_case() -> None:

@@ -4,7 +4,7 @@ Expected tables say what one workload does; invariants say what no workload may 
 here; what leads from one to the next is in ``moves.py``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from harness.checks.moves import Broken, each_move
@@ -154,15 +154,20 @@ def _blocks_have_one_owner(steps: Sequence[Step]) -> Iterator[Broken]:
             if table[: len(before)] != before:
                 yield Broken(step.step, f"{request_id} held {before}, now {table}", "owner")
             tables[request_id] = table
-        owners: dict[int, int] = {}
-        for request_id, table in tables.items():
-            for block in table:
-                if block == PADDING_BLOCK:
-                    yield Broken(step.step, f"{request_id} holds the padding block", "owner")
-                elif owners.setdefault(block, request_id) != request_id or table.count(block) > 1:
-                    what = f"block {block} belongs to {owners[block]} and to {request_id}"
-                    yield Broken(step.step, what, "owner")
-        held = sum(map(len, tables.values()))
+        held, different = sum(map(len, tables.values())), set[int]().union(*tables.values())
+        if len(different) != held or PADDING_BLOCK in different:
+            yield from _wrongly_owned(step, tables)
         if seen and step.used is not None and step.used != held:
             yield Broken(step.step, f"{step.used} blocks are used, {held} are in block tables", "owner")
         tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}
+
+
+def _wrongly_owned(step: Step, tables: Mapping[int, tuple[int, ...]]) -> Iterator[Broken]:
+    owners: dict[int, int] = {}
+    for request_id, table in tables.items():
+        for block in table:
+            if block == PADDING_BLOCK:
+                yield Broken(step.step, f"{request_id} holds the padding block", "owner")
+            elif owners.setdefault(block, request_id) != request_id or table.count(block) > 1:
+                what = f"block {block} belongs to {owners[block]} and to {request_id}"
+                yield Broken(step.step, what, "owner")

@@ -21,7 +21,7 @@ FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
   spyre-cb search --workloads 10000 --seed 7
-  spyre-cb search --workloads 0 --model-laws 20 --write suites/found
+  spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
 """
 
 

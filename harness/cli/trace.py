@@ -21,7 +21,7 @@ def add_to(subparsers: Subparsers) -> None:
         "file",
         type=existing,
         metavar="FILE",
-        help="a suite (.yaml), or a JSON list of {name, limits, requests: [{prompt_len, max_tokens, join_step}]}",
+        help="a suite (.yaml), or a JSON list of {limits, requests: [{prompt_len, max_tokens, join_step}]}",
     )
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="the model to run (default: the first of the test models)")

@@ -114,8 +114,8 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
     """Why the reference engine cannot be started so, in one sentence, or None."""
     if setup.backend not in REFERENCE_BACKENDS:
         known = ", ".join(REFERENCE_BACKENDS)
-        needs = "a Spyre card" if setup.backend == "sendnn" else "an engine that compiles"
-        return f"backend {setup.backend} needs {needs}; the reference engine runs {known} only"
+        why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
+        return f"backend {setup.backend} {why}; the reference engine runs {known} only"
     if setup.tensor_parallel_size > 1:
         return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
     return None

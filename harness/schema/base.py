@@ -16,16 +16,18 @@ LONGEST = 1_000_000
 Size = Annotated[int, Field(gt=0, le=MOST)]
 Number = Annotated[int, Field(ge=0, le=MOST)]
 Length = Annotated[int, Field(gt=0, le=LONGEST)]
-StepNumber = Annotated[int, Field(ge=0, le=LONGEST)]
+LATEST = 100_000
+StepNumber = Annotated[int, Field(ge=0, le=LATEST)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
 
 class MisfitError(ValueError):
-    """Fields that are wrong together; ``at`` leads from the model to the one that shows it."""
+    """Fields that are wrong together; ``at`` leads from the model to the one that shows it, ``hint`` to what to do."""
 
-    def __init__(self, what: str, *at: str | int) -> None:
+    def __init__(self, what: str, *at: str | int, hint: str = "") -> None:
         super().__init__(what)
         self.at = at
+        self.hint = hint
 
 
 def as_tuple(value: Any) -> Any:

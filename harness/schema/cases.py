@@ -23,6 +23,11 @@ from harness.schema.expect import EndExpectation, OutputExpectation, StepsExpect
 from harness.schema.requests import Limits, describe_request
 
 
+def blocks_for(tokens: int) -> int:
+    """The blocks that hold ``tokens`` tokens."""
+    return -(-tokens // BLOCK_SIZE)
+
+
 class Case(Model):
     """What every case has, of whichever kind."""
 
@@ -46,8 +51,8 @@ class _RequestsCase(Case):
         joins = [request.join_step for request in self.requests]
         for i, (earlier, later) in enumerate(pairwise(joins), start=1):
             if later < earlier:
-                what = f"join steps go backwards: {later} after {earlier}; list requests as they join"
-                raise MisfitError(what, "requests", i, "join_step")
+                what = f"join steps go backwards: {later} after {earlier}"
+                raise MisfitError(what, "requests", i, "join_step", hint="list requests as they join")
         return self
 
     def described(self) -> str:
@@ -56,27 +61,28 @@ class _RequestsCase(Case):
 
     @model_validator(mode="after")
     def _blocks_are_enough(self) -> "_RequestsCase":
-        """Even without any padding a request holds its prompt and all new tokens but the last."""
+        """Even without any padding a request holds its prompt and all new tokens but the last.
+
+        The first one starts a batch, so its prompt is rounded up to whole blocks.
+        """
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
-            needed = -(-((request.prompt.length or 0) + request.max_tokens - 1) // BLOCK_SIZE)
+            length = request.prompt.length or 1
+            starts = index == 0 and request.abort_step != request.join_step
+            needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
             if available is not None and needed > available:
                 what = (
                     f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
                 )
-                raise MisfitError(what, "limits", "available_blocks")
+                raise MisfitError(what, "limits", "available_blocks", hint=f"say {needed} or more, or ask for less")
         return self
 
     def _refuse_sampling(self) -> None:
         """Greedy decoding is the only thing there is a reference for."""
         for index, request in enumerate(self.requests):
             if request.temperature > 0:
-                raise MisfitError(
-                    "a request that samples has no reference to compare with: temperature must be 0 here",
-                    "requests",
-                    index,
-                    "temperature",
-                )
+                what = "a request that samples has no reference to compare with: temperature must be 0 here"
+                raise MisfitError(what, "requests", index, "temperature", hint="or compare with `output: alone`")
 
 
 class StepsCase(_RequestsCase):
@@ -85,9 +91,10 @@ class StepsCase(_RequestsCase):
     expect: StepsExpectation
 
     @model_validator(mode="after")
-    def _reference_is_greedy(self) -> "StepsCase":
+    def _fits_together(self) -> "StepsCase":
         if self.expect.output == "reference":
             self._refuse_sampling()
+        self.expect.check_rows(len(self.requests))
         return self
 
 
@@ -103,7 +110,7 @@ class OutputCase(_RequestsCase):
         for index, request in enumerate(self.requests):
             if request.temperature > 0 and request.seed is None:
                 what = "a request that samples needs a seed: without one nothing says what it should get"
-                raise MisfitError(what, "requests", index, "temperature")
+                raise MisfitError(what, "requests", index, "temperature", hint="such as `seed: 1`")
         self.expect.check_same(self.requests)
         return self
 

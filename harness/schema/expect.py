@@ -33,8 +33,15 @@ def _as_row(value: Any) -> Any:
     columns = StepRow._fields
     given = f"{len(value)} values" if isinstance(value, list | tuple) else "something else"
     if given != f"{len(columns)} values":
-        raise ValueError(f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}")
+        what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
+        raise MisfitError(what, hint="such as `[1, 64, [], [0], [0], [], 2, 1]`")
     return tuple(value)
+
+
+def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
+    """The error for a request that a case does not have."""
+    hint = f"they are numbered from 0 to {requests - 1}" if requests > 1 else "the only one is 0"
+    return MisfitError(f"there is no request {request}", *at, hint=hint)
 
 
 Row = Annotated[StepRow, BeforeValidator(_as_row)]
@@ -58,13 +65,24 @@ class StepsExpectation(Model):
             for i, (earlier, later) in enumerate(pairwise(self.steps), start=1):
                 if later.step <= earlier.step:
                     what = f"step numbers must rise from row to row: {later.step} after {earlier.step}"
-                    raise MisfitError(what, "steps", i, 0)
+                    raise MisfitError(
+                        what, "steps", i, 0, hint="rows in between that are plain decodes can be left out"
+                    )
         return self
+
+    def check_rows(self, requests: int) -> None:
+        """Raise MisfitError where a row names a request that is not there."""
+        for i, row in enumerate(() if self.steps == "golden" else self.steps):
+            for column, ids in enumerate(row):
+                for j, request in enumerate(ids if isinstance(ids, tuple) else ()):
+                    if request >= requests:
+                        raise no_such_request(request, requests, "expect", "steps", i, column, j)
 
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "StepsExpectation":
         if self.policy is not None and self.output != "reference":
-            raise MisfitError("a policy says how to compare with the reference, and output is none", "policy")
+            what = "a policy says how to compare with the reference, and output is none"
+            raise MisfitError(what, "policy", hint="say `output: reference`, or leave it out")
         return self
 
 
@@ -86,7 +104,8 @@ class OutputExpectation(Model):
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "OutputExpectation":
         if self.policy is not None and self.output != "reference":
-            raise MisfitError("a policy says how to compare with the reference, and output is alone", "policy")
+            what = "a policy says how to compare with the reference, and output is alone"
+            raise MisfitError(what, "policy", hint="say `output: reference`, or leave it out")
         return self
 
     def check_same(self, requests: Sequence[object]) -> None:
@@ -94,8 +113,7 @@ class OutputExpectation(Model):
         for i, group in enumerate(self.same):
             for j, request in enumerate(group):
                 if request >= len(requests):
-                    what = f"there is no request {request}: they are numbered from 0 to {len(requests) - 1}"
-                    raise MisfitError(what, "expect", "same", i, j)
+                    raise no_such_request(request, len(requests), "expect", "same", i, j)
 
 
 class EndExpectation(Model):

@@ -36,7 +36,7 @@ class Policy(Model):
     def _its_own_bounds(self) -> "Policy":
         known = BOUNDS_OF[self.name]
         for name in sorted(self.model_fields_set - {"name", *known}):
-            raise MisfitError(f"the policy {self.name} has no {name}: its bounds are {', '.join(known)}", name)
+            raise MisfitError(f"the policy {self.name} has no {name}", name, hint=f"its bounds are {', '.join(known)}")
         return self
 
 

@@ -39,11 +39,13 @@ class Prompt(Model):
     def _exactly_one(self, info: ValidationInfo) -> "Prompt":
         given = [name for name in WAYS if name in self.model_fields_set]
         if len(given) != 1 or getattr(self, given[0]) is None:
-            raise ValueError(f"a prompt says exactly one of {', '.join(WAYS)}")
+            what = f"a prompt says exactly one of {', '.join(WAYS)}"
+            raise MisfitError(what, hint="such as `{random_tokens: 20}`")
         if self.seed is not None and self.random_tokens is None:
-            raise MisfitError("seed belongs to random_tokens", "seed")
+            raise MisfitError("seed belongs to random_tokens", "seed", hint="leave it out")
         if self.tokens is not None and self.random_tokens is not None:
-            raise MisfitError("random_tokens says already how many: tokens belongs to the other ways", "tokens")
+            what = "random_tokens says already how many: tokens belongs to the other ways"
+            raise MisfitError(what, "tokens", hint="leave it out")
         if self.text_file is not None:
             self._content = _read((info.context or {}).get(FOLDER, Path()), self.text_file)
         return self
@@ -85,10 +87,11 @@ def _read(folder: Path, name: str) -> str:
     try:
         content = (folder / name).read_bytes()[: MOST_TEXT + 1].decode("utf-8")
     except OSError as error:
-        raise MisfitError(f"{name} cannot be read: {error.strerror or error}", "text_file") from error
+        what = f"{name} cannot be read: {error.strerror or error}"
+        raise MisfitError(what, "text_file", hint=f"it is looked for in {folder}") from error
     except ValueError as error:
-        raise MisfitError(f"{name} is not UTF-8 text", "text_file") from error
+        raise MisfitError(f"{name} is not UTF-8 text", "text_file", hint="save it as UTF-8") from error
     if not content or len(content) > MOST_TEXT:
         what = "is empty" if not content else f"has more than {MOST_TEXT} bytes"
-        raise MisfitError(f"{name} {what}", "text_file")
+        raise MisfitError(f"{name} {what}", "text_file", hint="name a file that holds some text")
     return content

@@ -49,9 +49,11 @@ class Request(Model):
     @model_validator(mode="after")
     def _in_order(self) -> "Request":
         if self.abort_step is not None and self.abort_step < self.join_step:
-            raise MisfitError(f"abort_step {self.abort_step} is before join_step {self.join_step}", "abort_step")
+            what = f"abort_step {self.abort_step} is before join_step {self.join_step}"
+            raise MisfitError(what, "abort_step", hint="both count engine steps from the start of the case")
         if self.min_tokens > self.max_tokens:
-            raise MisfitError(f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}", "min_tokens")
+            what = f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}"
+            raise MisfitError(what, "min_tokens", hint=f"say {self.max_tokens} at most, or raise max_tokens")
         return self
 
     @property

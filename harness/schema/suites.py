@@ -32,7 +32,7 @@ class Parameters(Model):
         for name in type(self).model_fields:
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
-                raise MisfitError(f"{name} names a value twice", name)
+                raise MisfitError(f"{name} names a value twice", name, hint="once makes all its tests")
         return self
 
 
@@ -53,9 +53,8 @@ class AnySuite(Model):
         seen: set[str] = set()
         for i, case in enumerate(self.cases):
             if case.id in seen:
-                raise MisfitError(
-                    f"two cases have the id {case.id!r}; an id is a case's name forever", "cases", i, "id"
-                )
+                what = f"two cases have the id {case.id!r}"
+                raise MisfitError(what, "cases", i, "id", hint="an id is a case's name forever; choose another one")
             seen.add(case.id)
         return self
 

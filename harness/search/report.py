@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.schema import Request, StepRow
 from harness.search.run import Found
+from harness.search.violated import violated
 from harness.search.workloads import Workload
 from harness.second_opinion import predict
 from harness.step_table import COLUMNS, shorten
@@ -14,11 +15,18 @@ from harness.step_table import COLUMNS, shorten
 
 def write_suite(folder: Path, found: Found) -> Path:
     """Write the suite of one case, named by its content. Raises OSError, and ValueError as ``suite_text`` does."""
-    text = suite_text(found)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{found.workload.case_id}.yaml"
+    text = suite_text(found, name_of(path))
+    folder.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def name_of(path: Path) -> str:
+    """What the suite in a file is called: in a folder ``suites`` by its path, elsewhere by the end of it."""
+    parts = path.resolve().with_suffix("").parts
+    start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
+    return "/".join(parts[start:])
 
 
 def run_command(path: Path, found: Found) -> str:
@@ -26,25 +34,27 @@ def run_command(path: Path, found: Found) -> str:
     return f'python -m pytest "{path}"' + ("" if found.on_a_model else " --simulate")
 
 
-def suite_text(found: Found) -> str:
+def suite_text(found: Found, name: str = "") -> str:
     """The suite file: the rows are what the rules say, so the engine it was found on fails it.
+
+    ``name`` is what the suite is called, by default as its case.
 
     Raises ValueError where a request ends early: that needs an engine whose tokens are made up.
     """
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
-    name = workload.case_id
     lines = [
         f"# Found by spyre-cb search on: {_one_line(found.engine)}",
-        f"suite: found/{name}",
+        f"suite: {name or workload.case_id}",
         "kind: scheduler_steps",
         "markers: [cb]",
         "parameters:",
         "  model: $models",
         "  backend: [eager, sendnn]",
         "cases:",
-        f"  - id: {name}",
+        f"  - id: {workload.case_id}",
+        f"    requirement: {_flow(list(violated(found.verdict)))}",
         f"    about: {_quoted(found.verdict.headline)}",
         f"    limits: {_flow(workload.as_limits().model_dump(exclude_none=True))}",
         "    requests:",

@@ -35,6 +35,13 @@ def test_a_cache_that_holds_one_full_sequence_is_enough_and_a_smaller_one_is_not
         EngineConfig(max_model_len=512, max_num_seqs=4, num_blocks=11)  # rounded down to 8
 
 
+def test_a_cache_that_no_machine_holds_is_refused_before_it_is_built():
+    with pytest.raises(
+        ConfigError, match=r"max_num_seqs 10000000 and max_model_len 512 need a cache of 90,000,000 blocks"
+    ):
+        EngineConfig(max_model_len=512, max_num_seqs=10_000_000)
+
+
 def test_the_volume_limit_is_a_full_batch_of_full_sequences_unless_it_is_given():
     assert BUILT.volume_limit == 2048
     assert EngineConfig(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=1).volume_limit == 1

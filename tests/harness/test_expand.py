@@ -139,9 +139,7 @@ def test_a_suite_may_expand_to_as_many_tests_as_it_allows() -> None:
 def test_more_tests_than_a_suite_allows_are_refused_with_the_sum() -> None:
     with pytest.raises(TooManyTestsError) as refusal:
         expand(suite("a", "b", "c", max_tests=5, backend=["eager", "sendnn"]), ["m"])
-    assert str(refusal.value) == (
-        "3 cases x 2 configurations are 6 tests, more than max_tests 5: raise max_tests in the suite if you mean it"
-    )
+    assert str(refusal.value) == ("3 cases x 2 configurations are 6 tests, more than max_tests 5")
 
 
 def test_the_bound_of_the_run_stands_instead_of_the_suites() -> None:
@@ -186,7 +184,7 @@ def test_more_blocks_than_an_engine_has_by_default_are_built_in(asked: int, bloc
 
 
 def test_an_engine_can_be_tightened_to_every_limit_it_was_built_for() -> None:
-    for blocks in (1, 31, 32, 33, 34, 35, 36, 37, 63, 64, 65):
+    for blocks in (2, 31, 32, 33, 34, 35, 36, 37, 63, 64, 65):
         for seqs in (1, 4, 5):
             limits = {"max_model_len": 300, "max_num_seqs": seqs, "available_blocks": blocks}
             held_to = SimulationDriver().open(setup_of(limits)).reset(SchedulingLimits(**limits))

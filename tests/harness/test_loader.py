@@ -117,6 +117,7 @@ def test_malformed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert text.startswith(f"malformed/{path.name}:{expected['line']}:{expected['column']}: ")
     assert expected["fragment"] in text
     assert is_one_plain_line(text), "one mistake is one line"
+    assert " — " in text, "every mistake comes with what to do about it"
 
 
 @pytest.mark.parametrize("path", MALFORMED, ids=lambda path: path.stem)

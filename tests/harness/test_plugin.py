@@ -129,14 +129,36 @@ def test_an_unknown_marker_in_a_suite_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, bad=GOOD.replace("[cb]", "[cbb]"))
     done = run(tmp_path, "--simulate", ".")
     assert done.returncode != 0
-    assert "marker 'cbb' is not known" in done.stdout
+    assert "bad.yaml:3:11: markers[0]: marker 'cbb' is not known — did you mean 'cb'? there are" in done.stdout
+
+
+def test_what_breaks_a_house_rule_is_told_at_its_place(tmp_path: Path) -> None:
+    (tmp_path / "requirements.yaml").write_text("requirements: {CB-X-01: {}}\n", encoding="utf-8")
+    text = GOOD.replace(
+        "  - id: five-lines\n", "  - id: five-lines\n    markers: [cb, slw]\n    requirement: CB-X-02\n"
+    )
+    write(tmp_path, mine=text, other=GOOD)
+    done = run(tmp_path, "--simulate", ".")
+    assert "mine.yaml:6:19: cases[0].markers[1]: marker 'slw' is not known — did you mean 'slow'?" in done.stdout
+    assert "mine.yaml:7:18: cases[0].requirement[0]: CB-X-02 does not exist — did you mean 'CB-X-01'?" in done.stdout
+    assert "other.yaml:1:8: suite: is 'mine' — here a suite is named by its path: other" in done.stdout
+
+
+def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
+    done = run(tmp_path, "--simulate", ".")
+    assert "2 errors" in done.stdout
+    assert "mine.yaml:1:1: mine.yml stands beside it" in done.stdout
+    assert "mine.yml:1:1: mine.yaml stands beside it" in done.stdout
 
 
 def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "max_tests: 1\nparameters: {backend: [eager, sendnn]}\ncases:"))
     done = run(tmp_path, "--simulate", ".")
     assert done.returncode != 0
-    assert "1 cases x 2 configurations are 2 tests, more than max_tests 1" in done.stdout
+    told = "mine.yaml:4:12: max_tests: 1 cases x 2 configurations are 2 tests, more than max_tests 1 — raise max_tests"
+    assert told in done.stdout
     assert run(tmp_path, "--simulate", "--max-tests", "2", ".").returncode == 0
 
 
@@ -259,3 +281,58 @@ def test_simulation_says_why_it_skips_what_needs_tokens() -> None:
 def test_one_case_can_be_named_without_its_configuration() -> None:
     done = run(ROOT, "--simulate", "-q", "suites/scheduler_steps/joining.yaml::new-sequence-joins-during-decode")
     assert "1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
+
+
+def test_why_tests_were_skipped_is_told_at_the_end_whatever_the_width(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, inductor, sendnn]}\ncases:"))
+    driver = "the reference engine runs eager only"
+    for arguments in (["-svx"], ["-q"], ["-q", "-n", "1"]):
+        done = run(tmp_path, *arguments, "-m", "cb and not cpu", ".", COLUMNS="80")
+        assert f"skipped 1 test: backend sendnn needs a Spyre card; {driver}\n" in done.stdout, done.stdout
+    done = run(tmp_path, "-q", "-m", "cpu", ".", COLUMNS="80")
+    assert f"skipped 1 test: backend inductor is not there yet; {driver}\n" in done.stdout
+
+
+def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: Path) -> None:
+    huge = GOOD.replace("requests:", "limits: {max_num_seqs: 1000000000}\n    requests:")
+    write(tmp_path, huge=huge, mine=GOOD)
+    done = run(tmp_path, "--simulate", ".")
+    assert "1 failed, 1 passed" in done.stdout
+    assert "huge.yaml:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> None:
+    """The second would fit into a batch that is at its length already; it never meets one."""
+    text = GOOD.replace("max_tokens: 3}", "max_tokens: 3}, {prompt: {random_tokens: 65}, max_tokens: 64, join_step: 9}")
+    write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
+    done = run(tmp_path, "--simulate", ".")
+    assert done.returncode == 1
+    told = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
+    assert f"mine.yaml:5: five-lines: {told} — raise available_blocks" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_blessing_a_folder_removes_what_suites_left_behind(tmp_path: Path) -> None:
+    suites = tmp_path / "suites" / "steps"
+    suites.mkdir(parents=True)
+    beside, kept, left = (
+        tmp_path / name for name in ("beside.yaml", "suites/steps/kept.yaml", "suites/steps/left.yaml")
+    )
+    for path in (beside, kept, left):
+        path.write_text(GOLDEN.replace("suite: mine", f"suite: {path.stem}"), encoding="utf-8")
+    tables = [
+        tmp_path / "expectations" / name / "needs-a-table.yaml" for name in ("beside", "steps/kept", "steps/left")
+    ]
+    assert run(tmp_path, "--simulate", "--bless", "suites", "beside.yaml").returncode == 0
+    reference = tmp_path / "expectations" / "references" / "some-model" / "steps" / "left" / "needs-a-table.json"
+    reference.parent.mkdir(parents=True)
+    reference.write_text("{}", encoding="utf-8")
+    assert all(table.is_file() for table in tables)
+    left.rename(suites / "renamed.yaml")
+    for folder in ("suites", "suites/steps", "."):
+        done = run(tmp_path, "--simulate", "--bless", folder)
+        assert done.returncode == 0, done.stdout
+        assert [table.is_file() for table in tables] == [True, True, False]
+        assert not reference.exists()
+        assert ("there is no suite suites/steps/left.yaml" in done.stdout) == (folder == "suites")

@@ -1,9 +1,11 @@
 """The search finds nothing on the engine as it is, and small things on engines that are broken on purpose."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -11,17 +13,21 @@ import pytest
 from engine import batch
 from engine.scheduling import admission, continuous, padding
 from engine.scheduling.continuous import ContinuousScheduler
+from harness.checks.invariants import RULES
 from harness.checks.verdict import Verdict
 from harness.drivers.base import SchedulingLimits
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
+from harness.house_rules import check_house_rules
 from harness.loader import load_suite
 from harness.schema import StepsSuite
 from harness.search import Found, Workload, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
 from harness.search.report import run_command
 from harness.search.run import _named_specs, _nameless_specs, _smallest_failure
+from harness.search.violated import BY_CELL, BY_INVARIANT, BY_REASON, FAILED, TOKENS
 from harness.search.workloads import Sizes, shape_for_search, workloads
 from harness.second_opinion import PlannedRequest
+from harness.yaml_source import read_yaml
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 ROOT = Path(__file__).resolve().parents[2]
@@ -184,3 +190,39 @@ def test_workloads_come_as_large_as_asked_for() -> None:
         return Verdict(len(workload.requests) <= 2 and small, "too large")
 
     assert _smallest_failure(judge, workloads(largest), 200, 0) is None
+
+
+REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
+
+
+def test_every_requirement_that_may_be_violated_exists() -> None:
+    named = {*chain(*BY_CELL.values(), *BY_INVARIANT.values()), *BY_REASON.values(), *TOKENS, *FAILED}
+    assert named <= set(REQUIREMENTS)
+    assert set(BY_INVARIANT) == set(RULES)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "requirement"),
+    [
+        ({"_remove_padding": lambda self: None}, "CB-PAD-01"),
+        ({"_may_join": lambda self, sequence: not self._running}, "CB-PREFILL-02"),
+        ({"_free_ended": lambda self: self._ended.clear()}, "CB-IDLE-01"),
+        ({"_take_blocks": lambda self: None}, "CB-BLOCK-03"),
+        ({"_may_join": lambda self, sequence: True}, "CB-ADMIT-05"),
+    ],
+    ids=["padding", "prefill", "free", "blocks", "admission"],
+)
+def test_what_is_written_into_suites_is_ready_to_commit(
+    breaks: dict[str, object], requirement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, broken in breaks.items():
+        monkeypatch.setattr(ContinuousScheduler, name, broken)
+    found = search(SimulationDriver(), 300).found
+    assert found is not None
+    suites = tmp_path / "suites"
+    suites.mkdir()
+    shutil.copy(ROOT / "suites" / "requirements.yaml", suites)
+    loaded = load_suite(write_suite(suites / "scheduler_steps" / "found", found))
+    check_house_rules(loaded, ())
+    assert loaded.suite.suite == f"scheduler_steps/found/{found.workload.case_id}"
+    assert requirement in loaded.suite.cases[0].requirement, found.verdict

@@ -104,8 +104,11 @@ def item_with(**request: object) -> list[object]:
         ("[" * 100_000, "w.json: is not JSON that can be read"),
         ("\ufeff[]", "w.json: is not JSON"),
         ({}, "w.json: must be a list of items, not an object"),
-        ([3], "item 0: must be an object with name, limits and requests, not 3"),
-        ([{"requests": []}], "item 0: name: must be text, not null or nothing"),
+        ([3], "item 0: must be an object with limits and requests, not 3"),
+        ([{"requests": []}], "item 0: requests: must be a list of at least one request, not an empty list"),
+        ([{"name": 3}], "item 0: name: must be text, not 3"),
+        ([{"name": None}], "item 0: name: must be text, not null or nothing"),
+        ([{"requests": [{"prompt_len": 1}]}], "item 0: requests[0].max_tokens: is missing"),
         ([{"name": "x"}], "item 0: requests: must be a list of at least one request, not null or nothing"),
         (
             [{"name": "x", "requests": []}],
@@ -175,3 +178,10 @@ def test_a_batch_size_that_is_a_parameter_gives_an_item_each(tmp_path: Path) -> 
     )
     items = traced(suite, SimulationDriver())
     assert [(item["limits"]["max_num_seqs"], len(item["steps"])) for item in items] == [(1, 6), (2, 5)]
+
+
+def test_an_item_needs_no_name(tmp_path: Path) -> None:
+    item = {"limits": {"max_num_seqs": 2}, "requests": [{"prompt_len": 49, "max_tokens": 3, "join_step": 0}]}
+    [after] = traced(written(tmp_path / "w.json", [item]), SimulationDriver())
+    assert list(after) == ["limits", "requests", "columns", "steps"]
+    assert after["steps"][1] == [1, 64, [], [0], [0], [], 2, 1]

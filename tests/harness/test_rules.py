@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.invariants import _RULES as INVARIANTS
+from harness.checks.invariants import RULES as INVARIANTS
 from harness.checks.steps import COMPARED
 from harness.rules import rule_for, rule_for_kinds
 from harness.step_table import COLUMNS

@@ -57,6 +57,7 @@ PRELOADED = (
 )
 
 
+PLACEHOLDER = Token(-1)
 """What simulation hands out: it has no tokens, as its capabilities say."""
 
 

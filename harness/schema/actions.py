@@ -46,9 +46,10 @@ class Outcome(Model):
     @model_validator(mode="after")
     def _says_something(self) -> "Outcome":
         if not self.model_fields_set:
-            raise ValueError("say what to expect: error, token_counts or finish_reasons")
+            what = "say what to expect: error, token_counts, finish_reasons or texts"
+            raise MisfitError(what, hint="such as `{token_counts: [5]}`")
         if self.error and len(self.model_fields_set) > 1:
-            raise MisfitError("an action that is an error has no other outcome", "error")
+            raise MisfitError("an action that is an error has no other outcome", "error", hint="leave the rest out")
         return self
 
 
@@ -241,10 +242,12 @@ class Action(Model):
     def _fits_together(self) -> "Action":
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            raise ValueError(f"an action is exactly one of {', '.join(KINDS)}")
+            what = f"an action is exactly one of {', '.join(KINDS)}"
+            raise MisfitError(what, hint="such as `complete: {prompt: {text: a}, max_tokens: 5}`")
         kind = given[0]
         if kind in ANSWERING and self.expect is None and self.name is None:
-            raise ValueError(f"say what to expect of this {kind}")
+            what = f"say what to expect of this {kind}"
+            raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it may go without")
         if kind not in ANSWERING and self.expect is not None:
             raise MisfitError(f"nothing can be expected of a {kind}: it says itself what must be", "expect")
         if self.name is not None and kind not in ANSWERING:

@@ -30,7 +30,7 @@ class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
     ``model`` is a name (keyword arguments are EngineConfig's then) or an engine that is built already, which nobody
-    else may use until ``shutdown``. ``most_unfinished`` bounds the answers under way, waiting ones among them.
+    else may use until ``shutdown``, and which is then for its owner to close. ``most_unfinished`` bounds the answers under way, waiting ones among them.
 
     Raises ConfigError and CheckpointError.
     """
@@ -43,6 +43,7 @@ class AsyncLLM:
         observers: Sequence[Observer] = (),
         **config: Any,
     ) -> None:
+        self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
         self.most_unfinished = most_unfinished
         self._thread = EngineThread(self.engine.core, observers)
@@ -167,3 +168,5 @@ class AsyncLLM:
         """End the engine's thread after its present step (seconds at most); open requests fail. Again does no harm."""
         self._thread.stop(timeout)
         self._encoders.shutdown(wait=False, cancel_futures=True)
+        if self._built_here:
+            self.engine.close()

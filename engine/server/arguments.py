@@ -50,6 +50,7 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
         backend=environment.backend(environ) if said.backend is None else said.backend,
         attention=said.attention,
         scheduler=said.scheduler,
+        tensor_parallel_size=said.tensor_parallel_size,
         max_model_len=said.max_model_len,
         max_num_seqs=said.max_num_seqs,
         num_blocks=said.num_blocks,
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
     add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
     add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
+    add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")

@@ -20,6 +20,5 @@ def check_division(size: int, settings: Mapping[str, Any]) -> None:
     shared = settings.get("num_key_value_heads") or heads
     if isinstance(shared, int) and shared % size and size % shared:
         raise ConfigError(
-            f"tensor_parallel_size {size} neither divides the model's num_key_value_heads of {shared} nor is a multiple "
-            "of it"
+            f"tensor_parallel_size {size} and the model's num_key_value_heads of {shared}: neither divides the other"
         )

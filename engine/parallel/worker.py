@@ -68,8 +68,9 @@ def _set_up(start: Start) -> Callable[[Step], Logits]:
 
     torch.set_num_threads(threads(os.environ))
     size = start.config.tensor_parallel_size
-    store = distributed.FileStore(str(Path(start.meeting_place, "store")), size)
-    distributed.init_process_group("gloo", store=store, rank=start.rank, world_size=size, timeout=PATIENCE)
+    # A file rather than a port, which another engine could have taken in the meantime.
+    store = Path(start.meeting_place, "store").as_uri()
+    distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
     runner = ModelRunner(start.config, resolve(start.config.model, start.config.revision))
 
     def run(step: Step) -> Logits:

@@ -49,9 +49,8 @@ class Workers:
         self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
         self._owner = os.getpid()
         self._end: str | None = None
-        self._finalizer = weakref.finalize(
-            self, _end, self._processes, self._connections, self._meeting_place, self._owner
-        )
+        # Not the connections, on which another thread may wait at that moment: it hears of the end by them.
+        self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
                 process, connection = _started()
@@ -83,7 +82,9 @@ class Workers:
     def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
         if self._end is not None or os.getpid() != self._owner:
-            raise WorkerDiedError(self._end or "the engine's workers belong to the process that this one was forked from")
+            raise WorkerDiedError(
+                self._end or "the engine's workers belong to the process that this one was forked from"
+            )
         step = Step(plan, tuple(token_ids))
         try:
             for connection in self._connections:
@@ -107,7 +108,7 @@ class Workers:
 
     def _heard(self) -> list[tuple[Connection, Ready | Logits]]:
         """What has come from workers, at least one message. Raises WorkerDiedError as soon as one has failed."""
-        heard = []
+        heard: list[tuple[Connection, Ready | Logits]] = []
         while not heard:
             for connection in wait(self._connections, LOOK_SECONDS):
                 assert isinstance(connection, Connection)
@@ -124,6 +125,8 @@ class Workers:
 
     def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
         """What ended it all. Where one worker ends, the others fail too, for want of it: only the first one matters."""
+        if self._end is not None:
+            return WorkerDiedError(self._end)
         failed = dict(failed or {})
         give_up = time.monotonic() + LAST_WORDS_SECONDS
         open_ends = {c: rank for rank, c in enumerate(self._connections) if rank not in failed}
@@ -179,15 +182,12 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 
-def _end(
-    processes: Sequence[subprocess.Popen[bytes]], connections: Sequence[Connection], meeting_place: str, owner: int
-) -> None:
-    """By force: a worker has nothing to put in order. A fork of the owner only lets go of its ends."""
-    if os.getpid() == owner:
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.wait()
-        shutil.rmtree(meeting_place, ignore_errors=True)
-    for connection in connections:
-        connection.close()
+def _end(processes: Sequence[subprocess.Popen[bytes]], meeting_place: str, owner: int) -> None:
+    """By force: a worker has nothing to put in order. They are not for a fork of the owner to end."""
+    if os.getpid() != owner:
+        return
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+    shutil.rmtree(meeting_place, ignore_errors=True)

@@ -47,7 +47,8 @@ class AsyncLLM:
         self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
         self.most_unfinished = most_unfinished
-        self._thread = EngineThread(self.engine.core, observers)
+        workers = self.engine.workers
+        self._thread = EngineThread(self.engine.core, observers, None if workers is None else workers.check)
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="tokenizer")
         self._limits = self.engine.core.limits
         self._open: dict[Mailbox, tuple[str, list[str]]] = {}

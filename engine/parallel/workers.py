@@ -101,6 +101,11 @@ class Workers:
             self.close("a step of the engine was broken off")
             raise
 
+    def check(self) -> None:
+        """Whether a step could run now. Raises WorkerDiedError."""
+        if self._end is not None or any(process.poll() is not None for process in self._processes):
+            raise self._died()
+
     def close(self, why: str = "the engine was closed") -> None:
         """End the workers; again does no harm."""
         self._end = self._end or why

@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=name,
         description="Serve the reference engine over HTTP, as OpenAI's API.",
-        epilog=f"example:\n  {name} --port 0 --max-num-seqs 8",
+        epilog=f"example: {name} --port 0 --max-num-seqs 8",
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
         allow_abbrev=False,
         usage="%(prog)s [options]",

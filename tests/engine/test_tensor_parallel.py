@@ -178,6 +178,16 @@ def test_close_ends_every_worker_and_what_comes_after_is_refused() -> None:
         workers.logits(Decode(("a",), 0, (0,), ((1,),)), (5,))
 
 
+def test_a_worker_that_ends_without_a_step_under_way_is_noticed() -> None:
+    workers = Workers(EngineConfig(tensor_parallel_size=2))
+    workers.check()
+    os.kill(workers.process_ids[0], signal.SIGKILL)
+    assert soon(lambda: not running(workers.process_ids[0]))
+    with pytest.raises(WorkerDiedError, match="worker 0 of 2 was ended by SIGKILL"):
+        workers.check()
+    assert not any(map(running, workers.process_ids))
+
+
 def test_an_engine_that_nobody_holds_leaves_nothing() -> None:
     ids = Workers(EngineConfig(tensor_parallel_size=2)).process_ids
     assert not any(map(running, ids))

@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """To a worker, first: which of ``config.tensor_parallel_size`` it is, and the folder in which they meet."""
+    """To a worker, first: which of ``config.tensor_parallel_size`` it is, from 0."""
 
     config: EngineConfig
     rank: int
-    meeting_place: str
 
 
 class Step(NamedTuple):

@@ -53,10 +53,10 @@ class Workers:
         self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
-                process, connection = _started()
+                process, connection = _started(self._meeting_place)
                 self._processes.append(process)
                 self._connections.append(connection)
-                connection.send(Start(config, rank, self._meeting_place))
+                connection.send(Start(config, rank))
         except BaseException:
             self.close()
             raise
@@ -158,13 +158,13 @@ class Workers:
         return WorkerDiedError(what)
 
 
-def _started() -> tuple[subprocess.Popen[bytes], Connection]:
+def _started(meeting_place: str) -> tuple[subprocess.Popen[bytes], Connection]:
     """A worker, and our end of the connection to it."""
     ours, its = Pipe()
     with its:
         process = subprocess.Popen(
             # -P: what lies in the working directory is not for the worker to import.
-            [sys.executable, "-P", "-m", "engine.parallel.worker", str(its.fileno()), str(os.getpid())],
+            [sys.executable, "-P", "-m", "engine.parallel.worker", str(its.fileno()), str(os.getpid()), meeting_place],
             env=os.environ | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": str(threads(os.environ))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # ibm-fms prints there, and a server's first line is its URL

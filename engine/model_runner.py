@@ -9,7 +9,7 @@ from torch import Tensor, distributed
 
 from checkpoints import Checkpoint
 from engine.attention import attention_kwargs
-from engine.batch import ModelInputs, decode_inputs, prefill_inputs
+from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
 from engine.config import EngineConfig
 from engine.request import TokenOutput
 from engine.sampler import sample
@@ -18,13 +18,6 @@ from engine.scheduling.plan import Decode, Prefill
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
-
-
-def token_ids_for(plan: Prefill | Decode, rows: Sequence[SequenceState]) -> tuple[int, ...]:
-    """What a plan feeds to the model: the prompt of a prefill, the newest token of each row of a decode."""
-    if isinstance(plan, Prefill):
-        return rows[0].request.prompt_token_ids
-    return tuple([sequence.tokens[-1].token_id for sequence in rows])
 
 
 class ModelRunner:

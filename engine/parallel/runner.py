@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
-from engine.model_runner import token_ids_for
+from engine.batch import token_ids_for
 from engine.parallel.workers import Workers
 from engine.request import TokenOutput
 from engine.sampler import sample

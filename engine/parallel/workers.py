@@ -34,7 +34,10 @@ LAST_WORDS_SECONDS = 1.0
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker ended, or the engine was closed: nothing runs on it any more. The message says what happened."""
+    """A worker ended, or the engine was closed: nothing runs on it any more.
+
+    The message says in a line what happened; what a worker raised is there as a note, with its own traceback.
+    """
 
 
 class Workers:
@@ -49,6 +52,7 @@ class Workers:
         self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
         self._owner = os.getpid()
         self._end: str | None = None
+        self._traceback: str | None = None
         # Not the connections, on which another thread may wait at that moment: it hears of the end by them.
         self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
@@ -56,7 +60,7 @@ class Workers:
                 process, connection = _started(self._meeting_place)
                 self._processes.append(process)
                 self._connections.append(connection)
-                connection.send(Start(config, rank))
+                self._send(connection, Start(config, rank))
         except BaseException:
             self.close()
             raise
@@ -81,17 +85,14 @@ class Workers:
 
     def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
-        if self._end is not None or os.getpid() != self._owner:
-            raise WorkerDiedError(
-                self._end or "the engine's workers belong to the process that this one was forked from"
-            )
+        if os.getpid() != self._owner:
+            raise WorkerDiedError("the engine's workers belong to the process that this one was forked from")
+        if self._end is not None:
+            raise self._died()
         step = Step(plan, tuple(token_ids))
         try:
             for connection in self._connections:
-                try:
-                    connection.send(step)
-                except OSError:
-                    raise self._died() from None
+                self._send(connection, step)
             while True:
                 for _, message in self._heard():
                     assert isinstance(message, Logits)
@@ -111,6 +112,12 @@ class Workers:
         self._end = self._end or why
         self._finalizer()
 
+    def _send(self, connection: Connection, message: Start | Step) -> None:
+        try:
+            connection.send(message)
+        except OSError:
+            raise self._died() from None
+
     def _heard(self) -> list[tuple[Connection, Ready | Logits]]:
         """What has come from workers, at least one message. Raises WorkerDiedError as soon as one has failed."""
         heard: list[tuple[Connection, Ready | Logits]] = []
@@ -129,33 +136,38 @@ class Workers:
         return heard
 
     def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
-        """What ended it all. Where one worker ends, the others fail too, for want of it: only the first one matters."""
-        if self._end is not None:
-            return WorkerDiedError(self._end)
-        failed = dict(failed or {})
+        """What ended it all; ``failed`` is what is known already, by rank."""
+        if self._end is None:
+            what, self._traceback = self._cause(dict(failed or {}))
+            self.close(what)
+        error = WorkerDiedError(self._end)
+        if self._traceback is not None:
+            error.add_note(self._traceback)
+        return error
+
+    def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
+        """In a line, and the traceback where there is one.
+
+        When one worker ends, the others fail too, for want of it: one that ended without a word was the first, else the
+        one that failed first.
+        """
         give_up = time.monotonic() + LAST_WORDS_SECONDS
-        open_ends = {c: rank for rank, c in enumerate(self._connections) if rank not in failed}
-        wordless: int | None = None
-        while open_ends and wordless is None and (left := give_up - time.monotonic()) > 0:
+        of = f"of {len(self._processes)}"
+        open_ends = {connection: rank for rank, connection in enumerate(self._connections) if rank not in failed}
+        while open_ends and (left := give_up - time.monotonic()) > 0:
             for connection in wait(list(open_ends), left):
                 assert isinstance(connection, Connection)
                 try:
                     message = connection.recv()
                 except (EOFError, OSError):
-                    wordless = open_ends.pop(connection)
-                    break
+                    rank = open_ends[connection]
+                    return f"worker {rank} {of} {_how_it_ended(self._processes[rank])}", None
                 if isinstance(message, Failed):
                     failed[open_ends.pop(connection)] = message
-        of = f"of {len(self._processes)}"
-        if wordless is not None:
-            what = f"worker {wordless} {of} {_how_it_ended(self._processes[wordless])}"
-        elif failed:
-            rank, first = min(failed.items(), key=lambda item: item[1].when)
-            what = f"worker {rank} {of} failed: {first.error}\n{first.traceback.rstrip()}"
-        else:
-            what = f"a worker {of} ended"
-        self.close(what)
-        return WorkerDiedError(what)
+        if not failed:
+            return f"a worker {of} ended", None
+        rank, first = min(failed.items(), key=lambda item: item[1].when)
+        return f"worker {rank} {of} failed: {first.error}", first.traceback.rstrip()
 
 
 def _started(meeting_place: str) -> tuple[subprocess.Popen[bytes], Connection]:

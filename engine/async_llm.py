@@ -30,9 +30,10 @@ class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
     ``model`` is a name (keyword arguments are EngineConfig's then) or an engine that is built already, which nobody
-    else may use until ``shutdown``. ``most_unfinished`` bounds the answers under way, waiting ones among them.
+    else may use until ``shutdown``, and which remains its owner's to close. ``most_unfinished`` bounds the answers
+    under way, waiting ones among them.
 
-    Raises ConfigError and CheckpointError.
+    Raises ConfigError, CheckpointError and WorkerDiedError.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class AsyncLLM:
         observers: Sequence[Observer] = (),
         **config: Any,
     ) -> None:
+        self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
         self.most_unfinished = most_unfinished
-        self._thread = EngineThread(self.engine.core, observers)
+        workers = self.engine.workers
+        self._thread = EngineThread(self.engine.core, observers, None if workers is None else workers.check)
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="tokenizer")
         self._limits = self.engine.core.limits
         self._open: dict[Mailbox, tuple[str, list[str]]] = {}
@@ -164,6 +167,11 @@ class AsyncLLM:
         await asyncio.wrap_future(self._thread.when_idle())
 
     def shutdown(self, timeout: float | None = 10) -> None:
-        """End the engine's thread after its present step (seconds at most); open requests fail. Again does no harm."""
+        """End the engine's thread after its present step (seconds at most); open requests fail. Again does no harm.
+
+        An engine that was built here is closed, too.
+        """
         self._thread.stop(timeout)
         self._encoders.shutdown(wait=False, cancel_futures=True)
+        if self._built_here:
+            self.engine.close()

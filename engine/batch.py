@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.block_pool import PADDING_BLOCK
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 from engine.scheduling.plan import Decode, Prefill
+from engine.sequence import SequenceState
 
 PAD_TOKEN_ID = 0
 SMALLEST_DECODE_BATCH = 2
@@ -41,6 +42,13 @@ class ModelInputs:
     last_n_tokens: int
     output_position: int
     output_rows: int
+
+
+def token_ids_for(plan: Prefill | Decode, rows: Sequence[SequenceState]) -> tuple[int, ...]:
+    """What a plan feeds to the model: the prompt of a prefill, the newest token of each row of a decode."""
+    if isinstance(plan, Prefill):
+        return rows[0].request.prompt_token_ids
+    return tuple([sequence.tokens[-1].token_id for sequence in rows])
 
 
 def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int]) -> ModelInputs:

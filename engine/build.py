@@ -1,12 +1,17 @@
 """From a configuration to an engine that can run: checkpoint, tokenizer, model, core."""
 
 import json
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from checkpoints import Checkpoint, check_supported, resolve
 from engine.config import ConfigError, EngineConfig
-from engine.core import EngineCore
+from engine.core import EngineCore, Executor
+from engine.parallel.division import check_division
+from engine.parallel.workers import Workers
 from engine.scheduling.padding import BLOCK_SIZE
 from engine.tokenizer import Tokenizer
 
@@ -15,38 +20,60 @@ BYTES_OF_A_NUMBER = 4
 
 @dataclass(frozen=True)
 class Engine:
-    """A core with the model it runs and the tokenizer of that model."""
+    """A core with the model it runs and the tokenizer of that model; ``workers`` where it runs in other processes."""
 
     checkpoint: Checkpoint
     tokenizer: Tokenizer
     core: EngineCore
+    workers: Workers | None = None
+
+    def close(self) -> None:
+        """End the engine's processes, after which no step can run on them; again does no harm."""
+        if self.workers is not None:
+            self.workers.close()
 
 
 def build_engine(config: EngineConfig) -> Engine:
     """Load what ``config`` names.
 
-    Raises ConfigError, and CheckpointError where the model is missing or of a kind that ibm-fms would load
-    wrong without a word.
+    Raises ConfigError, CheckpointError where the model is missing or of a kind that ibm-fms would load wrong without a
+    word, and WorkerDiedError.
     """
-    from engine.model_runner import ModelRunner  # torch and ibm-fms take seconds to import
-
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
-    _check_context(config, checkpoint)
-    _check_memory(config, checkpoint)
-    tokenizer = Tokenizer(checkpoint)
-    core = EngineCore(
-        config,
-        ModelRunner(config, checkpoint),
-        eos_token_ids=tokenizer.eos_token_ids,
-        decode_text=tokenizer.decode,
-    )
-    return Engine(checkpoint, tokenizer, core)
-
-
-def _check_memory(config: EngineConfig, checkpoint: Checkpoint) -> None:
-    """A cache that does not fit would end in the allocator, or in the end of the process."""
     settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    _check_context(config, checkpoint, settings)
+    _check_memory(config, checkpoint, settings)
+    check_division(config.tensor_parallel_size, settings)
+    with ExitStack() as undo:
+        workers = None
+        if config.tensor_parallel_size > 1:
+            workers = Workers(config)
+            undo.callback(workers.close)
+        tokenizer = Tokenizer(checkpoint)
+        core = EngineCore(
+            config,
+            _executor(config, checkpoint, workers),
+            eos_token_ids=tokenizer.eos_token_ids,
+            decode_text=tokenizer.decode,
+        )
+        undo.pop_all()
+    return Engine(checkpoint, tokenizer, core, workers)
+
+
+def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | None) -> Executor:
+    if workers is None:
+        from engine.model_runner import ModelRunner  # torch and ibm-fms take seconds to import
+
+        return ModelRunner(config, checkpoint)
+    from engine.parallel.runner import ParallelRunner
+
+    workers.ready()
+    return ParallelRunner(workers, config.seed)
+
+
+def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """A cache that does not fit would end in the allocator, or in the end of the process."""
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]
@@ -70,9 +97,8 @@ def free_memory() -> int | None:
     return None if kilobytes is None else int(kilobytes) * 1024
 
 
-def _check_context(config: EngineConfig, checkpoint: Checkpoint) -> None:
+def _check_context(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
     """A model knows only so many positions; beyond them ibm-fms computes on, and wrongly."""
-    settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     most = settings.get("max_position_embeddings")
     if isinstance(most, int) and config.max_model_len > most:
         raise ConfigError(f"max_model_len {config.max_model_len} is more than the {most} of model {checkpoint.name}")

@@ -52,6 +52,7 @@ class EngineConfig:
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``attention`` is ``paged`` (our vectorised operation) or ``fms``
     (the one ibm-fms ships, which loops over tokens). ``scheduler`` is ``continuous``, or ``static`` as a foil.
+    ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 
     Raises ConfigError for numbers and names that cannot work.
@@ -76,11 +77,6 @@ class EngineConfig:
         _one_of("attention", self.attention, ATTENTION_OPS)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _at_least_one(self)
-        if self.tensor_parallel_size != 1:
-            raise ConfigError(
-                f"tensor_parallel_size {self.tensor_parallel_size} is not there yet: this engine runs on one "
-                "process, say 1"
-            )
         if self.max_model_len % BLOCK_SIZE:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
         if self.total_blocks > MOST_BLOCKS:

@@ -20,6 +20,9 @@ from engine.sequence import SequenceState
 
 Result = TypeVar("Result")
 
+LOOK_SECONDS = 1.0
+"""How often an idle engine is asked whether it could still run."""
+
 
 class EngineDeadError(RuntimeError):
     """The engine stopped because of an error, which is this one's ``__cause__``; nothing runs on it any more."""
@@ -50,11 +53,15 @@ class Observer(Protocol):
 class EngineThread:
     """Steps ``core`` while there is work, and sleeps otherwise. From its start on, nobody else may touch the core.
 
-    ``seen`` is the state between the last two steps, for anybody to read at any time.
+    ``check`` raises where the core could no longer run, and is asked every second without work. ``seen`` is the state
+    between the last two steps, for anybody to read at any time.
     """
 
-    def __init__(self, core: EngineCore, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, core: EngineCore, observers: Sequence[Observer] = (), check: Callable[[], None] | None = None
+    ) -> None:
         self._core = core
+        self._check = check
         self._observers = tuple(observers)
         self._subscribers: dict[str, Subscriber] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
@@ -133,8 +140,10 @@ class EngineThread:
         wait = not self._core.has_work
         while True:
             try:
-                call, answer = self._calls.get(block=wait)
+                call, answer = self._calls.get(wait, LOOK_SECONDS if self._check else None)
             except queue.Empty:
+                if wait and self._check:
+                    self._check()
                 return
             wait = False
             if not answer.set_running_or_notify_cancel():

@@ -15,7 +15,7 @@ from engine.request import Request, RequestOutput, SamplingParams
 class LLM:
     """An engine with ``generate``. Keyword arguments are EngineConfig's.
 
-    Raises ConfigError and CheckpointError.
+    Raises ConfigError, CheckpointError and WorkerDiedError.
     """
 
     def __init__(self, model: str = "tiny-granite", **config: Any) -> None:
@@ -25,6 +25,10 @@ class LLM:
     def reset(self, limits: Limits) -> None:
         """Forget every request and tighten (or widen again) the limits; see EngineCore.reset."""
         self.engine.core.reset(limits)
+
+    def close(self) -> None:
+        """End the engine's processes where it has any (``tensor_parallel_size``); again does no harm."""
+        self.engine.close()
 
     def generate(
         self,

@@ -1,15 +1,15 @@
 """The executor that runs a real model: ibm-fms on CPU with a paged KV cache."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import torch
 from fms.models import get_model
-from torch import Tensor
+from torch import Tensor, distributed
 
 from checkpoints import Checkpoint
 from engine.attention import attention_kwargs
-from engine.batch import ModelInputs, decode_inputs, prefill_inputs
+from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
 from engine.config import EngineConfig
 from engine.request import TokenOutput
 from engine.sampler import sample
@@ -23,32 +23,38 @@ Cache = list[tuple[Tensor, Tensor]]
 class ModelRunner:
     """Holds the weights and the KV cache; turns a plan into sampled tokens.
 
-    ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``.
+    ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``. Where
+    ``tensor_parallel_size`` is more than 1, torch's process group must be there: this process has one part of the
+    weights and of the heads then, and every process must be given the same plans.
     """
 
     def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
         self._attention = config.attention
         self._seed = config.seed
         self._dtype = torch.float32
+        divided = {"distributed_strategy": "tp", "group": distributed.group.WORLD}
         self.model = get_model(
             "hf_pretrained",
             model_path=str(checkpoint.path),
             device_type="cpu",
             data_type=self._dtype,
             fused_weights=False,
+            **(divided if config.tensor_parallel_size > 1 else {}),
         ).eval()
         self.cache = self._empty_cache(config.total_blocks)
 
     def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Run the plan; one token for each of ``plan.request_ids``, in that order."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
+        return sample(self.logits(plan, token_ids_for(plan, rows)), rows, self._seed)
+
+    def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> Tensor:
+        """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them."""
         if isinstance(plan, Prefill):
-            inputs = prefill_inputs(plan, rows[0].request.prompt_token_ids)
-        else:
-            if plan.tkv % BLOCK_SIZE == 0:
-                self._blank([table[-1] for table in plan.block_tables])
-            inputs = decode_inputs(plan, [sequence.tokens[-1].token_id for sequence in rows])
-        return sample(self.forward(inputs), rows, self._seed)
+            return self.forward(prefill_inputs(plan, token_ids))
+        if plan.tkv % BLOCK_SIZE == 0:
+            self._blank([table[-1] for table in plan.block_tables])
+        return self.forward(decode_inputs(plan, token_ids))
 
     @torch.inference_mode()
     def forward(self, inputs: ModelInputs) -> Tensor:

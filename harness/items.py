@@ -122,15 +122,19 @@ class CaseItem(pytest.Item):
             pytest.skip(str(error))
         except ValueError as error:
             raise CaseError(str(error)) from error
+        # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
+        useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         try:
             verdicts = judge(test, session)
+            useless |= any(verdict.data.get("broken") for verdict in verdicts)
         except CaseError:
             raise
-        except Exception:
-            settings.engines.discard(setup)
+        except BaseException:
+            useless = True
             raise
-        if any(verdict.data.get("broken") for verdict in verdicts):
-            settings.engines.discard(setup)
+        finally:
+            if useless:
+                settings.engines.discard(setup)
         return verdicts
 
     def _judge_at_server(self, test: Test) -> Verdicts:

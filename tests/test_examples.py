@@ -36,6 +36,12 @@ def test_long_context_runs_to_the_end_of_the_context_and_matches() -> None:
     assert max(len(line) for line in done.stdout.splitlines() if line.startswith("Text")) < 80
 
 
+def test_two_processes_write_what_one_writes() -> None:
+    done = run("cb_spyre_inference.py", "--tp", "2", "-n", "3", "--max-tokens", "5,12", "--compare-with-cpu")
+    assert done.returncode == 0, done.stderr
+    assert "All results match!" in done.stdout
+
+
 @pytest.mark.parametrize("spelling", ["max_model_len", "max-model-len"])
 def test_both_spellings_of_a_flag_work(spelling: str) -> None:
     done = run("cb_spyre_inference.py", f"--{spelling}", "256", "-n", "1", "--max-tokens", "2", "--max-num-seqs", "1")
@@ -52,7 +58,7 @@ def test_trace_prints_the_step_table_as_it_happens() -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "sentence"),
     [
-        (["--tp", "2"], {}, "tensor_parallel_size 2 is not there yet"),
+        (["--tp", "3"], {}, "tensor_parallel_size 3 does not divide the model's num_attention_heads of 4"),
         (["--max_model_len", "100"], {}, "max_model_len 100 is not a multiple of 64"),
         (["--max_model_len", "64"], {}, "Could not add request: prompt length is"),
         (["--max_model_len", "8192"], {}, "max_model_len 8192 is more than the 4096"),

@@ -50,6 +50,7 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
         backend=environment.backend(environ) if said.backend is None else said.backend,
         attention=said.attention,
         scheduler=said.scheduler,
+        tensor_parallel_size=said.tensor_parallel_size,
         max_model_len=said.max_model_len,
         max_num_seqs=said.max_num_seqs,
         num_blocks=said.num_blocks,
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog=name,
         description="Serve the reference engine over HTTP, as OpenAI's API.",
-        epilog=f"example:\n  {name} --port 0 --max-num-seqs 8",
+        epilog=f"example: {name} --port 0 --max-num-seqs 8",
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
         allow_abbrev=False,
         usage="%(prog)s [options]",
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
     add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
     add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
+    add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from math import ceil
 
 import uvicorn
@@ -42,7 +42,8 @@ def run(settings: ServerSettings) -> int:
         except (MemoryError, RuntimeError) as error:
             blocks = settings.engine.total_blocks
             raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
-        return serve(engine, settings, listener)
+        with closing(engine):
+            return serve(engine, settings, listener)
 
 
 def _one_line(error: Exception) -> str:

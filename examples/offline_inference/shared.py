@@ -34,7 +34,9 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         metavar="N",
         help="decode batch size (default: %(default)s)",
     )
-    parser.add_argument("--tp", type=positive, default=1, metavar="N", help="tensor parallel size (only 1 for now)")
+    parser.add_argument(
+        "--tp", type=positive, default=1, metavar="N", help="tensor parallel size: processes that share the model"
+    )
     parser.add_argument("--num-prompts", "-n", type=positive, default=8, metavar="N", help="default: %(default)s")
     parser.add_argument("--backend", default=backend(os.environ), help="default: VLLM_SPYRE_DYNAMO_BACKEND or eager")
     parser.add_argument(

@@ -247,6 +247,9 @@ class ReferenceSession(CoreSession):
 
         return ReferenceDoor(self, options.max_queue)
 
+    def close(self) -> None:
+        self.llm.close()
+
 
 class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""

@@ -116,8 +116,9 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
         known = ", ".join(REFERENCE_BACKENDS)
         why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
         return f"backend {setup.backend} {why}; the reference engine runs {known} only"
-    if setup.tensor_parallel_size > 1:
-        return f"tensor_parallel_size {setup.tensor_parallel_size}: the reference engine runs on one process only"
+    cores = os.cpu_count() or 1
+    if setup.tensor_parallel_size > cores:
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
     return None
 
 
@@ -128,6 +129,7 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
         "--model": setup.model,
         "--backend": setup.backend,
         "--scheduler": setup.scheduler,
+        "--tensor-parallel-size": setup.tensor_parallel_size,
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
         "--num-blocks": None if blocks is None else _with_padding_block(blocks, limits.max_num_seqs),

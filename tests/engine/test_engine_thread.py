@@ -74,6 +74,24 @@ def test_a_request_runs_to_its_end_and_everything_is_free(engine, brake):
     assert (engine.seen.tkv, engine.seen.n_used_blocks, engine.seen.n_reserved_blocks) == (0, 0, 0)
 
 
+def test_an_engine_that_could_no_longer_run_dies_also_without_work():
+    broken = threading.Event()
+
+    def check() -> None:
+        if broken.is_set():
+            raise RuntimeError("its processes are gone")
+
+    thread = EngineThread(core_with(), check=check)
+    listener = Listener()
+    thread.add(request("a", 10, 5), listener)
+    assert listener.ended.wait(SOON)
+    assert thread.end is None
+    broken.set()
+    thread._thread.join(SOON)
+    with pytest.raises(EngineDeadError, match="its processes are gone"):
+        thread.when_idle()
+
+
 def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake):
     first, second = Listener(), Listener()
     engine.add(request("first", 100, 50), first)

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
-from harness.drivers.servers import ServerProcess, reference_server
+from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable
 from harness.schema import ServerOptions
 from tests.harness.test_plugin import run, write
 
@@ -162,3 +163,11 @@ def _has(environ: Path, marker: str) -> bool:
         return marker.encode() in environ.read_bytes()
     except OSError:
         return False
+
+
+def test_an_engine_of_more_processes_than_cores_is_skipped_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert reference_unavailable(replace(SETUP, tensor_parallel_size=2)) is None
+    assert reference_unavailable(replace(SETUP, tensor_parallel_size=4)) == (
+        "tensor_parallel_size 4 needs as many cores, and there are 2"
+    )

@@ -1,0 +1,1 @@
+"""A model over several processes: ibm-fms's tensor parallelism, driven from a process that has no part in it."""

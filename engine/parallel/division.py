@@ -1,0 +1,24 @@
+"""Whether a model can be divided among so many processes. No torch in here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.config import ConfigError
+
+
+def check_division(size: int, settings: Mapping[str, Any]) -> None:
+    """Return if ibm-fms can divide a model with this config.json among ``size`` processes.
+
+    Attention heads go by whole heads, the feed-forward layer by columns, the embedding by columns. Key/value heads are
+    divided too or, where there are fewer than processes, copied. Raises ConfigError.
+    """
+    heads = settings.get("num_attention_heads")
+    for name in ("num_attention_heads", "intermediate_size", "hidden_size"):
+        count = settings.get(name)
+        if isinstance(count, int) and count % size:
+            raise ConfigError(f"tensor_parallel_size {size} does not divide the model's {name} of {count}")
+    shared = settings.get("num_key_value_heads") or heads
+    if isinstance(shared, int) and shared % size and size % shared:
+        raise ConfigError(
+            f"tensor_parallel_size {size} and the model's num_key_value_heads of {shared}: neither divides the other"
+        )

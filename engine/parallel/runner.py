@@ -1,0 +1,26 @@
+"""The executor whose model runs in other processes: they compute, this one samples."""
+
+from collections.abc import Mapping
+
+import torch
+
+from engine.batch import token_ids_for
+from engine.parallel.workers import Workers
+from engine.request import TokenOutput
+from engine.sampler import sample
+from engine.scheduling.plan import Decode, Prefill
+from engine.sequence import SequenceState
+
+
+class ParallelRunner:
+    """Sends each plan to the workers and samples from what comes back. ``seed`` as in EngineConfig."""
+
+    def __init__(self, workers: Workers, seed: int) -> None:
+        self._workers = workers
+        self._seed = seed
+
+    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        """One token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
+        rows = [sequences[request_id] for request_id in plan.request_ids]
+        logits = torch.from_numpy(self._workers.logits(plan, token_ids_for(plan, rows)))
+        return sample(logits, rows, self._seed)

@@ -1,0 +1,81 @@
+"""One process of a tensor-parallel model: ``python -m engine.parallel.worker FD PARENT FOLDER``.
+
+``FD`` is its end of a connection to the engine's process, ``PARENT`` the id of that process, ``FOLDER`` where the
+workers meet. It runs what comes until the connection ends, and never outlives its parent.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from engine.environment import threads
+from engine.parallel.messages import Failed, Logits, Ready, Start, Step
+
+WATCH_SECONDS = 0.25
+"""How long a worker may outlive its parent where no connection tells it so."""
+
+PATIENCE = timedelta(minutes=10)
+"""What one worker may wait for the others, at the start and in a step."""
+
+
+def main() -> None:
+    # Told by the process id, since a fork of the parent may hold the other end of the connection open.
+    connection, parent, meeting_place = Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
+    threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
+    try:
+        start: Start = connection.recv()
+        run = _set_up(start, meeting_place)
+        connection.send(Ready())
+        while True:
+            step: Step = connection.recv()
+            logits = run(step)
+            if start.rank == 0:
+                connection.send(logits)
+    except BaseException as error:
+        last = traceback.format_exception_only(error)[-1].strip()
+        with suppress(OSError):  # nobody listens any more where the engine has closed
+            connection.send(Failed(last, traceback.format_exc(), time.monotonic()))
+        os._exit(1)  # taking torch apart while others wait in a collective may hang
+
+
+def _leave_with(parent: int, meeting_place: str) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    shutil.rmtree(meeting_place, ignore_errors=True)
+    os._exit(1)
+
+
+def _set_up(start: Start, meeting_place: str) -> Callable[[Step], Logits]:
+    """Meet the other workers and load this one's part of the weights."""
+    # Before torch: otherwise gloo resolves this machine's name, which need not lead to it.
+    os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
+    import torch
+    from torch import distributed
+
+    from checkpoints import resolve
+    from engine.model_runner import ModelRunner
+
+    torch.set_num_threads(threads(os.environ))
+    size = start.config.tensor_parallel_size
+    # A file rather than a port, which another engine could have taken in the meantime.
+    store = Path(meeting_place, "store").as_uri()
+    distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
+    runner = ModelRunner(start.config, resolve(start.config.model, start.config.revision))
+
+    def run(step: Step) -> Logits:
+        return Logits(runner.logits(step.plan, step.token_ids).numpy())
+
+    return run
+
+
+if __name__ == "__main__":
+    main()

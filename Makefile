@@ -35,9 +35,9 @@ lint: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n 2 $(BOUNDED) tests suites
 
-## The mission's command, in one process a case. Over HTTP each would start a server of its own: minutes of it.
+## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "cpu and cb and not http" --forked suites
+	$(BIN)/python -m pytest -q -m "cpu and cb and not http and not multi" --forked suites
 
 clean:
 	rm -rf $(VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

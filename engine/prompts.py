@@ -26,6 +26,9 @@ def admitted(prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_m
     bad = next((token for token in token_ids if not 0 <= token < size), None)
     if bad is not None:
         raise RequestRefusedError(f"Could not add request: token id {bad} is outside the vocabulary of {size}.")
+    bad = next((token for token in params.stop_token_ids if not 0 <= token < size), None)
+    if bad is not None:
+        raise RequestRefusedError(f"Could not add request: stop token id {bad} is outside the vocabulary of {size}.")
     return Admitted(token_ids, admit(len(token_ids), params, max_model_len))
 
 

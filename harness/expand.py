@@ -56,7 +56,8 @@ class Configuration:
     def markers(self) -> tuple[str, ...]:
         """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
         http = ("http",) if self.door == "http" else ()
-        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http)
+        multi = ("multi",) if self.tensor_parallel_size > 1 else ()
+        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http, *multi)
 
 
 @dataclass(frozen=True)

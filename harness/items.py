@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from checkpoints import CheckpointError
-from harness.behaviour.judging import requests_with_reference
+from harness.behaviour.judging import has_reference
 from harness.checks.verdict import failures
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
@@ -39,7 +39,7 @@ class SuiteFile(pytest.File):
         if settings.blessing is not None and not self.config.option.collectonly:
             expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
             golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
-            compared = {case.id for case in loaded.suite.cases if any(requests_with_reference(case))}
+            compared = {case.id for case in loaded.suite.cases if has_reference(case)}
             settings.blessing.remove_orphans(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)

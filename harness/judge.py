@@ -68,8 +68,10 @@ def judge_at_server(test: Test, door: Door) -> Verdicts:
     case = test.expanded.case
     assert isinstance(case, BehaviourCase)
     try:
-        model = test.expanded.configuration.model
-        return tuple(judge_behaviour(case, model, door, test.oracle, test.suite_path))
+        configuration = test.expanded.configuration
+        return tuple(
+            judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
+        )
     except ReferenceFileError:
         raise
     except ValueError as error:
@@ -88,9 +90,9 @@ def judge(test: Test, session: Session) -> Verdicts:
     except ValueError as error:
         raise CaseError(str(error)) from error
     if isinstance(case, BehaviourCase):
-        model, door = expanded.configuration.model, session.door(case.server)
+        model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
-            return tuple(judge_behaviour(case, model, door, test.oracle, test.suite_path, session, held_to))
+            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, session, held_to))
         except ReferenceFileError:
             raise
         except ValueError as error:

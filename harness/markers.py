@@ -13,6 +13,7 @@ MARKERS: Mapping[str, str] = {
     "scheduler_steps": "compares every engine step with a step table",
     "behaviour": "looks at limits, refusals and how the engine is left",
     "http": "through an OpenAI-compatible server, over HTTP",
+    "multi": "on more than one process or card (tensor_parallel_size above 1)",
     "slow": "takes minutes: left out unless -m names it",
     "full_model": "a model of real size, from the hub: left out unless -m names it",
 }

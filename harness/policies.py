@@ -65,7 +65,9 @@ def resolve_policy(asked: Policy | None, precision: str, capabilities: Collectio
     policy = asked or Policy.model_validate({"name": usual_policy(precision, capabilities)})
     usual = USUAL_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
-    return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(usual), **given}))
+    # Who asks for less than the noise means it.
+    noise = min(usual.noise, given.get("abs_tol", usual.noise))
+    return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(usual), **given, "noise": noise}))
 
 
 def _as_dict(bounds: Bounds) -> dict[str, float]:

@@ -14,7 +14,8 @@ from harness.schema import Prompt, Request
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokens: how text becomes tokens and back, which are ordinary text and which are special, by id.
+    """A model's tokens: how text becomes tokens and back, which are ordinary text and which are special, by id;
+    ``chat`` is a conversation (role, content) by the model's template, up to where the assistant speaks.
 
     ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
     """
@@ -26,6 +27,7 @@ class Vocabulary:
     size: int
     eos_token_ids: frozenset[int]
     special: tuple[int, ...] = ()
+    chat: Callable[[list[dict[str, str]]], tuple[int, ...]] = lambda messages: ()  # noqa: ARG005
 
 
 @lru_cache(maxsize=8)
@@ -52,6 +54,9 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
         size=len(tokenizer),
         eos_token_ids=_eos_token_ids(checkpoint),
         special=tuple(sorted(special)),
+        chat=lambda messages: tuple(
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        ),
     )
 
 

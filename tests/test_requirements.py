@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import resolve
-from harness.behaviour.judging import requests_with_reference
+from harness.behaviour.judging import has_reference
 from harness.cli import main
 from harness.expectations import reference_path
 from harness.loader import LoadedSuite, load_suite
@@ -109,7 +109,7 @@ def test_every_file_of_references_belongs_to_a_case() -> None:
         Path(loaded.suite.suite) / f"{case.id}.json"
         for loaded in map(load_suite, PATHS)
         for case in loaded.suite.cases
-        if any(requests_with_reference(case))
+        if has_reference(case)
     }
     models = [folder for folder in (ROOT / "expectations" / "references").iterdir() if folder.is_dir()]
     assert [folder.name for folder in models] == ["tiny-granite"]

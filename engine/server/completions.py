@@ -37,7 +37,8 @@ class CompletionForm:
         self._job = job
         self._body = body
         self._tokenizer = tokenizer
-        self._offsets = {index: TextOffsets(tokenizer) for index in range(job.mailbox.count)}
+        skip = body.skip_special_tokens is not False
+        self._offsets = {index: TextOffsets(tokenizer, skip) for index in range(job.mailbox.count)}
         self._begun: set[int] = set()
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> CompletionResponse:
@@ -99,8 +100,8 @@ class CompletionForm:
 class TextOffsets:
     """Where in a growing text each token begins; counted from the text, since a character may take several tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=True))
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
+        self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
 
     def next(self, token_id: int) -> int:
         """In characters."""

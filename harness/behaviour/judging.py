@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
 from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
@@ -13,16 +14,21 @@ from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
 from harness.oracle import Oracle
-from harness.oracle.stopping import ended_text, wanted_for
+from harness.oracle.stopping import ended, ended_text, wanted_for
 from harness.oracle.values import widened
-from harness.prompts import model_of_run, request_spec, vocabulary_of
-from harness.schema import Action, BehaviourCase, Case, Limits, OutputCase, Request, StepsCase
+from harness.policies import precision_of
+from harness.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
+from harness.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
 from harness.workload import Run, Step, as_step
+
+CHAT_TOKENS = 16
+"""New tokens of a conversation that does not say how many."""
 
 
 def judge_behaviour(
     case: BehaviourCase,
     model: str,
+    backend: str,
     door: Door,
     oracle: Oracle,
     suite_path: Path,
@@ -42,11 +48,23 @@ def judge_behaviour(
         position = next(numbers)
         return Ask(f"{case.id}-{position}", request_spec(request, case.id, position, vocabulary))
 
-    def right_texts(asks: Sequence[Ask], requests: Sequence[Request]) -> list[str]:
-        specs = [ask.spec for ask, request in zip(asks, requests, strict=True) for _ in range(getattr(request, "n", 1))]
-        wanted = widened([wanted_for(spec, vocabulary) for spec in specs])
+    def make_chat(chat: Chat) -> RequestSpec:
+        return chat_spec(chat, vocabulary)
+
+    def rights(asks: Sequence[Ask]) -> list[Right]:
+        pairs = [(ask.spec, ask.logprobs or 0) for ask in asks for _ in range(ask.n)]
+        wanted = widened([wanted_for(spec, vocabulary) for spec, _ in pairs])
         found = oracle.references(checkpoint, wanted, reference_path(suite_path, case.id, checkpoint.label))
-        return [ended_text(reference, spec, vocabulary) for reference, spec in zip(found, specs, strict=True)]
+        precision = precision_of(backend, checkpoint)
+        return [
+            Right(
+                ended_text(reference, spec, vocabulary),
+                tuple(token.logprob for token in ended(reference, spec, vocabulary).tokens),
+                alternatives,
+                precision,
+            )
+            for reference, (spec, alternatives) in zip(found, pairs, strict=True)
+        ]
 
     def after_generate(label: str, action: Action, asks: Sequence[Ask]) -> list[Verdict]:
         if session is None or limits is None or action.generate is None:
@@ -54,7 +72,7 @@ def judge_behaviour(
         specs = [replace(ask.spec, request_id=place) for place, ask in enumerate(asks)]
         return _invariants(session, label, specs, action.generate, limits)
 
-    verdicts = asyncio.run(perform(case, door, make_ask, right_texts, after_generate))
+    verdicts = asyncio.run(perform(case, door, make_ask, make_chat, rights, after_generate))
     return [*verdicts, *(check_limits(limits, case.expect.limits) if limits is not None else [])]
 
 
@@ -75,18 +93,35 @@ def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
 _LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
 
 
-def requests_with_reference(case: Case) -> Iterator[tuple[int, Request]]:
-    """The requests of a case that are compared with the reference, each with its position among all of the case."""
+def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
+    """A conversation as a request: its prompt is what the model's template makes of it. Raises ValueError."""
+    prompt = vocabulary.chat([{"role": m.role, "content": m.content} for m in chat.messages])
+    budget = chat.max_tokens or CHAT_TOKENS
+    return RequestSpec(0, prompt, budget, temperature=chat.temperature, seed=chat.seed, ignore_eos=chat.ignore_eos)
+
+
+def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:
+    """The requests of a case that are compared with the reference. Raises ValueError for an impossible prompt."""
     if isinstance(case, StepsCase | OutputCase):
-        yield from enumerate(case.requests if case.expect.output == "reference" else ())
+        for position, request in enumerate(case.requests if case.expect.output == "reference" else ()):
+            yield request_spec(request, case.id, position, vocabulary)
         return
     assert isinstance(case, BehaviourCase)
     position = 0
     for action in case.actions:
+        if action.chat is not None and action.compared:
+            yield chat_spec(action.chat, vocabulary)
         for call in action.calls:
-            if action.expect is not None and action.expect.text == "reference":
-                yield position, call
+            if action.compared:
+                yield request_spec(call, case.id, position, vocabulary)
             position += action.flood.clients if action.flood is not None else 1
+
+
+def has_reference(case: Case) -> bool:
+    """Whether anything of a case is compared with the reference."""
+    if isinstance(case, BehaviourCase):
+        return any(action.compared for action in case.actions)
+    return getattr(case, "expect", None) is not None and case.expect.output == "reference"  # type: ignore[attr-defined]
 
 
 def _invariants(

@@ -1,13 +1,27 @@
 """What came of an action, held to what was expected of it: a verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
+from harness.checks.output.compare import close
 from harness.checks.verdict import Verdict
 from harness.drivers.door import Answer, Choice, DoorError, RawAnswer
+from harness.policies import USUAL_BOUNDS
 from harness.schema import Outcome
 
 Result = Answer | DoorError | RawAnswer
+
+
+@dataclass(frozen=True)
+class Right:
+    """What the reference has for one answer. ``precision`` is what the engine computes in."""
+
+    text: str
+    logprobs: tuple[float, ...]
+    alternatives: int
+    precision: str
 
 
 def judge(
@@ -15,12 +29,12 @@ def judge(
     results: Sequence[Result],
     expect: Outcome,
     *,
-    right_texts: Sequence[str] = (),
-    like: Sequence[Result] = (),
+    rights: Sequence[Right] = (),
+    others: Mapping[str, Result] = MappingProxyType({}),
     prompt_tokens: Sequence[int] = (),
 ) -> Verdict:
-    """``results`` go by request. ``right_texts`` are those of the reference, ``like`` what came of the action named in
-    ``same_as``, ``prompt_tokens`` how long the prompts are; each where it is asked for.
+    """``results`` go by request. ``rights`` are what the reference has for each answer, ``others`` what came of named
+    actions, ``prompt_tokens`` how long the prompts are; each where it is asked for.
     """
     errors = [result for result in results if isinstance(result, DoorError)]
     if errors:
@@ -34,7 +48,11 @@ def judge(
     if expect.error is not None:
         counts = [choice.tokens for choice in choices]
         return Verdict(False, f"{label}: expected an error, but {counts} tokens came back", data=data)
-    wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, right_texts, like)]
+    wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, rights, others)]
+    if expect.logprobs == "reference":
+        wrong += [
+            said for i, pair in enumerate(zip(choices, rights, strict=True)) for said in _wrong_logprobs(i, *pair)
+        ]
     if expect.usage:
         wrong += _wrong_usage(answers, prompt_tokens)
     if wrong:
@@ -85,16 +103,37 @@ def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
 
 
 def _wrong_texts(
-    choices: Sequence[Choice], expect: Outcome, right_texts: Sequence[str], like: Sequence[Result]
+    choices: Sequence[Choice], expect: Outcome, rights: Sequence[Right], others: Mapping[str, Result]
 ) -> list[str]:
     seen, wrong = [choice.text for choice in choices], []
     if expect.text == "reference":
-        pairs = enumerate(zip(seen, right_texts, strict=True))
-        wrong += [f"text {i} is {a!r}, Hugging Face's is {b!r}" for i, (a, b) in pairs if a != b]
-    if expect.same_as is not None:
-        others = [c.text for result in like if isinstance(result, Answer) for c in result.choices]
-        if seen != others:
-            wrong.append(f"texts {seen}, but those of {expect.same_as} are {others}")
+        pairs = enumerate(zip(seen, rights, strict=True))
+        wrong += [f"text {i} is {a!r}, Hugging Face's is {b.text!r}" for i, (a, b) in pairs if a != b.text]
+    for other, alike in ((expect.same_as, True), (expect.unlike, False)):
+        if other is not None and (seen == _texts(others[other])) is not alike:
+            wrong.append(f"texts {seen}, {'but' if alike else 'and'} those of {other} are {_texts(others[other])}")
+    return wrong
+
+
+def _texts(result: Result) -> list[str]:
+    return [choice.text for choice in result.choices] if isinstance(result, Answer) else [str(result)]
+
+
+def _wrong_logprobs(index: int, choice: Choice, right: Right) -> list[str]:
+    """Every logprob close, and as many alternatives as were asked for, the chosen token perhaps besides."""
+    if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
+        count = 0 if choice.logprobs is None else len(choice.logprobs)
+        return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]
+    bounds = USUAL_BOUNDS[right.precision]
+    pairs = enumerate(zip(choice.logprobs, right.logprobs, strict=True))
+    wrong = [
+        f"answer {index}: logprob of token {i} is {seen:.4f}, Hugging Face says {wanted:.4f}"
+        for i, (seen, wanted) in pairs
+        if not close(seen, wanted, bounds, relative=False)
+    ]
+    odd = [count for count in choice.alternatives if count not in (right.alternatives, right.alternatives + 1)]
+    if odd and right.alternatives:
+        wrong.append(f"answer {index}: {odd[0]} alternatives at a token, expected {right.alternatives}")
     return wrong
 
 

@@ -8,18 +8,18 @@ from typing import Any
 
 from harness.behaviour.flood import flood
 from harness.behaviour.named import run_check
-from harness.behaviour.outcome import judge
-from harness.behaviour.scene import SECONDS, Background, MakeAsk, Result, Scene, streamed, whole
+from harness.behaviour.outcome import Right, judge
+from harness.behaviour.scene import SECONDS, Background, MakeAsk, MakeChat, Result, Scene, streamed, whole
 from harness.behaviour.waiting import POLL_SECONDS, eventually, wait_for
 from harness.checks.verdict import Verdict
 from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
-from harness.schema import Action, BehaviourCase, Figures, Request
+from harness.schema import Action, BehaviourCase, Figures
 
 LAST_WORD = "the engine is idle at the end"
 RULE = 'docs/scheduling-rules.md "Front doors"; what an action asks for is in docs/behaviour.md'
 
-RightTexts = Callable[[Sequence[Ask], Sequence[Request]], list[str]]
-"""The texts that Hugging Face has for requests."""
+Rights = Callable[[Sequence[Ask]], list[Right]]
+"""What Hugging Face has for each answer to some requests."""
 
 AfterGenerate = Callable[[str, Action, Sequence[Ask]], list[Verdict]]
 """What else can be said of a ``generate`` where its steps can be seen."""
@@ -31,23 +31,28 @@ class _Play:
 
     case: BehaviourCase
     scene: Scene
-    right_texts: RightTexts
+    rights: Rights
     after_generate: AfterGenerate
     verdicts: list[Verdict]
-    asked: dict[int, tuple[tuple[Ask, ...], tuple[Request, ...]]]
+    asked: dict[int, tuple[Ask, ...]]
     counted: dict[str, int]
 
 
 async def perform(
-    case: BehaviourCase, door: Door, make_ask: MakeAsk, right_texts: RightTexts, after_generate: AfterGenerate
+    case: BehaviourCase,
+    door: Door,
+    make_ask: MakeAsk,
+    make_chat: MakeChat,
+    rights: Rights,
+    after_generate: AfterGenerate,
 ) -> list[Verdict]:
     """Verdicts in the order of the actions, then one on how the engine was left.
 
     Whatever goes on in the background is waited for at the end. Nothing waits longer than a minute or two.
     """
     names = iter(range(1_000_000))
-    scene = Scene(door, make_ask, lambda: f"extra-{next(names)}")
-    play = _Play(case, scene, right_texts, after_generate, [], {}, {})
+    scene = Scene(door, make_ask, make_chat, lambda: f"extra-{next(names)}")
+    play = _Play(case, scene, rights, after_generate, [], {}, {})
     try:
         if any(action.metrics is not None for action in case.actions):
             play.counted.update(await door.figures())
@@ -114,8 +119,9 @@ async def _disconnect(scene: Scene, label: str, name: str) -> list[Verdict]:
     background = scene.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
-    await asyncio.gather(background.task, return_exceptions=True)
-    trouble = f"{name} had ended before its client could go away" if ended else None
+    [result] = await asyncio.gather(background.task, return_exceptions=True)
+    why = f": {result}" if isinstance(result, DoorError) else ""
+    trouble = f"{name} had ended before its client could go away{why}" if ended else None
     return _said(label, trouble, f"the client of {name} went away after {len(background.pieces)} pieces")
 
 
@@ -126,7 +132,7 @@ async def _answering(play: _Play, number: int, label: str, action: Action) -> li
     pieces: list[Piece] = []
     came = asyncio.Condition()
     asks, doing = _doing(scene, action, pieces, came)
-    play.asked[number] = (asks, action.calls)
+    play.asked[number] = asks
     task = asyncio.create_task(_bounded(doing))
     if action.name is not None and action.http is None:
         n = asks[0].n if asks else 1
@@ -174,7 +180,7 @@ async def _sent(door: Door, method: str, path: str, body: bytes, headers: dict[s
 async def _generate(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
     assert action.generate is not None
     asks = tuple(play.scene.make_ask(request) for request in action.generate)
-    play.asked[number] = (asks, action.generate)
+    play.asked[number] = asks
     try:
         results: list[Result] = list(await play.scene.door.generate(asks))
     except DoorError as error:
@@ -184,7 +190,7 @@ async def _generate(play: _Play, number: int, label: str, action: Action) -> lis
 
 
 def _judged(play: _Play, number: int, label: str, action: Action, results: list[Result]) -> Verdict:
-    asks, requests = play.asked.get(number, ((), ()))
+    asks = play.asked.get(number, ())
     if action.name is not None:
         play.scene.results[action.name] = results[0]
     if action.expect is None:
@@ -192,12 +198,12 @@ def _judged(play: _Play, number: int, label: str, action: Action, results: list[
         return Verdict(fine, f"{label}: {'it ended' if fine else results[0]}")
     expect = action.expect
     answered = not isinstance(results[0], DoorError)
-    right = play.right_texts(asks, requests) if expect.text == "reference" and answered else []
-    like = [play.scene.results[expect.same_as]] if expect.same_as in play.scene.results else []
-    if expect.same_as is not None and not like:
-        return Verdict(False, f"{label}: {expect.same_as} has not ended yet: wait for its end before")
+    right = play.rights(asks) if action.compared and answered else []
+    for other in (expect.same_as, expect.unlike):
+        if other is not None and other not in play.scene.results:
+            return Verdict(False, f"{label}: {other} has not ended yet: wait for its end before")
     lengths = [len(ask.spec.prompt_token_ids) for ask in asks]
-    return judge(label, results, expect, right_texts=right, like=like, prompt_tokens=lengths)
+    return judge(label, results, expect, rights=right, others=play.scene.results, prompt_tokens=lengths)
 
 
 async def _ended(play: _Play, name: str) -> list[Verdict]:

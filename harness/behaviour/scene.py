@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from harness.drivers.base import RequestSpec
 from harness.drivers.door import Answer, Ask, Door, DoorError, Piece, RawAnswer
 from harness.drivers.streams import assembled
 from harness.schema import Call, Chat, Request, StreamCall
@@ -12,6 +13,7 @@ SECONDS = 60
 """How long anything may take that must come to an end."""
 
 MakeAsk = Callable[[Request], Ask]
+MakeChat = Callable[[Chat], RequestSpec]
 Result = Answer | DoorError | RawAnswer
 
 
@@ -29,10 +31,13 @@ class Background:
 
 @dataclass
 class Scene:
-    """``make_ask`` gives each request of the case its own prompt, name and place; ``results`` are by action name."""
+    """``make_ask`` gives each request of the case its own prompt, name and place, ``make_chat`` a conversation its
+    prompt; ``results`` are by action name.
+    """
 
     door: Door
     make_ask: MakeAsk
+    make_chat: MakeChat
     name_of: Callable[[], str]
     background: dict[str, Background] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
@@ -40,15 +45,11 @@ class Scene:
     def ask(self, call: Call | StreamCall) -> Ask:
         """A call as the door takes it."""
         ask = self.make_ask(call)
-        return Ask(ask.name, ask.spec, call.n, call.model, kind=getattr(call, "kind", "delta"))
+        return Ask(ask.name, ask.spec, call.n, call.model, kind=getattr(call, "kind", "delta"), logprobs=call.logprobs)
 
     def ask_chat(self, chat: Chat) -> Ask:
-        """A conversation as the door takes it."""
-        from harness.drivers.base import RequestSpec
-
-        sampling = {"temperature": chat.temperature, "seed": chat.seed, "ignore_eos": chat.ignore_eos}
-        spec = RequestSpec(0, (), chat.max_tokens or 16, **sampling)  # type: ignore[arg-type]
-        return Ask(self.name_of(), spec, messages=tuple((m.role, m.content) for m in chat.messages))
+        """A conversation as the door takes it; its spec has the prompt that the model's template makes of it."""
+        return Ask(self.name_of(), self.make_chat(chat), messages=tuple((m.role, m.content) for m in chat.messages))
 
 
 async def whole(door: Door, ask: Ask) -> Result:

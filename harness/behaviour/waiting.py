@@ -28,7 +28,7 @@ async def wait_for(scene: Scene, wait: Wait) -> str | None:
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
     if wait.of is not None and wait.pieces is not None:
         return await _pieces(scene, wait.of, wait.pieces)
-    wanted = {"running": wait.running, "waiting": wait.waiting}
+    wanted = {name: getattr(wait, name) for name in ("running", "waiting", "tkv", "used_blocks", "reserved_blocks")}
     last: list[DoorState] = []
 
     async def holds() -> bool:
@@ -68,7 +68,9 @@ async def _pieces(scene: Scene, name: str, count: int) -> str | None:
     if waiting in done or len(background.pieces) >= count:
         return None
     if background.task in done:
-        return f"{name} ended after {len(background.pieces)} pieces, {count} were waited for"
+        result = background.task.result()
+        why = f": {result}" if isinstance(result, DoorError) else ""
+        return f"{name} ended after {len(background.pieces)} pieces, {count} were waited for{why}"
     return f"{name} brought {len(background.pieces)} of {count} pieces within {SECONDS} s"
 
 

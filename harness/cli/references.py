@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
-from harness.behaviour.judging import requests_with_reference
+from harness.behaviour.judging import has_reference, specs_with_reference
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
 from harness.cli.cases import Listed, listed_tests, suite_files, with_markers
 from harness.expectations import reference_path
@@ -20,7 +20,7 @@ from harness.oracle.files import write_references
 from harness.oracle.stopping import wanted_for
 from harness.oracle.store import made_with
 from harness.oracle.values import widened
-from harness.prompts import request_spec, vocabulary_of
+from harness.prompts import vocabulary_of
 from harness.run_settings import plural
 from harness.yaml_source import shown_file
 
@@ -76,8 +76,7 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
     seen: set[Path] = set()
     for test in tests:
         case, model = test.expanded.case, test.expanded.configuration.model
-        requests = list(requests_with_reference(case))
-        if not requests or left_out(test.markers, named):
+        if not has_reference(case) or left_out(test.markers, named):
             continue
         checkpoint = resolve(model)
         file = reference_path(test.loaded.path, case.id, checkpoint.label)
@@ -86,7 +85,7 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
         seen.add(file)
         vocabulary = vocabulary_of(checkpoint)
         try:
-            specs = [request_spec(request, case.id, position, vocabulary) for position, request in requests]
+            specs = list(specs_with_reference(case, vocabulary))
         except ValueError as error:
             place = f"{shown_file(test.loaded.path)}:{test.loaded.line_of_case(test.expanded.index)}"
             raise CommandError(f"{place}: {case.id}: {error}") from error

@@ -34,6 +34,7 @@ class Ask:
     """One request of one client. ``spec`` has prompt and sampling; ``messages`` (role, content) stand in its place.
 
     ``name`` tells it from all others at this door. ``kind`` is how a stream comes: delta, cumulative or final.
+    ``logprobs``: how many alternatives are wanted at each token, None: not even its own.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Ask:
     model: str | None = None
     messages: tuple[tuple[str, str], ...] = ()
     kind: str = "delta"
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. ``tokens``: how many, None where the door does not say."""
+    """One answer. ``tokens``: how many, None where the door does not say.
+
+    ``logprobs`` by token, and ``alternatives``, how many the door gave at each; None where none were asked for.
+    """
 
     text: str
     tokens: int | None
     finish_reason: str | None
+    logprobs: tuple[float, ...] | None = None
+    alternatives: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,7 @@ class DoorState:
     running: int | None
     used_blocks: int | None
     reserved_blocks: int | None
+    tkv: int | None = None
 
     @property
     def idle(self) -> bool:

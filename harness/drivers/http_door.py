@@ -20,11 +20,14 @@ FIGURES = {
     "running": ("spyre_cb_requests_running", "vllm:num_requests_running"),
     "used_blocks": ("spyre_cb_blocks_used",),
     "reserved_blocks": ("spyre_cb_blocks_reserved",),
+    "tkv": ("spyre_cb_tkv",),
 }
 COUNTERS = {
     "prompt_tokens": ("spyre_cb_prompt_tokens_total", "vllm:prompt_tokens_total"),
     "generated_tokens": ("spyre_cb_generation_tokens_total", "vllm:generation_tokens_total"),
     "finished_requests": ("spyre_cb_requests_finished_total", "vllm:request_success_total"),
+    "first_tokens": ("spyre_cb_time_to_first_token_seconds_count", "vllm:time_to_first_token_seconds_count"),
+    "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
 """Names of the figures in ``/metrics``: the reference server's, then vLLM's."""
 
@@ -155,7 +158,7 @@ def _first(values: Mapping[str, float], names: Sequence[str]) -> int | None:
 
 def _completion(ask: Ask, model: str) -> dict[str, Any]:
     spec = ask.spec
-    logprobs = {"logprobs": spec.logprobs} if spec.logprobs else {}
+    logprobs = {"logprobs": ask.logprobs} if ask.logprobs is not None else {}
     return {"prompt": list(spec.prompt_token_ids), **_common(ask, model), **logprobs}
 
 
@@ -195,8 +198,14 @@ def _token_count(choice: Any) -> int | None:
 
 
 def _choice(choice: Any) -> Choice:
-    text = choice.message.content or "" if hasattr(choice, "message") else choice.text
-    return Choice(text, _token_count(choice), choice.finish_reason)
+    if hasattr(choice, "message"):
+        return Choice(choice.message.content or "", _token_count(choice), choice.finish_reason)
+    given = choice.logprobs
+    if given is None:
+        return Choice(choice.text, _token_count(choice), choice.finish_reason)
+    # The chosen token stands among its alternatives, also where it is none of the likeliest.
+    counts = tuple(len(top or {}) for top in given.top_logprobs or ())
+    return Choice(choice.text, _token_count(choice), choice.finish_reason, tuple(given.token_logprobs or ()), counts)
 
 
 def _piece(event: Any) -> Piece:

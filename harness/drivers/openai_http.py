@@ -3,6 +3,7 @@
 Only what clients see can be judged there: behaviour cases over HTTP. Cases that look at steps are skipped.
 """
 
+import http.client
 import json
 import os
 import urllib.error
@@ -56,6 +57,8 @@ def shape_said(text: str) -> dict[str, str | int]:
 def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
     """Ask a server what it serves. ``said`` is what it does not tell itself. Raises ServerError."""
     url = url.rstrip("/").removesuffix("/v1")
+    if not url.startswith(("http://", "https://")):
+        raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
     request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {_key()}"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
@@ -66,7 +69,7 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
     except urllib.error.HTTPError as error:
         hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
         raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ServerError(f"no server answers at {url}: {reason}") from error
     except (KeyError, IndexError, TypeError) as error:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from engine.async_llm import AsyncLLM, QueueFullError
 from engine.engine_thread import EngineDeadError, EngineStoppedError
 from engine.front_door import RequestRefusedError
-from engine.request import RequestOutput, RequestOutputKind
+from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
 from harness.drivers.base import RefusedError
 from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.reference import ReferenceSession, sampling_params
@@ -53,7 +53,7 @@ class ReferenceDoor:
             prompt = ask.spec.prompt_token_ids
             if ask.messages:
                 prompt = await llm.encode_chat([{"role": role, "content": text} for role, text in ask.messages])
-            params = sampling_params(ask.spec, n=ask.n, output_kind=kind)
+            params = sampling_params(ask.spec, n=ask.n, output_kind=kind, logprobs=ask.logprobs)
             async with aclosing(llm.generate({"prompt_token_ids": prompt}, params, ask.name)) as outputs:
                 async for output in outputs:
                     yield output
@@ -102,8 +102,16 @@ class ReferenceDoor:
 
 
 def _answer(output: RequestOutput) -> Answer:
-    choices = tuple(Choice(o.text, len(o.token_ids), o.finish_reason and str(o.finish_reason)) for o in output.outputs)
+    choices = tuple(map(_choice, output.outputs))
     return Answer(choices, (len(output.prompt_token_ids), sum(c.tokens or 0 for c in choices)))
+
+
+def _choice(answer: CompletionOutput) -> Choice:
+    reason = answer.finish_reason and str(answer.finish_reason)
+    if answer.logprobs is None:
+        return Choice(answer.text, len(answer.token_ids), reason)
+    own = tuple(at[token].logprob for at, token in zip(answer.logprobs, answer.token_ids, strict=True))
+    return Choice(answer.text, len(answer.token_ids), reason, own, tuple(map(len, answer.logprobs)))
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> Piece:

@@ -30,7 +30,8 @@ class Outcome(Model):
     """What must come of an action. Lists go by answer: by request, and by sample where a request has several.
 
     ``text: reference`` is the text of Hugging Face's greedy tokens; ``same_as`` names an earlier action with the same
-    texts. ``status`` is that of an ``http`` action. ``lost`` says how many answers may be cut off, as by a restart.
+    texts, ``unlike`` one with others. ``logprobs: reference``: each token's is that of Hugging Face, with as many
+    alternatives as were asked for. ``status`` and ``contains`` are of an ``http`` action.
     """
 
     error: ErrorExpectation | None = None
@@ -39,6 +40,8 @@ class Outcome(Model):
     texts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
     text: Literal["reference"] | None = None
     same_as: Slug | None = None
+    unlike: Slug | None = None
+    logprobs: Literal["reference"] | None = None
     usage: bool | None = None
     status: Status | None = None
     contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
@@ -122,6 +125,9 @@ class Wait(Model):
     idle: Literal[True] | None = None
     running: Number | None = None
     waiting: Number | None = None
+    tkv: Number | None = None
+    used_blocks: Number | None = None
+    reserved_blocks: Number | None = None
     end_of: Slug | None = None
     pieces: Annotated[int, Field(gt=0)] | None = None
     before_tokens: Annotated[int, Field(gt=0)] | None = None
@@ -137,11 +143,16 @@ class Wait(Model):
 
 
 class Figures(Model):
-    """What a server counts: so much more of each than when the case began. Tokens of prompts, tokens generated."""
+    """What a server counts: so much more of each than when the case began. Tokens of prompts, tokens generated.
+
+    ``first_tokens`` and ``further_tokens`` are how many were timed: time to first token, inter-token latency.
+    """
 
     prompt_tokens: Number | None = None
     generated_tokens: Number | None = None
     finished_requests: Number | None = None
+    first_tokens: Number | None = None
+    further_tokens: Number | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> "Figures":
@@ -234,9 +245,21 @@ class Action(Model):
         return (call,) if call else ()
 
     @property
+    def compared(self) -> bool:
+        """Whether what comes of it is compared with the reference."""
+        return self.expect is not None and "reference" in (self.expect.text, self.expect.logprobs)
+
+    @property
     def answers(self) -> int:
         """How many answers come of it."""
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
+
+    def _unusual(self) -> dict[str, Any]:
+        """What a call says beyond a request: samples, another model, who leaves and when."""
+        call, leave = self.calls[0], self.flood and self.flood.leave
+        said = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
+        said["leave"] = f"every {leave.every} after {leave.after} pieces" if leave else None
+        return {key: value for key, value in said.items() if value is not None and (key, value) != ("n", 1)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Action":
@@ -272,7 +295,8 @@ class Action(Model):
         if self.calls:
             said = describe_request(0, self.calls[0]).removeprefix("request 0: ")
             who = f"{self.flood.clients} clients: " if self.flood else ""
-            return [f"{kind}{name} {who}{said}"]
+            more = [f"{key} {value}" for key, value in self._unusual().items()]
+            return [", ".join([f"{kind}{name} {who}{said}", *more])]
         value = getattr(self, kind)
         said = value if isinstance(value, str) else _shown(value)
         return [f"{kind}{name} {said}"]

@@ -158,5 +158,6 @@ def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
         (("wait", "end_of"), wait and wait.end_of),
         (("wait", "of"), wait and wait.of),
         (("expect", "same_as"), action.expect and action.expect.same_as),
+        (("expect", "unlike"), action.expect and action.expect.unlike),
     )
     yield from ((at, name) for at, name in places if name)

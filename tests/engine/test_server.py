@@ -106,6 +106,15 @@ def test_logprobs_are_those_of_the_offline_door(client, llm):
     assert [got.text[i:j] for i, j in zip(at, [*at[1:], None], strict=True)] == got.logprobs.tokens
 
 
+def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client):
+    extras = {"skip_special_tokens": False, "ignore_eos": True}
+    asked = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
+    got = client.completions.create(**asked).choices[0]
+    pairs = zip(got.logprobs.text_offset, got.logprobs.tokens, strict=True)
+    assert all(got.text[at:].startswith(token) for at, token in pairs)
+    assert "<|end_of_text|>" in got.text
+
+
 def test_logprobs_of_a_chat(client):
     asked = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
     whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]

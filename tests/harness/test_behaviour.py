@@ -9,12 +9,13 @@ import pytest
 from harness.behaviour import flood, scene, waiting
 from harness.behaviour import perform as performing
 from harness.behaviour.judging import check_limits
+from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.streams import assembled
-from harness.schema import BehaviourCase, Limits, Request
+from harness.schema import BehaviourCase, Chat, Limits, Request
 
 IDLE = DoorState(0, 0, 0, 0)
 CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
@@ -99,10 +100,13 @@ def run(door: ScriptedDoor, *actions: dict[str, Any], right: str = "abc") -> lis
         number = next(numbers)
         return Ask(f"r{number}", RequestSpec(number, (1, 2, 3, 4), request.max_tokens))
 
-    def right_texts(asks: Sequence[Ask], requests: Sequence[Request]) -> list[str]:
-        return [right for _ in requests]
+    def make_chat(chat: Chat) -> RequestSpec:
+        return RequestSpec(0, (1, 2, 3, 4), chat.max_tokens or 3)
 
-    return asyncio.run(perform(case, door, make_ask, right_texts, lambda *_: []))
+    def rights(asks: Sequence[Ask]) -> list[Right]:
+        return [Right(right, (-0.1, -0.2, -0.3), 2, "float32") for _ in asks]
+
+    return asyncio.run(perform(case, door, make_ask, make_chat, rights, lambda *_: []))
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[str]:
@@ -151,6 +155,42 @@ def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None
     assert failed(run(ScriptedDoor(), named, ended, complete(same_as="first"))) == []
     early = failed(run(ScriptedDoor(), named, complete(same_as="first")))
     assert early == ["action 1 (complete): first has not ended yet: wait for its end before"]
+
+
+def test_an_answer_can_be_held_to_differ_from_another() -> None:
+    named, ended = {"complete": CALL, "name": "first"}, {"wait": {"end_of": "first"}}
+    assert failed(run(ScriptedDoor(), named, ended, complete(unlike="first"))) == [
+        "action 2 (complete): texts ['abc'], and those of first are ['abc']"
+    ]
+
+
+def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> None:
+    class Telling(ScriptedDoor):
+        logprobs: tuple[float, ...] = (-0.1, -0.2, -0.3)
+        alternatives: tuple[int, ...] = (2, 3, 2)
+
+        async def complete(self, ask: Ask) -> Answer:
+            return Answer((Choice("abc", 3, "length", self.logprobs, self.alternatives),))
+
+    door = Telling()
+    assert failed(run(door, complete(logprobs="reference"))) == []
+    door.alternatives = (2, 1, 2)
+    assert failed(run(door, complete(logprobs="reference"))) == [
+        "action 0 (complete): answer 0: 1 alternatives at a token, expected 2"
+    ]
+    door.logprobs = (-0.1, -0.4, -0.3)
+    assert failed(run(door, complete(logprobs="reference")))[0] == (
+        "action 0 (complete): answer 0: logprob of token 1 is -0.4000, Hugging Face says -0.2000"
+    )
+    assert failed(run(ScriptedDoor(), complete(logprobs="reference"))) == [
+        "action 0 (complete): answer 0 has 0 logprobs, expected 3"
+    ]
+
+
+def test_why_a_request_in_the_background_was_refused_is_told() -> None:
+    named = {"stream": CALL, "name": "first"}
+    said = failed(run(ScriptedDoor(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
+    assert said[0] == "action 1 (wait): first ended after 0 pieces, 3 were waited for: the prompt is too long"
 
 
 def test_usage_counts_prompt_and_answers() -> None:
@@ -297,12 +337,20 @@ async def a_check_of_ours(scene: Any, well: bool = True) -> str:
     return "it is well"
 
 
+async def a_check_that_crashes(scene: Any) -> str:
+    return str(1 / 0)
+
+
 def test_a_named_check_of_somebody_else() -> None:
     name = f"{__name__}:a_check_of_ours"
     assert run(ScriptedDoor(), {"check": name})[0].headline.endswith("it is well")
     assert failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"well": False}}}))[0].endswith(
         "it is not well"
     )
+    crashed = failed(run(ScriptedDoor(), {"check": f"{__name__}:a_check_that_crashes"}, complete(token_counts=[3])))
+    assert crashed[0].startswith("action 0 (check ")
+    assert "the check itself failed: ZeroDivisionError" in crashed[0]
+    assert len(crashed) == 1
     assert "unexpected keyword" in failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"x": 1}}}))[0]
 
 

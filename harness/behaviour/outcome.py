@@ -95,10 +95,11 @@ def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
     for name, seen, right in (
         ("token counts", [choice.tokens for choice in choices], expect.token_counts),
         ("finish reasons", [choice.finish_reason for choice in choices], expect.finish_reasons),
-        ("texts", [choice.text for choice in choices], expect.texts),
     ):
         if right is not None and seen != list(right):
             wrong.append(f"{name} {seen}, expected {list(right)}")
+    texts = zip(choices, expect.texts or (), strict=False)
+    wrong += [f"text {i} is {c.text!r}, expected {text!r}" for i, (c, text) in enumerate(texts) if c.text != text]
     return wrong
 
 

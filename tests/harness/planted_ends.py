@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from engine import llm
+from engine import prompts
 from engine.front_door import admit
 from engine.request import FinishReason, SamplingParams
 from engine.sequence import SequenceState
@@ -41,7 +41,7 @@ def let_in_what_fits_without_its_padding(patch: pytest.MonkeyPatch) -> None:
     def unpadded(length: int, params: SamplingParams, most: int) -> SamplingParams:
         return params if length + (params.max_tokens or most) <= most else admit(length, params, most)
 
-    patch.setattr(llm, "admit", unpadded)
+    patch.setattr(prompts, "admit", unpadded)
 
 
 @end_fault("one-token-over-the-context-is-refused", "expected an error")
@@ -54,12 +54,12 @@ def let_in_one_token_too_many(patch: pytest.MonkeyPatch) -> None:
             return admit(length, params, most)
         return params
 
-    patch.setattr(llm, "admit", lax)
+    patch.setattr(prompts, "admit", lax)
 
 
 @end_fault("padded-prompt-and-budget-fill-the-context-exactly", "refused: Could not add request")
 def refuse_what_fits_exactly(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(llm, "admit", lambda length, params, most: admit(length, params, most - 1))
+    patch.setattr(prompts, "admit", lambda length, params, most: admit(length, params, most - 1))
 
 
 @end_fault("min-tokens-holds-off-the-end-of-text-and-not-a-token-longer", "expected [14, 30]")

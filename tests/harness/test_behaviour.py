@@ -138,7 +138,7 @@ def test_what_is_as_expected_passes_and_the_door_is_left(action: Any) -> None:
     [
         ({"token_counts": [4]}, "token counts [3], expected [4]"),
         ({"finish_reasons": ["stop"]}, "finish reasons ['length'], expected ['stop']"),
-        ({"texts": ["abd"]}, "texts ['abc'], expected ['abd']"),
+        ({"texts": ["abd"]}, "text 0 is 'abc', expected 'abd'"),
         ({"error": {"message_contains": "no"}}, "expected an error, but [3] tokens came back"),
     ],
 )

@@ -2,7 +2,7 @@
 
     python benchmarks/output_overhead.py [--json FILE] [PYTEST ARGUMENTS ...]
 
-Runs pytest in this process and watches the clock in two places: where an engine is started and where it steps. All
+Runs pytest in this process and watches the clock: where engines start and end, and where they step. All
 else (pytest, reading suites and references, comparing) is the harness. One run; the shares are of that run.
 """
 
@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from engine.core import EngineCore
-from harness.drivers.reference import ReferenceDriver
+from harness.drivers.reference import ReferenceDriver, ReferenceSession
 
 DEFAULT = ("-q", "-m", "cpu", "--references", "committed", "-p", "no:cacheprovider", "suites/output")
 
@@ -45,9 +45,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
     arguments, rest = parser.parse_known_args()
-    seconds = {"starting engines": 0.0, "engine steps": 0.0}
+    seconds = {"starting engines": 0.0, "engine steps": 0.0, "ending engines": 0.0}
     EngineCore.step = timed(seconds, "engine steps", EngineCore.step)  # type: ignore[method-assign]
     ReferenceDriver.open = timed(seconds, "starting engines", ReferenceDriver.open)  # type: ignore[method-assign]
+    ReferenceSession.close = timed(seconds, "ending engines", ReferenceSession.close)  # type: ignore[method-assign]
     began = time.perf_counter()
     status = pytest.main([*(rest or DEFAULT)])
     total = time.perf_counter() - began

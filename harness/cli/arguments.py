@@ -34,6 +34,16 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
     return parser
 
 
+def add_selection(parser: Parser, what: str) -> None:
+    """Which suites and, by markers, which ``what`` of them."""
+    parser.add_argument(
+        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
+    )
+    parser.add_argument(
+        "--marker", action="append", default=[], metavar="NAME", help=f"only {what} with this marker; may be repeated"
+    )
+
+
 def count(text: str) -> int:
     """A number of things: a whole number from 0."""
     if not text.isascii() or not text.isdecimal():

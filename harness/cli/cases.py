@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.loader import LoadedSuite, load_suite
 from harness.markers import MARKERS, explain_unknown, left_out
 from harness.plugin import NOT_SUITES
+from harness.run_settings import plural
 
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
 
@@ -56,12 +57,7 @@ class Listed:
 
 def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "cases", run, "list the tests that a selection would run", _EXAMPLES)
-    parser.add_argument(
-        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
-    )
-    parser.add_argument(
-        "--marker", action="append", default=[], metavar="NAME", help="only tests with this marker; may be repeated"
-    )
+    add_selection(parser, "tests")
     parser.add_argument("--json", action="store_true", help="a JSON object with counts and tests")
 
 
@@ -79,7 +75,7 @@ def run(arguments: Namespace) -> int:
     for line in _lines(chosen):
         print(line)
     for name, count in sorted(out.items()):
-        print(f"left out: {_plural(count, f'{name} test')}; to list them:  --marker {name}")
+        print(f"left out: {plural(count, f'{name} test')}; to list them:  --marker {name}")
     return 0
 
 
@@ -145,7 +141,7 @@ def _lines(tests: Sequence[Listed]) -> Iterator[str]:
     for path, group in groupby(tests, key=lambda test: test.loaded.path):
         in_suite = list(group)
         cases = {test.expanded.index: test.expanded.case for test in in_suite}
-        counted = f"{_plural(len(cases), 'case')}, {_plural(len(in_suite), 'test')}"
+        counted = f"{plural(len(cases), 'case')}, {plural(len(in_suite), 'test')}"
         yield f"{in_suite[0].loaded.suite.suite}  ({path}): {counted}"
         for index, case in cases.items():
             yield f"  {case.id}" + (f"  {' '.join(case.requirement)}" if case.requirement else "")
@@ -155,8 +151,4 @@ def _lines(tests: Sequence[Listed]) -> Iterator[str]:
                     yield f"    [{test.expanded.configuration.label}]  {' '.join(test.markers)}"
         yield ""
     counts = _counts(tests)
-    yield ", ".join(_plural(counts[f"{name}s"], name) for name in ("suite", "case", "test"))
-
-
-def _plural(number: int, name: str) -> str:
-    return f"{number} {name}" if number == 1 else f"{number} {name}s"
+    yield ", ".join(plural(counts[f"{name}s"], name) for name in ("suite", "case", "test"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
 from harness.behaviour.judging import has_reference, specs_with_reference
-from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
 from harness.cli.cases import Listed, listed_tests, suite_files, with_markers
 from harness.expectations import reference_path
 from harness.markers import left_out
@@ -45,12 +45,7 @@ class _CaseFile:
 def add_to(subparsers: Subparsers) -> None:
     about = "compute the reference outputs that suites lack, and write them into expectations/"
     parser = add_command(subparsers, "references", run, about, _EXAMPLES)
-    parser.add_argument(
-        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
-    )
-    parser.add_argument(
-        "--marker", action="append", default=[], metavar="NAME", help="only cases with this marker; may be repeated"
-    )
+    add_selection(parser, "cases")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where any are missing")
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from checkpoints import test_models
 from harness.blessing import Blessing
-from harness.drivers.base import Driver, EnginePool
+from harness.drivers.base import Driver, EnginePool, UnavailableError
 from harness.oracle import Oracle
 from harness.schema import Policy
 
-DRIVERS = ("reference", "simulation", "openai-http")
+DRIVERS = ("reference", "simulation", "vllm", "openai-http")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ def driver_from_options(option: Namespace) -> Driver:
         for name, given in (("--server-url", url), ("--serve", start), ("--server-shape", said)):
             if given:
                 raise pytest.UsageError(f"{name} belongs to --driver openai-http")
-        return driver_by_name("simulation" if option.simulate else option.driver, option.attention)
+        try:
+            return driver_by_name("simulation" if option.simulate else option.driver, option.attention)
+        except UnavailableError as error:
+            raise pytest.UsageError(f"--driver {option.driver}: {error}") from error
     from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
 
     if (url is None) == (start is None):
@@ -93,7 +96,14 @@ def driver_from_options(option: Namespace) -> Driver:
 
 
 def driver_by_name(name: str, attention: str) -> Driver:
-    """The driver of that name. Imported here, so that a run needs only the engine it asks for."""
+    """The driver of that name. Imported here, so that a run needs only the engine it asks for.
+
+    Raises UnavailableError where that engine is not installed.
+    """
+    if name == "vllm":
+        from harness.drivers.vllm import VllmDriver
+
+        return VllmDriver()
     from harness.drivers.reference import ReferenceDriver, SimulationDriver
 
     return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)

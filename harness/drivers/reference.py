@@ -22,6 +22,7 @@ from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
 from engine.simulation import NoModel, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
+    ASYNC_DOOR,
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
     GOLDEN_TOKENS,
@@ -256,7 +257,7 @@ class ReferenceDriver:
 
     name = "reference"
     capabilities = frozenset(
-        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS, HTTP, ABORT, RESTART}
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, ASYNC_DOOR, GOLDEN_TOKENS, HTTP, ABORT, RESTART}
     )
 
     def __init__(self, attention: str = "paged") -> None:

@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
 from harness.drivers.door import HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
-from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable, vllm_server
+from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable
+from harness.drivers.vllm.server import vllm_describe, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import ServerOptions
 
 API_KEY = "OPENAI_API_KEY"
@@ -91,7 +92,8 @@ class OpenAIHttpDriver:
 
     def describe(self) -> str:
         if self._running is None:
-            return f"{self._start} server over HTTP, started by the harness"
+            name = vllm_describe() if self._start == "vllm" else f"{self._start} server"
+            return f"{name} over HTTP, started by the harness"
         return f"server at {self._running.url}, model {self._running.model}"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
@@ -102,12 +104,12 @@ class OpenAIHttpDriver:
                     return f"{name} {wanted}, and the server has {has}: --server-shape says what it has"
         if self._running is None and self._start == "reference":
             return reference_unavailable(setup)
-        return None
+        return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         """Why a running server is not the one that a case wants."""
         if self._running is None:
-            return None
+            return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
             return f"the case starts a server of its own ({', '.join(sorted(own))}), and a running one was given"

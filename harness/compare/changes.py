@@ -91,7 +91,9 @@ class Comparison:
             for requirement in change.requirements:
                 found.setdefault(requirement, Counter())[change.kind] += 1
         return {
-            name: {kind: kinds[kind] for kind in Kind} for name, kinds in sorted(found.items()) if set(kinds) - {Kind.SAME}
+            name: {kind: kinds[kind] for kind in Kind}
+            for name, kinds in sorted(found.items())
+            if set(kinds) - {Kind.SAME}
         }
 
 

@@ -1,4 +1,4 @@
-"""Result files of ``pytest --results``, read back: a header, a line a test, and a footer without which it is cut off."""
+"""Result files of ``pytest --results``, read back: a header, a line a test, and a footer, or the file is cut off."""
 
 import json
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def reason_of(record: Record | None) -> str:
 
 
 def steps_of(record: Record | None) -> list[Any] | None:
-    """The observed step table of a test in its short form, a row as (step, kind, then COLUMNS); None where it has none."""
+    """The observed step table of a test in its short form, a row as (step, kind, then COLUMNS); None without one."""
     for verdict in (record or {}).get("verdicts", ()):
         if "steps" in verdict.get("data", {}):
             return list(verdict["data"]["steps"])

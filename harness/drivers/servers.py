@@ -144,15 +144,15 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
     }
     given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
-    return ServerProcess(command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    return ServerProcess(
+        command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    )
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:
     """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
     batch = max_num_seqs or 1
     return -(-(available + 1) // batch) * batch
-
-
 
 
 def environ_of_a_server() -> dict[str, str]:

@@ -29,7 +29,7 @@ OF_AN_ENGINE = "VLLM_DT_"
 
 def prepare(generation: Generation) -> None:
     """Set what must be there before vLLM is imported. Again does no harm."""
-    os.environ.update(ALWAYS | generation.environment)
+    os.environ.update({**ALWAYS, **generation.environment})
     for name, value in UNLESS_SAID.items():
         os.environ.setdefault(name, value)
 

@@ -17,6 +17,7 @@ from harness.drivers.base import (
     LOGPROBS,
     STEP_TRACE,
     TOKENS,
+    Jumping,
     RequestSpec,
     SchedulingLimits,
     Session,
@@ -102,7 +103,8 @@ def judge(test: Test, session: Session) -> Verdicts:
     plan = _plan(test, case, specs)
     if test.blessing is not None and plan.judging is not None:
         test.blessing.accept_references(plan.judging)
-    run = run_workload(session, plan.specs, case.requests)
+    jumping = session if isinstance(session, Jumping) else None
+    run = run_workload(session, plan.specs, case.requests, jumping)
     if run.unfinished is not None:
         if reason := impossible(held_to, plan.specs, case.requests, run):
             raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")

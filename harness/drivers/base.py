@@ -6,7 +6,7 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from harness.drivers.door import Door
@@ -166,6 +166,25 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give back what the engine holds."""
+
+
+class Jump(NamedTuple):
+    """``steps`` decodes that each do what ``record`` says; ``first`` was seen after the first of them.
+
+    After each of the others the same is seen, but for a tkv that is one more.
+    """
+
+    record: StepRecord
+    first: Observation
+    steps: int
+
+
+@runtime_checkable
+class Jumping(Protocol):
+    """A session that can take many steps at once where nothing but tkv changes in them, as simulation can."""
+
+    def jump(self, most: int) -> Jump | None:
+        """Up to ``most`` steps at once, with what as many calls of ``step`` would show; None where ``step`` is due."""
 
 
 class Driver(Protocol):

@@ -19,7 +19,7 @@ from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
-from engine.simulation import NoModel, simulated_core
+from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
     ASYNC_DOOR,
@@ -31,6 +31,7 @@ from harness.drivers.base import (
     TOKENS,
     Completion,
     EngineSetup,
+    Jump,
     Observation,
     RefusedError,
     RequestSpec,
@@ -152,6 +153,17 @@ class SimulatedSession(CoreSession):
         if request.simulated_token_ids:
             self._executor.scripts[str(request.request_id)] = request.simulated_token_ids
         super().add_request(request)
+
+    def jump(self, most: int) -> Jump | None:
+        """Plain decodes at once, see ``engine.simulation.jump``."""
+        jumped = jump(self.core, self._executor, most)
+        if jumped is None:
+            return None
+        record, steps = jumped
+        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
+        first = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        self._seen = first._replace(tkv=tkv + steps - 1)
+        return Jump(self._as_record(record), first, steps)
 
     def _eos(self) -> frozenset[int]:
         try:
@@ -369,7 +381,7 @@ class _Numbers:
 
     def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
         if request_ids is not self._ids:
-            one_less = request_ids == self._ids[1:]
-            self._numbers = self._numbers[1:] if one_less else tuple(map(int, request_ids))
+            lost_its_head = len(request_ids) == len(self._ids) - 1 and request_ids == self._ids[1:]
+            self._numbers = self._numbers[1:] if lost_its_head else tuple(map(int, request_ids))
             self._ids = request_ids
         return self._numbers

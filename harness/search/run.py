@@ -13,7 +13,14 @@ from checkpoints import resolve
 from harness.checks.verdict import Verdict
 from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, RequestSpec, Session
 from harness.prompts import nameless_spec, request_spec, vocabulary_of
-from harness.search.laws import MakeSpecs, follows_the_rules, keeps_invariants, keeps_to_itself, try_workload
+from harness.search.laws import (
+    MakeSpecs,
+    follows_the_rules,
+    jumps_as_it_steps,
+    keeps_invariants,
+    keeps_to_itself,
+    try_workload,
+)
 from harness.search.workloads import Sizes, Workload, shape_for_search, workloads
 
 # Every step costs a forward, and every request is run once more alone.
@@ -110,6 +117,8 @@ class _Hunt:
         verdict = follows_the_rules(trial, blocks=self.blocks)
         if verdict.passed:
             verdict = keeps_invariants(trial)
+        if verdict.passed:
+            verdict = jumps_as_it_steps(trial, self.session)
         if verdict.passed and self.tokens:
             verdict = keeps_to_itself(trial, self.session)
         return verdict

@@ -13,6 +13,7 @@ from harness.drivers.base import Driver, EnginePool, UnavailableError
 from harness.oracle import Oracle
 from harness.schema import Policy
 
+SIMULATED_VLLM = "simulated vllm"
 DRIVERS = ("reference", "simulation", "vllm", "openai-http")
 
 
@@ -76,7 +77,7 @@ def driver_from_options(option: Namespace) -> Driver:
             if given:
                 raise pytest.UsageError(f"{name} belongs to --driver openai-http")
         try:
-            return driver_by_name("simulation" if option.simulate else option.driver, option.attention)
+            return driver_by_name(simulated(option.driver) if option.simulate else option.driver, option.attention)
         except UnavailableError as error:
             raise pytest.UsageError(f"--driver {option.driver}: {error}") from error
     from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
@@ -95,15 +96,20 @@ def driver_from_options(option: Namespace) -> Driver:
         raise pytest.UsageError(f"--server-url: {error}") from error
 
 
+def simulated(name: str) -> str:
+    """The driver that stands for this one where no model is to run."""
+    return SIMULATED_VLLM if name == "vllm" else "simulation"
+
+
 def driver_by_name(name: str, attention: str) -> Driver:
     """The driver of that name. Imported here, so that a run needs only the engine it asks for.
 
     Raises UnavailableError where that engine is not installed.
     """
-    if name == "vllm":
+    if name in ("vllm", SIMULATED_VLLM):
         from harness.drivers.vllm import VllmDriver
 
-        return VllmDriver()
+        return VllmDriver(schedule_only=name == SIMULATED_VLLM)
     from harness.drivers.reference import ReferenceDriver, SimulationDriver
 
     return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)

@@ -4,7 +4,7 @@ import importlib
 from importlib.util import find_spec
 
 from checkpoints import CheckpointError
-from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.door import Door
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
@@ -14,20 +14,26 @@ from harness.schema import ServerOptions
 PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")
 
 
+SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+
+
 class VllmDriver:
-    """vLLM's EngineCore in this process. Raises UnavailableError where no plugin that is known is installed."""
+    """vLLM's EngineCore in this process. Raises UnavailableError where no plugin that is known is installed.
 
-    name = "vllm"
+    ``schedule_only``: the plugin's scheduler and model runner without the forward of the model, for step tables alone.
+    """
 
-    def __init__(self, generation: Generation | None = None) -> None:
+    def __init__(self, generation: Generation | None = None, *, schedule_only: bool = False) -> None:
         found = generation or find_generation()
         if found is None:
             raise UnavailableError(why_none())
         self.generation = found
-        self.capabilities = found.capabilities
+        self._schedule_only = schedule_only
+        self.name = "simulated vllm" if schedule_only else "vllm"
+        self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
 
     def describe(self) -> str:
-        return described(self.generation)
+        return described(self.generation) + (", its model left out" if self._schedule_only else "")
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
@@ -54,7 +60,7 @@ class VllmDriver:
         if reason is not None:
             raise UnavailableError(reason)
         try:
-            return VllmSession(self.generation, setup)
+            return VllmSession(self.generation, setup, schedule_only=self._schedule_only)
         except CheckpointError as error:
             raise UnavailableError(str(error)) from error
 

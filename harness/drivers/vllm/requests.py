@@ -25,8 +25,9 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
         "stop_token_ids": list(request.stop_token_ids),
         "logprobs": request.logprobs,
     }
-    if request.golden_token_ids:
-        arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(request.golden_token_ids)}}
+    given = request.golden_token_ids or request.simulated_token_ids
+    if given:
+        arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
     return arguments
 
 

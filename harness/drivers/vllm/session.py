@@ -17,13 +17,15 @@ from harness.drivers.base import (
     Token,
 )
 from harness.drivers.door import Door
-from harness.drivers.vllm.continuous import resolved
+from harness.drivers.vllm.continuous import model_runner, resolved
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.generations import Generation
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.schema import ServerOptions
 
 MOST_STEPS_TO_DRAIN = 10
+ANY_TOKEN = 5
+"""What comes where no model runs: a token that ends nothing."""
 
 
 class VllmSession:
@@ -31,11 +33,13 @@ class VllmSession:
     remembers decisions by the names of requests.
     """
 
-    def __init__(self, generation: Generation, setup: EngineSetup) -> None:
+    def __init__(self, generation: Generation, setup: EngineSetup, *, schedule_only: bool = False) -> None:
         self._generation = generation
         self.llm = start(generation, setup)
         self._engine = self.llm.llm_engine
         self.core = self._engine.engine_core.engine_core
+        if schedule_only:
+            leave_out_the_model(self.core)
         self._built = generation.built(self.core)
         self._made = 0
         self._numbers: dict[str, int] = {}
@@ -223,6 +227,22 @@ class VllmSession:
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
+
+
+def leave_out_the_model(core: Any) -> None:
+    """From now on the model's forward is left out: scheduler and model runner do what they do, on the same token
+    each time.
+    """
+    import torch
+
+    model = model_runner(core).model
+    logits = torch.zeros(core.vllm_config.scheduler_config.max_num_seqs, core.vllm_config.model_config.get_vocab_size())
+    logits[:, ANY_TOKEN] = 1.0
+
+    def forward(**inputs: Any) -> Any:
+        return logits[: inputs["positions"].shape[0]].clone()
+
+    model.forward = forward
 
 
 def start(generation: Generation, setup: EngineSetup) -> Any:

@@ -78,10 +78,10 @@ def _survey(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
         result = survey(driver, budget, seed, model=test_models()[0], progress=progress)
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
-    for manner, count in result.manners.most_common():
+    for manner, times in result.manners.most_common():
         beyond = result.beyond_the_door[manner]
         print(
-            f"\n{count} times: {manner} ({beyond} of them take a request that no front door lets in); the smallest:\n"
+            f"\n{times} times: {manner} ({beyond} of them take a request that no front door lets in); the smallest:\n"
         )
         _tell(result.smallest[manner], driver, folder)
     return bool(result.found)

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from harness.drivers.base import SchedulingLimits
 
-BLOCK_SIZE = 64
-
 
 class Seen(NamedTuple):
     """What can be seen between two steps, requests by the engine's names; blocks in ids, oldest first.
@@ -70,13 +68,9 @@ def tighten(core: Any, limits: SchedulingLimits) -> None:
     scheduler._cache_check_batch_tkv_limit.clear()
     scheduler.tkv = 0
     runner.n_blocks = limits.available_blocks
-    runner.block_pool = _pool_of(runner)
+    runner.block_pool = runner._make_block_pool()
     runner.kv_cache_manager = runner._make_kv_cache_manager()
     scheduler.n_free_blocks = runner.n_blocks
-
-
-def _pool_of(runner: Any) -> Any:
-    return runner._make_block_pool()
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:

@@ -3,7 +3,6 @@
 import importlib
 from importlib.util import find_spec
 
-from checkpoints import CheckpointError
 from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.door import Door
 from harness.drivers.vllm.environment import prepare
@@ -59,10 +58,7 @@ class VllmDriver:
         reason = self.unavailable(setup)
         if reason is not None:
             raise UnavailableError(reason)
-        try:
-            return VllmSession(self.generation, setup, schedule_only=self._schedule_only)
-        except CheckpointError as error:
-            raise UnavailableError(str(error)) from error
+        return VllmSession(self.generation, setup, schedule_only=self._schedule_only)
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
         raise UnavailableError("the vllm driver has no server: --driver openai-http --serve vllm starts one")

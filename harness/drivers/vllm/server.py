@@ -5,11 +5,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from checkpoints import CheckpointError, resolve
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
+from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
-from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
+from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
 from harness.schema import ServerOptions
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
@@ -42,14 +42,11 @@ def vllm_unfit(options: ServerOptions) -> str | None:
 
 
 def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """``vllm serve``, where vLLM and the plugin are installed beside the harness. Raises UnavailableError."""
+    """``vllm serve``, where vLLM and the plugin are installed. Raises UnavailableError and CheckpointError."""
     generation = find_generation()
     if generation is None:
         raise UnavailableError(why_none())
-    try:
-        path = resolve(setup.model).path
-    except CheckpointError as error:
-        raise UnavailableError(str(error)) from error
+    path = checked(setup.model, version_of("transformers")).path
     port = free_port()
     command = [str(Path(sys.executable).with_name("vllm")), "serve", str(path), *_flags(setup, limits, options, port)]
     return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(generation, setup, limits))

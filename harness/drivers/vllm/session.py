@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from checkpoints import resolve
 from harness.drivers.base import (
     Completion,
     EngineSetup,
@@ -17,9 +16,10 @@ from harness.drivers.base import (
     Token,
 )
 from harness.drivers.door import Door
+from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.continuous import model_runner, resolved
 from harness.drivers.vllm.environment import prepare_engine
-from harness.drivers.vllm.generations import Generation
+from harness.drivers.vllm.generations import Generation, version_of
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.schema import ServerOptions
 
@@ -248,7 +248,7 @@ def leave_out_the_model(core: Any) -> None:
 def start(generation: Generation, setup: EngineSetup) -> Any:
     """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
     prepare_engine(generation, setup.backend)
-    path = str(resolve(setup.model).path)
+    path = str(checked(setup.model, version_of("transformers")).path)
     from vllm import LLM
 
     more: dict[str, Any] = {}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harness.drivers.base import ASYNC_DOOR, FRONT_DOOR
-from harness.drivers.door import ABORT, HTTP, RESTART
+from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART
 from harness.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "http: the case sends what only a server can be sent, and this is its in-process configuration"
@@ -21,6 +21,8 @@ def needs_of(case: BehaviourCase, door: str) -> Iterator[str]:
             yield HTTP if door == "http" else OVER_HTTP_ONLY
         if action.metrics is not None:
             yield HTTP if door == "http" else OVER_HTTP_ONLY
+        if action.wait is not None and door == "http" and action.wait.looks_at_blocks:
+            yield BLOCK_FIGURES
         if action.restart is not None:
             yield RESTART if door == "http" else OVER_HTTP_ONLY
         if action.abort is not None:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
-from harness.drivers.door import HTTP, RESTART, Door
-from harness.drivers.http_door import HttpDoor
+from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
+from harness.drivers.http_door import FIGURES, HttpDoor
 from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable
 from harness.drivers.vllm.server import vllm_describe, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import ServerOptions
@@ -39,6 +39,7 @@ class RunningServer:
     limits: SchedulingLimits
     backend: str = "eager"
     tensor_parallel_size: int = 1
+    tells_blocks: bool = False
 
 
 SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_limit", "tensor_parallel_size", "backend")
@@ -66,7 +67,8 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
             card = json.load(reply)["data"][0]
             limits = {"max_model_len": card.get("max_model_len"), **said}
             backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
-            return RunningServer(url, str(card["id"]), SchedulingLimits(**limits), backend, size)
+            held_to = SchedulingLimits(**limits)
+            return RunningServer(url, str(card["id"]), held_to, backend, size, _tells_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
         raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
@@ -75,6 +77,17 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
         raise ServerError(f"no server answers at {url}: {reason}") from error
     except (KeyError, IndexError, TypeError) as error:
         raise ServerError(f"{url} does not answer as an OpenAI-compatible server does") from error
+
+
+def _tells_blocks(url: str) -> bool:
+    """Whether its figures tell of blocks."""
+    request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {_key()}"})
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+            text = reply.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return False
+    return any(name in text for name in FIGURES["used_blocks"])
 
 
 def _key() -> str:
@@ -88,7 +101,9 @@ class OpenAIHttpDriver:
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
-        self.capabilities = frozenset({HTTP} | ({RESTART} if running is None else set()))
+        tells_blocks = start == "reference" if running is None else running.tells_blocks
+        more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
+        self.capabilities = frozenset({HTTP} | more)
 
     def describe(self) -> str:
         if self._running is None:

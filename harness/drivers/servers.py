@@ -22,6 +22,10 @@ END_SECONDS = 60
 LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
+class StubbornServerError(Exception):
+    """A server that does not end when it is asked to; one sentence."""
+
+
 class ServerProcess:
     """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
 
@@ -85,9 +89,17 @@ class ServerProcess:
         return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without a word"
 
     def restart(self, how: str) -> None:
-        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again."""
+        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again.
+
+        Raises StubbornServerError where it does not end; it is started again all the same.
+        """
         self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-        self.process.wait(END_SECONDS)
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            self._start()
+            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of being asked to") from None
         self._release()
         self._start()
 

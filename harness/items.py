@@ -66,6 +66,7 @@ class CaseItem(pytest.Item):
         self.loaded = loaded
         self.expanded = expanded
         self.settings: Settings = self.config.stash[settings_key]
+        self.known_failure: dict[str, str] | None = None
         for name in expanded.markers(loaded.suite):
             self.add_marker(name)
         reason = self._why_skipped()
@@ -172,6 +173,7 @@ class CaseItem(pytest.Item):
         """What reports say of a test, whatever comes of it."""
         suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
         first_line, source = self.loaded.source_of_case(self.expanded.index)
+        known = {"known_failure": self.known_failure} if self.known_failure else {}
         return {
             "kind": suite.kind,
             "suite": suite.suite,
@@ -187,6 +189,7 @@ class CaseItem(pytest.Item):
             "source_line": first_line,
             "suite_about": suite.about,
             "bless_command": self.bless_command,
+            **known,
         }
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:

@@ -19,6 +19,8 @@ from harness.isolation import modes
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.items import CaseItem, SuiteFile
+from harness.known_failures import plugin as known_failures
+from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
 from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
@@ -60,6 +62,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--bless", action="store_true", help="write golden step tables from what the engine does, and references"
     )
     modes.add_options(group)
+    group.addoption(
+        "--known-failures",
+        type=Path,
+        metavar="FILE",
+        help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
+    )
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
     group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
     group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
@@ -77,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
     config.pluginmanager.register(FailuresTravel(), "spyre-cb-failures")
+    config.pluginmanager.register(KnownFailures(config, config.option.known_failures), known_failures.NAME)
     serves = config.pluginmanager.has_plugin("spyre-cb-serving")
     if not serves:
         mode = modes.mode_from(config)
@@ -147,6 +156,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     unknown = unknown_names(config.option.markexpr or "", registered(config.getini("markers")))
     if unknown:
         raise pytest.UsageError(explain_unknown(unknown, MARKERS))
+    KnownFailures.of(config).check()
     settings = config.stash[settings_key]
     if os.environ.get(MODEL_LIST) and TOKENS in settings.driver.capabilities:
         for model in settings.models:

@@ -36,6 +36,10 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
 """Options that are about the run, with what a process that runs single cases gets instead."""
 
 
+NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
+"""What a process that runs single cases has no use for; the last takes a second and more to import."""
+
+
 class Isolation:
     """A pytest plugin, wherever tests are run: here or, with xdist, in each worker."""
 
@@ -116,7 +120,7 @@ def start_for(config: pytest.Config, files: Sequence[str], *, forks: bool) -> St
     """The pytest session that a child is to be, from this one's."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
-    options["plugins"] = [*config.option.plugins, "no:terminal", "no:cacheprovider"]
+    options["plugins"] = [*config.option.plugins, *(f"no:{name}" for name in NO_PLUGINS)]
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None
     options.pop("file_or_dir", None)

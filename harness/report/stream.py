@@ -38,6 +38,9 @@ class ResultStream:
         if report.failed:
             entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
             entry["outcome"] = "failed" if report.when == "call" else "error"
+        elif hasattr(report, "wasxfail") and not _failed(entry):
+            entry["outcome"] = "xfailed" if report.skipped else "xpassed"
+            entry["text"] = report.longreprtext or report.wasxfail
         elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext

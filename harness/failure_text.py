@@ -1,6 +1,7 @@
 """What a person reads when a test fails: which case, which step, the table, the rule, what to do."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
@@ -12,12 +13,7 @@ from harness.schema import StepsCase
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
     """All failed verdicts of a test as text."""
-    case = expanded.case
-    head = "  ".join([*case.requirement, case.id, f"[{expanded.configuration.label}]"])
-    lines = [f"{head}      {place}"]
-    if case.about:
-        lines.append(case.about)
-    lines.append(case.described())
+    case, lines = expanded.case, _head(expanded, place)
     for verdict in failures(verdicts):
         lines.extend(["", verdict.headline])
         if verdict.details:
@@ -33,6 +29,17 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
     return "\n".join(lines)
 
 
+def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
+    """A test that did not come to its end, as text: which, what happened, and ``more`` lines about it."""
+    return "\n".join([*_head(expanded, place), "", what, *more])
+
+
+def _head(expanded: Expanded, place: str) -> list[str]:
+    case = expanded.case
+    head = "  ".join([*case.requirement, case.id, f"[{expanded.configuration.label}]"])
+    return [f"{head}      {place}", *([case.about] if case.about else []), case.described()]
+
+
 class CaseFailedError(Exception):
     """A test whose verdicts are not all good: the first headline, and the whole text to show."""
 
@@ -44,10 +51,15 @@ class CaseFailedError(Exception):
 class FailureRepr(TerminalRepr):
     """A failure as pytest prints it: the text in full, and the headline in the short summary."""
 
-    def __init__(self, failure: CaseFailedError, file: str, line: int) -> None:
-        self.text = str(failure)
-        self.reprcrash = ReprFileLocation(file, line, failure.headline)
+    def __init__(self, headline: str, text: str, file: str, line: int) -> None:
+        self.text = text
+        self.reprcrash = ReprFileLocation(file, line, headline)
 
     def toterminal(self, tw: TerminalWriter) -> None:
         for line in self.text.splitlines():
             tw.line(line)
+
+    def as_data(self) -> dict[str, Any]:
+        """As builtins: what makes it again in another process."""
+        crash = self.reprcrash
+        return {"headline": crash.message, "text": self.text, "file": crash.path, "line": crash.lineno}

@@ -35,7 +35,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("spyre-cb", "continuous-batching conformance")
     group.addoption("--driver", choices=DRIVERS, default="reference", help="the engine under test")
     group.addoption(
-        "--simulate", action="store_true", help="step tables only, without a model: the same as --driver simulation"
+        "--simulate",
+        action="store_true",
+        help="step tables only, without a model: --driver simulation; with --driver vllm the plugin's own scheduler",
     )
     group.addoption(
         "--attention",

@@ -22,6 +22,7 @@ from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
+    ASYNC_DOOR,
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
     GOLDEN_TOKENS,
@@ -39,7 +40,7 @@ from harness.drivers.base import (
     Token,
     UnavailableError,
 )
-from harness.drivers.door import ABORT, HTTP, RESTART, Door
+from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
 from harness.drivers.servers import reference_server, reference_unavailable
 from harness.schema import ServerOptions
@@ -268,7 +269,8 @@ class ReferenceDriver:
 
     name = "reference"
     capabilities = frozenset(
-        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS, HTTP, ABORT, RESTART}
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
+        | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
     )
 
     def __init__(self, attention: str = "paged") -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,14 +14,14 @@ from harness.checks.verdict import failures
 from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
-from harness.failure_text import CaseFailedError, FailureRepr, failure_text
+from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
 from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_server, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
 from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
-from harness.run_settings import Count, Settings, settings_key
+from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
 from harness.yaml_source import shown_file
 
@@ -113,6 +114,8 @@ class CaseItem(pytest.Item):
         failed = failures(verdicts)
         if failed:
             text = failure_text(self.expanded, verdicts, self.place, self.bless_command)
+            if draws_failures(self.config):
+                text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
 
     def _judge(self) -> Verdicts:

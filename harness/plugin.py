@@ -71,6 +71,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
     )
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
+    group.addoption(
+        "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
+    )
     group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
     group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
 

@@ -32,3 +32,18 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
 def _row(values: Sequence[Any]) -> StepRow:
     number, tkv, waiting, running, outputs, finished, reserved, used = values
     return StepRow(number, tkv, tuple(waiting), tuple(running), tuple(outputs), tuple(finished), reserved, used)
+
+
+def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
+    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw.
+
+    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables.
+    """
+    if not data.get("sizes") or not data.get("steps"):
+        return None
+    sizes = [Size(*size) for size in data["sizes"]]
+    expected = data.get("expected")
+    return (
+        time_line(of_lists(data["steps"]), sizes),
+        time_line(of_rows(map(_row, expected)), sizes) if expected else None,
+    )

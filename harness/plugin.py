@@ -15,7 +15,12 @@ import pytest
 
 from checkpoints import CheckpointError, resolve
 from harness.drivers.base import TOKENS, EnginePool
+from harness.isolation import modes
+from harness.isolation.plugin import Isolation
+from harness.isolation.reports import FailuresTravel
 from harness.items import CaseItem, SuiteFile
+from harness.known_failures import plugin as known_failures
+from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
 from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
@@ -58,7 +63,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--bless", action="store_true", help="write golden step tables from what the engine does, and references"
     )
+    modes.add_options(group)
+    group.addoption(
+        "--known-failures",
+        type=Path,
+        metavar="FILE",
+        help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
+    )
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
+    group.addoption(
+        "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
+    )
     group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
     group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
 
@@ -74,7 +89,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
-    if not hasattr(config, "workerinput"):
+    config.pluginmanager.register(FailuresTravel(), "spyre-cb-failures")
+    config.pluginmanager.register(KnownFailures(config, config.option.known_failures), known_failures.NAME)
+    serves = config.pluginmanager.has_plugin("spyre-cb-serving")
+    if not serves:
+        mode = modes.mode_from(config)
+        if mode != "none":
+            config.pluginmanager.register(
+                Isolation(config, mode, modes.case_seconds(config.option, mode)), "spyre-cb-isolation"
+            )
+    if not serves and not hasattr(config, "workerinput"):
         for option, path in (("--html-report", config.option.html_report), ("--results", config.option.results)):
             _refuse_unwritable(option, path)
         stream = ResultStream(config, config.option.html_report, config.option.results)
@@ -137,6 +161,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     unknown = unknown_names(config.option.markexpr or "", registered(config.getini("markers")))
     if unknown:
         raise pytest.UsageError(explain_unknown(unknown, MARKERS))
+    KnownFailures.of(config).check()
     settings = config.stash[settings_key]
     if os.environ.get(MODEL_LIST) and TOKENS in settings.driver.capabilities:
         for model in settings.models:
@@ -165,13 +190,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before forking, import what every child would have to import: nothing of it runs here."""
+    """Of golden tables that no suite asks for any more, blessing a folder leaves none."""
     settings = session.config.stash[settings_key]
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
             settings.blessing.remove_forsaken(folder)
-    if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
-        settings.driver.preload()
 
 
 @pytest.hookimpl(tryfirst=True)

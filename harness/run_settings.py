@@ -66,6 +66,12 @@ def _may_compute(chosen: str | None) -> bool:
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
 
+def draws_failures(config: pytest.Config) -> bool:
+    """Whether a failure in the terminal also shows the run as a picture: with ``--plot``, or where output is shown."""
+    said = config.option.plot
+    return bool(config.option.capture == "no" if said is None else said)
+
+
 settings_key = pytest.StashKey[Settings]()
 
 

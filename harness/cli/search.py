@@ -27,7 +27,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "try random workloads, and write down the smallest that is handled wrongly"
+    about = "try random workloads; write down the smallest that fails"
     parser = add_command(subparsers, "search", run, about, _EXAMPLES)
     parser.add_argument(
         "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"

@@ -25,8 +25,11 @@ from harness.report.step_view import StepTable, step_table
 
 Record = Mapping[str, Any]
 
-SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "skipped": "–"}
+SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpassed": "⁺", "xfailed": "ˣ", "skipped": "–"}
 """Every outcome, and what stands before its name wherever it is shown."""
+
+ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
+"""Outcomes that are counted at the top even where there are none; the others come with known failures and retries."""
 
 INTERRUPTED = 2
 NOTHING_COLLECTED = 5
@@ -43,9 +46,12 @@ def write_page(path: Path, header: Record, results: Sequence[Record], footer: Re
     page = template.render(
         run=_run(header, footer),
         summary=_summary(views, int(footer.get("exitstatus", 0))),
-        counts=[(status, symbol, _count(views, status)) for status, symbol in SYMBOLS.items()],
-        problems=[view for status in ("failed", "error") for view in views if view.status == status],
+        counts=_counts(views),
+        problems=[
+            view for status in ("failed", "error", "flaky", "xpassed") for view in views if view.status == status
+        ],
         skips=Counter(view.reason for view in views if view.status == "skipped").most_common(),
+        known=Counter(view.reason for view in views if view.status == "xfailed").most_common(),
         suites=_suites(views),
         symbols=SYMBOLS,
         css=_asset("page.css"),
@@ -130,19 +136,29 @@ def _summary(views: Sequence["ResultView"], exitstatus: int) -> Summary:
 
 
 def _outcomes_sentence(views: Sequence["ResultView"], exitstatus: int) -> tuple[str, str]:
-    passed, failed, errors, skipped = (_count(views, s) for s in ("passed", "failed", "error", "skipped"))
-    ran = passed + failed
-    and_skipped = f"; {skipped} skipped" if skipped else ""
+    passed, failed, errors, flaky = (_count(views, s) for s in ("passed", "failed", "error", "flaky"))
+    xfailed, xpassed, skipped = (_count(views, s) for s in ("xfailed", "xpassed", "skipped"))
+    ran = passed + failed + flaky + xfailed + xpassed
+    besides = f"; {xfailed} failed as expected" if xfailed else ""
+    besides += f"; {xpassed} passed though listed as known failures" if xpassed else ""
+    besides += f"; {skipped} skipped" if skipped else ""
     if not ran and not errors:
         if skipped:
             return f"Nothing ran: {_number(skipped, 'test')} skipped", "unknown"
         return "Nothing ran: no test was " + ("selected" if exitstatus == NOTHING_COLLECTED else "finished"), "unknown"
-    if not failed and not errors:
-        return f"{f'All {ran} tests' if ran > 1 else 'The only test'} that ran passed{and_skipped}", "passed"
+    if passed == ran and not errors:
+        return f"{f'All {ran} tests' if ran > 1 else 'The only test'} that ran passed{besides}", "passed"
     parts = [f"{failed} of {_number(ran, 'test')} that ran failed"] if failed else []
     parts += [_number(errors, "error")] if errors else []
+    parts += [f"{flaky} flaky: failed, then passed" if not parts else f"{flaky} flaky"] if flaky else []
     parts += [f"{passed} passed"] if passed else []
-    return f"{', '.join(parts)}{and_skipped}", "failed"
+    sentence = f"{', '.join(parts) or 'No test passed as it should'}{besides}"
+    return sentence, "failed" if failed or errors or (flaky and exitstatus) else "passed" if passed else "unknown"
+
+
+def _counts(views: Sequence["ResultView"]) -> list[tuple[str, str, int]]:
+    counted = [(status, symbol, _count(views, status)) for status, symbol in SYMBOLS.items()]
+    return [each for each in counted if each[2] or each[0] in ALWAYS_COUNTED]
 
 
 def _count(views: Iterable["ResultView"], status: str) -> int:
@@ -237,6 +253,7 @@ class ResultView:
     seconds: str
     verdicts: tuple[VerdictView, ...]
     text: str
+    known_failure: str
 
     @property
     def command(self) -> str:
@@ -256,6 +273,8 @@ class ResultView:
     def reason(self) -> str:
         if self.status == "passed":
             return ""
+        if self.known_failure:
+            return self.known_failure
         if self.first_failure:
             return self.first_failure.headline
         return _gist(self.text) or "no reason was given"
@@ -273,6 +292,9 @@ class ResultView:
     def unexplained(self) -> str:
         """The text of the test where no verdict says more."""
         return "" if self.first_failure or self.text == self.reason else self.text
+
+
+_EXPECTED = ("xfailed", "xpassed")
 
 
 def _result(index: int, record: Record) -> ResultView:
@@ -297,6 +319,7 @@ def _result(index: int, record: Record) -> ResultView:
         seconds=_duration(float(record.get("seconds", 0.0))),
         verdicts=tuple(_verdict(verdict) for verdict in record.get("verdicts", ())),
         text=_shortened(_own_text(record), MOST_TEXT),
+        known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
     )
 
 

@@ -5,9 +5,7 @@ that died with its process has none; its report still says which test it was.
 """
 
 import json
-import re
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Generator, Mapping
@@ -32,7 +30,6 @@ class ResultStream:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
-        _name_a_crash(report)
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
         for name, value in report.user_properties:
@@ -41,6 +38,9 @@ class ResultStream:
         if report.failed:
             entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
             entry["outcome"] = "failed" if report.when == "call" else "error"
+        elif hasattr(report, "wasxfail") and not _failed(entry):
+            entry["outcome"] = "xfailed" if report.skipped else "xpassed"
+            entry["text"] = report.longreprtext or report.wasxfail
         elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
@@ -98,18 +98,3 @@ class ResultStream:
 
 def _failed(entry: Mapping[str, Any]) -> bool:
     return entry["outcome"] in {"failed", "error"}
-
-
-def _name_a_crash(report: pytest.TestReport) -> None:
-    """A forked child that died is reported with a place and a signal only: say which case it ran."""
-    found = re.search(r"CRASHED with signal (\d+)", str(report.longrepr)) if report.failed else None
-    announced = dict(report.user_properties).get(RESULT_PROPERTY)
-    if found is None or announced is None:
-        return
-    number, case = int(found[1]), json.loads(str(announced))
-    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-    head = "  ".join([*case["requirements"], case["case"], f"[{case['configuration']}]"])
-    lines = [f"{head}      {case['place']}", case["about"], case["described"], ""]
-    lines.append(f"the process that ran this case died of signal {number} ({name})")
-    report.longrepr = "\n".join(line for line in lines if line is not None)
-    report.when = "call"

@@ -15,7 +15,6 @@ from harness.search.shrink import manner, shrunk
 from harness.search.workloads import Workload, shape_for_search, workloads
 from harness.second_opinion import BLOCK
 
-
 DRAWS = 3
 """How often hypothesis is asked for each workload that is wanted: it likes to draw the same ones again."""
 

@@ -186,6 +186,8 @@ class CaseItem(pytest.Item):
             "described": case.described(),
             "model": configuration.model,
             "backend": configuration.backend,
+            "tensor_parallel_size": configuration.tensor_parallel_size,
+            "markers": list(self.expanded.markers(suite)),
             "configuration": configuration.label,
             "place": self.place,
             "source": source,

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from harness.house_rules import requirements_above
+
 RESULT_PROPERTY = "spyre_cb"
 
 
@@ -87,7 +89,14 @@ class ResultStream:
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "began": self._began,
+            "requirements": self._requirements(),
         }
+
+    def _requirements(self) -> dict[str, Any]:
+        """Those that the suites of this run are held to, by id."""
+        files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
+        suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
+        return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
 
     def _footer(self, exitstatus: int) -> dict[str, Any]:
         counts: dict[str, int] = {}

@@ -30,6 +30,7 @@ class Run:
         terminal = types.SimpleNamespace(write_line=self.said.append)
         self.config: Any = types.SimpleNamespace(
             stash=stash,
+            rootpath=folder,
             pluginmanager=types.SimpleNamespace(get_plugin={"terminalreporter": terminal}.get),
             invocation_params=types.SimpleNamespace(args=("suites/a.yaml", "-m", "cb and cpu")),
         )

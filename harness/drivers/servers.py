@@ -14,6 +14,7 @@ from contextlib import suppress
 from tempfile import TemporaryFile
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.lifetime import start_attended
 from harness.schema import ServerOptions
 
 START_SECONDS = 600
@@ -40,7 +41,7 @@ class ServerProcess:
 
     def _start(self) -> None:
         self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = subprocess.Popen(
+        self.process = start_attended(
             self._command,
             env=self._environ,
             stdin=subprocess.DEVNULL,

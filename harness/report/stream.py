@@ -17,6 +17,10 @@ import pytest
 from harness.house_rules import requirements_above
 
 RESULT_PROPERTY = "spyre_cb"
+ATTEMPTS = "spyre_cb_attempts"
+"""The attribute of a report of a test that was run more than once: how often."""
+FIRST_FAILURE = "spyre_cb_first_failure"
+"""The attribute of a report of a test that passed after it had failed: what was said of it then."""
 
 
 class ResultStream:
@@ -34,18 +38,22 @@ class ResultStream:
         """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
+        if hasattr(report, ATTEMPTS):
+            entry["attempts"] = int(getattr(report, ATTEMPTS))
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
         if report.failed:
-            entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
+            entry["text"] = "\n".join([entry["text"], text_of(report)] if _failed(entry) else [text_of(report)])
             entry["outcome"] = "failed" if report.when == "call" else "error"
+        elif hasattr(report, FIRST_FAILURE) and not _failed(entry):
+            entry["outcome"], entry["text"] = "flaky", str(getattr(report, FIRST_FAILURE))
         elif hasattr(report, "wasxfail") and not _failed(entry):
             entry["outcome"] = "xfailed" if report.skipped else "xpassed"
-            entry["text"] = report.longreprtext or report.wasxfail
+            entry["text"] = text_of(report) or report.wasxfail
         elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
-            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that could not be collected is a result too."""
@@ -54,7 +62,7 @@ class ResultStream:
                 "test": report.nodeid,
                 "outcome": "error",
                 "seconds": 0.0,
-                "text": report.longreprtext,
+                "text": text_of(report),
             }
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -103,6 +111,11 @@ class ResultStream:
         for entry in self._by_test.values():
             counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
         return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": time.time() - self._began}
+
+
+def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What pytest shows of a failure; not which of xdist's workers it was in, which is not about the test."""
+    return "" if report.longrepr is None else str(report.longrepr).strip()
 
 
 def _failed(entry: Mapping[str, Any]) -> bool:

@@ -75,7 +75,8 @@ def _survey(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
-        result = survey(driver, budget, seed, model=test_models()[0], progress=progress)
+        model = test_models()[0]
+        result = survey(driver, budget, seed, model=model, progress=progress, shrinking=_say_shrinking)
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
     for manner, times in result.manners.most_common():
@@ -85,6 +86,12 @@ def _survey(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
         )
         _tell(result.smallest[manner], driver, folder)
     return bool(result.found)
+
+
+def _say_shrinking(number: int, count: int) -> None:
+    """It takes longer than the search itself."""
+    if number == 1 or number % 10 == 0:
+        print(f"shrinking what was handled wrongly: {number} of {count}", file=sys.stderr, flush=True)
 
 
 def _search(driver: Driver, budget: int, seed: int, folder: Path) -> bool:

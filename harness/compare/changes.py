@@ -28,8 +28,8 @@ MEANING: Mapping[Kind, str] = {
     Kind.GONE: "ran in the first only",
     Kind.SAME: "the same in both",
 }
-_RAN = {"passed": True, "failed": False, "error": False}
-"""Outcomes of tests that ran, and whether they are good ones. Any other, a skip first of all, says nothing."""
+_RAN = {"passed": True, "xpassed": True, "flaky": False, "xfailed": False, "failed": False, "error": False}
+"""Outcomes of tests that ran, and whether the engine did right. Any other, a skip first of all, says nothing."""
 
 
 @dataclass(frozen=True)

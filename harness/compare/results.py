@@ -68,7 +68,7 @@ def _key(record: Record) -> Key:
 
 def reason_of(record: Record | None) -> str:
     """Why a test did not pass, in one line; empty where it did or did not run."""
-    if record is None or record["outcome"] == "passed":
+    if record is None or record["outcome"] in ("passed", "xpassed"):
         return ""
     for verdict in record.get("verdicts", ()):
         if not verdict["passed"]:

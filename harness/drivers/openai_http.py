@@ -97,10 +97,9 @@ def _key() -> str:
 class OpenAIHttpDriver:
     """``running``: the server to knock on; else ``start`` names what is started, for just the limits of each case."""
 
-    name = "openai-http"
-
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
+        self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
         tells_blocks = start == "reference" if running is None else running.tells_blocks
         more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
         self.capabilities = frozenset({HTTP} | more)

@@ -11,7 +11,7 @@ from harness.checks.verdict import Verdict
 from harness.search.workloads import BATCH, BLOCKS, CONTEXT, Workload
 from harness.second_opinion import PlannedRequest
 
-MOST_TRIALS = 400
+MOST_TRIALS = 200
 AS_BUILT = {
     "max_model_len": CONTEXT,
     "max_num_seqs": BATCH,

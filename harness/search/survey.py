@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
@@ -13,6 +14,9 @@ from harness.search.run import Found, Hunt, Progress, sizes_for
 from harness.search.shrink import manner, shrunk
 from harness.search.workloads import Workload, shape_for_search, workloads
 from harness.second_opinion import BLOCK
+
+DRAWS = 3
+"""How often hypothesis is asked for each workload that is wanted: it likes to draw the same ones again."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +50,26 @@ class Survey:
 
 
 def survey(
-    driver: Driver, budget: int, seed: int = 0, *, model: str = "tiny-granite", progress: Progress | None = None
+    driver: Driver,
+    budget: int,
+    seed: int = 0,
+    *,
+    model: str = "tiny-granite",
+    progress: Progress | None = None,
+    shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Judge ``budget`` workloads on one engine of ``driver`` by the laws of ``search``, to the end."""
+    """Judge ``budget`` different workloads on one engine of ``driver`` by the laws of ``search``, to the end.
+
+    ``shrinking`` is told, before each workload that went wrong is shrunk, which it is and how many there are.
+    """
     setup = shape_for_search(model)
     hunt = Hunt(driver, driver.open(setup), model, progress)
     wrong: list[tuple[Workload, Verdict]] = []
+    judged: dict[Workload, Verdict] = {}
 
     @with_seed(seed)
     @settings(
-        max_examples=budget,
+        max_examples=budget * DRAWS,
         database=None,
         deadline=None,
         phases=(Phase.generate,),
@@ -64,24 +78,31 @@ def survey(
     )
     @given(workloads(sizes_for(driver)))
     def judge_one(workload: Workload) -> None:
+        if workload in judged or len(judged) == budget:
+            return
         verdict = judge(workload)
         if not verdict.passed:
             wrong.append((workload, verdict))
 
     def judge(workload: Workload) -> Verdict:
-        verdict = hunt.judge(workload)
-        if hunt.broken:
-            # It may be in any state: the next workload gets an engine that is not.
-            hunt.session.close()
-            hunt.session = driver.open(setup)
-        return verdict
+        # Workloads become alike as they shrink: most have been judged before.
+        if workload not in judged:
+            judged[workload] = hunt.judge(workload)
+            if hunt.broken:
+                # It may be in any state: the next workload gets an engine that is not.
+                hunt.session.close()
+                hunt.session = driver.open(setup)
+        return judged[workload]
 
     try:
         started = time.perf_counter()
         judge_one()
-        seconds, tried, steps = time.perf_counter() - started, hunt.tried, hunt.steps
+        seconds, tried, steps = time.perf_counter() - started, len(judged), hunt.steps
         hunt.progress = None
-        found = [Found(*shrunk(*each, judge), driver.describe(), hunt.tokens) for each in wrong]
+        found = []
+        for number, each in enumerate(wrong, 1):
+            shrinking(number, len(wrong))
+            found.append(Found(*shrunk(*each, judge), driver.describe(), hunt.tokens))
     finally:
         hunt.session.close()
     return Survey(tried, steps, seconds, tuple(found))

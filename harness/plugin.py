@@ -35,8 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--attention",
         choices=("paged", "fms"),
-        default="paged",
-        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow, but on sendnn)",
     )
     group.addoption("--server-url", metavar="URL", help="for openai-http: a server that runs already")
     group.addoption("--serve", choices=("reference", "vllm"), help="for openai-http: what to start for each case")

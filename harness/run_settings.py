@@ -92,7 +92,7 @@ def driver_from_options(option: Namespace) -> Driver:
         raise pytest.UsageError(f"--server-url: {error}") from error
 
 
-def driver_by_name(name: str, attention: str) -> Driver:
+def driver_by_name(name: str, attention: str | None) -> Driver:
     """The driver of that name. Imported here, so that a run needs only the engine it asks for."""
     from harness.drivers.reference import ReferenceDriver, SimulationDriver
 

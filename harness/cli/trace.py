@@ -26,7 +26,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="the model to run (default: the first of the test models)")
     parser.add_argument(
-        "--attention", choices=("paged", "fms"), default="paged", help="attention of the engine (default: paged)"
+        "--attention", choices=("paged", "fms"), help="attention of the engine (default: the usual one of its backend)"
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="OUT", help="a file to write to (default: standard output)"

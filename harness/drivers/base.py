@@ -128,8 +128,24 @@ class Completion:
     finish_reason: str | None
 
 
+class Compilation(NamedTuple):
+    """What an engine had compiled. ``engine`` tells one engine from another, also across processes.
+
+    ``graphs`` were compiled before the first request, ``recompiles`` counts what would have had to be compiled since.
+    """
+
+    engine: str
+    backend: str
+    graphs: int
+    recompiles: int
+
+
 class Session(Protocol):
     """A started engine."""
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled for it so far; None where nothing is, or where that cannot be seen."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         """Forget every request and tighten the limits, without starting again.
@@ -179,6 +195,9 @@ class Driver(Protocol):
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
         """Why this driver's server is not one for a case over HTTP with these limits, in one sentence, or None."""
+
+    def backend_label(self, backend: str) -> str:
+        """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
 
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""

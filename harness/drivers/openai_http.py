@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
 from harness.drivers.door import HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
-from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable, vllm_server
+from harness.drivers.reference import reference_label, reference_unavailable
+from harness.drivers.servers import ServerProcess, reference_server, vllm_server
 from harness.schema import ServerOptions
 
 API_KEY = "OPENAI_API_KEY"
@@ -117,6 +118,11 @@ class OpenAIHttpDriver:
                 known = "does not say" if has[name] is None else f"has {has[name]}"
                 return f"the case wants {name} {wanted}, the server {known}: --server-shape says what it has"
         return None
+
+    def backend_label(self, backend: str) -> str:
+        if self._running is None and self._start == "reference":
+            return reference_label(backend)
+        return backend
 
     def preload(self) -> None:
         pass

@@ -125,8 +125,8 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in said}
     os.environ.update(said)
     try:
-        # Two dimensions that happen to be equal in the warm-up are not the same dimension.
-        with symbolic_shapes.patch(use_duck_shape=False):  # type: ignore[attr-defined]
+        # Dimensions that happen to be equal, or 1, in the warm-up are as dynamic as others.
+        with symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True):  # type: ignore[attr-defined]
             yield
     finally:
         for name, value in before.items():

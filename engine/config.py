@@ -6,7 +6,7 @@ workload to the next without building it again.
 
 from dataclasses import dataclass, fields
 
-from engine.backends import BACKENDS
+from engine.backends import BACKENDS, label
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 ATTENTION_OPS = ("paged", "fms")
@@ -133,6 +133,12 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
             raise ConfigError(f"{field.name} {asked} is more than the {most} the engine was built with")
     chosen = {f.name: getattr(limits, f.name) or getattr(built, f.name) for f in fields(limits)}
     return ResolvedLimits(**chosen)
+
+
+def require_hardware(backend: str) -> None:
+    """Return if that backend would not be simulated here. Raises ConfigError."""
+    if label(backend) != backend:
+        raise ConfigError(f"backend {label(backend)} is no hardware: torch_sendnn is not installed here")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

@@ -10,6 +10,7 @@ import pytest
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
 from harness.checks.verdict import failures
+from harness.compilations import watch
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
@@ -68,6 +69,9 @@ class CaseItem(pytest.Item):
         self.settings: Settings = self.config.stash[settings_key]
         for name in expanded.markers(loaded.suite):
             self.add_marker(name)
+        if self.backend_label != expanded.configuration.backend:
+            self.add_marker("simulated")
+        self._compiled: dict[str, Any] | None = None
         reason = self._why_skipped()
         if reason:
             self.add_marker(pytest.mark.skip(reason=reason))
@@ -84,6 +88,11 @@ class CaseItem(pytest.Item):
         return driver.unavailable(setup)
 
     @property
+    def backend_label(self) -> str:
+        """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
+        return self.settings.driver.backend_label(self.expanded.configuration.backend)
+
+    @property
     def line(self) -> int:
         """The line of the case in its suite, from 1."""
         return self.loaded.line_of_case(self.expanded.index)
@@ -93,6 +102,9 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
+        if self.config.option.require_hardware and self.get_closest_marker("simulated"):
+            # Workers of -n find out one by one; without them the run has not begun.
+            raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
@@ -124,6 +136,7 @@ class CaseItem(pytest.Item):
             raise CaseError(str(error)) from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
+        watched = watch(session)
         try:
             verdicts = judge(test, session)
             useless |= any(verdict.data.get("broken") for verdict in verdicts)
@@ -133,6 +146,7 @@ class CaseItem(pytest.Item):
             useless = True
             raise
         finally:
+            self._compiled = watched()
             if useless:
                 settings.engines.discard(setup)
         return verdicts
@@ -170,7 +184,8 @@ class CaseItem(pytest.Item):
             "requirements": list(case.requirement),
             "described": case.described(),
             "model": configuration.model,
-            "backend": configuration.backend,
+            "backend": self.backend_label,
+            "compiled": self._compiled,
             "configuration": configuration.label,
             "place": f"{shown_file(self.path)}:{self.line}",
             "source": source,

@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
     if not arguments.workloads and not arguments.model_laws:
         raise CommandError("nothing to do: --workloads and --model-laws are both 0")
     for name, budget in (("simulation", arguments.workloads), ("reference", arguments.model_laws)):
-        if budget and _search(driver_by_name(name, "paged"), budget, arguments.seed, arguments.write):
+        if budget and _search(driver_by_name(name, None), budget, arguments.seed, arguments.write):
             return 1
     return 0
 

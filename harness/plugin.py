@@ -165,15 +165,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before forking, import what every child would have to import: nothing of it runs here."""
+    """Before forking, import what every child would have to import, and compile what each would compile alike."""
     settings = session.config.stash[settings_key]
     if session.config.option.require_hardware and not hasattr(session.config, "workerinput"):
         _refuse_simulation(session.items)
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
             settings.blessing.remove_forsaken(folder)
-    if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
-        settings.driver.preload()
+    if getattr(session.config.option, "forked", False) and not session.config.option.collectonly:
+        cases = [item for item in session.items if isinstance(item, CaseItem)]
+        if cases:
+            settings.driver.preload()
+        in_process = (item.expanded for item in cases if item.expanded.configuration.door == "in-process")
+        settings.engines.warm_up(expanded.setup for expanded in in_process)
 
 
 def _refuse_simulation(items: list[pytest.Item]) -> None:

@@ -1,5 +1,6 @@
 """A model that is compiled in a warm-up, and never after it."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -104,7 +105,8 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
         reason = get_guard_fail_reason(
             entry.guard_manager, entry.code, dict(local), entry.compile_id, entry.backend, skip_logging=True
         )
-        reasons.append(" ".join(reason.split()).partition(": ")[2])  # without the number of the compilation
+        # Between the number of the compilation and the line of torch or ibm-fms that made the guard.
+        reasons.append(" ".join(reason.split()).partition(": ")[2].partition(" # ")[0])
     return reasons
 
 
@@ -124,11 +126,15 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
     said = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.VOLUME: str(volume)}
     before = {name: os.environ.get(name) for name in said}
     os.environ.update(said)
+    # Thousands of records for TORCH_TRACE, which has a handler of its own: nobody else wants them.
+    trace = logging.getLogger("torch.__trace")
+    propagated, trace.propagate = trace.propagate, False
     try:
         # Dimensions that happen to be equal, or 1, in the warm-up are as dynamic as others.
         with symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True):  # type: ignore[attr-defined]
             yield
     finally:
+        trace.propagate = propagated
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

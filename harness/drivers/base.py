@@ -4,7 +4,8 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -202,6 +203,11 @@ class Driver(Protocol):
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""
 
+    def inheritable(self, setup: EngineSetup) -> bool:
+        """Whether a forked child can use such an engine of its parent: slow to start, no other processes, no threads,
+        and nothing of a card in it.
+        """
+
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
 
@@ -236,6 +242,13 @@ class EnginePool:
         if setup not in self.sessions:
             self.sessions[setup] = self.driver.open(setup)
         return self.sessions[setup]
+
+    def warm_up(self, setups: Iterable[EngineSetup]) -> None:
+        """Start what forked children can inherit. What does not start is left to them: they say why."""
+        for setup in dict.fromkeys(setups):
+            if self.driver.unavailable(setup) is None and self.driver.inheritable(setup):
+                with suppress(Exception):
+                    self.session(setup)
 
     def discard(self, setup: EngineSetup) -> None:
         """Close an engine that may be in a bad state; the next case starts another."""

@@ -127,6 +127,9 @@ class OpenAIHttpDriver:
     def preload(self) -> None:
         pass
 
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
+
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")
 

@@ -16,9 +16,11 @@ from typing import Any
 from checkpoints import CheckpointError, resolve
 from engine.backends import BACKENDS, inductor
 from engine.backends import label as reference_label
+from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
+from engine.environment import threads
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
@@ -313,8 +315,16 @@ class ReferenceDriver:
         for module in PRELOADED:
             importlib.import_module(module)
 
+    def inheritable(self, setup: EngineSetup) -> bool:
+        # With one thread torch starts no others, which a fork would lose.
+        simulated = self.backend_label(setup.backend) != setup.backend
+        return simulated and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+
     def open(self, setup: EngineSetup) -> ReferenceSession:
-        return ReferenceSession(setup, self.attention)
+        try:
+            return ReferenceSession(setup, self.attention)
+        except (RecompileError, DeviceRefusedError) as error:
+            raise ValueError(f"the engine did not start: {error}") from error
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
         process = reference_server(setup, limits, options)
@@ -341,6 +351,9 @@ class SimulationDriver:
 
     def preload(self) -> None:
         pass
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)

@@ -42,7 +42,9 @@ def compile_graph(
         raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
     limits = CompiledFor.said()
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    check_dtypes([(node.name, i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)])
+    check_dtypes(
+        [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
+    )
     inputs = _find_inputs(graph, placeholders)
     _put_in_kernels(graph)
     run = graph.forward
@@ -52,6 +54,11 @@ def compile_graph(
         return run(*values)
 
     return checked
+
+
+def _plain(name: str) -> str:
+    """``l_tensors_mask_`` is ``mask`` to whoever made it."""
+    return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
 
 
 def _is_tensor(value: Any) -> bool:

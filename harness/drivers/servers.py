@@ -123,21 +123,6 @@ class ServerProcess:
         self._said.close()
 
 
-REFERENCE_BACKENDS = ("eager",)
-
-
-def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Why the reference engine cannot be started so, in one sentence, or None."""
-    if setup.backend not in REFERENCE_BACKENDS:
-        known = ", ".join(REFERENCE_BACKENDS)
-        why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
-        return f"backend {setup.backend} {why}; the reference engine runs {known} only"
-    cores = os.cpu_count() or 1
-    if setup.tensor_parallel_size > cores:
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
-    return None
-
-
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
     """The reference engine's server, built for just these limits. Raises UnavailableError."""
     blocks = limits.available_blocks

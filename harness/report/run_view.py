@@ -16,6 +16,8 @@ class RunView:
 
     engine: str
     models: str
+    backends: str
+    compiled: str
     command: str
     python: str
     began: str
@@ -36,6 +38,8 @@ def run_view(header: Record, footer: Record) -> RunView:
     return RunView(
         engine=str(header.get("engine", "unknown")),
         models=", ".join(map(str, header.get("models", ()))) or "none",
+        backends=", ".join(map(str, header.get("backends", ()))) or "none",
+        compiled="; ".join(map(str, footer.get("compiled", ()))),
         command=str(header.get("command", "")),
         python=str(header.get("python", "unknown")),
         began=began.strftime("%Y-%m-%d %H:%M:%S %Z") if began else "unknown",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.drivers.base import (
+    Compilation,
     Completion,
     EngineSetup,
     Observation,
@@ -32,6 +33,9 @@ class VllmSession:
     """vLLM's LLM, whose engine core is stepped from here. Every request gets a name that no other ever had: the plugin
     remembers decisions by the names of requests.
     """
+
+    compilation: Compilation | None = None
+    """The plugin does not tell what it compiles."""
 
     def __init__(self, generation: Generation, setup: EngineSetup, *, schedule_only: bool = False) -> None:
         self._generation = generation

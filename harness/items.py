@@ -11,6 +11,7 @@ import pytest
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
 from harness.checks.verdict import failures
+from harness.compilations import watch
 from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
@@ -70,6 +71,9 @@ class CaseItem(pytest.Item):
         self.known_failure: dict[str, str] | None = None
         for name in expanded.markers(loaded.suite):
             self.add_marker(name)
+        if self.backend_label != expanded.configuration.backend:
+            self.add_marker("simulated")
+        self._compiled: dict[str, Any] | None = None
         reason = self._why_skipped()
         if reason:
             self.add_marker(pytest.mark.skip(reason=reason))
@@ -84,6 +88,11 @@ class CaseItem(pytest.Item):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())
             return driver.unavailable(setup) or driver.unfit(setup, limits, case.server)
         return driver.unavailable(setup)
+
+    @property
+    def backend_label(self) -> str:
+        """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
+        return self.settings.driver.backend_label(self.expanded.configuration.backend)
 
     @property
     def line(self) -> int:
@@ -108,6 +117,9 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
+        if self.config.option.require_hardware and self.get_closest_marker("simulated"):
+            # Workers of -n find out one by one; without them the run has not begun.
+            raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
@@ -140,6 +152,7 @@ class CaseItem(pytest.Item):
             raise CaseError(str(error)) from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
+        watched = watch(session)
         try:
             verdicts = judge(test, session)
             useless |= any(verdict.data.get("broken") for verdict in verdicts)
@@ -149,6 +162,7 @@ class CaseItem(pytest.Item):
             useless = True
             raise
         finally:
+            self._compiled = watched()
             if useless:
                 settings.engines.discard(setup)
         return verdicts
@@ -185,7 +199,10 @@ class CaseItem(pytest.Item):
             "requirements": list(case.requirement),
             "described": case.described(),
             "model": configuration.model,
-            "backend": configuration.backend,
+            "backend": self.backend_label,
+            "tensor_parallel_size": configuration.tensor_parallel_size,
+            "markers": list(self.expanded.markers(suite)),
+            "compiled": self._compiled,
             "configuration": configuration.label,
             "place": self.place,
             "source": source,

@@ -14,15 +14,11 @@ from pathlib import Path
 import pytest
 
 from checkpoints import CheckpointError, resolve
+from harness import plugins
 from harness.drivers.base import TOKENS, EnginePool
-from harness.isolation import modes
-from harness.isolation.plugin import Isolation
-from harness.isolation.reports import FailuresTravel
 from harness.items import CaseItem, SuiteFile
-from harness.known_failures import plugin as known_failures
 from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
-from harness.report.stream import ResultStream
 from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
 from harness.schema import POLICY_NAMES
 
@@ -42,8 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--attention",
         choices=("paged", "fms"),
-        default="paged",
-        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow, but on sendnn)",
+    )
+    group.addoption(
+        "--require-hardware", action="store_true", help="a test on a simulated card is an error, before anything runs"
     )
     group.addoption("--server-url", metavar="URL", help="for openai-http: a server that runs already")
     group.addoption("--serve", choices=("reference", "vllm"), help="for openai-http: what to start for each case")
@@ -63,13 +61,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--bless", action="store_true", help="write golden step tables from what the engine does, and references"
     )
-    modes.add_options(group)
-    group.addoption(
-        "--known-failures",
-        type=Path,
-        metavar="FILE",
-        help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
-    )
+    plugins.add_options(group)
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
     group.addoption(
         "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
@@ -89,20 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
-    config.pluginmanager.register(FailuresTravel(), "spyre-cb-failures")
-    config.pluginmanager.register(KnownFailures(config, config.option.known_failures), known_failures.NAME)
-    serves = config.pluginmanager.has_plugin("spyre-cb-serving")
-    if not serves:
-        mode = modes.mode_from(config)
-        if mode != "none":
-            config.pluginmanager.register(
-                Isolation(config, mode, modes.case_seconds(config.option, mode)), "spyre-cb-isolation"
-            )
-    if not serves and not hasattr(config, "workerinput"):
-        for option, path in (("--html-report", config.option.html_report), ("--results", config.option.results)):
-            _refuse_unwritable(option, path)
-        stream = ResultStream(config, config.option.html_report, config.option.results)
-        config.pluginmanager.register(stream, "spyre-cb-results")
+    plugins.register(config)
 
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:
@@ -118,20 +97,6 @@ def _refuse_what_cannot_work(config: pytest.Config) -> None:
             f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
             "child; install pytest<9.2 (constraints.txt does)"
         )
-
-
-def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Before an hour of tests, not after it."""
-    if path is None:
-        return
-    there = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
-    if not there:
-        path.unlink()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -190,11 +155,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Of golden tables that no suite asks for any more, blessing a folder leaves none."""
+    """Refuse what must not run here. Of golden tables that no suite asks for any more, blessing leaves none."""
     settings = session.config.stash[settings_key]
+    if session.config.option.require_hardware and not hasattr(session.config, "workerinput"):
+        _refuse_simulation(session.items)
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
             settings.blessing.remove_forsaken(folder)
+
+
+def _refuse_simulation(items: list[pytest.Item]) -> None:
+    simulated = [item for item in items if isinstance(item, CaseItem) and item.get_closest_marker("simulated")]
+    if simulated:
+        raise pytest.UsageError(
+            f"--require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
+            "since torch_sendnn is not installed here"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -206,9 +182,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     settings = config.stash[settings_key]
+    spyre = settings.driver.backend_label("sendnn")
     return [
         f"engine under test: {settings.driver.describe()}",
         f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
+        *([f"backend: {spyre}, torch_sendnn is not installed here"] if spyre != "sendnn" else []),
     ]
 
 

@@ -107,7 +107,7 @@ def simulated(name: str) -> str:
     return SIMULATED_VLLM if name == "vllm" else "simulation"
 
 
-def driver_by_name(name: str, attention: str) -> Driver:
+def driver_by_name(name: str, attention: str | None) -> Driver:
     """The driver of that name. Imported here, so that a run needs only the engine it asks for.
 
     Raises UnavailableError where that engine is not installed.

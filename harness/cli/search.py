@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> int:
     names = (simulated(arguments.driver), arguments.workloads), (arguments.driver, arguments.model_laws)
     for name, budget in names:
         try:
-            driver = driver_by_name(name, "paged") if budget else None
+            driver = driver_by_name(name, None) if budget else None
         except UnavailableError as error:
             raise CommandError(f"--driver {arguments.driver}: {error}") from error
         if driver and look(driver, budget, arguments.seed, arguments.write):

@@ -43,7 +43,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
     parser.add_argument(
-        "--attention", choices=("paged", "fms"), default="paged", metavar="OP", help="paged (default) or fms"
+        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: as its backend has it)"
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
     parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
 from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import FIGURES, HttpDoor
-from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable
+from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.vllm.server import vllm_describe, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import ServerOptions
 
@@ -117,6 +117,8 @@ class OpenAIHttpDriver:
                 if wanted != has:
                     return f"{name} {wanted}, and the server has {has}: --server-shape says what it has"
         if self._running is None and self._start == "reference":
+            from harness.drivers.reference import reference_unavailable  # only here is that engine needed
+
             return reference_unavailable(setup)
         return vllm_unavailable(setup) if self._running is None else None
 
@@ -134,8 +136,18 @@ class OpenAIHttpDriver:
                 return f"the case wants {name} {wanted}, the server {known}: --server-shape says what it has"
         return None
 
+    def backend_label(self, backend: str) -> str:
+        if self._running is None and self._start == "reference":
+            from harness.drivers.reference import reference_label
+
+            return reference_label(backend)
+        return backend
+
     def preload(self) -> None:
         pass
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from tempfile import TemporaryFile
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.lifetime import start_attended
 from harness.schema import ServerOptions
 
 START_SECONDS = 600
@@ -40,7 +41,7 @@ class ServerProcess:
 
     def _start(self) -> None:
         self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = subprocess.Popen(
+        self.process = start_attended(
             self._command,
             env=self._environ,
             stdin=subprocess.DEVNULL,
@@ -120,21 +121,6 @@ class ServerProcess:
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._said.close()
-
-
-REFERENCE_BACKENDS = ("eager",)
-
-
-def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Why the reference engine cannot be started so, in one sentence, or None."""
-    if setup.backend not in REFERENCE_BACKENDS:
-        known = ", ".join(REFERENCE_BACKENDS)
-        why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
-        return f"backend {setup.backend} {why}; the reference engine runs {known} only"
-    cores = os.cpu_count() or 1
-    if setup.tensor_parallel_size > cores:
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
-    return None
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:

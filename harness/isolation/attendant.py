@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -23,7 +23,6 @@ START_SECONDS = 1800.0
 END_SECONDS = 20.0
 """What an engine may take to put itself in order."""
 STACKS_SECONDS = 2.0
-MOST_LINES = 200
 
 
 class Attendant:
@@ -124,7 +123,8 @@ class Attendant:
         while time.monotonic() < give_up and (size <= began or size != os.fstat(self._stacks.fileno()).st_size):
             size = os.fstat(self._stacks.fileno()).st_size
             time.sleep(0.1)
-        return os.pread(self._stacks.fileno(), max(0, size - began), began).decode(errors="replace").splitlines()
+        text = os.pread(self._stacks.fileno(), max(0, size - began), began).decode(errors="replace")
+        return without_pytest(text.splitlines())
 
     def _broken(self, what: str, more: tuple[str, ...] = ()) -> Broken:
         texts = [_since(file, offset) for file, offset in zip(self._printed, self._offsets, strict=False)]
@@ -158,6 +158,17 @@ class Attendant:
         self._connection.close()
         for file in (self._stacks, *self._printed):
             file.close()
+
+
+def without_pytest(stacks: Sequence[str]) -> list[str]:
+    """The stacks of a process without the frames of pytest, which are the same for every case."""
+    kept, of_pytest = [], False
+    for line in stacks:
+        of_pytest = of_pytest and line.startswith("  File ")
+        if not of_pytest:
+            kept.append(line)
+        of_pytest = of_pytest or "harness/items.py" in line
+    return kept
 
 
 def _file() -> IO[bytes]:

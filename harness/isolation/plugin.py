@@ -1,14 +1,14 @@
-"""pytest's protocol for cases that run in other processes."""
+"""Cases that run in other processes, as pytest sees them."""
 
 import pickle
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from _pytest.runner import runtestprotocol
 
+from harness.case_protocol import run_here
 from harness.drivers.base import EngineSetup
 from harness.isolation.attendant import Attendant
 from harness.isolation.grouping import by_engine
@@ -30,7 +30,9 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "isolation": None,
     "maxfail": 0,
     "numprocesses": None,
+    "retries": 0,
     "results": None,
+    "shard": None,
     "tx": [],
     "xmlpath": None,
 }
@@ -64,21 +66,10 @@ class Isolation:
 
         return WorkStealingScheduling(config, log)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        if not isinstance(item, CaseItem):
-            return None
-        hook = item.ihook
-        hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        item.announce()
-        for report in self._reports(item, nextitem):
-            hook.pytest_runtest_logreport(report=report)
-        hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        return True
-
-    def _reports(self, item: CaseItem, nextitem: pytest.Item | None) -> Iterable[pytest.TestReport]:
+    def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
+        """Run a case in its process, or here where it is skipped anyway."""
         if item.get_closest_marker("skip") is not None:
-            return runtestprotocol(item, log=False, nextitem=nextitem)
+            return run_here(item, nextitem)
         began = time.monotonic()
         outcome = self._attendant_for(item).run(item.nodeid, self._limit)
         # What was set up for a test that ran here is not for this one.

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from harness.failure_text import FailureRepr, broken_text
+from harness.isolation.attendant import without_pytest
 from harness.isolation.messages import Broken
 from harness.items import CaseItem
 
@@ -50,11 +51,14 @@ def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.Te
 
 
 def _more(broken: Broken) -> list[str]:
-    said = [
-        line for line in (broken.stdout + broken.stderr).splitlines() if line.strip() and not line.startswith(_NOISE)
-    ]
-    last = ["", "the last it printed:", "", *(f"  {line}" for line in said[-LAST_LINES:])] if said else []
+    out, err = (_last(text) for text in (broken.stdout, broken.stderr))
+    last = ["", "the last it printed:", "", *out, *err] if out or err else []
     return [*(["", *broken.more] if broken.more else []), *last]
+
+
+def _last(text: str) -> list[str]:
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_NOISE)]
+    return [f"  {line}" for line in without_pytest(lines)[-LAST_LINES:]]
 
 
 def _report(item: CaseItem, when: Any, outcome: Any, seconds: float = 0.0) -> pytest.TestReport:

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
+from harness.compilations import added_up
+from harness.house_rules import requirements_above
+
 RESULT_PROPERTY = "spyre_cb"
+ATTEMPTS = "spyre_cb_attempts"
+"""The attribute of a report of a test that was run more than once: how often."""
+FIRST_FAILURE = "spyre_cb_first_failure"
+"""The attribute of a report of a test that passed after it had failed: what was said of it then."""
 
 
 class ResultStream:
@@ -32,18 +39,22 @@ class ResultStream:
         """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
+        if hasattr(report, ATTEMPTS):
+            entry["attempts"] = int(getattr(report, ATTEMPTS))
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
         if report.failed:
-            entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
+            entry["text"] = "\n".join([entry["text"], text_of(report)] if _failed(entry) else [text_of(report)])
             entry["outcome"] = "failed" if report.when == "call" else "error"
+        elif hasattr(report, FIRST_FAILURE) and not _failed(entry):
+            entry["outcome"], entry["text"] = "flaky", str(getattr(report, FIRST_FAILURE))
         elif hasattr(report, "wasxfail") and not _failed(entry):
             entry["outcome"] = "xfailed" if report.skipped else "xpassed"
-            entry["text"] = report.longreprtext or report.wasxfail
+            entry["text"] = text_of(report) or report.wasxfail
         elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
-            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that could not be collected is a result too."""
@@ -52,14 +63,17 @@ class ResultStream:
                 "test": report.nodeid,
                 "outcome": "error",
                 "seconds": 0.0,
-                "text": report.longreprtext,
+                "text": text_of(report),
             }
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Write what was asked for, and say where it is below everything that pytest says."""
         yield
-        lines = [self._header(), *self._by_test.values(), self._footer(int(session.exitstatus))]
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        for line in compiled:
+            self._say(line)
+        lines = [self._header(), *self._by_test.values(), self._footer(int(session.exitstatus), compiled)]
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
             self._results.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -84,16 +98,30 @@ class ResultStream:
             "header": 1,
             "engine": settings.driver.describe(),
             "models": list(settings.models),
+            "backends": list(dict.fromkeys(e["backend"] for e in self._by_test.values() if "backend" in e)),
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "began": self._began,
+            "requirements": self._requirements(),
         }
 
-    def _footer(self, exitstatus: int) -> dict[str, Any]:
+    def _requirements(self) -> dict[str, Any]:
+        """Those that the suites of this run are held to, by id."""
+        files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
+        suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
+        return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
+
+    def _footer(self, exitstatus: int, compiled: list[str]) -> dict[str, Any]:
         counts: dict[str, int] = {}
         for entry in self._by_test.values():
             counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
-        return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": time.time() - self._began}
+        seconds = time.time() - self._began
+        return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": seconds, "compiled": compiled}
+
+
+def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What pytest shows of a failure; not which of xdist's workers it was in, which is not about the test."""
+    return "" if report.longrepr is None else str(report.longrepr).strip()
 
 
 def _failed(entry: Mapping[str, Any]) -> bool:

@@ -1,40 +1,24 @@
 """A time-line as SVG: a lane a sequence, time to the right, what it holds stacked upwards in tokens.
 
-Nothing is told by colour alone: padding is hatched, what is reserved is an outline, prefills and decodes have letters,
-and every stretch of steps has its numbers as a title, which browsers show on hover and screen readers read.
+Nothing is told by colour alone: padding is hatched, what is reserved and not used is empty, prefills have letters, and
+every stretch of steps has its numbers as a title, which browsers show on hover and screen readers read.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
 
-from harness.timeline.model import BLOCK_SIZE, Bar, Stretch, TimeLine
+from harness.timeline.lanes import LABELS, LANE, PARTS, Scale, lane, place
+from harness.timeline.model import Bar, Stretch, TimeLine
 
-LABELS = 96
 DRAWN = 860
-AXIS, TKV, LANE, GAP = 30, 44, 46, 8
+AXIS, TKV, GAP = 30, 44, 8
 MOST_PER_STEP = 24.0
-PARTS = ("left", "prompt", "made", "right", "unused")
-"""Classes of what a bar is made of, in its order; timeline.css says how they look."""
+NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 NAMES = ("left padding", "prompt", "generated", "right padding", "reserved, not used")
 LEGEND = 24
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """From steps and tokens to places. A step is ``step`` wide; ``height`` is of a lane, for ``tokens`` tokens."""
-
-    step: float
-    tokens: int
-    tkv: int
-
-    def x(self, step: float) -> float:
-        return LABELS + step * self.step
-
-    def up(self, tokens: float) -> float:
-        return tokens * LANE / self.tokens
 
 
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
@@ -45,7 +29,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
-    scale = _Scale(
+    scale = Scale(
         min(MOST_PER_STEP, DRAWN / (max(each.last_step for each in both) + 1)),
         max(each.widest for each in both),
         max(1, *[each.highest_tkv for each in both]),
@@ -54,7 +38,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
     width, height = LABELS + DRAWN + 8, AXIS + TKV + GAP + len(lanes) * (LANE + GAP) + 4
     parts = [*_axis(line, scale), *_bands(apart, scale, height), _tkv_line(line.stretches, scale, "tkv")]
     for sequence, bottom in enumerate(lanes):
-        parts += _lane(line, sequence, bottom, scale)
+        parts += lane(line, sequence, bottom, scale)
     for first, last in apart:
         assert expected is not None
         wanted = list(_between(expected.stretches, first, last))
@@ -64,7 +48,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
     if alone:
         parts = [f"<style>{style()}</style>", f"<defs>{patterns()}</defs>", *parts, *_legend(height)]
     whole = height + (LEGEND if alone else 0)
-    opening = f'<svg class="timeline" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {whole}" role="img">'
+    opening = f'<svg class="timeline"{NAMESPACE if alone else ""} viewBox="0 0 {width} {whole}" role="img">'
     return "\n".join([opening, f"<title>{escape(title)}</title>", *filter(None, parts), "</svg>"])
 
 
@@ -74,15 +58,21 @@ def style() -> str:
     return files("harness.timeline").joinpath("timeline.css").read_text(encoding="utf-8").strip()
 
 
+def legend() -> str:
+    """What the fillings mean, as a picture of its own for a page with many time-lines."""
+    opening = f'<svg class="timeline" viewBox="0 0 {LABELS + DRAWN + 8} 20" role="img">'
+    return "\n".join([opening, "<title>What the fillings of time-lines mean</title>", *_legend(0), "</svg>"])
+
+
 def _legend(top: float) -> Iterator[str]:
     """What the fillings mean, in a line below the picture."""
     x = float(LABELS)
     for name, words in (*zip(PARTS, NAMES, strict=True), ("wanted", "expected, where it differs")):
         if name == "wanted":
-            yield f'<path class="wanted" d="M{_n(x)} {_n(top + 9)}h14"/>'
+            yield f'<path class="wanted" d="M{place(x)} {place(top + 9)}h14"/>'
         else:
-            yield f'<rect class="{name}" x="{_n(x)}" y="{_n(top + 3)}" width="14" height="11"/>'
-        yield f'<text x="{_n(x + 19)}" y="{_n(top + 13)}">{words}</text>'
+            yield f'<rect class="{name}" x="{place(x)}" y="{place(top + 3)}" width="14" height="11"/>'
+        yield f'<text x="{place(x + 19)}" y="{place(top + 13)}">{words}</text>'
         x += 34 + 6.2 * len(words)
 
 
@@ -95,84 +85,36 @@ def patterns() -> str:
     )
 
 
-def _axis(line: TimeLine, scale: _Scale) -> Iterator[str]:
+def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
     """Step numbers where something happens, and a letter for what each stretch is."""
     free = 0.0
     for stretch in line.stretches:
         x = scale.x(stretch.first)
         if x >= free:
-            yield f'<text class="number" x="{_n(x)}" y="11">{stretch.first}</text>'
+            yield f'<text class="number" x="{place(x)}" y="11">{stretch.first}</text>'
             free = x + 7 * len(str(stretch.first)) + 8
         kind, width = stretch.kind, stretch.steps * scale.step
-        yield f'<rect class="kind {kind}" x="{_n(x)}" y="16" width="{_n(width)}" height="10"/>'
+        yield f'<rect class="kind {kind}" x="{place(x)}" y="16" width="{place(width)}" height="10"/>'
         if kind in ("prefill", "idle") and scale.step >= 5:
-            yield f'<text class="letter" x="{_n(x + width / 2)}" y="24">{kind[0].upper()}</text>'
+            yield f'<text class="letter" x="{place(x + width / 2)}" y="24">{kind[0].upper()}</text>'
     yield f'<text class="label" x="{LABELS - 6}" y="24">step</text>'
     yield f'<text class="label" x="{LABELS - 6}" y="{AXIS + 12}">tkv</text>'
     yield f'<text class="label small" x="{LABELS - 6}" y="{AXIS + 25}">0 to {line.highest_tkv}</text>'
 
 
-def _tkv_line(stretches: Sequence[Stretch], scale: _Scale, name: str) -> str:
+def _tkv_line(stretches: Sequence[Stretch], scale: Scale, name: str) -> str:
     points = []
     for stretch in stretches:
         for step, at in ((stretch.first, stretch.first), (stretch.last, stretch.last + 1)):
             y = AXIS + TKV - stretch.tkv_at(step) * (TKV - 4) / scale.tkv
-            points.append(f"{_n(scale.x(at))},{_n(y)}")
+            points.append(f"{place(scale.x(at))},{place(y)}")
     return f'<polyline class="{name}" points="{" ".join(points)}"/>' if points else ""
 
 
-def _lane(line: TimeLine, sequence: int, bottom: float, scale: _Scale) -> Iterator[str]:
-    size = line.sizes[sequence]
-    yield f'<text class="label" x="{LABELS - 6}" y="{_n(bottom - LANE / 2)}">{sequence}</text>'
-    words = f"{size.prompt_length} + {size.max_tokens}"
-    yield f'<text class="label small" x="{LABELS - 6}" y="{_n(bottom - LANE / 2 + 13)}">{words}</text>'
-    yield f'<path class="ground" d="M{LABELS} {_n(bottom)}H{_n(scale.x(line.last_step + 1))}"/>'
-    for first, last in _waits(line.stretches, sequence):
-        yield f'<path class="waits" d="M{_n(scale.x(first))} {_n(bottom - 6)}H{_n(scale.x(last + 1))}"/>'
-    for stretch in line.stretches:
-        if sequence in stretch.bars:
-            yield from _stack(stretch, sequence, bottom, scale)
-        if sequence in stretch.finished:
-            x = scale.x(stretch.last + 1)
-            yield f'<path class="ends" d="M{_n(x)} {_n(bottom)}v{-LANE}"/>'
-
-
-def _stack(stretch: Stretch, sequence: int, bottom: float, scale: _Scale) -> Iterator[str]:
-    """What one sequence holds in one stretch: a trapezoid a part, and the borders of its blocks."""
-    begin, end = stretch.bars[sequence], stretch.bars_at(stretch.last)[sequence]
-    left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
-    low_begin = low_end = 0
-    for name, at_begin, at_end in zip(PARTS, begin, end, strict=True):
-        if at_begin or at_end:
-            ys = [bottom - scale.up(v) for v in (low_begin, low_begin + at_begin, low_end + at_end, low_end)]
-            yield f'<path class="{name}" d="M{_n(left)} {_n(ys[0])}V{_n(ys[1])}L{_n(right)} {_n(ys[2])}V{_n(ys[3])}z"/>'
-        low_begin, low_end = low_begin + at_begin, low_end + at_end
-    borders = "".join(
-        f"M{_n(left)} {_n(bottom - scale.up(tokens))}H{_n(right)}"
-        for tokens in range(BLOCK_SIZE, begin.held + 1, BLOCK_SIZE)
-    )
-    if borders:
-        yield f'<path class="border" d="{borders}"/>'
-
-
-def _waits(stretches: Sequence[Stretch], sequence: int) -> Iterator[tuple[int, int]]:
-    """The stretches of steps in which it waits, each as its first and last step."""
-    first = None
-    for stretch in stretches:
-        waiting = sequence in stretch.waiting
-        if waiting and first is None:
-            first = stretch.first
-        if not waiting and first is not None:
-            yield first, stretch.first - 1
-            first = None
-    if first is not None:
-        yield first, stretches[-1].last
-
-
-def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: _Scale) -> str:
+def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Scale) -> str:
     """How far up the blocks of a sequence go in the expected run, dashed over the observed one."""
     path = "".join(
-        f"M{_n(scale.x(s.first))} {_n(bottom - scale.up(s.bars[sequence].held))}H{_n(scale.x(s.last + 1))}"
+        f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].held))}H{place(scale.x(s.last + 1))}"
         for s in wanted
         if sequence in s.bars
     )
@@ -187,10 +129,10 @@ def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[St
             yield replace(s, first=begin, last=min(last, s.last), tkv=s.tkv_at(begin), bars=s.bars_at(begin))
 
 
-def _bands(apart: Sequence[tuple[int, int]], scale: _Scale, height: float) -> Iterator[str]:
+def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Iterator[str]:
     for first, last in apart:
         x, width = scale.x(first), (last + 1 - first) * scale.step
-        yield f'<rect class="differs" x="{_n(x)}" y="16" width="{_n(width)}" height="{_n(height - 18)}"/>'
+        yield f'<rect class="differs" x="{place(x)}" y="16" width="{place(width)}" height="{place(height - 18)}"/>'
 
 
 def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
@@ -214,11 +156,11 @@ def _seen(line: TimeLine, step: int) -> object:
     return stretch.tkv_at(step), stretch.outputs, stretch.waiting, stretch.finished, blocks
 
 
-def _hovers(line: TimeLine, scale: _Scale, height: float) -> Iterator[str]:
+def _hovers(line: TimeLine, scale: Scale, height: float) -> Iterator[str]:
     for stretch in line.stretches:
-        place = f'x="{_n(scale.x(stretch.first))}" y="0" width="{_n(stretch.steps * scale.step)}" height="{_n(height)}"'
         words = escape("\n".join(described(stretch)))
-        yield f'<rect class="hover" {place}><title>{words}</title></rect>'
+        x, width = place(scale.x(stretch.first)), place(stretch.steps * scale.step)
+        yield f'<rect class="hover" x="{x}" width="{width}" height="{place(height)}"><title>{words}</title></rect>'
 
 
 def described(stretch: Stretch) -> Iterator[str]:
@@ -242,8 +184,3 @@ def _in_words(first: Bar, last: Bar) -> str:
 
 def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first} to {last}"
-
-
-def _n(value: float) -> str:
-    """A coordinate, as short as half a pixel allows."""
-    return f"{value:.1f}".removesuffix(".0")

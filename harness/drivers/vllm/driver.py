@@ -49,6 +49,12 @@ class VllmDriver:
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         return "the vllm driver has no server: --driver openai-http --serve vllm starts one"
 
+    def backend_label(self, backend: str) -> str:
+        return backend
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
+
     def preload(self) -> None:
         prepare(self.generation)
         for module in (*PRELOADED, self.generation.module):

@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from harness.drivers.base import (
+    Compilation,
     Completion,
     EngineSetup,
     Observation,
@@ -34,6 +35,9 @@ class VllmSession:
     """vLLM's LLM, whose engine core is stepped from here. Every request gets a name that no other ever had: the plugin
     remembers decisions by the names of requests.
     """
+
+    compilation: Compilation | None = None
+    """The plugin does not tell what it compiles."""
 
     def __init__(self, generation: Generation, setup: EngineSetup, *, schedule_only: bool = False) -> None:
         self._generation = generation

@@ -78,9 +78,16 @@ def _as_written(lines: Sequence[str], each: Listed) -> str:
 
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One a case and backend; a test that says nothing of itself was in no suite."""
+    """One a case, backend and model; a test that says nothing of itself was in no suite."""
     found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if "backend" in r}
     return [
-        f"  - case: {case}\n    when: {{backend: {backend}, model: {json.dumps(model)}}}\n    reason: {PLACEHOLDER}\n"
+        f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"
         for case, backend, model in sorted(found)
     ]
+
+
+def _conditions(label: str, model: str) -> str:
+    """``label`` is what reports call a backend: its name, and ``(simulated)`` where no card is behind it."""
+    backend, _, simulated = label.partition(" ")
+    more = ", simulated: true" if simulated else ""
+    return f"{{backend: {backend}, model: {json.dumps(model)}{more}}}"

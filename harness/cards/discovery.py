@@ -29,7 +29,7 @@ class CardsError(ValueError):
 class Card:
     """A card. ``index`` counts all that were found, from 0; ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
 
-    ``node`` is the file that a process has open which uses the card; None where there is none: the kernel has not handed
+    ``node`` is the file that its user has open; None where there is none: the kernel has not handed
     the card to VFIO, or a container does not show it.
     """
 

@@ -36,7 +36,7 @@ def retried(folder: Path, *arguments: str, fails: int = 1, fault: str = RAISES) 
 
 @pytest.mark.parametrize("mode", [[], ["-n2"], ["--isolation=engine"], ["--forked"]], ids=" ".join)
 def test_a_test_that_passes_at_last_is_flaky_and_fails_the_run(tmp_path: Path, mode: list[str]) -> None:
-    done, result = retried(tmp_path, "--retries=2", *mode, "--junitxml=r.xml")
+    done, _ = retried(tmp_path, "--retries=2", *mode, "--junitxml=r.xml")
     assert done.returncode == 1
     assert "1 passed, 1 flaky" in done.stdout, done.stdout + done.stderr
     assert "mine.yaml::five-lines[tiny-granite-eager]: passed at attempt 2; before, it said:" in done.stdout

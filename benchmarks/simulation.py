@@ -2,10 +2,11 @@
 
     python benchmarks/simulation.py [--json FILE]
 
-Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step,
-the harness on top of it (driver, observations, step table), what a case does with that (the comparison with an expected
-table in the short form, the invariants), and the second opinion that search compares with. The ratio is to the engine
-core. Medians; these machines are noisy.
+Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step;
+the harness on top of it (driver, observations, step table) as ``--simulate`` runs it, which takes runs of plain decodes
+at once, and step by step, as search does; what a case does with that (the comparison with an expected table in the
+short form, the invariants); and the second opinion that search compares with. The ratio is to the engine core.
+Medians; these machines are noisy.
 """
 
 import argparse
@@ -56,13 +57,13 @@ def engine_core(count: int) -> Callable[[], int]:
     return run
 
 
-def harness(count: int) -> Callable[[], int]:
+def harness(count: int, jumping: bool) -> Callable[[], int]:
     session = SimulationDriver().open(SETUP)
     specs, timings = requests(count)
 
     def run() -> int:
         session.reset(SchedulingLimits())
-        return len(run_workload(session, specs, timings).steps) - 1
+        return len(run_workload(session, specs, timings, session if jumping else None).steps) - 1
 
     return run
 
@@ -107,7 +108,11 @@ def main() -> None:
     figures = []
     print(f"{'requests':>8}  {'steps':>7}  {'what':<15} {'steps/s':>9}  {'x core':>6}")
     for count in (20, 200, 1000):
-        ways = {"engine core": engine_core(count), "harness": harness(count), **checks(count)}
+        ways = {
+            "engine core": engine_core(count),
+            "harness": harness(count, True),
+            "… by steps": harness(count, False),
+        } | checks(count)
         ways["second opinion"] = second_opinion(count)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         steps = 0

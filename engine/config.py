@@ -6,10 +6,9 @@ workload to the next without building it again.
 
 from dataclasses import dataclass, fields
 
+from engine.backends import BACKENDS, label
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
-BACKENDS = ("eager",)
-BACKENDS_TO_COME = ("inductor", "sendnn")
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static")
 MOST_BLOCKS = 1_000_000
@@ -50,8 +49,9 @@ class EngineConfig:
     """What an engine is built for.
 
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
-    ``max_num_seqs`` sequences of full length. ``attention`` is ``paged`` (our vectorised operation) or ``fms``
-    (the one ibm-fms ships, which loops over tokens). ``scheduler`` is ``continuous``, or ``static`` as a foil.
+    ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
+    vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, or ``static`` as a foil.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 
@@ -61,7 +61,7 @@ class EngineConfig:
     model: str = "tiny-granite"
     revision: str | None = None
     backend: str = "eager"
-    attention: str = "paged"
+    attention: str | None = None
     scheduler: str = "continuous"
     tensor_parallel_size: int = 1
     max_model_len: int = 512
@@ -71,10 +71,10 @@ class EngineConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.backend in BACKENDS_TO_COME:
-            raise ConfigError(f"backend {self.backend!r} is not there yet in this engine: say {', '.join(BACKENDS)}")
-        _one_of("backend", self.backend, BACKENDS)
-        _one_of("attention", self.attention, ATTENTION_OPS)
+        _one_of("backend", self.backend, tuple(BACKENDS))
+        if self.attention is not None:
+            _one_of("attention", self.attention, ATTENTION_OPS)
+            self._check_attention(self.attention)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _at_least_one(self)
         if self.max_model_len % BLOCK_SIZE:
@@ -90,6 +90,16 @@ class EngineConfig:
                 f"the cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
                 f"max_model_len {self.max_model_len} needs {full_length}"
             )
+
+    def _check_attention(self, asked: str) -> None:
+        known = BACKENDS[self.backend].attention
+        if asked not in known:
+            raise ConfigError(f"attention {asked!r} does not run on backend {self.backend}: say {', '.join(known)}")
+
+    @property
+    def attention_op(self) -> str:
+        """``paged`` or ``fms``."""
+        return self.attention or BACKENDS[self.backend].attention[0]
 
     @property
     def total_blocks(self) -> int:
@@ -123,6 +133,12 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
             raise ConfigError(f"{field.name} {asked} is more than the {most} the engine was built with")
     chosen = {f.name: getattr(limits, f.name) or getattr(built, f.name) for f in fields(limits)}
     return ResolvedLimits(**chosen)
+
+
+def require_hardware(backend: str) -> None:
+    """Return if that backend would not be simulated here. Raises ConfigError."""
+    if label(backend) != backend:
+        raise ConfigError(f"backend {label(backend)} is no hardware: torch_sendnn is not installed here")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,17 +11,18 @@ import pytest
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
 from harness.checks.verdict import failures
+from harness.compilations import watch
 from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
-from harness.failure_text import CaseFailedError, FailureRepr, failure_text
+from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
 from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_server, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
 from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
-from harness.run_settings import Count, Settings, settings_key
+from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
 from harness.yaml_source import shown_file
 
@@ -69,6 +71,9 @@ class CaseItem(pytest.Item):
         self.known_failure: dict[str, str] | None = None
         for name in expanded.markers(loaded.suite):
             self.add_marker(name)
+        if self.backend_label != expanded.configuration.backend:
+            self.add_marker("simulated")
+        self._compiled: dict[str, Any] | None = None
         reason = self._why_skipped()
         if reason:
             self.add_marker(pytest.mark.skip(reason=reason))
@@ -83,6 +88,11 @@ class CaseItem(pytest.Item):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())
             return driver.unavailable(setup) or driver.unfit(setup, limits, case.server)
         return driver.unavailable(setup)
+
+    @property
+    def backend_label(self) -> str:
+        """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
+        return self.settings.driver.backend_label(self.expanded.configuration.backend)
 
     @property
     def line(self) -> int:
@@ -107,12 +117,17 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
+        if self.config.option.require_hardware and self.get_closest_marker("simulated"):
+            # Workers of -n find out one by one; without them the run has not begun.
+            raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
         failed = failures(verdicts)
         if failed:
             text = failure_text(self.expanded, verdicts, self.place, self.bless_command)
+            if draws_failures(self.config):
+                text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
 
     def _judge(self) -> Verdicts:
@@ -137,6 +152,7 @@ class CaseItem(pytest.Item):
             raise CaseError(str(error)) from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
+        watched = watch(session)
         try:
             verdicts = judge(test, session)
             useless |= any(verdict.data.get("broken") for verdict in verdicts)
@@ -146,6 +162,7 @@ class CaseItem(pytest.Item):
             useless = True
             raise
         finally:
+            self._compiled = watched()
             if useless:
                 settings.engines.discard(setup)
         return verdicts
@@ -182,7 +199,10 @@ class CaseItem(pytest.Item):
             "requirements": list(case.requirement),
             "described": case.described(),
             "model": configuration.model,
-            "backend": configuration.backend,
+            "backend": self.backend_label,
+            "tensor_parallel_size": configuration.tensor_parallel_size,
+            "markers": list(self.expanded.markers(suite)),
+            "compiled": self._compiled,
             "configuration": configuration.label,
             "place": self.place,
             "source": source,

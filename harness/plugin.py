@@ -31,13 +31,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("spyre-cb", "continuous-batching conformance")
     group.addoption("--driver", choices=DRIVERS, default="reference", help="the engine under test")
     group.addoption(
-        "--simulate", action="store_true", help="step tables only, without a model: the same as --driver simulation"
+        "--simulate",
+        action="store_true",
+        help="step tables only, without a model: --driver simulation; with --driver vllm the plugin's own scheduler",
     )
     group.addoption(
         "--attention",
         choices=("paged", "fms"),
-        default="paged",
-        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow, but on sendnn)",
+    )
+    group.addoption(
+        "--require-hardware", action="store_true", help="a test on a simulated card is an error, before anything runs"
     )
     group.addoption("--server-url", metavar="URL", help="for openai-http: a server that runs already")
     group.addoption("--serve", choices=("reference", "vllm"), help="for openai-http: what to start for each case")
@@ -59,6 +63,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     plugins.add_options(group)
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
+    group.addoption(
+        "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
+    )
     group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
     group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
 
@@ -148,11 +155,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Of golden tables that no suite asks for any more, blessing a folder leaves none."""
+    """Refuse what must not run here. Of golden tables that no suite asks for any more, blessing leaves none."""
     settings = session.config.stash[settings_key]
+    if session.config.option.require_hardware and not hasattr(session.config, "workerinput"):
+        _refuse_simulation(session.items)
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
             settings.blessing.remove_forsaken(folder)
+
+
+def _refuse_simulation(items: list[pytest.Item]) -> None:
+    simulated = [item for item in items if isinstance(item, CaseItem) and item.get_closest_marker("simulated")]
+    if simulated:
+        raise pytest.UsageError(
+            f"--require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
+            "since torch_sendnn is not installed here"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -164,9 +182,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     settings = config.stash[settings_key]
+    spyre = settings.driver.backend_label("sendnn")
     return [
         f"engine under test: {settings.driver.describe()}",
         f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
+        *([f"backend: {spyre}, torch_sendnn is not installed here"] if spyre != "sendnn" else []),
     ]
 
 

@@ -4,11 +4,13 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple, Protocol
 
-from harness.drivers.base import Observation, RequestSpec, Session, StepRecord, Token
+from harness.drivers.base import Jump, Jumping, Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
 
 BLOCK_SIZE = 64
@@ -54,14 +56,18 @@ class Run:
     traceback: tuple[str, ...] = ()
 
 
-def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
+def run_workload(
+    session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None = None
+) -> Run:
     """Run until nothing is left to do, one idle step beyond the last sequence included.
 
+    ``jumping`` is the session once more, where it may take runs of plain decodes at once; else every step is taken.
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
-    last_event = max(events)
+    pending = sorted(events)
+    last_event = pending[-1]
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
     _let_happen(session, events[0])
     rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
@@ -69,12 +75,18 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     lines: tuple[str, ...] = ()
     step = 0
     while step < last_event or session.has_work():
-        step += 1
-        if step > most:
-            unfinished = f"not done after {most} steps: a correct engine needs fewer"
-            break
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
+            if jumping is not None:
+                ahead = next((event for event in pending if event > step), most + 1) - step - 1
+                if jump := jumping.jump(ahead):
+                    tokens.take(jump.record, jump.steps)
+                    rows.extend(_rows(step + 1, jump))
+                    step += jump.steps
+            step += 1
+            if step > most:
+                unfinished = f"not done after {most} steps: a correct engine needs fewer"
+                break
             record = session.step()
             tokens.take(record)
             if step in events:
@@ -94,13 +106,13 @@ class _Tokens:
         self._last: StepRecord | None = None
         self._again = 0
 
-    def take(self, record: StepRecord) -> None:
-        """What a step gave. Raises ValueError or IndexError where it does not fit together."""
+    def take(self, record: StepRecord, steps: int = 1) -> None:
+        """What a step gave, or each of several. Raises ValueError or IndexError where it does not fit together."""
         if record is self._last:
-            self._again += 1
+            self._again += steps
             return
         self._catch_up()
-        self._last = record
+        self._last, self._again = record, steps - 1
         for request, token in zip(record.request_outputs, record.tokens, strict=True):
             self._tokens[request].append(token)
 
@@ -144,6 +156,17 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     kind, outputs, finished, _, block_tables = record
     tkv, waiting, running, reserved, used = seen
     return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables)
+
+
+def _rows(step: int, jump: Jump) -> Iterator[Step]:
+    """The rows of a jump, the first of them with that number."""
+    first = as_step(step, jump.record, jump.first)
+    numbers = range(step, step + jump.steps), repeat(first.kind), range(first.tkv, first.tkv + jump.steps)
+    return map(_as_step_quickly, zip(*numbers, *map(repeat, first[3:]), strict=False))
+
+
+_as_step_quickly: Callable[[Iterable[object]], Step] = partial(tuple.__new__, Step)
+"""``Step._make`` without its count of the fields, which is most of its time."""
 
 
 def turns(steps: Sequence[Step]) -> list[Step]:

@@ -112,6 +112,24 @@ class ContinuousScheduler:
                 self._end(sequence)
         self._plan = Idle()
 
+    def plain_decodes(self) -> int:
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
+
+        Nothing is to be freed, nobody can join, no block of padding goes, and no block is due before they are done.
+        0 where that is not certain; ``plan`` finds out then.
+        """
+        may_join = self._waiting and len(self._running) < self.limits.max_num_seqs
+        if self._ended or may_join or not self._running or self._shared_padding():
+            return 0
+        return -self._tkv % BLOCK_SIZE
+
+    def decode_on(self, steps: int) -> Decode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        rows = self._kept_rows or self._rows()
+        first = Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
+        self._tkv += steps
+        return first
+
     def state(self) -> SchedulerState:
         """What can be seen now."""
         if self._kept_waiting is None:
@@ -149,9 +167,13 @@ class ContinuousScheduler:
         )
 
     def _remove_padding(self) -> None:
-        shared = (self._kept_rows or self._rows()).least_padding // BLOCK_SIZE
+        shared = self._shared_padding()
         if shared:
             self._shift(-shared * BLOCK_SIZE)
+
+    def _shared_padding(self) -> int:
+        """Blocks of left padding that all of the running sequences have."""
+        return (self._kept_rows or self._rows()).least_padding // BLOCK_SIZE
 
     def _shift(self, columns: int) -> None:
         """Move the running batch to the right (or left): tkv and everybody's left padding together."""
@@ -191,11 +213,9 @@ class ContinuousScheduler:
 
     def _rows(self) -> _Rows:
         if self._kept_rows is None:
-            paddings = tuple(s.left_padding for s in self._running)
-            self._kept_rows = _Rows(
-                tuple(s.request_id for s in self._running),
-                paddings,
-                tuple(self.pool.held(s.request_id) for s in self._running),
-                min(paddings, default=0),
-            )
+            running, held = self._running, self.pool.held
+            ids = [s.request_id for s in running]
+            paddings = [s.left_padding for s in running]
+            tables = [held(request_id) for request_id in ids]
+            self._kept_rows = _Rows(tuple(ids), tuple(paddings), tuple(tables), min(paddings, default=0))
         return self._kept_rows

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 from engine import environment
-from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig
+from engine.backends import BACKENDS
+from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
 from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
@@ -45,9 +46,12 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read."""
     said = _parser().parse_args(argv)
     volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    backend = environment.backend(environ) if said.backend is None else said.backend
+    if said.require_hardware:
+        require_hardware(backend)
     engine = EngineConfig(
         model=said.model,
-        backend=environment.backend(environ) if said.backend is None else said.backend,
+        backend=backend,
         attention=said.attention,
         scheduler=said.scheduler,
         tensor_parallel_size=said.tensor_parallel_size,
@@ -85,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
     add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
     add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
-    add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
-    add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
+    add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
+    add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
+    parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
     add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")

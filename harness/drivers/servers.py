@@ -4,14 +4,13 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from shutil import which
+from contextlib import suppress
 from tempfile import TemporaryFile
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
@@ -24,9 +23,14 @@ END_SECONDS = 60
 LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
+class StubbornServerError(Exception):
+    """A server that does not end when it is asked to; one sentence."""
+
+
 class ServerProcess:
     """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
 
+    It leads a process group: what it started ends with it, also where it was ended by force.
     Raises UnavailableError where it does not start, with its last words.
     """
 
@@ -44,6 +48,7 @@ class ServerProcess:
             stdout=subprocess.PIPE if self._fixed_url is None else self._said,
             stderr=self._said,
             text=True,
+            process_group=0,
         )
         try:
             self.url = self._announced() if self._fixed_url is None else self._answering(self._fixed_url)
@@ -85,9 +90,17 @@ class ServerProcess:
         return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without a word"
 
     def restart(self, how: str) -> None:
-        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again."""
+        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again.
+
+        Raises StubbornServerError where it does not end; it is started again all the same.
+        """
         self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-        self.process.wait(END_SECONDS)
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            self._start()
+            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of being asked to") from None
         self._release()
         self._start()
 
@@ -103,24 +116,11 @@ class ServerProcess:
         self._release()
 
     def _release(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._said.close()
-
-
-REFERENCE_BACKENDS = ("eager",)
-
-
-def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Why the reference engine cannot be started so, in one sentence, or None."""
-    if setup.backend not in REFERENCE_BACKENDS:
-        known = ", ".join(REFERENCE_BACKENDS)
-        why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
-        return f"backend {setup.backend} {why}; the reference engine runs {known} only"
-    cores = os.cpu_count() or 1
-    if setup.tensor_parallel_size > cores:
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
-    return None
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
@@ -133,7 +133,7 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
         "--tensor-parallel-size": setup.tensor_parallel_size,
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
-        "--num-blocks": None if blocks is None else _with_padding_block(blocks, limits.max_num_seqs),
+        "--num-blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
         "--max-batch-tkv-limit": limits.max_batch_tkv_limit,
         "--max-queue": options.max_queue,
         "--api-key": options.api_key,
@@ -142,38 +142,17 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
     }
     given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
-    return ServerProcess(command, None, _environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    return ServerProcess(
+        command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    )
 
 
-def _with_padding_block(available: int, max_num_seqs: int | None) -> int:
+def with_padding_block(available: int, max_num_seqs: int | None) -> int:
     """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
     batch = max_num_seqs or 1
     return -(-(available + 1) // batch) * batch
 
 
-def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """``vllm serve``, where vLLM is installed beside the harness. Raises UnavailableError."""
-    if which("vllm") is None:
-        raise UnavailableError("vllm is not installed here: start a server and give its --server-url")
-    port = _free_port()
-    flags = {
-        "--max-model-len": limits.max_model_len,
-        "--max-num-seqs": limits.max_num_seqs,
-        "--tensor-parallel-size": setup.tensor_parallel_size,
-        "--api-key": options.api_key,
-    }
-    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
-    command = ["vllm", "serve", setup.model, "--host", "127.0.0.1", "--port", str(port), *given]
-    environ = _environ() | {"VLLM_SPYRE_DYNAMO_BACKEND": setup.backend}
-    return ServerProcess(command, f"http://127.0.0.1:{port}", environ)
-
-
-def _environ() -> dict[str, str]:
+def environ_of_a_server() -> dict[str, str]:
     """Ours, without what would change a server behind a case's back."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -23,6 +23,7 @@ from _pytest.runner import runtestprotocol
 from harness.drivers.base import Driver
 from harness.isolation.forks import run_in_a_fork
 from harness.isolation.messages import Start, Word
+from harness.items import CaseItem
 from harness.lifetime import die_with
 from harness.run_settings import settings_key
 
@@ -62,6 +63,10 @@ class Serving:
         self._connection.send_bytes(json.dumps(word).encode())
 
     def _run_in_a_fork(self, item: pytest.Item) -> None:
+        if isinstance(item, CaseItem) and item.expanded.configuration.door == "in-process":
+            # What each fork would compile alike is compiled once, here.
+            item.settings.engines.warm_up([item.expanded.setup])
+
         def reports() -> bytes:
             return json.dumps(self._run(item)).encode()
 

@@ -19,6 +19,7 @@ from harness.isolation.messages import Broken, Done, Start
 from harness.isolation.modes import Mode
 from harness.isolation.reports import reports_of
 from harness.items import CaseItem
+from harness.run_settings import draws_failures
 
 NOT_FOR_CHILDREN: dict[str, Any] = {
     "allure_report_dir": None,
@@ -124,6 +125,7 @@ def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) 
     """The pytest session that a child is to be, from this one's."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
+    options["plot"] = draws_failures(config)
     options["plugins"] = [*config.option.plugins, *(f"no:{name}" for name in NO_PLUGINS)]
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from harness.compilations import added_up
+from harness.house_rules import requirements_above
+
 RESULT_PROPERTY = "spyre_cb"
 ATTEMPTS = "spyre_cb_attempts"
 """The attribute of a report of a test that was run more than once: how often."""
@@ -67,7 +70,10 @@ class ResultStream:
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Write what was asked for, and say where it is below everything that pytest says."""
         yield
-        lines = [self._header(), *self._by_test.values(), self._footer(int(session.exitstatus))]
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        for line in compiled:
+            self._say(line)
+        lines = [self._header(), *self._by_test.values(), self._footer(int(session.exitstatus), compiled)]
         if self._results:
             self._results.parent.mkdir(parents=True, exist_ok=True)
             self._results.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -92,16 +98,25 @@ class ResultStream:
             "header": 1,
             "engine": settings.driver.describe(),
             "models": list(settings.models),
+            "backends": list(dict.fromkeys(e["backend"] for e in self._by_test.values() if "backend" in e)),
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "began": self._began,
+            "requirements": self._requirements(),
         }
 
-    def _footer(self, exitstatus: int) -> dict[str, Any]:
+    def _requirements(self) -> dict[str, Any]:
+        """Those that the suites of this run are held to, by id."""
+        files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
+        suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
+        return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
+
+    def _footer(self, exitstatus: int, compiled: list[str]) -> dict[str, Any]:
         counts: dict[str, int] = {}
         for entry in self._by_test.values():
             counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
-        return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": time.time() - self._began}
+        seconds = time.time() - self._began
+        return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": seconds, "compiled": compiled}
 
 
 def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -9,7 +9,7 @@ from harness.checks.invariants import check_invariants
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, Session
+from harness.drivers.base import Jumping, RequestSpec, Session
 from harness.schema import StepRow
 from harness.search.workloads import Workload
 from harness.second_opinion import explain, predict
@@ -53,6 +53,20 @@ def keeps_invariants(trial: Trial) -> Verdict:
     """No invariant breaks in any step."""
     workload = trial.workload
     return check_invariants(trial.run, trial.specs, workload.as_requests(), workload.limits)
+
+
+def jumps_as_it_steps(trial: Trial, session: Session) -> Verdict:
+    """A session that takes runs of plain decodes at once shows what it shows step by step."""
+    if not isinstance(session, Jumping):
+        return Verdict(True, "every step is taken")
+    session.reset(trial.workload.limits)
+    jumped = run_workload(session, trial.specs, trial.workload.requests, session)
+    if jumped == trial.run:
+        return Verdict(True, "jumps are steps")
+    pairs = zip(trial.run.steps, jumped.steps, strict=False)
+    first = next((a.step for a, b in pairs if a != b), min(len(trial.run.steps), len(jumped.steps)))
+    details = [f"{name}: {run.steps[first : first + 1]}" for name, run in (("steps", trial.run), ("jumps", jumped))]
+    return Verdict(False, f"taken at once, step {first} is not what it is step by step", tuple(details))
 
 
 def keeps_to_itself(trial: Trial, session: Session) -> Verdict:

@@ -13,7 +13,14 @@ from checkpoints import resolve
 from harness.checks.verdict import Verdict
 from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, RequestSpec, Session
 from harness.prompts import nameless_spec, request_spec, vocabulary_of
-from harness.search.laws import MakeSpecs, follows_the_rules, keeps_invariants, keeps_to_itself, try_workload
+from harness.search.laws import (
+    MakeSpecs,
+    follows_the_rules,
+    jumps_as_it_steps,
+    keeps_invariants,
+    keeps_to_itself,
+    try_workload,
+)
 from harness.search.workloads import Sizes, Workload, shape_for_search, workloads
 
 # Every step costs a forward, and every request is run once more alone.
@@ -65,10 +72,9 @@ def search(
         raise ValueError("early stops are simulated: where a model runs, nobody knows beforehand which token it gives")
     session = driver.open(shape_for_search(model))
     try:
-        hunt = _Hunt(driver, session, _named_specs(model) if tokens else _nameless_specs, progress)
+        hunt = Hunt(driver, session, model, progress)
         started = time.perf_counter()
-        sizes = SIZES_ON_A_MODEL if tokens else Sizes()
-        found = _smallest_failure(hunt.judge, workloads(sizes, early_stops=early_stops), budget, seed)
+        found = _smallest_failure(hunt.judge, workloads(sizes_for(driver), early_stops=early_stops), budget, seed)
         seconds = time.perf_counter() - started
     finally:
         session.close()
@@ -85,24 +91,32 @@ class _LawBrokenError(AssertionError):
         self.broken = (workload, verdict)
 
 
-class _Hunt:
-    """Runs workloads on one session and counts them."""
+def sizes_for(driver: Driver) -> Sizes:
+    """How large workloads get on this driver."""
+    return SIZES_ON_A_MODEL if TOKENS in driver.capabilities else Sizes()
 
-    def __init__(self, driver: Driver, session: Session, make_specs: MakeSpecs, progress: Progress | None) -> None:
+
+class Hunt:
+    """Runs workloads on one session and counts them. ``broken``: the last one left the engine in the middle of it."""
+
+    def __init__(self, driver: Driver, session: Session, model: str, progress: Progress | None) -> None:
         self.session = session
-        self.make_specs = make_specs
         self.blocks = BLOCK_ACCOUNTING in driver.capabilities
         self.tokens = TOKENS in driver.capabilities
+        self.make_specs = _named_specs(model) if self.tokens else _nameless_specs
+        self.broken = False
         self.progress = progress
         self.tried = 0
         self.steps = 0
 
     def judge(self, workload: Workload) -> Verdict:
         """The first law that this workload breaks, or one that it keeps."""
+        self.broken = True
         try:
             trial = try_workload(self.session, workload, self.make_specs(workload))
         except Exception as error:
             return Verdict(False, f"the engine failed between two steps: {type(error).__name__}: {error}")
+        self.broken = trial.run.unfinished is not None
         self.tried += 1
         self.steps += len(trial.run.steps) - 1
         if self.progress:
@@ -110,6 +124,8 @@ class _Hunt:
         verdict = follows_the_rules(trial, blocks=self.blocks)
         if verdict.passed:
             verdict = keeps_invariants(trial)
+        if verdict.passed:
+            verdict = jumps_as_it_steps(trial, self.session)
         if verdict.passed and self.tokens:
             verdict = keeps_to_itself(trial, self.session)
         return verdict

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.cards.plugin import CardsHere, CardsShown, cards_of_run
 from harness.case_protocol import CaseProtocol, run_here
 from harness.isolation import modes, workers
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.known_failures import plugin as known_failures
 from harness.lifetime import die_with
+from harness.report.options import wanted_reports
 from harness.report.stream import ResultStream
 from harness.retries import FlakyTests
 from harness.shards import RECORDED, Sharding, shard
@@ -55,6 +57,8 @@ def register(config: pytest.Config) -> None:
     manager.register(known_failures.KnownFailures(config, option.known_failures), known_failures.NAME)
     if manager.has_plugin("spyre-cb-serving"):
         return
+    cards = cards_of_run()
+    option.cards_of_run = len(cards)  # in a process that runs cases, its lease is all that can be seen
     _register_how_cases_run(config)
     if option.shard is not None:
         manager.register(Sharding(config, option.shard, option.durations_from), "spyre-cb-shard")
@@ -69,7 +73,8 @@ def register(config: pytest.Config) -> None:
         manager.register(FlakyTests(allowed=option.allow_flaky), "spyre-cb-flaky")
     elif option.allow_flaky:
         raise pytest.UsageError("--allow-flaky: without --retries no test can be found flaky")
-    manager.register(ResultStream(config, option.html_report, option.results), "spyre-cb-results")
+    manager.register(CardsShown(cards), "spyre-cb-cards")
+    manager.register(ResultStream(config, option.results, wanted_reports(config)), "spyre-cb-results")
 
 
 def _register_how_cases_run(config: pytest.Config) -> None:
@@ -80,8 +85,10 @@ def _register_how_cases_run(config: pytest.Config) -> None:
         isolation = Isolation(config, mode, limit)
         config.pluginmanager.register(isolation, "spyre-cb-isolation")
         run = isolation.run
-    elif limit is not None:
-        workers.register(config, limit)
+    else:
+        config.pluginmanager.register(CardsHere(), "spyre-cb-cards-here")
+        if limit is not None:
+            workers.register(config, limit)
     if mode != "none" or config.option.retries:
         config.pluginmanager.register(CaseProtocol(run, config.option.retries), "spyre-cb-protocol")
 

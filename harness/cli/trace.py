@@ -48,9 +48,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
     parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="also write each time-line there, as SVG")
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="a file to write to (default: standard output)"
-    )
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: standard output")
 
 
 def run(arguments: Namespace) -> int:

@@ -28,10 +28,10 @@ STACKS_SECONDS = 2.0
 class Attendant:
     """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
 
-    ``environ`` comes on top of this process's own environment.
+    ``environ`` comes on top of this process's own environment; None takes a variable out of it.
     """
 
-    def __init__(self, start: Start, environ: Mapping[str, str]) -> None:
+    def __init__(self, start: Start, environ: Mapping[str, str | None]) -> None:
         self._shown = start.shown
         self._stacks = _file()
         self._printed: tuple[IO[bytes], ...] = () if start.shown else (_file(), _file())
@@ -43,7 +43,7 @@ class Attendant:
         with its:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "harness.isolation.child", *map(str, fds), str(os.getpid())],
-                env=os.environ | {"PYTHONPATH": _python_path()} | dict(environ),
+                env=_environ(environ),
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -60,11 +60,11 @@ class Attendant:
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
         """Run one test. ``limit``: seconds for all but the start of an engine; None: no limit."""
-        if not self._is_ready:
+        while not self._is_ready:
             word = self._next(START_SECONDS)
-            if not isinstance(word, dict):
+            if isinstance(word, Broken):
                 return word
-            self._is_ready = True
+            self._is_ready = word["word"] == "ready"
         self._offsets = self._sizes()
         self._running = None
         with contextlib.suppress(OSError):  # what became of it shows at the other end
@@ -186,6 +186,11 @@ def how_it_ended(returncode: int) -> str:
 def _since(file: IO[bytes], offset: int) -> str:
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), size - offset, offset).decode(errors="replace")
+
+
+def _environ(more: Mapping[str, str | None]) -> dict[str, str]:
+    whole = {**os.environ, "PYTHONPATH": _python_path(), **more}
+    return {name: value for name, value in whole.items() if value is not None}
 
 
 def _python_path() -> str:

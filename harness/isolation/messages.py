@@ -43,6 +43,6 @@ class Broken:
     """A case that did not come to its end: what happened in a line, more about it, and what was printed before."""
 
     what: str
-    more: tuple[str, ...]
-    stdout: str
-    stderr: str
+    more: tuple[str, ...] = ()
+    stdout: str = ""
+    stderr: str = ""

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from harness.cards.discovery import CardsError
+from harness.cards.lease import Lease
+from harness.cards.plugin import lease_for
 from harness.case_protocol import run_here
 from harness.drivers.base import EngineSetup
 from harness.isolation.attendant import Attendant
 from harness.isolation.grouping import by_engine
-from harness.isolation.messages import Done, Start
+from harness.isolation.messages import Broken, Done, Start
 from harness.isolation.modes import Mode
 from harness.isolation.reports import reports_of
 from harness.items import CaseItem
@@ -28,6 +31,7 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "forked": False,
     "html_report": None,
     "isolation": None,
+    "markdown_report": None,
     "maxfail": 0,
     "numprocesses": None,
     "retries": 0,
@@ -52,6 +56,7 @@ class Isolation:
         self._limit = limit
         self._attendant: Attendant | None = None
         self._serves: EngineSetup | None = None
+        self._lease: Lease | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -71,7 +76,10 @@ class Isolation:
         if item.get_closest_marker("skip") is not None:
             return run_here(item, nextitem)
         began = time.monotonic()
-        outcome = self._attendant_for(item).run(item.nodeid, self._limit)
+        try:
+            outcome = self._attendant_for(item).run(item.nodeid, self._limit)
+        except CardsError as error:
+            outcome = Broken(str(error))
         # What was set up for a test that ran here is not for this one.
         item.session._setupstate.teardown_exact(nextitem)
         if isinstance(outcome, Done):
@@ -86,29 +94,35 @@ class Isolation:
         if self._attendant is not None and (self._serves != wanted or not self._attendant.alive):
             self._end()
         if self._attendant is None:
-            self._attendant, self._serves = Attendant(self._start(item, wanted), self._environ()), wanted
+            cases = self._cases(item, wanted)
+            self._lease = lease_for(cases)
+            start = start_for(self._config, cases, forks=self._mode == "case")
+            self._attendant, self._serves = Attendant(start, self._environ()), wanted
         return self._attendant
 
-    def _start(self, item: CaseItem, setup: EngineSetup | None) -> Start:
-        """The child collects the suites that this engine has cases in, or all of them."""
+    def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
+        """All that the process that ``item`` needs will serve: those of one engine, or all there are."""
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
-        files = dict.fromkeys(str(case.path) for case in cases if setup is None or case.expanded.setup == setup)
-        return start_for(self._config, list(files), forks=self._mode == "case")
+        return [case for case in cases if setup is None or case.expanded.setup == setup]
 
-    def _environ(self) -> dict[str, str]:
+    def _environ(self) -> dict[str, str | None]:
         # OpenBLAS starts threads when numpy is imported, and what has threads is not to be forked.
-        return {"OPENBLAS_NUM_THREADS": "1"} if self._mode == "case" else {}
+        alone: dict[str, str | None] = {"OPENBLAS_NUM_THREADS": "1"} if self._mode == "case" else {}
+        return alone | (self._lease.environ if self._lease is not None else {})
 
     def _end(self) -> None:
         if self._attendant is not None:
             self._attendant.close()
         self._attendant = None
+        if self._lease is not None:
+            self._lease.release()
+        self._lease = None
 
     def pytest_sessionfinish(self) -> None:
         self._end()
 
 
-def start_for(config: pytest.Config, files: Sequence[str], *, forks: bool) -> Start:
+def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
     """The pytest session that a child is to be, from this one's."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
@@ -117,7 +131,8 @@ def start_for(config: pytest.Config, files: Sequence[str], *, forks: bool) -> St
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None
     options.pop("file_or_dir", None)
-    return Start(tuple(files), options, tuple(sys.path), forks, shown)
+    files = tuple(dict.fromkeys(str(case.path) for case in cases))
+    return Start(files, options, tuple(sys.path), forks, shown)
 
 
 def _travels(value: object) -> bool:

@@ -120,7 +120,7 @@ def _facts(item: CaseItem) -> dict[str, Any]:
         "tensor_parallel_size": configuration.tensor_parallel_size,
         "scheduler": configuration.scheduler,
         "door": configuration.door,
-        "cards": 0,
+        "cards": item.config.option.cards_of_run,
         "simulated": item.get_closest_marker("simulated") is not None,
     }
 

@@ -1,10 +1,13 @@
 """A list of known failures from what a run found: what it has keeps its words, what fails now is added."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from harness.known_failures.entries import PLACEHOLDER, Listed, load_known_failures
 
@@ -74,13 +77,26 @@ def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _as_written(lines: Sequence[str], each: Listed) -> str:
-    return "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
+    """As it stands in the file; what leans on anchors of other entries, which may be taken out, is written out."""
+    text = "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
+    if not re.search(r":\s+[&*]\w", text):
+        return text
+    data = each.entry.model_dump(mode="json", exclude_defaults=True)
+    written_out = yaml.safe_dump([data], sort_keys=False, allow_unicode=True, width=110)
+    return "".join(f"  {line}" for line in written_out.splitlines(keepends=True))
 
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One a case and backend; a test that says nothing of itself was in no suite."""
+    """One a case, backend and model; a test that says nothing of itself was in no suite."""
     found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if "backend" in r}
     return [
-        f"  - case: {case}\n    when: {{backend: {backend}, model: {json.dumps(model)}}}\n    reason: {PLACEHOLDER}\n"
+        f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"
         for case, backend, model in sorted(found)
     ]
+
+
+def _conditions(label: str, model: str) -> str:
+    """``label`` is what reports call a backend: its name, and ``(simulated)`` where no card is behind it."""
+    backend, _, simulated = label.partition(" ")
+    more = ", simulated: true" if simulated else ""
+    return f"{{backend: {backend}, model: {json.dumps(model)}{more}}}"

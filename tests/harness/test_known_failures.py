@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.known_failures.entries import Conditions, load_known_failures
+from harness.known_failures.writing import written
 from harness.loader import SuiteError
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
@@ -126,13 +127,28 @@ def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(
     monkeypatch.chdir(tmp_path)
     assert main(["known-failures", "r.jsonl", "--write", "listed.yaml"]) == 0
     assert "listed.yaml: 1 kept, 1 taken out, 1 added" in capsys.readouterr().out
-    written = listed.read_text(encoding="utf-8")
-    assert written.startswith("# ours\nknown_failures:\n  - case: wrong/five-*\n")
-    assert "mine/" not in written
-    assert written.count('- case: worse/five-lines\n    when: {backend: eager, model: "tiny-granite"}\n') == 1
+    text = listed.read_text(encoding="utf-8")
+    assert text.startswith("# ours\nknown_failures:\n  - case: wrong/five-*\n")
+    assert "mine/" not in text
+    assert text.count('- case: worse/five-lines\n    when: {backend: eager, model: "tiny-granite"}\n') == 1
     load_known_failures.cache_clear()
     with pytest.raises(SuiteError, match="is no reason yet"):
         load_known_failures(listed)
+
+
+def test_an_entry_that_stays_does_not_lose_what_it_shares_with_one_that_goes(tmp_path: Path) -> None:
+    listed = tmp_path / "listed.yaml"
+    entries = (
+        f"  - case: mine/*\n    reason: &it {REASON}\n  - case: wrong/*\n    when: {{cards: [1, 2]}}\n    reason: *it\n"
+    )
+    listed.write_text(f"known_failures:\n{entries}", encoding="utf-8")
+    known = {"case": "mine/*", "reason": REASON, "place": "listed.yaml:2"}
+    new = written(listed, [{"test": "t", "outcome": "xpassed", "known_failure": known}])
+    assert (new.kept, new.taken_out, new.added) == (1, 1, 0)
+    again = tmp_path / "again.yaml"
+    again.write_text(new.text, encoding="utf-8")
+    (stays,) = load_known_failures(again)
+    assert (stays.entry.case, stays.entry.reason, stays.entry.when.cards) == ("wrong/*", REASON, (1, 2))
 
 
 def test_the_command_prints_a_list_and_refuses_what_is_no_whole_run(

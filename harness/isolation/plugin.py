@@ -1,5 +1,6 @@
 """Cases that run in other processes, as pytest sees them."""
 
+import contextlib
 import pickle
 import sys
 import time
@@ -86,11 +87,17 @@ class Isolation:
                 self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
                 for data in outcome.reports
             ]
+        if self._attendant is not None and not self._attendant.alive:
+            self._end()
         return reports_of(item, outcome, time.monotonic() - began)
 
     def _attendant_for(self, item: CaseItem) -> Attendant:
         wanted = item.expanded.setup if self._mode == "engine" else None
-        if self._attendant is not None and (self._serves != wanted or not self._attendant.alive):
+        if self._attendant is not None and not self._attendant.alive:
+            with contextlib.suppress(Warning):  # where warnings are errors, this one is still about no case
+                item.warn(pytest.PytestWarning(f"between two cases, {self._attendant.ended}; it is started again"))
+            self._end()
+        if self._attendant is not None and self._serves != wanted:
             self._end()
         if self._attendant is None:
             cases = self._cases(item, wanted)

@@ -159,6 +159,19 @@ def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, work
     assert len({line.split()[1] for line in lines}) == 2, "each in a process of its own"
 
 
+def test_an_engine_that_dies_between_two_cases_is_started_again_and_told_of(tmp_path: Path) -> None:
+    planted(tmp_path, "import threading; threading.Timer(0.2, os._exit, [5]).start()")
+    with (tmp_path / "conftest.py").open("a") as file:
+        file.write(
+            "def pytest_runtest_logfinish(nodeid):\n"
+            "    if 'planted' in nodeid: time.sleep(3)  # in the process that collects\n"
+        )
+    done = simulated(tmp_path, "--isolation=engine", ".")
+    assert "3 passed, 1 warning" in done.stdout, done.stdout + done.stderr
+    told = "between two cases, the process of the engine ended with exit status 5; it is started again"
+    assert told in done.stdout
+
+
 def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
     planted(tmp_path, "pass")
     for mode in ("--isolation=engine", "--forked"):

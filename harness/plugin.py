@@ -19,6 +19,7 @@ from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
 from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
+from harness.report import options as report_options
 from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
 from harness.schema import POLICY_NAMES
 
@@ -66,11 +67,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
     )
-    group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
-    group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
+    report_options.add_options(group)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    report_options.take_over_allure(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -17,6 +17,7 @@ from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.known_failures import plugin as known_failures
 from harness.lifetime import die_with
+from harness.report.options import wanted_reports
 from harness.report.stream import ResultStream
 from harness.retries import FlakyTests
 from harness.shards import RECORDED, Sharding, shard
@@ -73,7 +74,7 @@ def register(config: pytest.Config) -> None:
     elif option.allow_flaky:
         raise pytest.UsageError("--allow-flaky: without --retries no test can be found flaky")
     manager.register(CardsShown(cards), "spyre-cb-cards")
-    manager.register(ResultStream(config, option.html_report, option.results), "spyre-cb-results")
+    manager.register(ResultStream(config, option.results, wanted_reports(config)), "spyre-cb-results")
 
 
 def _register_how_cases_run(config: pytest.Config) -> None:

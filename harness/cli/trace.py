@@ -34,9 +34,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
-    parser.add_argument(
-        "--attention", choices=("paged", "fms"), help="attention of the engine (default: the usual one of its backend)"
-    )
+    parser.add_argument("--attention", choices=("paged", "fms"), help="default: its backend's usual")
     parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
     parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="also write each time-line there, as SVG")

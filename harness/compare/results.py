@@ -1,18 +1,17 @@
-"""Result files of ``pytest --results``, read back: a header, a line a test, and a footer, or the file is cut off."""
+"""Files of results as they are compared: by suite, case and configuration, and only of runs that were finished."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Record = Mapping[str, Any]
+from harness.report.outcomes import Record
+from harness.report.reading import ResultsError, read_run
+
+__all__ = ["Key", "Record", "ResultsError", "Run", "read_results", "reason_of", "steps_of"]
+
 Key = tuple[str, str, str]
 """Suite, case and configuration: what a test is called wherever its file lies. Of other tests the name, twice blank."""
-
-
-class ResultsError(ValueError):
-    """A file that is no whole file of results; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -26,34 +25,11 @@ class Run:
 
 
 def read_results(path: Path) -> Run:
-    """Read a file of results. Raises ResultsError."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    records = [_record(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not records or "header" not in records[0]:
-        raise ResultsError(f"{path}: is no file of results: it does not begin with their header")
-    if "footer" not in records[-1]:
+    """Read a whole file of results. Raises ResultsError, also for one that is cut off."""
+    run = read_run(path)
+    if run.footer is None:
         raise ResultsError(f"{path}: is cut off: the last line is not the footer of a run that was finished")
-    results: dict[Key, Record] = {}
-    for number, record in enumerate(records[1:-1], 2):
-        if not isinstance(record.get("test"), str) or not isinstance(record.get("outcome"), str):
-            raise ResultsError(f"{path}:{number}: is not the result of a test")
-        results[_key(record)] = record
-    return Run(path, str(records[0].get("engine", "unknown engine")), records[0], results)
-
-
-def _record(path: Path, number: int, line: str) -> Record:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ResultsError(f"{path}:{number}: is not JSON: results are written with --results FILE") from None
-    if not isinstance(record, dict):
-        raise ResultsError(f"{path}:{number}: is not the result of a test")
-    return record
+    return Run(path, run.engine, run.header, {_key(record): record for record in run.results})
 
 
 def _key(record: Record) -> Key:

@@ -32,6 +32,7 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "forked": False,
     "html_report": None,
     "isolation": None,
+    "markdown_report": None,
     "maxfail": 0,
     "numprocesses": None,
     "retries": 0,

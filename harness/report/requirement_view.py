@@ -37,9 +37,9 @@ class RequirementMatrix:
     rows: tuple[RequirementRow, ...]
 
 
-def requirement_matrix(header: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Of the requirements that the header lists, and of any other that a test names."""
-    listed: Mapping[str, Mapping[str, str]] = header.get("requirements", {})
+def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
+    """Of the requirements that the run lists, and of any other that a test names."""
+    listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
         for name in view.requirements.split():

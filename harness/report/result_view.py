@@ -1,6 +1,7 @@
 """One test as the page shows it."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -9,6 +10,7 @@ from textwrap import dedent
 from harness.report.outcomes import SYMBOLS, Record, beginning, duration, shortened
 from harness.report.output_view import TEXTS, Output, output_view
 from harness.report.picture_view import picture
+from harness.report.records import completed
 from harness.report.step_view import StepTable, step_table
 
 MOST_TEXT = 8_000
@@ -100,7 +102,12 @@ class ResultView:
 _EXPECTED = ("xfailed", "xpassed")
 
 
-def result_view(index: int, record: Record) -> ResultView:
+def result_views(results: Sequence[Record]) -> list[ResultView]:
+    """Every test of a run, in its order; what a record lacks is taken from its siblings."""
+    return [_result_view(i, record) for i, record in enumerate(completed(results))]
+
+
+def _result_view(index: int, record: Record) -> ResultView:
     outcome = str(record.get("outcome", "error"))
     source = dedent(str(record.get("source", ""))).strip("\n")
     first = int(record.get("source_line", 1))

@@ -33,24 +33,27 @@ class Summary:
     tone: str
 
 
-def run_view(header: Record, footer: Record) -> RunView:
-    began = datetime.fromtimestamp(header["began"]).astimezone() if "began" in header else None
+def run_view(about: Record) -> RunView:
+    """From the header and the footer of a run, as one."""
+    began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
     return RunView(
-        engine=str(header.get("engine", "unknown")),
-        models=", ".join(map(str, header.get("models", ()))) or "none",
-        backends=", ".join(map(str, header.get("backends", ()))) or "none",
-        compiled="; ".join(map(str, footer.get("compiled", ()))),
-        command=str(header.get("command", "")),
-        python=str(header.get("python", "unknown")),
+        engine=str(about.get("engine", "unknown")),
+        models=", ".join(map(str, about.get("models", ()))) or "none",
+        backends=", ".join(map(str, about.get("backends", ()))) or "none",
+        compiled="; ".join(map(str, about.get("compiled", ()))),
+        command=str(about.get("command", "")),
+        python=str(about.get("python", "unknown")),
         began=began.strftime("%Y-%m-%d %H:%M:%S %Z") if began else "unknown",
         began_iso=began.isoformat(timespec="seconds") if began else "",
-        duration=duration(float(footer.get("seconds", 0.0))),
+        duration=duration(float(about.get("seconds", 0.0))),
     )
 
 
-def summary_of(views: Sequence[HasStatus], exitstatus: int) -> Summary:
+def summary_of(views: Sequence[HasStatus], exitstatus: int, *, cut_off: bool = False) -> Summary:
     """Green only if something ran, all of it passed, and pytest itself ended well."""
     sentence, tone = _outcomes_sentence(views, exitstatus)
+    if cut_off:
+        return Summary(f"The results are cut off, some are missing. Until then: {_uncapitalised(sentence)}", "failed")
     if exitstatus == INTERRUPTED:
         return Summary(
             f"The run was interrupted, results are missing. Until then: {_uncapitalised(sentence)}", "failed"

@@ -16,6 +16,7 @@ import pytest
 
 from harness.checks.steps import check_steps
 from harness.report.page import write_page
+from harness.report.reading import Recorded
 from harness.schema import StepRow
 from harness.step_table import shorten
 from harness.workload import Run, Step
@@ -57,7 +58,7 @@ def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **he
     """The page about these results, as they look after a journey as JSON."""
     path = tmp_path / "page.html"
     footer = {"footer": 1, "counts": {}, "exitstatus": exitstatus, "seconds": 72.4}
-    write_page(path, HEADER | header, json.loads(json.dumps(list(results))), footer)
+    write_page(path, Recorded(path, HEADER | header, tuple(json.loads(json.dumps(list(results)))), footer))
     return path.read_text(encoding="utf-8")
 
 

@@ -73,7 +73,7 @@ unit: $(VENV)/.installed
 
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "cpu and cb and not http and not multi" --forked suites
+	$(BIN)/python -m pytest -q -m "cb and not http and not multi" --forked suites
 
 clean:
 	rm -rf $(VENV) $(PLUGIN_VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -17,7 +17,7 @@ USUAL_DTYPE = "float32"
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> Any:
     """The model on CPU, ready for inference; ``divided`` among the processes of torch's group.
 
-    A checkpoint that loses precision by the cast is named in a warning.
+    A checkpoint in another dtype than the device's float16 is named in a warning.
     """
     _say_what_is_cast(checkpoint, dtype)
     parts = {"distributed_strategy": "tp", "group": distributed.group.WORLD} if divided else {}

@@ -9,19 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from checkpoints import CheckpointError
-from harness.cli import (
-    cards,
-    cases,
-    compare,
-    known_failures,
-    models,
-    references,
-    report,
-    schema,
-    search,
-    serve,
-    trace,
-)
+from harness.cli import cards, cases, compare, known_failures, models, references, report, schema, search, serve, trace
 from harness.cli.arguments import CommandError, Parser
 from harness.loader import SuiteError
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
-from harness.run_settings import driver_by_name
+from harness.drivers.base import UnavailableError
+from harness.run_settings import driver_by_name, simulated
 from harness.timeline import LEGEND, as_svg, as_text, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
@@ -32,9 +33,18 @@ def add_to(subparsers: Subparsers) -> None:
         metavar="FILE",
         help="a suite (.yaml), or a JSON list of workloads",
     )
+    parser.add_argument(
+        "--driver",
+        choices=("reference", "vllm"),
+        default="reference",
+        metavar="NAME",
+        help="reference (default) or vllm",
+    )
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
-    parser.add_argument("--attention", choices=("paged", "fms"), help="default: its backend's usual")
+    parser.add_argument(
+        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: as its backend has it)"
+    )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
     parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
     parser.add_argument("--svg", type=Path, metavar="FOLDER", help="also write each time-line there, as SVG")
@@ -45,7 +55,11 @@ def run(arguments: Namespace) -> int:
     """Trace the workloads of a file."""
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so --model has no meaning beside it")
-    driver = driver_by_name("simulation" if arguments.simulate else "reference", arguments.attention)
+    name = simulated(arguments.driver) if arguments.simulate else arguments.driver
+    try:
+        driver = driver_by_name(name, arguments.attention)
+    except UnavailableError as error:
+        raise CommandError(f"--driver {arguments.driver}: {error}") from error
     try:
         items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
         # Written when everything ran: half a trace would look like one.

@@ -27,6 +27,11 @@ def manner(verdict: Verdict) -> str:
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
+def limits_that_matter(workload: Workload) -> tuple[str, ...]:
+    """Which limits a workload that was shrunk still has: without them it would not go wrong in this way."""
+    return tuple(name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
+
+
 def shrunk(workload: Workload, verdict: Verdict, judge: Judge) -> tuple[Workload, Verdict]:
     """The smallest that was found within MOST_TRIALS, and what is said of it."""
     wrong, trials = manner(verdict), 0
@@ -56,6 +61,8 @@ def _smaller(workload: Workload) -> Iterator[Workload]:
     for name, built in AS_BUILT.items():
         if getattr(workload.limits, name) != built:
             yield replace(workload, limits=replace(workload.limits, **{name: built}))
+    if earliest := min(request.join_step for request in requests):
+        yield _with(workload, [_earlier(request, earliest) for request in requests])
     for i, request in enumerate(requests):
         for simpler in _simpler(request):
             yield _with(workload, [*requests[:i], simpler, *requests[i + 1 :]])
@@ -63,6 +70,11 @@ def _smaller(workload: Workload) -> Iterator[Workload]:
 
 def _with(workload: Workload, requests: list[PlannedRequest]) -> Workload:
     return replace(workload, requests=tuple(sorted(requests, key=lambda request: request.join_step)))
+
+
+def _earlier(request: PlannedRequest, steps: int) -> PlannedRequest:
+    abort = None if request.abort_step is None else request.abort_step - steps
+    return replace(request, join_step=request.join_step - steps, abort_step=abort)
 
 
 def _simpler(request: PlannedRequest) -> Iterator[PlannedRequest]:

@@ -11,7 +11,7 @@ from hypothesis import seed as with_seed
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Driver
 from harness.search.run import Found, Hunt, Progress, sizes_for
-from harness.search.shrink import manner, shrunk
+from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.search.workloads import Workload, shape_for_search, workloads
 from harness.second_opinion import BLOCK
 
@@ -33,19 +33,19 @@ class Survey:
     @property
     def manners(self) -> Counter[str]:
         """How many went wrong in each way."""
-        return Counter(manner(each.verdict) for each in self.found)
+        return Counter(map(way, self.found))
 
     @property
     def beyond_the_door(self) -> Counter[str]:
         """How many of each way take a request that no front door lets in."""
-        return Counter(manner(each.verdict) for each in self.found if beyond_the_door(each))
+        return Counter(way(each) for each in self.found if beyond_the_door(each))
 
     @property
     def smallest(self) -> dict[str, Found]:
         """The smallest workload of each way to go wrong."""
         kept: dict[str, Found] = {}
         for each in sorted(self.found, key=_size):
-            kept.setdefault(manner(each.verdict), each)
+            kept.setdefault(way(each), each)
         return kept
 
 
@@ -106,6 +106,12 @@ def survey(
     finally:
         hunt.session.close()
     return Survey(tried, steps, seconds, tuple(found))
+
+
+def way(found: Found) -> str:
+    """In which way a workload that was shrunk goes wrong: what is said of it, and which limits it takes."""
+    limits = ", ".join(limits_that_matter(found.workload))
+    return manner(found.verdict) + (f" [{limits}]" if limits else "")
 
 
 def beyond_the_door(found: Found) -> bool:

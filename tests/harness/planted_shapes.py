@@ -25,20 +25,11 @@ def change_prefill_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInpu
     patch.setattr(model_runner, "prefill_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
-def cut_to(made: ModelInputs, positions: int) -> ModelInputs:
-    """A prefill of the first ``positions`` only."""
-    mask = made.mask[..., :positions, :positions].contiguous() if made.mask is not None else None
-    ids, at, slots = (
-        tensor[:, :positions].contiguous() for tensor in (made.input_ids, made.position_ids, made.slot_mapping)
-    )
-    return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots, mask=mask)
-
-
 def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
     """A prefill with more right padding, all of it written to the last block."""
     more = positions - made.input_ids.shape[1]
     pad = torch.nn.functional.pad
-    slots = made.slot_mapping[:, -64:].repeat(1, more // 64)
+    slots = made.slot_mapping[:, -64:].repeat(1, -(-more // 64))[:, :more]
     return replace(
         made,
         input_ids=pad(made.input_ids, (0, more)),
@@ -59,9 +50,9 @@ def decode_a_lone_sequence_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "SMALLEST_DECODE_BATCH", 1)
 
 
-@shape_fault(JOINING, "lengths on the device are whole blocks of 64 tokens, and this prefill has 60")
-def leave_out_the_last_of_the_right_padding(patch: pytest.MonkeyPatch) -> None:
-    change_prefill_inputs(patch, lambda made: cut_to(made, made.input_ids.shape[1] - 4))
+@shape_fault(JOINING, "lengths on the device are whole blocks of 64 tokens, and this prefill has 68")
+def pad_prompts_by_four_tokens_more(patch: pytest.MonkeyPatch) -> None:
+    change_prefill_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 4))
 
 
 @shape_fault(JOINING, "the block table is no rectangle padded with block 0 on the left: row 0 is")

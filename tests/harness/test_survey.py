@@ -9,7 +9,7 @@ from harness.checks.verdict import Verdict
 from harness.cli import main
 from harness.drivers.base import SchedulingLimits
 from harness.drivers.reference import SimulationDriver
-from harness.search.shrink import manner, shrunk
+from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.search.survey import beyond_the_door, survey
 from harness.search.workloads import Workload
 from harness.second_opinion import PlannedRequest
@@ -74,3 +74,16 @@ def test_a_manner_is_what_is_said_without_its_numbers() -> None:
         Verdict(False, f"step {n} is a decode of {ids}, expected a prefill of 2") for n, ids in ((3, 0), (14, "1 0"))
     )
     assert manner(one) == manner(two)
+
+
+def test_requests_that_only_come_late_come_at_once() -> None:
+    """Both at once: alone, neither can."""
+
+    def judge(workload: Workload) -> Verdict:
+        first, *others = (request.join_step for request in workload.requests)
+        return Verdict(others != [first + 3], "apart by three")
+
+    workload = Workload(AS_BUILT, (PlannedRequest(1, 1, 51), PlannedRequest(1, 1, 54, 60)))
+    smallest, _ = shrunk(workload, judge(workload), judge)
+    assert [request.join_step for request in smallest.requests] == [0, 3]
+    assert limits_that_matter(smallest) == ()

@@ -1,8 +1,10 @@
 """One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline front door."""
 
 import importlib
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from harness.drivers.base import (
@@ -253,6 +255,12 @@ def start(generation: Generation, setup: EngineSetup) -> Any:
     """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
     prepare_engine(generation, setup.backend)
     path = str(checked(setup.model, version_of("transformers")).path)
+    # Some of what is imported prints, and standard output may be where somebody wants JSON.
+    with redirect_stdout(sys.stderr):
+        return _started(generation, setup, path)
+
+
+def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
     from vllm import LLM
 
     more: dict[str, Any] = {}

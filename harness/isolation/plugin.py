@@ -64,6 +64,7 @@ class Isolation:
         if self._mode == "engine":
             items[:] = by_engine(items)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
         if self._mode != "engine" or config.getvalue("dist") != "load":
@@ -81,6 +82,10 @@ class Isolation:
             outcome = self._attendant_for(item).run(item.nodeid, self._limit)
         except CardsError as error:
             outcome = Broken(str(error))
+        except BaseException:  # Ctrl-C: what runs is not waited for
+            if self._attendant is not None:
+                self._attendant.kill()
+            raise
         # What was set up for a test that ran here is not for this one.
         item.session._setupstate.teardown_exact(nextitem)
         if isinstance(outcome, Done):

@@ -11,7 +11,6 @@ from typing import Any
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
-from harness.drivers.reference import reference_label
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.loader import LoadedSuite, load_suite
 from harness.markers import MARKERS, explain_unknown, left_out
@@ -37,6 +36,8 @@ class Listed:
     def markers(self) -> tuple[str, ...]:
         """Those that the test has on the reference engine, on this machine."""
         backend = self.expanded.configuration.backend
+        from harness.drivers.reference import reference_label  # the only line here that needs the engine
+
         simulated = {"simulated"} if reference_label(backend) != backend else set()
         return tuple(sorted({*self.expanded.markers(self.loaded.suite), *simulated}))
 

@@ -20,6 +20,8 @@ from harness.schema import ServerOptions
 START_SECONDS = 600
 """What a server may take to load a model and, on a card, to compile it."""
 END_SECONDS = 60
+ASKING_SECONDS = 5
+"""How long a server that is not wanted any more may take to end, before it is ended by force."""
 LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
@@ -109,13 +111,16 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(5)
+                self.process.wait(ASKING_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(END_SECONDS)
         self._release()
 
     def _release(self) -> None:
+        """Whatever is left of the group goes, once: later its number may be that of others."""
+        if self._said.closed:
+            return
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         if self.process.stdout is not None:

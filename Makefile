@@ -68,8 +68,9 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Each worker begins with tests that are in order, so that engines and fixtures are started once, not once a worker.
 unit: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -n 2 $(BOUNDED) tests suites
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(BOUNDED) tests suites
 
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed

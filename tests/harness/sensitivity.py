@@ -77,7 +77,7 @@ def padding_token_in_decode(patch: pytest.MonkeyPatch) -> None:
 @numerical("one token of left padding not masked in prefill")
 def padding_token_in_prefill(patch: pytest.MonkeyPatch) -> None:
     mask = batch._prefill_mask
-    patch.setattr(batch, "_prefill_mask", lambda n, left: mask(n, max(0, left - 1)))
+    patch.setattr(batch, "_prefill_mask", lambda n, left, dtype: mask(n, max(0, left - 1), dtype))
 
 
 @numerical("a slot one too high in every decode")

@@ -1,4 +1,7 @@
-"""Every output case on one process and on two: the same tokens, whoever computes them."""
+"""Every output case on one process and on two: the same tokens, whoever computes them.
+
+Marked slow; ``-m slow`` runs it. Some output cases ask for two processes themselves, and are run whenever suites are.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +53,7 @@ def tokens_of(case: OutputCase, configuration: Configuration, engines: EnginePoo
     return [tuple(token.token_id for token in tokens) for tokens in run.tokens]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "configuration"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_two_processes_give_the_tokens_of_one(
     case: OutputCase, configuration: Configuration, engines: EnginePool

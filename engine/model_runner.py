@@ -10,11 +10,12 @@ from torch import Tensor, distributed
 from checkpoints import Checkpoint
 from engine.attention import attention_kwargs
 from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
+from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import EngineConfig
 from engine.request import TokenOutput
 from engine.sampler import sample
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -43,15 +44,22 @@ class ModelRunner:
         ).eval()
         self.cache = self._empty_cache(config.total_blocks)
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Run the plan; one token for each of ``plan.request_ids``, in that order."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
-        return sample(self.logits(plan, token_ids_for(plan, rows)), rows, self._seed)
+        logits = self.logits(plan, token_ids_for(plan, rows))
+        return sample(logits, rows, self._seed) if rows else []
 
-    def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> Tensor:
+    def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them."""
         if isinstance(plan, Prefill):
             return self.forward(prefill_inputs(plan, token_ids))
+        if isinstance(plan, PrefillChunk):
+            return self.forward(chunk_inputs(plan))
+        if isinstance(plan, AlignedDecode):
+            rows = zip(plan.block_tables, plan.computed, strict=True)
+            self._blank([table[-1] for table, computed in rows if computed % BLOCK_SIZE == 0])
+            return self.forward(aligned_decode_inputs(plan, token_ids))
         if plan.tkv % BLOCK_SIZE == 0:
             self._blank([table[-1] for table in plan.block_tables])
         return self.forward(decode_inputs(plan, token_ids))

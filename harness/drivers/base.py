@@ -96,13 +96,19 @@ class Token(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What can be seen between two steps. Fields an engine does not have are None."""
+    """What can be seen between two steps. Fields an engine does not have are None.
+
+    ``paused`` and ``hits`` (request, blocks of its prefix that were not computed again) belong to the chunked
+    generation.
+    """
 
     tkv: int
     waiting: tuple[int, ...]
     running: tuple[int, ...]
     n_reserved_blocks: int | None = None
     n_used_blocks: int | None = None
+    paused: tuple[int, ...] | None = None
+    hits: tuple[tuple[int, int], ...] | None = None
 
 
 class StepRecord(NamedTuple):

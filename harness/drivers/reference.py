@@ -5,7 +5,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -18,7 +18,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Prefill, PrefillChunk, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -93,13 +93,15 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
-        self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        self._seen = Observation(
+            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+        )
         return self._as_record(record)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
-            _KINDS[type(record.plan)],
+            kind_of(record.plan),
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
             self._tokens(record),
@@ -109,8 +111,10 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            tkv, waiting, running, reserved, used = self.core.state()
-            self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+            tkv, waiting, running, reserved, used, chunked = self.core.state()
+            self._seen = Observation(
+                tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+            )
         return self._seen
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
@@ -159,7 +163,7 @@ class SimulatedSession(CoreSession):
         if jumped is None:
             return None
         record, steps = jumped
-        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
+        _, _, tkv, waiting, running, _, _, reserved, used, _, _ = record
         first = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
         self._seen = first._replace(tkv=tkv + steps - 1)
         return Jump(self._as_record(record), first, steps)
@@ -228,7 +232,7 @@ class ReferenceSession(CoreSession):
 
         def on_step(record: EngineRecord) -> None:
             seen = StepRecord(
-                _KINDS[type(record.plan)],
+                kind_of(record.plan),
                 position(record.request_outputs),
                 position(record.finished_requests),
                 tuple(map(_token, record.tokens)),
@@ -355,13 +359,17 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
-_KINDS: Mapping[type[StepPlan], str] = {Prefill: "prefill", Decode: "decode", Idle: "idle"}
+def _chunked(state: ChunkedState | None) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
+    """What only the chunked generation has to show; None twice for others."""
+    if state is None:
+        return None, None
+    return tuple(map(int, state.paused)), tuple([(int(i), blocks) for i, blocks in state.usable_hit_blocks])
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
-    if isinstance(plan, Prefill):
+    if isinstance(plan, Prefill | PrefillChunk):
         return (plan.blocks,)
-    return plan.block_tables if isinstance(plan, Decode) else ()
+    return plan.block_tables if isinstance(plan, Decode | AlignedDecode) else ()
 
 
 def _token(token: TokenOutput) -> Token:

@@ -156,6 +156,7 @@ class ChunkedScheduler:
         sequence = self._waiting.popleft()
         self.pool.open(sequence.request_id, found, sequence.most_blocks)
         sequence.computed = sequence.hit = len(found) * BLOCK_SIZE
+        sequence.shareable = len(found)
         self._running.insert(0, sequence)
         self._prefilling = sequence
         return sequence
@@ -163,14 +164,14 @@ class ChunkedScheduler:
     def _chunk(self, sequence: ChunkedSequence) -> PrefillChunk:
         chunks, before = sequence.chunks, sequence.computed
         number = chunks.number_at(before)
-        self._grow(sequence, chunks.next_step(before))
+        start = max(0, number * chunks.chunk_size - chunks.left_padding)
+        stop = min((number + 1) * chunks.chunk_size - chunks.left_padding, sequence.prompt_length)
+        self._grow(sequence, chunks.next_step(before), stop)
         is_last = sequence.computed == sequence.prompt_length
         if is_last:
             self._prefilling = None
         self._ran_a_chunk = True
         self._tkv = sequence.prompt_length
-        start = max(0, number * chunks.chunk_size - chunks.left_padding)
-        stop = min((number + 1) * chunks.chunk_size - chunks.left_padding, sequence.prompt_length)
         return PrefillChunk(
             sequence.request_id,
             number,
@@ -183,18 +184,22 @@ class ChunkedScheduler:
             is_last,
         )
 
-    def _grow(self, sequence: ChunkedSequence, tokens: int) -> None:
-        """Schedule ``tokens`` more: take their blocks, and let the ones they fill be found."""
-        holder, blocks = sequence.request_id, blocks_for(sequence.computed + tokens)
-        held = blocks_for(sequence.computed)
-        if blocks > held:
-            self.pool.take(holder, blocks - held)
-        full_before, sequence.computed = sequence.computed // BLOCK_SIZE, sequence.computed + tokens
-        full = sequence.computed // BLOCK_SIZE
-        if self.chunking.enable_prefix_caching and full > full_before:
+    def _grow(self, sequence: ChunkedSequence, tokens: int, written: int) -> None:
+        """Schedule ``tokens`` more: take their blocks, and let those be found that are full once ``written`` are there.
+
+        A step that begins in the middle of a chunk because of a hit counts more tokens than its chunk holds; those
+        are written a step later, and a request that is aborted between the two must not leave them to be found.
+        """
+        holder, held = sequence.request_id, blocks_for(sequence.computed)
+        sequence.computed += tokens
+        if blocks_for(sequence.computed) > held:
+            self.pool.take(holder, blocks_for(sequence.computed) - held)
+        full = written // BLOCK_SIZE
+        if self.chunking.enable_prefix_caching and full > sequence.shareable:
             table, keys = self.pool.held(holder), sequence.keys_of(full)
-            for position in range(full_before, full):
+            for position in range(sequence.shareable, full):
                 self.pool.name(table[position], keys[position])
+            sequence.shareable = full
 
     # --- decode -------------------------------------------------------------------------------------------------
 
@@ -216,7 +221,7 @@ class ChunkedScheduler:
         computed = [sequence.computed for sequence in decoding]
         own = tkvs(computed)
         for sequence in decoding:
-            self._grow(sequence, 1)
+            self._grow(sequence, 1, sequence.computed + 1)
         self._tkv = max(own)
         ids = tuple([sequence.request_id for sequence in decoding])
         tables = tuple([self.pool.held(request_id) for request_id in ids])

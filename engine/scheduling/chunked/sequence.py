@@ -10,10 +10,10 @@ from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 @dataclass(slots=True, eq=False)
 class ChunkedSequence:
-    """``computed`` tokens are in its cache, ``hit`` of them (whole blocks) were found there at its first chunk.
+    """``computed`` tokens are scheduled or in its cache, ``hit`` of them (whole blocks) were found there at its start.
 
-    ``paused_for`` counts the decode steps it has been paused in a row. ``keys`` are those of its full blocks, as far
-    as they were asked for.
+    Its first ``shareable`` blocks can be found by others. ``paused_for`` counts the decode steps it has been paused in
+    a row. ``keys`` are those of its full blocks, as far as they were asked for.
     """
 
     request_id: str
@@ -22,6 +22,7 @@ class ChunkedSequence:
     tokens: TokenSource
     computed: int = 0
     hit: int = 0
+    shareable: int = 0
     paused_for: int = 0
     keys: list[ContentKey] = field(default_factory=list)
 

@@ -8,6 +8,7 @@ from typing import Any
 from harness.behaviour.judging import judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
+from harness.checks.chunked_invariants import check_chunked_invariants
 from harness.checks.invariants import check_invariants
 from harness.checks.steps import check_steps, step_table_lines
 from harness.checks.verdict import Verdict, failures
@@ -28,9 +29,9 @@ from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules, impossible
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
-from harness.prompts import model_of_run, nameless_spec, request_spec, vocabulary_of
-from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepRow, StepsCase
-from harness.step_table import COLUMNS, as_row
+from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
+from harness.step_table import as_row, columns_of
 from harness.workload import Run, run_workload
 
 
@@ -109,7 +110,7 @@ def judge(test: Test, session: Session) -> Verdicts:
         if reason := impossible(held_to, plan.specs, case.requests, run):
             raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")
         return (_broken_off(test, run),)
-    others = [check_invariants(run, plan.specs, case.requests, held_to)]
+    others = [_invariants(expanded, run, plan.specs, case, held_to)]
     others += judge_outputs(plan, case, run, session)
     if isinstance(case, OutputCase):
         return tuple(others)
@@ -117,9 +118,21 @@ def judge(test: Test, session: Session) -> Verdicts:
     return (_explained(test, steps, held_to, plan.specs, case, run), *others)
 
 
+def _invariants(
+    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
+) -> Verdict:
+    """Those of the generation that ran."""
+    if expanded.chunking is None:
+        return check_invariants(run, specs, case.requests, limits)
+    return check_chunked_invariants(run, specs, case.requests, limits, expanded.chunking)
+
+
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
     """What makes a request of the case a request for the driver."""
     expanded = test.expanded
+    if TOKENS not in test.capabilities and expanded.chunking is not None:
+        words = vocabulary_of(model_of_run(expanded.configuration.model))
+        return lambda request, position: simulated_spec(request, expanded.case.id, position, words)
     if TOKENS not in test.capabilities:
         texts = any(request.prompt.length is None for request in getattr(expanded.case, "requests", ()))
         vocabulary = vocabulary_of(model_of_run(expanded.configuration.model)) if texts else None
@@ -152,14 +165,14 @@ def _broken_off(test: Test, run: Run) -> Verdict:
     except GoldenError:
         steps = None  # its absence is not what is wrong here
     if steps is None:
-        last = step_table_lines(run.steps, {}, run.steps[-1].step, COLUMNS[1:])
+        last = step_table_lines(run.steps, {}, run.steps[-1].step, columns_of([as_row(run.steps[0])])[1:])
         return Verdict(False, run.unfinished, (*last, *end), data={"broken": True})
     verdict = check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities)
     then = () if verdict.headline == run.unfinished else ("", f"and then {run.unfinished}")
     return replace(verdict, details=(*verdict.details, *then, *end), data={**verdict.data, "broken": True})
 
 
-def _expected_steps(test: Test, case: StepsCase) -> Sequence[StepRow]:
+def _expected_steps(test: Test, case: StepsCase) -> Sequence[AnyRow]:
     """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps

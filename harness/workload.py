@@ -193,4 +193,5 @@ def decodes_on(before: Step, after: Step) -> bool:
         and before.tkv % BLOCK_SIZE != 0
         and not after.finished
         and after[3:] == before[3:]
+        and after.outputs == after.running
     )

@@ -30,11 +30,21 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True)
+class ChunkingSetup:
+    """Options of the chunked generation: ``chunk_size`` in tokens; what the others mean is in the suite format."""
+
+    chunk_size: int = 128
+    enable_prefix_caching: bool = True
+    interleave: bool = True
+    long_output_priority: bool = False
+
+
+@dataclass(frozen=True)
 class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
     ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, or ``static`` as a foil.
+    ``continuous``, ``static`` as a foil, or ``chunked``, which alone has ``chunking``.
     """
 
     model: str
@@ -44,6 +54,7 @@ class EngineSetup:
     max_num_seqs: int
     num_blocks: int | None = None
     scheduler: str = "continuous"
+    chunking: ChunkingSetup | None = None
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ class SimulatedSession(CoreSession):
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
+            **chunking_of(setup),
         )
         super().__init__(
             simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)
@@ -219,6 +220,7 @@ class ReferenceSession(CoreSession):
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
+            **chunking_of(setup),
         )
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
@@ -240,7 +242,9 @@ class ReferenceSession(CoreSession):
             )
             waiting, running = position(record.waiting), position(record.running)
             blocks = record.n_reserved_blocks, record.n_used_blocks
-            self._steps.append((seen, Observation(record.tkv, waiting, running, *blocks)))
+            self._steps.append(
+                (seen, Observation(record.tkv, waiting, running, *blocks, *_chunked(record.chunked, first)))
+            )
 
         try:
             outputs = self.llm.generate(
@@ -330,6 +334,11 @@ def _tokenizer(model: str) -> Tokenizer:
     return Tokenizer(resolve(model))
 
 
+def chunking_of(setup: EngineSetup) -> dict[str, Any]:
+    """The options of the chunked scheduler as EngineConfig takes them; nothing for others."""
+    return {} if setup.chunking is None else asdict(setup.chunking)
+
+
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
     """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
     params = _checked_params(*_values_of(request))
@@ -359,16 +368,19 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
-def _chunked(state: ChunkedState | None) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
-    """What only the chunked generation has to show; None twice for others."""
+def _chunked(
+    state: ChunkedState | None, first: int = 0
+) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
+    """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
     if state is None:
         return None, None
-    return tuple(map(int, state.paused)), tuple([(int(i), blocks) for i, blocks in state.usable_hit_blocks])
+    hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
+    return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
     if isinstance(plan, Prefill | PrefillChunk):
-        return (plan.blocks,)
+        return (plan.blocks,) if plan.request_ids else ()
     return plan.block_tables if isinstance(plan, Decode | AlignedDecode) else ()
 
 

@@ -130,6 +130,7 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
         "--backend": setup.backend,
         "--scheduler": setup.scheduler,
         "--tensor-parallel-size": setup.tensor_parallel_size,
+        **_chunking_flags(setup),
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
         "--num-blocks": None if blocks is None else _with_padding_block(blocks, limits.max_num_seqs),
@@ -142,6 +143,18 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
     given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
     return ServerProcess(command, None, _environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+
+
+def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
+    chunking = setup.chunking
+    if chunking is None:
+        return {}
+    return {
+        "--chunk-size": chunking.chunk_size,
+        "--enable-prefix-caching": "yes" if chunking.enable_prefix_caching else "no",
+        "--interleave": "yes" if chunking.interleave else "no",
+        "--long-output-priority": "yes" if chunking.long_output_priority else "no",
+    }
 
 
 def _with_padding_block(available: int, max_num_seqs: int | None) -> int:

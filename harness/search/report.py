@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.schema import Request, StepRow
+from harness.schema import AnyRow, Request
 from harness.search.run import Found
 from harness.search.violated import violated
 from harness.search.workloads import Workload
@@ -67,7 +67,7 @@ def suite_text(found: Found, name: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _rows(workload: Workload) -> list[StepRow]:
+def _rows(workload: Workload) -> list[AnyRow]:
     return shorten(predict(workload.limits, workload.requests))
 
 
@@ -75,7 +75,7 @@ def _request(request: Request) -> str:
     return _flow(request.model_dump(exclude_defaults=True, exclude_none=True))
 
 
-def _table(rows: Sequence[StepRow]) -> list[str]:
+def _table(rows: Sequence[AnyRow]) -> list[str]:
     cells = [[_flow(list(value) if isinstance(value, tuple) else value) for value in row] for row in rows]
     widths = [max(len(line[i]) for line in [list(COLUMNS), *cells]) for i in range(len(COLUMNS))]
     header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()

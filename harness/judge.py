@@ -27,6 +27,7 @@ from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules, impossible
+from harness.explain_chunked import by_the_chunked_rules, impossible_chunked
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
@@ -107,7 +108,7 @@ def judge(test: Test, session: Session) -> Verdicts:
     jumping = session if isinstance(session, Jumping) else None
     run = run_workload(session, plan.specs, case.requests, jumping)
     if run.unfinished is not None:
-        if reason := impossible(held_to, plan.specs, case.requests, run):
+        if reason := _impossible(expanded, run, plan.specs, case, held_to):
             raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")
         return (_broken_off(test, run),)
     others = [_invariants(expanded, run, plan.specs, case, held_to)]
@@ -125,6 +126,15 @@ def _invariants(
     if expanded.chunking is None:
         return check_invariants(run, specs, case.requests, limits)
     return check_chunked_invariants(run, specs, case.requests, limits, expanded.chunking)
+
+
+def _impossible(
+    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
+) -> str | None:
+    """Why no engine can finish this workload; None where the rules see no reason."""
+    if expanded.chunking is None:
+        return impossible(limits, specs, case.requests, run)
+    return impossible_chunked(limits, expanded.chunking, specs, case.requests, run)
 
 
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
@@ -221,9 +231,13 @@ def _explained(
 ) -> Verdict:
     """A wrong step with what the rules say of it, in this case's numbers."""
     first = verdict.data.get("first")
-    if first is None or test.expanded.configuration.scheduler != "continuous":
+    chunking = test.expanded.chunking
+    if first is None or test.expanded.configuration.scheduler == "static":
         return verdict
-    said = by_the_rules(limits, specs, case.requests, run, first)
+    if chunking is None:
+        said = by_the_rules(limits, specs, case.requests, run, first)
+    else:
+        said = by_the_chunked_rules(limits, chunking, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
 
 

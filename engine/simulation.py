@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from engine.config import EngineConfig
 from engine.core import DecodeText, EngineCore, StepRecord
 from engine.request import TokenOutput
-from engine.scheduling.plan import Runnable
+from engine.scheduling.plan import Decode, Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
@@ -55,7 +55,7 @@ def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, in
     steps = min(most, scheduler.plain_decodes())
     if steps < 1:
         return None
-    _, waiting, running, reserved, used, _ = scheduler.state()
+    _, waiting, running, reserved, used, chunked = scheduler.state()
     batch = [sequences[request_id] for request_id in running]
     steps = min([steps, *[sequence.tokens_before_its_end for sequence in batch]])
     if steps < 1:
@@ -67,4 +67,6 @@ def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, in
     core.steps_done += steps
     plan = scheduler.decode_on(steps)
     tokens = (MADE_UP,) * len(running)
-    return StepRecord(number, plan, plan.tkv + 1, waiting, running, running, (), reserved, used, tokens), steps
+    tkv = plan.tkv + 1 if isinstance(plan, Decode) else max(plan.tkvs)
+    record = StepRecord(number, plan, tkv, waiting, running, running, (), reserved, used, tokens, chunked)
+    return record, steps

@@ -109,7 +109,8 @@ def judge(test: Test, session: Session) -> Verdicts:
     run = run_workload(session, plan.specs, case.requests, jumping)
     if run.unfinished is not None:
         if reason := _impossible(expanded, run, plan.specs, case, held_to):
-            raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")
+            limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
+            raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return (_broken_off(test, run),)
     others = [_invariants(expanded, run, plan.specs, case, held_to)]
     others += judge_outputs(plan, case, run, session)

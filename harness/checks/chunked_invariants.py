@@ -74,6 +74,7 @@ class _Watch:
     queue: tuple[int, ...] = ()
     before: Step | None = None
     after_chunk: bool = False
+    prefilled: int | None = None
 
     def see(self, step: Step) -> Iterator[Broken]:
         """What is wrong with the next observation."""
@@ -99,6 +100,10 @@ class _Watch:
             what = ", ".join(f"{name} {value}" for name, value in zip(names, held, strict=True) if value)
             yield Broken(last.step, f"left behind: {what}", "idle")
 
+    def _gone(self, step: Step) -> set[int]:
+        """Those that were aborted until now."""
+        return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
+
     def _always(self, step: Step) -> Iterator[Broken]:
         paused, number, limits = step.paused or (), step.step, self.limits
         everybody = [*step.running, *paused, *step.waiting]
@@ -117,16 +122,20 @@ class _Watch:
     def _prefill(self, step: Step) -> Iterator[Broken]:
         number, before = step.step, self.before
         assert before is not None
-        new = step.outputs[0] if step.outputs else step.running[0] if step.running else None
+        under_way = [request for request in before.running if not self.got[request]]
+        new = next(iter((*step.outputs, *under_way, *before.waiting)), None)
         if new is None or len(step.outputs) > 1:
-            yield Broken(number, f"a prefill gave tokens to {step.outputs}, {step.running} run", "outputs")
+            yield Broken(number, f"a prefill gave tokens to {step.outputs}, {before.waiting} waited", "outputs")
             return
         self.chunks[new] += 1
+        self.prefilled = new
+        if new not in step.finished and new not in self._gone(step) and step.running[:1] != (new,):
+            yield Broken(number, f"a chunk of {new} ran, and running is {step.running}", "outputs")
         if step.tkv != len(self.requests[new].prompt_token_ids):
             length = len(self.requests[new].prompt_token_ids)
             yield Broken(number, f"tkv {step.tkv} in the prefill of {new}, whose prompt has {length}", "tkv")
         decoding = [request for request in before.running if self.got[request]]
-        others = [request for request in before.running if not self.got[request] and request != new]
+        others = [request for request in under_way if request != new]
         if others:
             yield Broken(number, f"{new} is prefilled while {others} are", "queue")
         if before.paused and before.running:
@@ -146,7 +155,7 @@ class _Watch:
         padding = count * size - _blocks(length) * BLOCK_SIZE
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0
-        if new in step.finished:
+        if new in step.finished or new in self._gone(step):
             # Its hits go with it: as many as fit into whole chunks before the last.
             if not 1 <= self.chunks[new] <= count:
                 yield Broken(step.step, f"the prompt of {new} took {self.chunks[new]} chunks, it has {count}", "chunks")
@@ -157,9 +166,9 @@ class _Watch:
     def _decode(self, step: Step) -> Iterator[Broken]:
         number, before = step.step, self.before
         assert before is not None
-        stay = [r for r in (*step.running, *step.finished) if r in step.outputs]
+        known = {*step.running, *step.finished, *self._gone(step)}
         decoding = [r for r in step.running if self.got[r]]
-        if not step.outputs or set(decoding) - set(step.outputs) or set(stay) != set(step.outputs):
+        if not step.outputs or set(decoding) - set(step.outputs) or set(step.outputs) - known:
             yield Broken(number, f"tokens went to {step.outputs}, {step.running} run", "outputs")
         elif [r for r in step.outputs if r in step.running] != decoding:
             yield Broken(number, f"tokens went to {step.outputs} in this order, running is {step.running}", "outputs")
@@ -215,9 +224,9 @@ class _Watch:
     def _events(self, step: Step) -> Iterator[Broken]:
         """Who waits: those that came, in that order, less those that were prefilled or aborted."""
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
-        gone = {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
-        started = step.running[:1] if step.kind == "prefill" and not step.outputs else step.outputs
-        queue = tuple(r for r in (*self.queue, *joined) if r not in gone and r not in started)
+        gone = self._gone(step)
+        started = self.prefilled if step.kind == "prefill" else None
+        queue = tuple(r for r in (*self.queue, *joined) if r not in gone and r != started)
         if step.waiting != queue:
             yield Broken(step.step, f"waiting {step.waiting}, in order of arrival {queue}", "queue")
         self.queue = step.waiting

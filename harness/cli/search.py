@@ -21,6 +21,7 @@ FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
   spyre-cb search --workloads 10000 --seed 7
+  spyre-cb search --scheduler chunked --workloads 10000
   spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
 """
 
@@ -32,6 +33,12 @@ def add_to(subparsers: Subparsers) -> None:
         "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
+    parser.add_argument(
+        "--scheduler",
+        choices=("continuous", "chunked"),
+        default="continuous",
+        help="which generation (default: continuous)",
+    )
     parser.add_argument(
         "--model-laws",
         type=count,
@@ -51,18 +58,20 @@ def run(arguments: Namespace) -> int:
     if not arguments.workloads and not arguments.model_laws:
         raise CommandError("nothing to do: --workloads and --model-laws are both 0")
     for name, budget in (("simulation", arguments.workloads), ("reference", arguments.model_laws)):
-        if budget and _search(driver_by_name(name, "paged"), budget, arguments.seed, arguments.write):
+        if budget and _search(
+            driver_by_name(name, "paged"), budget, arguments.seed, arguments.scheduler, arguments.write
+        ):
             return 1
     return 0
 
 
-def _search(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
+def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Search with one driver and say what came of it. True: something was found."""
     from harness.search.run import search
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
-        result = search(driver, budget, seed, model=test_models()[0], progress=progress)
+        result = search(driver, budget, seed, model=test_models()[0], scheduler=scheduler, progress=progress)
     if result.found is None:
         print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
         return False

@@ -164,8 +164,10 @@ class SimulatedSession(CoreSession):
         if jumped is None:
             return None
         record, steps = jumped
-        _, _, tkv, waiting, running, _, _, reserved, used, _, _ = record
-        first = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        first = Observation(
+            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+        )
         self._seen = first._replace(tkv=tkv + steps - 1)
         return Jump(self._as_record(record), first, steps)
 

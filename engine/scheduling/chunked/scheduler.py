@@ -11,10 +11,10 @@ from engine.config import Chunking, ResolvedLimits
 from engine.content import TokenSource
 from engine.prefix_pool import PrefixPool
 from engine.scheduling.chunked.chunks import Chunks
-from engine.scheduling.chunked.pausing import divide, in_turn, tkvs
+from engine.scheduling.chunked.pausing import divide, in_turn, tkvs, volume
 from engine.scheduling.chunked.sequence import ChunkedSequence
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
-from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, PrefillChunk, SchedulerState, StepPlan
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChunk, SchedulerState, StepPlan
 
 
 class ChunkedScheduler:
@@ -73,12 +73,34 @@ class ChunkedScheduler:
                 self._end(sequence)
 
     def plain_decodes(self) -> int:
-        """None can be foretold: every step is planned."""
-        return 0
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
 
-    def decode_on(self, steps: int) -> Decode:
-        """Never asked for, since ``plain_decodes`` promises none."""
-        raise NotImplementedError(f"no {steps} decodes can be foretold")
+        Nobody is paused, prefilled or able to start, no block is due or filled before they are done, and the volume
+        limit is not reached. 0 where that is not certain; ``plan`` finds out then.
+        """
+        running = self._running
+        if self._paused or self._prefilling or not running or self._head_may_start():
+            return 0
+        until_a_block_fills = min([(BLOCK_SIZE - 1 - s.computed) % BLOCK_SIZE for s in running])
+        if any(s.computed % BLOCK_SIZE == 0 for s in running):
+            return 0
+        tkv = max(tkvs([s.computed for s in running])) - 1
+        return max(0, min(until_a_block_fills, self.limits.max_batch_tkv_limit // len(running) - tkv))
+
+    def decode_on(self, steps: int) -> AlignedDecode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        first = self._decode(self._running)
+        self._ran_a_chunk = False
+        for sequence in self._running:
+            sequence.computed += steps - 1
+        self._tkv += steps - 1
+        return first
+
+    def _head_may_start(self) -> bool:
+        """Whether the head of the queue could start now or once those that decode had their turn."""
+        if not self._waiting or len(self._running) >= self.limits.max_num_seqs:
+            return False
+        return self._fits(self._waiting[0], self._found(self._waiting[0]))
 
     def state(self) -> SchedulerState:
         """What can be seen now."""
@@ -204,7 +226,9 @@ class ChunkedScheduler:
     # --- decode -------------------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        """Choose who decodes ("Pausing")."""
+        """Choose who decodes ("Pausing"). Where all of them fit, so does each in its turn."""
+        if not self._paused and volume(self._decoding()) <= self.limits.max_batch_tkv_limit:
+            return
         before = [*self._paused, *self._decoding()]
         taken = in_turn(before, longest_first=self.chunking.long_output_priority)
         decoding, paused = divide(taken, self.limits.max_batch_tkv_limit)

@@ -54,8 +54,8 @@ def planned_texts(specs: Sequence[RequestSpec], timings: Sequence[Request], run:
         seen = tuple(token.token_id for token in run.tokens[number]) if run else ()
         known = spec.simulated_token_ids or seen
         length = spec.max_tokens
-        if run and timing.abort_step is None and not timing.runs_to_max_tokens:
-            length = max(1, len(seen))
+        if timing.abort_step is None and not timing.runs_to_max_tokens:
+            length = len(seen if run else spec.simulated_token_ids) or length
         generated = (*known, *[UNKNOWN_TOKEN] * length)[:length]
         planned.append(
             PlannedText(spec.prompt_token_ids, generated, spec.max_tokens, timing.join_step, timing.abort_step)

@@ -4,17 +4,34 @@ A fault is a patch of one function of the engine. ``caught_by`` is a case of the
 it against the broken engine.
 """
 
-from tests.harness import planted_admission, planted_ends, planted_outputs, planted_schedule
-from tests.harness.faults import END_FAULTS, OUTPUT_FAULTS, SCHEDULE_FAULTS, Fault
+from tests.harness import planted_admission, planted_chunked, planted_ends, planted_outputs, planted_schedule
+from tests.harness.faults import (
+    CHUNKED_FAULTS,
+    CHUNKED_OUTPUT_FAULTS,
+    END_FAULTS,
+    OUTPUT_FAULTS,
+    SCHEDULE_FAULTS,
+    Fault,
+)
 
-__all__ = ["END_FAULTS", "OUTPUT_FAULTS", "SCHEDULE_FAULTS", "Fault", "as_table"]
+__all__ = [
+    "CHUNKED_FAULTS",
+    "CHUNKED_OUTPUT_FAULTS",
+    "END_FAULTS",
+    "OUTPUT_FAULTS",
+    "SCHEDULE_FAULTS",
+    "Fault",
+    "as_table",
+]
 
 # Each adds its faults to these lists when it is imported.
-PLANTED_BY = (planted_schedule, planted_admission, planted_outputs, planted_ends)
+PLANTED_BY = (planted_schedule, planted_admission, planted_outputs, planted_ends, planted_chunked)
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,
     "Batch and attention": OUTPUT_FAULTS,
     "Front door and ends": END_FAULTS,
+    "Chunked prefill: schedule and blocks": CHUNKED_FAULTS,
+    "Chunked prefill: batch and attention": CHUNKED_OUTPUT_FAULTS,
 }
 
 

@@ -1,4 +1,4 @@
-# Two commands do everything: `make conformance` and `make test`.
+# Two commands do everything: `make conformance` and `make test`. `make conformance-vllm` puts the real plugin under test.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -11,7 +11,18 @@ BOUNDED := --timeout 600 --timeout-method thread
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: conformance test lint unit suites forked clean
+# The real plugin: what each generation is installed from, and the environment of its own that it is installed into.
+PLUGIN ?= vllm-spyre
+PINS_vllm-spyre := requirements/vllm-spyre-1.6.1.txt
+VENV_vllm-spyre := .venv-vllm
+PLUGIN_PINS     := $(PINS_$(PLUGIN))
+PLUGIN_VENV     := $(VENV_$(PLUGIN))
+PLUGIN_BIN      := $(PLUGIN_VENV)/bin
+PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
+PLUGIN_TORCH    := torch==2.13.0
+PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +33,31 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 conformance: $(VENV)/.installed
 	$(BIN)/python -m pytest -rs suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(REPORT))"
+
+## The same suites on the real plugin, as far as they can be seen in-process: step tables, outputs, offline behaviour.
+conformance-vllm: venv-vllm
+	$(PLUGIN_BIN)/python -m pytest -rs --driver vllm --references committed suites \
+		--html-report $(PLUGIN_REPORT) --results $(PLUGIN_REPORT:.html=.jsonl)
+	@echo "Open $(abspath $(PLUGIN_REPORT))"
+
+## What its clients see over HTTP: behaviour suites at `vllm serve`, a server for each set of limits.
+conformance-vllm-http: venv-vllm
+	$(PLUGIN_BIN)/python -m pytest -rs --driver openai-http --serve vllm --references committed -m http suites/behaviour \
+		--html-report $(PLUGIN_REPORT:.html=-http.html) --results $(PLUGIN_REPORT:.html=-http.jsonl)
+	@echo "Open $(abspath $(PLUGIN_REPORT:.html=-http.html))"
+
+ifeq ($(PLUGIN_PINS),)
+venv-vllm:
+	@echo "PLUGIN=$(PLUGIN) is not known: there is $(patsubst PINS_%,%,$(filter PINS_%,$(.VARIABLES)))" >&2; exit 2
+else
+venv-vllm: $(PLUGIN_VENV)/.installed
+$(PLUGIN_VENV)/.installed: $(PLUGIN_PINS) requirements/harness.txt pyproject.toml
+	$(PYTHON) -m venv $(PLUGIN_VENV)
+	$(PLUGIN_BIN)/python $(PIP_QUIETLY) $(PLUGIN_TORCH)
+	$(PLUGIN_BIN)/python $(PIP_QUIETLY) --no-deps -r $(PLUGIN_PINS) -r requirements/harness.txt
+	$(PLUGIN_BIN)/python $(PIP_QUIETLY) --no-deps -e .
+	@touch $@
+endif
 
 ## Everything that CI checks.
 test: $(VENV)/.installed lint unit forked
@@ -37,7 +73,7 @@ unit: $(VENV)/.installed
 
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "cpu and cb and not http and not multi" --forked suites
+	$(BIN)/python -m pytest -q -m "cb and not http and not multi" --forked suites
 
 clean:
-	rm -rf $(VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PLUGIN_VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -20,19 +20,18 @@ _OURS = "spyre_cb_paged_attn"
 _SHIPPED = "spyre_paged_attn"
 
 
-def attention_kwargs(operation: str, inputs: ModelInputs) -> dict[str, Any]:
-    """The keyword arguments of a model's forward that choose an operation and feed it."""
-    kwargs: dict[str, Any] = {
-        "attn_name": _OURS if operation == "paged" else _SHIPPED,
-        "mask": inputs.mask,
-        "slot_mapping": inputs.slot_mapping,
-        "block_table": inputs.block_table,
-        "current_tkv_mask": inputs.current_tkv_mask,
-        "left_padded_prompt_mask": inputs.left_padded_prompt_mask,
-    }
+def attention_name(operation: str) -> str:
+    """The name under which ibm-fms knows the operation."""
+    return _OURS if operation == "paged" else _SHIPPED
+
+
+def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
+    """The keyword arguments of a model's forward that feed the operation; what a step does not have is left out."""
+    names = ("mask", "slot_mapping", "block_table", "current_tkv_mask", "left_padded_prompt_mask")
+    tensors = {name: tensor for name in names if (tensor := getattr(inputs, name)) is not None}
     if operation == "paged" and inputs.block_table is not None:
-        kwargs["visible"] = _visible_columns(inputs)
-    return kwargs
+        tensors["visible"] = _visible_columns(inputs)
+    return tensors
 
 
 def _visible_columns(inputs: ModelInputs) -> Tensor:

@@ -25,7 +25,7 @@ class ModelInputs:
     """What goes into one forward.
 
     ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: prefill one row of whole
-    blocks, decode one position a row. ``mask`` (whole prefill) is float32 ``[1, 1, n, n]`` of 0 and -inf.
+    blocks, decode one position a row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
     ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
     with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
     A chunk of a prefill has what a decode has, for one row of many positions.
@@ -54,7 +54,7 @@ def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, .
     return tuple([sequence.tokens[-1].token_id for sequence in rows])
 
 
-def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int]) -> ModelInputs:
+def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
     """One prompt in whole blocks: left padding, prompt, right padding."""
     length, left = plan.prompt_length, plan.left_padding
     computed = len(plan.blocks) * BLOCK_SIZE
@@ -66,7 +66,7 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int]) -> ModelInput
         input_ids=input_ids,
         position_ids=(torch.arange(computed) - left).clamp(min=0)[None],
         slot_mapping=(blocks[:, None] * BLOCK_SIZE + torch.arange(BLOCK_SIZE)).view(1, -1),
-        mask=_prefill_mask(computed, left),
+        mask=_prefill_mask(computed, left, dtype),
         block_table=None,
         current_tkv_mask=None,
         left_padded_prompt_mask=None,
@@ -76,9 +76,9 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int]) -> ModelInput
     )
 
 
-def _prefill_mask(computed: int, left: int) -> Tensor:
+def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
     """Causal; what follows the left padding does not see it."""
-    mask = torch.full((computed, computed), -torch.inf).triu_(diagonal=1)
+    mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
     mask[left:, :left] = -torch.inf
     return mask[None, None]
 

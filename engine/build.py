@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from checkpoints import Checkpoint, check_supported, resolve
+from engine.backends import BACKENDS
+from engine.backends.compilation import Compilation
 from engine.config import ConfigError, EngineConfig
 from engine.core import EngineCore, Executor
 from engine.parallel.division import check_division
@@ -15,17 +17,32 @@ from engine.parallel.workers import Workers
 from engine.scheduling.padding import BLOCK_SIZE
 from engine.tokenizer import Tokenizer
 
-BYTES_OF_A_NUMBER = 4
+
+class ModelExecutor(Executor, Protocol):
+    """An executor that has a model."""
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled for it; None where its backend compiles nothing."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A core with the model it runs and the tokenizer of that model; ``workers`` where it runs in other processes."""
+    """A core with the model it runs and the tokenizer of that model; ``workers`` where it runs in other processes.
+
+    ``executor`` is the core's, where that has a model.
+    """
 
     checkpoint: Checkpoint
     tokenizer: Tokenizer
     core: EngineCore
     workers: Workers | None = None
+    executor: ModelExecutor | None = None
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled for it; None where nothing was."""
+        return None if self.executor is None else self.executor.compilation
 
     def close(self) -> None:
         """End the engine's processes, after which no step can run on them; again does no harm."""
@@ -37,7 +54,7 @@ def build_engine(config: EngineConfig) -> Engine:
     """Load what ``config`` names.
 
     Raises ConfigError, CheckpointError where the model is missing or of a kind that ibm-fms would load wrong without a
-    word, and WorkerDiedError.
+    word, WorkerDiedError, and where the backend compiles RecompileError and DeviceRefusedError.
     """
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
@@ -51,17 +68,18 @@ def build_engine(config: EngineConfig) -> Engine:
             workers = Workers(config)
             undo.callback(workers.close)
         tokenizer = Tokenizer(checkpoint)
+        executor = _executor(config, checkpoint, workers)
         core = EngineCore(
             config,
-            _executor(config, checkpoint, workers),
+            executor,
             eos_token_ids=tokenizer.eos_token_ids,
             decode_text=tokenizer.decode,
         )
         undo.pop_all()
-    return Engine(checkpoint, tokenizer, core, workers)
+    return Engine(checkpoint, tokenizer, core, workers, executor)
 
 
-def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | None) -> Executor:
+def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | None) -> ModelExecutor:
     if workers is None:
         from engine.model_runner import ModelRunner  # torch and ibm-fms take seconds to import
 
@@ -77,7 +95,7 @@ def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mappin
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]
-    needed = config.total_blocks * BLOCK_SIZE * layers * 2 * heads * width * BYTES_OF_A_NUMBER
+    needed = config.total_blocks * BLOCK_SIZE * layers * 2 * heads * width * BACKENDS[config.backend].bytes_of_a_number
     free = free_memory()
     if free is not None and needed > free:
         raise ConfigError(

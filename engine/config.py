@@ -7,10 +7,9 @@ workload to the next without building it again.
 from dataclasses import dataclass, fields
 from typing import Any
 
+from engine.backends import BACKENDS, label
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
-BACKENDS = ("eager",)
-BACKENDS_TO_COME = ("inductor", "sendnn")
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked")
 USUAL_CHUNK_SIZE = 128
@@ -66,9 +65,10 @@ class EngineConfig:
     """What an engine is built for.
 
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
-    ``max_num_seqs`` sequences of full length. ``attention`` is ``paged`` (our vectorised operation) or ``fms``
-    (the one ibm-fms ships, which loops over tokens). ``scheduler`` is ``continuous``, ``static`` as a foil, or
-    ``chunked``, which alone takes the options of ``Chunking``; None leaves one as it is there.
+    ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
+    vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a foil, or ``chunked``, which
+    alone takes the options of ``Chunking``; None leaves one as it is there.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 
@@ -78,7 +78,7 @@ class EngineConfig:
     model: str = "tiny-granite"
     revision: str | None = None
     backend: str = "eager"
-    attention: str = "paged"
+    attention: str | None = None
     scheduler: str = "continuous"
     tensor_parallel_size: int = 1
     max_model_len: int = 512
@@ -92,10 +92,10 @@ class EngineConfig:
     long_output_priority: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.backend in BACKENDS_TO_COME:
-            raise ConfigError(f"backend {self.backend!r} is not there yet in this engine: say {', '.join(BACKENDS)}")
-        _one_of("backend", self.backend, BACKENDS)
-        _one_of("attention", self.attention, ATTENTION_OPS)
+        _one_of("backend", self.backend, tuple(BACKENDS))
+        if self.attention is not None:
+            _one_of("attention", self.attention, ATTENTION_OPS)
+            self._check_attention(self.attention)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _at_least_one(self)
         self._check_chunking()
@@ -113,6 +113,16 @@ class EngineConfig:
                 f"max_model_len {self.max_model_len} needs {full_length}"
             )
 
+    def _check_attention(self, asked: str) -> None:
+        known = BACKENDS[self.backend].attention
+        if asked not in known:
+            raise ConfigError(f"attention {asked!r} does not run on backend {self.backend}: say {', '.join(known)}")
+
+    @property
+    def attention_op(self) -> str:
+        """``paged`` or ``fms``."""
+        return self.attention or BACKENDS[self.backend].attention[0]
+
     @property
     def chunking(self) -> Chunking:
         """The options of the chunked scheduler."""
@@ -125,6 +135,8 @@ class EngineConfig:
 
     def _check_chunking(self) -> None:
         said = list(self._said_of_chunking)
+        if self.scheduler == "chunked" and BACKENDS[self.backend].compiled:
+            raise ConfigError(f"scheduler 'chunked' does not run on backend {self.backend} yet: say eager")
         if said and self.scheduler != "chunked":
             raise ConfigError(f"{said[0]} is an option of scheduler 'chunked', and this one is {self.scheduler!r}")
         if self.chunking.chunk_size % BLOCK_SIZE:
@@ -162,6 +174,12 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
             raise ConfigError(f"{field.name} {asked} is more than the {most} the engine was built with")
     chosen = {f.name: getattr(limits, f.name) or getattr(built, f.name) for f in fields(limits)}
     return ResolvedLimits(**chosen)
+
+
+def require_hardware(backend: str) -> None:
+    """Return if that backend would not be simulated here. Raises ConfigError."""
+    if label(backend) != backend:
+        raise ConfigError(f"backend {label(backend)} is no hardware: torch_sendnn is not installed here")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

@@ -1,21 +1,26 @@
-"""The executor that runs a real model: ibm-fms on CPU with a paged KV cache."""
+"""The executor that runs a real model: ibm-fms with a paged KV cache, on one of the backends."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import torch
-from fms.models import get_model
-from torch import Tensor, distributed
+from torch import Tensor
 
 from checkpoints import Checkpoint
-from engine.attention import attention_kwargs
+from engine.attention import attention_name, attention_tensors
+from engine.backends import BACKENDS, label
+from engine.backends.compilation import Compilation
+from engine.backends.compiled import CompiledModel
+from engine.backends.warm_up import warm_up
 from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
 from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import EngineConfig
+from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -26,23 +31,25 @@ class ModelRunner:
 
     ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``. Where
     ``tensor_parallel_size`` is more than 1, torch's process group must be there: this process has one part of the
-    weights and of the heads then, and every process must be given the same plans.
+    weights and of the heads then, and every process must be given the same plans. ``compiled`` is the model where the
+    backend compiles, warmed up.
+
+    Raises RecompileError and DeviceRefusedError where the warm-up fails.
     """
 
     def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
-        self._attention = config.attention
+        backend = BACKENDS[config.backend]
+        self._backend = label(backend.name)
+        self._attention = config.attention_op
         self._seed = config.seed
-        self._dtype = torch.float32
-        divided = {"distributed_strategy": "tp", "group": distributed.group.WORLD}
-        self.model = get_model(
-            "hf_pretrained",
-            model_path=str(checkpoint.path),
-            device_type="cpu",
-            data_type=self._dtype,
-            fused_weights=False,
-            **(divided if config.tensor_parallel_size > 1 else {}),
-        ).eval()
+        self._dtype: torch.dtype = getattr(torch, backend.dtype)
+        self.model = load_model(checkpoint, self._dtype, divided=config.tensor_parallel_size > 1)
         self.cache = self._empty_cache(config.total_blocks)
+        self.compiled: CompiledModel | None = None
+        if backend.compiled:
+            self.compiled = CompiledModel(self.model, backend)
+            warm_up(self.compiled, self._run_blindly, config)
+            self._blank(list(range(config.total_blocks)))
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Run the plan; one token for each of ``plan.request_ids``, in that order."""
@@ -50,10 +57,14 @@ class ModelRunner:
         logits = self.logits(plan, token_ids_for(plan, rows))
         return sample(logits, rows, self._seed) if rows else []
 
+    @torch.inference_mode()
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
-        """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them."""
+        """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them.
+
+        Raises RecompileError and DeviceRefusedError.
+        """
         if isinstance(plan, Prefill):
-            return self.forward(prefill_inputs(plan, token_ids))
+            return self.forward(prefill_inputs(plan, token_ids, self._dtype))
         if isinstance(plan, PrefillChunk):
             return self.forward(chunk_inputs(plan))
         if isinstance(plan, AlignedDecode):
@@ -67,16 +78,30 @@ class ModelRunner:
     @torch.inference_mode()
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache."""
-        logits, self.cache = self.model(
-            inputs.input_ids,
-            position_ids=inputs.position_ids,
-            past_key_value_states=self.cache,
-            use_cache=True,
-            last_n_tokens=inputs.last_n_tokens,
-            **attention_kwargs(self._attention, inputs),
-        )
-        sampled: Tensor = logits[: inputs.output_rows, inputs.output_position]
+        tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
+        tensors |= attention_tensors(self._attention, inputs)
+        others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
+        logits, self.cache = self._call("prefill" if inputs.block_table is None else "decode", tensors, others)
+        sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
         return sampled
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled; None where the backend compiles nothing."""
+        if self.compiled is None:
+            return None
+        return Compilation(self._backend, self.compiled.graphs, self.compiled.recompiles)
+
+    def _call(self, kind: str, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
+        if self.compiled is not None:
+            return self.compiled(kind, self.cache, tensors, others)
+        rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
+        return self.model(tensors["input_ids"], past_key_value_states=self.cache, use_cache=True, **rest, **others)
+
+    def _run_blindly(self, plan: Prefill | Decode) -> None:
+        """Any tokens will do."""
+        count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
+        self.logits(plan, [0] * count)
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
@@ -87,6 +112,7 @@ class ModelRunner:
         for tensor in chain.from_iterable(self.cache):
             tensor[blocks] = 0
 
+    @torch.inference_mode()
     def _empty_cache(self, blocks: int) -> Cache:
         heads, width = self._cache_heads()
         shape = (blocks, BLOCK_SIZE, heads, width)

@@ -1,6 +1,7 @@
 """What a person reads when a test fails: which case, which step, the table, the rule, what to do."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
@@ -8,16 +9,12 @@ from _pytest._io import TerminalWriter
 from harness.checks.verdict import Verdict, failures
 from harness.expand import Expanded
 from harness.schema import StepsCase
+from harness.timeline import LEGEND, as_text, of_data
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
     """All failed verdicts of a test as text."""
-    case = expanded.case
-    head = "  ".join([*case.requirement, case.id, f"[{expanded.configuration.label}]"])
-    lines = [f"{head}      {place}"]
-    if case.about:
-        lines.append(case.about)
-    lines.append(case.described())
+    case, lines = expanded.case, _head(expanded, place)
     for verdict in failures(verdicts):
         lines.extend(["", verdict.headline])
         if verdict.details:
@@ -33,6 +30,29 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
     return "\n".join(lines)
 
 
+def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
+    """The run as a time-line in text, and the expected one below it where it is another; empty where there is none."""
+    drawn = next(filter(None, (of_data(verdict.data) for verdict in verdicts)), None)
+    if drawn is None:
+        return ""
+    seen, expected = drawn
+    lines = ["", "", "what the engine did:", *as_text(seen, width)]
+    if expected is not None and expected != seen:
+        lines += ["what was expected:", *as_text(expected, width)]
+    return "\n".join([*lines, *LEGEND])
+
+
+def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
+    """A test that did not come to its end, as text: which, what happened, and ``more`` lines about it."""
+    return "\n".join([*_head(expanded, place), "", what, *more])
+
+
+def _head(expanded: Expanded, place: str) -> list[str]:
+    case = expanded.case
+    head = "  ".join([*case.requirement, case.id, f"[{expanded.configuration.label}]"])
+    return [f"{head}      {place}", *([case.about] if case.about else []), case.described()]
+
+
 class CaseFailedError(Exception):
     """A test whose verdicts are not all good: the first headline, and the whole text to show."""
 
@@ -44,10 +64,15 @@ class CaseFailedError(Exception):
 class FailureRepr(TerminalRepr):
     """A failure as pytest prints it: the text in full, and the headline in the short summary."""
 
-    def __init__(self, failure: CaseFailedError, file: str, line: int) -> None:
-        self.text = str(failure)
-        self.reprcrash = ReprFileLocation(file, line, failure.headline)
+    def __init__(self, headline: str, text: str, file: str, line: int) -> None:
+        self.text = text
+        self.reprcrash = ReprFileLocation(file, line, headline)
 
     def toterminal(self, tw: TerminalWriter) -> None:
         for line in self.text.splitlines():
             tw.line(line)
+
+    def as_data(self) -> dict[str, Any]:
+        """As builtins: what makes it again in another process."""
+        crash = self.reprcrash
+        return {"headline": crash.message, "text": self.text, "file": crash.path, "line": crash.lineno}

@@ -1,6 +1,6 @@
 """What is asked of a suite beyond its form: markers that exist, and inside suites/ its name and its requirements."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
 def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
     """For a suite below a folder that has a requirements.yaml: its name is its path, its requirements exist."""
     path = loaded.path.resolve()
-    folder = next((parent for parent in path.parents if (parent / REQUIREMENTS).is_file()), None)
+    folder = _house_of(path)
     if folder is None:
         return
     name = path.relative_to(folder).with_suffix("").as_posix()
@@ -75,6 +75,18 @@ def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
                 yield loaded.problem(("cases", index, "requirement", i), f"{requirement} does not exist", hint)
 
 
+def _house_of(path: Path) -> Path | None:
+    """The folder above a suite that has a requirements.yaml."""
+    return next((parent for parent in path.parents if (parent / REQUIREMENTS).is_file()), None)
+
+
+def requirements_above(suite: Path) -> Mapping[str, Mapping[str, str]]:
+    """The requirements that suites here are held to, by id: ``must``, ``source`` and perhaps ``by``; may be none."""
+    folder = _house_of(suite.resolve())
+    return {} if folder is None else _requirements(folder / REQUIREMENTS)
+
+
 @lru_cache(maxsize=8)
-def _requirements(path: Path) -> frozenset[str]:
-    return frozenset(read_yaml(path).data["requirements"])
+def _requirements(path: Path) -> Mapping[str, Mapping[str, str]]:
+    found: Mapping[str, Mapping[str, str]] = read_yaml(path).data["requirements"]
+    return found

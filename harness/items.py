@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,17 +11,18 @@ import pytest
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
 from harness.checks.verdict import failures
-from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.compilations import watch
+from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
-from harness.failure_text import CaseFailedError, FailureRepr, failure_text
+from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
 from harness.house_rules import check_house_rules
 from harness.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_server, missing_capability
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
 from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
-from harness.run_settings import Count, Settings, settings_key
+from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
 from harness.yaml_source import shown_file
 
@@ -66,8 +68,12 @@ class CaseItem(pytest.Item):
         self.loaded = loaded
         self.expanded = expanded
         self.settings: Settings = self.config.stash[settings_key]
+        self.known_failure: dict[str, str] | None = None
         for name in expanded.markers(loaded.suite):
             self.add_marker(name)
+        if self.backend_label != expanded.configuration.backend:
+            self.add_marker("simulated")
+        self._compiled: dict[str, Any] | None = None
         reason = self._why_skipped()
         if reason:
             self.add_marker(pytest.mark.skip(reason=reason))
@@ -84,22 +90,44 @@ class CaseItem(pytest.Item):
         return driver.unavailable(setup)
 
     @property
+    def backend_label(self) -> str:
+        """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
+        return self.settings.driver.backend_label(self.expanded.configuration.backend)
+
+    @property
     def line(self) -> int:
         """The line of the case in its suite, from 1."""
         return self.loaded.line_of_case(self.expanded.index)
+
+    @property
+    def place(self) -> str:
+        """Where the case stands, as a person would type it."""
+        return f"{shown_file(self.path)}:{self.line}"
+
+    @property
+    def server_key(self) -> ServerKey | None:
+        """The server this test wants, if any."""
+        case = self.expanded.case
+        if self.expanded.configuration.door != "http" or not isinstance(case, BehaviourCase):
+            return None
+        return self.expanded.setup, _held_to(self.expanded.limits, self.expanded.setup), case.server
 
     def announce(self) -> None:
         """Say what this test is before it runs, so that a skip or a crash is reported with it."""
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
+        if self.config.option.require_hardware and self.get_closest_marker("simulated"):
+            # Workers of -n find out one by one; without them the run has not begun.
+            raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
         failed = failures(verdicts)
         if failed:
-            place = f"{shown_file(self.path)}:{self.line}"
-            text = failure_text(self.expanded, verdicts, place, self.bless_command)
+            text = failure_text(self.expanded, verdicts, self.place, self.bless_command)
+            if draws_failures(self.config):
+                text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
 
     def _judge(self) -> Verdicts:
@@ -124,6 +152,7 @@ class CaseItem(pytest.Item):
             raise CaseError(str(error)) from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
+        watched = watch(session)
         try:
             verdicts = judge(test, session)
             useless |= any(verdict.data.get("broken") for verdict in verdicts)
@@ -133,15 +162,14 @@ class CaseItem(pytest.Item):
             useless = True
             raise
         finally:
+            self._compiled = watched()
             if useless:
                 settings.engines.discard(setup)
         return verdicts
 
     def _judge_at_server(self, test: Test) -> Verdicts:
-        case = self.expanded.case
-        assert isinstance(case, BehaviourCase)
-        engines, setup = self.settings.engines, self.expanded.setup
-        server = (setup, _held_to(self.expanded.limits, setup), case.server)
+        engines, server = self.settings.engines, self.server_key
+        assert server is not None
         try:
             verdicts = judge_at_server(test, engines.server(*server))
         except UnavailableError as error:
@@ -162,6 +190,7 @@ class CaseItem(pytest.Item):
         """What reports say of a test, whatever comes of it."""
         suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
         first_line, source = self.loaded.source_of_case(self.expanded.index)
+        known = {"known_failure": self.known_failure} if self.known_failure else {}
         return {
             "kind": suite.kind,
             "suite": suite.suite,
@@ -170,19 +199,23 @@ class CaseItem(pytest.Item):
             "requirements": list(case.requirement),
             "described": case.described(),
             "model": configuration.model,
-            "backend": configuration.backend,
+            "backend": self.backend_label,
+            "tensor_parallel_size": configuration.tensor_parallel_size,
+            "markers": list(self.expanded.markers(suite)),
+            "compiled": self._compiled,
             "configuration": configuration.label,
-            "place": f"{shown_file(self.path)}:{self.line}",
+            "place": self.place,
             "source": source,
             "source_line": first_line,
             "suite_about": suite.about,
             "bless_command": self.bless_command,
+            **known,
         }
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
-            return FailureRepr(excinfo.value, str(self.path), self.line)
+            return FailureRepr(excinfo.value.headline, str(excinfo.value), str(self.path), self.line)
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
             cure = f"to compute it and write it down:  spyre-cb references {shown_file(self.path)}"
             return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}; {cure}"

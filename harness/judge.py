@@ -10,7 +10,7 @@ from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
 from harness.checks.chunked_invariants import check_chunked_invariants
 from harness.checks.invariants import check_invariants
-from harness.checks.steps import check_steps, step_table_lines
+from harness.checks.steps import check_steps, step_table_lines, steps_as_data
 from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
@@ -33,7 +33,7 @@ from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_aske
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
 from harness.step_table import as_row, columns_of
-from harness.workload import Run, run_workload
+from harness.workload import Run, run_workload, turns
 
 
 class CaseError(ValueError):
@@ -111,13 +111,24 @@ def judge(test: Test, session: Session) -> Verdicts:
         if reason := _impossible(expanded, run, plan.specs, case, held_to):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
-        return (_broken_off(test, run),)
+        return _with_picture((_broken_off(test, run),), plan.specs, case, run)
     others = [_invariants(expanded, run, plan.specs, case, held_to)]
     others += judge_outputs(plan, case, run, session)
-    if isinstance(case, OutputCase):
-        return tuple(others)
-    steps = _judge_steps(test, case, run, others)
-    return (_explained(test, steps, held_to, plan.specs, case, run), *others)
+    if isinstance(case, StepsCase):
+        steps = _judge_steps(test, case, run, others)
+        others.insert(0, _explained(test, steps, held_to, plan.specs, case, run))
+    return _with_picture(others, plan.specs, case, run)
+
+
+def _with_picture(
+    verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run
+) -> Verdicts:
+    """The first verdict also says what a time-line of the run needs (``harness/timeline/sources.py``)."""
+    first, *others = verdicts
+    pairs = zip(specs, case.requests, strict=True)
+    sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
+    steps = first.data.get("steps") or steps_as_data(turns(run.steps))
+    return (replace(first, data={**first.data, "steps": steps, "sizes": sizes}), *others)
 
 
 def _invariants(

@@ -11,6 +11,7 @@ MARKERS: Mapping[str, str] = {
     "sb": "static batching, the foil: a batch is filled and run to its end",
     "cpu": "runs on the CPU of any machine (backend eager or inductor)",
     "spyre": "compiled for a Spyre card (backend sendnn)",
+    "simulated": "on a simulated card: backend sendnn where torch_sendnn is not installed",
     "output": "compares tokens and logprobs with Hugging Face on CPU",
     "scheduler_steps": "compares every engine step with a step table",
     "behaviour": "looks at limits, refusals and how the engine is left",

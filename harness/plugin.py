@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from checkpoints import CheckpointError, resolve
+from harness import plugins
 from harness.drivers.base import TOKENS, EnginePool
 from harness.items import CaseItem, SuiteFile
+from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
-from harness.report.stream import ResultStream
+from harness.report import options as report_options
 from harness.run_settings import DRIVERS, Settings, driver_from_options, plural, settings_key
 from harness.schema import POLICY_NAMES
 
@@ -30,13 +32,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("spyre-cb", "continuous-batching conformance")
     group.addoption("--driver", choices=DRIVERS, default="reference", help="the engine under test")
     group.addoption(
-        "--simulate", action="store_true", help="step tables only, without a model: the same as --driver simulation"
+        "--simulate",
+        action="store_true",
+        help="step tables only, without a model: --driver simulation; with --driver vllm the plugin's own scheduler",
     )
     group.addoption(
         "--attention",
         choices=("paged", "fms"),
-        default="paged",
-        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow)",
+        help="attention of the reference engine: ours, or the one that ibm-fms ships (slow, but on sendnn)",
+    )
+    group.addoption(
+        "--require-hardware", action="store_true", help="a test on a simulated card is an error, before anything runs"
     )
     group.addoption("--server-url", metavar="URL", help="for openai-http: a server that runs already")
     group.addoption("--serve", choices=("reference", "vllm"), help="for openai-http: what to start for each case")
@@ -56,12 +62,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--bless", action="store_true", help="write golden step tables from what the engine does, and references"
     )
+    plugins.add_options(group)
     group.addoption("--max-tests", type=int, metavar="N", help="let a suite expand to up to N tests")
-    group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
-    group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines")
+    group.addoption(
+        "--plot", action="store_true", default=None, help="draw a failed run as a time-line (the default with -s)"
+    )
+    report_options.add_options(group)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    report_options.take_over_allure(config)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -72,11 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
-    if not hasattr(config, "workerinput"):
-        for option, path in (("--html-report", config.option.html_report), ("--results", config.option.results)):
-            _refuse_unwritable(option, path)
-        stream = ResultStream(config, config.option.html_report, config.option.results)
-        config.pluginmanager.register(stream, "spyre-cb-results")
+    plugins.register(config)
 
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:
@@ -92,20 +99,6 @@ def _refuse_what_cannot_work(config: pytest.Config) -> None:
             f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
             "child; install pytest<9.2 (constraints.txt does)"
         )
-
-
-def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Before an hour of tests, not after it."""
-    if path is None:
-        return
-    there = path.exists()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
-    if not there:
-        path.unlink()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -135,6 +128,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     unknown = unknown_names(config.option.markexpr or "", registered(config.getini("markers")))
     if unknown:
         raise pytest.UsageError(explain_unknown(unknown, MARKERS))
+    KnownFailures.of(config).check()
     settings = config.stash[settings_key]
     if os.environ.get(MODEL_LIST) and TOKENS in settings.driver.capabilities:
         for model in settings.models:
@@ -163,13 +157,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Before forking, import what every child would have to import: nothing of it runs here."""
+    """Refuse what must not run here. Of golden tables that no suite asks for any more, blessing leaves none."""
     settings = session.config.stash[settings_key]
+    if session.config.option.require_hardware and not hasattr(session.config, "workerinput"):
+        _refuse_simulation(session.items)
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
             settings.blessing.remove_forsaken(folder)
-    if getattr(session.config.option, "forked", False) and any(isinstance(item, CaseItem) for item in session.items):
-        settings.driver.preload()
+
+
+def _refuse_simulation(items: list[pytest.Item]) -> None:
+    simulated = [item for item in items if isinstance(item, CaseItem) and item.get_closest_marker("simulated")]
+    if simulated:
+        raise pytest.UsageError(
+            f"--require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
+            "since torch_sendnn is not installed here"
+        )
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -181,9 +184,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     settings = config.stash[settings_key]
+    spyre = settings.driver.backend_label("sendnn")
     return [
         f"engine under test: {settings.driver.describe()}",
         f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
+        *([f"backend: {spyre}, torch_sendnn is not installed here"] if spyre != "sendnn" else []),
     ]
 
 

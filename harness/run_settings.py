@@ -9,11 +9,12 @@ import pytest
 
 from checkpoints import test_models
 from harness.blessing import Blessing
-from harness.drivers.base import Driver, EnginePool
+from harness.drivers.base import Driver, EnginePool, UnavailableError
 from harness.oracle import Oracle
 from harness.schema import Policy
 
-DRIVERS = ("reference", "simulation", "openai-http")
+SIMULATED_VLLM = "simulated vllm"
+DRIVERS = ("reference", "simulation", "vllm", "openai-http")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def _may_compute(chosen: str | None) -> bool:
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
 
+def draws_failures(config: pytest.Config) -> bool:
+    """Whether a failure in the terminal also shows the run as a picture: with ``--plot``, or where output is shown."""
+    said = config.option.plot
+    return bool(config.option.capture == "no" if said is None else said)
+
+
 settings_key = pytest.StashKey[Settings]()
 
 
@@ -75,7 +82,10 @@ def driver_from_options(option: Namespace) -> Driver:
         for name, given in (("--server-url", url), ("--serve", start), ("--server-shape", said)):
             if given:
                 raise pytest.UsageError(f"{name} belongs to --driver openai-http")
-        return driver_by_name("simulation" if option.simulate else option.driver, option.attention)
+        try:
+            return driver_by_name(simulated(option.driver) if option.simulate else option.driver, option.attention)
+        except UnavailableError as error:
+            raise pytest.UsageError(f"--driver {option.driver}: {error}") from error
     from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
 
     if (url is None) == (start is None):
@@ -92,8 +102,20 @@ def driver_from_options(option: Namespace) -> Driver:
         raise pytest.UsageError(f"--server-url: {error}") from error
 
 
-def driver_by_name(name: str, attention: str) -> Driver:
-    """The driver of that name. Imported here, so that a run needs only the engine it asks for."""
+def simulated(name: str) -> str:
+    """The driver that stands for this one where no model is to run."""
+    return SIMULATED_VLLM if name == "vllm" else "simulation"
+
+
+def driver_by_name(name: str, attention: str | None) -> Driver:
+    """The driver of that name. Imported here, so that a run needs only the engine it asks for.
+
+    Raises UnavailableError where that engine is not installed.
+    """
+    if name in ("vllm", SIMULATED_VLLM):
+        from harness.drivers.vllm import VllmDriver
+
+        return VllmDriver(schedule_only=name == SIMULATED_VLLM)
     from harness.drivers.reference import ReferenceDriver, SimulationDriver
 
     return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)

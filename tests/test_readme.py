@@ -10,6 +10,7 @@ from harness.drivers.reference import ReferenceDriver
 from harness.failure_text import failure_text
 from harness.judge import judge
 from harness.loader import load_suite
+from harness.plugin import NOT_SUITES
 from harness.yaml_source import read_yaml
 from tests.harness.planted import SCHEDULE_FAULTS
 from tests.harness.test_planted_faults import case_named
@@ -17,7 +18,7 @@ from tests.harness.test_planted_faults import case_named
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name != "requirements.yaml"]
+SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES]
 FAULT = "reserve as if the last token were written"
 
 

@@ -13,13 +13,14 @@ from harness.loader import LoadedSuite, load_suite
 from harness.oracle import Oracle
 from harness.oracle.stopping import end_of, wanted_for
 from harness.oracle.values import widened
+from harness.plugin import NOT_SUITES
 from harness.prompts import request_spec, vocabulary_of
 from harness.schema import OutputCase
 from harness.yaml_source import read_yaml
 
 KINDS = ("scheduler_steps", "output", "behaviour")
 ROOT = Path(__file__).resolve().parents[1]
-PATHS = sorted(p for p in (ROOT / "suites").rglob("*.yaml") if p.name != "requirements.yaml")
+PATHS = sorted(p for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES)
 REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
 
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
 from engine.scheduling.plan import Runnable
 
@@ -24,7 +25,9 @@ class Step(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """From every worker, once: weights are loaded."""
+    """From every worker, once: weights are loaded, and what has to be compiled is."""
+
+    compilation: Compilation | None
 
 
 class Logits(NamedTuple):
@@ -34,8 +37,12 @@ class Logits(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """From a worker, last: what was raised in it, in a line and as a traceback, and when (``time.monotonic``)."""
+    """From a worker, last: what was raised in it, in a line and as a traceback, and when (``time.monotonic``).
+
+    ``recompile``: it was a step that fitted no graph.
+    """
 
     error: str
     traceback: str
     when: float
+    recompile: bool = False

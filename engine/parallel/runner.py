@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from engine.backends.compilation import Compilation
 from engine.batch import token_ids_for
 from engine.parallel.workers import Workers
 from engine.request import TokenOutput
@@ -18,6 +19,11 @@ class ParallelRunner:
     def __init__(self, workers: Workers, seed: int) -> None:
         self._workers = workers
         self._seed = seed
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled in all workers; None where the backend compiles nothing."""
+        return self._workers.compilation
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """One token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""

@@ -11,14 +11,18 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from engine.backends.errors import RecompileError
 from engine.environment import threads
 from engine.parallel.messages import Failed, Logits, Ready, Start, Step
+
+if TYPE_CHECKING:
+    from engine.model_runner import ModelRunner
 
 WATCH_SECONDS = 0.25
 """How long a worker may outlive its parent where no connection tells it so."""
@@ -33,17 +37,18 @@ def main() -> None:
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:
         start: Start = connection.recv()
-        run = _set_up(start, meeting_place)
-        connection.send(Ready())
+        runner = _set_up(start, meeting_place)
+        connection.send(Ready(runner.compilation))
         while True:
             step: Step = connection.recv()
-            logits = run(step)
+            logits = runner.logits(step.plan, step.token_ids)
             if start.rank == 0:
-                connection.send(logits)
+                connection.send(Logits(logits.numpy()))
     except BaseException as error:
         last = traceback.format_exception_only(error)[-1].strip()
         with suppress(OSError):  # nobody listens any more where the engine has closed
-            connection.send(Failed(last, traceback.format_exc(), time.monotonic()))
+            recompile = isinstance(error, RecompileError)
+            connection.send(Failed(last, traceback.format_exc(), time.monotonic(), recompile))
         os._exit(1)  # taking torch apart while others wait in a collective may hang
 
 
@@ -54,8 +59,8 @@ def _leave_with(parent: int, meeting_place: str) -> None:
     os._exit(1)
 
 
-def _set_up(start: Start, meeting_place: str) -> Callable[[Step], Logits]:
-    """Meet the other workers and load this one's part of the weights."""
+def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
+    """Meet the other workers, load this one's part of the weights, and warm up with the others."""
     # Before torch: otherwise gloo resolves this machine's name, which need not lead to it.
     os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
     import torch
@@ -69,12 +74,7 @@ def _set_up(start: Start, meeting_place: str) -> Callable[[Step], Logits]:
     # A file rather than a port, which another engine could have taken in the meantime.
     store = Path(meeting_place, "store").as_uri()
     distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
-    runner = ModelRunner(start.config, resolve(start.config.model, start.config.revision))
-
-    def run(step: Step) -> Logits:
-        return Logits(runner.logits(step.plan, step.token_ids).numpy())
-
-    return run
+    return ModelRunner(start.config, resolve(start.config.model, start.config.revision))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
 from engine.environment import threads
 from engine.parallel.messages import Failed, Logits, Ready, Start, Step
@@ -51,6 +52,8 @@ class Workers:
         self._connections: list[Connection] = []
         self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
         self._owner = os.getpid()
+        self._compiled: list[Compilation] = []
+        self._recompiles = 0
         self._end: str | None = None
         self._traceback: str | None = None
         # Not the connections, on which another thread may wait at that moment: it hears of the end by them.
@@ -78,10 +81,19 @@ class Workers:
                 for connection, message in self._heard():
                     assert isinstance(message, Ready)
                     waiting.remove(connection)
+                    if message.compilation is not None:
+                        self._compiled.append(message.compilation)
         except BaseException:
             self.close("the engine did not start")
             raise
         shutil.rmtree(self._meeting_place, ignore_errors=True)
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled in all of them; None where the backend compiles nothing."""
+        if not self._compiled:
+            return None
+        return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
@@ -167,6 +179,7 @@ class Workers:
         if not failed:
             return f"a worker {of} ended", None
         rank, first = min(failed.items(), key=lambda item: item[1].when)
+        self._recompiles += first.recompile
         return f"worker {rank} {of} failed: {first.error}", first.traceback.rstrip()
 
 

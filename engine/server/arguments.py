@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 from engine import environment
-from engine.config import ATTENTION_OPS, SCHEDULERS, USUAL_CHUNK_SIZE, EngineConfig
+from engine.backends import BACKENDS
+from engine.config import ATTENTION_OPS, SCHEDULERS, USUAL_CHUNK_SIZE, EngineConfig, require_hardware
 from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
@@ -45,9 +46,12 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read."""
     said = _parser().parse_args(argv)
     volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    backend = environment.backend(environ) if said.backend is None else said.backend
+    if said.require_hardware:
+        require_hardware(backend)
     engine = EngineConfig(
         model=said.model,
-        backend=environment.backend(environ) if said.backend is None else said.backend,
+        backend=backend,
         attention=said.attention,
         scheduler=said.scheduler,
         chunk_size=said.chunk_size,
@@ -99,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--enable-prefix-caching", None, _yes, "yes|no", "share blocks by content, with --scheduler chunked; yes")
     add("--interleave", None, _yes, "yes|no", "a decode between two chunks, with --scheduler chunked; yes")
     add("--long-output-priority", None, _yes, "yes|no", "pause the longest outputs last, with --scheduler chunked; no")
-    add("--attention", "paged", str, "NAME", " or ".join(ATTENTION_OPS), choices=ATTENTION_OPS)
-    add("--backend", None, str, "NAME", f"eager; or ${environment.BACKEND}")
+    add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
+    add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
+    parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
     add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")

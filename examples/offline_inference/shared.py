@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from engine.backends import label
+from engine.config import require_hardware
 from engine.core import StepRecord
 from engine.environment import backend, threads, volume_limit
 from engine.llm import LLM
@@ -39,7 +41,12 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         "--tp", type=positive, default=1, metavar="N", help="tensor parallel size: processes that share the model"
     )
     parser.add_argument("--num-prompts", "-n", type=positive, default=8, metavar="N", help="default: %(default)s")
-    parser.add_argument("--backend", default=backend(os.environ), help="default: VLLM_SPYRE_DYNAMO_BACKEND or eager")
+    parser.add_argument(
+        "--backend",
+        default=backend(os.environ),
+        help="eager, inductor or sendnn (default: VLLM_SPYRE_DYNAMO_BACKEND or eager)",
+    )
+    parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
     parser.add_argument(
         "--compare-with-CPU",
         "--compare-with-cpu",
@@ -58,6 +65,8 @@ def positive(text: str) -> int:
 
 def start(arguments: argparse.Namespace) -> LLM:
     """The engine that the flags describe. Raises ConfigError and CheckpointError."""
+    if arguments.require_hardware:
+        require_hardware(arguments.backend)
     import torch
 
     torch.set_num_threads(threads(os.environ))
@@ -88,9 +97,10 @@ def run(
     outputs = llm.generate(prompts, params, progress=not trace, on_step=on_step)
     seconds = time.perf_counter() - began
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    on = label(llm.engine.core.config.backend)
     summary = (
         f"{sum(kinds.values())} steps ({kinds['prefill']} prefills, {kinds['decode']} decodes, {kinds['idle']} idle), "
-        f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} tokens/s"
+        f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} tokens/s on {on}"
     )
     return outputs, summary
 

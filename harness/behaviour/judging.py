@@ -14,9 +14,9 @@ from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
 from harness.oracle import Oracle
-from harness.oracle.stopping import ended, ended_text, wanted_for
+from harness.oracle.stopping import ended, ended_text, forks, wanted_for
 from harness.oracle.values import widened
-from harness.policies import precision_of
+from harness.policies import USUAL_BOUNDS, precision_of
 from harness.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
 from harness.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
 from harness.workload import Run, Step, as_step
@@ -62,6 +62,9 @@ def judge_behaviour(
                 tuple(token.logprob for token in ended(reference, spec, vocabulary).tokens),
                 alternatives,
                 precision,
+                forks(ended(reference, spec, vocabulary), USUAL_BOUNDS[precision].margin, vocabulary)
+                if precision != "float32"
+                else (),
             )
             for reference, (spec, alternatives) in zip(found, pairs, strict=True)
         ]

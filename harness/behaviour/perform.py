@@ -81,7 +81,10 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
     if action.check is not None:
         return await run_check(scene, label, action.check)
     if action.restart is not None:
-        await scene.door.restart(action.restart)
+        try:
+            await scene.door.restart(action.restart)
+        except DoorError as error:
+            return _said(label, str(error), "")
         return _said(
             label, None if await eventually(scene.door.healthy) else "it does not serve again", "it serves again"
         )

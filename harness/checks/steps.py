@@ -20,7 +20,7 @@ def check_steps(run: Run, expected: Sequence[AnyRow], *, blocks: bool = True) ->
     ``data`` has both tables in the short form, the observed one with the kind of each step.
     """
     told, wanted = turns(run.steps), shorten(expected)
-    data = {"steps": list(map(_as_data, told)), "expected": [as_builtins(row) for row in wanted], "differing": {}}
+    data = {"steps": steps_as_data(told), "expected": [as_builtins(row) for row in wanted], "differing": {}}
     if run.unfinished is None and blocks and shorten(map(as_row, told)) == wanted:
         return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)
     columns = columns_of([*wanted, *map(as_row, told[:1])])[1:]
@@ -164,6 +164,6 @@ def _short_list(steps: Sequence[int], most: int = 8) -> str:
     return shown if len(steps) <= most else f"{shown}, …"
 
 
-def _as_data(step: Step) -> list[Any]:
-    number, *rest = as_builtins(step)
-    return [number, step.kind, *rest]
+def steps_as_data(steps: Sequence[Step]) -> list[list[Any]]:
+    """Steps as reports have them: number, kind, tkv, four lists of ids, blocks reserved and used."""
+    return [[step.step, step.kind, *as_builtins(step)[1:]] for step in steps]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from checkpoints import CheckpointError
-from harness.cli import cases, models, references, schema, search, serve, trace
+from harness.cli import cards, cases, compare, known_failures, models, references, report, schema, search, serve, trace
 from harness.cli.arguments import CommandError, Parser
 from harness.loader import SuiteError
 
@@ -17,13 +17,11 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 CUT_OFF = 141
-SUBCOMMANDS = (cases, trace, search, references, schema, models, serve)
+SUBCOMMANDS = (cases, trace, search, references, known_failures, compare, report, cards, schema, models, serve)
 
 _EXAMPLES = """\
 tests run with pytest:  python -m pytest -m "cpu and cb" suites
-examples:
-  spyre-cb cases --marker cpu
-  spyre-cb search --workloads 10000
+example:  spyre-cb cases --marker cpu
 """
 
 

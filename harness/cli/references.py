@@ -43,7 +43,7 @@ class _CaseFile:
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "compute the reference outputs that suites lack, and write them into expectations/"
+    about = "compute and write the reference outputs that suites lack"
     parser = add_command(subparsers, "references", run, about, _EXAMPLES)
     add_selection(parser, "cases")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where any are missing")

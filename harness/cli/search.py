@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, count
-from harness.drivers.base import Driver
-from harness.run_settings import driver_by_name
+from harness.drivers.base import Driver, UnavailableError
+from harness.run_settings import driver_by_name, plural, simulated
 
 if TYPE_CHECKING:
     from harness.search.run import Found, Progress, SearchResult
@@ -23,14 +23,21 @@ _EXAMPLES = """\
   spyre-cb search --workloads 10000 --seed 7
   spyre-cb search --scheduler chunked --workloads 10000
   spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
+  spyre-cb search --driver vllm --workloads 500 --all
 """
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "try random workloads, and write down the smallest that is handled wrongly"
+    about = "try random workloads; write down the smallest that fails"
     parser = add_command(subparsers, "search", run, about, _EXAMPLES)
     parser.add_argument(
         "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
+    )
+    parser.add_argument(
+        "--driver", choices=("reference", "vllm"), default="reference", help="the engine (default: reference)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="go on to the end, count what is handled wrongly, and shrink each"
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
     parser.add_argument(
@@ -57,12 +64,43 @@ def run(arguments: Namespace) -> int:
         raise CommandError("search needs the package hypothesis: pip install hypothesis")
     if not arguments.workloads and not arguments.model_laws:
         raise CommandError("nothing to do: --workloads and --model-laws are both 0")
-    for name, budget in (("simulation", arguments.workloads), ("reference", arguments.model_laws)):
-        if budget and _search(
-            driver_by_name(name, "paged"), budget, arguments.seed, arguments.scheduler, arguments.write
-        ):
+    look = _survey if arguments.all else _search
+    names = (simulated(arguments.driver), arguments.workloads), (arguments.driver, arguments.model_laws)
+    for name, budget in names:
+        try:
+            driver = driver_by_name(name, None) if budget else None
+        except UnavailableError as error:
+            raise CommandError(f"--driver {arguments.driver}: {error}") from error
+        if driver and look(driver, budget, arguments.seed, arguments.scheduler, arguments.write):
             return 1
     return 0
+
+
+def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
+    """Survey one driver and say what came of it. True: something was found."""
+    if scheduler != "continuous":
+        raise CommandError(f"--all knows the continuous scheduler only, not {scheduler}: leave it out")
+    from harness.search.survey import survey
+
+    print(f"engine under test: {driver.describe()}", flush=True)
+    with _progress(budget) as progress:
+        model = test_models()[0]
+        result = survey(driver, budget, seed, model=model, progress=progress, shrinking=_say_shrinking)
+    rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
+    print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
+    for manner, times in result.manners.most_common():
+        beyond = result.beyond_the_door[manner]
+        print(
+            f"\n{times} times: {manner} ({beyond} of them take a request that no front door lets in); the smallest:\n"
+        )
+        _tell(result.smallest[manner], driver, folder)
+    return bool(result.found)
+
+
+def _say_shrinking(number: int, count: int) -> None:
+    """It takes longer than the search itself."""
+    if number == 1 or number % 10 == 0:
+        print(f"shrinking what was handled wrongly: {number} of {count}", file=sys.stderr, flush=True)
 
 
 def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
@@ -76,11 +114,11 @@ def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
         print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
         return False
     print(f"{_measured(result)}: found (seed {seed})\n")
-    _tell(result.found, folder)
+    _tell(result.found, driver, folder)
     return True
 
 
-def _tell(found: "Found", folder: Path) -> None:
+def _tell(found: "Found", driver: Driver, folder: Path) -> None:
     from harness.search.report import run_command, write_suite
 
     verdict = found.verdict
@@ -90,7 +128,7 @@ def _tell(found: "Found", folder: Path) -> None:
         path = write_suite(folder, found)
     except OSError as error:
         raise CommandError(f"{folder}: what was found cannot be written: {error.strerror or error}") from error
-    print(f"written to {path}; to see it fail:  {run_command(path, found)}")
+    print(f"written to {path}; to see it fail:  {run_command(path, found, driver.name)}")
 
 
 def _measured(result: "SearchResult") -> str:

@@ -1,54 +1,123 @@
-"""``spyre-cb trace``: run workloads and write every step as JSON."""
+"""``spyre-cb trace``: run workloads and write every step as JSON, or draw them."""
 
+import re
+import shutil
 import sys
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
-from harness.run_settings import driver_by_name
-from harness.trace import TraceError, as_json, read_items, trace_items
+from harness.drivers.base import UnavailableError
+from harness.run_settings import driver_by_name, simulated
+from harness.timeline import LEGEND, as_svg, as_text, of_trace
+from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
 _EXAMPLES = """\
-  spyre-cb trace suites/scheduler_steps/joining.yaml --simulate
+  spyre-cb trace suites/scheduler_steps/joining.yaml --simulate --plot
   spyre-cb trace workloads.json --model tiny-granite -o traced.json
 """
 
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = add_command(subparsers, "trace", run, "run workloads and write every step as JSON", _EXAMPLES)
+    parser = add_command(
+        subparsers, "trace", run, "run workloads and write every step as JSON, or draw them", _EXAMPLES
+    )
     parser.add_argument(
         "file",
         type=existing,
         metavar="FILE",
-        help="a suite (.yaml), or a JSON list of {limits, requests: [{prompt_len, max_tokens, join_step}]}",
+        help="a suite (.yaml), or a JSON list of workloads",
+    )
+    parser.add_argument(
+        "--driver",
+        choices=("reference", "vllm"),
+        default="reference",
+        metavar="NAME",
+        help="reference (default) or vllm",
     )
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
-    parser.add_argument("--model", metavar="NAME", help="the model to run (default: the first of the test models)")
+    parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
     parser.add_argument(
-        "--attention", choices=("paged", "fms"), default="paged", help="attention of the engine (default: paged)"
+        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: as its backend has it)"
     )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", help="a file to write to (default: standard output)"
-    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
+    parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
+    parser.add_argument("--svg", type=Path, metavar="FOLDER", help="also write each time-line there, as SVG")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: standard output")
 
 
 def run(arguments: Namespace) -> int:
     """Trace the workloads of a file."""
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so --model has no meaning beside it")
-    driver = driver_by_name("simulation" if arguments.simulate else "reference", arguments.attention)
+    name = simulated(arguments.driver) if arguments.simulate else arguments.driver
     try:
-        items = read_items(arguments.file, arguments.model or test_models()[0])
+        driver = driver_by_name(name, arguments.attention)
+    except UnavailableError as error:
+        raise CommandError(f"--driver {arguments.driver}: {error}") from error
+    try:
+        items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
         # Written when everything ran: half a trace would look like one.
-        text = as_json(trace_items(items, driver))
+        traced = list(trace_items(items, driver))
     except TraceError as error:
         raise CommandError(str(error)) from error
-    if not arguments.output:
+    if (arguments.svg or arguments.plot) and any(item.setup.chunking for item in items):
+        raise CommandError("there are no pictures of chunked prefill: leave out --svg and --plot")
+    if arguments.svg:
+        folder = _folder(arguments.svg)
+        for name, item in _named_apart(traced):
+            _write(folder / f"{name}.svg", as_svg(of_trace(item), title=f"Time-line of {item['name']}"))
+    text = _plotted(traced) if arguments.plot else as_json(traced)
+    if arguments.output:
+        _write(arguments.output, text)
+    else:
         sys.stdout.write(text)
-        return 0
-    try:
-        arguments.output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"{arguments.output}: cannot be written: {error.strerror or error}") from error
     return 0
+
+
+def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
+    """The items whose names were given, or all."""
+    if not arguments.only:
+        return items
+    names = [item.name for item in items]
+    for name in arguments.only:
+        if name not in names:
+            close = get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise CommandError(f"--only {name}: {arguments.file} has no workload of that name{hint}")
+    return [item for item in items if item.name in arguments.only]
+
+
+def _named_apart(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each item with a file name of its own."""
+    taken: Counter[str] = Counter()
+    for item in items:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", item["name"]).strip("-.") or "workload"
+        taken[name] += 1
+        yield (name if taken[name] == 1 else f"{name}-{taken[name]}"), item
+
+
+def _plotted(items: Iterable[Mapping[str, Any]]) -> str:
+    width = shutil.get_terminal_size().columns
+    lines = [line for item in items for line in (item["name"], *as_text(of_trace(item), width))]
+    return "\n".join([*lines, *LEGEND, ""])
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be made: {error.strerror or error}") from error
+    return path

@@ -4,7 +4,8 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
@@ -17,6 +18,9 @@ TOKENS = "tokens"
 BLOCK_ACCOUNTING = "block-accounting"
 LOGPROBS = "logprobs"
 FRONT_DOOR = "front-door"
+"""Lists of prompts are taken in this process, as an offline program gives them."""
+ASYNC_DOOR = "async"
+"""There is a front door in this process for many clients at once, whose answers stream."""
 GOLDEN_TOKENS = "golden-tokens"
 """Tokens of a request can be given, and come out in place of the sampled ones, with the model's own logprobs."""
 
@@ -145,8 +149,24 @@ class Completion:
     finish_reason: str | None
 
 
+class Compilation(NamedTuple):
+    """What an engine had compiled. ``engine`` tells one engine from another, also across processes.
+
+    ``graphs`` were compiled before the first request, ``recompiles`` counts what would have had to be compiled since.
+    """
+
+    engine: str
+    backend: str
+    graphs: int
+    recompiles: int
+
+
 class Session(Protocol):
     """A started engine."""
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled for it so far; None where nothing is, or where that cannot be seen."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         """Forget every request and tighten the limits, without starting again.
@@ -216,8 +236,16 @@ class Driver(Protocol):
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
         """Why this driver's server is not one for a case over HTTP with these limits, in one sentence, or None."""
 
+    def backend_label(self, backend: str) -> str:
+        """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
+
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""
+
+    def inheritable(self, setup: EngineSetup) -> bool:
+        """Whether a forked child can use such an engine of its parent: slow to start, no other processes, no threads,
+        and nothing of a card in it.
+        """
 
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
@@ -253,6 +281,13 @@ class EnginePool:
         if setup not in self.sessions:
             self.sessions[setup] = self.driver.open(setup)
         return self.sessions[setup]
+
+    def warm_up(self, setups: Iterable[EngineSetup]) -> None:
+        """Start what forked children can inherit. What does not start is left to them: they say why."""
+        for setup in dict.fromkeys(setups):
+            if self.driver.unavailable(setup) is None and self.driver.inheritable(setup):
+                with suppress(Exception):
+                    self.session(setup)
 
     def discard(self, setup: EngineSetup) -> None:
         """Close an engine that may be in a bad state; the next case starts another."""

@@ -15,6 +15,9 @@ HTTP = "http"
 ABORT = "abort"
 """A request can be ended from outside, and its client is told: the finish reason is ``abort``."""
 
+BLOCK_FIGURES = "block-figures"
+"""Its figures tell tkv, and how many blocks are used and reserved."""
+
 RESTART = "restart"
 """The door can be closed by force and opened again."""
 
@@ -134,7 +137,10 @@ class Door(Protocol):
         """Whether it says that it serves."""
 
     async def restart(self, how: str) -> None:
-        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Doors with ``restart`` only."""
+        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Doors with ``restart`` only.
+
+        Raises DoorError where it does not end when it is asked to.
+        """
 
     @property
     def url(self) -> str:

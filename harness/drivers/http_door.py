@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.drivers.base import RequestSpec, UnavailableError
 from harness.drivers.door import HTTP, RESTART, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
-from harness.drivers.servers import ServerProcess
+from harness.drivers.servers import ServerProcess, StubbornServerError
 
 SECONDS = 120
 """How long a client waits for a byte."""
@@ -136,10 +136,14 @@ class HttpDoor:
 
     async def restart(self, how: str) -> None:
         assert self._process is not None
-        await asyncio.to_thread(self._process.restart, how)
-        self._url = self._process.url
-        # Streams of before may still be read to their end: their clients are closed with the case.
-        self._client = self._raw = None
+        try:
+            await asyncio.to_thread(self._process.restart, how)
+        except StubbornServerError as error:
+            raise DoorError(str(error)) from error
+        finally:
+            self._url = self._process.url
+            # Streams of before may still be read to their end: their clients are closed with the case.
+            self._client = self._raw = None
 
     async def leave(self) -> None:
         for close in self._closers:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
-from harness.drivers.door import HTTP, RESTART, Door
-from harness.drivers.http_door import HttpDoor
-from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable, vllm_server
+from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
+from harness.drivers.http_door import FIGURES, HttpDoor
+from harness.drivers.servers import ServerProcess, reference_server
+from harness.drivers.vllm.server import vllm_describe, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import ServerOptions
 
 API_KEY = "OPENAI_API_KEY"
@@ -38,6 +39,7 @@ class RunningServer:
     limits: SchedulingLimits
     backend: str = "eager"
     tensor_parallel_size: int = 1
+    tells_blocks: bool = False
 
 
 SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_limit", "tensor_parallel_size", "backend")
@@ -65,7 +67,8 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
             card = json.load(reply)["data"][0]
             limits = {"max_model_len": card.get("max_model_len"), **said}
             backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
-            return RunningServer(url, str(card["id"]), SchedulingLimits(**limits), backend, size)
+            held_to = SchedulingLimits(**limits)
+            return RunningServer(url, str(card["id"]), held_to, backend, size, _tells_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
         raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
@@ -76,6 +79,17 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
         raise ServerError(f"{url} does not answer as an OpenAI-compatible server does") from error
 
 
+def _tells_blocks(url: str) -> bool:
+    """Whether its figures tell of blocks."""
+    request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {_key()}"})
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as reply:
+            text = reply.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException):
+        return False
+    return any(name in text for name in FIGURES["used_blocks"])
+
+
 def _key() -> str:
     return os.environ.get(API_KEY) or "none"
 
@@ -83,15 +97,17 @@ def _key() -> str:
 class OpenAIHttpDriver:
     """``running``: the server to knock on; else ``start`` names what is started, for just the limits of each case."""
 
-    name = "openai-http"
-
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
-        self.capabilities = frozenset({HTTP} | ({RESTART} if running is None else set()))
+        self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
+        tells_blocks = start == "reference" if running is None else running.tells_blocks
+        more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
+        self.capabilities = frozenset({HTTP} | more)
 
     def describe(self) -> str:
         if self._running is None:
-            return f"{self._start} server over HTTP, started by the harness"
+            name = vllm_describe() if self._start == "vllm" else f"{self._start} server"
+            return f"{name} over HTTP, started by the harness"
         return f"server at {self._running.url}, model {self._running.model}"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
@@ -101,13 +117,15 @@ class OpenAIHttpDriver:
                 if wanted != has:
                     return f"{name} {wanted}, and the server has {has}: --server-shape says what it has"
         if self._running is None and self._start == "reference":
+            from harness.drivers.reference import reference_unavailable  # only here is that engine needed
+
             return reference_unavailable(setup)
-        return None
+        return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         """Why a running server is not the one that a case wants."""
         if self._running is None:
-            return None
+            return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
             return f"the case starts a server of its own ({', '.join(sorted(own))}), and a running one was given"
@@ -118,8 +136,18 @@ class OpenAIHttpDriver:
                 return f"the case wants {name} {wanted}, the server {known}: --server-shape says what it has"
         return None
 
+    def backend_label(self, backend: str) -> str:
+        if self._running is None and self._start == "reference":
+            from harness.drivers.reference import reference_label
+
+            return reference_label(backend)
+        return backend
+
     def preload(self) -> None:
         pass
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")

@@ -4,6 +4,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 """
 
 import importlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -13,21 +14,27 @@ from operator import attrgetter
 from typing import Any
 
 from checkpoints import CheckpointError, resolve
-from engine.config import BACKENDS, EngineConfig, Limits
+from engine.backends import BACKENDS, inductor
+from engine.backends import label as reference_label
+from engine.backends.errors import DeviceRefusedError, RecompileError
+from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
+from engine.environment import threads
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Prefill, PrefillChunk, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
+    ASYNC_DOOR,
     BLOCK_ACCOUNTING,
     FRONT_DOOR,
     GOLDEN_TOKENS,
     LOGPROBS,
     STEP_TRACE,
     TOKENS,
+    Compilation,
     Completion,
     EngineSetup,
     Jump,
@@ -39,9 +46,9 @@ from harness.drivers.base import (
     Token,
     UnavailableError,
 )
-from harness.drivers.door import ABORT, HTTP, RESTART, Door
+from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
-from harness.drivers.servers import reference_server, reference_unavailable
+from harness.drivers.servers import reference_server
 from harness.schema import ServerOptions
 
 PRELOADED = (
@@ -58,8 +65,16 @@ PRELOADED = (
 )
 
 
+SCHEDULED_FOR = "eager"
+"""The backend that a schedule without a model is taken to be for: it would be the same for the others."""
+
 PLACEHOLDER = Token(-1)
 """What simulation hands out: it has no tokens, as its capabilities say."""
+
+
+__all__ = ["ReferenceDriver", "SimulationDriver", "reference_label", "reference_unavailable"]
+
+_NUMBERS = itertools.count()
 
 
 class CoreSession:
@@ -122,6 +137,10 @@ class CoreSession:
 
     def has_work(self) -> bool:
         return self.core.has_work
+
+    @property
+    def compilation(self) -> Compilation | None:
+        return None
 
     def close(self) -> None:
         pass
@@ -207,7 +226,7 @@ class SimulatedSession(CoreSession):
 class ReferenceSession(CoreSession):
     """The engine with a model, and its offline front door."""
 
-    def __init__(self, setup: EngineSetup, attention: str) -> None:
+    def __init__(self, setup: EngineSetup, attention: str | None) -> None:
         import torch
 
         from engine.llm import LLM
@@ -226,6 +245,12 @@ class ReferenceSession(CoreSession):
         )
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
+        self._name = f"{os.getpid()}-{next(_NUMBERS)}"
+
+    @property
+    def compilation(self) -> Compilation | None:
+        compiled = self.llm.engine.compilation
+        return None if compiled is None else Compilation(self._name, *compiled)
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
         self._steps, self._seen = [], None
@@ -273,15 +298,30 @@ class ReferenceSession(CoreSession):
         self.llm.close()
 
 
+def reference_unavailable(setup: EngineSetup) -> str | None:
+    """Why the reference engine cannot be started so, in one sentence, or None."""
+    if setup.backend not in BACKENDS:
+        return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
+    if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
+        return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
+    if setup.chunking is not None and BACKENDS[setup.backend].compiled:
+        return f"scheduler chunked does not run on backend {setup.backend} of the reference engine"
+    cores = os.cpu_count() or 1
+    if setup.tensor_parallel_size > cores:
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
+    return None
+
+
 class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
     capabilities = frozenset(
-        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS, HTTP, ABORT, RESTART}
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
+        | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
     )
 
-    def __init__(self, attention: str = "paged") -> None:
+    def __init__(self, attention: str | None = None) -> None:
         self.attention = attention
 
     def describe(self) -> str:
@@ -293,13 +333,24 @@ class ReferenceDriver:
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         return None
 
+    def backend_label(self, backend: str) -> str:
+        return reference_label(backend)
+
     def preload(self) -> None:
         # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
         for module in PRELOADED:
             importlib.import_module(module)
 
+    def inheritable(self, setup: EngineSetup) -> bool:
+        # With one thread torch starts no others, which a fork would lose.
+        simulated = self.backend_label(setup.backend) != setup.backend
+        return simulated and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+
     def open(self, setup: EngineSetup) -> ReferenceSession:
-        return ReferenceSession(setup, self.attention)
+        try:
+            return ReferenceSession(setup, self.attention)
+        except (RecompileError, DeviceRefusedError) as error:
+            raise ValueError(f"the engine did not start: {error}") from error
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
         process = reference_server(setup, limits, options)
@@ -316,13 +367,19 @@ class SimulationDriver:
         return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        return None if setup.backend in BACKENDS else f"simulation stands for {', '.join(BACKENDS)} only"
+        return None if setup.backend == SCHEDULED_FOR else f"schedules are simulated for {SCHEDULED_FOR} only"
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         return None
 
+    def backend_label(self, backend: str) -> str:
+        return backend
+
     def preload(self) -> None:
         pass
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)

@@ -4,28 +4,35 @@ import os
 import queue
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from shutil import which
+from contextlib import suppress
 from tempfile import TemporaryFile
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.lifetime import start_attended
 from harness.schema import ServerOptions
 
 START_SECONDS = 600
 """What a server may take to load a model and, on a card, to compile it."""
 END_SECONDS = 60
+ASKING_SECONDS = 5
+"""How long a server that is not wanted any more may take to end, before it is ended by force."""
 LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
+
+
+class StubbornServerError(Exception):
+    """A server that does not end when it is asked to; one sentence."""
 
 
 class ServerProcess:
     """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
 
+    It leads a process group: what it started ends with it, also where it was ended by force.
     Raises UnavailableError where it does not start, with its last words.
     """
 
@@ -36,13 +43,14 @@ class ServerProcess:
 
     def _start(self) -> None:
         self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = subprocess.Popen(
+        self.process = start_attended(
             self._command,
             env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if self._fixed_url is None else self._said,
             stderr=self._said,
             text=True,
+            process_group=0,
         )
         try:
             self.url = self._announced() if self._fixed_url is None else self._answering(self._fixed_url)
@@ -84,9 +92,17 @@ class ServerProcess:
         return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without a word"
 
     def restart(self, how: str) -> None:
-        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again."""
+        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again.
+
+        Raises StubbornServerError where it does not end; it is started again all the same.
+        """
         self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
-        self.process.wait(END_SECONDS)
+        try:
+            self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.end()
+            self._start()
+            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of being asked to") from None
         self._release()
         self._start()
 
@@ -95,31 +111,21 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(5)
+                self.process.wait(ASKING_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(END_SECONDS)
         self._release()
 
     def _release(self) -> None:
+        """Whatever is left of the group goes, once: later its number may be that of others."""
+        if self._said.closed:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self._said.close()
-
-
-REFERENCE_BACKENDS = ("eager",)
-
-
-def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Why the reference engine cannot be started so, in one sentence, or None."""
-    if setup.backend not in REFERENCE_BACKENDS:
-        known = ", ".join(REFERENCE_BACKENDS)
-        why = "needs a Spyre card" if setup.backend == "sendnn" else "is not there yet"
-        return f"backend {setup.backend} {why}; the reference engine runs {known} only"
-    cores = os.cpu_count() or 1
-    if setup.tensor_parallel_size > cores:
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
-    return None
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
@@ -133,7 +139,7 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
         **_chunking_flags(setup),
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
-        "--num-blocks": None if blocks is None else _with_padding_block(blocks, limits.max_num_seqs),
+        "--num-blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
         "--max-batch-tkv-limit": limits.max_batch_tkv_limit,
         "--max-queue": options.max_queue,
         "--api-key": options.api_key,
@@ -142,7 +148,9 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
     }
     given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
-    return ServerProcess(command, None, _environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")})
+    return ServerProcess(
+        command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    )
 
 
 def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
@@ -157,35 +165,12 @@ def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
     }
 
 
-def _with_padding_block(available: int, max_num_seqs: int | None) -> int:
+def with_padding_block(available: int, max_num_seqs: int | None) -> int:
     """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
     batch = max_num_seqs or 1
     return -(-(available + 1) // batch) * batch
 
 
-def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """``vllm serve``, where vLLM is installed beside the harness. Raises UnavailableError."""
-    if which("vllm") is None:
-        raise UnavailableError("vllm is not installed here: start a server and give its --server-url")
-    port = _free_port()
-    flags = {
-        "--max-model-len": limits.max_model_len,
-        "--max-num-seqs": limits.max_num_seqs,
-        "--tensor-parallel-size": setup.tensor_parallel_size,
-        "--api-key": options.api_key,
-    }
-    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
-    command = ["vllm", "serve", setup.model, "--host", "127.0.0.1", "--port", str(port), *given]
-    environ = _environ() | {"VLLM_SPYRE_DYNAMO_BACKEND": setup.backend}
-    return ServerProcess(command, f"http://127.0.0.1:{port}", environ)
-
-
-def _environ() -> dict[str, str]:
+def environ_of_a_server() -> dict[str, str]:
     """Ours, without what would change a server behind a case's back."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

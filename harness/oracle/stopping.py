@@ -36,6 +36,17 @@ def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabular
     return text[: min((at for at in found if at >= 0), default=len(text))]
 
 
+def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Beginnings of the texts that part from the reference at a token whose lead in logprob is ``margin`` at most."""
+    ids, found = reference.token_ids, []
+    for place, token in enumerate(reference.tokens):
+        best = token.top[0][1]
+        for other, logprob in token.top:
+            if other != token.token_id and best - logprob <= margin:
+                found.append(vocabulary.visible((*ids[:place], other)).rstrip(UNFINISHED_CHARACTER))
+    return tuple(found)
+
+
 def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
     """How many of these tokens the request has when one of them ends it; None where none does."""
     ending = _ending(request, vocabulary)

@@ -12,7 +12,8 @@
     if (!result.text) {
       const parts = all(":scope > summary, .about, h4, .rule, .src > summary", result.element);
       const suite = result.element.closest(".suite").querySelector("h3");
-      result.text = [suite, ...parts].map((part) => part.textContent).join("\n").toLowerCase();
+      const texts = [suite, ...parts].map((part) => part.textContent);
+      result.text = [...texts, result.element.dataset.q].join("\n").toLowerCase();
     }
     return result.text;
   }
@@ -26,7 +27,7 @@
       shown += matches;
     }
     const leadsToShown = (link) => !byId.get(link.hash.slice(1)).element.hidden;
-    for (const holder of all(".problems li, .m tbody tr")) {
+    for (const holder of all(".problems li, #matrix .m tbody tr")) {
       holder.hidden = !all("a", holder).some(leadsToShown);
     }
     for (const suite of all(".suite")) suite.hidden = !all(".r, .m tbody tr", suite).some((part) => !part.hidden);
@@ -46,6 +47,53 @@
     filter();
   }
 
+  // Tests that passed are packed: a thousand of them would make the page slow to open.
+  let unpacked;
+  function bodies() {
+    unpacked ??= (async () => {
+      const packed = Uint8Array.from(atob(document.getElementById("packed").textContent), (c) => c.charCodeAt(0));
+      const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+      return new Response(stream).json();
+    })();
+    return unpacked;
+  }
+
+  async function unpack(element) {
+    if (!("packed" in element.dataset)) return;
+    delete element.dataset.packed;
+    element.insertAdjacentHTML("beforeend", (await bodies())[element.id]);
+    makeReachable(element);
+  }
+
+  // A time-line says what it shows at the step under the pointer; a range "from A to B" is worked out for that step.
+  const readout = document.createElement("output");
+  readout.className = "readout";
+  readout.hidden = true;
+  document.body.append(readout);
+
+  function told(part, x) {
+    const box = part.getBoundingClientRect();
+    const text = part.querySelector("title").textContent;
+    const range = text.match(/^steps (\d+) to (\d+)/);
+    if (!range) return text;
+    const [first, last] = range.slice(1).map(Number);
+    const offset = Math.min(last - first, Math.floor(((x - box.left) / box.width) * (last - first + 1)));
+    const [head, ...rest] = text.replace(range[0], `step ${first + offset}`).split("\n");
+    const at = (line) => line.replace(/(\d+) to (\d+)/g, (_, a, b) => +a + Math.sign(b - a) * Math.min(offset, Math.abs(b - a)));
+    return [head, ...rest].map(at).join("\n");
+  }
+
+  document.addEventListener("pointermove", (event) => {
+    const part = event.target.closest?.(".timeline .hover, .tokens .hover");
+    readout.hidden = !part;
+    if (!part) return;
+    readout.value = told(part, event.clientX);
+    const left = Math.min(event.clientX + 14, innerWidth - readout.offsetWidth - 8);
+    const below = event.clientY + 18 + readout.offsetHeight < innerHeight;
+    readout.style.left = `${Math.max(4, left)}px`;
+    readout.style.top = `${below ? event.clientY + 18 : event.clientY - readout.offsetHeight - 8}px`;
+  });
+
   function openTarget() {
     const result = byId.get(location.hash.slice(1));
     if (!result) return;
@@ -64,14 +112,33 @@
     });
   }
   box.addEventListener("input", filter);
+  document.addEventListener("toggle", (event) => event.target.open && unpack(event.target), true);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.target.closest("input")) {
+      event.preventDefault();
+      box.focus();
+    } else if (event.key === "Escape" && event.target === box) {
+      showAll();
+    }
+  });
   document.getElementById("all").addEventListener("click", showAll);
   window.addEventListener("hashchange", openTarget);
   // A link to where one is already changes no hash.
   document.addEventListener("click", (event) => {
-    if (event.target.closest('a[href^="#"]')) setTimeout(openTarget);
+    const link = event.target.closest('a[href^="#"]');
+    if (!link) return;
+    if (link.dataset.find) {
+      showAll();
+      box.value = link.dataset.find;
+      filter();
+    }
+    setTimeout(openTarget);
   });
   // What scrolls sideways must be reachable by keyboard.
-  for (const scroller of all(".wide, pre")) scroller.tabIndex = 0;
+  function makeReachable(root) {
+    for (const scroller of all(".wide, pre", root)) scroller.tabIndex = 0;
+  }
+  makeReachable(document);
   document.querySelector(".bar").hidden = false;
   filter();
   openTarget();

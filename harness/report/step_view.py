@@ -94,6 +94,11 @@ def step_table(data: Mapping[str, Any]) -> StepTable:
     return StepTable(columns, tuple(_lines(pairs, columns)), title, first)
 
 
+def full_rows(steps: Sequence[Sequence[Any]]) -> list[AnyRow]:
+    """Every row of an observed table that is given in its short form, as verdicts keep it."""
+    return [_as_row([row[0], *row[2:]]) for row in _all_of(steps)]
+
+
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
     seen = {row[0]: row for row in _all_of(data["steps"])}
     wanted = {row.step: row for row in lengthen([_as_row(row) for row in data.get("expected", ())])}

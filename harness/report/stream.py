@@ -5,45 +5,85 @@ that died with its process has none; its report still says which test it was.
 """
 
 import json
-import re
 import shlex
-import signal
+import subprocess
 import sys
 import time
 from collections.abc import Generator, Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from harness.compilations import added_up
+from harness.house_rules import requirements_above
+from harness.report.junit import properties_of
+from harness.report.reading import Recorded
+from harness.report.writing import ReportError, Wanted, write_reports
+
 RESULT_PROPERTY = "spyre_cb"
+ATTEMPTS = "spyre_cb_attempts"
+"""The attribute of a report of a test that was run more than once: how often."""
+FIRST_FAILURE = "spyre_cb_first_failure"
+"""The attribute of a report of a test that passed after it had failed: what was said of it then."""
 
 
 class ResultStream:
-    """A pytest plugin object, on the controller only."""
+    """A pytest plugin object, on the controller only. Results are written as they come: a run that dies leaves them."""
 
-    def __init__(self, config: pytest.Config, page: Path | None, results: Path | None) -> None:
+    def __init__(self, config: pytest.Config, results: Path | None, wanted: Wanted) -> None:
         self._config = config
-        self._page = page
         self._results = results
+        self._wanted = wanted
         self._by_test: dict[str, dict[str, Any]] = {}
+        self._written: set[str] = set()
+        self._file: IO[str] | None = None
         self._began = time.time()
+
+    def pytest_sessionstart(self) -> None:
+        """Raises pytest.UsageError where the file of results cannot be written."""
+        if self._results is not None:
+            try:
+                self._results.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._results.open("w", encoding="utf-8")
+            except OSError as error:
+                raise pytest.UsageError(f"--results {self._results}: {error.strerror or error}") from error
+            self._write(self._header())
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
-        _name_a_crash(report)
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
+        if getattr(report, "start", None):
+            entry.setdefault("start", report.start)
+        if hasattr(report, ATTEMPTS):
+            entry["attempts"] = int(getattr(report, ATTEMPTS))
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
+        # pytest's own JUnit file gets names that a query can look for in place of all that reports need.
+        report.user_properties = [
+            *(pair for pair in report.user_properties if pair[0] != RESULT_PROPERTY),
+            *(properties_of(entry) if report.when == "call" or report.failed else ()),
+        ]
         if report.failed:
-            entry["text"] = "\n".join([entry["text"], report.longreprtext] if _failed(entry) else [report.longreprtext])
+            entry["text"] = "\n".join([entry["text"], text_of(report)] if _failed(entry) else [text_of(report)])
             entry["outcome"] = "failed" if report.when == "call" else "error"
+            entry["sections"] = [list(section) for section in report.sections]
+        elif hasattr(report, FIRST_FAILURE) and not _failed(entry):
+            entry["outcome"], entry["text"] = "flaky", str(getattr(report, FIRST_FAILURE))
+        elif hasattr(report, "wasxfail") and not _failed(entry):
+            entry["outcome"] = "xfailed" if report.skipped else "xpassed"
+            entry["text"] = text_of(report) or report.wasxfail
         elif report.skipped and not _failed(entry):
             entry["outcome"] = "skipped"
-            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longreprtext
+            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over. Of one whose worker died this is not said: it is written at the end."""
+        self._write_result(nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file that could not be collected is a result too."""
@@ -52,24 +92,39 @@ class ResultStream:
                 "test": report.nodeid,
                 "outcome": "error",
                 "seconds": 0.0,
-                "text": report.longreprtext,
+                "text": text_of(report),
             }
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """Write what was asked for, and say where it is below everything that pytest says."""
         yield
-        lines = [self._header(), *self._by_test.values(), self._footer(int(session.exitstatus))]
-        if self._results:
-            self._results.parent.mkdir(parents=True, exist_ok=True)
-            self._results.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        for nodeid in self._by_test:
+            self._write_result(nodeid)
+        footer = self._footer(int(session.exitstatus))
+        for line in footer["compiled"]:
+            self._say(line)
+        self._write(footer)
+        if self._file is not None:
+            self._file.close()
             self._say(f"results: {self._results}")
-        if self._page:
-            from harness.report.page import write_page  # jinja2 is only needed here
+        run = Recorded(self._results or Path("results"), self._header(), tuple(self._by_test.values()), footer)
+        try:
+            for line in write_reports(self._wanted, run):
+                self._say(line)
+        except ReportError as error:
+            self._say(f"ERROR: {error}")
+            session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
-            self._page.parent.mkdir(parents=True, exist_ok=True)
-            write_page(self._page, lines[0], lines[1:-1], lines[-1])
-            self._say(f"report: {self._page}")
+    def _write_result(self, nodeid: str) -> None:
+        if nodeid in self._by_test and nodeid not in self._written:
+            self._written.add(nodeid)
+            self._write(self._by_test[nodeid])
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -86,30 +141,53 @@ class ResultStream:
             "models": list(settings.models),
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
+            "revision": revision(self._config.rootpath),
             "began": self._began,
         }
 
+    def _requirements(self) -> dict[str, Any]:
+        """Those that the suites of this run are held to, by id."""
+        files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
+        suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
+        return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
+
     def _footer(self, exitstatus: int) -> dict[str, Any]:
+        entries = self._by_test.values()
         counts: dict[str, int] = {}
-        for entry in self._by_test.values():
+        for entry in entries:
             counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
-        return {"footer": 1, "counts": counts, "exitstatus": exitstatus, "seconds": time.time() - self._began}
+        return {
+            "footer": 1,
+            "counts": counts,
+            "exitstatus": exitstatus,
+            "seconds": time.time() - self._began,
+            "backends": list(dict.fromkeys(entry["backend"] for entry in entries if "backend" in entry)),
+            "compiled": added_up(entry.get("compiled") for entry in entries),
+            "requirements": self._requirements(),
+        }
+
+
+@lru_cache(maxsize=1)
+def revision(folder: Path) -> str | None:
+    """The commit that is checked out there, with a plus where files differ from it; None where there is no git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None
+
+
+def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What pytest shows of a failure; not which of xdist's workers it was in, which is not about the test."""
+    return "" if report.longrepr is None else str(report.longrepr).strip()
 
 
 def _failed(entry: Mapping[str, Any]) -> bool:
     return entry["outcome"] in {"failed", "error"}
-
-
-def _name_a_crash(report: pytest.TestReport) -> None:
-    """A forked child that died is reported with a place and a signal only: say which case it ran."""
-    found = re.search(r"CRASHED with signal (\d+)", str(report.longrepr)) if report.failed else None
-    announced = dict(report.user_properties).get(RESULT_PROPERTY)
-    if found is None or announced is None:
-        return
-    number, case = int(found[1]), json.loads(str(announced))
-    name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-    head = "  ".join([*case["requirements"], case["case"], f"[{case['configuration']}]"])
-    lines = [f"{head}      {case['place']}", case["about"], case["described"], ""]
-    lines.append(f"the process that ran this case died of signal {number} ({name})")
-    report.longrepr = "\n".join(line for line in lines if line is not None)
-    report.when = "call"

@@ -133,6 +133,11 @@ class Wait(Model):
     before_tokens: Annotated[int, Field(gt=0)] | None = None
     of: Slug | None = None
 
+    @property
+    def looks_at_blocks(self) -> bool:
+        """Whether it waits for what only an engine with figures about its batch can tell."""
+        return (self.tkv, self.used_blocks, self.reserved_blocks) != (None, None, None)
+
     @model_validator(mode="after")
     def _says_what_for(self) -> "Wait":
         if (self.pieces is None and self.before_tokens is None) != (self.of is None):

@@ -7,6 +7,7 @@ if result.found:
 
 from harness.search.report import suite_text, write_suite
 from harness.search.run import Found, SearchResult, search
+from harness.search.survey import Survey, survey
 from harness.search.workloads import Workload, workloads
 
-__all__ = ["Found", "SearchResult", "Workload", "search", "suite_text", "workloads", "write_suite"]
+__all__ = ["Found", "SearchResult", "Survey", "Workload", "search", "suite_text", "survey", "workloads", "write_suite"]

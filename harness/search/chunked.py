@@ -15,7 +15,7 @@ from harness.explain_chunked import planned_texts
 from harness.prompts import Vocabulary, request_spec, simulated_spec
 from harness.schema import ChunkedRow, Limits, Prompt, Request
 from harness.search.workloads import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.second_opinion_chunked import explain_chunked, predict_chunked
+from harness.second_opinion_chunked import PlannedText, explain_chunked, predict_chunked
 from harness.workload import Run
 
 BLOCK = 64
@@ -104,13 +104,16 @@ class ChunkedWorkload:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
-    def predict(self, run: Run, specs: Sequence[RequestSpec]) -> tuple[ChunkedRow, ...]:
-        """What the rules say; generated tokens are those of ``run``."""
-        return predict_chunked(self.limits, self.chunking, planned_texts(specs, self.as_requests(), run))
+    def expected(self) -> tuple[ChunkedRow, ...]:
+        """What the rules say: it depends on what is alike, not on which tokens that is."""
+        return predict_chunked(self.limits, self.chunking, self._texts())
 
-    def explain(self, run: Run, specs: Sequence[RequestSpec], step: int) -> str:
+    def explain(self, step: int) -> str:
         """What step ``step`` does by the rules."""
-        return explain_chunked(self.limits, self.chunking, planned_texts(specs, self.as_requests(), run), step)
+        return explain_chunked(self.limits, self.chunking, self._texts(), step)
+
+    def _texts(self) -> list[PlannedText]:
+        return planned_texts(self.specs(None), self.as_requests(), None)
 
     def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
         """Those of this generation."""

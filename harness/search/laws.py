@@ -36,7 +36,7 @@ def try_workload(session: Session, workload: AnyWorkload, specs: Sequence[Reques
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     """Every row as the second opinion has it. ``blocks`` False: the driver cannot see blocks."""
     workload = trial.workload
-    expected = workload.predict(trial.run, trial.specs)
+    expected = workload.expected()
     seen = tuple(as_row(step) for step in trial.run.steps)
     wanted = expected if blocks else tuple(map(_without_blocks, expected))
     if trial.run.unfinished is None and seen == wanted:
@@ -44,7 +44,7 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     verdict = check_steps(trial.run, expected, blocks=blocks)
     pairs = zip(seen, wanted, strict=False)
     first = next((a.step for a, b in pairs if a != b), min(len(seen), len(wanted)))
-    why = f"by the rules: {workload.explain(trial.run, trial.specs, first)}"
+    why = f"by the rules: {workload.explain(first)}"
     return replace(verdict, details=(*verdict.details, why))
 
 

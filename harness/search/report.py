@@ -29,9 +29,10 @@ def name_of(path: Path) -> str:
     return "/".join(parts[start:])
 
 
-def run_command(path: Path, found: Found) -> str:
-    """What to type to see it fail."""
-    return f'python -m pytest "{path}"' + ("" if found.on_a_model else " --simulate")
+def run_command(path: Path, found: Found, driver: str = "reference") -> str:
+    """What to type to see it fail. ``driver`` is the name of the one it was found on."""
+    named = " --driver vllm" if driver.endswith("vllm") else ""
+    return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --simulate")
 
 
 def suite_text(found: Found, name: str = "") -> str:
@@ -65,7 +66,7 @@ def suite_text(found: Found, name: str = "") -> str:
         "    expect:",
         f"      output: {'reference' if found.on_a_model else 'none'}",
         "      steps:  # what the rules say; rows left out are plain decodes",
-        *(f"        {line}" for line in _table(found.expected)),
+        *(f"        {line}" for line in _table(workload.expected())),
     ]
     return "\n".join(lines) + "\n"
 

@@ -79,11 +79,11 @@ class Workload:
             for spec, planned in zip(specs, self.requests, strict=True)
         ]
 
-    def predict(self, run: Run, specs: Sequence[RequestSpec]) -> tuple[StepRow, ...]:  # noqa: ARG002
-        """What the rules say; nothing of it depends on tokens."""
+    def expected(self) -> tuple[StepRow, ...]:
+        """What the rules say."""
         return predict(self.limits, self.requests)
 
-    def explain(self, run: Run, specs: Sequence[RequestSpec], step: int) -> str:  # noqa: ARG002
+    def explain(self, step: int) -> str:
         """What step ``step`` does by the rules."""
         return explain(self.limits, self.requests, step)
 

@@ -240,7 +240,7 @@ def test_help_fits_a_screen_and_has_an_example():
     ("variable", "value", "says"),
     [
         ("VLLM_DT_MAX_BATCH_TKV_LIMIT", "many", "VLLM_DT_MAX_BATCH_TKV_LIMIT must be a whole number"),
-        ("VLLM_SPYRE_DYNAMO_BACKEND", "sendnn", "backend 'sendnn' is not there yet"),
+        ("VLLM_SPYRE_DYNAMO_BACKEND", "sendn", "backend 'sendn' is not known: choose from eager, inductor, sendnn"),
     ],
 )
 def test_the_environment_is_honoured(variable, value, says, capsys, monkeypatch):

@@ -24,6 +24,8 @@ OUTPUT_FAULTS: list[Fault] = []
 END_FAULTS: list[Fault] = []
 CHUNKED_FAULTS: list[Fault] = []
 CHUNKED_OUTPUT_FAULTS: list[Fault] = []
+SHAPE_FAULTS: list[Fault] = []
+START_FAULTS: list[Fault] = []
 
 
 def fault(faults: list[Fault], caught_by: str, says: str) -> Callable[[Patch], Patch]:
@@ -41,3 +43,5 @@ output_fault = partial(fault, OUTPUT_FAULTS)
 end_fault = partial(fault, END_FAULTS)
 chunked_fault = partial(fault, CHUNKED_FAULTS)
 chunked_output_fault = partial(fault, CHUNKED_OUTPUT_FAULTS)
+shape_fault = partial(fault, SHAPE_FAULTS)
+start_fault = partial(fault, START_FAULTS)

@@ -48,7 +48,10 @@ def left_padding_visible_in_decode(patch: pytest.MonkeyPatch) -> None:
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")
 def left_padding_visible_in_prefill(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(batch, "_prefill_mask", lambda n, left: torch.full((n, n), -torch.inf).triu_(diagonal=1)[None, None])
+    def blind(n: int, left: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.full((n, n), -torch.inf, dtype=dtype).triu_(diagonal=1)[None, None]
+
+    patch.setattr(batch, "_prefill_mask", blind)
 
 
 @output_fault("new-sequence-joins-during-decode", "Hugging Face says")

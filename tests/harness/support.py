@@ -92,6 +92,7 @@ class ScriptedSession:
         self._left = left
         self._waiting: list[int] = []
         self.watched: list[tuple[StepRecord, Observation]] = []
+        self.compilation = None
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         self._waiting.clear()

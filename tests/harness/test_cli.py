@@ -23,7 +23,17 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLLM_SPYRE_TEST_MODEL_LIST", raising=False)
 
 
-COMMANDS = [[], ["cases"], ["trace"], ["search"], ["references"], ["schema"], ["models"], ["models", "fetch"]]
+COMMANDS = [
+    [],
+    ["cases"],
+    ["trace"],
+    ["search"],
+    ["references"],
+    ["known-failures"],
+    ["schema"],
+    ["models"],
+    ["models", "fetch"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -11,7 +11,8 @@ import pytest
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
-from harness.drivers.servers import ServerProcess, reference_server, reference_unavailable
+from harness.drivers.reference import reference_unavailable
+from harness.drivers.servers import ServerProcess, reference_server
 from harness.schema import ServerOptions
 from tests.harness.test_plugin import run, write
 

@@ -19,6 +19,8 @@ from tests.harness.planted import (
     END_FAULTS,
     OUTPUT_FAULTS,
     SCHEDULE_FAULTS,
+    SHAPE_FAULTS,
+    START_FAULTS,
     Fault,
     as_table,
 )
@@ -93,6 +95,35 @@ def test_wrong_outputs_and_ends_are_caught_by_their_case(
     text = outcome_of(test, driver, sessions)
     assert text is not None, f"{fault.caught_by} passes on an engine that does this: {fault.name}"
     assert fault.says in text, text
+
+
+def on_the_device(name: str, driver: Driver) -> Test:
+    tests = (test for test in all_tests(driver) if test.expanded.configuration.backend == "sendnn")
+    return next(test for test in tests if test.expanded.case.id == name)
+
+
+@pytest.mark.parametrize("fault", SHAPE_FAULTS, ids=names(SHAPE_FAULTS))
+def test_the_device_refuses_what_breaks_its_rules(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch, sessions: dict
+) -> None:
+    driver = ReferenceDriver()
+    test = on_the_device(fault.caught_by, driver)
+    if test.expanded.setup not in sessions:
+        assert outcome_of(test, driver, sessions) is None, "the case must pass on the engine as it is"
+    fault.patch(monkeypatch)
+    text = outcome_of(test, driver, sessions)
+    assert text is not None, f"{fault.caught_by} passes on an engine that does this: {fault.name}"
+    assert fault.says in text, text
+
+
+@pytest.mark.parametrize("fault", START_FAULTS, ids=names(START_FAULTS))
+def test_the_device_does_not_start_with_what_breaks_its_rules(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = ReferenceDriver()
+    test = on_the_device(fault.caught_by, driver)
+    fault.patch(monkeypatch)
+    with pytest.raises(ValueError, match="the engine did not start: ") as caught:
+        outcome_of(test, driver, {})
+    assert fault.says in str(caught.value)
 
 
 def test_nothing_is_caught_where_nothing_is_broken() -> None:

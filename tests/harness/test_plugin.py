@@ -1,6 +1,8 @@
 """Suites under pytest, as a user runs them: in a process of its own, in a folder that is not this repository."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,12 +95,30 @@ def test_isolated_runs_report_the_same(tmp_path: Path, mode: list[str]) -> None:
     assert "step 2 differs (decode of 0)" in results
 
 
-def test_the_mission_command_skips_spyre_with_one_reason(tmp_path: Path) -> None:
+def test_the_mission_command_runs_on_a_simulated_card_and_says_so(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, sendnn]}\ncases:"))
-    done = run(tmp_path, "-svx", "-m", "spyre and cb", "--forked", "-rs", ".")
+    reports = ("--results", "results.jsonl", "--html-report", "page.html")
+    done = run(tmp_path, "-svx", "-m", "spyre and cb and simulated", "--forked", *reports, ".")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 skipped, 1 deselected" in done.stdout
-    assert "backend sendnn needs a Spyre card" in done.stdout
+    assert "1 passed, 1 deselected" in done.stdout
+    assert "backend: sendnn (simulated), torch_sendnn is not installed here" in done.stdout
+    compiled = "sendnn (simulated): 1 engine, 2 graphs, 0 recompiles after warm-up"
+    assert compiled in done.stdout
+    header, test, footer = map(json.loads, (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines())
+    assert header["backends"] == ["sendnn (simulated)"]
+    assert test["backend"] == "sendnn (simulated)"
+    assert footer["compiled"] == [compiled]
+    assert compiled in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", [[], ["-n", "1"]], ids=["plain", "-n 1"])
+def test_a_simulated_card_is_an_error_where_hardware_is_required(tmp_path: Path, mode: list[str]) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, sendnn]}\ncases:"))
+    done = run(tmp_path, "-m", "spyre", "--require-hardware", *mode, ".")
+    assert done.returncode not in (0, 5)
+    assert re.search(r"--require-hardware: .* would run on sendnn \(simulated\)", done.stdout + done.stderr)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert run(tmp_path, "-m", "cpu", "--require-hardware", *mode, ".").returncode == 0
 
 
 def test_a_marker_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path) -> None:
@@ -284,13 +304,17 @@ def test_one_case_can_be_named_without_its_configuration() -> None:
 
 
 def test_why_tests_were_skipped_is_told_at_the_end_whatever_the_width(tmp_path: Path) -> None:
-    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, inductor, sendnn]}\ncases:"))
-    driver = "the reference engine runs eager only"
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [1000, 1001]}\ncases:"))
     for arguments in (["-svx"], ["-q"], ["-q", "-n", "1"]):
-        done = run(tmp_path, *arguments, "-m", "cb and not cpu", ".", COLUMNS="80")
-        assert f"skipped 1 test: backend sendnn needs a Spyre card; {driver}\n" in done.stdout, done.stdout
-    done = run(tmp_path, "-q", "-m", "cpu", ".", COLUMNS="80")
-    assert f"skipped 1 test: backend inductor is not there yet; {driver}\n" in done.stdout
+        done = run(tmp_path, *arguments, ".", COLUMNS="80")
+        assert "skipped 1 test: tensor_parallel_size 1000 needs as many cores, and there are" in done.stdout
+        assert "skipped 1 test: tensor_parallel_size 1001 needs as many cores, and there are" in done.stdout
+
+
+def test_inductor_says_what_it_lacks_where_there_is_no_compiler(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: inductor}\ncases:"))
+    done = run(tmp_path, ".", PATH="/nowhere", CXX="")
+    assert "skipped 1 test: backend inductor needs a C++ compiler (g++, clang++, c++ or $CXX)" in done.stdout
 
 
 def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: Path) -> None:

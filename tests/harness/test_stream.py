@@ -1,6 +1,7 @@
 """Test reports to results: the outcome of each test, the file, the header and the footer."""
 
 import json
+import shutil
 import types
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from harness.drivers.base import EnginePool
 from harness.drivers.reference import SimulationDriver
 from harness.oracle import Oracle
+from harness.report.reading import read_run
 from harness.report.stream import RESULT_PROPERTY, ResultStream
+from harness.report.writing import Wanted
 from harness.run_settings import Settings, settings_key
 
 TEST = "suites/a.yaml::a-case[m-eager]"
@@ -30,13 +33,16 @@ class Run:
         terminal = types.SimpleNamespace(write_line=self.said.append)
         self.config: Any = types.SimpleNamespace(
             stash=stash,
+            rootpath=folder,
             pluginmanager=types.SimpleNamespace(get_plugin={"terminalreporter": terminal}.get),
             invocation_params=types.SimpleNamespace(args=("suites/a.yaml", "-m", "cb and cpu")),
         )
         self.stream = self.streaming(results=self.results)
 
     def streaming(self, page: Path | None = None, results: Path | None = None) -> ResultStream:
-        return ResultStream(self.config, page, results)
+        stream = ResultStream(self.config, results, Wanted(html=page))
+        stream.pytest_sessionstart()
+        return stream
 
     def report(self, when: str, outcome: str, text: Any = None, test: str = TEST, **properties: Any) -> None:
         self.stream.pytest_runtest_logreport(
@@ -111,8 +117,8 @@ def test_the_worst_outcome_of_a_tests_phases_counts(
 
 
 def test_the_reason_of_a_skip_is_its_text(run: Run) -> None:
-    run.report("setup", "skipped", ("a.yaml", 3, "Skipped: backend sendnn needs a Spyre card"))
-    assert run.only()["text"] == "Skipped: backend sendnn needs a Spyre card"
+    run.report("setup", "skipped", ("a.yaml", 3, "Skipped: backend inductor needs a C++ compiler"))
+    assert run.only()["text"] == "Skipped: backend inductor needs a C++ compiler"
 
 
 def test_a_file_that_could_not_be_collected_is_a_result(run: Run) -> None:
@@ -176,9 +182,29 @@ def test_a_run_of_nothing_has_a_header_and_a_footer(run: Run) -> None:
 
 
 def test_the_file_is_written_into_a_new_folder_and_its_place_is_said(run: Run) -> None:
-    assert not run.results.parent.exists()
     run.finish()
+    assert run.results.is_file()
     assert run.said == [f"results: {run.results}"]
+
+
+def test_results_are_written_as_they_come_and_a_run_that_dies_leaves_them(run: Run) -> None:
+    run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"), test="t::a")
+    run.stream.pytest_runtest_logfinish("t::a")
+    run.reports(("setup", "passed"), test="t::b")
+    left = read_run(run.results)
+    assert left.footer is None
+    assert [record["test"] for record in left.results] == ["t::a"]
+    run.finish()
+    assert [record["test"] for record in read_run(run.results).results] == ["t::a", "t::b"]
+
+
+def test_junit_gets_names_that_can_be_looked_for_and_not_what_reports_need(run: Run) -> None:
+    said = {"requirements": ["CB-TKV-01"], "model": "m", "backend": "eager", "verdicts": []}
+    report = pytest.TestReport(TEST, ("a.yaml", 1, TEST), {}, "passed", None, "call")
+    report.user_properties = [("mine", 1), (RESULT_PROPERTY, json.dumps(said))]
+    run.stream.pytest_runtest_logreport(report)
+    names = [name for name, _ in report.user_properties]
+    assert names == ["mine", "requirement__CB-TKV-01", "model__m", "backend__eager"]
 
 
 def test_a_text_of_several_lines_is_one_line_of_the_file(run: Run) -> None:
@@ -192,9 +218,11 @@ def test_the_page_is_written_of_what_is_in_the_file(run: Run, monkeypatch: pytes
     run.stream = run.streaming(page=run.page, results=run.results)
     for test in ("t::a", "t::b"):
         run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"), test=test)
-    header, *entries, footer = run.finish(exitstatus=1)
+    _, *entries, footer = run.finish(exitstatus=1)
     assert len(entries) == 2
-    assert pages == [(run.page, header, entries, footer)]
+    [(path, written, earlier)] = pages
+    assert (path, earlier) == (run.page, ())
+    assert ([*written.results], written.footer) == (entries, footer)
     assert run.said == [f"results: {run.results}", f"report: {run.page}"]
 
 
@@ -206,6 +234,7 @@ def test_the_page_is_written_into_a_new_folder(run: Run) -> None:
 
 
 def test_nothing_is_written_or_said_unless_it_is_asked_for(run: Run) -> None:
+    shutil.rmtree(run.results.parent)
     run.stream = run.streaming()
     run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))
     finishing = run.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=0))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli import main
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.expectations import golden_path, read_golden
@@ -185,3 +186,16 @@ def test_an_item_needs_no_name(tmp_path: Path) -> None:
     [after] = traced(written(tmp_path / "w.json", [item]), SimulationDriver())
     assert list(after) == ["limits", "requests", "columns", "steps"]
     assert after["steps"][1] == [1, 64, [], [0], [0], [], 2, 1]
+
+
+def test_a_time_line_is_drawn_in_place_of_json_and_written_as_svg(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite, name = str(SUITES / "scheduler_steps" / "joining.yaml"), "new-sequence-joins-during-decode"
+    assert main(["trace", suite, "--simulate", "--plot", "--only", name, "--svg", str(tmp_path / "new")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == name
+    assert any(line.startswith("after step ") for line in lines)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{name}.svg"]
+    assert main(["trace", suite, "--simulate", "--only", "new-sequence-join-during-decode"]) == 2
+    assert capsys.readouterr().err.endswith(f"no workload of that name; did you mean {name}?\n")

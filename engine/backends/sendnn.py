@@ -1,0 +1,52 @@
+"""Spyre: the real card where ``torch_sendnn`` is installed, else a simulation that makes the same demands."""
+
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+
+from engine.backends.backend import Backend
+
+RUNTIME = "torch_sendnn"
+
+CONTEXT = "VLLM_DT_MAX_CONTEXT_LEN"
+BATCH = "VLLM_DT_MAX_BATCH_SIZE"
+VOLUME = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+"""What the compiler is to compile for, in environment variables that it reads while it compiles."""
+
+BACKEND = Backend(
+    "sendnn",
+    dtype="float16",
+    attention=("fms",),
+    compiled=True,
+    options={"sendnn.dynamic": True},
+    shape_rules=(
+        "a prefill is one prompt",
+        "a decode has at least two rows",
+        "lengths are whole blocks",
+        "a block table is rectangular: as wide as tkv, padded with block 0 on the left",
+        "block 0 is never written",
+        "numbers with a fraction are float16",
+        "batch x tkv is at most what was compiled for",
+        "nothing is longer than max_model_len",
+    ),
+)
+
+
+@cache
+def simulated() -> bool:
+    """Whether ``sendnn`` means the simulation here."""
+    return find_spec(RUNTIME) is None
+
+
+def register() -> None:
+    """Make the name ``sendnn`` known to ``torch.compile``; again does no harm."""
+    import_module("engine.backends.simulated.device" if simulated() else RUNTIME)
+
+
+def warm_up_mode() -> AbstractContextManager[object]:
+    """What the compiling runs happen in: the runtime of a card collects graphs in it and loads them at its end."""
+    if simulated():
+        return nullcontext()
+    context: AbstractContextManager[object] = import_module(RUNTIME).warmup_mode()
+    return context

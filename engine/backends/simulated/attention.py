@@ -1,0 +1,42 @@
+"""The two attention operations of ibm-fms as this device runs them: same results, without a loop over tokens.
+
+The device's compiler has kernels of its own for them too. ``tests/engine/test_simulated_spyre.py`` compares both with
+the operations that ibm-fms ships.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Write keys and values ``[rows, positions, heads, width]`` to their slots; the caches, written in place."""
+    for cache, new in ((key_cache, keys), (value_cache, values)):
+        cache.view(-1, *cache.shape[2:]).index_copy_(0, slots.reshape(-1), new.reshape(-1, *new.shape[2:]))
+    return key_cache, value_cache
+
+
+def compute(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    scale: float,
+    current_tkv: Tensor,
+    left_padding: Tensor,
+    block_table: Tensor,
+) -> Tensor:
+    """Attention of one new token a row, ``[rows, 1, heads, width]``, to what its blocks hold.
+
+    The query heads that share a key head stand in the place of the query positions, so no key is copied.
+    """
+    rows, _, heads, width = query.shape
+    kv_heads = key_cache.shape[2]
+    columns = torch.arange(block_table.shape[1] * key_cache.shape[1])
+    seen = (columns >= left_padding[:, None]) & (columns < current_tkv[:, None])
+    keys, values = (
+        cache.index_select(0, block_table.reshape(-1)).view(rows, -1, kv_heads, width).transpose(1, 2)
+        for cache in (key_cache, value_cache)
+    )
+    grouped = query.reshape(rows, kv_heads, heads // kv_heads, width)
+    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=seen[:, None, None, :], scale=scale)
+    return out.reshape(rows, 1, heads, width)

@@ -1,0 +1,96 @@
+"""The backend ``sendnn`` of ``torch.compile``, simulated. Importing this module registers it.
+
+What an input of a graph is, is told by the operation that takes it: slots go into the store operation of ibm-fms, the
+block table into its attention, the mask into the prompt's attention.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import fms.utils.spyre.paged  # noqa: F401  (the operations looked for)
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.fx import GraphModule, Node
+
+from engine.backends import sendnn
+from engine.backends.errors import DeviceRefusedError
+from engine.backends.simulated import attention
+from engine.backends.simulated.rules import CompiledFor, check_decode, check_dtypes, check_prefill
+
+STORE = torch.ops.spyre.paged_attn_store
+COMPUTE = torch.ops.spyre.paged_attn_compute
+KERNELS: dict[Any, Callable[..., Any]] = {STORE: attention.store, COMPUTE: attention.compute}
+
+
+class Inputs(NamedTuple):
+    """Places of a graph's inputs, by what they are for; -1: this graph has no such input."""
+
+    ids: int
+    slots: int
+    tkv: int = -1
+    left: int = -1
+    table: int = -1
+
+
+@torch._dynamo.register_backend(name=sendnn.BACKEND.name)
+def compile_graph(
+    graph: GraphModule, example_inputs: Sequence[Any], options: dict[str, Any] | None = None
+) -> Callable[..., Any]:
+    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take."""
+    if options != dict(sendnn.BACKEND.options):
+        raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
+    limits = CompiledFor.said()
+    placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    check_dtypes(
+        [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
+    )
+    inputs = _find_inputs(graph, placeholders)
+    _put_in_kernels(graph)
+    run = graph.forward
+
+    def checked(*values: Any) -> Any:
+        _check(inputs, values, limits)
+        return run(*values)
+
+    return checked
+
+
+def _plain(name: str) -> str:
+    """``l_tensors_mask_`` is ``mask`` to whoever made it."""
+    return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
+    place = {node: index for index, node in enumerate(placeholders)}
+    nodes = list(graph.graph.nodes)
+    embeddings = [node for node in nodes if node.target is F.embedding]
+    stores = [node for node in nodes if node.target == STORE]
+    if not stores or not embeddings:
+        raise DeviceRefusedError("the device knows no attention but the one of ibm-fms, spyre_paged_attn")
+    ids, slots = place[embeddings[0].args[0]], place[stores[0].args[4]]
+    computes = [node for node in nodes if node.target == COMPUTE]
+    if not computes:
+        return Inputs(ids, slots)
+    return Inputs(ids, slots, *(place[argument] for argument in computes[0].args[4:7]))
+
+
+def _put_in_kernels(graph: GraphModule) -> None:
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target in KERNELS:
+            node.target = KERNELS[node.target]
+    graph.recompile()
+
+
+def _check(inputs: Inputs, values: Sequence[Any], limits: CompiledFor) -> None:
+    rows, positions = values[inputs.ids].shape
+    slots = values[inputs.slots]
+    if inputs.table < 0:
+        check_prefill(rows, positions, slots, limits)
+    else:
+        tkv, left = values[inputs.tkv].tolist(), values[inputs.left].tolist()
+        check_decode(rows, slots, tkv, left, values[inputs.table], limits)

@@ -1,0 +1,102 @@
+"""What the device refuses, looked at before every run; a sentence each. Limits are those that it was compiled for."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.backends import sendnn
+from engine.backends.errors import DeviceRefusedError
+
+BLOCK_SIZE = 64
+PADDING_BLOCK = 0
+SMALLEST_DECODE_BATCH = 2
+
+
+@dataclass(frozen=True)
+class CompiledFor:
+    """``context`` in tokens, ``batch`` in rows of a decode, ``volume`` the most that rows x tkv may be."""
+
+    context: int
+    batch: int
+    volume: int
+
+    @classmethod
+    def said(cls) -> "CompiledFor":
+        """As the environment says while a graph is compiled. Raises DeviceRefusedError where it does not."""
+        try:
+            return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME)))
+        except (KeyError, ValueError):
+            names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME))
+            raise DeviceRefusedError(f"the device is not told what to compile for: {names}") from None
+
+
+def check_dtypes(inputs: Iterable[tuple[str, torch.dtype]]) -> None:
+    """``inputs`` of a graph by name: weights, cache and mask."""
+    for name, dtype in inputs:
+        if dtype.is_floating_point and dtype != torch.float16:
+            raise DeviceRefusedError(f"the device computes in float16, and {name} is {_plain(dtype)}")
+
+
+def check_prefill(rows: int, positions: int, slots: Tensor, limits: CompiledFor) -> None:
+    """``slots`` int64 ``[rows, positions]``."""
+    if rows != 1:
+        raise DeviceRefusedError(f"the device prefills one prompt at a time, and this prefill has {rows}")
+    _check_whole_blocks("this prefill has", positions)
+    if positions > limits.context:
+        raise DeviceRefusedError(_too_long(f"this prefill has {positions} positions", limits))
+    _check_written(slots)
+    starts = slots.view(-1, BLOCK_SIZE)
+    if ((starts - starts[:, :1]) != torch.arange(BLOCK_SIZE)).any() or (starts[:, 0] % BLOCK_SIZE).any():
+        raise DeviceRefusedError("the device writes a prefill block by block, and these slots are not whole blocks")
+
+
+def check_decode(
+    rows: int, slots: Tensor, tkv: Sequence[int], left: Sequence[int], table: Tensor, limits: CompiledFor
+) -> None:
+    """``tkv``, with the new token, and ``left`` padding go by row; ``table`` int64 ``[rows, blocks]``."""
+    if rows < SMALLEST_DECODE_BATCH:
+        raise DeviceRefusedError("the device has no decode of one row: a lone sequence is doubled")
+    longest = max(tkv)
+    if longest > limits.context:
+        raise DeviceRefusedError(_too_long(f"this decode has a tkv of {longest}", limits))
+    if rows * longest > limits.volume:
+        raise DeviceRefusedError(
+            f"batch x tkv may be {limits.volume} on the device, and this decode has {rows} rows x {longest}"
+        )
+    _check_table(table.tolist(), longest, left)
+    _check_written(slots)
+
+
+def _check_whole_blocks(what: str, positions: int) -> None:
+    if positions % BLOCK_SIZE:
+        raise DeviceRefusedError(
+            f"lengths on the device are whole blocks of {BLOCK_SIZE} tokens, and {what} {positions}"
+        )
+
+
+def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) -> None:
+    """Every row as wide as tkv, with block 0 where there is nothing but padding, and nowhere else."""
+    wide = -(-tkv // BLOCK_SIZE)
+    rule = "the block table is no rectangle padded with block 0 on the left"
+    for row, (blocks, padding) in enumerate(zip(table, left, strict=True)):
+        if len(blocks) != wide:
+            raise DeviceRefusedError(f"{rule}: it has {len(blocks)} columns, and a tkv of {tkv} takes {wide}")
+        pads = padding // BLOCK_SIZE
+        if any(blocks[:pads]) or not all(blocks[pads:]):
+            raise DeviceRefusedError(f"{rule}: row {row} is {list(blocks)}, of which {pads} are padding")
+
+
+def _check_written(slots: Tensor) -> None:
+    if (slots < BLOCK_SIZE).any():
+        raise DeviceRefusedError(f"block {PADDING_BLOCK} is padding on the device, and this step writes to it")
+
+
+def _too_long(what: str, limits: CompiledFor) -> str:
+    return f"nothing on the device is longer than max_model_len {limits.context}, and {what}"
+
+
+def _plain(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

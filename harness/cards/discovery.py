@@ -1,0 +1,90 @@
+"""Which Spyre cards there are, and which of them a run may use.
+
+Found as torch-spyre finds them (its ``spyre_device_enum``): ``AIU_WORLD_RANK_0``, ``_1``, … where they are set, else
+``PCIDEVICE_IBM_COM_AIU_PF``, else every PCI device of IBM's vendor and Spyre's device number. ``SPYRE_CARDS`` then
+chooses among them.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import count, takewhile
+from pathlib import Path
+
+VENDOR = 0x1014
+DEVICE = 0x06A7
+RANK = "AIU_WORLD_RANK_"
+CLUSTER = "PCIDEVICE_IBM_COM_AIU_PF"
+CHOSEN = "SPYRE_CARDS"
+ROOT = "SPYRE_CARDS_ROOT"
+"""Another folder than ``/`` to look for cards in: for tests, with a tree that looks like a machine with cards."""
+
+
+class CardsError(ValueError):
+    """Cards that are not to be had; the message is one sentence for the person who runs this."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A card. ``index`` counts all that were found, from 0; ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
+
+    ``node`` is the file that its user has open; None where there is none: the kernel has not handed
+    the card to VFIO, or a container does not show it.
+    """
+
+    index: int
+    bus_id: str
+    node: Path | None
+
+    def __str__(self) -> str:
+        return f"{self.index} ({self.bus_id})"
+
+
+def root_of(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get(ROOT) or "/")
+
+
+def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
+    """The cards that this run may use, by index. Raises CardsError for a SPYRE_CARDS that names others."""
+    root = root_of(environ)
+    found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]
+    chosen = environ.get(CHOSEN)
+    return tuple(found) if chosen is None else _chosen(found, chosen)
+
+
+def _bus_ids(root: Path, environ: Mapping[str, str]) -> Iterable[str]:
+    ranks = list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
+    given = ranks or [part.strip() for part in environ.get(CLUSTER, "").split(",")]
+    if any(given):
+        return dict.fromkeys(filter(None, given))
+    devices = root / "sys/bus/pci/devices"
+    return sorted(d.name for d in devices.iterdir() if _is_spyre(d)) if devices.is_dir() else []
+
+
+def _is_spyre(device: Path) -> bool:
+    try:
+        numbers = [int((device / name).read_text(), 16) for name in ("vendor", "device")]
+    except (OSError, ValueError):
+        return False
+    return numbers == [VENDOR, DEVICE]
+
+
+def _node(root: Path, bus_id: str) -> Path | None:
+    """``/dev/vfio/<number of its IOMMU group>``."""
+    group = root / "sys/bus/pci/devices" / bus_id / "iommu_group"
+    if not group.exists():
+        return None
+    node = root / "dev/vfio" / group.resolve().name
+    return node if node.exists() else None
+
+
+def _chosen(found: list[Card], text: str) -> tuple[Card, ...]:
+    by_name = {str(card.index): card for card in found} | {card.bus_id: card for card in found}
+    names = [name for name in re.split(r"[\s,]+", text) if name]
+    unknown = [name for name in names if name not in by_name]
+    if unknown or not names:
+        there = ", ".join(map(str, found)) or "none"
+        wrong = f"{unknown[0]!r} is no card here" if names else "names no card"
+        raise CardsError(f"{CHOSEN}={text}: {wrong}; there are: {there}")
+    return tuple(dict.fromkeys(by_name[name] for name in names))

@@ -1,0 +1,50 @@
+"""``spyre-cb cards``: the Spyre cards of this machine, and who has them."""
+
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from harness.cards.discovery import Card, CardsError, find_cards
+from harness.cards.holders import holders
+from harness.cards.lease import leased_by
+from harness.cli.arguments import CommandError, Subparsers, add_command
+
+_EXAMPLES = """\
+  spyre-cb cards
+  SPYRE_CARDS=0,1 spyre-cb cards
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    add_command(subparsers, "cards", run, "list the Spyre cards here, and who has them", _EXAMPLES)
+
+
+def run(_: Namespace) -> int:
+    """Print a line a card."""
+    try:
+        cards = find_cards()
+    except CardsError as error:
+        raise CommandError(str(error)) from error
+    if not cards:
+        print("there are no Spyre cards here")
+    for card in cards:
+        print(f"{card.index}  {card.bus_id}  {_state(card)}")
+    return 0
+
+
+def _state(card: Card) -> str:
+    leased, open_in = leased_by(card), holders(card)
+    if leased is not None:
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(leased.since))
+        return f"leased by process {leased.pid} since {since}: {_command(leased.pid)}"
+    if open_in:
+        return f"open in process {', '.join(map(str, open_in))} without a lease: {_command(open_in[0])}"
+    return "free" if card.node is not None else "not leased; it has no file in /dev/vfio, so its users cannot be seen"
+
+
+def _command(pid: int) -> str:
+    try:
+        words = Path("/proc", str(pid), "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return "it has ended"
+    return " ".join(filter(None, words))[:80]

@@ -1,0 +1,122 @@
+"""``spyre-cb compare``: two files of results, of two engines or two versions of one."""
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.compare.changes import MEANING, Change, Comparison, Kind, compare_runs
+from harness.compare.results import ResultsError, read_results, reason_of
+from harness.compare.tables import as_cells, as_data, tables_side_by_side
+from harness.run_settings import plural
+
+_EXAMPLES = """\
+  spyre-cb compare reports/conformance.jsonl reports/conformance-vllm-spyre.jsonl
+  spyre-cb compare before.jsonl after.jsonl --html reports/compared.html
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    about = "compare two runs: what got worse, better, is new or gone"
+    parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
+    parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --results FIRST)")
+    parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page about it, too")
+    parser.add_argument("--json", action="store_true", help="a JSON object in place of text")
+
+
+def run(arguments: Namespace) -> int:
+    """Compare; status 1 where something is worse."""
+    try:
+        comparison = compare_runs(read_results(arguments.before), read_results(arguments.after))
+    except ResultsError as error:
+        raise CommandError(str(error)) from error
+    if arguments.json:
+        print(json.dumps(_as_json(comparison), indent=1, ensure_ascii=False))
+    else:
+        _print(comparison)
+    if arguments.html:
+        from harness.compare.page import write_comparison  # jinja2 is only needed here
+
+        try:
+            write_comparison(arguments.html, comparison, sentence_of(comparison))
+        except OSError as error:
+            raise CommandError(f"{arguments.html}: cannot be written: {error.strerror or error}") from error
+    return 1 if comparison.counts[Kind.WORSE] else 0
+
+
+def sentence_of(comparison: Comparison) -> str:
+    """The whole comparison in a sentence."""
+    said = [f"{count} {kind}" for kind, count in comparison.counts.items() if count]
+    return f"{plural(len(comparison.changes), 'test')}: {', '.join(said)}" if said else "neither run has a test"
+
+
+def _print(comparison: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"first:   {comparison.before.engine}  ({comparison.before.path})", markup=False)
+    console.print(f"second:  {comparison.after.engine}  ({comparison.after.path})", markup=False)
+    if comparison.by_requirement:
+        table = Table("requirement", *(kind.value for kind in Kind), box=None, pad_edge=False)
+        for name, counts in comparison.by_requirement.items():
+            table.add_row(name, *(str(counts[kind] or "") for kind in Kind))
+        console.print()
+        console.print(table, soft_wrap=False)
+    for kind in Kind:
+        listed = [change for change in comparison.different if change.kind is kind]
+        if listed:
+            console.print(Text(f"\n{kind}: {MEANING[kind]}", style="bold"))
+        for change in listed:
+            for line in _lines(change):
+                console.print(line, markup=False)
+    console.print(Text(f"\n{sentence_of(comparison)}", style="bold"))
+
+
+def _lines(change: Change) -> Iterator[str]:
+    yield f"  {change.name}  {' '.join(change.requirements)}".rstrip()
+    for which, record in (("first", change.before), ("second", change.after)):
+        reason = reason_of(record)
+        yield f"    {which + ':':8}{change.outcome(record)}{f': {reason}' if reason else ''}"
+    table = tables_side_by_side(change)
+    if table is None:
+        return
+    rows = [["step", "kind", *table.columns], *(as_cells(line, table.columns) for line in table.lines)]
+    widths = [max(len(row[i]) for row in rows if len(row) > 1) for i in range(len(rows[0]))]
+    yield ""
+    for row in rows:
+        padded = row if len(row) == 1 else [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield f"      {'  '.join(padded)}".rstrip()
+    yield ""
+
+
+def _as_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "first": dict(comparison.before.header),
+        "second": dict(comparison.after.header),
+        "counts": dict(comparison.counts),
+        "requirements": {name: dict(counts) for name, counts in comparison.by_requirement.items()},
+        "cases": [_change_as_json(change) for change in comparison.changes],
+    }
+
+
+def _change_as_json(change: Change) -> dict[str, Any]:
+    suite, case, configuration = change.key
+    table = tables_side_by_side(change) if change.kind is not Kind.SAME else None
+    sides = {
+        name: {"outcome": change.outcome(record), "reason": reason_of(record)}
+        for name, record in (("first", change.before), ("second", change.after))
+    }
+    return {
+        "suite": suite,
+        "case": case,
+        "configuration": configuration,
+        "requirements": list(change.requirements),
+        "change": change.kind,
+        **sides,
+        **({"steps": as_data(table)} if table is not None else {}),
+    }

@@ -1,0 +1,44 @@
+"""``spyre-cb known-failures``: the list of known failures, from the results of a run."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.known_failures.writing import ResultsError, read_results, written
+
+_EXAMPLES = """\
+  spyre-cb known-failures results.jsonl
+  spyre-cb known-failures results.jsonl --write suites/known-failures.yaml
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    about = "list what failed in a run, to be expected from then on"
+    parser = add_command(subparsers, "known-failures", run, about, _EXAMPLES)
+    parser.add_argument("results", type=existing, metavar="RESULTS", help="what pytest --results wrote")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="the list to bring up to date: reasons stay, what passes is taken out, what fails is added",
+    )
+
+
+def run(arguments: Namespace) -> int:
+    """Print the list, or bring one up to date."""
+    file: Path | None = arguments.write
+    try:
+        new = written(file, read_results(arguments.results))
+    except ResultsError as error:
+        raise CommandError(str(error)) from error
+    if file is None:
+        print(new.text, end="")
+        return 0
+    try:
+        file.write_text(new.text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"{file}: cannot be written: {error.strerror or error}") from error
+    print(f"{file}: {new.kept} kept, {new.taken_out} taken out, {new.added} added")
+    if new.added:
+        print("write a reason for each that was added: the link of an issue and a sentence")
+    return 0

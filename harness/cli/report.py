@@ -1,0 +1,42 @@
+"""``spyre-cb report``: reports from the results of runs that are over."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.report.reading import ResultsError, merged, read_run
+from harness.report.writing import ReportError, Wanted, write_reports
+
+_EXAMPLES = """\
+  spyre-cb report shard-*.jsonl --html nightly.html --junit nightly.xml
+  spyre-cb report tonight.jsonl --history yesterday.jsonl --html report.html
+"""
+
+
+def add_to(subparsers: Subparsers) -> None:
+    about = "write reports about runs: a page, Allure, JUnit, Markdown"
+    parser = add_command(subparsers, "report", run, about, _EXAMPLES)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --results FILE)")
+    parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="one self-contained page")
+    parser.add_argument("--allure", type=Path, metavar="FOLDER", help="a folder of Allure results")
+    parser.add_argument("--junit", type=Path, metavar="XML", help="JUnit XML")
+    parser.add_argument("--markdown", type=Path, metavar="MD", help="a summary, added to the end of that file")
+
+
+def run(arguments: Namespace) -> int:
+    """Write the reports. Status 1 where results are cut off: what is missing may have failed."""
+    wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
+    if wanted == Wanted():
+        raise CommandError("nothing to write: say --html, --allure, --junit or --markdown")
+    try:
+        runs = [read_run(path) for path in arguments.files]
+        earlier = [read_run(path) for path in arguments.history]
+        for line in write_reports(wanted, merged(runs), earlier):
+            print(line)
+    except (ResultsError, ReportError) as error:
+        raise CommandError(str(error)) from error
+    truncated = [run.path for run in runs if run.footer is None]
+    for path in truncated:
+        print(f"{path}: is cut off: the run it is of was not finished, or is still going on")
+    return 1 if truncated else 0

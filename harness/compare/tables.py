@@ -1,0 +1,47 @@
+"""The step tables of one case in two runs as one table: the second run's cells, with the first's where they differ."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from harness.compare.changes import Change
+from harness.compare.results import steps_of
+from harness.report.step_view import Line, StepTable, full_rows, step_table
+from harness.schema import AnyRow
+from harness.step_table import as_builtins, columns_of
+
+
+def tables_side_by_side(change: Change) -> StepTable | None:
+    """None where one of the two has no step table, or where both are the same."""
+    before, after = steps_of(change.before), steps_of(change.after)
+    if before is None or after is None:
+        return None
+    wanted, seen = full_rows(before), full_rows(after)
+    differing = {str(row.step): names for row in seen if (names := _differences(row, wanted))}
+    if not differing and len(wanted) == len(seen):
+        return None
+    data = {"steps": after, "expected": [as_builtins(row) for row in wanted], "differing": differing}
+    return step_table(data)
+
+
+def _differences(row: AnyRow, others: Sequence[AnyRow]) -> list[str]:
+    if row.step >= len(others):
+        return []
+    other = others[row.step]
+    return [name for name in columns_of([row, other])[1:] if getattr(row, name) != getattr(other, name)]
+
+
+def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
+    """A line of such a table as texts: the step, its kind, then a text a column; a folded line has one text only."""
+    if line.folded:
+        return [line.folded]
+    texts = [cell.seen if cell.expected is None else f"{cell.seen or '·'}≠{cell.expected}" for cell in line.cells]
+    return [str(line.step), line.kind, *texts][: len(columns) + 2]
+
+
+def as_data(table: StepTable) -> dict[str, Any]:
+    """A table as builtins, for JSON."""
+    return {
+        "columns": ["step", "kind", *table.columns],
+        "lines": [as_cells(line, table.columns) for line in table.lines],
+        "first": table.first,
+    }

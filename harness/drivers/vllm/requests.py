@@ -1,0 +1,45 @@
+"""Requests of the harness in vLLM's words, and vLLM's tokens in the harness's."""
+
+from typing import Any
+
+from harness.drivers.base import RequestSpec, Token
+
+INJECTOR = "golden_token_injector"
+
+
+def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
+    """What vLLM's SamplingParams take of a request.
+
+    Golden tokens come without bounds: the plugin's injector then gives them out whatever the model says.
+    """
+    arguments: dict[str, Any] = {
+        "max_tokens": request.max_tokens,
+        "min_tokens": request.min_tokens,
+        "ignore_eos": request.ignore_eos,
+        "temperature": request.temperature,
+        "top_k": request.top_k,
+        "top_p": request.top_p,
+        "min_p": request.min_p,
+        "seed": request.seed,
+        "stop": list(request.stop),
+        "stop_token_ids": list(request.stop_token_ids),
+        "logprobs": request.logprobs,
+    }
+    given = request.golden_token_ids or request.simulated_token_ids
+    if given:
+        arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
+    return arguments
+
+
+def token_of(output: Any, alternatives: int) -> Token:
+    """The one token of an EngineCoreOutput, with as many of the likeliest as its request asked for.
+
+    Rows of logprobs are as long as the longest of the batch; the sampled token stands first, then the likeliest.
+    Raises ValueError where there is not just one token.
+    """
+    (token_id,) = output.new_token_ids
+    if output.new_logprobs is None:
+        return Token(int(token_id))
+    ids, values, ranks = output.new_logprobs[:3]
+    pairs = zip(ids[0][1 : alternatives + 1].tolist(), values[0][1 : alternatives + 1].tolist(), strict=True)
+    return Token(int(token_id), float(values[0][0]), int(ranks[0]), tuple(pairs))

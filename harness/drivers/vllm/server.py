@@ -1,0 +1,80 @@
+"""``vllm serve`` with the plugin, started by the harness: a process of its own, held to the limits of a case."""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
+from harness.drivers.vllm.checkpoint import checked
+from harness.drivers.vllm.environment import UNLESS_SAID, free_port
+from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
+from harness.schema import ServerOptions
+
+NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
+"""Options of a case's server that ``vllm serve`` has nothing for."""
+VOLUME = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+
+
+def vllm_describe() -> str:
+    """Engine and versions, for reports."""
+    generation = find_generation()
+    return f"vllm serve, {described(generation)}" if generation is not None else "vllm serve"
+
+
+def vllm_unavailable(setup: EngineSetup) -> str | None:
+    """Why ``vllm serve`` cannot be started so, in one sentence, or None."""
+    if find_generation() is None:
+        return why_none()
+    if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
+        return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
+    cores = os.cpu_count() or 1
+    if setup.backend != "sendnn" and setup.tensor_parallel_size > cores:
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
+    return None
+
+
+def vllm_unfit(options: ServerOptions) -> str | None:
+    """Why ``vllm serve`` cannot be told what a case wants of its server, in one sentence, or None."""
+    wanted = [name for name in NOT_KNOWN_THERE if getattr(options, name) is not None]
+    return f"the case starts a server with {', '.join(wanted)}, and vllm serve has no such option" if wanted else None
+
+
+def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
+    """``vllm serve``, where vLLM and the plugin are installed. Raises UnavailableError and CheckpointError."""
+    generation = find_generation()
+    if generation is None:
+        raise UnavailableError(why_none())
+    path = checked(setup.model, version_of("transformers")).path
+    port = free_port()
+    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(path), *_flags(setup, limits, options, port)]
+    return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(generation, setup, limits))
+
+
+def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions, port: int) -> list[str]:
+    blocks = limits.available_blocks
+    flags = {
+        "--served-model-name": setup.model,
+        "--host": "127.0.0.1",
+        "--port": port,
+        "--max-model-len": limits.max_model_len,
+        "--max-num-seqs": limits.max_num_seqs,
+        "--num-gpu-blocks-override": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
+        "--tensor-parallel-size": setup.tensor_parallel_size,
+        "--api-key": options.api_key,
+    }
+    return [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
+
+
+def _environ(generation: Generation, setup: EngineSetup, limits: SchedulingLimits) -> dict[str, str]:
+    volume = limits.max_batch_tkv_limit
+    return {
+        **UNLESS_SAID,
+        **environ_of_a_server(),
+        **generation.environment,
+        generation.backend_variable: setup.backend,
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(free_port()),
+        **({} if volume is None else {VOLUME: str(volume)}),
+    }

@@ -1,0 +1,281 @@
+"""One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline front door."""
+
+import importlib
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from harness.drivers.base import (
+    Compilation,
+    Completion,
+    EngineSetup,
+    Observation,
+    RefusedError,
+    RequestSpec,
+    SchedulingLimits,
+    StepRecord,
+    Token,
+)
+from harness.drivers.door import Door
+from harness.drivers.vllm.checkpoint import checked
+from harness.drivers.vllm.continuous import model_runner, resolved
+from harness.drivers.vllm.environment import prepare_engine
+from harness.drivers.vllm.generations import Generation, version_of
+from harness.drivers.vllm.requests import sampling_arguments, token_of
+from harness.schema import ServerOptions
+
+MOST_STEPS_TO_DRAIN = 10
+ANY_TOKEN = 5
+"""What comes where no model runs: a token that ends nothing."""
+
+
+class VllmSession:
+    """vLLM's LLM, whose engine core is stepped from here. Every request gets a name that no other ever had: the plugin
+    remembers decisions by the names of requests.
+    """
+
+    compilation: Compilation | None = None
+    """The plugin does not tell what it compiles."""
+
+    def __init__(self, generation: Generation, setup: EngineSetup, *, schedule_only: bool = False) -> None:
+        self._generation = generation
+        self.llm = start(generation, setup)
+        self._engine = self.llm.llm_engine
+        self.core = self._engine.engine_core.engine_core
+        if schedule_only:
+            leave_out_the_model(self.core)
+        self._built = generation.built(self.core)
+        self._made = 0
+        self._numbers: dict[str, int] = {}
+        self._specs: dict[str, RequestSpec] = {}
+        self._scheduled: Any = None
+        self._outputs: Sequence[Any] = ()
+        self._steps: list[tuple[StepRecord, Observation]] = []
+        self._watch()
+
+    def _watch(self) -> None:
+        """Remember what each step scheduled and what came of it; the step itself stays the engine's own."""
+        schedule, step = self.core.scheduler.schedule, self.core.step_fn
+
+        def watched_schedule() -> Any:
+            self._scheduled = schedule()
+            return self._scheduled
+
+        def watched_step() -> Any:
+            self._scheduled, self._outputs = None, ()
+            outputs, ran = step()
+            self._outputs = outputs[0].outputs if outputs and 0 in outputs else ()
+            return outputs, ran
+
+        self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        held_to = resolved(limits, self._built)
+        self._end_all()
+        self._numbers.clear()
+        self._specs.clear()
+        self._generation.tighten(self.core, held_to)
+        self._front()
+        return held_to
+
+    def _front(self) -> None:
+        """The plugin's front door asks its class, not the engine, for the context: the last engine made is there."""
+        from vllm.platforms import current_platform
+
+        current_platform.__class__._config = self._engine.vllm_config
+        type(current_platform)._config = self._engine.vllm_config
+
+    def _end_all(self) -> None:
+        names = list(self.core.scheduler.requests)
+        self._engine.output_processor.abort_requests(names, internal=True)
+        self.core.abort_requests(names)
+        for _ in range(MOST_STEPS_TO_DRAIN):
+            if not self.core.scheduler.has_requests():
+                return
+            self.core.step_fn()
+        raise RuntimeError(f"requests that were aborted are still there after {MOST_STEPS_TO_DRAIN} steps")
+
+    def add_request(self, request: RequestSpec) -> None:
+        name = f"{self._made}-{request.request_id}"
+        self._made += 1
+        made = self._made_request(name, request)
+        self._numbers[name], self._specs[name] = request.request_id, request
+        if request.stop:
+            # Stop strings are looked for where text is made of tokens, which is above the core.
+            self._engine.output_processor.add_request(made, None)
+        core_request, wave = self.core.preprocess_add_request(made)
+        self.core.add_request(core_request, wave)
+
+    def _made_request(self, name: str, request: RequestSpec) -> Any:
+        """The request as it comes to the core: what the input processor makes of it, without its checks."""
+        from vllm import SamplingParams
+        from vllm.v1.engine import EngineCoreRequest
+
+        processor = self._engine.input_processor
+        eos = processor.input_preprocessor.get_eos_token_id()
+        params = SamplingParams(**sampling_arguments(request))
+        params.update_from_generation_config(processor.generation_config_fields, eos)
+        return EngineCoreRequest(
+            request_id=name,
+            prompt_token_ids=list(request.prompt_token_ids),
+            mm_features=None,
+            sampling_params=params,
+            pooling_params=None,
+            eos_token_id=eos,
+            arrival_time=time.time(),
+            lora_request=None,
+            cache_salt=None,
+            data_parallel_rank=None,
+            external_req_id=name,
+        )
+
+    def abort(self, request_id: int) -> None:
+        names = [name for name, number in self._numbers.items() if number == request_id]
+        self._engine.output_processor.abort_requests(names, internal=True)
+        self.core.abort_requests(names)
+
+    def step(self) -> StepRecord:
+        self.core.step_fn()
+        with_text = [output for output in self._outputs if self._specs[output.request_id].stop]
+        if with_text:
+            ended = self._engine.output_processor.process_outputs(with_text)
+            self.core.abort_requests(ended.reqs_to_abort)
+        return self._record()
+
+    def _record(self) -> StepRecord:
+        """What the last step did, when what ends requests above the core has ended them."""
+        outputs, blocks = self._outputs, self._generation.observe(self.core).blocks
+        there = self.core.scheduler.requests
+        return StepRecord(
+            self._kind(),
+            tuple(self._numbers[output.request_id] for output in outputs),
+            tuple(self._numbers[output.request_id] for output in outputs if output.request_id not in there),
+            tuple(self._token(output) for output in outputs),
+            tuple(blocks.get(output.request_id, ()) for output in outputs),
+        )
+
+    def _kind(self) -> str:
+        scheduled = self._scheduled
+        if scheduled is None or not scheduled.total_num_scheduled_tokens:
+            return "idle"
+        return "prefill" if scheduled.scheduled_new_reqs else "decode"
+
+    def _token(self, output: Any) -> Token:
+        return token_of(output, self._specs[output.request_id].logprobs)
+
+    def observe(self) -> Observation:
+        seen = self._generation.observe(self.core)
+        used = set[int]().union(*seen.blocks.values())
+        return Observation(
+            seen.tkv,
+            tuple(self._numbers[name] for name in seen.waiting),
+            tuple(self._numbers[name] for name in seen.running),
+            sum(seen.reserved.values()),
+            len(used),
+        )
+
+    def has_work(self) -> bool:
+        return bool(self.core.scheduler.has_requests())
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        from vllm import SamplingParams
+
+        self._steps = []
+        step = self._engine.step
+
+        def watched() -> Any:
+            if not self._steps:
+                self._name(requests)
+            outputs = step()
+            self._steps.append((self._record(), self.observe()))
+            return outputs
+
+        self._engine.step = watched
+        try:
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": list(request.prompt_token_ids)} for request in requests],
+                [SamplingParams(**sampling_arguments(request)) for request in requests],
+                use_tqdm=False,
+            )
+        except ValueError as error:
+            if self._steps:
+                raise
+            raise RefusedError(str(error)) from error
+        finally:
+            self._engine.step = step
+        self._until_idle()
+        firsts = [output.outputs[0] for output in outputs]
+        return [Completion(tuple(first.token_ids), first.text, first.finish_reason) for first in firsts]
+
+    def _name(self, requests: Sequence[RequestSpec]) -> None:
+        """The front door names requests itself, in the order in which they were given."""
+        names = list(self.core.scheduler.requests)
+        self._numbers = {name: place for place, name in enumerate(names)}
+        self._specs = dict(zip(names, requests, strict=True))
+
+    def _until_idle(self) -> None:
+        """The offline door goes home with the last token; its blocks go back with the next step, which is this."""
+        for _ in range(MOST_STEPS_TO_DRAIN):
+            if not self.has_work():
+                return
+            self.core.step_fn()
+            self._steps.append((self._record(), self.observe()))
+
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return self._steps
+
+    def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
+        from harness.drivers.vllm.offline_door import OfflineDoor
+
+        return OfflineDoor(self)
+
+    def close(self) -> None:
+        self._engine.engine_core.shutdown()
+
+
+def leave_out_the_model(core: Any) -> None:
+    """From now on the model's forward is left out: scheduler and model runner do what they do, on the same token
+    each time.
+    """
+    import torch
+
+    model = model_runner(core).model
+    logits = torch.zeros(core.vllm_config.scheduler_config.max_num_seqs, core.vllm_config.model_config.get_vocab_size())
+    logits[:, ANY_TOKEN] = 1.0
+
+    def forward(**inputs: Any) -> Any:
+        return logits[: inputs["positions"].shape[0]].clone()
+
+    model.forward = forward
+
+
+def start(generation: Generation, setup: EngineSetup) -> Any:
+    """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
+    prepare_engine(generation, setup.backend)
+    path = str(checked(setup.model, version_of("transformers")).path)
+    # Some of what is imported prints, and standard output may be where somebody wants JSON.
+    with redirect_stdout(sys.stderr):
+        return _started(generation, setup, path)
+
+
+def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
+    from vllm import LLM
+
+    more: dict[str, Any] = {}
+    if generation.injector is not None:
+        module, _, name = generation.injector.partition(":")
+        more["logits_processors"] = [getattr(importlib.import_module(module), name)]
+    return LLM(
+        model=path,
+        tokenizer=path,
+        max_model_len=setup.max_model_len,
+        max_num_seqs=setup.max_num_seqs,
+        num_gpu_blocks_override=setup.num_blocks,
+        tensor_parallel_size=setup.tensor_parallel_size,
+        enable_prefix_caching=False,
+        disable_log_stats=True,
+        max_logprobs=20,
+        **more,
+    )

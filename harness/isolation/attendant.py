@@ -1,0 +1,198 @@
+"""One process that runs cases, from outside: started, told what to run, watched, ended."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from harness.isolation.messages import Broken, Done, Start, Word
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOK_SECONDS = 0.25
+"""How often a process is looked at beside its connection."""
+START_SECONDS = 1800.0
+"""What the start of an engine may take: on a card it is compiled."""
+END_SECONDS = 20.0
+"""What an engine may take to put itself in order."""
+STACKS_SECONDS = 2.0
+
+
+class Attendant:
+    """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
+
+    ``environ`` comes on top of this process's own environment; None takes a variable out of it.
+    """
+
+    def __init__(self, start: Start, environ: Mapping[str, str | None]) -> None:
+        self._shown = start.shown
+        self._stacks = _file()
+        self._printed: tuple[IO[bytes], ...] = () if start.shown else (_file(), _file())
+        self._offsets = (0, 0)
+        self._running: int | None = None
+        self._connection, its = Pipe()
+        fds = [its.fileno(), self._stacks.fileno()]
+        stdout, stderr = self._printed or (None, None)
+        with its:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "harness.isolation.child", *map(str, fds), str(os.getpid())],
+                env=_environ(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=fds,
+                start_new_session=True,  # Ctrl-C is for pytest to judge, and what a hung engine started ends with it
+            )
+        with contextlib.suppress(OSError):  # it has ended already: the first case will hear of it
+            self._connection.send(start)
+        self._is_ready = False
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def run(self, name: str, limit: float | None) -> Done | Broken:
+        """Run one test. ``limit``: seconds for all but the start of an engine; None: no limit."""
+        while not self._is_ready:
+            word = self._next(START_SECONDS)
+            if isinstance(word, Broken):
+                return word
+            self._is_ready = word["word"] == "ready"
+        self._offsets = self._sizes()
+        self._running = None
+        with contextlib.suppress(OSError):  # what became of it shows at the other end
+            self._connection.send_bytes(name.encode())
+        return self._outcome(name, limit)
+
+    def _outcome(self, name: str, limit: float | None) -> Done | Broken:
+        allowed = limit
+        while True:
+            word = self._next(allowed)
+            if isinstance(word, Broken):
+                return word
+            match word["word"]:
+                case "running":
+                    self._running = word["pid"]
+                case "opening":
+                    allowed = max(limit, START_SECONDS) if limit is not None else None
+                case "opened":
+                    allowed = limit
+                case "reports":
+                    return Done(word["reports"])
+                case "died":
+                    return self._broken(f"the process that ran this case {how_it_ended(word['returncode'])}")
+                case "missing":
+                    return self._broken(f"the process for it does not find {name}")
+
+    def _next(self, allowed: float | None) -> Word | Broken:
+        """The next word. With nothing heard for ``allowed`` seconds, or from a process that ended: what happened."""
+        give_up = None if allowed is None else time.monotonic() + allowed
+        while True:
+            left = LOOK_SECONDS if give_up is None else min(LOOK_SECONDS, give_up - time.monotonic())
+            try:
+                ended = not self.alive
+                if self._connection.poll(max(0.0, left)):
+                    word: Word = json.loads(self._connection.recv_bytes())
+                    return word
+            except (EOFError, OSError):
+                ended = True
+            if ended:
+                return self._broken(f"the process that ran this case {how_it_ended(self._returncode())}")
+            if give_up is not None and time.monotonic() > give_up:
+                return self._hung(allowed)
+
+    def _hung(self, allowed: float | None) -> Broken:
+        stacks = self._stacks_now(self._running or self.process.pid)
+        what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--case-timeout)"
+        broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"])))
+        self.kill()
+        return broken
+
+    def _stacks_now(self, pid: int) -> list[str]:
+        began = os.fstat(self._stacks.fileno()).st_size
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+        give_up, size = time.monotonic() + STACKS_SECONDS, -1
+        while time.monotonic() < give_up and (size <= began or size != os.fstat(self._stacks.fileno()).st_size):
+            size = os.fstat(self._stacks.fileno()).st_size
+            time.sleep(0.1)
+        text = os.pread(self._stacks.fileno(), max(0, size - began), began).decode(errors="replace")
+        return without_pytest(text.splitlines())
+
+    def _broken(self, what: str, more: tuple[str, ...] = ()) -> Broken:
+        texts = [_since(file, offset) for file, offset in zip(self._printed, self._offsets, strict=False)]
+        return Broken(what, more, *(texts or ["", ""]))
+
+    def _sizes(self) -> tuple[int, int]:
+        out, err = (os.fstat(file.fileno()).st_size for file in self._printed or (self._stacks, self._stacks))
+        return out, err
+
+    def _returncode(self) -> int:
+        """Of a process that has ended or closed its connection, which comes to the same."""
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.process.wait()
+
+    def close(self) -> None:
+        """Let it close its engines and end; by force where that takes too long. Again does no harm."""
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(b"")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and what it started, by force."""
+        if self.alive:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._connection.close()
+        for file in (self._stacks, *self._printed):
+            file.close()
+
+
+def without_pytest(stacks: Sequence[str]) -> list[str]:
+    """The stacks of a process without the frames of pytest, which are the same for every case."""
+    kept, of_pytest = [], False
+    for line in stacks:
+        of_pytest = of_pytest and line.startswith("  File ")
+        if not of_pytest:
+            kept.append(line)
+        of_pytest = of_pytest or "harness/items.py" in line
+    return kept
+
+
+def _file() -> IO[bytes]:
+    return TemporaryFile()
+
+
+def how_it_ended(returncode: int) -> str:
+    """In words: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else "unknown"
+    return f"died of signal {-returncode} ({name})"
+
+
+def _since(file: IO[bytes], offset: int) -> str:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size - offset, offset).decode(errors="replace")
+
+
+def _environ(more: Mapping[str, str | None]) -> dict[str, str]:
+    whole = {**os.environ, "PYTHONPATH": _python_path(), **more}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _python_path() -> str:
+    """Where this very package is found, before anything else."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -1,0 +1,48 @@
+"""What goes between the process that collects and the one that runs cases. Answers are JSON: builtins and no more."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+
+@dataclass(frozen=True)
+class Start:
+    """To the child, first, pickled: the pytest session that it is to be, as files, options and import path."""
+
+    files: tuple[str, ...]
+    options: dict[str, Any]
+    sys_path: tuple[str, ...]
+    forks: bool
+    """Whether each case gets a fork of the child, rather than the child itself."""
+    shown: bool
+    """Whether what is printed is shown as it comes, and not kept for the reports."""
+
+
+class Word(TypedDict, total=False):
+    """From the child: a word, and what goes with it.
+
+    ``ready`` it has collected; ``running`` a case, in the process ``pid``; ``opening`` and ``opened`` an engine;
+    ``reports`` of the case; ``missing``: there is no such test; ``died``: the fork that ran the case, with what
+    ``subprocess`` would call its ``returncode``.
+    """
+
+    word: Literal["ready", "running", "opening", "opened", "reports", "missing", "died"]
+    pid: int
+    reports: list[dict[str, Any]]
+    returncode: int
+
+
+@dataclass(frozen=True)
+class Done:
+    """A case ran to its end: pytest's reports of it, as builtins."""
+
+    reports: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A case that did not come to its end: what happened in a line, more about it, and what was printed before."""
+
+    what: str
+    more: tuple[str, ...] = ()
+    stdout: str = ""
+    stderr: str = ""

@@ -1,0 +1,173 @@
+"""Allure results, written from the result stream: right in every mode in which pytest runs.
+
+allure-pytest writes from inside the process that runs a test: of a forked child, of a worker that died, nothing useful
+is left. Here a result is a file a test, written by the controller when all is known, in the format of Allure 2 and 3.
+"""
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.report.junit import reason
+from harness.report.outcomes import Record
+from harness.report.reading import Recorded
+from harness.report.records import completed
+from harness.timeline import as_svg, of_data
+
+STATUS: Mapping[str, str] = {
+    "passed": "passed",
+    "failed": "failed",
+    "error": "broken",
+    "flaky": "passed",
+    "xpassed": "failed",
+    "xfailed": "skipped",
+    "skipped": "skipped",
+}
+SEVERITY: Mapping[str, str] = {"output": "critical", "scheduler_steps": "critical", "behaviour": "normal"}
+"""By kind: wrong tokens and wrong schedules are what the harness exists for."""
+
+EPIC: Mapping[str, str] = {"output": "Outputs", "scheduler_steps": "Scheduler steps", "behaviour": "Behaviour"}
+
+
+def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
+    """Write a result a test into ``folder``; ``clean`` empties it first. Raises OSError."""
+    if clean and folder.is_dir():
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    for record in completed(run.results):
+        _Writer(folder, run).write(record)
+    (folder / "environment.properties").write_text("".join(_environment(run)), encoding="utf-8")
+
+
+class _Writer:
+    """One result with its attachments."""
+
+    def __init__(self, folder: Path, run: Recorded) -> None:
+        self._folder = folder
+        self._began = float(run.header.get("began", 0.0))
+
+    def write(self, record: Record) -> None:
+        uid = str(uuid.uuid4())
+        start = int(1000 * float(record.get("start", self._began)))
+        outcome = str(record["outcome"])
+        name = ":".join(filter(None, [str(record["suite"]), str(record["case"])]))
+        parameters = list(_parameters(record))
+        result = {
+            "uuid": uid,
+            "historyId": _digest([name, *(f"{p['name']}={p['value']}" for p in parameters)]),
+            "testCaseId": _digest([name]),
+            "fullName": name,
+            "name": str(record["case"]),
+            "description": "\n\n".join(filter(None, [record.get("about"), record.get("described")])),
+            "status": STATUS.get(outcome, "broken"),
+            "statusDetails": {
+                "message": reason(record) if outcome != "passed" else "",
+                "trace": str(record.get("text", "")),
+                "flaky": outcome == "flaky",
+                "known": outcome in ("xfailed", "xpassed"),
+            },
+            "stage": "finished",
+            "start": start,
+            "stop": start + int(1000 * float(record.get("seconds", 0.0))),
+            "labels": [{"name": key, "value": value} for key, value in _labels(record)],
+            "parameters": parameters,
+            "links": list(_links(record)),
+            "steps": [self._step(verdict, start) for verdict in record.get("verdicts", ())],
+            "attachments": list(self._attachments(record)),
+        }
+        text = json.dumps(result, ensure_ascii=True, indent=1)
+        (self._folder / f"{uid}-result.json").write_text(text, encoding="utf-8")
+
+    def _step(self, verdict: Mapping[str, Any], start: int) -> dict[str, Any]:
+        """A check as a step. Its table or its texts are attached to it."""
+        attached = []
+        if verdict.get("details"):
+            name = "tokens" if "reference_text" in verdict.get("data", {}) else "details"
+            attached.append(self._attach(name, "\n".join(map(str, verdict["details"])), "text/plain", "txt"))
+        return {
+            "name": str(verdict["headline"]),
+            "status": "passed" if verdict["passed"] else "failed",
+            "stage": "finished",
+            "start": start,
+            "stop": start,
+            "statusDetails": {"message": str(verdict.get("rule", ""))} if not verdict["passed"] else {},
+            "attachments": attached,
+            "parameters": [],
+            "steps": [],
+        }
+
+    def _attachments(self, record: Record) -> Iterator[dict[str, str]]:
+        for verdict in record.get("verdicts", ()):
+            data = verdict.get("data", {})
+            if data.get("steps"):
+                yield self._attach("step table", _csv(data["steps"]), "text/csv", "csv")
+            try:
+                drawn = of_data(data)
+            except (TypeError, ValueError):
+                drawn = None
+            if drawn is not None:
+                picture = as_svg(drawn[0], drawn[1] if drawn[1] != drawn[0] else None, title=str(record["case"]))
+                yield self._attach("time-line", picture, "image/svg+xml", "svg")
+        if record.get("source"):
+            yield self._attach("case", str(record["source"]), "text/plain", "yaml")
+        for name, text in record.get("sections", ()):
+            yield self._attach(str(name), str(text), "text/plain", "txt")
+
+    def _attach(self, name: str, text: str, kind: str, suffix: str) -> dict[str, str]:
+        source = f"{uuid.uuid4()}-attachment.{suffix}"
+        (self._folder / source).write_text(text, encoding="utf-8", errors="backslashreplace")
+        return {"name": name, "source": source, "type": kind}
+
+
+def _labels(record: Record) -> Iterator[tuple[str, str]]:
+    kind, suite = str(record.get("kind", "")), str(record["suite"])
+    yield "epic", EPIC.get(kind, "Tests")
+    yield "feature", suite
+    for requirement in record.get("requirements", ()) or ("no requirement",):
+        yield "story", str(requirement)
+    yield "severity", SEVERITY.get(kind, "normal")
+    yield "parentSuite", kind or "tests"
+    yield "suite", suite
+    yield "subSuite", str(record.get("configuration") or "no configuration")
+    for marker in record.get("markers", ()):
+        yield "tag", str(marker)
+    yield "framework", "pytest"
+    yield "language", "python"
+
+
+def _parameters(record: Record) -> Iterator[dict[str, str]]:
+    """Values only that are the same every night: histories go by them."""
+    for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
+        if record.get(name):
+            yield {"name": name, "value": str(record[name])}
+
+
+def _links(record: Record) -> Iterator[dict[str, str]]:
+    reason_given = str(record.get("known_failure", {}).get("reason", ""))
+    for word in reason_given.split():
+        if word.startswith(("http://", "https://")):
+            yield {"type": "issue", "name": "known failure", "url": word}
+
+
+def _csv(steps: Sequence[Sequence[Any]]) -> str:
+    head = "step,kind,tkv,waiting,running,outputs,finished,reserved,used"
+    rows = (",".join(" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in step) for step in steps)
+    return "\n".join([head, *rows, ""])
+
+
+def _environment(run: Recorded) -> Iterator[str]:
+    about = {**run.header, **(run.footer or {})}
+    for name in ("engine", "models", "backends", "compiled", "python", "revision", "command"):
+        value = about.get(name)
+        if value:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield f"{name}={' '.join(text.split())}\n"
+
+
+def _digest(parts: Sequence[str]) -> str:
+    return hashlib.md5("\0".join(parts).encode("utf-8", "backslashreplace"), usedforsecurity=False).hexdigest()

@@ -1,0 +1,83 @@
+"""JUnit XML: a test suite a file of cases, a test case a result, with what it was about as properties."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from harness.report.outcomes import Record
+from harness.report.printable import printable
+from harness.report.reading import Recorded
+
+BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "error"}
+"""Elements of outcomes that are not good ones. JUnit has no word for a flaky test: it is a failure that says so."""
+
+
+def properties_of(record: Record) -> Iterator[tuple[str, str]]:
+    """What a test was about as names that a query can look for: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
+    for requirement in record.get("requirements", ()):
+        yield f"requirement__{requirement}", "true"
+    for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
+        if record.get(name):
+            yield f"{name}__{record[name]}", "true"
+    for marker in record.get("markers", ()):
+        yield f"marker__{marker}", "true"
+
+
+def write_junit(path: Path, run: Recorded) -> None:
+    """Write the file. Raises OSError."""
+    root = Element("testsuites", name="continuous batching conformance")
+    by_file: dict[str, list[Record]] = {}
+    for record in run.results:
+        by_file.setdefault(str(record["test"]).partition("::")[0], []).append(record)
+    for file, records in by_file.items():
+        root.append(_suite(file, records))
+    ElementTree.indent(root)
+    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _suite(file: str, records: Sequence[Record]) -> Element:
+    outcomes = [str(record["outcome"]) for record in records]
+    suite = Element("testsuite", name=file, tests=str(len(records)))
+    for name in ("failure", "error"):
+        count = sum(BAD.get(outcome) == name for outcome in outcomes)
+        suite.set("errors" if name == "error" else "failures", str(count))
+    suite.set("skipped", str(sum(outcome in ("skipped", "xfailed") for outcome in outcomes)))
+    suite.set("time", f"{sum(float(record.get('seconds', 0.0)) for record in records):.3f}")
+    for record in records:
+        suite.append(_case(file, record))
+    return suite
+
+
+def _case(file: str, record: Record) -> Element:
+    name = str(record["test"]).partition("::")[2] or file
+    case = Element("testcase", classname=file.removesuffix(".yaml").replace("/", "."), name=printable(name))
+    case.set("time", f"{float(record.get('seconds', 0.0)):.3f}")
+    listed = list(properties_of(record))
+    if listed:
+        properties = SubElement(case, "properties")
+        for key, value in listed:
+            SubElement(properties, "property", name=printable(key), value=value)
+    outcome, text = str(record["outcome"]), printable(str(record.get("text", "")))
+    if outcome in BAD:
+        said = SubElement(case, BAD[outcome], message=_message(record), type=outcome)
+        said.text = text
+    elif outcome in ("skipped", "xfailed"):
+        SubElement(case, "skipped", message=_message(record), type=outcome)
+    return case
+
+
+def _message(record: Record) -> str:
+    return printable(f"{record['outcome']}: {reason(record)}" if record["outcome"] != "failed" else reason(record))
+
+
+def reason(record: Record) -> str:
+    """Why a test did not pass, in one line."""
+    known = record.get("known_failure", {})
+    if record["outcome"] in ("xfailed", "xpassed") and known:
+        return str(known.get("reason", ""))
+    for verdict in record.get("verdicts", ()):
+        if not verdict["passed"]:
+            return str(verdict["headline"])
+    lines = [line.strip() for line in str(record.get("text", "")).splitlines() if line.strip()]
+    return lines[0].removeprefix("Skipped: ") if lines else ""

@@ -1,0 +1,112 @@
+"""Result files of ``pytest --results``, read back: a header, a line a test, and a footer, or the run was cut off."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.report.outcomes import Record
+
+
+class ResultsError(ValueError):
+    """A file that is no file of results; one sentence."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A run as it was written down. ``footer`` None: it is cut off, and nobody knows what else was to come."""
+
+    path: Path
+    header: Record
+    results: tuple[Record, ...]
+    footer: Record | None
+
+    @property
+    def engine(self) -> str:
+        return str(self.header.get("engine", "unknown engine"))
+
+
+def read_run(path: Path) -> Recorded:
+    """Read a file of results. Raises ResultsError, not for a file that is cut off."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    records = [_record(path, number, line, number == numbered[-1][0]) for number, line in numbered]
+    whole = [record for record in records if record is not None]
+    if not whole or "header" not in whole[0]:
+        raise ResultsError(f"{path}: is no file of results: it does not begin with their header")
+    footer = whole[-1] if "footer" in whole[-1] else None
+    results = whole[1:-1] if footer is not None else whole[1:]
+    for number, record in enumerate(results, 2):
+        if not isinstance(record.get("test"), str) or not isinstance(record.get("outcome"), str):
+            raise ResultsError(f"{path}:{number}: is not the result of a test")
+    return Recorded(path, whole[0], tuple(results), footer)
+
+
+def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
+    """A line; None where it is the last and cut off in its middle."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        if last and number > 1:
+            return None
+        raise ResultsError(f"{path}:{number}: is not JSON: results are written with --results FILE") from None
+    if not isinstance(record, dict):
+        raise ResultsError(f"{path}:{number}: is not the result of a test")
+    return record
+
+
+def merged(runs: Sequence[Recorded]) -> Recorded:
+    """Several runs as one: shards of a night, or different engines beside each other.
+
+    Of a test that is in several of them, with one engine, the run that began last counts. Where engines differ, each
+    result says its own.
+    """
+    if len(runs) == 1:
+        return runs[0]
+    engines = {run.engine for run in runs}
+    results: dict[tuple[str, str], Record] = {}
+    for run in sorted(runs, key=lambda run: float(run.header.get("began", 0.0))):
+        for result in run.results:
+            said = {**result, "engine": run.engine} if len(engines) > 1 else result
+            results[run.engine, str(result["test"])] = said
+    footers = [run.footer for run in runs]
+    return Recorded(
+        runs[0].path,
+        _merged_header([run.header for run in runs]),
+        tuple(results.values()),
+        _merged_footer([footer for footer in footers if footer is not None], results) if all(footers) else None,
+    )
+
+
+def _merged_header(headers: Sequence[Record]) -> Record:
+    def all_of(name: str) -> list[object]:
+        return list(dict.fromkeys(value for header in headers for value in header.get(name, ())))
+
+    return {
+        **headers[0],
+        "engine": "; ".join(dict.fromkeys(str(header.get("engine", "unknown engine")) for header in headers)),
+        "models": all_of("models"),
+        "command": "\n".join(dict.fromkeys(str(header.get("command", "")) for header in headers)),
+        "began": min(float(header.get("began", 0.0)) for header in headers),
+    }
+
+
+def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], Record]) -> Record:
+    counts: dict[str, int] = {}
+    for result in results.values():
+        counts[result["outcome"]] = counts.get(result["outcome"], 0) + 1
+    requirements = {name: said for footer in footers for name, said in footer.get("requirements", {}).items()}
+    return {
+        "footer": 1,
+        "counts": counts,
+        "exitstatus": max(int(footer.get("exitstatus", 0)) for footer in footers),
+        "seconds": sum(float(footer.get("seconds", 0.0)) for footer in footers),
+        "compiled": list(dict.fromkeys(line for footer in footers for line in footer.get("compiled", ()))),
+        "backends": list(dict.fromkeys(line for footer in footers for line in footer.get("backends", ()))),
+        "requirements": requirements,
+    }

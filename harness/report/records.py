@@ -1,0 +1,30 @@
+"""Records that say little, completed.
+
+A test that was skipped, or whose process died, says little more than its name. What it lacks is taken from its name
+and from other configurations of the same case.
+"""
+
+import re
+from collections.abc import Sequence
+
+from harness.report.outcomes import Record
+
+_OF_THE_CASE = ("kind", "suite", "about", "requirements", "described", "place", "source", "source_line")
+_TEST_NAME = re.compile(r"(?P<case>.*?)(\[(?P<configuration>.*)\])?", re.DOTALL)
+
+
+def completed(results: Sequence[Record]) -> list[Record]:
+    """Every record with its file, case and configuration, and what its siblings know of the case."""
+    named = [{**_from_name(str(record.get("test", ""))), **record} for record in results]
+    suites = {record["file"]: record["suite"] for record in named if "suite" in record}
+    cases = {(r["file"], r["case"]): {k: r[k] for k in _OF_THE_CASE if k in r} for r in named if "source" in r}
+    return [{"suite": suites.get(r["file"], r["file"]), **cases.get((r["file"], r["case"]), {}), **r} for r in named]
+
+
+def _from_name(test: str) -> dict[str, str]:
+    """``file::case[configuration]`` taken apart; a file that was not collected is a name without ``::``."""
+    file, _, name = test.partition("::")
+    match = _TEST_NAME.fullmatch(name) if file.endswith((".yaml", ".yml")) else None
+    if match is None:
+        return {"file": file, "case": name or file, "configuration": ""}
+    return {"file": file, "case": match["case"] or file, "configuration": match["configuration"] or ""}

@@ -1,0 +1,95 @@
+"""Requirements down, configurations across: which rule holds where, out of how many."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.report.outcomes import PROBLEMS, Record, count, number
+from harness.report.result_view import ResultView
+
+
+@dataclass(frozen=True)
+class RequirementCell:
+    """The tests of one requirement in one configuration. ``status`` is the worst there is, empty where none ran."""
+
+    status: str
+    text: str
+    anchor: str
+    find: str
+
+
+@dataclass(frozen=True)
+class RequirementRow:
+    """One requirement. ``must`` is its sentence, where it is known."""
+
+    name: str
+    must: str
+    source: str
+    cells: tuple[RequirementCell, ...]
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class RequirementMatrix:
+    """All requirements; ``sentence`` says how many there are, and how many of them hold."""
+
+    sentence: str
+    columns: tuple[str, ...]
+    rows: tuple[RequirementRow, ...]
+
+
+def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
+    """Of the requirements that the run lists, and of any other that a test names."""
+    listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
+    by_cell: dict[tuple[str, str], list[ResultView]] = {}
+    for view in views:
+        for name in view.requirements.split():
+            by_cell.setdefault((name, view.column), []).append(view)
+    columns = tuple(dict.fromkeys(view.column for view in views if view.requirements))
+    names = list(dict.fromkeys([*listed, *(name for name, _ in by_cell)]))
+    rows = tuple(_row(name, listed.get(name, {}), columns, by_cell) for name in names)
+    return RequirementMatrix(_sentence(rows), columns, rows)
+
+
+def _row(
+    name: str,
+    listed: Mapping[str, str],
+    columns: Sequence[str],
+    by_cell: Mapping[tuple[str, str], Sequence[ResultView]],
+) -> RequirementRow:
+    cells = tuple(_cell(name, column, by_cell.get((name, column), ())) for column in columns)
+    remark = "left to the project's own tests" if listed.get("by") == "tests" else ""
+    return RequirementRow(name, listed.get("must", ""), listed.get("source", ""), cells, remark)
+
+
+def _cell(name: str, column: str, views: Sequence[ResultView]) -> RequirementCell:
+    find = f"{name} @{column}"
+    ran = [view for view in views if view.status != "skipped"]
+    if not ran:
+        text = f"{len(views)} skipped" if views else "not run"
+        return RequirementCell("skipped" if views else "", text, views[0].anchor if views else "", find)
+    bad = [view for view in ran if view.status in PROBLEMS]
+    if bad:
+        worst = next(status for status in PROBLEMS if count(bad, status))
+        first = next(view for view in bad if view.status == worst)
+        return RequirementCell(worst, f"{len(bad)} of {len(ran)}", first.anchor, find)
+    known = count(ran, "xfailed")
+    if known == len(ran):
+        return RequirementCell("xfailed", f"{known} known", ran[0].anchor, find)
+    return RequirementCell("passed", f"{len(ran) - known} of {len(ran)}", ran[0].anchor, find)
+
+
+def _sentence(rows: Sequence[RequirementRow]) -> str:
+    """Every requirement is counted once."""
+    states = [_state(row) for row in rows]
+    parts = [f"{states.count('hold')} hold wherever they were tested"]
+    parts += [f"{states.count('broken')} are broken somewhere"] if "broken" in states else []
+    parts += [f"{states.count('known')} fail as known"] if "known" in states else []
+    parts += [f"{states.count('untested')} were not tested by any case that ran"] if "untested" in states else []
+    return f"Of {number(len(rows), 'requirement')} {', '.join(parts)}."
+
+
+def _state(row: RequirementRow) -> str:
+    statuses = {cell.status for cell in row.cells}
+    if statuses & set(PROBLEMS):
+        return "broken"
+    return "hold" if "passed" in statuses else "known" if "xfailed" in statuses else "untested"

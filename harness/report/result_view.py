@@ -1,0 +1,180 @@
+"""One test as the page shows it."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from textwrap import dedent
+
+from harness.report.outcomes import SYMBOLS, Record, beginning, duration, shortened
+from harness.report.output_view import TEXTS, Output, output_view
+from harness.report.picture_view import picture
+from harness.report.records import completed
+from harness.report.step_view import StepTable, step_table
+
+MOST_TEXT = 8_000
+MOST_REASON = 300
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """One check of a test."""
+
+    status: str
+    headline: str
+    rule: str
+    details: str
+    table: StepTable | None
+    output: Output | None
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """One test, as the page shows it. ``reason`` says in one line why it did not pass."""
+
+    anchor: str
+    test: str
+    status: str
+    file: str
+    suite: str
+    kind: str
+    case: str
+    configuration: str
+    requirements: str
+    about: str
+    described: str
+    place: str
+    source: str
+    source_lines: str
+    seconds: str
+    verdicts: tuple[VerdictView, ...]
+    text: str
+    known_failure: str
+    picture: str
+    column: str
+    markers: tuple[str, ...]
+
+    @property
+    def searchable(self) -> str:
+        """What a search looks at beside what the list shows of a test."""
+        return " ".join(filter(None, [f"@{self.column}", self.kind, *self.markers, self.place]))
+
+    @property
+    def command(self) -> str:
+        """What runs this test again, alone."""
+        return f"pytest {shlex.quote(self.test)}"
+
+    @property
+    def first_failure(self) -> VerdictView | None:
+        return next((v for v in self.verdicts if v.status == "failed"), None) if self.status != "skipped" else None
+
+    @property
+    def also_failed(self) -> int:
+        """How many checks failed beside the first one."""
+        return max(0, sum(v.status == "failed" for v in self.verdicts) - 1)
+
+    @cached_property
+    def reason(self) -> str:
+        if self.status == "passed":
+            return ""
+        if self.known_failure:
+            return self.known_failure
+        if self.first_failure:
+            return self.first_failure.headline
+        return _gist(self.text) or "no reason was given"
+
+    @property
+    def rule(self) -> str:
+        return self.first_failure.rule if self.first_failure else ""
+
+    @property
+    def at_step(self) -> str:
+        table = self.first_failure.table if self.first_failure else None
+        return f"step {table.first}" if table and table.first is not None else ""
+
+    @property
+    def unexplained(self) -> str:
+        """The text of the test where no verdict says more."""
+        return "" if self.first_failure or self.text == self.reason else self.text
+
+
+_EXPECTED = ("xfailed", "xpassed")
+
+
+def result_views(results: Sequence[Record]) -> list[ResultView]:
+    """Every test of a run, in its order; what a record lacks is taken from its siblings."""
+    return [_result_view(i, record) for i, record in enumerate(completed(results))]
+
+
+def _result_view(index: int, record: Record) -> ResultView:
+    outcome = str(record.get("outcome", "error"))
+    source = dedent(str(record.get("source", ""))).strip("\n")
+    first = int(record.get("source_line", 1))
+    return ResultView(
+        anchor=f"r{index}",
+        test=str(record.get("test", "")),
+        status=outcome if outcome in SYMBOLS else "error",
+        file=record["file"],
+        suite=str(record["suite"]),
+        kind=str(record.get("kind", "")),
+        case=str(record["case"]),
+        configuration=str(record["configuration"]),
+        requirements=" ".join(map(str, record.get("requirements", ()))),
+        about=str(record.get("about", "")),
+        described=str(record.get("described", "")),
+        place=str(record.get("place") or record["file"]),
+        source=source,
+        source_lines="\n".join(str(first + i) for i in range(len(source.splitlines()))),
+        seconds=duration(float(record.get("seconds", 0.0))),
+        verdicts=tuple(_verdict(verdict) for verdict in record.get("verdicts", ())),
+        text=shortened(_own_text(record), MOST_TEXT),
+        known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
+        picture=picture(record),
+        column=_column(record),
+        markers=tuple(map(str, record.get("markers", ()))),
+    )
+
+
+def _column(record: Record) -> str:
+    """What distinguishes configurations for people who ask what holds where: model, backend, how many processes."""
+    size = int(record.get("tensor_parallel_size", 1))
+    engine = str(record.get("engine", ""))
+    parts = [str(record[name]) for name in ("model", "backend") if record.get(name)]
+    return "/".join(
+        [*([engine] if engine else []), *(parts or ["no configuration"]), *([f"tp{size}"] if size > 1 else [])]
+    )
+
+
+def _own_text(record: Record) -> str:
+    """What pytest says of a test, without what the page says beside it: its outcome and its name."""
+    text = str(record.get("text", "")).removeprefix("Skipped: ")
+    return text.removeprefix(f"{record.get('test', '')}: ").strip()
+
+
+def _verdict(verdict: Record) -> VerdictView:
+    data = verdict.get("data", {})
+    output = output_view(data) if "reference_text" in data else None
+    details = [line for line in verdict.get("details", ()) if not (output and line.startswith(TEXTS))]
+    if verdict["passed"] and "error" in data:
+        details.append(f"message: {data['error']}")
+    return VerdictView(
+        status="passed" if verdict["passed"] else "failed",
+        headline=str(verdict["headline"]),
+        rule=str(verdict.get("rule", "")),
+        details=shortened("\n".join(details).strip("\n"), MOST_TEXT),
+        table=step_table(data) if "steps" in data else None,
+        output=output,
+    )
+
+
+def _gist(text: str) -> str:
+    """The line that says it: of a traceback the last exception, of anything else the first line."""
+    lines = text.splitlines()
+    raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
+    gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")
+    return beginning(gist.strip(), MOST_REASON)
+
+
+def _is_exception(line: str) -> bool:
+    return line.startswith("E  ")

@@ -1,0 +1,93 @@
+"""What the top of the page says: what ran, and how it ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration, number
+
+INTERRUPTED = 2
+NOTHING_COLLECTED = 5
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the top of the page says of the run."""
+
+    engine: str
+    models: str
+    backends: str
+    compiled: str
+    command: str
+    python: str
+    began: str
+    began_iso: str
+    duration: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The one sentence about the run. ``tone`` is passed, failed or unknown."""
+
+    sentence: str
+    tone: str
+
+
+def run_view(about: Record) -> RunView:
+    """From the header and the footer of a run, as one."""
+    began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
+    return RunView(
+        engine=str(about.get("engine", "unknown")),
+        models=", ".join(map(str, about.get("models", ()))) or "none",
+        backends=", ".join(map(str, about.get("backends", ()))) or "none",
+        compiled="; ".join(map(str, about.get("compiled", ()))),
+        command=str(about.get("command", "")),
+        python=str(about.get("python", "unknown")),
+        began=began.strftime("%Y-%m-%d %H:%M:%S %Z") if began else "unknown",
+        began_iso=began.isoformat(timespec="seconds") if began else "",
+        duration=duration(float(about.get("seconds", 0.0))),
+    )
+
+
+def summary_of(views: Sequence[HasStatus], exitstatus: int, *, cut_off: bool = False) -> Summary:
+    """Green only if something ran, all of it passed, and pytest itself ended well."""
+    sentence, tone = _outcomes_sentence(views, exitstatus)
+    if cut_off:
+        return Summary(f"The results are cut off, some are missing. Until then: {_uncapitalised(sentence)}", "failed")
+    if exitstatus == INTERRUPTED:
+        return Summary(
+            f"The run was interrupted, results are missing. Until then: {_uncapitalised(sentence)}", "failed"
+        )
+    if tone == "passed" and exitstatus:
+        return Summary(f"{sentence}. But pytest itself ended badly (exit status {exitstatus})", "failed")
+    return Summary(sentence, tone)
+
+
+def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str, str]:
+    passed, failed, errors, flaky = (count(views, s) for s in ("passed", "failed", "error", "flaky"))
+    xfailed, xpassed, skipped = (count(views, s) for s in ("xfailed", "xpassed", "skipped"))
+    ran = passed + failed + flaky + xfailed + xpassed
+    besides = f"; {xfailed} failed as expected" if xfailed else ""
+    besides += f"; {xpassed} passed though listed as known failures" if xpassed else ""
+    besides += f"; {skipped} skipped" if skipped else ""
+    if not ran and not errors:
+        if skipped:
+            return f"Nothing ran: {number(skipped, 'test')} skipped", "unknown"
+        return "Nothing ran: no test was " + ("selected" if exitstatus == NOTHING_COLLECTED else "finished"), "unknown"
+    if passed == ran and not errors:
+        return f"{f'All {ran} tests' if ran > 1 else 'The only test'} that ran passed{besides}", "passed"
+    parts = [f"{failed} of {number(ran, 'test')} that ran failed"] if failed else []
+    parts += [number(errors, "error")] if errors else []
+    parts += [f"{flaky} flaky: failed, then passed" if not parts else f"{flaky} flaky"] if flaky else []
+    parts += [f"{passed} passed"] if passed else []
+    sentence = f"{', '.join(parts) or 'No test passed as it should'}{besides}"
+    return sentence, "failed" if failed or errors or (flaky and exitstatus) else "passed" if passed else "unknown"
+
+
+def counted(views: Sequence[HasStatus]) -> list[tuple[str, str, int]]:
+    counted = [(status, symbol, count(views, status)) for status, symbol in SYMBOLS.items()]
+    return [each for each in counted if each[2] or each[0] in ALWAYS_COUNTED]
+
+
+def _uncapitalised(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]

@@ -1,0 +1,58 @@
+"""Suites, each with its matrix: cases down, configurations across."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.report.outcomes import SYMBOLS, count
+from harness.report.result_view import ResultView
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A case; a list of results for each configuration (more than one only where names collide)."""
+
+    case: str
+    cells: tuple[tuple[ResultView, ...], ...]
+
+
+@dataclass(frozen=True)
+class SuiteView:
+    """A suite's matrix, and its results case by case."""
+
+    anchor: str
+    name: str
+    file: str
+    kind: str
+    counts: str
+    configurations: tuple[str, ...]
+    rows: tuple[MatrixRow, ...]
+
+    @property
+    def results(self) -> list[ResultView]:
+        return [result for row in self.rows for cell in row.cells for result in cell]
+
+    @property
+    def has_matrix(self) -> bool:
+        """Tests that come from no suite have no configurations."""
+        return any(self.configurations)
+
+
+def suite_views(views: Sequence[ResultView]) -> list[SuiteView]:
+    by_file: dict[str, list[ResultView]] = {}
+    for view in views:
+        by_file.setdefault(view.file, []).append(view)
+    return [_suite(i, file, members) for i, (file, members) in enumerate(by_file.items())]
+
+
+def _suite(index: int, file: str, members: Sequence[ResultView]) -> SuiteView:
+    configurations = tuple(dict.fromkeys(member.configuration for member in members))
+    by_cell: dict[tuple[str, str], list[ResultView]] = {}
+    for member in members:
+        by_cell.setdefault((member.case, member.configuration), []).append(member)
+    rows = tuple(
+        MatrixRow(case, tuple(tuple(by_cell.get((case, configuration), ())) for configuration in configurations))
+        for case in dict.fromkeys(member.case for member in members)
+    )
+    counts = ", ".join(f"{count(members, status)} {status}" for status in SYMBOLS if count(members, status))
+    name, kind = members[0].suite, next((m.kind for m in members if m.kind), "")
+    return SuiteView(f"s{index}", name, file, kind, counts, configurations, rows)

@@ -1,0 +1,87 @@
+"""Token by token: the logprobs of an engine and of Hugging Face as two lines, and how far they are apart as bars.
+
+Coordinates are whole numbers, and what would not be seen is left out: a page may hold thousands of these.
+"""
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import pairwise, zip_longest
+
+from markupsafe import Markup
+
+from harness.report.outcomes import Record
+
+WIDTH, LINES, BARS, LEFT = 640, 64, 28, 84
+MOST_PER_TOKEN = 16
+
+Pair = tuple[float | None, float | None]
+"""The logprob of a token in the engine and in Hugging Face."""
+
+
+def token_plot(data: Record) -> Markup:
+    """The plot of a verdict about one request; empty where nobody has logprobs.
+
+    Where a token is wrong, each says its numbers as a title.
+    """
+    pairs: list[Pair] = list(zip_longest(data.get("logprobs") or [], data.get("reference_logprobs") or []))
+    values = [value for pair in pairs for value in pair if value is not None]
+    if not values:
+        return Markup("")
+    step = max(1, min(MOST_PER_TOKEN, WIDTH // len(pairs)))
+    lowest = min(-0.1, *values)
+    apart = [abs(a - b) if a is not None and b is not None else 0.0 for a, b in pairs]
+    most = max(apart)
+    different = _first_different(data.get("token_ids", ()), data.get("reference_token_ids", ()))
+    height = LINES + BARS + 6
+    seen, wanted = (_points([pair[i] for pair in pairs], step, lowest) for i in (0, 1))
+    labels = ("logprob", 12), (f"0 to {lowest:.1f}", 25), ("apart", LINES + 18), (f"most {most:.2g}", LINES + 30)
+    parts = [
+        f'<svg class="tokens" viewBox="0 0 {LEFT + WIDTH + 4} {height}" role="img">',
+        f"<title>{escape(_words(most, different, len(pairs)))}</title>",
+        *(f'<text x="{LEFT - 6}" y="{y}">{escape(text)}</text>' for text, y in labels),
+        *([f'<path class="parts" d="M{LEFT + different * step} 0V{height}"/>'] if different is not None else []),
+        *([f'<path class="hf" d="{wanted}"/>'] if wanted and wanted != seen else []),
+        *([f'<path class="engine" d="{seen}"/>'] if seen else []),
+        _bars(apart, most, step),
+        *(_hovers(data, pairs, step, height) if data.get("wrong") else ()),
+        "</svg>",
+    ]
+    return Markup("\n".join(filter(None, parts)))
+
+
+def _words(most: float, different: int | None, tokens: int) -> str:
+    parted = "" if different is None else f"; the tokens part at position {different}"
+    return f"Logprobs of {tokens} tokens, at most {most:.2g} apart{parted}"
+
+
+def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
+    return next((i for i, (a, b) in enumerate(zip_longest(seen, wanted)) if a != b), None)
+
+
+def _points(values: Sequence[float | None], step: int, lowest: float) -> str:
+    """A path through the values, a step to the right for each, as moves from one to the next."""
+    ys = [round(value / lowest * (LINES - 4)) + 2 for value in values if value is not None]
+    if not ys:
+        return ""
+    return f"M{LEFT + step // 2} {ys[0]}l" + " ".join(f"{step} {after - before}" for before, after in pairwise(ys))
+
+
+def _bars(apart: Sequence[float], most: float, step: int) -> str:
+    if not most:
+        return ""
+    heights = [round(each / most * BARS) for each in apart]
+    path = "".join(f"v{-height}m{step} {height}" if height else f"m{step} 0" for height in heights)
+    return f'<path class="apart" stroke-width="{max(1, step // 2)}" d="M{LEFT + step // 2} {LINES + BARS + 4}{path}"/>'
+
+
+def _hovers(data: Record, pairs: Sequence[Pair], step: int, height: int) -> Iterator[str]:
+    ids = zip_longest(data.get("token_ids", ()), data.get("reference_token_ids", ()))
+    for i, ((a, b), (seen, wanted)) in enumerate(zip(pairs, ids, strict=False)):
+        words = f"token {i}: engine {_token(seen, a)}, Hugging Face {_token(wanted, b)}"
+        place = f'x="{LEFT + i * step}" y="0" width="{step}" height="{height}"'
+        yield f'<rect class="hover" {place}><title>{words}</title></rect>'
+
+
+def _token(token: int | None, logprob: float | None) -> str:
+    said = "nothing" if token is None else f"token id {token}"
+    return said if logprob is None else f"{said} at {logprob:.5f}"

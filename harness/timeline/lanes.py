@@ -1,0 +1,144 @@
+"""One sequence in a time-line: what it holds, stacked upwards, from its prefill to its end.
+
+Coordinates are whole pixels, and each part is one path: a page may hold a thousand time-lines.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.timeline.model import BLOCK_SIZE, Stretch, TimeLine
+
+LABELS = 96
+"""Pixels on the left for names."""
+LANE = 46
+"""Pixels that a sequence is high."""
+PARTS = ("left", "prompt", "made", "right", "unused")
+"""Classes of what a bar is made of, in its order; timeline.css says how they look."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From steps and tokens to places. A step is ``step`` wide; ``height`` is of a lane, for ``tokens`` tokens."""
+
+    step: float
+    tokens: int
+    tkv: int
+
+    def x(self, step: float) -> float:
+        return LABELS + step * self.step
+
+    def up(self, tokens: float) -> float:
+        return tokens * LANE / self.tokens
+
+
+def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
+    size = line.sizes[sequence]
+    yield f'<text class="label" x="{LABELS - 6}" y="{place(bottom - LANE / 2)}">{sequence}</text>'
+    words = f"{size.prompt_length} + {size.max_tokens}"
+    yield f'<text class="label small" x="{LABELS - 6}" y="{place(bottom - LANE / 2 + 13)}">{words}</text>'
+    yield f'<path class="ground" d="M{LABELS} {place(bottom)}H{place(scale.x(line.last_step + 1))}"/>'
+    for first, last in _waits(line.stretches, sequence):
+        yield f'<path class="waits" d="M{place(scale.x(first))} {place(bottom - 6)}H{place(scale.x(last + 1))}"/>'
+    held = [_Held.of(stretch, sequence, scale) for stretch in line.stretches if sequence in stretch.bars]
+    for part, name in enumerate(PARTS):
+        path = "".join(_area(edges, bottom) for edges in _areas(held, part))
+        if path:
+            yield f'<path class="{name}" d="{path}"/>'
+    borders = _borders(held, bottom, scale)
+    if borders:
+        yield f'<path class="border" d="{borders}"/>'
+    for stretch in line.stretches:
+        if sequence in stretch.finished:
+            yield f'<path class="ends" d="M{place(scale.x(stretch.last + 1))} {place(bottom)}v{-LANE}"/>'
+
+
+class _Held(NamedTuple):
+    """What a sequence holds in one stretch: from where to where, and the heights of its parts' tops at both ends."""
+
+    left: int
+    right: int
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    tokens: int
+
+    @classmethod
+    def of(cls, stretch: Stretch, sequence: int, scale: Scale) -> "_Held":
+        begin, end = stretch.bars[sequence], stretch.bars_at(stretch.last)[sequence]
+        tops = [tuple(round(scale.up(sum(bar[:part]))) for part in range(len(PARTS) + 1)) for bar in (begin, end)]
+        left, right = round(scale.x(stretch.first)), round(scale.x(stretch.last + 1))
+        return cls(left, right, tops[0], tops[1], begin.held)
+
+
+class _Edge(NamedTuple):
+    """The lower and the upper end of a part at a place."""
+
+    x: int
+    low: int
+    high: int
+
+
+def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
+    """The stretches in which a part has any height, those that touch as one."""
+    edges: list[_Edge] = []
+    for each in held:
+        begin = _Edge(each.left, each.begin[part], each.begin[part + 1])
+        end = _Edge(each.right, each.end[part], each.end[part + 1])
+        empty = begin.low == begin.high and end.low == end.high
+        if edges and (empty or edges[-1].x != begin.x):
+            yield edges
+            edges = []
+        if not empty:
+            edges += [begin, end]
+    if edges:
+        yield edges
+
+
+def _area(edges: Sequence[_Edge], bottom: int) -> str:
+    """A path around it, in steps from one corner to the next: that takes the least room."""
+    corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
+    path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
+    for (x, y), (next_x, next_y) in pairwise(corners):
+        across, down = next_x - x, y - next_y
+        if across and down:
+            path.append(f"l{across} {down}")
+        elif across:
+            path.append(f"h{across}")
+        elif down:
+            path.append(f"v{down}")
+    return "".join([*path, "z"])
+
+
+def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
+    """Lines between its blocks."""
+    runs: list[tuple[int, int, int]] = []
+    for each in held:
+        if runs and runs[-1][1] == each.left and runs[-1][2] == each.tokens:
+            runs[-1] = (runs[-1][0], each.right, each.tokens)
+        else:
+            runs.append((each.left, each.right, each.tokens))
+    return "".join(
+        f"M{left} {bottom - round(scale.up(tokens))}h{right - left}"
+        for left, right, held_tokens in runs
+        for tokens in range(BLOCK_SIZE, held_tokens + 1, BLOCK_SIZE)
+    )
+
+
+def _waits(stretches: Sequence[Stretch], sequence: int) -> Iterator[tuple[int, int]]:
+    """The stretches of steps in which it waits, each as its first and last step."""
+    first = None
+    for stretch in stretches:
+        waiting = sequence in stretch.waiting
+        if waiting and first is None:
+            first = stretch.first
+        if not waiting and first is not None:
+            yield first, stretch.first - 1
+            first = None
+    if first is not None:
+        yield first, stretches[-1].last
+
+
+def place(value: float) -> str:
+    """A coordinate: whole pixels of a picture that is drawn at about its size."""
+    return str(round(value))

@@ -1,0 +1,209 @@
+"""What is said of each backend, and the model on those that compile."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from checkpoints import resolve
+from engine.backends import BACKENDS, label, sendnn
+from engine.backends.errors import RecompileError
+from engine.backends.inductor import cpp_compiler
+from engine.config import ConfigError, EngineConfig, Limits, require_hardware
+from engine.llm import LLM
+from engine.load import load_model
+from engine.request import SamplingParams
+from engine.scheduling.plan import Decode, Prefill
+from tests.engine.support import is_one_sentence, random_tokens
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def device() -> LLM:
+    """The built-in model on the simulated card."""
+    torch.set_num_threads(1)  # as for the other engines: graphs are for so many threads
+    return LLM("tiny-granite", backend="sendnn", max_model_len=512, max_num_seqs=4)
+
+
+def generate(llm: LLM, *shapes: tuple[int, int]) -> list[tuple[int, ...]]:
+    llm.reset(Limits())
+    outputs = llm.generate(
+        [{"prompt_token_ids": random_tokens(length, i)} for i, (length, _) in enumerate(shapes)],
+        [SamplingParams(max_tokens=n, temperature=0, ignore_eos=True) for _, n in shapes],
+        progress=False,
+    )
+    return [output.outputs[0].token_ids for output in outputs]
+
+
+def in_a_process(code: str, **environ: str) -> str:
+    """What a fresh interpreter prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"} | environ,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_each_backend_says_its_dtype_and_its_options():
+    said = {name: (b.dtype, b.compiled, dict(b.options), b.attention[0]) for name, b in BACKENDS.items()}
+    assert said == {
+        "eager": ("float32", False, {}, "paged"),
+        "inductor": ("float32", True, {}, "paged"),
+        "sendnn": ("float16", True, {"sendnn.dynamic": True}, "fms"),
+    }
+    assert len(BACKENDS["sendnn"].shape_rules) == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"backend": "sendn"}, "backend 'sendn' is not known: choose from eager, inductor, sendnn"),
+        ({"backend": "sendnn", "attention": "paged"}, "attention 'paged' does not run on backend sendnn: say fms"),
+    ],
+)
+def test_what_cannot_work_is_refused(config, says):
+    with pytest.raises(ConfigError) as caught:
+        EngineConfig(**config)
+    assert str(caught.value) == says
+    assert is_one_sentence(says)
+
+
+def test_a_simulated_card_is_named_and_is_no_hardware():
+    assert [label(name) for name in BACKENDS] == ["eager", "inductor", "sendnn (simulated)"]
+    require_hardware("eager")
+    with pytest.raises(ConfigError, match=r"backend sendnn \(simulated\) is no hardware"):
+        require_hardware("sendnn")
+
+
+@pytest.mark.requirement("CB-DEVICE-02")
+def test_whatever_comes_after_the_warm_up_runs_in_what_was_compiled_in_it(device: LLM):
+    lone = generate(device, (20, 30))
+    ragged = generate(device, (7, 30), (64, 3), (150, 11), (33, 1), (90, 24), (2, 17), (300, 100))
+    assert [len(tokens) for tokens in [*lone, *ragged]] == [30, 30, 3, 11, 1, 24, 17, 100]
+    assert device.engine.compilation == ("sendnn (simulated)", 2, 0)
+
+
+def test_two_engines_in_a_process_keep_to_their_own_graphs(device: LLM):
+    other = LLM("tiny-granite", backend="sendnn", max_model_len=256, max_num_seqs=2)
+    assert generate(other, (20, 10)) == generate(device, (20, 10))
+    assert other.engine.compilation == device.engine.compilation == ("sendnn (simulated)", 2, 0)
+
+
+@pytest.mark.requirement("CB-DEVICE-02")
+def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
+    llm = LLM("tiny-granite", backend="sendnn", max_model_len=128, max_num_seqs=2)
+    runner = llm.engine.executor
+    runner._dtype = runner.cache[0][0].float().dtype  # from now on masks are float32
+    with pytest.raises(RecompileError) as caught:
+        runner.logits(Prefill("a", 60, 64, 4, (1,)), random_tokens(60, 0))
+    said = str(caught.value)
+    assert said.startswith("this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'")
+    assert "expected Half, actual Float" in said
+    assert llm.engine.compilation == ("sendnn (simulated)", 2, 1)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_checkpoint_that_is_cast_is_named(dtype, tmp_path: Path, caplog):
+    there = resolve("tiny-granite").path
+    copy = tmp_path / "copy"
+    shutil.copytree(there, copy)
+    weights = {
+        name: tensor.to(getattr(torch, dtype)) for name, tensor in load_file(there / "model.safetensors").items()
+    }
+    save_file(weights, copy / "model.safetensors")
+    settings = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(settings | {"dtype": dtype, "torch_dtype": dtype}), encoding="utf-8")
+    with caplog.at_level(logging.WARNING, logger="engine"):
+        model = load_model(resolve(str(copy)), torch.float16, divided=False)
+        load_model(resolve("tiny-granite"), torch.float16, divided=False)  # is in float16
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
+    said = f"is in {dtype}, and is cast to float16: the device has no other"
+    assert [message.partition(" is ")[2] for message in caplog.messages] == [said.removeprefix("is ")]
+
+
+def test_a_context_of_one_block_has_no_decode_to_compile():
+    llm = LLM("tiny-granite", backend="sendnn", max_model_len=64, max_num_seqs=1)
+    assert llm.engine.compilation == ("sendnn (simulated)", 1, 0)
+
+
+def test_what_the_compiler_is_told_does_not_stay_in_the_environment(device: LLM):
+    assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME}.isdisjoint(os.environ)
+
+
+def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM):
+    plans = [
+        (Prefill("a", 100, 128, 28, (1, 2)), random_tokens(100, 0)),
+        (Decode(("a", "a"), 128, (28, 28), ((1, 2, 3),) * 2), (5, 5)),
+    ]
+    for plan, tokens in plans:
+        here, there = (engine.engine.executor.logits(plan, tokens) for engine in (device, llm))
+        assert here.dtype == there.dtype
+        assert 0 < (here - there).abs().max() < 0.08
+
+
+def test_a_compiled_engine_has_no_threads_that_a_fork_would_lose():
+    code = """
+import os, torch
+torch.set_num_threads(1)
+from engine.llm import LLM
+from engine.load import load_model
+LLM("tiny-granite", backend="sendnn")
+print(len(os.listdir("/proc/self/task")))
+"""
+    assert in_a_process(code) == "1\n"
+
+
+FAKE_RUNTIME = """
+import contextlib, torch
+print("registered")
+
+@torch._dynamo.register_backend(name="sendnn")
+def compile_graph(graph, inputs, options=None):
+    print("graph", options, MODE[-1])
+    return graph.forward
+
+MODE = ["outside"]
+
+@contextlib.contextmanager
+def warmup_mode():
+    MODE.append("warming up")
+    yield
+    MODE.pop()
+"""
+
+
+def test_where_there_is_a_runtime_it_gets_the_graphs(tmp_path: Path):
+    (tmp_path / "torch_sendnn.py").write_text(FAKE_RUNTIME, encoding="utf-8")
+    code = """
+import torch
+torch.set_num_threads(1)
+from engine.llm import LLM
+from engine.load import load_model
+print(LLM("tiny-granite", backend="sendnn").engine.compilation)
+"""
+    said = in_a_process(code, PYTHONPATH=str(tmp_path)).splitlines()
+    graph = "graph {'sendnn.dynamic': True} warming up"
+    assert said == ["registered", graph, graph, "Compilation(backend='sendnn', graphs=2, recompiles=0)"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cpp_compiler() is None, reason="inductor needs a C++ compiler")
+def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM):
+    compiled = LLM("tiny-granite", backend="inductor", max_model_len=512, max_num_seqs=4)
+    shapes = [(7, 30), (64, 3), (150, 11), (33, 1), (20, 70)]
+    assert generate(compiled, *shapes) == generate(llm, *shapes)
+    assert compiled.engine.compilation == ("inductor", 2, 0)

@@ -1,0 +1,101 @@
+"""The simulated card by itself: its kernels, and what it refuses."""
+
+import pytest
+import torch
+
+from engine.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
+from engine.backends import sendnn
+from engine.backends.errors import DeviceRefusedError
+from engine.backends.simulated import attention, device
+from engine.backends.simulated.rules import CompiledFor, check_decode, check_dtypes, check_prefill
+from tests.engine.support import is_one_sentence
+
+LIMITS = CompiledFor(context=256, batch=4, volume=700)
+BLOCKS = torch.arange(64)
+
+
+def slots(*blocks: int) -> torch.Tensor:
+    return torch.cat([block * 64 + BLOCKS for block in blocks])[None]
+
+
+def decode(table: list[list[int]], tkv: int, left: list[int], written: list[int] | None = None) -> None:
+    rows = torch.tensor(table)
+    at = torch.tensor([[slot] for slot in written]) if written else rows[:, -1:] * 64 + (tkv - 1) % 64
+    check_decode(len(table), at, [tkv] * len(table), left, rows, LIMITS)
+
+
+def test_the_kernels_are_the_operations_of_ibm_fms():
+    torch.manual_seed(0)
+    caches = [torch.randn(9, 64, 2, 16, dtype=torch.float16) for _ in range(2)]
+    new = [torch.randn(3, 1, 2, 16, dtype=torch.float16) for _ in range(2)]
+    query = torch.randn(3, 1, 4, 16, dtype=torch.float16)
+    at = torch.tensor([[3 * 64 + 17], [5 * 64 + 17], [8 * 64 + 17]])
+    table = torch.tensor([[1, 2, 3], [0, 4, 5], [6, 7, 8]])
+    tkv, left = torch.full((3,), 128 + 18), torch.tensor([0, 70, 5])
+    shipped = torch.ops.spyre.paged_attn_store(*new, *caches, at)
+    stored = attention.store(*new, *(cache.clone() for cache in caches), at)
+    assert all(torch.equal(a, b) for a, b in zip(shipped, stored, strict=True))
+    right = torch.ops.spyre.paged_attn_compute(query, *shipped, 0.25, tkv, left, table)
+    ours = attention.compute(query, *stored, 0.25, tkv, left, table)
+    assert torch.allclose(ours, right, atol=2e-3)
+
+
+def test_what_keeps_to_the_rules_passes():
+    check_prefill(1, 128, slots(3, 1), LIMITS)
+    check_prefill(1, 256, slots(1, 2, 3, 4), LIMITS)
+    decode([[1], [2]], 40, [10, 0])
+    decode([[0, 1], [2, 3]], 128, [64, 63])
+    decode([[1, 2, 3, 4], [5, 6, 7, 8]], 256, [0, 0])
+    check_dtypes([("weight", torch.float16), ("slots", torch.int64)])
+
+
+@pytest.mark.requirement("CB-DEVICE-01")
+@pytest.mark.parametrize(
+    ("broken", "says"),
+    [
+        (lambda: check_prefill(2, 64, slots(1), LIMITS), "one prompt at a time, and this prefill has 2"),
+        (lambda: check_prefill(1, 63, slots(1), LIMITS), "whole blocks of 64 tokens, and this prefill has 63"),
+        (lambda: check_prefill(1, 320, slots(1, 2, 3, 4, 5), LIMITS), "longer than max_model_len 256"),
+        (lambda: check_prefill(1, 128, slots(0, 1), LIMITS), "block 0 is padding"),
+        (lambda: check_prefill(1, 64, slots(1) + 1, LIMITS), "these slots are not whole blocks"),
+        (lambda: check_prefill(1, 64, slots(1).flip(1), LIMITS), "these slots are not whole blocks"),
+        (lambda: decode([[1, 2]], 128, [0]), "no decode of one row"),
+        (lambda: decode([[1, 2, 3, 4, 5]] * 2, 257, [0, 0]), "this decode has a tkv of 257"),
+        (lambda: decode([[1, 2, 3]] * 4, 176, [0] * 4), "may be 700 on the device, and this decode has 4 rows x 176"),
+        (lambda: decode([[1, 2, 3]] * 2, 128, [0, 0]), "it has 3 columns, and a tkv of 128 takes 2"),
+        (lambda: decode([[1, 2], [3, 0]], 128, [0, 64]), "row 1 is [3, 0], of which 1 are padding"),
+        (lambda: decode([[1, 2], [0, 3]], 128, [0, 63]), "row 1 is [0, 3], of which 0 are padding"),
+        (lambda: decode([[1, 2], [3, 4]], 128, [0, 64]), "row 1 is [3, 4], of which 1 are padding"),
+        (lambda: decode([[1, 2]] * 2, 128, [0, 0], [191, 63]), "block 0 is padding"),
+        (lambda: check_dtypes([("mask", torch.float32)]), "computes in float16, and mask is float32"),
+        (lambda: check_dtypes([("weight", torch.bfloat16)]), "computes in float16, and weight is bfloat16"),
+    ],
+)
+def test_what_breaks_a_rule_is_refused_in_a_sentence(broken, says):
+    with pytest.raises(DeviceRefusedError) as caught:
+        broken()
+    assert says in str(caught.value)
+    assert is_one_sentence(str(caught.value))
+
+
+def graph_of(function) -> torch.fx.GraphModule:
+    return torch.fx.symbolic_trace(function)
+
+
+def test_a_graph_without_its_attention_is_refused(monkeypatch):
+    for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.VOLUME, "700")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceRefusedError, match=r"knows no attention but the one of ibm-fms"):
+        device.compile_graph(
+            graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
+        )
+
+
+def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch):
+    monkeypatch.delenv(sendnn.CONTEXT, raising=False)
+    with pytest.raises(DeviceRefusedError, match=r"not told what to compile for: VLLM_DT_MAX_CONTEXT_LEN"):
+        device.compile_graph(
+            graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
+        )
+    with pytest.raises(DeviceRefusedError, match=r"compiles for changing shapes"):
+        device.compile_graph(graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)])

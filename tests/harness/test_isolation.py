@@ -1,0 +1,225 @@
+"""Cases in processes of their own: the same reports in every mode, and a crash or a hang costs one case."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from harness.isolation.attendant import how_it_ended, without_pytest
+from harness.isolation.forks import run_in_a_fork
+from tests.harness.test_plugin import GOOD, WRONG, run, write
+
+MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")
+WORKERS = ("--isolation=none -n2", "--isolation=case -n2", "--isolation=engine -n2")
+PLANTED = """\
+import ctypes, os, signal, sys, time
+from engine.core import EngineCore
+step = EngineCore.step
+def planted(self):
+    if "::planted" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        print("so far so good")
+        {fault}
+    return step(self)
+EngineCore.step = planted
+"""
+ROWS = GOOD.replace("suite: mine", "suite: rows").replace("five-lines", "planted")
+TALKS = 'print("to stdout"); os.write(2, b"to stderr"); raise ValueError("no such row")'
+
+
+def planted(folder: Path, fault: str) -> None:
+    """Three suites of a case each, of which the one in the middle meets the fault."""
+    write(folder, a_good=GOOD.replace("mine", "a_good"), planted=ROWS, z_good=GOOD.replace("mine", "z_good"))
+    (folder / "conftest.py").write_text(PLANTED.replace("{fault}", fault), encoding="utf-8")
+
+
+def simulated(folder: Path, *arguments: str, **environment: str) -> Any:
+    return run(folder, "-p", "no:schemathesis", "--simulate", *arguments, **environment)
+
+
+def results_of(file: Path) -> dict[str, dict[str, Any]]:
+    return {r["test"]: r for r in map(json.loads, file.read_text(encoding="utf-8").splitlines()[1:-1])}
+
+
+def timeless(text: str) -> str:
+    """A report without what is never the same twice."""
+    text = re.sub(r'"seconds": [0-9.e-]+', "", text)
+    text = re.sub(r'(time|timestamp|hostname)="[^"]*"', "", text)
+    text = re.sub(r"\b[0-9.]+ (ms|s)\b", "", text)
+    return re.sub(r"<time .*?</time>|<code>pytest .*?</code>|\[gw\d\].*", "", text)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    folder = tmp_path_factory.mktemp("modes")
+    planted(folder, TALKS)
+    write(folder, wrong=WRONG)
+    return folder, reports(folder, "--isolation=none")
+
+
+def reports(folder: Path, mode: str) -> dict[str, str]:
+    """Every report of a run, by kind, and what the terminal says of failures."""
+    files = {"results": "r.jsonl", "page": "r.html", "junit": "r.xml"}
+    options = ["--results", files["results"], "--html-report", files["page"], "--junitxml", files["junit"]]
+    done = simulated(folder, *mode.split(), *options, "-o", "junit_logging=all", ".")
+    assert done.returncode == 1, done.stdout + done.stderr
+    said = {kind: timeless((folder / file).read_text(encoding="utf-8")) for kind, file in files.items()}
+    lines = sorted(said["results"].splitlines()[1:-1])
+    tests = ElementTree.fromstring((folder / files["junit"]).read_text(encoding="utf-8")).iter("testcase")
+    shown = sorted(timeless(ElementTree.tostring(test, "unicode")) for test in tests)
+    summary = sorted(line for line in done.stdout.splitlines() if line.startswith("FAILED "))
+    return {"results": "\n".join(lines), "junit": "\n".join(shown), "page": said["page"], "summary": "\n".join(summary)}
+
+
+@pytest.mark.parametrize("mode", [*MODES[1:], *WORKERS])
+def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], mode: str) -> None:
+    folder, expected = plain
+    got = reports(folder, mode)
+    assert got["results"] == expected["results"]
+    assert got["junit"] == expected["junit"]
+    assert got["summary"] == expected["summary"]
+    assert "to stdout" in got["junit"]
+    assert "to stderr" in got["junit"]
+    if "-n" not in mode:  # workers finish in any order, and that is the order of the page
+        assert got["page"] == expected["page"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "fault", "told"),
+    [
+        *(
+            (mode, "ctypes.string_at(0)", "the process that ran this case died of signal 11 (SIGSEGV)")
+            for mode in ("--isolation=case", "--isolation=engine", "--isolation=engine -n2", "--forked -n1")
+        ),
+        ("--isolation=case", "os._exit(7)", "the process that ran this case ended with exit status 7"),
+        ("--isolation=engine", "os._exit(7)", "the process that ran this case ended with exit status 7"),
+        ("--isolation=engine", "os.kill(os.getpid(), 9)", "the process that ran this case died of signal 9 (SIGKILL)"),
+    ],
+)
+def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, told: str) -> None:
+    planted(tmp_path, fault)
+    done = simulated(tmp_path, *mode.split(), "--results", "r.jsonl", ".")
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    crashed = results_of(tmp_path / "r.jsonl")["planted.yaml::planted[tiny-granite-eager]"]
+    assert crashed["outcome"] == "failed"
+    assert told in crashed["text"]
+    assert "request 0: 49 random tokens, max_tokens 3" in crashed["text"]
+    assert "the last it printed:\n\n  so far so good" in crashed["text"]
+
+
+def test_a_crash_in_a_worker_of_xdist_costs_one_case_too(tmp_path: Path) -> None:
+    planted(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    done = simulated(tmp_path, "--isolation=none", "-n1", ".")
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "crashed while running 'planted.yaml::planted[tiny-granite-eager]'" in done.stdout
+
+
+def test_a_known_failure_may_be_a_crash(tmp_path: Path) -> None:
+    planted(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    reason = "https://example.org/issues/2 dies now and then"
+    listed = f"known_failures:\n  - {{case: rows/planted, reason: {reason}}}\n"
+    (tmp_path / "known-failures.yaml").write_text(listed, encoding="utf-8")
+    done = simulated(tmp_path, "--isolation=engine", ".")
+    assert "2 passed, 1 xfailed" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("mode", ["--isolation=case", "--isolation=engine", "--isolation=none -n1"])
+def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> None:
+    planted(tmp_path, "time.sleep(600)")
+    done = simulated(tmp_path, *mode.split(), "--case-timeout", "2", ".")
+    assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
+    assert "(--case-timeout)" in done.stdout
+    assert re.search(r'File ".*conftest.py", line 7 in planted', done.stdout)
+    assert "_pytest/runner.py" not in done.stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
+def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, workers: list[str]) -> None:
+    """Two suites, each for a small and a large engine: in the order of the files the engines would take turns."""
+    small = GOOD.replace("mine", "one").replace("requests:", "limits: {max_model_len: 512}\n    requests:")
+    large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
+    write(tmp_path, one=small + large, two=(small + large).replace("suite: one", "suite: two"))
+    (tmp_path / "conftest.py").write_text(
+        "import os\n"
+        "from harness.drivers.reference import SimulationDriver\n"
+        "opened = SimulationDriver.open\n"
+        "def open_(self, setup):\n"
+        "    with open(os.environ['OPENED'], 'a') as file: print(setup.max_model_len, os.getpid(), file=file)\n"
+        "    return opened(self, setup)\n"
+        "SimulationDriver.open = open_\n"
+    )
+    told = tmp_path / "opened"
+    done = simulated(tmp_path, "--isolation=engine", "-v", *workers, ".", OPENED=str(told))
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
+    lines = told.read_text(encoding="utf-8").splitlines()
+    assert sorted(line.split()[0] for line in lines) == ["1024", "512"]
+    assert len({line.split()[1] for line in lines}) == 2, "each in a process of its own"
+
+
+def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
+    planted(tmp_path, "pass")
+    for mode in ("--isolation=engine", "--forked"):
+        assert "so far so good" in simulated(tmp_path, "-s", mode, ".").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--forked", "--isolation=engine"], "--forked is --isolation=case: it cannot go with --isolation=engine"),
+        (["--isolation=engine", "--bless"], "--bless: not together with --isolation=engine"),
+        (["--isolation=case", "--pdb"], "--pdb: not together with --isolation=case"),
+        (["--case-timeout", "5"], "--case-timeout: a case can only be ended with its process: say --isolation=engine"),
+        (["--case-timeout", "-1"], "--case-timeout: must be a number of seconds of at least 0, not '-1'"),
+        (["--isolation=engin"], "--isolation: invalid choice: 'engin'"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told: str) -> None:
+    write(tmp_path, mine=GOOD)
+    done = simulated(tmp_path, *options, ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_process_that_does_not_start_says_why(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    (tmp_path / "conftest.py").write_text("import os, sys\nif 'harness.isolation.child' in str(sys.orig_argv): 1 / 0\n")
+    done = simulated(tmp_path, "--isolation=engine", ".")
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    assert "ZeroDivisionError" in done.stdout
+
+
+def test_a_process_with_threads_is_not_forked() -> None:
+    import threading
+
+    waiting = threading.Event()
+    thread = threading.Thread(target=waiting.wait)
+    thread.start()
+    try:
+        with pytest.raises(RuntimeError, match="is not to be forked"):
+            run_in_a_fork(lambda: b"", lambda pid: None)
+    finally:
+        waiting.set()
+        thread.join()
+
+
+def test_how_a_process_ended_is_told_in_words() -> None:
+    assert how_it_ended(-6) == "died of signal 6 (SIGABRT)"
+    assert how_it_ended(-64) == "died of signal 64 (SIGRTMAX)"
+    assert how_it_ended(-63) == "died of signal 63 (unknown)"
+    assert how_it_ended(0) == "ended with exit status 0"
+
+
+def test_of_stacks_the_frames_of_pytest_are_left_out() -> None:
+    stacks = [
+        "Thread 1:",
+        '  File "/e.py", line 1',
+        '  File "/harness/items.py", line 2',
+        '  File "/p.py"',
+        "",
+        "Thread 2:",
+    ]
+    assert without_pytest(stacks) == [*stacks[:3], *stacks[4:]]

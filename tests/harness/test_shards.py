@@ -1,0 +1,122 @@
+"""Shards: every test in exactly one, the same ones each time, as long as each other, engines together."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.shards import Shard, cut, expected, main, read_durations, shard
+from tests.harness.test_plugin import GOOD, run, write
+
+SECONDS = st.lists(st.floats(0.001, 1000), max_size=60)
+
+
+@given(SECONDS, st.integers(1, 12))
+def test_every_test_is_in_exactly_one_part_and_parts_are_runs_of_neighbours(seconds: list[float], parts: int) -> None:
+    chosen = cut(seconds, parts)
+    assert len(chosen) == len(seconds)
+    assert all(1 <= part <= parts for part in chosen)
+    assert chosen == sorted(chosen)
+
+
+@given(SECONDS.filter(bool), st.integers(1, 12))
+def test_no_part_is_longer_than_its_share_and_the_longest_test(seconds: list[float], parts: int) -> None:
+    chosen = cut(seconds, parts)
+    for part in range(1, parts + 1):
+        length = sum(each for each, its in zip(seconds, chosen, strict=True) if its == part)
+        assert length <= (sum(seconds) / parts + max(seconds)) * 1.000001
+
+
+def test_what_nobody_has_measured_takes_as_long_as_most() -> None:
+    assert expected(["a", "b", "c", "d"], {"a": 1.0, "b": 3.0, "d": 100.0, "x": 7.0}) == [1.0, 3.0, 3.0, 100.0]
+    assert expected(["a", "b"], {}) == [1.0, 1.0]
+    assert expected(["a"], {"a": 0.0}) == [0.001]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("6/5", "6/5: of 5 parts there are 1 to 5"),
+        ("0/5", "0/5: of 5 parts there are 1 to 5"),
+        ("1/0", "1/0: no parts"),
+        ("2", "must be a part and how many there are, such as 2/5, not '2'"),
+        ("a/b", "must be a part"),
+        ("-1/2", "must be a part"),
+        ("²/5", "must be a part"),
+    ],
+)
+def test_a_part_that_does_not_exist_is_one_sentence(text: str, told: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        shard(text)
+    assert told in str(error.value)
+    assert shard("2/5") == Shard(2, 5)
+
+
+def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "r.jsonl"
+    lines = [
+        {"header": 1},
+        {"test": "b", "seconds": 2.34567},
+        {"test": "a", "seconds": 0.0},
+        {"footer": 1, "seconds": 9},
+    ]
+    results.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    assert read_durations(results) == {"b": 2.34567, "a": 0.0}
+    assert main([str(results)]) == 0
+    written = tmp_path / "durations.json"
+    written.write_text(capsys.readouterr().out, encoding="utf-8")
+    assert read_durations(written) == {"a": 0.001, "b": 2.35}
+
+
+def suites(folder: Path) -> list[str]:
+    """Two suites with a case for a small engine and one for a large one each: file by file, engines would alternate."""
+    large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
+    write(folder, one=GOOD.replace("mine", "one") + large, two=GOOD.replace("mine", "two") + large)
+    return [f"{file}.yaml::{case}[tiny-granite-eager]" for file in ("one", "two") for case in ("five-lines", "large")]
+
+
+def part(folder: Path, *arguments: str) -> set[str]:
+    done = run(folder, "-p", "no:schemathesis", "--simulate", "-v", *arguments, ".")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"shard ./2: \d of 4 tests", done.stdout)
+    return set(re.findall(r"(\S+\.yaml::\S+) PASSED|PASSED (\S+\.yaml::\S+)", done.stdout))
+
+
+@pytest.mark.parametrize("mode", [[], ["-n2"], ["--isolation=engine"], ["--forked"]], ids=" ".join)
+def test_parts_of_a_run_are_the_same_in_every_mode_and_keep_engines_together(tmp_path: Path, mode: list[str]) -> None:
+    names = suites(tmp_path)
+    first, second = ({a or b for a, b in part(tmp_path, f"--shard={i}/2", *mode)} for i in (1, 2))
+    assert first == {name for name in names if "five-lines" in name}
+    assert second == {name for name in names if "large" in name}
+
+
+def test_durations_move_the_cut(tmp_path: Path) -> None:
+    names = suites(tmp_path)
+    (tmp_path / "d.json").write_text(
+        json.dumps({name: 9.0 if name.startswith("two.yaml::la") else 1.0 for name in names})
+    )
+    assert len(part(tmp_path, "--shard=2/2", "--durations-from=d.json")) == 1
+    (tmp_path / "expectations").mkdir()
+    (tmp_path / "d.json").rename(tmp_path / "expectations" / "durations.json")
+    assert len(part(tmp_path, "--shard=1/2", "--rootdir=.")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--shard=3/2"], "argument --shard: 3/2: of 2 parts there are 1 to 2"),
+        (["--shard=1/2", "--durations-from=no.json"], "--durations-from no.json: No such file or directory"),
+        (["--shard=1/2", "--durations-from=one.yaml"], "--durations-from one.yaml: is neither results of a run nor"),
+        (["--durations-from=no.json"], "--durations-from is for cutting shards: say --shard I/N too"),
+    ],
+)
+def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], told: str) -> None:
+    suites(tmp_path)
+    done = run(tmp_path, "--simulate", *arguments, ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

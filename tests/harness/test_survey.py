@@ -1,0 +1,89 @@
+"""A survey counts what an engine does wrongly and shrinks each; nothing of it on an engine that does right."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.scheduling import continuous, padding
+from harness.checks.verdict import Verdict
+from harness.cli import main
+from harness.drivers.base import SchedulingLimits
+from harness.drivers.reference import SimulationDriver
+from harness.search.shrink import limits_that_matter, manner, shrunk
+from harness.search.survey import beyond_the_door, survey
+from harness.search.workloads import Workload
+from harness.second_opinion import PlannedRequest
+
+AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
+
+
+def reserve_one_block_too_many(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(continuous, "blocks_reserved", lambda *a: padding.blocks_reserved(*a) + 1)
+
+
+@pytest.mark.search
+def test_nothing_is_found_on_the_engine_as_it_is() -> None:
+    result = survey(SimulationDriver(), 40, seed=1)
+    assert (result.tried, result.found) == (40, ())
+
+
+@pytest.mark.search
+def test_every_workload_that_goes_wrong_is_counted_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserve_one_block_too_many(monkeypatch)
+    told: list[tuple[int, int]] = []
+    result = survey(SimulationDriver(), 20, seed=1, shrinking=lambda *said: told.append(said))
+    assert result.tried == len(result.found) == len(told) == 20
+    assert sum(result.manners.values()) == 20
+    for found in result.found:
+        assert found.workload.requests == (PlannedRequest(1, 1),)
+        assert found.workload.limits == AS_BUILT
+        assert not beyond_the_door(found)
+
+
+@pytest.mark.search
+def test_the_command_goes_on_to_the_end_and_says_how_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reserve_one_block_too_many(monkeypatch)
+    assert main(["search", "--workloads", "10", "--all", "--write", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "10 workloads, " in said
+    assert ": 10 handled wrongly, in 1 way (seed 0)" in said
+    assert "10 times: step N differs (prefill of N): reserved N, expected N" in said
+    assert len(list(tmp_path.glob("found-*.yaml"))) == 1
+
+
+def test_shrinking_keeps_the_way_in_which_it_goes_wrong() -> None:
+    """Two faults in one workload: the one it was found for stays, and the other may go."""
+
+    def judge(workload: Workload) -> Verdict:
+        longest = max(request.prompt_length for request in workload.requests)
+        if longest >= 100:
+            return Verdict(False, f"step 3 is too long: {longest}")
+        return Verdict(len(workload.requests) == 1, f"there are {len(workload.requests)}")
+
+    requests = (PlannedRequest(150, 9, 0, 5), PlannedRequest(3, 7, 2), PlannedRequest(120, 8, 4))
+    workload = Workload(SchedulingLimits(256, 3, 9, 700), requests)
+    smallest, verdict = shrunk(workload, judge(workload), judge)
+    assert smallest == Workload(AS_BUILT, (PlannedRequest(100, 1),))
+    assert verdict.headline == "step 3 is too long: 100"
+
+
+def test_a_manner_is_what_is_said_without_its_numbers() -> None:
+    one, two = (
+        Verdict(False, f"step {n} is a decode of {ids}, expected a prefill of 2") for n, ids in ((3, 0), (14, "1 0"))
+    )
+    assert manner(one) == manner(two)
+
+
+def test_requests_that_only_come_late_come_at_once() -> None:
+    """Both at once: alone, neither can."""
+
+    def judge(workload: Workload) -> Verdict:
+        first, *others = (request.join_step for request in workload.requests)
+        return Verdict(others != [first + 3], "apart by three")
+
+    workload = Workload(AS_BUILT, (PlannedRequest(1, 1, 51), PlannedRequest(1, 1, 54, 60)))
+    smallest, _ = shrunk(workload, judge(workload), judge)
+    assert [request.join_step for request in smallest.requests] == [0, 3]
+    assert limits_that_matter(smallest) == ()

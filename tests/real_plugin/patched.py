@@ -1,0 +1,73 @@
+"""A pytest plugin that changes one line of the real plugin's scheduler, in memory, while suites run on it.
+
+    PATCHED=volume .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
+        suites/scheduler_steps/volume_limit.yaml
+
+With PATCHED=each, every change is there while the case runs that must notice it, and at no other time.
+"""
+
+import inspect
+import os
+import textwrap
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import pytest
+
+CONTEXT = "request.max_tokens <= (max_context_len - tkv)"
+VOLUME = "max_batch_tkv <= int(max_batch_tkv_limit)"
+BATCH = "len(self.running) + len(self.waiting) < self.max_num_running_reqs"
+
+
+class Change(NamedTuple):
+    """The method, what stands in it, what is to stand there, and the case that must notice."""
+
+    method: str
+    old: str
+    new: str
+    case: str
+
+
+CHANGES = {
+    "batch": Change("can_schedule", BATCH, f"{BATCH} - 1", "batch-is-filled-exactly"),
+    "context": Change("can_schedule", CONTEXT, CONTEXT.replace("<=", "<"), "joiner-fits-the-context-exactly"),
+    "padding": Change(
+        "can_schedule", "num_blocks_required -= num_fully_padded_blocks", "pass", "padding-that-is-cut-is-not-reserved"
+    ),
+    "volume": Change("check_batch_tkv_limit", VOLUME, VOLUME.replace("<=", "<"), "requests-use-the-full-volume"),
+}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """One change at a time."""
+    wanted = os.environ["PATCHED"]
+    case = item.name.partition("[")[0]
+    changes = [c for name, c in CHANGES.items() if name == wanted or (wanted == "each" and c.case == case)]
+    if not changes:
+        return (yield)
+    with changed(changes[0]):
+        return (yield)
+
+
+@contextmanager
+def changed(change: Change) -> Iterator[None]:
+    """The plugin's scheduler with that line; as it was afterwards."""
+    from harness.drivers.vllm.environment import prepare
+    from harness.drivers.vllm.generations import ONE_TKV
+
+    prepare(ONE_TKV)
+    from vllm_spyre.v1.core import scheduler
+
+    of = scheduler.ContinuousBatchingSpyreScheduler
+    as_it_was = getattr(of, change.method)
+    source = textwrap.dedent(inspect.getsource(as_it_was))
+    assert source.count(change.old) == 1, f"{change.method} of this version does not have {change.old!r} just once"
+    made: dict[str, object] = {}
+    exec(source.replace(change.old, change.new), vars(scheduler), made)
+    setattr(of, change.method, made[change.method])
+    try:
+        yield
+    finally:
+        setattr(of, change.method, as_it_was)

@@ -1,0 +1,67 @@
+"""The workflows in .github: YAML as GitHub takes it, commands that exist, shards that make a whole."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8"))
+
+
+def commands(name: str) -> list[str]:
+    steps = [step for job in read(name)["jobs"].values() for step in job["steps"]]
+    return [step["run"] for step in steps if "run" in step]
+
+
+def test_both_are_what_github_takes() -> None:
+    """By the JSON Schema for workflows that check-jsonschema brings along."""
+    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml"]
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+    done = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ci_runs_what_a_change_must_pass() -> None:
+    assert commands("ci.yml") == ["make test", "make conformance"]
+    for command in commands("ci.yml"):
+        assert re.search(rf"^{command.removeprefix('make ')}:", MAKEFILE, re.MULTILINE)
+
+
+def test_the_nightly_run_is_on_cards_in_parts_that_make_a_whole() -> None:
+    workflow = read("conformance-cards.yml")
+    job = workflow["jobs"]["shard"]
+    assert workflow[True]["schedule"], "YAML reads the key `on` as true"
+    assert "self-hosted" in job["runs-on"]
+    shards = job["strategy"]["matrix"]["shard"]
+    assert shards == [*range(1, len(shards) + 1)]
+    assert not job["strategy"]["fail-fast"], "what one shard finds does not end the others"
+    (pytest_command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
+    assert '--shard "${{ matrix.shard }}/${{ strategy.job-total }}"' in pytest_command
+    assert "--require-hardware" in pytest_command
+    upload = job["steps"][-1]
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert upload["if"] == "always()"
+
+
+def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> None:
+    """With the numbers filled in and nothing run; on this machine without --require-hardware."""
+    (command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
+    filled = (
+        command.replace("${{ matrix.shard }}", "2").replace("${{ strategy.job-total }}", "4").replace("$RETRIES", "1")
+    )
+    words = shlex.split(filled.replace("\\\n", " "))[3:]
+    words = [word.replace("reports/", f"{tmp_path}/") for word in words if word != "--require-hardware"]
+    command_line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", *words]
+    done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"shard 2/4: \d+ of \d+ tests", done.stdout)

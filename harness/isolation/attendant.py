@@ -58,6 +58,11 @@ class Attendant:
     def alive(self) -> bool:
         return self.process.poll() is None
 
+    @property
+    def ended(self) -> str:
+        """How a process that is not alive ended, in words."""
+        return f"the process of the engine {how_it_ended(self.process.wait())}"
+
     def run(self, name: str, limit: float | None) -> Done | Broken:
         """Run one test. ``limit``: seconds for all but the start of an engine; None: no limit."""
         while not self._is_ready:

@@ -1,5 +1,6 @@
 """Cases that run in other processes, as pytest sees them."""
 
+import contextlib
 import pickle
 import sys
 import time
@@ -63,6 +64,7 @@ class Isolation:
         if self._mode == "engine":
             items[:] = by_engine(items)
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
         if self._mode != "engine" or config.getvalue("dist") != "load":
@@ -80,6 +82,10 @@ class Isolation:
             outcome = self._attendant_for(item).run(item.nodeid, self._limit)
         except CardsError as error:
             outcome = Broken(str(error))
+        except BaseException:  # Ctrl-C: what runs is not waited for
+            if self._attendant is not None:
+                self._attendant.kill()
+            raise
         # What was set up for a test that ran here is not for this one.
         item.session._setupstate.teardown_exact(nextitem)
         if isinstance(outcome, Done):
@@ -87,11 +93,17 @@ class Isolation:
                 self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
                 for data in outcome.reports
             ]
+        if self._attendant is not None and not self._attendant.alive:
+            self._end()
         return reports_of(item, outcome, time.monotonic() - began)
 
     def _attendant_for(self, item: CaseItem) -> Attendant:
         wanted = item.expanded.setup if self._mode == "engine" else None
-        if self._attendant is not None and (self._serves != wanted or not self._attendant.alive):
+        if self._attendant is not None and not self._attendant.alive:
+            with contextlib.suppress(Warning):  # where warnings are errors, this one is still about no case
+                item.warn(pytest.PytestWarning(f"between two cases, {self._attendant.ended}; it is started again"))
+            self._end()
+        if self._attendant is not None and self._serves != wanted:
             self._end()
         if self._attendant is None:
             cases = self._cases(item, wanted)

@@ -1,5 +1,6 @@
 """Test reports on their way between processes, and of tests that could not make their own."""
 
+import time
 from typing import Any
 
 import pytest
@@ -70,5 +71,7 @@ def _report(item: CaseItem, when: Any, outcome: Any, seconds: float = 0.0) -> py
         longrepr=None,
         when=when,
         duration=seconds,
+        start=time.time() - seconds,
+        stop=time.time(),
         user_properties=list(item.user_properties),
     )

@@ -22,9 +22,11 @@ class HangsOfWorkers:
         self._limit = limit
         self._folder = TemporaryDirectory(prefix="spyre-cb-")
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         node.workerinput[_FOLDER] = self._folder.name
 
+    @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, report: pytest.TestReport) -> None:
         worker = re.search(r"worker '([^']*)' crashed", str(report.longrepr))
         if worker is None or not (file := Path(self._folder.name, worker[1])).is_file():

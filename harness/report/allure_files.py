@@ -63,7 +63,7 @@ class _Writer:
             "testCaseId": _digest([name]),
             "fullName": name,
             "name": str(record["case"]),
-            "description": "\n\n".join(filter(None, [record.get("about"), record.get("described")])),
+            "description": _description(record),
             "status": STATUS.get(outcome, "broken"),
             "statusDetails": {
                 "message": reason(record) if outcome != "passed" else "",
@@ -122,6 +122,12 @@ class _Writer:
         source = f"{uuid.uuid4()}-attachment.{suffix}"
         (self._folder / source).write_text(text, encoding="utf-8", errors="backslashreplace")
         return {"name": name, "source": source, "type": kind}
+
+
+def _description(record: Record) -> str:
+    """Markdown, in which a line ends where two spaces say so."""
+    described = str(record.get("described", "")).replace("\n", "  \n")
+    return "\n\n".join(filter(None, [str(record.get("about", "")), described]))
 
 
 def _labels(record: Record) -> Iterator[tuple[str, str]]:

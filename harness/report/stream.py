@@ -23,6 +23,8 @@ from harness.report.reading import Recorded
 from harness.report.writing import ReportError, Wanted, write_reports
 
 RESULT_PROPERTY = "spyre_cb"
+WORKER_DIED = "???"
+"""The phase that xdist gives a test whose worker died."""
 ATTEMPTS = "spyre_cb_attempts"
 """The attribute of a report of a test that was run more than once: how often."""
 FIRST_FAILURE = "spyre_cb_first_failure"
@@ -54,6 +56,8 @@ class ResultStream:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
+        if report.when == WORKER_DIED:
+            report.when = "call"  # it ran, and counts as failed in every report, pytest's own among them
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
         if getattr(report, "start", None):

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from checkpoints import resolve
 from engine.backends import BACKENDS, label, sendnn
-from engine.backends.errors import RecompileError
+from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.backends.inductor import cpp_compiler
 from engine.config import ConfigError, EngineConfig, Limits, require_hardware
 from engine.llm import LLM
 from engine.load import load_model
 from engine.request import SamplingParams
+from engine.scheduling import continuous
 from engine.scheduling.plan import Decode, Prefill
 from tests.engine.support import is_one_sentence, random_tokens
 
@@ -114,6 +115,16 @@ def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
     assert said.startswith("this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'")
     assert "expected Half, actual Float" in said
     assert llm.engine.compilation == ("sendnn (simulated)", 2, 1)
+
+
+def test_an_engine_that_ignores_the_volume_limit_is_refused(monkeypatch):
+    llm = LLM("tiny-granite", backend="sendnn", max_model_len=256, max_num_seqs=4, max_batch_tkv_limit=300)
+    shapes = [(60, 40)] * 4
+    assert [len(tokens) for tokens in generate(llm, *shapes)] == [40] * 4
+    monkeypatch.setattr(continuous, "largest_volume", lambda *arguments: 0)
+    told = "batch x tkv may be 300 on the device, and this decode has 4 sequences x 76"
+    with pytest.raises(DeviceRefusedError, match=told):
+        generate(llm, *shapes)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -45,6 +45,8 @@ def test_what_keeps_to_the_rules_passes():
     check_prefill(1, 256, slots(1, 2, 3, 4), LIMITS)
     decode([[1], [2]], 40, [10, 0])
     decode([[0, 1], [2, 3]], 128, [64, 63])
+    lone = torch.tensor([[1, 2, 4, 3]] * 2)
+    check_decode(2, torch.tensor([[255]] * 2), [256] * 2, [0] * 2, lone, CompiledFor(256, 1, 256))
     decode([[1, 2, 3, 4], [5, 6, 7, 8]], 256, [0, 0])
     check_dtypes([("weight", torch.float16), ("slots", torch.int64)])
 
@@ -61,7 +63,11 @@ def test_what_keeps_to_the_rules_passes():
         (lambda: check_prefill(1, 64, slots(1).flip(1), LIMITS), "these slots are not whole blocks"),
         (lambda: decode([[1, 2]], 128, [0]), "no decode of one row"),
         (lambda: decode([[1, 2, 3, 4, 5]] * 2, 257, [0, 0]), "this decode has a tkv of 257"),
-        (lambda: decode([[1, 2, 3]] * 4, 176, [0] * 4), "may be 700 on the device, and this decode has 4 rows x 176"),
+        (lambda: decode([[1, 2]] * 5, 128, [0] * 5), "compiled for 4 rows at most, and this decode has 5"),
+        (
+            lambda: decode([[i, i + 1, i + 2] for i in (1, 4, 7, 10)], 176, [0] * 4),
+            "may be 700 on the device, and this decode has 4 sequences x 176",
+        ),
         (lambda: decode([[1, 2, 3]] * 2, 128, [0, 0]), "it has 3 columns, and a tkv of 128 takes 2"),
         (lambda: decode([[1, 2], [3, 0]], 128, [0, 64]), "row 1 is [3, 0], of which 1 are padding"),
         (lambda: decode([[1, 2], [0, 3]], 128, [0, 63]), "row 1 is [0, 3], of which 0 are padding"),

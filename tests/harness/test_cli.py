@@ -138,7 +138,7 @@ def test_cases_to_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "    limits: as built",
         "    request 0: 3 random tokens, max_tokens 2, is aborted at step 7",
         "    [tiny-granite-eager]  cb cpu output",
-        "    [tiny-granite-sendnn]  cb output spyre",
+        "    [tiny-granite-sendnn]  cb output simulated spyre",
         "",
         "1 suite, 1 case, 2 tests",
     ]

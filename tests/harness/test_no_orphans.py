@@ -55,7 +55,14 @@ class Run:
         environ = os.environ | {name: value, "HANGS": "1"}
         self.output = folder / "output"
         with self.output.open("w") as output:
-            self.controller = subprocess.Popen(command, cwd=folder, env=environ, stdout=output, stderr=output)
+            self.controller = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environ,
+                stdout=output,
+                stderr=output,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # CI may have it ignored
+            )
 
     def processes(self) -> dict[int, str]:
         """Command lines by process id, without those that have ended and are not waited for yet."""
@@ -134,6 +141,17 @@ def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[R
     run.kill("engine")
     run.wait_for("it does not end", lambda: run.controller.poll() is not None)
     assert "died of signal 9 (SIGKILL)" in run.output.read_text()
+    run.wait_for("left behind", lambda: not run.processes())
+
+
+def test_ctrl_c_waits_for_nobody(tmp_path: Path, started: list[Run]) -> None:
+    hanging_steps(tmp_path)
+    run = Run(tmp_path, "--simulate", "--isolation=engine", ".")
+    started.append(run)
+    run.wait_for("no engine", lambda: bool(run.of("engine")))
+    run.controller.send_signal(signal.SIGINT)
+    run.wait_for("it does not end", lambda: run.controller.poll() is not None)
+    assert run.controller.returncode == pytest.ExitCode.INTERRUPTED
     run.wait_for("left behind", lambda: not run.processes())
 
 

@@ -105,7 +105,7 @@ def test_a_test_that_passed_is_one_result_with_the_time_of_all_its_phases(run: R
             "failed in call\nfailed in teardown",
         ),
         ([("setup", "passed"), ("call", "failed"), ("teardown", "skipped")], "failed", "failed in call"),
-        ([("???", "failed")], "error", "failed in ???"),
+        ([("???", "failed")], "failed", "failed in ???"),
     ],
 )
 def test_the_worst_outcome_of_a_tests_phases_counts(
@@ -149,7 +149,7 @@ def test_a_test_that_died_says_what_it_announced(run: Run) -> None:
     run.report("setup", "passed", **{RESULT_PROPERTY: {"case": "a-case"}})
     run.report("???", "failed", "crashed with signal 9")
     entry = run.only()
-    assert (entry["case"], entry["outcome"], entry["text"]) == ("a-case", "error", "crashed with signal 9")
+    assert (entry["case"], entry["outcome"], entry["text"]) == ("a-case", "failed", "crashed with signal 9")
 
 
 def test_properties_of_others_are_left_alone(run: Run) -> None:

@@ -62,11 +62,17 @@ def check_decode(
     longest = max(tkv)
     if longest > limits.context:
         raise DeviceRefusedError(_too_long(f"this decode has a tkv of {longest}", limits))
-    if rows * longest > limits.volume:
+    most = max(limits.batch, SMALLEST_DECODE_BATCH)
+    if rows > most:
+        raise DeviceRefusedError(f"the device is compiled for {most} rows at most, and this decode has {rows}")
+    blocks = table.tolist()
+    # A lone sequence's copy is not asked for by anybody, and admission does not count it either.
+    sequences = len(set(map(tuple, blocks)))
+    if sequences * longest > limits.volume:
         raise DeviceRefusedError(
-            f"batch x tkv may be {limits.volume} on the device, and this decode has {rows} rows x {longest}"
+            f"batch x tkv may be {limits.volume} on the device, and this decode has {sequences} sequences x {longest}"
         )
-    _check_table(table.tolist(), longest, left)
+    _check_table(blocks, longest, left)
     _check_written(slots)
 
 

@@ -1,0 +1,41 @@
+"""A page about an engine with three planted faults: ``python -m tests.harness.sample_report`` writes it to docs/.
+
+As a pytest plugin this module plants them; see docs/reports.md for what there is to find.
+"""
+
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.planted_outputs import rows_of_the_block_table_swapped
+from tests.harness.planted_schedule import remove_at_most_one_block_of_padding, volume_limit_one_too_lax
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = Path("docs", "sample-report.html")
+SCHEDULE_FAULTS = (remove_at_most_one_block_of_padding, volume_limit_one_too_lax)
+SELECTION = "padding or volume_limit or joining or blocks.yaml or batches"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Plant them. The one in the batch only where outputs are all that is looked at: it would be everywhere else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for fault in SCHEDULE_FAULTS:
+            fault(patch)
+        if "suites/output" in item.nodeid:
+            rows_of_the_block_table_swapped(patch)
+        yield
+
+
+def main() -> int:
+    suites = ["suites/scheduler_steps", "suites/output/batches.yaml", "-m", "cpu and cb", "-k", SELECTION]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", __spec__.name, *suites, "--html-report", str(PAGE)]
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    return 0 if done.returncode == pytest.ExitCode.TESTS_FAILED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

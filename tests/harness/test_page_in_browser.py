@@ -1,0 +1,156 @@
+"""The page in a real browser: filters, links, packed results, time-lines under the pointer, both themes, small screens.
+
+Needs the extra ``browser`` and a Chromium (``make browser``); without them these tests are skipped, with that reason.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.page import write_page
+from harness.report.reading import Recorded
+from tests.harness.test_page import HEADER, Record, output_verdict, record, steps_verdict, table, verdict
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make browser installs it")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium here: apt install chromium, or $CHROMIUM"
+)
+
+
+def results(count: int) -> list[Record]:
+    """As many results, some of them bad, each with a step table and a time-line."""
+    rows = table()
+    drawn = steps_verdict(rows, rows)
+    wrong = steps_verdict(rows, [row._replace(tkv=1) if row.step == 20 else row for row in rows])
+    for each in (drawn, wrong):
+        each["data"]["sizes"] = [[60, 40, 0], [10, 40, 0]]
+    output = output_verdict(True, "a b", "a b", [1, 2], [1, 2])
+    output["data"] |= {"logprobs": [-0.1, -0.2], "reference_logprobs": [-0.1, -0.2001]}
+    made = [record(f"case-{i}", verdicts=[drawn, output], markers=["cb", "cpu"]) for i in range(count)]
+    for i in range(0, count, 100):
+        made[i] = record(f"case-{i}", "failed", verdicts=[wrong], requirements=["CB-TKV-01"], markers=["cb"])
+    made[1] = record("case-1", "skipped", text="Skipped: needs a card", verdicts=[])
+    made[2] = record("case-2", "error", text="Traceback", verdicts=[verdict(False, "broke")])
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    footer = {"footer": 1, "exitstatus": 1, "seconds": 3.0}
+    write_page(path, Recorded(path, HEADER, tuple(results(1000)), footer))
+    return path
+
+
+@pytest.fixture
+def page(browser: Any, file: Path) -> Iterator[Any]:
+    """A page that may neither complain nor fetch anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened, said = context.new_page(), []
+    opened.on("console", lambda message: said.append(message.text))
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    opened.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    opened.goto(file.as_uri())
+    yield opened
+    context.close()
+    assert said == []
+
+
+def shown(page: Any) -> int:
+    return page.locator(".r:not([hidden])").count()
+
+
+def test_a_page_of_a_thousand_cases_opens_and_is_small(page: Any, file: Path) -> None:
+    assert file.stat().st_size < 3_000_000
+    assert shown(page) == 1000
+    assert page.locator(".sentence").inner_text().startswith("10 of 998 tests that ran failed, 1 error")
+
+
+def test_it_is_filtered_by_words_by_outcome_by_marker_and_by_requirement(page: Any) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type("case-7")
+    assert shown(page) == 111
+    page.keyboard.press("Escape")
+    assert shown(page) == 1000
+    page.locator("button[data-status=failed]").click()
+    assert shown(page) == 10
+    page.locator("#all").click()
+    page.locator("#q").fill("CB-TKV-01")
+    assert shown(page) == 10
+    page.locator("#q").fill("cpu")
+    assert shown(page) == 988
+    page.locator("#q").fill("nothing like that")
+    assert page.locator("#none").is_visible()
+
+
+def test_a_cell_of_the_matrix_leads_to_its_cases(page: Any) -> None:
+    page.locator('#requirements a[data-find^="CB-TKV-01"]').click()
+    assert shown(page) == 10
+    assert page.locator("#q").input_value() == "CB-TKV-01 @tiny-granite/eager"
+
+
+def test_a_link_to_a_case_opens_it_with_its_table_and_its_time_line(page: Any, file: Path) -> None:
+    page.goto(f"{file.as_uri()}#r500")
+    page.goto(f"{file.as_uri()}#r501")
+    page.wait_for_selector("#r501 .timeline", state="attached")
+    assert page.locator("#r501").get_attribute("open") is not None
+    assert page.locator("#r501 .t tbody tr").count() > 3
+    assert page.locator("#r501 .tokens").count() == 1
+    assert page.locator("#r501 .src pre").count() == 2
+
+
+def test_a_time_line_says_what_is_under_the_pointer(page: Any, file: Path) -> None:
+    page.goto(f"{file.as_uri()}#r501")
+    picture = page.wait_for_selector("#r501 .timeline")
+    picture.scroll_into_view_if_needed()
+    parts = page.locator("#r501 .timeline .hover")
+    box = parts.nth(2).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    said = page.evaluate("document.querySelector('.readout').value")
+    assert said.startswith("step ")
+    assert "decode of 0, tkv " in said
+    assert " to " not in said
+    page.mouse.move(5, 5)
+    assert page.locator(".readout").is_hidden()
+
+
+def test_what_differs_is_drawn_over_what_was_seen(page: Any) -> None:
+    failed = page.locator("#r0")
+    assert failed.locator(".timeline .differs").count() == 1
+    assert failed.locator(".timeline .wanted").count() >= 1
+    assert page.locator("#r100 .timeline .differs").count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_is_wider_than_the_screen(browser: Any, file: Path, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    opened = context.new_page()
+    opened.goto(f"{file.as_uri()}#r501")
+    opened.wait_for_selector("#r501 .timeline", state="attached")
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(255, 255, 255)") is (scheme == "light")
+    context.close()
+
+
+def test_it_says_what_matters_without_scripts(browser: Any, file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto(file.as_uri())
+    assert opened.locator("#problems li").first.is_visible()
+    assert opened.locator("#r0 .timeline").is_visible()
+    context.close()

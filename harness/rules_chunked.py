@@ -14,7 +14,7 @@ _PREFILL = _ALWAYS | {
     "used": '"Prefix caching" and "Chunks": blocks are taken chunk by chunk; shared ones count once',
 }
 _DECODE = _ALWAYS | {
-    "tkv": '"tkv of a decode": the largest of (m − b)·64 + computed + 1, with b blocks each and m the most of all',
+    "tkv": '"Decode": the largest of (m − b)·64 + computed + 1, with b blocks each and m the most of all',
     "running": '"Pausing" and "Which kind of step": one that is resumed goes to the end, behind it the one in prefill',
     "outputs": '"Pausing": a request decodes where the size of the batch with it × its tkv is within the limit',
     "reserved": '"Reservation": it shrinks with each new block and goes when the request ends',

@@ -21,7 +21,7 @@ CHUNKED_RULES = {
     "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
     "batch": f'{DOC} "May prefill": never more than max_num_seqs requests run',
     "volume": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
-    "tkv": f'{DOC} "Chunks" and "tkv of a decode": L in a prefill; the largest (m − b)·64 + computed + 1 in a decode',
+    "tkv": f'{DOC} "Chunks" and "Decode": L in a prefill; the largest (m − b)·64 + computed + 1 in a decode',
     "outputs": f'{DOC} "Decode": a decode gives a token to each that runs and is not being prefilled, in that order',
     "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and nobody is prefilled beside it',
     "interleave": f'{DOC} "May prefill": with interleaving no chunk runs right after another while any request decodes',

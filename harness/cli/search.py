@@ -20,8 +20,7 @@ WORKLOADS = 1000
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
-  spyre-cb search --workloads 10000 --seed 7
-  spyre-cb search --scheduler chunked --workloads 10000
+  spyre-cb search --scheduler chunked --workloads 10000 --seed 7
   spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
   spyre-cb search --driver vllm --workloads 500 --all
 """

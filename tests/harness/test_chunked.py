@@ -1,5 +1,6 @@
 """The chunked generation in the harness: suites, rows, tables, invariants, search."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 
 from harness.checks.chunked_invariants import CHUNKED_RULES, check_chunked_invariants
 from harness.checks.steps import check_steps
+from harness.checks.verdict import Verdict
 from harness.drivers.base import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.expand import expand
@@ -16,16 +18,21 @@ from harness.expectations import golden_text, read_golden
 from harness.loader import SuiteError, load_suite
 from harness.prompts import simulated_spec
 from harness.report.step_view import step_table
+from harness.rules_chunked import chunked_rule_for, chunked_rule_for_kinds
 from harness.schema import ChunkedRow, Request, StepRow, StepTable
 from harness.search import search
 from harness.search.chunked import NUMBERS
 from harness.search.report import suite_text
+from harness.search.violated import violated
 from harness.step_table import as_row, columns_of, lengthen, shorten
 from harness.workload import Run, run_workload
+from harness.yaml_source import read_yaml
 from tests.harness.faults import Patch
 from tests.harness.planted import CHUNKED_FAULTS
 
 CHUNKING = ChunkingSetup()
+KINDS = ("prefill", "decode", "idle", "start")
+REQUIREMENTS = read_yaml(Path(__file__).resolve().parents[2] / "suites" / "requirements.yaml").data["requirements"]
 LIMITS = SchedulingLimits(512, 3, 35, 400)
 REQUESTS = (
     Request.model_validate({"prompt": {"random_tokens": 190, "seed": "a"}, "max_tokens": 9}),
@@ -184,6 +191,18 @@ def test_a_hit_is_wrong_where_nothing_is_cached(ran: tuple[Run, list[RequestSpec
     verdict = check_chunked_invariants(*ran, REQUESTS, LIMITS, off)
     assert not verdict.passed
     assert verdict.rule == CHUNKED_RULES["owner"]
+
+
+def test_rules_quote_headings_that_the_document_has() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "scheduling-rules-chunked.md").read_text(encoding="utf-8")
+    headings = {line.lstrip("# ") for line in text.splitlines() if line.startswith("##")}
+    rules = [chunked_rule_for(kind, column) for kind in KINDS for column in ChunkedRow._fields[1:]]
+    rules += [*CHUNKED_RULES.values(), chunked_rule_for_kinds("prefill", "decode")]
+    for rule in rules:
+        quoted = re.findall(r'"([^"]+)"', rule)
+        assert quoted, rule
+        assert set(quoted) <= headings, rule
+        assert set(violated(Verdict(False, "", rule=rule))) <= set(REQUIREMENTS), rule
 
 
 def test_search_finds_nothing_where_nothing_is_wrong() -> None:

@@ -35,7 +35,10 @@ def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
 
 
 def _visible_columns(inputs: ModelInputs) -> Tensor:
-    """bool ``[rows, 1, 1, blocks * block size]``: the cached columns a row may attend to.
+    """bool ``[rows, 1, positions, blocks * block size]``: the cached columns a position may attend to.
+
+    The positions of a row are the last ones before its tkv. Padding attends to the padding before it and to itself,
+    since a softmax over nothing is NaN.
 
     Made once a step rather than once a layer.
     """
@@ -43,8 +46,11 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
     columns = torch.arange(inputs.block_table.shape[1] * BLOCK_SIZE)
-    visible = (columns >= inputs.left_padded_prompt_mask[:, None]) & (columns < inputs.current_tkv_mask[:, None])
-    return visible[:, None, None, :]
+    positions = inputs.input_ids.shape[1]
+    own = inputs.current_tkv_mask[:, None, None] - positions + torch.arange(positions)[None, :, None]
+    padding = inputs.left_padded_prompt_mask[:, None, None]
+    visible = (columns <= own) & ((columns >= padding) | (own < padding))
+    return visible[:, None]
 
 
 def _store(
@@ -91,16 +97,23 @@ def _decode(
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:
-    """Attention of one new token a row to its blocks: query ``[rows, 1, heads, width]``.
+    """Attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``.
 
-    The query heads that share a key head stand in the place of the query positions, so no key is copied.
+    Where a row has one position, as in a decode, the query heads that share a key head stand in the place of query
+    positions, so no key is copied.
     """
-    rows, _, _, width = query.shape
+    rows, positions, _, width = query.shape
     table = kwargs["block_table"]
     keys, values = (
         cache.index_select(0, table.view(-1)).view(rows, -1, kv_heads, width).transpose(1, 2)
         for cache in (key_cache, value_cache)
     )
+    if positions > 1:
+        keys, values = (tensor.repeat_interleave(heads // kv_heads, dim=1) for tensor in (keys, values))
+        attended = F.scaled_dot_product_attention(
+            query.transpose(1, 2), keys, values, attn_mask=kwargs["visible"], scale=scale
+        )
+        return attended.transpose(1, 2).contiguous()
     grouped = query.view(rows, kv_heads, heads // kv_heads, width)
     out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=kwargs["visible"], scale=scale)
     return out.reshape(rows, 1, heads, width)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.block_pool import PADDING_BLOCK
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Decode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 PAD_TOKEN_ID = 0
@@ -25,9 +25,10 @@ class ModelInputs:
     """What goes into one forward.
 
     ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: prefill one row of whole
-    blocks, decode one position a row. ``mask`` (prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
+    blocks, decode one position a row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
     ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
     with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
+    A chunk of a prefill has what a decode has, for one row of many positions.
     ``last_n_tokens`` positions of logits come back, of which ``output_position`` is the one to sample, for the
     first ``output_rows`` rows.
     """
@@ -44,8 +45,10 @@ class ModelInputs:
     output_rows: int
 
 
-def token_ids_for(plan: Prefill | Decode, rows: Sequence[SequenceState]) -> tuple[int, ...]:
-    """What a plan feeds to the model: the prompt of a prefill, the newest token of each row of a decode."""
+def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
+    """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode."""
+    if isinstance(plan, PrefillChunk):
+        return plan.token_ids
     if isinstance(plan, Prefill):
         return rows[0].request.prompt_token_ids
     return tuple([sequence.tokens[-1].token_id for sequence in rows])

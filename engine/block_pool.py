@@ -11,6 +11,14 @@ class OutOfBlocksError(RuntimeError):
     """The cache cannot hold what was asked of it."""
 
 
+class HopelessError(OutOfBlocksError):
+    """The request ``request_id`` can never go on, whoever else ends."""
+
+    def __init__(self, message: str, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
 class BlockPool:
     """Blocks 1 to ``available``, handed out oldest-freed first, with a reservation for every holder.
 

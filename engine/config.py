@@ -5,12 +5,14 @@ workload to the next without building it again.
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 from engine.backends import BACKENDS, label
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 ATTENTION_OPS = ("paged", "fms")
-SCHEDULERS = ("continuous", "static")
+SCHEDULERS = ("continuous", "static", "chunked")
+USUAL_CHUNK_SIZE = 128
 MOST_BLOCKS = 1_000_000
 """No cache that is built is anywhere near as large; more than this is a slip of the keyboard."""
 
@@ -45,13 +47,28 @@ class ResolvedLimits:
 
 
 @dataclass(frozen=True)
+class Chunking:
+    """Options of the chunked scheduler, as the plugin has them.
+
+    ``chunk_size`` in tokens. With ``interleave`` whoever decodes has a turn between two chunks. With
+    ``long_output_priority`` those that generated most are paused last, else those that generated least.
+    """
+
+    chunk_size: int = USUAL_CHUNK_SIZE
+    enable_prefix_caching: bool = True
+    interleave: bool = True
+    long_output_priority: bool = False
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """What an engine is built for.
 
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
     vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
-    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, or ``static`` as a foil.
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a foil, or ``chunked``, which
+    alone takes the options of ``Chunking``; None leaves one as it is there.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 
@@ -69,6 +86,10 @@ class EngineConfig:
     num_blocks: int | None = None
     max_batch_tkv_limit: int | None = None
     seed: int = 0
+    chunk_size: int | None = None
+    enable_prefix_caching: bool | None = None
+    interleave: bool | None = None
+    long_output_priority: bool | None = None
 
     def __post_init__(self) -> None:
         _one_of("backend", self.backend, tuple(BACKENDS))
@@ -77,6 +98,7 @@ class EngineConfig:
             self._check_attention(self.attention)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _at_least_one(self)
+        self._check_chunking()
         if self.max_model_len % BLOCK_SIZE:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
         if self.total_blocks > MOST_BLOCKS:
@@ -100,6 +122,25 @@ class EngineConfig:
     def attention_op(self) -> str:
         """``paged`` or ``fms``."""
         return self.attention or BACKENDS[self.backend].attention[0]
+
+    @property
+    def chunking(self) -> Chunking:
+        """The options of the chunked scheduler."""
+        return Chunking(**self._said_of_chunking)
+
+    @property
+    def _said_of_chunking(self) -> dict[str, Any]:
+        said = {field.name: getattr(self, field.name) for field in fields(Chunking)}
+        return {name: value for name, value in said.items() if value is not None}
+
+    def _check_chunking(self) -> None:
+        said = list(self._said_of_chunking)
+        if self.scheduler == "chunked" and BACKENDS[self.backend].compiled:
+            raise ConfigError(f"scheduler 'chunked' does not run on backend {self.backend} yet: say eager")
+        if said and self.scheduler != "chunked":
+            raise ConfigError(f"{said[0]} is an option of scheduler 'chunked', and this one is {self.scheduler!r}")
+        if self.chunking.chunk_size % BLOCK_SIZE:
+            raise ConfigError(f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}")
 
     @property
     def total_blocks(self) -> int:
@@ -144,7 +185,7 @@ def require_hardware(backend: str) -> None:
 def _at_least_one(values: EngineConfig | Limits) -> None:
     for field in fields(values):
         value = getattr(values, field.name)
-        if isinstance(value, int) and field.name != "seed" and value < 1:
+        if isinstance(value, int) and not isinstance(value, bool) and field.name != "seed" and value < 1:
             raise ConfigError(f"{field.name} must be at least 1, not {value}")
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
 from engine.request import FinishReason, Request, SamplingParamsError, TokenOutput
-from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+from engine.scheduling.plan import ChunkedState, Idle, Runnable, SchedulerState, StepPlan
 from engine.scheduling.schedulers import SCHEDULERS, Scheduler
 from engine.sequence import SequenceState
 
@@ -19,7 +19,7 @@ DecodeText = Callable[..., str]
 class Executor(Protocol):
     """Whoever turns a plan into tokens: a model, or something that makes them up."""
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         """One token for each of ``plan.request_ids``, in that order."""
         ...
 
@@ -29,7 +29,7 @@ class StepRecord(NamedTuple):
 
     ``request_outputs`` got a token in this step, in running order; ``tokens`` goes with it.
     ``finished_requests`` are those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks`` still count
-    the ones that ended in this step.
+    the ones that ended in this step. ``chunked`` is there where the scheduler is of that generation.
     """
 
     step: int
@@ -42,6 +42,7 @@ class StepRecord(NamedTuple):
     n_reserved_blocks: int
     n_used_blocks: int
     tokens: tuple[TokenOutput, ...]
+    chunked: ChunkedState | None = None
 
 
 class EngineCore:
@@ -67,7 +68,7 @@ class EngineCore:
         Raises ConfigError where a limit is impossible for this engine.
         """
         self.limits = resolve_limits(self.config, limits)
-        self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.limits)
+        self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}
         self.steps_done = 0
         return self.limits
@@ -87,8 +88,9 @@ class EngineCore:
             raise SamplingParamsError("stop strings need an engine with a tokenizer")
         max_tokens = request.max_tokens
         decode = self._decode_text and partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
-        self.sequences[request.request_id] = SequenceState(request, self._eos_token_ids, decode)
-        self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens)
+        sequence = SequenceState(request, self._eos_token_ids, decode)
+        self.sequences[request.request_id] = sequence
+        self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 
     def abort(self, request_id: str) -> bool:
         """End a request between two steps. False where it had ended already or never was here."""
@@ -109,8 +111,9 @@ class EngineCore:
         finished = tuple([i for i, token in zip(ids, tokens, strict=True) if sequences[i].append(token)])
         scheduler.commit(finished)
         self.steps_done += 1
-        tkv, waiting, running, reserved, used = scheduler.state()
-        return StepRecord(self.steps_done, plan, tkv, waiting, running, ids, finished, reserved, used, tokens)
+        tkv, waiting, running, reserved, used, chunked = scheduler.state()
+        number = self.steps_done
+        return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked)
 
     def state(self) -> SchedulerState:
         """What can be seen between two steps."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from engine.block_pool import OutOfBlocksError
+from engine.block_pool import HopelessError, OutOfBlocksError
 from engine.config import Limits, ResolvedLimits
 from engine.core import EngineCore, StepRecord
 from engine.request import FinishReason, Request
@@ -188,15 +188,21 @@ class EngineThread:
 
     def _fail_the_hopeless(self, error: OutOfBlocksError) -> None:
         """A request that the empty cache cannot hold is that request's end, not the engine's."""
-        state = self._core.state()
-        if state.running or not state.waiting:
-            raise error
-        hopeless = state.waiting[0]
+        hopeless = self._hopeless(error)
         self._core.abort(hopeless)
         self._core.release(hopeless)
         self._tell_ended(hopeless, FinishReason.ABORT)
         self.seen = self._core.state()
         self._subscribers.pop(hopeless).failed(error)
+
+    def _hopeless(self, error: OutOfBlocksError) -> str:
+        """Whom the error is about. Raises it where it is not about one request."""
+        if isinstance(error, HopelessError):
+            return error.request_id
+        state = self._core.state()
+        if state.running or not state.waiting:
+            raise error
+        return state.waiting[0]
 
     def _progress(self, request_id: str) -> None:
         """Tell the subscriber; let go of a request that has ended."""

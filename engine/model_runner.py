@@ -14,12 +14,13 @@ from engine.backends.compilation import Compilation
 from engine.backends.compiled import CompiledModel
 from engine.backends.warm_up import warm_up
 from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
+from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import EngineConfig
 from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -50,19 +51,26 @@ class ModelRunner:
             warm_up(self.compiled, self._run_blindly, config)
             self._blank(list(range(config.total_blocks)))
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Run the plan; one token for each of ``plan.request_ids``, in that order."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
-        return sample(self.logits(plan, token_ids_for(plan, rows)), rows, self._seed)
+        logits = self.logits(plan, token_ids_for(plan, rows))
+        return sample(logits, rows, self._seed) if rows else []
 
     @torch.inference_mode()
-    def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> Tensor:
+    def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them.
 
         Raises RecompileError and DeviceRefusedError.
         """
         if isinstance(plan, Prefill):
             return self.forward(prefill_inputs(plan, token_ids, self._dtype))
+        if isinstance(plan, PrefillChunk):
+            return self.forward(chunk_inputs(plan))
+        if isinstance(plan, AlignedDecode):
+            rows = zip(plan.block_tables, plan.computed, strict=True)
+            self._blank([table[-1] for table, computed in rows if computed % BLOCK_SIZE == 0])
+            return self.forward(aligned_decode_inputs(plan, token_ids))
         if plan.tkv % BLOCK_SIZE == 0:
             self._blank([table[-1] for table in plan.block_tables])
         return self.forward(decode_inputs(plan, token_ids))

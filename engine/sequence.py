@@ -57,6 +57,15 @@ class SequenceState:
         """Prompt and output."""
         return [*self.request.prompt_token_ids, *self.output_token_ids]
 
+    def token_ids_between(self, start: int, stop: int) -> tuple[int, ...]:
+        """Some of prompt and output: token ids ``start`` to ``stop`` - 1."""
+        prompt = self.request.prompt_token_ids
+        if stop <= len(prompt):
+            return prompt[start:stop]
+        first = max(0, start - len(prompt))
+        generated = tuple([token.token_id for token in self.tokens[first : stop - len(prompt)]])
+        return prompt[start:] + generated
+
     @property
     def output_token_ids(self) -> tuple[int, ...]:
         return tuple(token.token_id for token in self.tokens)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from engine.config import EngineConfig
 from engine.core import DecodeText, EngineCore, StepRecord
 from engine.request import TokenOutput
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Decode, Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
@@ -21,7 +21,7 @@ class NoModel:
     def __init__(self) -> None:
         self.scripts: dict[str, Sequence[int]] = {}
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         if not self.scripts:
             return [MADE_UP] * len(plan.request_ids)
         return [self._next(request_id, len(sequences[request_id].tokens)) for request_id in plan.request_ids]
@@ -55,7 +55,7 @@ def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, in
     steps = min(most, scheduler.plain_decodes())
     if steps < 1:
         return None
-    _, waiting, running, reserved, used = scheduler.state()
+    _, waiting, running, reserved, used, chunked = scheduler.state()
     batch = [sequences[request_id] for request_id in running]
     steps = min([steps, *[sequence.tokens_before_its_end for sequence in batch]])
     if steps < 1:
@@ -67,4 +67,6 @@ def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, in
     core.steps_done += steps
     plan = scheduler.decode_on(steps)
     tokens = (MADE_UP,) * len(running)
-    return StepRecord(number, plan, plan.tkv + 1, waiting, running, running, (), reserved, used, tokens), steps
+    tkv = plan.tkv + 1 if isinstance(plan, Decode) else max(plan.tkvs)
+    record = StepRecord(number, plan, tkv, waiting, running, running, (), reserved, used, tokens, chunked)
+    return record, steps

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from engine.core import StepRecord
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import kind_of
 
 HEADER = (
     f"{'step':>6}  {'kind':<8} {'tkv':>6}  {'reserved':>8} {'used':>5}  {'waiting':<14} {'running':<14} {'finished'}"
@@ -12,7 +12,7 @@ HEADER = (
 
 def trace_line(record: StepRecord) -> str:
     """One step; ids by ``running`` order, long lists shortened."""
-    kind = {Prefill: "prefill", Decode: "decode"}.get(type(record.plan), "idle")
+    kind = kind_of(record.plan)
     return (
         f"{record.step:>6}  {kind:<8} {record.tkv:>6}  {record.n_reserved_blocks:>8} {record.n_used_blocks:>5}  "
         f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import PurePath
 
-from harness.drivers.base import EngineSetup
-from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Limits
+from harness.drivers.base import ChunkingSetup, EngineSetup
+from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
 BLOCK_SIZE = 64
-GENERATION_MARKERS = {"continuous": "cb", "static": "sb"}
+GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill"}
 
 
 class TooManyTestsError(ValueError):
@@ -95,11 +95,21 @@ class Expanded:
             batch,
             blocks,
             self.configuration.scheduler,
+            self.chunking,
         )
+
+    @property
+    def chunking(self) -> ChunkingSetup | None:
+        """The options of the chunked scheduler; None for others."""
+        if self.configuration.scheduler != "chunked":
+            return None
+        return ChunkingSetup(**(self.case.chunking or Chunking()).model_dump())
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
         """Every marker of this test of ``suite``, each once."""
-        return tuple(dict.fromkeys((suite.kind, *self.configuration.markers, *suite.markers, *self.case.markers)))
+        caching = ("prefix_caching",) if self.chunking and self.chunking.enable_prefix_caching else ()
+        given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
+        return tuple(dict.fromkeys(given))
 
 
 def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> list[Expanded]:

@@ -15,8 +15,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from harness.schema import Model, StepRow, StepTable
-from harness.step_table import COLUMNS, lengthen, shorten
+from harness.schema import AnyRow, Model, StepTable
+from harness.step_table import columns_of, lengthen, shorten
 from harness.yaml_source import YamlError, read_yaml, shown_path
 
 
@@ -99,7 +99,7 @@ def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
     return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
-def read_golden(path: Path, bless_command: str) -> tuple[StepRow, ...]:
+def read_golden(path: Path, bless_command: str) -> tuple[AnyRow, ...]:
     """The rows of a golden file, in the short form.
 
     Raises GoldenError, with the command that would write the file, where it is missing or wrong.
@@ -122,7 +122,7 @@ def _said(error: ErrorDetails) -> str:
     return str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
 
 
-def readable_rows(path: Path) -> list[StepRow] | None:
+def readable_rows(path: Path) -> list[AnyRow] | None:
     """Every row of a golden file; None where there is none that can be read."""
     try:
         return lengthen(read_golden(path, ""))
@@ -130,7 +130,7 @@ def readable_rows(path: Path) -> list[StepRow] | None:
         return None
 
 
-def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
+def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[AnyRow]) -> bool:
     """Write a golden file in the short form; False where it holds these rows already, whoever they came from."""
     if readable_rows(path) == lengthen(rows):
         return False
@@ -139,15 +139,16 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
     return True
 
 
-def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
+def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[AnyRow]) -> str:
     """A golden file's text: aligned columns, a row a line, plain decodes left out."""
-    cells = [list(COLUMNS)] + [[_cell(value) for value in row] for row in shorten(rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    columns = columns_of(rows)
+    cells = [list(columns)] + [[_cell(value) for value in row] for row in shorten(rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     aligned = [_aligned(line, widths) for line in cells]
     names = {"suite": suite, "case": case, "blessed_from": blessed_from}
     head = "".join(f"{key}: {_text(value)}\n" for key, value in names.items())
     head += "steps:  # rows left out are plain decodes\n"
-    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()
+    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()
     return head + "\n".join([header, *(f"- [ {line} ]" for line in aligned[1:])]) + "\n"
 
 
@@ -166,4 +167,4 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _cell(value: Any) -> str:
-    return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{', '.join(map(_cell, value))}]" if isinstance(value, tuple) else str(value)

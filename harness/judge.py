@@ -8,6 +8,7 @@ from typing import Any
 from harness.behaviour.judging import judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
+from harness.checks.chunked_invariants import check_chunked_invariants
 from harness.checks.invariants import check_invariants
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
 from harness.checks.verdict import Verdict, failures
@@ -26,11 +27,12 @@ from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
 from harness.explain import by_the_rules, impossible
+from harness.explain_chunked import by_the_chunked_rules, impossible_chunked
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
-from harness.prompts import model_of_run, nameless_spec, request_spec, vocabulary_of
-from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepRow, StepsCase
-from harness.step_table import COLUMNS, as_row
+from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
+from harness.step_table import as_row, columns_of
 from harness.workload import Run, run_workload, turns
 
 
@@ -106,10 +108,11 @@ def judge(test: Test, session: Session) -> Verdicts:
     jumping = session if isinstance(session, Jumping) else None
     run = run_workload(session, plan.specs, case.requests, jumping)
     if run.unfinished is not None:
-        if reason := impossible(held_to, plan.specs, case.requests, run):
-            raise CaseError(f"{reason} — raise available_blocks, or let it ask for less")
+        if reason := _impossible(expanded, run, plan.specs, case, held_to):
+            limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
+            raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, case, run)
-    others = [check_invariants(run, plan.specs, case.requests, held_to)]
+    others = [_invariants(expanded, run, plan.specs, case, held_to)]
     others += judge_outputs(plan, case, run, session)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
@@ -128,9 +131,30 @@ def _with_picture(
     return (replace(first, data={**first.data, "steps": steps, "sizes": sizes}), *others)
 
 
+def _invariants(
+    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
+) -> Verdict:
+    """Those of the generation that ran."""
+    if expanded.chunking is None:
+        return check_invariants(run, specs, case.requests, limits)
+    return check_chunked_invariants(run, specs, case.requests, limits, expanded.chunking)
+
+
+def _impossible(
+    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
+) -> str | None:
+    """Why no engine can finish this workload; None where the rules see no reason."""
+    if expanded.chunking is None:
+        return impossible(limits, specs, case.requests, run)
+    return impossible_chunked(limits, expanded.chunking, specs, case.requests, run)
+
+
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
     """What makes a request of the case a request for the driver."""
     expanded = test.expanded
+    if TOKENS not in test.capabilities and expanded.chunking is not None:
+        words = vocabulary_of(model_of_run(expanded.configuration.model))
+        return lambda request, position: simulated_spec(request, expanded.case.id, position, words)
     if TOKENS not in test.capabilities:
         texts = any(request.prompt.length is None for request in getattr(expanded.case, "requests", ()))
         vocabulary = vocabulary_of(model_of_run(expanded.configuration.model)) if texts else None
@@ -163,14 +187,14 @@ def _broken_off(test: Test, run: Run) -> Verdict:
     except GoldenError:
         steps = None  # its absence is not what is wrong here
     if steps is None:
-        last = step_table_lines(run.steps, {}, run.steps[-1].step, COLUMNS[1:])
+        last = step_table_lines(run.steps, {}, run.steps[-1].step, columns_of([as_row(run.steps[0])])[1:])
         return Verdict(False, run.unfinished, (*last, *end), data={"broken": True})
     verdict = check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities)
     then = () if verdict.headline == run.unfinished else ("", f"and then {run.unfinished}")
     return replace(verdict, details=(*verdict.details, *then, *end), data={**verdict.data, "broken": True})
 
 
-def _expected_steps(test: Test, case: StepsCase) -> Sequence[StepRow]:
+def _expected_steps(test: Test, case: StepsCase) -> Sequence[AnyRow]:
     """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps
@@ -219,9 +243,13 @@ def _explained(
 ) -> Verdict:
     """A wrong step with what the rules say of it, in this case's numbers."""
     first = verdict.data.get("first")
-    if first is None or test.expanded.configuration.scheduler != "continuous":
+    chunking = test.expanded.chunking
+    if first is None or test.expanded.configuration.scheduler == "static":
         return verdict
-    said = by_the_rules(limits, specs, case.requests, run, first)
+    if chunking is None:
+        said = by_the_rules(limits, specs, case.requests, run, first)
+    else:
+        said = by_the_chunked_rules(limits, chunking, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
 
 

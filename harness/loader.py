@@ -14,12 +14,12 @@ from harness.hints import example_of
 from harness.schema import (
     FOLDER,
     BehaviourSuite,
+    ChunkedRow,
     MarkerName,
     MisfitError,
     OutputSuite,
     RequirementId,
     Slug,
-    StepRow,
     StepsSuite,
     Suite,
     SuiteName,
@@ -171,7 +171,7 @@ def _where(path: YamlPath) -> str:
     """The path as it is shown; cells of step tables by the name of their column."""
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
     if isinstance(column, int):
-        path = (*path[:5], StepRow._fields[column], *path[6:])
+        path = (*path[:5], ChunkedRow._fields[column], *path[6:])
     return shown_path(path)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 MARKERS: Mapping[str, str] = {
     "cb": "continuous batching with one tkv for the batch",
+    "chunked_prefill": "chunked prefill: a tkv for each request, prompts in chunks between decodes",
+    "prefix_caching": "blocks shared by content (only with chunked prefill)",
     "sb": "static batching, the foil: a batch is filled and run to its end",
     "cpu": "runs on the CPU of any machine (backend eager or inductor)",
     "spyre": "compiled for a Spyre card (backend sendnn)",

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, cycle, islice
 from typing import Any
@@ -129,6 +129,11 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         stop_token_ids=request.stop_token_ids,
         logprobs=request.logprobs or 0,
     )
+
+
+def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
+    """A request for a driver without tokens of its own that looks at those of prompts, as prefix caching does."""
+    return replace(request_spec(request, case_id, position, vocabulary), simulated_token_ids=request.simulated_tokens)
 
 
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:

@@ -3,20 +3,24 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.schema import StepRow
+from harness.schema import AnyRow, ChunkedRow, StepRow
 from harness.workload import Step
 
 COLUMNS = StepRow._fields
 
 
-def plain_decode(row: StepRow) -> StepRow:
+OWN_COLUMNS = len(["step", "tkv", "waiting", "running", "outputs", "finished"])
+"""From here on a row has columns that a plain decode leaves alone."""
+
+
+def plain_decode(row: AnyRow) -> AnyRow:
     """The row after ``row`` where the step is a plain decode: one more token for everybody, nothing else."""
     return row._replace(step=row.step + 1, tkv=row.tkv + 1, outputs=row.running, finished=())
 
 
-def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
+def lengthen(rows: Sequence[AnyRow]) -> list[AnyRow]:
     """Every row from the first given to the last given one."""
-    full: list[StepRow] = []
+    full: list[AnyRow] = []
     for row in rows:
         while full and full[-1].step + 1 < row.step:
             full.append(plain_decode(full[-1]))
@@ -24,12 +28,12 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
     return full
 
 
-def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
+def shorten(rows: Iterable[AnyRow]) -> list[AnyRow]:
     """Only the rows that are not plain decodes; the last one always stays, it says where the table ends.
 
     Takes rows in the short form, too, and gives the shortest.
     """
-    kept: list[StepRow] = []
+    kept: list[AnyRow] = []
     row = None
     for row in rows:
         if not (kept and _goes_on(kept[-1], row)):
@@ -39,20 +43,20 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
     return kept
 
 
-def _goes_on(row: StepRow, later: StepRow) -> bool:
+def _goes_on(row: AnyRow, later: AnyRow) -> bool:
     """Whether nothing but plain decodes leads from one row to a later one."""
     return (
         later.tkv - row.tkv == later.step - row.step
         and later.outputs == row.running == later.running
         and later.waiting == row.waiting
         and not later.finished
-        and later[-2:] == row[-2:]
+        and later[OWN_COLUMNS:] == row[OWN_COLUMNS:]
     )
 
 
-def as_row(step: Step) -> StepRow:
-    """An observed step as a row; columns the engine does not have count as 0."""
-    return StepRow(
+def as_row(step: Step) -> AnyRow:
+    """An observed step as a row of its generation; columns the engine does not have count as 0."""
+    row = StepRow(
         step.step,
         step.tkv,
         step.waiting,
@@ -62,9 +66,18 @@ def as_row(step: Step) -> StepRow:
         step.reserved or 0,
         step.used or 0,
     )
+    return row if step.paused is None else ChunkedRow(*row, step.paused, step.hits or ())
 
 
-def as_builtins(step: Step | StepRow) -> list[Any]:
-    """A step in the order of COLUMNS, as JSON has it; None in columns the engine does not have."""
+def columns_of(rows: Sequence[AnyRow]) -> tuple[str, ...]:
+    """The columns that all of these rows have."""
+    return COLUMNS if any(isinstance(row, StepRow) for row in rows) else ChunkedRow._fields
+
+
+def as_builtins(step: Step | AnyRow) -> list[Any]:
+    """A step in the order of its columns, as JSON has it; None in columns the engine does not have."""
     sets = (step.waiting, step.running, step.outputs, step.finished)
-    return [step.step, step.tkv, *map(list, sets), step.reserved, step.used]
+    common = [step.step, step.tkv, *map(list, sets), step.reserved, step.used]
+    if isinstance(step, StepRow) or step.paused is None:
+        return common
+    return [*common, list(step.paused), [list(hit) for hit in step.hits or ()]]

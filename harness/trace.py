@@ -20,7 +20,7 @@ from checkpoints import resolve
 from harness.drivers.base import TOKENS, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
 from harness.expand import Configuration, Expanded, expand
 from harness.loader import load_suite
-from harness.prompts import Vocabulary, nameless_spec, request_spec, vocabulary_of
+from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schema import BehaviourCase, Case, Limits, MisfitError, OutputCase, Request, StepsCase
 from harness.step_table import as_builtins
 from harness.workload import run_workload
@@ -36,6 +36,7 @@ TRACE_COLUMNS = (
     "n_reserved_blocks",
     "n_used_blocks",
 )
+CHUNKED_TRACE_COLUMNS = (*TRACE_COLUMNS, "paused", "usable_hit_blocks")
 SUITE_SUFFIXES = frozenset({".yaml", ".yml"})
 
 
@@ -228,13 +229,20 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
     steps = [as_builtins(step) for step in run.steps]
-    return {**item.data, "requests": requests, "columns": list(TRACE_COLUMNS), "steps": steps}
+    return {**item.data, "requests": requests, "columns": list(_columns(item)), "steps": steps}
+
+
+def _columns(item: Item) -> tuple[str, ...]:
+    return TRACE_COLUMNS if item.setup.chunking is None else CHUNKED_TRACE_COLUMNS
 
 
 def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
     if TOKENS in driver.capabilities:
         vocabulary = _vocabulary(item.setup.model)
         return [request_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
+    if item.setup.chunking is not None:
+        known = _vocabulary(item.setup.model)
+        return [simulated_spec(r, item.name, position, known) for position, r in enumerate(item.requests)]
     for number, request in enumerate(item.requests):
         if not request.can_be_simulated:
             field = shown_path(("requests", number))

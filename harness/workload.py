@@ -28,7 +28,8 @@ class Timing(Protocol):
 class Step(NamedTuple):
     """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start.
 
-    ``block_tables`` goes by row like ``outputs``; empty where the driver cannot see blocks by id.
+    ``block_tables`` goes by row like ``outputs``; empty where the driver cannot see blocks by id. ``paused`` and
+    ``hits`` are the chunked generation's own, None in others.
     """
 
     step: int
@@ -41,6 +42,8 @@ class Step(NamedTuple):
     reserved: int | None
     used: int | None
     block_tables: tuple[tuple[int, ...], ...] = ()
+    paused: tuple[int, ...] | None = None
+    hits: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,8 @@ def _let_happen(session: Session, events: _Events) -> None:
 def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     """A row of the observed table: what the step did and what could be seen after it."""
     kind, outputs, finished, _, block_tables = record
-    tkv, waiting, running, reserved, used = seen
-    return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables)
+    tkv, waiting, running, reserved, used, paused, hits = seen
+    return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables, paused, hits)
 
 
 def _rows(step: int, jump: Jump) -> Iterator[Step]:
@@ -190,4 +193,5 @@ def decodes_on(before: Step, after: Step) -> bool:
         and before.tkv % BLOCK_SIZE != 0
         and not after.finished
         and after[3:] == before[3:]
+        and after.outputs == after.running
     )

@@ -32,11 +32,12 @@ def cases() -> Counter[str]:
 
 def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
     requirements = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
-    assert f"28 of the {cases['scheduler_steps']} tables were recorded" in README
+    assert f"65 of the {cases['scheduler_steps']} tables were recorded" in README
     assert f"of output cases alone there are {cases['output']}." in README
     assert f"There are {cases['behaviour']} of them" in README
     said = (
-        f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1), "
+        f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1, 37 from "
+        "sendnn-inference 2.6.3), "
         f"{cases['output']} output cases, {cases['behaviour']} behaviour cases, {len(requirements)} requirements"
     )
     assert said in re.sub(r"\s+", " ", CHANGELOG)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Runnable
 
 if TYPE_CHECKING:
     import numpy
@@ -20,7 +20,7 @@ class Start(NamedTuple):
 class Step(NamedTuple):
     """To every worker: one forward. ``token_ids`` is the prompt of a prefill, the newest token a row of a decode."""
 
-    plan: Prefill | Decode
+    plan: Runnable
     token_ids: tuple[int, ...]
 
 

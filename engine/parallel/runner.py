@@ -9,7 +9,7 @@ from engine.batch import token_ids_for
 from engine.parallel.workers import Workers
 from engine.request import TokenOutput
 from engine.sampler import sample
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 
 
@@ -25,8 +25,8 @@ class ParallelRunner:
         """What was compiled in all workers; None where the backend compiles nothing."""
         return self._workers.compilation
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """One token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
         logits = torch.from_numpy(self._workers.logits(plan, token_ids_for(plan, rows)))
-        return sample(logits, rows, self._seed)
+        return sample(logits, rows, self._seed) if rows else []

@@ -22,7 +22,7 @@ from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
 from engine.environment import threads
 from engine.parallel.messages import Failed, Logits, Ready, Start, Step
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Runnable
 
 if TYPE_CHECKING:
     import numpy
@@ -95,7 +95,7 @@ class Workers:
             return None
         return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
-    def logits(self, plan: Prefill | Decode, token_ids: Sequence[int]) -> "numpy.ndarray":
+    def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("the engine's workers belong to the process that this one was forked from")

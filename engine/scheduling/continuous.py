@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from engine.block_pool import BlockPool
 from engine.config import ResolvedLimits
+from engine.content import TokenSource
 from engine.scheduling.admission import Candidate, Running, fits_blocks, fits_context, largest_volume
 from engine.scheduling.padding import (
     BLOCK_SIZE,
@@ -60,8 +61,8 @@ class ContinuousScheduler:
         self._kept_rows: _Rows | None = None
         self._kept_waiting: tuple[str, ...] | None = None
 
-    def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None:
-        """Queue a request behind all others. Lengths in tokens, both at least 1."""
+    def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
+        """Queue a request behind all others. Lengths in tokens, both at least 1; which ``tokens`` does not matter."""
         self._waiting.append(ScheduledSequence(request_id, prompt_length, max_tokens))
         self._kept_waiting = None
 

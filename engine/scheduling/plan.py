@@ -4,6 +4,7 @@ Named tuples rather than dataclasses: they are as frozen, and the scheduler make
 thousand times a second in simulation.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -40,6 +41,44 @@ class Decode(NamedTuple):
     block_tables: tuple[tuple[int, ...], ...]
 
 
+class PrefillChunk(NamedTuple):
+    """Run chunk ``number`` (from 0) of one prompt; the last one yields its first token.
+
+    ``left_padding`` (tokens, whole blocks) stands before the whole prompt, so chunk ``number`` has the columns from
+    ``number * chunk_size`` on. ``token_ids`` are the prompt's in it, the first of them at position ``start``.
+    ``blocks`` are all that the request holds, the first ``hit_blocks`` of them found in the cache: nothing may be
+    written to those.
+    """
+
+    request_id: str
+    number: int
+    chunk_size: int
+    left_padding: int
+    start: int
+    token_ids: tuple[int, ...]
+    blocks: tuple[int, ...]
+    hit_blocks: int
+    is_last: bool
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """Who gets a token."""
+        return (self.request_id,) if self.is_last else ()
+
+
+class AlignedDecode(NamedTuple):
+    """Run one token of each of these sequences, every one at a tkv of its own.
+
+    By row: ``computed`` tokens were in the cache before the step, ``tkvs`` is padding and tokens after it (all of them
+    in the same block), and ``block_tables`` lists the blocks held, not yet padded.
+    """
+
+    request_ids: tuple[str, ...]
+    computed: tuple[int, ...]
+    tkvs: tuple[int, ...]
+    block_tables: tuple[tuple[int, ...], ...]
+
+
 class Idle(NamedTuple):
     """Nothing to run. The step still frees the blocks of the sequences that ended before it."""
 
@@ -48,14 +87,43 @@ class Idle(NamedTuple):
         return ()
 
 
-StepPlan = Prefill | Decode | Idle
+Runnable = Prefill | Decode | PrefillChunk | AlignedDecode
+"""What an executor carries out."""
+
+StepPlan = Runnable | Idle
+
+
+def kind_of(plan: StepPlan) -> str:
+    """``prefill``, ``decode`` or ``idle``, whichever generation planned it."""
+    return _KINDS[type(plan)]
+
+
+_KINDS: Mapping[type[StepPlan], str] = {
+    Prefill: "prefill",
+    PrefillChunk: "prefill",
+    Decode: "decode",
+    AlignedDecode: "decode",
+    Idle: "idle",
+}
+
+
+class ChunkedState(NamedTuple):
+    """What only a scheduler of the chunked generation has to show.
+
+    ``paused`` in the order they are taken in; ``usable_hit_blocks`` (request, blocks) of those whose prefill left out
+    what it found in the cache.
+    """
+
+    paused: tuple[str, ...]
+    usable_hit_blocks: tuple[tuple[str, int], ...]
 
 
 class SchedulerState(NamedTuple):
     """What can be seen of a scheduler between two steps.
 
     ``waiting`` is in arrival order, ``running`` newest first. Block counts are sums over the sequences that
-    still hold blocks, the ones that ended in the last step among them.
+    still hold blocks, the ones that ended in the last step among them (a chunked scheduler has freed those: there
+    ``n_reserved_blocks`` are still to be taken, and a shared block counts once). ``chunked`` is that generation's own.
     """
 
     tkv: int
@@ -63,3 +131,4 @@ class SchedulerState(NamedTuple):
     running: tuple[str, ...]
     n_reserved_blocks: int
     n_used_blocks: int
+    chunked: ChunkedState | None = None

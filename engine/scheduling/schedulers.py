@@ -3,27 +3,30 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from engine.config import ResolvedLimits
+from engine.config import EngineConfig, ResolvedLimits
+from engine.content import TokenSource
+from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.continuous import ContinuousScheduler
-from engine.scheduling.plan import Decode, SchedulerState, StepPlan
+from engine.scheduling.plan import AlignedDecode, Decode, SchedulerState, StepPlan
 from engine.scheduling.static import StaticScheduler
 
 
 class Scheduler(Protocol):
     """What the engine core asks of a scheduler; see ContinuousScheduler for each."""
 
-    def add(self, request_id: str, prompt_length: int, max_tokens: int) -> None: ...
+    def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None: ...
     def abort(self, request_id: str) -> bool: ...
     def plan(self) -> StepPlan: ...
     def commit(self, ended: Collection[str]) -> None: ...
     def plain_decodes(self) -> int: ...
-    def decode_on(self, steps: int) -> Decode: ...
+    def decode_on(self, steps: int) -> Decode | AlignedDecode: ...
     def state(self) -> SchedulerState: ...
     @property
     def has_work(self) -> bool: ...
 
 
-SCHEDULERS: Mapping[str, Callable[[ResolvedLimits], Scheduler]] = {
-    "continuous": ContinuousScheduler,
-    "static": StaticScheduler,
+SCHEDULERS: Mapping[str, Callable[[EngineConfig, ResolvedLimits], Scheduler]] = {
+    "continuous": lambda config, limits: ContinuousScheduler(limits),  # noqa: ARG005
+    "static": lambda config, limits: StaticScheduler(limits),  # noqa: ARG005
+    "chunked": lambda config, limits: ChunkedScheduler(limits, config.chunking),
 }

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from engine import environment
 from engine.backends import BACKENDS
-from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
+from engine.config import ATTENTION_OPS, SCHEDULERS, USUAL_CHUNK_SIZE, EngineConfig, require_hardware
 from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
@@ -54,6 +54,10 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
         backend=backend,
         attention=said.attention,
         scheduler=said.scheduler,
+        chunk_size=said.chunk_size,
+        enable_prefix_caching=said.enable_prefix_caching,
+        interleave=said.interleave,
+        long_output_priority=said.long_output_priority,
         tensor_parallel_size=said.tensor_parallel_size,
         max_model_len=said.max_model_len,
         max_num_seqs=said.max_num_seqs,
@@ -89,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
     add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
     add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
+    add(
+        "--chunk-size",
+        None,
+        _positive,
+        "N",
+        f"tokens of a chunk, with --scheduler chunked; if not said, {USUAL_CHUNK_SIZE}",
+    )
+    add("--enable-prefix-caching", None, _yes, "yes|no", "share blocks by content, with --scheduler chunked; yes")
+    add("--interleave", None, _yes, "yes|no", "a decode between two chunks, with --scheduler chunked; yes")
+    add("--long-output-priority", None, _yes, "yes|no", "pause the longest outputs last, with --scheduler chunked; no")
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
@@ -99,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body-bytes", 2**20, _positive, "N", "most that a request's body may be")
     add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
     return parser
+
+
+def _yes(text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"must be yes or no, not {text!r}")
+    return text == "yes"
 
 
 def _count(text: str) -> int:

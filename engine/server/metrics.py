@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from engine.async_llm import AsyncLLM
 from engine.core import StepRecord
 from engine.request import FinishReason, Request
-from engine.scheduling.plan import Prefill
+from engine.scheduling.plan import Prefill, PrefillChunk, kind_of
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside every figure says nothing that the process's own would not
 
@@ -63,10 +63,12 @@ class Metrics:
 
     def stepped(self, record: StepRecord) -> None:
         now = time.monotonic()
-        self._steps.labels(type(record.plan).__name__.lower()).inc()
+        self._steps.labels(kind_of(record.plan)).inc()
         self._tokens.inc(len(record.tokens))
         if isinstance(record.plan, Prefill):
             self._prompt_tokens.inc(record.plan.prompt_length)
+        elif isinstance(record.plan, PrefillChunk):
+            self._prompt_tokens.inc(len(record.plan.token_ids))
         for request_id in record.request_outputs:
             before = self._last_token.get(request_id)
             if before is not None:

@@ -14,6 +14,7 @@ from engine.environment import backend, threads, volume_limit
 from engine.llm import LLM
 from engine.prompts import Prompt
 from engine.request import RequestOutput, SamplingParams
+from engine.scheduling.plan import kind_of
 from engine.trace import HEADER, trace_line
 
 
@@ -86,7 +87,7 @@ def run(
     kinds: Counter[str] = Counter()
 
     def on_step(record: StepRecord) -> None:
-        kinds[type(record.plan).__name__.lower()] += 1
+        kinds[kind_of(record.plan)] += 1
         if trace:
             print(trace_line(record), flush=True)
 

@@ -1,20 +1,20 @@
 """The step table of a run against the expected one: every cell of every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness.checks.verdict import Verdict
 from harness.rules import rule_for, rule_for_kinds
-from harness.schema import StepRow
-from harness.step_table import COLUMNS, as_builtins, as_row, lengthen, shorten
+from harness.rules_chunked import chunked_rule_for, chunked_rule_for_kinds
+from harness.schema import AnyRow, ChunkedRow
+from harness.step_table import as_builtins, as_row, columns_of, lengthen, shorten
 from harness.workload import Run, Step, turns
 
-COMPARED = COLUMNS[1:]
 CONTEXT_ROWS = 2
 BLOCK_COLUMNS = ("reserved", "used")
 
 
-def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
+def check_steps(run: Run, expected: Sequence[AnyRow], *, blocks: bool = True) -> Verdict:
     """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared.
 
     ``data`` has both tables in the short form, the observed one with the kind of each step.
@@ -23,11 +23,12 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     data = {"steps": steps_as_data(told), "expected": [as_builtins(row) for row in wanted], "differing": {}}
     if run.unfinished is None and blocks and shorten(map(as_row, told)) == wanted:
         return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)
-    return _compared_row_by_row(run, lengthen(wanted), [c for c in COMPARED if blocks or c not in BLOCK_COLUMNS], data)
+    columns = columns_of([*wanted, *map(as_row, told[:1])])[1:]
+    return _compared_row_by_row(run, lengthen(wanted), [c for c in columns if blocks or c not in BLOCK_COLUMNS], data)
 
 
 def _compared_row_by_row(
-    run: Run, wanted: Sequence[StepRow], columns: Sequence[str], data: Mapping[str, Any]
+    run: Run, wanted: Sequence[AnyRow], columns: Sequence[str], data: Mapping[str, Any]
 ) -> Verdict:
     by_number = {row.step: row for row in wanted}
     rows = [as_row(step) for step in run.steps]
@@ -50,56 +51,78 @@ def _compared_row_by_row(
     return Verdict(False, headline, tuple(details), rule, data | {"first": first, "blessable": run.unfinished is None})
 
 
-def expected_kind(row: StepRow, before: StepRow | None) -> str:
-    """What kind of step a row of an expected table describes."""
+def expected_kind(row: AnyRow, before: AnyRow | None, got_tokens: Collection[int] = ()) -> str:
+    """What kind of step a row of an expected table describes. ``got_tokens`` are those that got any before it."""
     if row.step == 0 or before is None:
         return "start"
+    if isinstance(row, ChunkedRow):
+        # A chunk that is not the last yields nothing, but a tkv; the last one yields a request's first token.
+        if not row.outputs:
+            return "prefill" if row.tkv else "idle"
+        return "decode" if set(row.outputs) <= set(got_tokens) else "prefill"
     if not row.outputs:
         return "idle"
     new = set(row.outputs) - set(before.running)
     return "prefill" if new else "decode"
 
 
-def _differences(row: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
+def _differences(row: AnyRow, wanted: AnyRow, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if getattr(row, name) != getattr(wanted, name)]
 
 
 def _explain(
-    first: int, rows: Sequence[StepRow], by_number: dict[int, StepRow], names: list[str], run: Run
+    first: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow], names: list[str], run: Run
 ) -> tuple[str, str]:
     if first >= len(rows):
         if run.unfinished is not None:
             return run.unfinished, ""
         why = "the engine had nothing more to do"
         wanted = by_number.get(first)
-        rule = rule_for(expected_kind(wanted, _row_before(first, rows, by_number)), "outputs") if wanted else ""
+        rule = _rule(wanted, _kind_of_row(first, rows, by_number), "outputs") if wanted else ""
         return f"step {first} is missing: {why}", rule
     if first not in by_number:
-        return f"step {first} is one too many: the table ends at {max(by_number)}", rule_for("idle", "outputs")
+        return f"step {first} is one too many: the table ends at {max(by_number)}", _rule(
+            rows[first], "idle", "outputs"
+        )
     row, wanted = rows[first], by_number[first]
-    kind = expected_kind(wanted, _row_before(first, rows, by_number))
+    kind = _kind_of_row(first, rows, by_number)
     seen = run.steps[first].kind
     if seen != kind:
         what = f"a {_named(seen, row)}, expected a {_named(kind, wanted)}"
-        return f"step {first} is {what}", rule_for_kinds(kind, seen)
-    cells = ", ".join(f"{n} {_cell(getattr(row, n))}, expected {_cell(getattr(wanted, n))}" for n in names)
-    return f"step {first} differs ({_named(kind, wanted)}): {cells}", rule_for(kind, names[0])
+        return f"step {first} is {what}", _rule_for_kinds(wanted, kind, seen)
+    cells = ", ".join(f"{n} {cell_text(getattr(row, n))}, expected {cell_text(getattr(wanted, n))}" for n in names)
+    return f"step {first} differs ({_named(kind, wanted)}): {cells}", _rule(wanted, kind, names[0])
 
 
-def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
+def _rule(row: AnyRow, kind: str, column: str) -> str:
+    return (chunked_rule_for if isinstance(row, ChunkedRow) else rule_for)(kind, column)
+
+
+def _rule_for_kinds(row: AnyRow, expected: str, seen: str) -> str:
+    return (chunked_rule_for_kinds if isinstance(row, ChunkedRow) else rule_for_kinds)(expected, seen)
+
+
+def _kind_of_row(number: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow]) -> str:
+    got_tokens = {request for row in rows[:number] for request in row.outputs}
+    return expected_kind(by_number[number], _row_before(number, rows, by_number), got_tokens)
+
+
+def _row_before(number: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow]) -> AnyRow | None:
     """The expected row before a step; where the table only begins there, the one that was seen."""
     return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 
 
-def _named(kind: str, row: StepRow) -> str:
+def _named(kind: str, row: AnyRow) -> str:
     ids = " ".join(map(str, row.outputs))
+    if kind == "prefill" and not ids:
+        return f"chunk of the prefill of {row.running[0]}" if row.running else "chunk of a prefill"
     return {"prefill": f"prefill of {ids}", "decode": f"decode of {ids}", "idle": "step with nothing to run"}.get(
         kind, "state before any step"
     )
 
 
 def step_table_lines(
-    steps: Sequence[Step], expected: dict[int, StepRow], first: int, columns: Sequence[str]
+    steps: Sequence[Step], expected: dict[int, AnyRow], first: int, columns: Sequence[str]
 ) -> list[str]:
     """The rows around step ``first`` as aligned text; a differing cell reads ``observed≠expected``."""
     numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
@@ -109,9 +132,11 @@ def step_table_lines(
         if number < len(steps):
             step, row = steps[number], as_row(steps[number])
             kind = " ".join([step.kind, *map(str, step.outputs)])
+            if step.kind == "prefill" and not step.outputs:
+                kind = " ".join(["chunk", *map(str, step.running[:1])])
             cells = [_compared(getattr(row, c), getattr(wanted, c) if wanted else None) for c in columns]
         elif wanted is not None:
-            kind, cells = "missing", [f"·≠{_cell(getattr(wanted, c))}" for c in columns]
+            kind, cells = "missing", [f"·≠{cell_text(getattr(wanted, c))}" for c in columns]
         else:
             continue
         table.append([">" if number == first else "", str(number), kind, *cells])
@@ -124,12 +149,13 @@ def _pad(cell: str, width: int, index: int) -> str:
 
 
 def _compared(seen: Any, wanted: Any) -> str:
-    return _cell(seen) if wanted is None or seen == wanted else f"{_cell(seen)}≠{_cell(wanted)}"
+    return cell_text(seen) if wanted is None or seen == wanted else f"{cell_text(seen)}≠{cell_text(wanted)}"
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """Requests by number; a request with a number of its own as ``request:number``."""
     if isinstance(value, tuple):
-        return " ".join(map(str, value)) or "-"
+        return " ".join(":".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value) or "-"
     return str(value)
 
 

@@ -20,7 +20,7 @@ WORKLOADS = 1000
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
-  spyre-cb search --workloads 10000 --seed 7
+  spyre-cb search --scheduler chunked --workloads 10000 --seed 7
   spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
   spyre-cb search --driver vllm --workloads 500 --all
 """
@@ -39,6 +39,12 @@ def add_to(subparsers: Subparsers) -> None:
         "--all", action="store_true", help="go on to the end, count what is handled wrongly, and shrink each"
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
+    parser.add_argument(
+        "--scheduler",
+        choices=("continuous", "chunked"),
+        default="continuous",
+        help="which generation (default: continuous)",
+    )
     parser.add_argument(
         "--model-laws",
         type=count,
@@ -64,13 +70,15 @@ def run(arguments: Namespace) -> int:
             driver = driver_by_name(name, None) if budget else None
         except UnavailableError as error:
             raise CommandError(f"--driver {arguments.driver}: {error}") from error
-        if driver and look(driver, budget, arguments.seed, arguments.write):
+        if driver and look(driver, budget, arguments.seed, arguments.scheduler, arguments.write):
             return 1
     return 0
 
 
-def _survey(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
+def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Survey one driver and say what came of it. True: something was found."""
+    if scheduler != "continuous":
+        raise CommandError(f"--all knows the continuous scheduler only, not {scheduler}: leave it out")
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -94,13 +102,13 @@ def _say_shrinking(number: int, count: int) -> None:
         print(f"shrinking what was handled wrongly: {number} of {count}", file=sys.stderr, flush=True)
 
 
-def _search(driver: Driver, budget: int, seed: int, folder: Path) -> bool:
+def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Search with one driver and say what came of it. True: something was found."""
     from harness.search.run import search
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
-        result = search(driver, budget, seed, model=test_models()[0], progress=progress)
+        result = search(driver, budget, seed, model=test_models()[0], scheduler=scheduler, progress=progress)
     if result.found is None:
         print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
         return False

@@ -66,6 +66,8 @@ def run(arguments: Namespace) -> int:
         traced = list(trace_items(items, driver))
     except TraceError as error:
         raise CommandError(str(error)) from error
+    if (arguments.svg or arguments.plot) and any(item.setup.chunking for item in items):
+        raise CommandError("there are no pictures of chunked prefill: leave out --svg and --plot")
     if arguments.svg:
         folder = _folder(arguments.svg)
         for name, item in _named_apart(traced):

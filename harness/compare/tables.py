@@ -6,8 +6,8 @@ from typing import Any
 from harness.compare.changes import Change
 from harness.compare.results import steps_of
 from harness.report.step_view import Line, StepTable, full_rows, step_table
-from harness.schema import StepRow
-from harness.step_table import COLUMNS, as_builtins
+from harness.schema import AnyRow
+from harness.step_table import as_builtins, columns_of
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
@@ -23,11 +23,11 @@ def tables_side_by_side(change: Change) -> StepTable | None:
     return step_table(data)
 
 
-def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
+def _differences(row: AnyRow, others: Sequence[AnyRow]) -> list[str]:
     if row.step >= len(others):
         return []
     other = others[row.step]
-    return [name for name in COLUMNS[1:] if getattr(row, name) != getattr(other, name)]
+    return [name for name in columns_of([row, other])[1:] if getattr(row, name) != getattr(other, name)]
 
 
 def as_cells(line: Line, columns: Sequence[str]) -> list[str]:

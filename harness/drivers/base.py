@@ -34,11 +34,21 @@ class UnavailableError(Exception):
 
 
 @dataclass(frozen=True)
+class ChunkingSetup:
+    """Options of the chunked generation: ``chunk_size`` in tokens; what the others mean is in the suite format."""
+
+    chunk_size: int = 128
+    enable_prefix_caching: bool = True
+    interleave: bool = True
+    long_output_priority: bool = False
+
+
+@dataclass(frozen=True)
 class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
     ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, or ``static`` as a foil.
+    ``continuous``, ``static`` as a foil, or ``chunked``, which alone has ``chunking``.
     """
 
     model: str
@@ -48,6 +58,7 @@ class EngineSetup:
     max_num_seqs: int
     num_blocks: int | None = None
     scheduler: str = "continuous"
+    chunking: ChunkingSetup | None = None
 
 
 @dataclass(frozen=True)
@@ -100,13 +111,19 @@ class Token(NamedTuple):
 
 
 class Observation(NamedTuple):
-    """What can be seen between two steps. Fields an engine does not have are None."""
+    """What can be seen between two steps. Fields an engine does not have are None.
+
+    ``paused`` and ``hits`` (request, blocks of its prefix that were not computed again) belong to the chunked
+    generation.
+    """
 
     tkv: int
     waiting: tuple[int, ...]
     running: tuple[int, ...]
     n_reserved_blocks: int | None = None
     n_used_blocks: int | None = None
+    paused: tuple[int, ...] | None = None
+    hits: tuple[tuple[int, int], ...] | None = None
 
 
 class StepRecord(NamedTuple):

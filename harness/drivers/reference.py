@@ -6,7 +6,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 import importlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from engine.core import StepRecord as EngineRecord
 from engine.environment import threads
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Decode, Idle, Prefill, StepPlan
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Prefill, PrefillChunk, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -108,13 +108,15 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
-        self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        self._seen = Observation(
+            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+        )
         return self._as_record(record)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
-            _KINDS[type(record.plan)],
+            kind_of(record.plan),
             self._outputs.of(record.request_outputs),
             tuple(map(int, record.finished_requests)),
             self._tokens(record),
@@ -124,8 +126,10 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            tkv, waiting, running, reserved, used = self.core.state()
-            self._seen = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+            tkv, waiting, running, reserved, used, chunked = self.core.state()
+            self._seen = Observation(
+                tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+            )
         return self._seen
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
@@ -158,6 +162,7 @@ class SimulatedSession(CoreSession):
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
+            **chunking_of(setup),
         )
         super().__init__(
             simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)
@@ -178,8 +183,10 @@ class SimulatedSession(CoreSession):
         if jumped is None:
             return None
         record, steps = jumped
-        _, _, tkv, waiting, running, _, _, reserved, used, _ = record
-        first = Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used)
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        first = Observation(
+            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
+        )
         self._seen = first._replace(tkv=tkv + steps - 1)
         return Jump(self._as_record(record), first, steps)
 
@@ -234,6 +241,7 @@ class ReferenceSession(CoreSession):
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
+            **chunking_of(setup),
         )
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
@@ -253,7 +261,7 @@ class ReferenceSession(CoreSession):
 
         def on_step(record: EngineRecord) -> None:
             seen = StepRecord(
-                _KINDS[type(record.plan)],
+                kind_of(record.plan),
                 position(record.request_outputs),
                 position(record.finished_requests),
                 tuple(map(_token, record.tokens)),
@@ -261,7 +269,9 @@ class ReferenceSession(CoreSession):
             )
             waiting, running = position(record.waiting), position(record.running)
             blocks = record.n_reserved_blocks, record.n_used_blocks
-            self._steps.append((seen, Observation(record.tkv, waiting, running, *blocks)))
+            self._steps.append(
+                (seen, Observation(record.tkv, waiting, running, *blocks, *_chunked(record.chunked, first)))
+            )
 
         try:
             outputs = self.llm.generate(
@@ -294,6 +304,8 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
         return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
+    if setup.chunking is not None and BACKENDS[setup.backend].compiled:
+        return f"scheduler chunked does not run on backend {setup.backend} of the reference engine"
     cores = os.cpu_count() or 1
     if setup.tensor_parallel_size > cores:
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
@@ -381,6 +393,11 @@ def _tokenizer(model: str) -> Tokenizer:
     return Tokenizer(resolve(model))
 
 
+def chunking_of(setup: EngineSetup) -> dict[str, Any]:
+    """The options of the chunked scheduler as EngineConfig takes them; nothing for others."""
+    return {} if setup.chunking is None else asdict(setup.chunking)
+
+
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
     """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
     params = _checked_params(*_values_of(request))
@@ -410,13 +427,20 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
-_KINDS: Mapping[type[StepPlan], str] = {Prefill: "prefill", Decode: "decode", Idle: "idle"}
+def _chunked(
+    state: ChunkedState | None, first: int = 0
+) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
+    """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
+    if state is None:
+        return None, None
+    hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
+    return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
-    if isinstance(plan, Prefill):
-        return (plan.blocks,)
-    return plan.block_tables if isinstance(plan, Decode) else ()
+    if isinstance(plan, Prefill | PrefillChunk):
+        return (plan.blocks,) if plan.request_ids else ()
+    return plan.block_tables if isinstance(plan, Decode | AlignedDecode) else ()
 
 
 def _token(token: TokenOutput) -> Token:

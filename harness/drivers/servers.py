@@ -136,6 +136,7 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
         "--backend": setup.backend,
         "--scheduler": setup.scheduler,
         "--tensor-parallel-size": setup.tensor_parallel_size,
+        **_chunking_flags(setup),
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
         "--num-blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
@@ -150,6 +151,18 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
     return ServerProcess(
         command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     )
+
+
+def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
+    chunking = setup.chunking
+    if chunking is None:
+        return {}
+    return {
+        "--chunk-size": chunking.chunk_size,
+        "--enable-prefix-caching": "yes" if chunking.enable_prefix_caching else "no",
+        "--interleave": "yes" if chunking.interleave else "no",
+        "--long-output-priority": "yes" if chunking.long_output_priority else "no",
+    }
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:

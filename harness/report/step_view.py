@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from harness.checks.steps import BLOCK_COLUMNS
-from harness.schema import StepRow
-from harness.step_table import COLUMNS, lengthen, plain_decode
+from harness.checks.steps import BLOCK_COLUMNS, cell_text
+from harness.schema import AnyRow, ChunkedRow, StepRow
+from harness.step_table import COLUMNS, columns_of, lengthen, plain_decode
 
 CONTEXT_ROWS = 2
+_RESERVED = 1 + COLUMNS.index("reserved")
+"""Where an observed row, which has its kind in it, says how many blocks are reserved."""
 FEWEST_FOLDED = 2
 
 
@@ -48,8 +50,8 @@ class _Pair:
     """A step as it was seen and as it was expected; either may be missing."""
 
     number: int
-    seen: StepRow | None
-    wanted: StepRow | None
+    seen: AnyRow | None
+    wanted: AnyRow | None
     kind: str
     mark: str
     differing: frozenset[str]
@@ -70,7 +72,7 @@ class _Pair:
         )
 
 
-def _is_plain(row: StepRow | None, before: StepRow | None) -> bool:
+def _is_plain(row: AnyRow | None, before: AnyRow | None) -> bool:
     if row is None or before is None:
         return row is before
     return row == plain_decode(before)
@@ -82,7 +84,8 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 def step_table(data: Mapping[str, Any]) -> StepTable:
     """The table of a verdict's ``data``: ``steps``, and perhaps ``expected`` and ``differing`` (checks/steps.py)."""
     pairs = _pairs(data)
-    columns = tuple(c for c in COLUMNS[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
+    known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
+    columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
     first = next((pair.number for pair in pairs if pair.mark), None)
     ran = max((pair.number for pair in pairs if pair.seen), default=0)
     marks = Counter(_MARKS[pair.mark] for pair in pairs if pair.mark)
@@ -91,7 +94,7 @@ def step_table(data: Mapping[str, Any]) -> StepTable:
     return StepTable(columns, tuple(_lines(pairs, columns)), title, first)
 
 
-def full_rows(steps: Sequence[Sequence[Any]]) -> list[StepRow]:
+def full_rows(steps: Sequence[Sequence[Any]]) -> list[AnyRow]:
     """Every row of an observed table that is given in its short form, as verdicts keep it."""
     return [_as_row([row[0], *row[2:]]) for row in _all_of(steps)]
 
@@ -106,7 +109,7 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
         names = frozenset(differing.get(str(number), ()))
         extra = bool(wanted) and number > max(wanted)
         mark = "missing" if row is None else "extra" if extra else "differs" if names else ""
-        blind = row is not None and row[-1] is None and row[-2] is None
+        blind = row is not None and row[_RESERVED] is None and row[_RESERVED + 1] is None
         observed = _as_row([row[0], *row[2:]]) if row else None
         pairs.append(_Pair(number, observed, wanted.get(number), row[1] if row else "", mark, names, blind))
     return pairs
@@ -120,8 +123,11 @@ def _all_of(steps: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
             yield [step[0] + more, step[1], step[2] + more, *step[3:]]
 
 
-def _as_row(values: Sequence[Any]) -> StepRow:
-    return StepRow._make(tuple(value) if isinstance(value, list) else value or 0 for value in values)
+def _as_row(values: Sequence[Any]) -> AnyRow:
+    cells: list[Any] = [tuple(value) if isinstance(value, list) else value or 0 for value in values]
+    if len(cells) == len(COLUMNS):
+        return StepRow._make(cells)
+    return ChunkedRow._make([*cells[:-1], tuple((request, blocks) for request, blocks in cells[-1])])
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
@@ -157,7 +163,9 @@ def _folded(pairs: Sequence[_Pair]) -> Line:
     assert begin is not None
     assert end is not None
     what = "plain decodes" if first.mark in ("", "differs") else f"plain decodes {_MARKS[first.mark]}"
-    again = f", {' '.join(c for c in COLUMNS if c in first.differing)} wrong as above" if first.differing else ""
+    again = (
+        f", {' '.join(c for c in ChunkedRow._fields if c in first.differing)} wrong as above" if first.differing else ""
+    )
     text = f"… {len(pairs)} {what}, tkv {begin.tkv} to {end.tkv}{again} …"
     return Line(first.number, "", (), first.mark, text)
 
@@ -173,6 +181,6 @@ def _cell(pair: _Pair, column: str) -> Cell:
     return Cell(seen, wanted if column in pair.differing else None)
 
 
-def _shown(row: StepRow | None, column: str) -> str:
+def _shown(row: AnyRow | None, column: str) -> str:
     value = getattr(row, column, "")
-    return " ".join(map(str, value)) or "-" if isinstance(value, tuple) else str(value)
+    return cell_text(value)

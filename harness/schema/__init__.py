@@ -15,10 +15,10 @@ from harness.schema.base import (
     one_or_many,
 )
 from harness.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
-from harness.schema.expect import OutputExpectation, StepRow, StepsExpectation, StepTable
+from harness.schema.expect import AnyRow, ChunkedRow, OutputExpectation, StepRow, StepsExpectation, StepTable
 from harness.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.schema.prompts import FOLDER, Prompt
-from harness.schema.requests import Limits, Request
+from harness.schema.requests import Chunking, Limits, Request
 from harness.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourSuite, OutputSuite, StepsSuite, Suite
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "MODELS_OF_THE_RUN",
     "POLICY_NAMES",
     "Action",
+    "AnyRow",
     "AnySuite",
     "BehaviourCase",
     "BehaviourSuite",
@@ -33,6 +34,8 @@ __all__ = [
     "Case",
     "Chat",
     "Check",
+    "ChunkedRow",
+    "Chunking",
     "Figures",
     "Flood",
     "Limits",

@@ -20,7 +20,7 @@ from harness.schema.base import (
     as_tuple,
 )
 from harness.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
-from harness.schema.requests import Limits, describe_request
+from harness.schema.requests import Chunking, Limits, describe_request
 
 
 def blocks_for(tokens: int) -> int:
@@ -36,11 +36,13 @@ class Case(Model):
     requirement: Requirements = ()
     markers: Names = ()
     limits: Limits = Limits()
+    chunking: Chunking | None = None
 
     def described(self) -> str:
         """A description made from the data, so that it cannot disagree with it."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
-        return f"limits: {limits or 'as built'}"
+        chunked = ", ".join(f"{name} {value}" for name, value in self.chunking or ())
+        return f"limits: {limits or 'as built'}" + (f"; chunked: {chunked}" if chunked else "")
 
 
 class _RequestsCase(Case):
@@ -68,7 +70,7 @@ class _RequestsCase(Case):
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
             length = request.prompt.length or 1
-            starts = index == 0 and request.abort_step != request.join_step
+            starts = index == 0 and request.abort_step != request.join_step and self.chunking is None
             needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
             if available is not None and needed > available:
                 what = (

@@ -4,9 +4,16 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+    model_validator,
+)
 
-from harness.schema.base import Ids, MisfitError, Model, Number, StepNumber, as_tuple
+from harness.schema.base import MOST, Ids, MisfitError, Model, Number, StepNumber, as_tuple
 from harness.schema.policy import PolicyChoice
 from harness.schema.requests import Limits
 
@@ -29,13 +36,48 @@ class StepRow(NamedTuple):
     used: Number
 
 
-def _as_row(value: Any) -> Any:
+class ChunkedRow(NamedTuple):
+    """One row of a step table of the chunked generation: a StepRow with two columns more.
+
+    ``reserved`` counts blocks still to be taken, ``used`` a shared block once. ``paused`` is in the order in which they
+    are taken, ``hits`` has [request, blocks of its prefix that were found and not computed again], by request.
+    """
+
+    step: int
+    tkv: int
+    waiting: tuple[int, ...]
+    running: tuple[int, ...]
+    outputs: tuple[int, ...]
+    finished: tuple[int, ...]
+    reserved: int
+    used: int
+    paused: tuple[int, ...]
+    hits: tuple[tuple[int, int], ...]
+
+
+AnyRow = StepRow | ChunkedRow
+
+
+def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     columns = StepRow._fields
     given = f"{len(value)} values" if isinstance(value, list | tuple) else "something else"
-    if given != f"{len(columns)} values":
+    if given not in (f"{len(columns)} values", f"{len(ChunkedRow._fields)} values"):
         what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
         raise MisfitError(what, hint="such as `[1, 64, [], [0], [0], [], 2, 1]`")
-    return tuple(value)
+    row = check(tuple(value[: len(columns)]))
+    if len(value) == len(columns):
+        return row
+    paused, hits = value[len(columns) :]
+    if not _are_numbers(paused):
+        raise MisfitError("paused is a list of requests", len(columns), hint="such as `[2, 0]`")
+    if not isinstance(hits, list | tuple) or not all(_are_numbers(hit) and len(hit) == 2 for hit in hits):
+        what = "hits is a list of [request, blocks]"
+        raise MisfitError(what, len(columns) + 1, hint="such as `[[1, 2]]`")
+    return ChunkedRow._make([*row, tuple(paused), tuple((request, blocks) for request, blocks in hits)])
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(number) is int and 0 <= number <= MOST for number in value)
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
@@ -44,7 +86,14 @@ def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
     return MisfitError(f"there is no request {request}", *at, hint=hint)
 
 
-Row = Annotated[StepRow, BeforeValidator(_as_row)]
+def _row_schema() -> dict[str, Any]:
+    number, ids = {"type": "integer", "minimum": 0}, {"type": "array", "items": {"type": "integer", "minimum": 0}}
+    pairs = {"type": "array", "items": {**ids, "minItems": 2, "maxItems": 2}}
+    columns = [number, number, ids, ids, ids, ids, number, number, ids, pairs]
+    return {"type": "array", "prefixItems": columns, "minItems": len(StepRow._fields), "maxItems": len(columns)}
+
+
+Row = Annotated[StepRow, WrapValidator(_as_row), WithJsonSchema(_row_schema())]
 StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
@@ -74,7 +123,8 @@ class StepsExpectation(Model):
         """Raise MisfitError where a row names a request that is not there."""
         for i, row in enumerate(() if self.steps == "golden" else self.steps):
             for column, ids in enumerate(row):
-                for j, request in enumerate(ids if isinstance(ids, tuple) else ()):
+                for j, named in enumerate(ids if isinstance(ids, tuple) else ()):
+                    request = named[0] if isinstance(named, tuple) else named
                     if request >= requests:
                         raise no_such_request(request, requests, "expect", "steps", i, column, j)
 

@@ -4,7 +4,18 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
 
-from harness.schema.base import LONGEST, Ids, Length, MisfitError, Model, Number, Size, StepNumber, one_or_many
+from harness.schema.base import (
+    BLOCK_SIZE,
+    LONGEST,
+    Ids,
+    Length,
+    MisfitError,
+    Model,
+    Number,
+    Size,
+    StepNumber,
+    one_or_many,
+)
 from harness.schema.prompts import Prompt
 
 MOST_LOGPROBS = 20
@@ -75,6 +86,26 @@ class Limits(Model):
     max_num_seqs: Size | None = None
     available_blocks: Size | None = None
     max_batch_tkv_limit: Size | None = None
+
+
+class Chunking(Model):
+    """Options of the chunked generation, as the engine takes them.
+
+    ``chunk_size`` in tokens, a multiple of 64. With ``interleave`` those that decode have a turn between two chunks;
+    with ``long_output_priority`` those that generated least are paused first.
+    """
+
+    chunk_size: Size = 128
+    enable_prefix_caching: bool = True
+    interleave: bool = True
+    long_output_priority: bool = False
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> "Chunking":
+        if self.chunk_size % BLOCK_SIZE:
+            what = f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}"
+            raise MisfitError(what, "chunk_size", hint="say 64, 128, …")
+        return self
 
 
 def describe_request(index: int, request: Request) -> str:

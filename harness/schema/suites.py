@@ -12,7 +12,7 @@ from harness.schema.policy import PolicyName
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
 Door = Literal["in-process", "http"]
-Scheduler = Literal["continuous", "static"]
+Scheduler = Literal["continuous", "static", "chunked"]
 Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_length=1)]
 
 
@@ -56,6 +56,16 @@ class AnySuite(Model):
                 what = f"two cases have the id {case.id!r}"
                 raise MisfitError(what, "cases", i, "id", hint="an id is a case's name forever; choose another one")
             seen.add(case.id)
+        return self
+
+    @model_validator(mode="after")
+    def _chunking_belongs_to_chunked(self) -> "AnySuite":
+        if self.parameters.scheduler == ("chunked",):
+            return self
+        for i, case in enumerate(self.cases):
+            if case.chunking is not None:
+                what = "chunking has options of scheduler chunked, and this suite has others"
+                raise MisfitError(what, "cases", i, "chunking", hint="say `scheduler: [chunked]` in its parameters")
         return self
 
 

@@ -2,33 +2,32 @@
 request's tokens are its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.checks.invariants import check_invariants
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Jumping, RequestSpec, Session
-from harness.schema import StepRow
+from harness.schema import AnyRow
+from harness.search.chunked import ChunkedWorkload
 from harness.search.workloads import Workload
-from harness.second_opinion import explain, predict
 from harness.step_table import as_row
 from harness.workload import Run, run_workload
 
-MakeSpecs = Callable[[Workload], list[RequestSpec]]
+AnyWorkload = Workload | ChunkedWorkload
 
 
 @dataclass(frozen=True)
 class Trial:
     """A workload that was run."""
 
-    workload: Workload
+    workload: AnyWorkload
     specs: Sequence[RequestSpec]
     run: Run
 
 
-def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
+def try_workload(session: Session, workload: AnyWorkload, specs: Sequence[RequestSpec]) -> Trial:
     """Run a workload under its limits."""
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))
@@ -37,7 +36,7 @@ def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSp
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     """Every row as the second opinion has it. ``blocks`` False: the driver cannot see blocks."""
     workload = trial.workload
-    expected = predict(workload.limits, workload.requests)
+    expected = workload.expected()
     seen = tuple(as_row(step) for step in trial.run.steps)
     wanted = expected if blocks else tuple(map(_without_blocks, expected))
     if trial.run.unfinished is None and seen == wanted:
@@ -45,14 +44,13 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     verdict = check_steps(trial.run, expected, blocks=blocks)
     pairs = zip(seen, wanted, strict=False)
     first = next((a.step for a, b in pairs if a != b), min(len(seen), len(wanted)))
-    why = f"by the rules: {explain(workload.limits, workload.requests, first)}"
+    why = f"by the rules: {workload.explain(first)}"
     return replace(verdict, details=(*verdict.details, why))
 
 
 def keeps_invariants(trial: Trial) -> Verdict:
     """No invariant breaks in any step."""
-    workload = trial.workload
-    return check_invariants(trial.run, trial.specs, workload.as_requests(), workload.limits)
+    return trial.workload.invariants(trial.run, trial.specs)
 
 
 def jumps_as_it_steps(trial: Trial, session: Session) -> Verdict:
@@ -74,12 +72,12 @@ def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
 
     Runs every request again, alone and with the limits of the engine as it was built.
     """
-    for spec, request, tokens in zip(trial.specs, trial.workload.requests, trial.run.tokens, strict=True):
+    for spec, request, tokens in zip(trial.specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
         verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
         if not verdict.passed:
             return verdict
     return Verdict(True, f"{len(trial.specs)} requests get the tokens they get alone")
 
 
-def _without_blocks(row: StepRow) -> StepRow:
+def _without_blocks(row: AnyRow) -> AnyRow:
     return row._replace(reserved=0, used=0)

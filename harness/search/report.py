@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness.schema import Request, StepRow
+from harness.schema import AnyRow, Request
+from harness.search.chunked import ChunkedWorkload
 from harness.search.run import Found
 from harness.search.violated import violated
-from harness.search.workloads import Workload
-from harness.second_opinion import predict
-from harness.step_table import COLUMNS, shorten
+from harness.step_table import columns_of, shorten
 
 
 def write_suite(folder: Path, found: Found) -> Path:
@@ -45,41 +45,41 @@ def suite_text(found: Found, name: str = "") -> str:
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
+    chunking = workload.chunking if isinstance(workload, ChunkedWorkload) else None
     lines = [
         f"# Found by spyre-cb search on: {_one_line(found.engine)}",
         f"suite: {name or workload.case_id}",
         "kind: scheduler_steps",
-        "markers: [cb]",
+        *([] if chunking else ["markers: [cb]"]),
         "parameters:",
         "  model: $models",
         "  backend: [eager, sendnn]",
+        *(["  scheduler: [chunked]"] if chunking else []),
         "cases:",
         f"  - id: {workload.case_id}",
         f"    requirement: {_flow(list(violated(found.verdict)))}",
         f"    about: {_quoted(found.verdict.headline)}",
         f"    limits: {_flow(workload.as_limits().model_dump(exclude_none=True))}",
+        *([f"    chunking: {_flow(asdict(chunking))}"] if chunking else []),
         "    requests:",
         *(f"      - {_request(request)}" for request in workload.as_requests()),
         "    expect:",
         f"      output: {'reference' if found.on_a_model else 'none'}",
         "      steps:  # what the rules say; rows left out are plain decodes",
-        *(f"        {line}" for line in _table(_rows(workload))),
+        *(f"        {line}" for line in _table(workload.expected())),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _rows(workload: Workload) -> list[StepRow]:
-    return shorten(predict(workload.limits, workload.requests))
 
 
 def _request(request: Request) -> str:
     return _flow(request.model_dump(exclude_defaults=True, exclude_none=True))
 
 
-def _table(rows: Sequence[StepRow]) -> list[str]:
+def _table(expected: Sequence[AnyRow]) -> list[str]:
+    rows, columns = shorten(expected), columns_of(expected)
     cells = [[_flow(list(value) if isinstance(value, tuple) else value) for value in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(COLUMNS), *cells]) for i in range(len(COLUMNS))]
-    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(COLUMNS, widths, strict=True)).rstrip()
+    widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
+    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()
     return [header, *(f"- [ {_aligned(line, widths)} ]" for line in cells)]
 
 
@@ -94,7 +94,7 @@ def _flow(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_flow, value)) + "]"
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _quoted(text: str) -> str:

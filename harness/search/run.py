@@ -11,23 +11,21 @@ from hypothesis.strategies import SearchStrategy
 
 from checkpoints import resolve
 from harness.checks.verdict import Verdict
-from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, RequestSpec, Session
-from harness.prompts import nameless_spec, request_spec, vocabulary_of
+from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, EnginePool
+from harness.prompts import vocabulary_of
+from harness.search.chunked import CHUNKED_SIZES, CHUNKED_SIZES_ON_A_MODEL, chunked_workloads
 from harness.search.laws import (
-    MakeSpecs,
+    AnyWorkload,
     follows_the_rules,
     jumps_as_it_steps,
     keeps_invariants,
     keeps_to_itself,
     try_workload,
 )
-from harness.search.workloads import Sizes, Workload, shape_for_search, workloads
+from harness.search.workloads import Sizes, workloads
 
 # Every step costs a forward, and every request is run once more alone.
 SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
-MADE_UP_TOKEN = -1
-"""What a simulated engine generates; as a stop token it ends a request at its ``min_tokens``."""
-
 Progress = Callable[[int, int], None]
 
 
@@ -35,7 +33,7 @@ Progress = Callable[[int, int], None]
 class Found:
     """The smallest workload that breaks a law, and what the law says of it. ``engine`` is the driver's description."""
 
-    workload: Workload
+    workload: AnyWorkload
     verdict: Verdict
     engine: str
     on_a_model: bool
@@ -57,6 +55,7 @@ def search(
     seed: int = 0,
     *,
     model: str = "tiny-granite",
+    scheduler: str = "continuous",
     early_stops: bool = False,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -64,29 +63,38 @@ def search(
 
     The same seed gives the same workloads as long as the code stays the same: hypothesis mixes in numbers that it
     reads there. On a driver with tokens ``model`` runs, and the tokens of every request are compared with those it
-    gets alone; on others only the schedule is judged. ``early_stops`` is for simulated engines: requests may end
-    before ``max_tokens``. ``progress`` is told how many workloads and steps there were.
+    gets alone; on others only the schedule is judged. ``scheduler`` is
+    ``continuous`` or ``chunked``. ``early_stops`` is for simulated engines of the first: requests may end before
+    ``max_tokens``. ``progress`` is told how many workloads and steps there were.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
         raise ValueError("early stops are simulated: where a model runs, nobody knows beforehand which token it gives")
-    session = driver.open(shape_for_search(model))
+    engines = EnginePool(driver)
     try:
-        hunt = Hunt(driver, session, model, progress)
+        hunt = Hunt(engines, model, progress)
         started = time.perf_counter()
-        found = _smallest_failure(hunt.judge, workloads(sizes_for(driver), early_stops=early_stops), budget, seed)
+        found = _smallest_failure(hunt.judge, _strategy(scheduler, tokens, early_stops), budget, seed)
         seconds = time.perf_counter() - started
     finally:
-        session.close()
+        engines.close()
     if found is not None:
         return SearchResult(hunt.tried, hunt.steps, seconds, Found(*found, driver.describe(), tokens))
     return SearchResult(hunt.tried, hunt.steps, seconds, None)
 
 
+def _strategy(scheduler: str, tokens: bool, early_stops: bool) -> SearchStrategy[AnyWorkload]:
+    if scheduler == "chunked":
+        sizes = CHUNKED_SIZES_ON_A_MODEL if tokens else CHUNKED_SIZES
+        # Nobody knows beforehand what a model generates, so no prompt can go on from it.
+        return chunked_workloads(sizes, decoded=not tokens)
+    return workloads(SIZES_ON_A_MODEL if tokens else Sizes(), early_stops=early_stops)
+
+
 class _LawBrokenError(AssertionError):
     """Carries the workload and what a law said of it through hypothesis."""
 
-    def __init__(self, workload: Workload, verdict: Verdict) -> None:
+    def __init__(self, workload: AnyWorkload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
         self.broken = (workload, verdict)
 
@@ -97,23 +105,25 @@ def sizes_for(driver: Driver) -> Sizes:
 
 
 class Hunt:
-    """Runs workloads on one session and counts them. ``broken``: the last one left the engine in the middle of it."""
+    """Runs workloads on warm engines and counts them. ``broken``: the last one left its engine in the middle of it."""
 
-    def __init__(self, driver: Driver, session: Session, model: str, progress: Progress | None) -> None:
-        self.session = session
-        self.blocks = BLOCK_ACCOUNTING in driver.capabilities
-        self.tokens = TOKENS in driver.capabilities
-        self.make_specs = _named_specs(model) if self.tokens else _nameless_specs
+    def __init__(self, engines: EnginePool, model: str, progress: Progress | None) -> None:
+        self.engines = engines
+        self.model = model
+        self.blocks = BLOCK_ACCOUNTING in engines.driver.capabilities
+        self.tokens = TOKENS in engines.driver.capabilities
+        self.vocabulary = vocabulary_of(resolve(model)) if self.tokens else None
         self.broken = False
         self.progress = progress
         self.tried = 0
         self.steps = 0
 
-    def judge(self, workload: Workload) -> Verdict:
+    def judge(self, workload: AnyWorkload) -> Verdict:
         """The first law that this workload breaks, or one that it keeps."""
         self.broken = True
         try:
-            trial = try_workload(self.session, workload, self.make_specs(workload))
+            session = self.engines.session(workload.setup(self.model))
+            trial = try_workload(session, workload, workload.specs(self.vocabulary))
         except Exception as error:
             return Verdict(False, f"the engine failed between two steps: {type(error).__name__}: {error}")
         self.broken = trial.run.unfinished is not None
@@ -125,15 +135,15 @@ class Hunt:
         if verdict.passed:
             verdict = keeps_invariants(trial)
         if verdict.passed:
-            verdict = jumps_as_it_steps(trial, self.session)
+            verdict = jumps_as_it_steps(trial, session)
         if verdict.passed and self.tokens:
-            verdict = keeps_to_itself(trial, self.session)
+            verdict = keeps_to_itself(trial, session)
         return verdict
 
 
 def _smallest_failure(
-    judge: Callable[[Workload], Verdict], strategy: SearchStrategy[Workload], budget: int, seed: int
-) -> tuple[Workload, Verdict] | None:
+    judge: Callable[[AnyWorkload], Verdict], strategy: SearchStrategy[AnyWorkload], budget: int, seed: int
+) -> tuple[AnyWorkload, Verdict] | None:
     last: list[_LawBrokenError] = []
 
     @with_seed(seed)
@@ -148,7 +158,7 @@ def _smallest_failure(
         print_blob=False,
     )
     @given(strategy)
-    def attempt(workload: Workload) -> None:
+    def attempt(workload: AnyWorkload) -> None:
         verdict = judge(workload)
         if not verdict.passed:
             last.append(_LawBrokenError(workload, verdict))
@@ -162,23 +172,3 @@ def _smallest_failure(
         workload, verdict = last[-1].broken
         return workload, replace(verdict, headline=f"not every time: {verdict.headline}")
     return None
-
-
-def _nameless_specs(workload: Workload) -> list[RequestSpec]:
-    specs = [nameless_spec(request, position) for position, request in enumerate(workload.as_requests())]
-    return [
-        spec
-        if planned.stops_after is None
-        else replace(spec, stop_token_ids=(MADE_UP_TOKEN,), min_tokens=planned.stops_after)
-        for spec, planned in zip(specs, workload.requests, strict=True)
-    ]
-
-
-def _named_specs(model: str) -> MakeSpecs:
-    vocabulary = vocabulary_of(resolve(model))
-
-    def make(workload: Workload) -> list[RequestSpec]:
-        name = workload.case_id
-        return [request_spec(r, name, position, vocabulary) for position, r in enumerate(workload.as_requests())]
-
-    return make

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as with_seed
 
 from harness.checks.verdict import Verdict
-from harness.drivers.base import Driver
+from harness.drivers.base import Driver, EnginePool
 from harness.search.run import Found, Hunt, Progress, sizes_for
 from harness.search.shrink import limits_that_matter, manner, shrunk
-from harness.search.workloads import Workload, shape_for_search, workloads
+from harness.search.workloads import Workload, workloads
 from harness.second_opinion import BLOCK
 
 DRAWS = 3
@@ -62,8 +62,8 @@ def survey(
 
     ``shrinking`` is told, before each workload that went wrong is shrunk, which it is and how many there are.
     """
-    setup = shape_for_search(model)
-    hunt = Hunt(driver, driver.open(setup), model, progress)
+    engines = EnginePool(driver)
+    hunt = Hunt(engines, model, progress)
     wrong: list[tuple[Workload, Verdict]] = []
     judged: dict[Workload, Verdict] = {}
 
@@ -90,8 +90,7 @@ def survey(
             judged[workload] = hunt.judge(workload)
             if hunt.broken:
                 # It may be in any state: the next workload gets an engine that is not.
-                hunt.session.close()
-                hunt.session = driver.open(setup)
+                engines.discard(workload.setup(model))
         return judged[workload]
 
     try:
@@ -104,12 +103,13 @@ def survey(
             shrinking(number, len(wrong))
             found.append(Found(*shrunk(*each, judge), driver.describe(), hunt.tokens))
     finally:
-        hunt.session.close()
+        engines.close()
     return Survey(tried, steps, seconds, tuple(found))
 
 
 def way(found: Found) -> str:
     """In which way a workload that was shrunk goes wrong: what is said of it, and which limits it takes."""
+    assert isinstance(found.workload, Workload)
     limits = ", ".join(limits_that_matter(found.workload))
     return manner(found.verdict) + (f" [{limits}]" if limits else "")
 

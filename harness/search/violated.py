@@ -3,6 +3,7 @@
 from harness.checks.invariants import RULES
 from harness.checks.verdict import Verdict
 from harness.rules import rule_for
+from harness.rules_chunked import DOC
 
 BY_CELL = {
     ("prefill", "tkv"): ("CB-TKV-01", "CB-TKV-02", "CB-TKV-03", "CB-PREFILL-03"),
@@ -45,6 +46,20 @@ BY_REASON = {
 }
 """Words of the second opinion (``why_not``) for what the head of the queue waits for."""
 
+BY_CHUNKED_HEADING = {
+    "Chunks": ("CP-CHUNK-01",),
+    "Candidates": ("CP-QUEUE-01", "CP-BLOCK-01"),
+    "Which kind of step": ("CP-KIND-01",),
+    "May prefill": ("CP-KIND-03", "CP-INTER-01"),
+    "Pausing": ("CP-PAUSE-01",),
+    "Decode": ("CP-DECODE-01",),
+    "Reservation": ("CP-RES-01",),
+    "Prefix caching": ("CP-HIT-01",),
+    "Steps": ("CP-END-01", "CP-IDLE-01"),
+    "Aborts": ("CP-ABORT-01",),
+}
+"""Headings of docs/scheduling-rules-chunked.md, which a rule names first."""
+
 TOKENS = ("CB-OUTPUT-03",)
 FAILED = ("CB-PREFILL-02", "CB-END-02")
 """An engine that breaks off neither prefills nor ends what it should."""
@@ -52,6 +67,8 @@ FAILED = ("CB-PREFILL-02", "CB-END-02")
 
 def violated(verdict: Verdict) -> tuple[str, ...]:
     """Ids of suites/requirements.yaml, at least one."""
+    if verdict.rule.startswith(DOC):
+        return BY_CHUNKED_HEADING[verdict.rule.split('"')[1]]
     for (kind, column), ids in BY_CELL.items():
         if verdict.rule == rule_for(kind, column):
             return ids

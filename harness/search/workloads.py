@@ -2,20 +2,28 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 
 from hypothesis import strategies as st
 
-from harness.drivers.base import EngineSetup, SchedulingLimits
-from harness.schema import Limits, Prompt, Request
-from harness.second_opinion import BLOCK, PlannedRequest
+from harness.checks.invariants import check_invariants
+from harness.checks.verdict import Verdict
+from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
+from harness.prompts import Vocabulary, nameless_spec, request_spec
+from harness.schema import Limits, Prompt, Request, StepRow
+from harness.second_opinion import BLOCK, PlannedRequest, explain, predict
+from harness.workload import Run
 
 CONTEXT, BATCH, BLOCKS = 512, 4, 35
 """The shape that suites run on where they ask for nothing larger: tokens, sequences, blocks for sequences."""
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
+
+
+MADE_UP_TOKEN = -1
+"""What a simulated engine generates; as a stop token it ends a request at its ``min_tokens``."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,35 @@ class Workload:
             )
             for request in self.requests
         )
+
+    def setup(self, model: str) -> EngineSetup:
+        """The engine it runs on."""
+        return shape_for_search(model)
+
+    def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
+        """The requests as a driver takes them; without a model's ``vocabulary`` only lengths matter."""
+        requests, name = self.as_requests(), self.case_id
+        if vocabulary is not None:
+            return [request_spec(r, name, position, vocabulary) for position, r in enumerate(requests)]
+        specs = [nameless_spec(request, position) for position, request in enumerate(requests)]
+        return [
+            spec
+            if planned.stops_after is None
+            else replace(spec, stop_token_ids=(MADE_UP_TOKEN,), min_tokens=planned.stops_after)
+            for spec, planned in zip(specs, self.requests, strict=True)
+        ]
+
+    def expected(self) -> tuple[StepRow, ...]:
+        """What the rules say."""
+        return predict(self.limits, self.requests)
+
+    def explain(self, step: int) -> str:
+        """What step ``step`` does by the rules."""
+        return explain(self.limits, self.requests, step)
+
+    def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
+        """Those of this generation."""
+        return check_invariants(run, specs, self.as_requests(), self.limits)
 
     def as_limits(self) -> Limits:
         """The limits as a suite says them."""

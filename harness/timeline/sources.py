@@ -35,11 +35,12 @@ def _row(values: Sequence[Any]) -> StepRow:
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw.
+    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw,
+    as for a chunked run: there is no picture of those.
 
     ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables.
     """
-    if not data.get("sizes") or not data.get("steps"):
+    if not data.get("sizes") or not data.get("steps") or len(data["steps"][0]) != len(StepRow._fields) + 1:
         return None
     sizes = [Size(*size) for size in data["sizes"]]
     expected = data.get("expected")

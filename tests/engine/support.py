@@ -10,7 +10,7 @@ from engine.config import EngineConfig, Limits
 from engine.core import EngineCore, Executor, StepRecord
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.padding import blocks_for, round_up_to_block
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 
 MADE_UP_TOKEN = 7
@@ -22,7 +22,7 @@ class ScriptedTokens:
     def __init__(self, script: Mapping[str, Sequence[int]] | None = None) -> None:
         self._script = script or {}
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         return [self._next(sequences[request_id]) for request_id in plan.request_ids]
 
     def _next(self, sequence: SequenceState) -> TokenOutput:

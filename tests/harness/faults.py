@@ -22,6 +22,8 @@ class Fault:
 SCHEDULE_FAULTS: list[Fault] = []
 OUTPUT_FAULTS: list[Fault] = []
 END_FAULTS: list[Fault] = []
+CHUNKED_FAULTS: list[Fault] = []
+CHUNKED_OUTPUT_FAULTS: list[Fault] = []
 SHAPE_FAULTS: list[Fault] = []
 START_FAULTS: list[Fault] = []
 
@@ -39,5 +41,7 @@ def fault(faults: list[Fault], caught_by: str, says: str) -> Callable[[Patch], P
 schedule_fault = partial(fault, SCHEDULE_FAULTS)
 output_fault = partial(fault, OUTPUT_FAULTS)
 end_fault = partial(fault, END_FAULTS)
+chunked_fault = partial(fault, CHUNKED_FAULTS)
+chunked_output_fault = partial(fault, CHUNKED_OUTPUT_FAULTS)
 shape_fault = partial(fault, SHAPE_FAULTS)
 start_fault = partial(fault, START_FAULTS)

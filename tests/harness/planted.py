@@ -4,19 +4,54 @@ A fault is a patch of one function of the engine. ``caught_by`` is a case of the
 it against the broken engine.
 """
 
-from tests.harness import planted_admission, planted_ends, planted_outputs, planted_schedule, planted_shapes
-from tests.harness.faults import END_FAULTS, OUTPUT_FAULTS, SCHEDULE_FAULTS, SHAPE_FAULTS, START_FAULTS, Fault
+from tests.harness import (
+    planted_admission,
+    planted_chunked,
+    planted_ends,
+    planted_outputs,
+    planted_schedule,
+    planted_shapes,
+)
+from tests.harness.faults import (
+    CHUNKED_FAULTS,
+    CHUNKED_OUTPUT_FAULTS,
+    END_FAULTS,
+    OUTPUT_FAULTS,
+    SCHEDULE_FAULTS,
+    SHAPE_FAULTS,
+    START_FAULTS,
+    Fault,
+)
 
-__all__ = ["END_FAULTS", "OUTPUT_FAULTS", "SCHEDULE_FAULTS", "SHAPE_FAULTS", "START_FAULTS", "Fault", "as_table"]
+__all__ = [
+    "CHUNKED_FAULTS",
+    "CHUNKED_OUTPUT_FAULTS",
+    "END_FAULTS",
+    "OUTPUT_FAULTS",
+    "SCHEDULE_FAULTS",
+    "SHAPE_FAULTS",
+    "START_FAULTS",
+    "Fault",
+    "as_table",
+]
 
 # Each adds its faults to these lists when it is imported.
-PLANTED_BY = (planted_schedule, planted_admission, planted_outputs, planted_ends, planted_shapes)
+PLANTED_BY = (
+    planted_schedule,
+    planted_admission,
+    planted_outputs,
+    planted_ends,
+    planted_shapes,
+    planted_chunked,
+)
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,
     "Batch and attention": OUTPUT_FAULTS,
     "Front door and ends": END_FAULTS,
     "Shapes on the device, once it is warm": SHAPE_FAULTS,
     "Shapes on the device, from the start": START_FAULTS,
+    "Chunked prefill: schedule and blocks": CHUNKED_FAULTS,
+    "Chunked prefill: batch and attention": CHUNKED_OUTPUT_FAULTS,
 }
 
 

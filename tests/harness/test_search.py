@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from checkpoints import resolve
 from engine import batch
 from engine.scheduling import admission, continuous, padding
 from engine.scheduling.continuous import ContinuousScheduler
@@ -19,11 +20,12 @@ from harness.drivers.base import SchedulingLimits
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.house_rules import check_house_rules
 from harness.loader import load_suite
+from harness.prompts import vocabulary_of
 from harness.schema import StepsSuite
 from harness.search import Found, Workload, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
 from harness.search.report import run_command
-from harness.search.run import _named_specs, _nameless_specs, _smallest_failure
+from harness.search.run import _smallest_failure
 from harness.search.violated import BY_CELL, BY_INVARIANT, BY_REASON, FAILED, TOKENS
 from harness.search.workloads import Sizes, shape_for_search, workloads
 from harness.second_opinion import PlannedRequest
@@ -140,7 +142,7 @@ def test_simulation_jumps_from_one_event_to_the_next() -> None:
     jumps = []
     take = session.jump
     session.jump = lambda most: jumps.append(take(most)) or jumps[-1]
-    run_workload(session, _nameless_specs(workload), workload.requests, session)
+    run_workload(session, workload.specs(None), workload.requests, session)
     # Prefill, a block is taken, 18 plain decodes to the step before 1 joins; it is prefilled, decodes to its abort …
     assert [jump.steps for jump in jumps if jump] == [17, 8, 35, 3]
 
@@ -149,7 +151,7 @@ def test_a_failure_tells_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     workload = Workload(AS_BUILT, (PlannedRequest(10, 3), PlannedRequest(10, 3)))
     session = SimulationDriver().open(shape_for_search("tiny-granite"))
-    verdict = follows_the_rules(try_workload(session, workload, _nameless_specs(workload)))
+    verdict = follows_the_rules(try_workload(session, workload, workload.specs(None)))
     assert not verdict.passed
     assert verdict.headline.startswith("step 2 is a decode of 0, expected a prefill of 1")
     assert verdict.details[-1] == "by the rules: step 2: prefill of 1, admissible at tkv 64"
@@ -194,7 +196,7 @@ def test_tokens_that_depend_on_the_company_are_noticed(monkeypatch: pytest.Monke
     requests = (PlannedRequest(30, 20), PlannedRequest(100, 8), PlannedRequest(20, 8, abort_step=6))
     workload = Workload(AS_BUILT, requests)
     session = ReferenceDriver().open(shape_for_search("tiny-granite"))
-    specs = _named_specs("tiny-granite")(workload)
+    specs = workload.specs(vocabulary_of(resolve("tiny-granite")))
     assert keeps_to_itself(try_workload(session, workload, specs), session).passed
 
     def padded_on_the_right(tables: list[list[int]], width: int) -> list[list[int]]:

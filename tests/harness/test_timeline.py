@@ -7,7 +7,6 @@ from hypothesis import given, settings
 
 from harness.drivers.base import EngineSetup
 from harness.drivers.reference import SimulationDriver
-from harness.search.run import _nameless_specs
 from harness.search.workloads import Workload, workloads
 from harness.step_table import as_row, shorten
 from harness.timeline import Bar, Moment, Size, TimeLine, as_svg, as_text, of_lists, of_rows, time_line
@@ -47,7 +46,7 @@ def test_bars_are_what_the_rules_say_a_sequence_holds() -> None:
 @given(workloads())
 def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: Workload) -> None:
     SESSION.reset(workload.limits)
-    run = run_workload(SESSION, _nameless_specs(workload), workload.requests)
+    run = run_workload(SESSION, workload.specs(None), workload.requests)
     planned = [Size(request.prompt_length, request.max_tokens, request.join_step) for request in workload.requests]
     moments = [Moment(*step[:9]) for step in run.steps]
     line = time_line(moments, planned)

@@ -97,6 +97,8 @@ def test_a_row_holds_what_the_step_did_and_what_can_be_seen_after_it() -> None:
         "reserved": 5,
         "used": 4,
         "block_tables": (),
+        "paused": None,
+        "hits": None,
     }
 
 

@@ -1,0 +1,23 @@
+"""What a full block contains, as a key: all tokens from the first of the sequence to the block's last."""
+
+from array import array
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Protocol
+
+ContentKey = bytes
+NOTHING: ContentKey = b""
+"""What stands before a sequence's first block."""
+
+
+class TokenSource(Protocol):
+    """A request's tokens, the prompt's first and then as many as were generated."""
+
+    def token_ids_between(self, start: int, stop: int) -> Sequence[int]:
+        """Token ids ``start`` to ``stop`` - 1, counted from the prompt's first."""
+        ...
+
+
+def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
+    """The key of a block with ``token_ids`` that stands behind the block with the key ``before``."""
+    return sha256(before + array("q", token_ids).tobytes()).digest()

@@ -1,0 +1,36 @@
+"""Who decodes and who is paused, and at which tkv ("Pausing", "tkv of a decode")."""
+
+from collections.abc import Iterable, Sequence
+
+from engine.scheduling.chunked.sequence import ChunkedSequence
+from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+
+
+def tkvs(computed: Sequence[int]) -> list[int]:
+    """The tkv of each sequence after a decode of a batch that has ``computed`` tokens in its caches.
+
+    Sequences stand at the same block boundary on the right, so a shorter one gets whole blocks of padding.
+    """
+    blocks = [blocks_for(tokens + 1) for tokens in computed]
+    most = max(blocks, default=0)
+    return [(most - own) * BLOCK_SIZE + tokens + 1 for own, tokens in zip(blocks, computed, strict=True)]
+
+
+def volume(batch: Sequence[ChunkedSequence]) -> int:
+    """Batch size x tkv after its next decode."""
+    return len(batch) * max(tkvs([sequence.computed for sequence in batch]), default=0)
+
+
+def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> list[ChunkedSequence]:
+    """The order in which they are taken: who was paused longest, then by what they have generated."""
+    by_length = sorted(sequences, key=lambda sequence: sequence.generated, reverse=longest_first)
+    return sorted(by_length, key=lambda sequence: sequence.paused_for, reverse=True)
+
+
+def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[ChunkedSequence], list[ChunkedSequence]]:
+    """Those that decode in the next step and those that are paused, each in the order they were taken in."""
+    decoding: list[ChunkedSequence] = []
+    paused: list[ChunkedSequence] = []
+    for sequence in candidates:
+        (decoding if volume([*decoding, sequence]) <= limit else paused).append(sequence)
+    return decoding, paused

@@ -1,0 +1,274 @@
+"""Chunked prefill: prompts in chunks between decodes, blocks shared by content, requests paused at the volume limit.
+
+Source of every rule: docs/scheduling-rules-chunked.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
+"""
+
+from collections import deque
+from collections.abc import Collection
+
+from engine.block_pool import HopelessError
+from engine.config import Chunking, ResolvedLimits
+from engine.content import TokenSource
+from engine.prefix_pool import PrefixPool
+from engine.scheduling.chunked.chunks import Chunks
+from engine.scheduling.chunked.pausing import divide, in_turn, tkvs, volume
+from engine.scheduling.chunked.sequence import ChunkedSequence
+from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChunk, SchedulerState, StepPlan
+
+
+class ChunkedScheduler:
+    """One chunk of one prompt, or a decode of everybody whom the volume limit allows, a step."""
+
+    def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
+        self.limits = limits
+        self.chunking = chunking
+        self.pool = PrefixPool(limits.available_blocks)
+        self._tkv = 0
+        self._waiting: deque[ChunkedSequence] = deque()
+        self._running: list[ChunkedSequence] = []  # the one that is being prefilled among them
+        self._paused: list[ChunkedSequence] = []
+        self._prefilling: ChunkedSequence | None = None
+        self._ran_a_chunk = False  # in the step before
+
+    def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:
+        """Queue a request behind all others. Lengths in tokens, both at least 1; its tokens are its content."""
+        chunks = Chunks(prompt_length, self.chunking.chunk_size)
+        self._waiting.append(ChunkedSequence(request_id, chunks, max_tokens, tokens))
+
+    def abort(self, request_id: str) -> bool:
+        """End a request between two steps; False where it is not (or no longer) here. Its blocks are free at once."""
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                return True
+        for sequence in [*self._running, *self._paused]:
+            if sequence.request_id == request_id:
+                self._end(sequence)
+                return True
+        return False
+
+    def plan(self) -> StepPlan:
+        """Choose the step and take the blocks it needs ("One step").
+
+        Raises HopelessError where nothing runs and the whole cache cannot hold the head of the queue, and where nobody
+        can decode since the volume limit is below everybody's own tkv; again and again, until that one is aborted.
+        """
+        chunk = self._next_chunk()
+        if chunk is not None:
+            return chunk
+        self._ran_a_chunk = False
+        self._pause()
+        decoding = self._decoding()
+        if not decoding:
+            self._refuse_to_stall()
+            self._tkv = 0
+            return Idle()
+        return self._decode(decoding)
+
+    def commit(self, ended: Collection[str]) -> None:
+        """Take note that the planned step ran; whoever ended in it gives its blocks back now."""
+        if ended:
+            for sequence in [s for s in self._running if s.request_id in ended]:
+                self._end(sequence)
+
+    def plain_decodes(self) -> int:
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
+
+        Nobody is paused, prefilled or able to start, no block is due or filled before they are done, and the volume
+        limit is not reached. 0 where that is not certain; ``plan`` finds out then.
+        """
+        running = self._running
+        if self._paused or self._prefilling or not running or self._head_may_start():
+            return 0
+        until_a_block_fills = min([(BLOCK_SIZE - 1 - s.computed) % BLOCK_SIZE for s in running])
+        if any(s.computed % BLOCK_SIZE == 0 for s in running):
+            return 0
+        tkv = max(tkvs([s.computed for s in running])) - 1
+        return max(0, min(until_a_block_fills, self.limits.max_batch_tkv_limit // len(running) - tkv))
+
+    def decode_on(self, steps: int) -> AlignedDecode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        first = self._decode(self._running)
+        self._ran_a_chunk = False
+        for sequence in self._running:
+            sequence.computed += steps - 1
+        self._tkv += steps - 1
+        return first
+
+    def _head_may_start(self) -> bool:
+        """Whether the head of the queue could start now or once those that decode had their turn."""
+        if not self._waiting or len(self._running) >= self.limits.max_num_seqs:
+            return False
+        return self._fits(self._waiting[0], self._found(self._waiting[0]))
+
+    def state(self) -> SchedulerState:
+        """What can be seen now."""
+        alive = [*self._running, *self._paused]
+        hits = [(s.request_id, s.usable_blocks) for s in alive if s.usable_blocks]
+        return SchedulerState(
+            self._tkv,
+            tuple([s.request_id for s in self._waiting]),
+            tuple([s.request_id for s in self._running]),
+            self.pool.reserved_total,
+            self.pool.used_total,
+            ChunkedState(tuple([s.request_id for s in self._paused]), tuple(hits)),
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything."""
+        return bool(self._waiting or self._running or self._paused or self._tkv)
+
+    # --- which step ---------------------------------------------------------------------------------------------
+
+    def _next_chunk(self) -> PrefillChunk | None:
+        """The chunk that runs in this step, if one may ("Which kind of step")."""
+        current = self._prefilling
+        if current is not None:
+            self._running.remove(current)
+            if not self._may_go_on(current):
+                self._running.append(current)
+                return None
+            self._running.insert(0, current)
+        elif self._waiting and self._may_start():
+            found = self._found(self._waiting[0])
+            if not self._fits(self._waiting[0], found):
+                return None
+            current = self._start(found)
+        return None if current is None else self._chunk(current)
+
+    def _may_start(self) -> bool:
+        """Whether a waiting request may prefill: who it is does not matter where no prefill is under way.
+
+        So those behind the head of the queue need not be asked: what keeps it waiting keeps them waiting.
+        """
+        if not self._running:
+            return True
+        return self._may_interleave() and len(self._running) < self.limits.max_num_seqs
+
+    def _may_go_on(self, current: ChunkedSequence) -> bool:
+        """Whether the prefill under way may run its next chunk."""
+        if not self._may_interleave():
+            return False
+        is_last = current.prompt_length - current.computed <= self.chunking.chunk_size
+        if not self.chunking.interleave or not is_last:
+            return True
+        return len(self._decoding()) < self.limits.max_num_seqs
+
+    def _may_interleave(self) -> bool:
+        """What both must satisfy: nobody is paused and, with interleaving, those that decode had their turn."""
+        if self._paused:
+            return False
+        return not (self.chunking.interleave and self._ran_a_chunk and self._decoding())
+
+    def _decoding(self) -> list[ChunkedSequence]:
+        return [sequence for sequence in self._running if sequence is not self._prefilling]
+
+    def _fits(self, sequence: ChunkedSequence, found: tuple[int, ...]) -> bool:
+        """Whether its worst case is free and promised to nobody."""
+        return self.pool.worst_case(sequence.most_blocks, found) <= self.pool.unreserved
+
+    # --- prefill ------------------------------------------------------------------------------------------------
+
+    def _found(self, sequence: ChunkedSequence) -> tuple[int, ...]:
+        return self.pool.find(sequence.keys_to_look_for) if self.chunking.enable_prefix_caching else ()
+
+    def _start(self, found: tuple[int, ...]) -> ChunkedSequence:
+        sequence = self._waiting.popleft()
+        self.pool.open(sequence.request_id, found, sequence.most_blocks)
+        sequence.computed = sequence.hit = len(found) * BLOCK_SIZE
+        sequence.shareable = len(found)
+        self._running.insert(0, sequence)
+        self._prefilling = sequence
+        return sequence
+
+    def _chunk(self, sequence: ChunkedSequence) -> PrefillChunk:
+        chunks, before = sequence.chunks, sequence.computed
+        number = chunks.number_at(before)
+        start = max(0, number * chunks.chunk_size - chunks.left_padding)
+        stop = min((number + 1) * chunks.chunk_size - chunks.left_padding, sequence.prompt_length)
+        self._grow(sequence, chunks.next_step(before), stop)
+        is_last = sequence.computed == sequence.prompt_length
+        if is_last:
+            self._prefilling = None
+        self._ran_a_chunk = True
+        self._tkv = sequence.prompt_length
+        return PrefillChunk(
+            sequence.request_id,
+            number,
+            chunks.chunk_size,
+            chunks.left_padding,
+            start,
+            tuple(sequence.tokens.token_ids_between(start, stop)),
+            self.pool.held(sequence.request_id),
+            sequence.hit // BLOCK_SIZE,
+            is_last,
+        )
+
+    def _grow(self, sequence: ChunkedSequence, tokens: int, written: int) -> None:
+        """Schedule ``tokens`` more: take their blocks, and let those be found that are full once ``written`` are there.
+
+        A step that begins in the middle of a chunk because of a hit counts more tokens than its chunk holds; those
+        are written a step later, and a request that is aborted between the two must not leave them to be found.
+        """
+        holder, held = sequence.request_id, blocks_for(sequence.computed)
+        sequence.computed += tokens
+        if blocks_for(sequence.computed) > held:
+            self.pool.take(holder, blocks_for(sequence.computed) - held)
+        full = written // BLOCK_SIZE
+        if self.chunking.enable_prefix_caching and full > sequence.shareable:
+            table, keys = self.pool.held(holder), sequence.keys_of(full)
+            for position in range(sequence.shareable, full):
+                self.pool.name(table[position], keys[position])
+            sequence.shareable = full
+
+    # --- decode -------------------------------------------------------------------------------------------------
+
+    def _pause(self) -> None:
+        """Choose who decodes ("Pausing"). Where all of them fit, so does each in its turn."""
+        if not self._paused and volume(self._decoding()) <= self.limits.max_batch_tkv_limit:
+            return
+        before = [*self._paused, *self._decoding()]
+        taken = in_turn(before, longest_first=self.chunking.long_output_priority)
+        decoding, paused = divide(taken, self.limits.max_batch_tkv_limit)
+        resumed = [sequence for sequence in decoding if sequence in self._paused]
+        prefilling = [s for s in self._running if s is self._prefilling]
+        self._running = [s for s in self._decoding() if s not in paused] + resumed + prefilling
+        self._paused = paused
+        for sequence in decoding:
+            sequence.paused_for = 0
+        for sequence in paused:
+            sequence.paused_for += 1
+
+    def _decode(self, decoding: list[ChunkedSequence]) -> AlignedDecode:
+        computed = [sequence.computed for sequence in decoding]
+        own = tkvs(computed)
+        for sequence in decoding:
+            self._grow(sequence, 1, sequence.computed + 1)
+        self._tkv = max(own)
+        ids = tuple([sequence.request_id for sequence in decoding])
+        tables = tuple([self.pool.held(request_id) for request_id in ids])
+        return AlignedDecode(ids, tuple(computed), tuple(own), tables)
+
+    def _refuse_to_stall(self) -> None:
+        if self._paused:
+            first = in_turn(self._paused, longest_first=self.chunking.long_output_priority)[0]
+            raise HopelessError(
+                f"request {first.request_id} cannot decode: alone it is at tkv {first.computed + 1}, "
+                f"and max_batch_tkv_limit is {self.limits.max_batch_tkv_limit}",
+                first.request_id,
+            )
+        if self._waiting and not self._running:
+            head = self._waiting[0]
+            raise HopelessError(
+                f"request {head.request_id} needs {head.most_blocks} blocks to run to its end, "
+                f"but {self.pool.available} are all there are",
+                head.request_id,
+            )
+
+    def _end(self, sequence: ChunkedSequence) -> None:
+        (self._running if sequence in self._running else self._paused).remove(sequence)
+        if sequence is self._prefilling:
+            self._prefilling = None
+        self.pool.free(sequence.request_id)

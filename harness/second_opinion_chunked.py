@@ -1,0 +1,354 @@
+"""The chunked generation's rules said a second time, apart from any engine: every step of a workload.
+
+Written from docs/scheduling-rules-chunked.md alone, for reading and not for speed. There are no block ids here: a block
+of the cache is an object that knows its holders and, once it is full, the text up to its end. The list of free blocks
+is in the order in which they will be handed out. Whatever can be derived from lengths is derived, not kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from harness.drivers.base import ChunkingSetup, SchedulingLimits
+from harness.schema import ChunkedRow
+from harness.second_opinion import ImpossibleWorkload
+
+BLOCK = 64
+Text = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlannedText:
+    """A request by its tokens: the prompt, and all it generates unless it is aborted.
+
+    Those are ``max_tokens``, or fewer where something else ends it.
+    """
+
+    prompt: Text
+    generated: Text
+    max_tokens: int
+    join_step: int = 0
+    abort_step: int | None = None
+
+
+@dataclass(eq=False)
+class Page:
+    """A block of the cache. ``text`` is what it can be found by; None where it is not full or was handed out anew."""
+
+    holders: int = 0
+    text: Text | None = None
+
+
+@dataclass(eq=False)
+class Reader:
+    """A request under way. ``tokens`` has prompt and output so far, ``done`` counts those that are scheduled."""
+
+    number: int
+    plan: PlannedText
+    size: int
+    pages: list[Page] = field(default_factory=list)
+    done: int = 0
+    hit: int = 0
+    outputs: int = 0
+    skipped_turns: int = 0
+
+    @property
+    def length(self) -> int:
+        return len(self.plan.prompt)
+
+    @property
+    def padding(self) -> int:
+        return -(-self.length // self.size) * self.size - _whole(self.length)
+
+    @property
+    def reserved(self) -> int:
+        return _pages(self.length + self.plan.max_tokens) - len(self.pages)
+
+    @property
+    def prefilling(self) -> bool:
+        return self.outputs == 0
+
+    @property
+    def usable(self) -> int:
+        """Blocks of its hit that no chunk computes again."""
+        chunks = -(-self.length // self.size)
+        whole = min((self.padding + self.hit) // self.size, chunks - 1)
+        return max(0, whole * self.size - self.padding) // BLOCK
+
+    def text(self, end: int) -> Text:
+        """Its first ``end`` tokens."""
+        return (self.plan.prompt + self.plan.generated)[:end]
+
+
+@dataclass
+class _Engine:
+    """The state between two steps, and what the last one showed."""
+
+    limits: SchedulingLimits
+    options: ChunkingSetup
+    free: list[Page]
+    step: int = 0
+    tkv: int = 0
+    waiting: list[Reader] = field(default_factory=list)
+    running: list[Reader] = field(default_factory=list)
+    paused: list[Reader] = field(default_factory=list)
+    outputs: tuple[int, ...] = ()
+    finished: tuple[int, ...] = ()
+    library: list[Page] = field(default_factory=list)
+    chunk_before: bool = False
+    why: str = "the state before any step"
+
+    # --- what may happen ----------------------------------------------------------------------------------------
+
+    @property
+    def decoding(self) -> list[Reader]:
+        return [reader for reader in self.running if not reader.prefilling]
+
+    def found(self, reader: Reader) -> list[Page]:
+        """The pages of its longest hit."""
+        if not self.options.enable_prefix_caching:
+            return []
+        most = (reader.length - 1) // BLOCK
+        matches = (self.findable(reader.plan.prompt[: (i + 1) * BLOCK]) for i in range(most))
+        return [page for page in takewhile(lambda page: page is not None, matches) if page is not None]
+
+    def findable(self, text: Text) -> Page | None:
+        """Of the pages with this text the one that has had it for longest."""
+        return next((page for page in self.library if page.text == text), None)
+
+    def lacking(self, reader: Reader) -> str | None:
+        """Which blocks the head of the queue lacks; None where they are there."""
+        held_now = sum(page.holders > 0 for page in self.found(reader))
+        needed = _pages(reader.length + reader.plan.max_tokens) - held_now
+        promised = sum(other.reserved for other in (*self.running, *self.paused))
+        if needed <= len(self.free) - promised:
+            return None
+        return f"blocks: {needed} needed, {len(self.free)} free, {promised} of them reserved"
+
+    def obstacle(self, reader: Reader) -> str | None:
+        """Why a request may not prefill now, in one phrase."""
+        new = reader.done == 0
+        if new and not self.running:
+            return None
+        if self.paused:
+            return f"{_named(self.paused)} to be resumed"
+        if self.options.interleave and self.chunk_before and self.decoding:
+            return f"a turn of {_named(self.decoding)}"
+        if new and any(other.prefilling for other in self.running):
+            return "the prefill under way"
+        most = self.limits.max_num_seqs or 0
+        if new and len(self.running) >= most:
+            return f"batch: {len(self.running)} run of {most}"
+        asked = self.options.interleave or new
+        if (
+            asked
+            and reader.length - max(reader.done, self.hit_of(reader)) <= reader.size
+            and len(self.decoding) >= most
+        ):
+            return f"batch: {len(self.decoding)} decode of {most}"
+        return None
+
+    def hit_of(self, reader: Reader) -> int:
+        return len(self.found(reader)) * BLOCK if reader.done == 0 else reader.done
+
+    # --- one step -----------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Run the next step."""
+        self.step += 1
+        self.outputs = self.finished = ()
+        reader = next((reader for reader in self.running if reader.prefilling), None)
+        if reader is None and self.waiting:
+            reader = self.waiting[0]
+        reason = None if reader is None else self.obstacle(reader)
+        if reader is not None and reason is None and reader.done == 0:
+            reason = self.lacking(reader)
+        if reader is not None and reason is None:
+            self.why = f"chunk of {reader.number}"
+            self.chunk(reader)
+        else:
+            head = "nothing to prefill" if reader is None else f"{reader.number} waits for {reason}"
+            self.decode(head)
+        self.chunk_before = reader is not None and reason is None
+        for ended in [r for r in self.running if r.number in self.finished]:
+            self.leave(ended)
+
+    def chunk(self, reader: Reader) -> None:
+        if reader.done == 0:
+            self.waiting.remove(reader)
+            self.share(reader, self.found(reader))
+        else:
+            self.running.remove(reader)
+        self.running.insert(0, reader)
+        first_room = reader.size - reader.padding
+        room = reader.size if reader.done >= first_room else first_room
+        end_of_chunk = ((reader.padding + reader.done) // reader.size + 1) * reader.size - reader.padding
+        self.extend(reader, min(reader.length, reader.done + room), min(end_of_chunk, reader.length))
+        self.tkv = reader.length
+        if reader.done == reader.length:
+            self.give_token([reader])
+
+    def share(self, reader: Reader, pages: list[Page]) -> None:
+        for page in pages:
+            page.holders += 1
+            if page in self.free:
+                self.free.remove(page)
+        reader.pages = list(pages)
+        reader.done = reader.hit = len(pages) * BLOCK
+
+    def extend(self, reader: Reader, done: int, written: int) -> None:
+        """Take the pages for its first ``done`` tokens; those that ``written`` tokens fill can be found."""
+        while len(reader.pages) < _pages(done):
+            page = self.free.pop(0)
+            if page.text is not None:
+                self.library.remove(page)
+            page.holders, page.text = 1, None
+            reader.pages.append(page)
+        reader.done = done
+        if self.options.enable_prefix_caching:
+            for place in range(written // BLOCK):
+                page = reader.pages[place]
+                if page.text is None:
+                    page.text = reader.text((place + 1) * BLOCK)
+                    self.library.append(page)
+
+    def decode(self, head: str) -> None:
+        self.choose()
+        batch = self.decoding
+        if not batch:
+            self.why = f"nothing to run, {head}"
+            self.tkv = 0
+            self.check_for_a_dead_end()
+            return
+        self.why = f"decode of {_named(batch)}, {head}"
+        self.tkv = _tkv(batch)
+        for reader in batch:
+            self.extend(reader, reader.done + 1, reader.done + 1)
+        self.give_token(batch)
+
+    def choose(self) -> None:
+        """Who takes part in a decode and who is paused."""
+        sign = -1 if self.options.long_output_priority else 1
+        turn = [*self.paused, *self.decoding]
+        turn.sort(key=lambda reader: (-reader.skipped_turns, sign * (reader.done - reader.length)))
+        batch: list[Reader] = []
+        for reader in turn:
+            trial = [*batch, reader]
+            if len(trial) * _tkv(trial) <= (self.limits.max_batch_tkv_limit or 0):
+                batch = trial
+        prefilling = [reader for reader in self.running if reader.prefilling]
+        staying = [reader for reader in self.decoding if reader in batch]
+        self.running = [*staying, *(reader for reader in batch if reader in self.paused), *prefilling]
+        self.paused = [reader for reader in turn if reader not in batch]
+        for reader in turn:
+            reader.skipped_turns = 0 if reader in batch else reader.skipped_turns + 1
+
+    def check_for_a_dead_end(self) -> None:
+        if self.paused:
+            reader = self.paused[0]
+            limit = self.limits.max_batch_tkv_limit
+            raise ImpossibleWorkload(f"request {reader.number} alone exceeds the volume {limit} at {reader.done + 1}")
+        if self.waiting and not self.running:
+            raise ImpossibleWorkload(f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}")
+
+    def give_token(self, batch: Sequence[Reader]) -> None:
+        for reader in batch:
+            reader.outputs += 1
+        self.outputs = tuple(reader.number for reader in batch)
+        self.finished = tuple(reader.number for reader in batch if reader.outputs == len(reader.plan.generated))
+
+    def leave(self, reader: Reader) -> None:
+        """It is gone; of its pages those that nobody else holds are free, the last one first."""
+        for place in (self.waiting, self.running, self.paused):
+            if reader in place:
+                place.remove(reader)
+        for page in reversed(reader.pages):
+            page.holders -= 1
+            if not page.holders:
+                self.free.append(page)
+        reader.pages = []
+
+    # --- what is seen -------------------------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running or self.paused or self.tkv)
+
+    def row(self) -> ChunkedRow:
+        alive = [*self.running, *self.paused]
+        pages = {id(page) for reader in alive for page in reader.pages}
+        return ChunkedRow(
+            self.step,
+            self.tkv,
+            _numbers(self.waiting),
+            _numbers(self.running),
+            self.outputs,
+            self.finished,
+            sum(reader.reserved for reader in alive),
+            len(pages),
+            _numbers(self.paused),
+            tuple(sorted((reader.number, reader.usable) for reader in alive if reader.usable)),
+        )
+
+
+def predict_chunked(
+    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
+) -> tuple[ChunkedRow, ...]:
+    """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says all four numbers.
+
+    Raises ImpossibleWorkload.
+    """
+    return tuple(row for row, _ in _moments(limits, options, requests))
+
+
+def explain_chunked(
+    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int
+) -> str:
+    """What step ``step`` does, and what keeps the next to be prefilled waiting where it does; one phrase."""
+    for row, why in _moments(limits, options, requests):
+        if row.step == step:
+            return f"step {step}: {why}"
+    return f"step {step}: the workload is done"
+
+
+def _moments(
+    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
+) -> Iterator[tuple[ChunkedRow, str]]:
+    readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
+    engine = _Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
+    last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
+
+    def happen() -> None:
+        engine.waiting += [reader for reader in readers if reader.plan.join_step == engine.step]
+        for reader in readers:
+            if reader.plan.abort_step == engine.step:
+                engine.leave(reader)
+
+    happen()
+    yield engine.row(), engine.why
+    while engine.has_work or engine.step < last:
+        engine.advance()
+        happen()
+        yield engine.row(), engine.why
+
+
+def _tkv(batch: Sequence[Reader]) -> int:
+    ahead = [reader.done + 1 for reader in batch]
+    most = max(map(_pages, ahead))
+    return max((most - _pages(tokens)) * BLOCK + tokens for tokens in ahead)
+
+
+def _pages(tokens: int) -> int:
+    return -(-tokens // BLOCK)
+
+
+def _whole(tokens: int) -> int:
+    return _pages(tokens) * BLOCK
+
+
+def _numbers(readers: Sequence[Reader]) -> tuple[int, ...]:
+    return tuple(reader.number for reader in readers)
+
+
+def _named(readers: Sequence[Reader]) -> str:
+    return " ".join(map(str, _numbers(readers)))

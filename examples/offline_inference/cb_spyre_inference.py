@@ -8,6 +8,7 @@ import sys
 
 from shared import add_common_flags, all_match, fail, positive, print_outputs, run, start
 
+from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.request import SamplingParams
 
 FORM = (
@@ -53,7 +54,7 @@ def main() -> int:
     try:
         llm = start(arguments)
         outputs, summary = run(llm, prompts, params, arguments.trace)
-    except ValueError as error:
+    except (ValueError, DeviceRefusedError, RecompileError) as error:
         return fail(error)
     print_outputs(prompts, outputs)
     print(f"\n{summary}")

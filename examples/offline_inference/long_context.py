@@ -10,6 +10,7 @@ from pathlib import Path
 
 from shared import add_common_flags, all_match, fail, positive, print_outputs, run, start
 
+from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.config import ConfigError
 from engine.request import SamplingParams
 from engine.scheduling.padding import round_up_to_block
@@ -58,7 +59,7 @@ def main() -> int:
             for n in lengths
         ]
         outputs, summary = run(llm, [{"prompt_token_ids": ids} for ids in token_ids], params, arguments.trace)
-    except ValueError as error:
+    except (ValueError, DeviceRefusedError, RecompileError) as error:
         return fail(error)
     prompts = [llm.engine.tokenizer.decode(ids) for ids in token_ids]
     print_outputs(prompts, outputs, arguments.trunc_print_len)

@@ -136,7 +136,7 @@ def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = Non
     return same
 
 
-def fail(error: ValueError) -> int:
+def fail(error: Exception) -> int:
     """One sentence on standard error; the exit status."""
     print(f"error: {error}", file=sys.stderr)
     return 2

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from engine import environment
 from engine.backends import BACKENDS
-from engine.config import ATTENTION_OPS, SCHEDULERS, USUAL_CHUNK_SIZE, EngineConfig, require_hardware
+from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
 from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
         allow_abbrev=False,
         usage="%(prog)s [options]",
+        add_help=False,
     )
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
 
     def add(flag: str, default: Any, kind: Any, metavar: str | None, about: str, **more: Any) -> None:
         shown = "" if default is None else f" ({default})"
@@ -92,20 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-num-seqs", 4, _positive, "N", "decode batch")
     add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
     add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
-    add("--scheduler", "continuous", str, "NAME", " or ".join(SCHEDULERS), choices=SCHEDULERS)
+    names = f"{', '.join(SCHEDULERS)}; chunked has flags of its own: docs/server.md"
+    add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
+    # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
+    for flag, kind in CHUNKED.items():
+        parser.add_argument(flag, type=kind, help=argparse.SUPPRESS)
     add(
-        "--chunk-size",
-        None,
-        _positive,
-        "N",
-        f"tokens of a chunk, with --scheduler chunked; if not said, {USUAL_CHUNK_SIZE}",
+        "--backend", None, str, "NAME", f"{', '.join(BACKENDS)} (--require-hardware: a card); or ${environment.BACKEND}"
     )
-    add("--enable-prefix-caching", None, _yes, "yes|no", "share blocks by content, with --scheduler chunked; yes")
-    add("--interleave", None, _yes, "yes|no", "a decode between two chunks, with --scheduler chunked; yes")
-    add("--long-output-priority", None, _yes, "yes|no", "pause the longest outputs last, with --scheduler chunked; no")
-    add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
-    parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
+    parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
@@ -153,3 +151,12 @@ def _key(text: str) -> str:
     if not text.strip() or not text.isascii() or not text.isprintable():
         raise argparse.ArgumentTypeError("must be printable ASCII and not empty")
     return text
+
+
+CHUNKED = {
+    "--chunk-size": _positive,
+    "--enable-prefix-caching": _yes,
+    "--interleave": _yes,
+    "--long-output-priority": _yes,
+}
+"""Flags of --scheduler chunked; not said, they are what EngineConfig has."""

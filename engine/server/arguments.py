@@ -94,14 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-num-seqs", 4, _positive, "N", "decode batch")
     add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
     add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
-    names = f"{', '.join(SCHEDULERS)}; chunked has flags of its own: docs/server.md"
+    names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
     # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
     for flag, kind in CHUNKED.items():
         parser.add_argument(flag, type=kind, help=argparse.SUPPRESS)
-    add(
-        "--backend", None, str, "NAME", f"{', '.join(BACKENDS)} (--require-hardware: a card); or ${environment.BACKEND}"
-    )
+    add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")

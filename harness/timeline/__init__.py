@@ -4,7 +4,7 @@ One model (``model.py``), made from an observed or an expected step table and th
 for the terminal (``text.py``) and as SVG for reports and documents (``svg.py``).
 """
 
-from harness.timeline.model import Bar, Moment, Size, Stretch, TimeLine, time_line
+from harness.timeline.model import Bar, Size, Stretch, TimeLine, time_line
 from harness.timeline.sources import of_data, of_lists, of_rows, of_trace
 from harness.timeline.svg import as_svg
 from harness.timeline.text import LEGEND, as_text
@@ -12,7 +12,6 @@ from harness.timeline.text import LEGEND, as_text
 __all__ = [
     "LEGEND",
     "Bar",
-    "Moment",
     "Size",
     "Stretch",
     "TimeLine",

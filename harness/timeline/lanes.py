@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from harness.timeline.model import BLOCK_SIZE, Stretch, TimeLine
+from harness.timeline.model import Stretch, TimeLine
+from harness.workload import BLOCK_SIZE
 
 LABELS = 96
 """Pixels on the left for names."""
@@ -50,7 +51,7 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
     if borders:
         yield f'<path class="border" d="{borders}"/>'
     for stretch in line.stretches:
-        if sequence in stretch.finished:
+        if sequence in stretch.row.finished:
             yield f'<path class="ends" d="M{place(scale.x(stretch.last + 1))} {place(bottom)}v{-LANE}"/>'
 
 
@@ -129,7 +130,7 @@ def _waits(stretches: Sequence[Stretch], sequence: int) -> Iterator[tuple[int, i
     """The stretches of steps in which it waits, each as its first and last step."""
     first = None
     for stretch in stretches:
-        waiting = sequence in stretch.waiting
+        waiting = sequence in stretch.row.waiting
         if waiting and first is None:
             first = stretch.first
         if not waiting and first is not None:

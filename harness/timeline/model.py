@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-BLOCK_SIZE = 64
+from harness.workload import BLOCK_SIZE, Step
 
 
 class Size(NamedTuple):
@@ -18,20 +18,6 @@ class Size(NamedTuple):
     prompt_length: int
     max_tokens: int
     join_step: int = 0
-
-
-class Moment(NamedTuple):
-    """One row of a step table. ``kind`` is start, prefill, decode or idle; ids are positions of requests."""
-
-    step: int
-    kind: str
-    tkv: int
-    waiting: tuple[int, ...]
-    running: tuple[int, ...]
-    outputs: tuple[int, ...]
-    finished: tuple[int, ...]
-    reserved: int | None = None
-    used: int | None = None
 
 
 class Bar(NamedTuple):
@@ -51,21 +37,19 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """Steps ``first`` to ``last`` that differ in nothing but tkv and generated tokens, which grow by 1 a step.
+    """``row`` and the steps after it, to ``last``, that differ from it in nothing but tkv and generated tokens.
 
-    ``bars`` are by sequence, after the first of them; a sequence that ended in the step is among them.
+    Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; a sequence that ended in it is among
+    them.
     """
 
-    first: int
+    row: Step
     last: int
-    kind: str
-    tkv: int
-    outputs: tuple[int, ...]
-    waiting: tuple[int, ...]
-    finished: tuple[int, ...]
     bars: Mapping[int, Bar]
-    reserved: int | None
-    used: int | None
+
+    @property
+    def first(self) -> int:
+        return self.row.step
 
     @property
     def steps(self) -> int:
@@ -73,7 +57,7 @@ class Stretch:
 
     def tkv_at(self, step: int) -> int:
         """tkv after a step of this stretch."""
-        return self.tkv + step - self.first
+        return self.row.tkv + step - self.first
 
     def bars_at(self, step: int) -> dict[int, Bar]:
         """The bars after a step of this stretch."""
@@ -107,34 +91,34 @@ class TimeLine:
         return next((stretch for stretch in self.stretches if stretch.first <= step <= stretch.last), None)
 
 
-def time_line(moments: Iterable[Moment], sizes: Sequence[Size]) -> TimeLine:
+def time_line(steps: Iterable[Step], sizes: Sequence[Size]) -> TimeLine:
     """Rows of a step table, all of them or without those that are plain decodes, as a time-line.
 
     Rows that no engine should show are drawn as far as they go: a picture of a wrong run is what it is for. Raises
     ValueError for no rows at all.
     """
-    stretches = list(_stretches(moments, sizes))
+    stretches = list(_stretches(steps, sizes))
     if not stretches:
         raise ValueError("a time-line needs at least one row")
     return TimeLine(tuple(sizes), tuple(stretches))
 
 
-def _stretches(moments: Iterable[Moment], sizes: Sequence[Size]) -> Iterator[Stretch]:
+def _stretches(steps: Iterable[Step], sizes: Sequence[Size]) -> Iterator[Stretch]:
     cached: dict[int, int] = {}
     reserved: dict[int, int] = {}
     last: Stretch | None = None
-    for moment, steps in _without_gaps(moments):
-        for sequence in moment.outputs:
+    for row, count in _without_gaps(steps):
+        for sequence in row.outputs:
             size = _size(sizes, sequence)
-            if moment.kind == "prefill":
-                cached[sequence], reserved[sequence] = size.prompt_length, _reserved(moment.tkv, size)
+            if row.kind == "prefill":
+                cached[sequence], reserved[sequence] = size.prompt_length, _reserved(row.tkv, size)
             else:
                 cached[sequence] = cached.get(sequence, size.prompt_length) + 1
-        here = [i for i in dict.fromkeys((*moment.running, *moment.outputs)) if i in cached]
-        bars = {i: _bar(moment.tkv, _size(sizes, i).prompt_length, cached[i], reserved.get(i, 0)) for i in here}
+        here = [i for i in dict.fromkeys((*row.running, *row.outputs)) if i in cached]
+        bars = {i: _bar(row.tkv, _size(sizes, i).prompt_length, cached[i], reserved.get(i, 0)) for i in here}
         # What else went is aborted, and gone from the picture.
-        cached = {i: cached[i] + (steps - 1) for i in here if i in moment.running}
-        stretch = _stretch(moment, steps, bars)
+        cached = {i: cached[i] + (count - 1) for i in here if i in row.running}
+        stretch = Stretch(row, row.step + count - 1, bars)
         if last is not None and _goes_on(last, stretch):
             last = replace(last, last=stretch.last)
             continue
@@ -145,43 +129,29 @@ def _stretches(moments: Iterable[Moment], sizes: Sequence[Size]) -> Iterator[Str
         yield last
 
 
-def _without_gaps(moments: Iterable[Moment]) -> Iterator[tuple[Moment, int]]:
+def _without_gaps(steps: Iterable[Step]) -> Iterator[tuple[Step, int]]:
     """Each row with the number of steps it stands for: between two that are given lie plain decodes."""
-    before: Moment | None = None
-    for moment in moments:
-        if before is not None and moment.step > before.step + 1:
+    before: Step | None = None
+    for row in steps:
+        if before is not None and row.step > before.step + 1:
             first = before._replace(
                 step=before.step + 1, kind="decode", tkv=before.tkv + 1, outputs=before.running, finished=()
             )
-            yield first, moment.step - before.step - 1
-        yield moment, 1
-        before = moment
-
-
-def _stretch(moment: Moment, steps: int, bars: Mapping[int, Bar]) -> Stretch:
-    return Stretch(
-        first=moment.step,
-        last=moment.step + steps - 1,
-        kind=moment.kind,
-        tkv=moment.tkv,
-        outputs=moment.outputs,
-        waiting=moment.waiting,
-        finished=moment.finished,
-        bars=bars,
-        reserved=moment.reserved,
-        used=moment.used,
-    )
+            yield first, row.step - before.step - 1
+        yield row, 1
+        before = row
 
 
 def _goes_on(before: Stretch, after: Stretch) -> bool:
     """Whether ``after`` is more of ``before``."""
+    one, other = before.row, after.row
     return (
-        before.kind == after.kind == "decode"
-        and not before.finished
-        and not after.finished
-        and (after.outputs, after.waiting, after.reserved, after.used)
-        == (before.outputs, before.waiting, before.reserved, before.used)
-        and after.tkv == before.tkv_at(after.first)
+        one.kind == other.kind == "decode"
+        and not one.finished
+        and not other.finished
+        and (other.outputs, other.waiting, other.reserved, other.used)
+        == (one.outputs, one.waiting, one.reserved, one.used)
+        and other.tkv == before.tkv_at(after.first)
         and after.bars == before.bars_at(after.first)
     )
 

@@ -1,26 +1,27 @@
-"""Where moments come from: rows of step tables, and steps as results and traces have them."""
+"""What time-lines are made of: rows of step tables, and steps as results and traces have them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checks.steps import expected_kind
 from harness.schema import StepRow
-from harness.timeline.model import Moment, Size, TimeLine, time_line
+from harness.timeline.model import Size, TimeLine, time_line
+from harness.workload import Step
 
 
-def of_rows(rows: Iterable[StepRow]) -> Iterator[Moment]:
+def of_rows(rows: Iterable[StepRow]) -> Iterator[Step]:
     """Rows of a table, in the short form or complete; what kind of step each is, is told by what it did."""
     before: StepRow | None = None
     for row in rows:
-        yield Moment(row.step, expected_kind(row, before), *row[1:])
+        yield Step(row.step, expected_kind(row, before), *row[1:])
         before = row
 
 
-def of_lists(rows: Iterable[Sequence[Any]]) -> Iterator[Moment]:
+def of_lists(rows: Iterable[Sequence[Any]]) -> Iterator[Step]:
     """Steps as results have them: number, kind, tkv, four lists of ids, blocks reserved and used."""
     for number, kind, tkv, waiting, running, outputs, finished, reserved, used in rows:
         sets = tuple(waiting), tuple(running), tuple(outputs), tuple(finished)
-        yield Moment(number, kind, tkv, *sets, reserved, used)
+        yield Step(number, kind, tkv, *sets, reserved, used)
 
 
 def of_trace(item: Mapping[str, Any]) -> TimeLine:

@@ -5,7 +5,6 @@ every stretch of steps has its numbers as a title, which browsers show on hover 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from html import escape
 from importlib.resources import files
@@ -93,7 +92,7 @@ def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
         if x >= free:
             yield f'<text class="number" x="{place(x)}" y="11">{stretch.first}</text>'
             free = x + 7 * len(str(stretch.first)) + 8
-        kind, width = stretch.kind, stretch.steps * scale.step
+        kind, width = stretch.row.kind, stretch.steps * scale.step
         yield f'<rect class="kind {kind}" x="{place(x)}" y="16" width="{place(width)}" height="10"/>'
         if kind in ("prefill", "idle") and scale.step >= 5:
             yield f'<text class="letter" x="{place(x + width / 2)}" y="24">{kind[0].upper()}</text>'
@@ -126,7 +125,7 @@ def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[St
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)
-            yield replace(s, first=begin, last=min(last, s.last), tkv=s.tkv_at(begin), bars=s.bars_at(begin))
+            yield Stretch(s.row._replace(step=begin, tkv=s.tkv_at(begin)), min(last, s.last), s.bars_at(begin))
 
 
 def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Iterator[str]:
@@ -152,8 +151,8 @@ def _seen(line: TimeLine, step: int) -> object:
     stretch = line.at(step)
     if stretch is None:
         return None
-    blocks = stretch.reserved or 0, stretch.used or 0
-    return stretch.tkv_at(step), stretch.outputs, stretch.waiting, stretch.finished, blocks
+    blocks = stretch.row.reserved or 0, stretch.row.used or 0
+    return stretch.tkv_at(step), stretch.row.outputs, stretch.row.waiting, stretch.row.finished, blocks
 
 
 def _hovers(line: TimeLine, scale: Scale, height: float) -> Iterator[str]:
@@ -166,15 +165,15 @@ def _hovers(line: TimeLine, scale: Scale, height: float) -> Iterator[str]:
 def described(stretch: Stretch) -> Iterator[str]:
     """The numbers of a stretch in words: one line about all, and one about each sequence that holds blocks."""
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
-    outputs = f" of {' '.join(map(str, stretch.outputs))}" if stretch.outputs else ""
-    tkv = _range(stretch.tkv, stretch.tkv_at(stretch.last))
-    blocks = "" if stretch.used is None else f", {stretch.used} blocks used, {stretch.reserved} reserved"
-    yield f"{steps}: {stretch.kind}{outputs}, tkv {tkv}{blocks}"
+    outputs = f" of {' '.join(map(str, stretch.row.outputs))}" if stretch.row.outputs else ""
+    tkv = _range(stretch.row.tkv, stretch.tkv_at(stretch.last))
+    blocks = "" if stretch.row.used is None else f", {stretch.row.used} blocks used, {stretch.row.reserved} reserved"
+    yield f"{steps}: {stretch.row.kind}{outputs}, tkv {tkv}{blocks}"
     last = stretch.bars_at(stretch.last)
     for sequence, bar in stretch.bars.items():
-        yield f"{sequence}: {_in_words(bar, last[sequence])}{', ends' if sequence in stretch.finished else ''}"
-    if stretch.waiting:
-        yield f"waiting: {' '.join(map(str, stretch.waiting))}"
+        yield f"{sequence}: {_in_words(bar, last[sequence])}{', ends' if sequence in stretch.row.finished else ''}"
+    if stretch.row.waiting:
+        yield f"waiting: {' '.join(map(str, stretch.row.waiting))}"
 
 
 def _in_words(first: Bar, last: Bar) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.timeline.model import BLOCK_SIZE, Bar, Stretch, TimeLine
+from harness.timeline.model import Bar, Stretch, TimeLine
+from harness.workload import BLOCK_SIZE
 
 LEGEND = (
     "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   … plain decodes left out",
@@ -81,7 +82,7 @@ def _ruler(columns: Sequence[_Column]) -> str:
 
 
 def _kinds(columns: Sequence[_Column]) -> str:
-    return "".join("…" if column.skipped else LETTERS.get(column.stretch.kind, "?") for column in columns)
+    return "".join("…" if column.skipped else LETTERS.get(column.stretch.row.kind, "?") for column in columns)
 
 
 def _tkv(column: _Column) -> int:
@@ -100,25 +101,25 @@ def _lane(sequence: int, columns: Sequence[_Column]) -> str:
 def _mark(sequence: int, column: _Column) -> str:
     stretch = column.stretch
     if column.skipped:
-        return "…" if sequence in stretch.bars else "·" if sequence in stretch.waiting else " "
-    if sequence in stretch.finished:
+        return "…" if sequence in stretch.bars else "·" if sequence in stretch.row.waiting else " "
+    if sequence in stretch.row.finished:
         return "×"
-    if stretch.kind == "prefill" and sequence in stretch.outputs:
+    if stretch.row.kind == "prefill" and sequence in stretch.row.outputs:
         return "P"
     if sequence in stretch.bars:
         blocks = stretch.bars[sequence].held // BLOCK_SIZE
         return str(blocks) if blocks < 10 else "+"
-    return "·" if sequence in stretch.waiting else " "
+    return "·" if sequence in stretch.row.waiting else " "
 
 
 def _batches(stretches: Sequence[Stretch]) -> Iterator[str]:
     """The batch as it lies in the cache after each prefill that found others there, and where it holds most."""
-    shown = [s for s in stretches if s.kind == "prefill" and len(s.bars) > 1]
+    shown = [s for s in stretches if s.row.kind == "prefill" and len(s.bars) > 1]
     if not shown:
-        shown = [s for s in stretches if s.kind == "prefill"][:1]
+        shown = [s for s in stretches if s.row.kind == "prefill"][:1]
     for stretch in shown:
-        prefilled = ", ".join(map(str, stretch.outputs))
-        yield f"after step {stretch.first}, the prefill of {prefilled}: tkv {stretch.tkv}"
+        prefilled = ", ".join(map(str, stretch.row.outputs))
+        yield f"after step {stretch.first}, the prefill of {prefilled}: tkv {stretch.row.tkv}"
         longest = max(bar.held for bar in stretch.bars.values())
         for sequence, bar in stretch.bars.items():
             # All of them end at the same column of the batch; what is not held is left of the first block.

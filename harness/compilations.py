@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.drivers.base import Session
-from harness.run_settings import plural
+from harness.words import plural
 
 
 def watch(session: Session) -> Callable[[], dict[str, Any] | None]:

@@ -9,7 +9,7 @@ from _pytest._io import TerminalWriter
 from harness.checks.verdict import Verdict, failures
 from harness.expand import Expanded
 from harness.schema import StepsCase
-from harness.timeline import LEGEND, as_text, of_data
+from harness.timeline import LEGEND, as_text, first_of
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
@@ -32,12 +32,12 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
 
 def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
     """The run as a time-line in text, and the expected one below it where it is another; empty where there is none."""
-    drawn = next(filter(None, (of_data(verdict.data) for verdict in verdicts)), None)
+    drawn = first_of(verdict.data for verdict in verdicts)
     if drawn is None:
         return ""
     seen, expected = drawn
     lines = ["", "", "what the engine did:", *as_text(seen, width)]
-    if expected is not None and expected != seen:
+    if expected is not None:
         lines += ["what was expected:", *as_text(expected, width)]
     return "\n".join([*lines, *LEGEND])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.report.stream import ATTEMPTS, FIRST_FAILURE
-from harness.run_settings import plural
+from harness.words import plural
 
 
 class FlakyTests:

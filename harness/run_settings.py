@@ -12,6 +12,7 @@ from harness.blessing import Blessing
 from harness.drivers.base import Driver, EnginePool, UnavailableError
 from harness.oracle import Oracle
 from harness.schema import Policy
+from harness.words import plural
 
 SIMULATED_VLLM = "simulated vllm"
 DRIVERS = ("reference", "simulation", "vllm", "openai-http")
@@ -27,11 +28,6 @@ class Count:
     def __str__(self) -> str:
         configurations = plural(self.tests // self.cases, "configuration")
         return f"{plural(self.cases, 'case')} x {configurations} = {plural(self.tests, 'test')}"
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 case``, ``2 cases``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from statistics import median
 import pytest
 
 from harness.isolation.grouping import by_engine
-from harness.run_settings import plural
+from harness.words import plural
 
 RECORDED = Path("expectations", "durations.json")
 """Where durations are looked for, below pytest's root, unless it is said."""

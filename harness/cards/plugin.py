@@ -9,7 +9,7 @@ from harness.cards.discovery import Card, CardsError, find_cards
 from harness.cards.holders import holders
 from harness.cards.lease import Lease, lease, leased_by
 from harness.items import CaseItem
-from harness.run_settings import plural
+from harness.words import plural
 
 BACKEND = "sendnn"
 

@@ -15,7 +15,7 @@ from harness.expand import Expanded, TooManyTestsError, expand
 from harness.loader import LoadedSuite, load_suite
 from harness.markers import MARKERS, explain_unknown, left_out
 from harness.plugin import NOT_SUITES
-from harness.run_settings import plural
+from harness.words import plural
 
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
 

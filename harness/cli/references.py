@@ -21,7 +21,7 @@ from harness.oracle.stopping import wanted_for
 from harness.oracle.store import made_with
 from harness.oracle.values import widened
 from harness.prompts import vocabulary_of
-from harness.run_settings import plural
+from harness.words import plural
 from harness.yaml_source import shown_file
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.report.outcomes import Record
+from harness.report.outcomes import Record, cause
 from harness.report.reading import ResultsError, read_run
 
 __all__ = ["Key", "Record", "ResultsError", "Run", "read_results", "reason_of", "steps_of"]
@@ -46,11 +46,7 @@ def reason_of(record: Record | None) -> str:
     """Why a test did not pass, in one line; empty where it did or did not run."""
     if record is None or record["outcome"] in ("passed", "xpassed"):
         return ""
-    for verdict in record.get("verdicts", ()):
-        if not verdict["passed"]:
-            return str(verdict["headline"])
-    lines = [line.strip() for line in str(record.get("text", "")).splitlines() if line.strip()]
-    return lines[0].removeprefix("Skipped: ") if lines else ""
+    return cause(record)
 
 
 def steps_of(record: Record | None) -> list[Any] | None:

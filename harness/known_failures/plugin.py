@@ -12,7 +12,8 @@ from harness.items import CaseItem
 from harness.known_failures.entries import FILE_NAME, Listed, load_known_failures
 from harness.loader import SuiteError, load_suite
 from harness.markers import closest
-from harness.run_settings import plural, settings_key
+from harness.run_settings import settings_key
+from harness.words import plural
 
 NAME = "spyre-cb-known-failures"
 _STRICT = "[XPASS(strict)]"

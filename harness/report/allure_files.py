@@ -12,11 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.junit import reason
-from harness.report.outcomes import Record
+from harness.report.outcomes import Record, reason
+from harness.report.picture_view import picture
 from harness.report.reading import Recorded
 from harness.report.records import completed
-from harness.timeline import as_svg, of_data
 
 STATUS: Mapping[str, str] = {
     "passed": "passed",
@@ -106,13 +105,9 @@ class _Writer:
             data = verdict.get("data", {})
             if data.get("steps"):
                 yield self._attach("step table", _csv(data["steps"]), "text/csv", "csv")
-            try:
-                drawn = of_data(data)
-            except (TypeError, ValueError):
-                drawn = None
-            if drawn is not None:
-                picture = as_svg(drawn[0], drawn[1] if drawn[1] != drawn[0] else None, title=str(record["case"]))
-                yield self._attach("time-line", picture, "image/svg+xml", "svg")
+        drawn = picture(record, alone=True)
+        if drawn:
+            yield self._attach("time-line", drawn, "image/svg+xml", "svg")
         if record.get("source"):
             yield self._attach("case", str(record["source"]), "text/plain", "yaml")
         for name, text in record.get("sections", ()):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness.report.outcomes import PROBLEMS, SYMBOLS, Record, duration
+from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
 
@@ -44,7 +44,7 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
     by_test: dict[str, list[str]] = {}
     for i, each in enumerate(runs):
         for record in each.results:
-            by_test.setdefault(_name(record), [""] * len(runs))[i] = str(record["outcome"])
+            by_test.setdefault(str(record["test"]), [""] * len(runs))[i] = str(record["outcome"])
     bad = {*PROBLEMS, "xfailed"}
     changed = [
         Past(name, tuple(outcomes), _since(outcomes, nights))
@@ -59,17 +59,11 @@ def _began(run: Recorded) -> float:
 
 
 def _night(run: Recorded) -> Night:
-    counts: dict[str, int] = {}
-    for record in run.results:
-        counts[record["outcome"]] = counts.get(record["outcome"], 0) + 1
+    counts = counts_of(run.results)
     said = ", ".join(f"{counts[status]} {status}" for status in SYMBOLS if status in counts)
     began = datetime.fromtimestamp(_began(run)).astimezone().strftime("%Y-%m-%d %H:%M")
     seconds = float((run.footer or {}).get("seconds", 0.0))
     return Night(began, run.engine, duration(seconds) if run.footer else "cut off", said or "nothing ran")
-
-
-def _name(record: Record) -> str:
-    return str(record["test"])
 
 
 def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:

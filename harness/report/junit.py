@@ -1,27 +1,16 @@
 """JUnit XML: a test suite a file of cases, a test case a result, with what it was about as properties."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from harness.report.outcomes import Record
+from harness.report.outcomes import Record, properties_of, reason
 from harness.report.printable import printable
 from harness.report.reading import Recorded
 
 BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "error"}
 """Elements of outcomes that are not good ones. JUnit has no word for a flaky test: it is a failure that says so."""
-
-
-def properties_of(record: Record) -> Iterator[tuple[str, str]]:
-    """What a test was about as names that a query can look for: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
-    for requirement in record.get("requirements", ()):
-        yield f"requirement__{requirement}", "true"
-    for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
-        if record.get(name):
-            yield f"{name}__{record[name]}", "true"
-    for marker in record.get("markers", ()):
-        yield f"marker__{marker}", "true"
 
 
 def write_junit(path: Path, run: Recorded) -> None:
@@ -69,15 +58,3 @@ def _case(file: str, record: Record) -> Element:
 
 def _message(record: Record) -> str:
     return printable(f"{record['outcome']}: {reason(record)}" if record["outcome"] != "failed" else reason(record))
-
-
-def reason(record: Record) -> str:
-    """Why a test did not pass, in one line."""
-    known = record.get("known_failure", {})
-    if record["outcome"] in ("xfailed", "xpassed") and known:
-        return str(known.get("reason", ""))
-    for verdict in record.get("verdicts", ()):
-        if not verdict["passed"]:
-            return str(verdict["headline"])
-    lines = [line.strip() for line in str(record.get("text", "")).splitlines() if line.strip()]
-    return lines[0].removeprefix("Skipped: ") if lines else ""

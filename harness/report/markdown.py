@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.report.junit import reason
-from harness.report.outcomes import PROBLEMS, SYMBOLS, Record, duration
+from harness.report.outcomes import PROBLEMS, SYMBOLS, Record, duration, reason
 from harness.report.printable import printable
 from harness.report.reading import Recorded
 from harness.report.requirement_view import requirement_matrix

@@ -1,6 +1,7 @@
 """The outcomes a test can have, and small things that every view of a run says."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 Record = Mapping[str, Any]
@@ -28,9 +29,35 @@ def count(views: Iterable[HasStatus], status: str) -> int:
     return sum(view.status == status for view in views)
 
 
-def number(amount: int, noun: str) -> str:
-    """``1 test``, ``2 tests``."""
-    return f"{amount} {noun}" if amount == 1 else f"{amount} {noun}s"
+def counts_of(records: Iterable[Record]) -> dict[str, int]:
+    """How many results have each outcome, in the order in which they come first."""
+    return dict(Counter(str(record["outcome"]) for record in records))
+
+
+def cause(record: Record) -> str:
+    """The first line of what went wrong with a test, or of why it was skipped; empty where nothing is said."""
+    for verdict in record.get("verdicts", ()):
+        if not verdict["passed"]:
+            return str(verdict["headline"])
+    lines = [line.strip() for line in str(record.get("text", "")).splitlines() if line.strip()]
+    return lines[0].removeprefix("Skipped: ") if lines else ""
+
+
+def reason(record: Record) -> str:
+    """Why a test did not pass, in one line: of a known failure what is known of it, else the cause."""
+    known = record.get("known_failure", {})
+    return str(known.get("reason", "")) if record["outcome"] in ("xfailed", "xpassed") and known else cause(record)
+
+
+def properties_of(record: Record) -> Iterator[tuple[str, str]]:
+    """What a test was about as names that a query can look for: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
+    for requirement in record.get("requirements", ()):
+        yield f"requirement__{requirement}", "true"
+    for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
+        if record.get(name):
+            yield f"{name}__{record[name]}", "true"
+    for marker in record.get("markers", ()):
+        yield f"marker__{marker}", "true"
 
 
 def duration(seconds: float) -> str:

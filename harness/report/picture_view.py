@@ -1,20 +1,12 @@
 """The time-line of a test, from what its result says of its run."""
 
-from markupsafe import Markup
-
 from harness.report.outcomes import Record
-from harness.timeline import as_svg, of_data
+from harness.timeline import as_svg, first_of
 
 
-def picture(record: Record) -> Markup:
-    """The picture as SVG, to stand in a page that has its style; empty where the result has no steps to draw."""
-    for verdict in record.get("verdicts", ()):
-        try:
-            drawn = of_data(verdict.get("data", {}))
-        except (TypeError, ValueError):
-            continue  # steps of another kind of engine than these pictures are for
-        if drawn is not None:
-            seen, expected = drawn
-            title = f"Time-line of {record.get('case', 'the run')}"
-            return Markup(as_svg(seen, expected if expected != seen else None, alone=False, title=title))
-    return Markup("")
+def picture(record: Record, *, alone: bool) -> str:
+    """The picture as SVG, for a file (``alone``) or for a page that has its style; empty where there are no steps."""
+    drawn = first_of(verdict.get("data", {}) for verdict in record.get("verdicts", ()))
+    if drawn is None:
+        return ""
+    return as_svg(*drawn, alone=alone, title=f"Time-line of {record.get('case', 'the run')}")

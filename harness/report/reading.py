@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.report.outcomes import Record
+from harness.report.outcomes import Record, counts_of
 
 
 class ResultsError(ValueError):
@@ -97,13 +97,10 @@ def _merged_header(headers: Sequence[Record]) -> Record:
 
 
 def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], Record]) -> Record:
-    counts: dict[str, int] = {}
-    for result in results.values():
-        counts[result["outcome"]] = counts.get(result["outcome"], 0) + 1
     requirements = {name: said for footer in footers for name, said in footer.get("requirements", {}).items()}
     return {
         "footer": 1,
-        "counts": counts,
+        "counts": counts_of(results.values()),
         "exitstatus": max(int(footer.get("exitstatus", 0)) for footer in footers),
         "seconds": sum(float(footer.get("seconds", 0.0)) for footer in footers),
         "compiled": list(dict.fromkeys(line for footer in footers for line in footer.get("compiled", ()))),

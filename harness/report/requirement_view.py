@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.report.outcomes import PROBLEMS, Record, count, number
+from harness.report.outcomes import PROBLEMS, Record, count
 from harness.report.result_view import ResultView
+from harness.words import plural
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _sentence(rows: Sequence[RequirementRow]) -> str:
     parts += [f"{states.count('broken')} are broken somewhere"] if "broken" in states else []
     parts += [f"{states.count('known')} fail as known"] if "known" in states else []
     parts += [f"{states.count('untested')} were not tested by any case that ran"] if "untested" in states else []
-    return f"Of {number(len(rows), 'requirement')} {', '.join(parts)}."
+    return f"Of {plural(len(rows), 'requirement')} {', '.join(parts)}."
 
 
 def _state(row: RequirementRow) -> str:

@@ -7,6 +7,8 @@ from functools import cached_property
 from itertools import pairwise
 from textwrap import dedent
 
+from markupsafe import Markup
+
 from harness.report.outcomes import SYMBOLS, Record, beginning, duration, shortened
 from harness.report.output_view import TEXTS, Output, output_view
 from harness.report.picture_view import picture
@@ -51,7 +53,7 @@ class ResultView:
     verdicts: tuple[VerdictView, ...]
     text: str
     known_failure: str
-    picture: str
+    picture: Markup
     column: str
     markers: tuple[str, ...]
 
@@ -130,7 +132,7 @@ def _result_view(index: int, record: Record) -> ResultView:
         verdicts=tuple(_verdict(verdict) for verdict in record.get("verdicts", ())),
         text=shortened(_own_text(record), MOST_TEXT),
         known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
-        picture=picture(record),
+        picture=Markup(picture(record, alone=False)),
         column=_column(record),
         markers=tuple(map(str, record.get("markers", ()))),
     )

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration, number
+from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration
+from harness.words import plural
 
 INTERRUPTED = 2
 NOTHING_COLLECTED = 5
@@ -72,12 +73,12 @@ def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str
     besides += f"; {skipped} skipped" if skipped else ""
     if not ran and not errors:
         if skipped:
-            return f"Nothing ran: {number(skipped, 'test')} skipped", "unknown"
+            return f"Nothing ran: {plural(skipped, 'test')} skipped", "unknown"
         return "Nothing ran: no test was " + ("selected" if exitstatus == NOTHING_COLLECTED else "finished"), "unknown"
     if passed == ran and not errors:
         return f"{f'All {ran} tests' if ran > 1 else 'The only test'} that ran passed{besides}", "passed"
-    parts = [f"{failed} of {number(ran, 'test')} that ran failed"] if failed else []
-    parts += [number(errors, "error")] if errors else []
+    parts = [f"{failed} of {plural(ran, 'test')} that ran failed"] if failed else []
+    parts += [plural(errors, "error")] if errors else []
     parts += [f"{flaky} flaky: failed, then passed" if not parts else f"{flaky} flaky"] if flaky else []
     parts += [f"{passed} passed"] if passed else []
     sentence = f"{', '.join(parts) or 'No test passed as it should'}{besides}"

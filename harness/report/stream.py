@@ -18,7 +18,7 @@ import pytest
 
 from harness.compilations import added_up
 from harness.house_rules import requirements_above
-from harness.report.junit import properties_of
+from harness.report.outcomes import counts_of, properties_of
 from harness.report.reading import Recorded
 from harness.report.writing import ReportError, Wanted, write_reports
 
@@ -105,9 +105,12 @@ class ResultStream:
         yield
         for nodeid in self._by_test:
             self._write_result(nodeid)
-        footer = self._footer(int(session.exitstatus))
-        for line in footer["compiled"]:
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        for line in compiled:
             self._say(line)
+        if self._file is None and self._wanted == Wanted():
+            return
+        footer = self._footer(int(session.exitstatus), compiled)
         self._write(footer)
         if self._file is not None:
             self._file.close()
@@ -155,18 +158,15 @@ class ResultStream:
         suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
         return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
 
-    def _footer(self, exitstatus: int) -> dict[str, Any]:
+    def _footer(self, exitstatus: int, compiled: list[str]) -> dict[str, Any]:
         entries = self._by_test.values()
-        counts: dict[str, int] = {}
-        for entry in entries:
-            counts[entry["outcome"]] = counts.get(entry["outcome"], 0) + 1
         return {
             "footer": 1,
-            "counts": counts,
+            "counts": counts_of(entries),
             "exitstatus": exitstatus,
             "seconds": time.time() - self._began,
             "backends": list(dict.fromkeys(entry["backend"] for entry in entries if "backend" in entry)),
-            "compiled": added_up(entry.get("compiled") for entry in entries),
+            "compiled": compiled,
             "requirements": self._requirements(),
         }
 

@@ -5,7 +5,7 @@ for the terminal (``text.py``) and as SVG for reports and documents (``svg.py``)
 """
 
 from harness.timeline.model import Bar, Size, Stretch, TimeLine, time_line
-from harness.timeline.sources import of_data, of_lists, of_rows, of_trace
+from harness.timeline.sources import first_of, of_lists, of_rows, of_trace
 from harness.timeline.svg import as_svg
 from harness.timeline.text import LEGEND, as_text
 
@@ -17,7 +17,7 @@ __all__ = [
     "TimeLine",
     "as_svg",
     "as_text",
-    "of_data",
+    "first_of",
     "of_lists",
     "of_rows",
     "of_trace",

@@ -7,17 +7,15 @@ below 3 MB.
 
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.history import history
+from harness.report.html import asset, environment
 from harness.report.outcomes import PROBLEMS, SYMBOLS
 from harness.report.packing import packed
-from harness.report.printable import printable
 from harness.report.reading import Recorded
 from harness.report.requirement_view import requirement_matrix
 from harness.report.result_view import result_views
@@ -35,9 +33,9 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
     about = {**run.header, **(run.footer or {})}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
     inline = {view.anchor for view in problems[:MOST_INLINE]}
-    environment = _environment()
-    body: Any = environment.get_template("result.html.j2").module.body  # type: ignore[attr-defined]
-    page = environment.get_template("page.html.j2").render(
+    templates = environment("harness.report")
+    body: Any = templates.get_template("result.html.j2").module.body  # type: ignore[attr-defined]
+    page = templates.get_template("page.html.j2").render(
         run=run_view(about),
         summary=summary_of(views, int(about.get("exitstatus", 0)), cut_off=run.footer is None),
         counts=counted(views),
@@ -52,32 +50,10 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         bad=PROBLEMS,
         inline=inline,
         bodies=packed({view.anchor: str(body(view)) for view in views if view.anchor not in inline}),
-        css=_asset("page.css") + Markup(style()),
-        js=_asset("page.js"),
+        css=asset("page.css") + Markup(style()),
+        js=asset("page.js"),
         hatchings=Markup(patterns()),
         legend=Markup(legend()),
     )
     # Half a surrogate pair can come out of a tokenizer; it must not cost the whole report.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("harness.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_printable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _asset(name: str) -> Markup:
-    return Markup(files("harness.report").joinpath(name).read_text(encoding="utf-8").strip())
-
-
-def _printable(value: object) -> object:
-    """Control characters, which HTML cannot hold, as escapes."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return printable(value)

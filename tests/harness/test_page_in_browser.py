@@ -13,7 +13,7 @@ import pytest
 
 from harness.report.page import write_page
 from harness.report.reading import Recorded
-from tests.harness.test_page import HEADER, Record, output_verdict, record, steps_verdict, table, verdict
+from tests.harness.result_records import HEADER, Record, output_verdict, record, steps_verdict, table, verdict
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make browser installs it")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import main
 from harness.report.allure_files import STATUS
-from tests.harness.test_page import HEADER, REASON, Record, page, poor, record, steps_verdict, table, verdict
+from tests.harness.result_records import HEADER, REASON, Record, page, poor, record, steps_verdict, table, verdict
 
 BROKEN = verdict(False, "step 3 differs", rule='docs/scheduling-rules.md "Decode"', details=["  step", "> 3"])
 MIXED: list[Record] = [

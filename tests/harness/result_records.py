@@ -1,0 +1,130 @@
+"""Results as a run writes them, rich and poor, and the page about them: what tests of reports share."""
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.checks.steps import check_steps
+from harness.report.page import write_page
+from harness.report.reading import Recorded
+from harness.schema import StepRow
+from harness.workload import Run, Step
+
+Record = dict[str, Any]
+REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"
+SUITE = "suites/scheduler_steps/joining.yaml"
+HEADER: Record = {
+    "header": 1,
+    "engine": "reference engine 0.1.0 (torch 2.13.0)",
+    "models": ["tiny-granite"],
+    "command": "pytest suites",
+    "python": "3.11.7",
+    "began": 1_800_000_000.0,
+}
+
+
+def page(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
+    """The page about these results when every test has been opened."""
+    return unpacked(written(tmp_path, results, exitstatus, **header))
+
+
+def unpacked(html: str) -> str:
+    """What a browser makes of a page once every test has been opened."""
+    found = re.search(r'<script type="application/gzip" id="packed">(.*?)</script>\n', html)
+    assert found is not None
+    bodies = json.loads(gzip.decompress(base64.b64decode(found[1])))
+    html = html.replace(found[0], "")
+    for anchor, body in bodies.items():
+        opening = re.search(rf'<details class="r [a-z]+" id="{anchor}"[^>]*data-packed>', html)
+        assert opening is not None
+        end = html.index("</details>", opening.end())
+        html = html[:end] + body + html[end:]
+    return html
+
+
+def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
+    """The page about these results, as they look after a journey as JSON."""
+    path = tmp_path / "page.html"
+    footer = {"footer": 1, "counts": {}, "exitstatus": exitstatus, "seconds": 72.4}
+    write_page(path, Recorded(path, HEADER | header, tuple(json.loads(json.dumps(list(results)))), footer))
+    return path.read_text(encoding="utf-8")
+
+
+def record(case: str, outcome: str = "passed", configuration: str = "tiny-granite-eager", **more: Any) -> Record:
+    """A result of a suite's test with all that a record can say."""
+    return {
+        "test": f"{SUITE}::{case}[{configuration}]",
+        "outcome": outcome,
+        "seconds": 0.125,
+        "kind": "scheduler_steps",
+        "suite": "scheduler_steps/joining",
+        "case": case,
+        "about": "One joins while another decodes.",
+        "requirements": ["CB-JOIN-02"],
+        "described": "limits: max_num_seqs 2\nrequest 0: 49 random tokens, max_tokens 70",
+        "model": "tiny-granite",
+        "backend": "eager",
+        "configuration": configuration,
+        "place": f"{SUITE}:12",
+        "source": f"  - id: {case}\n    requests:\n      - {{prompt: {{random_tokens: 49}}, max_tokens: 70}}\n",
+        "source_line": 12,
+    } | more
+
+
+def poor(case: str, outcome: str, text: str, configuration: str = "tiny-granite-eager") -> Record:
+    """A result of a test that was skipped before it began, or whose process died."""
+    return {"test": f"{SUITE}::{case}[{configuration}]", "outcome": outcome, "seconds": 0.0, "text": text}
+
+
+def verdict(passed: bool, headline: str, **more: Any) -> Record:
+    return {"passed": passed, "headline": headline, "details": [], "rule": "", "data": {}} | more
+
+
+def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: bool = True) -> Record:
+    """What the real check says of such a run."""
+    kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
+    run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())
+    judged = check_steps(run, expected, blocks=blocks)
+    return verdict(
+        judged.passed, judged.headline, details=list(judged.details), rule=judged.rule, data=dict(judged.data)
+    )
+
+
+def as_step(row: StepRow, kind: str, blocks: bool) -> Step:
+    last = (row.reserved, row.used) if blocks else (None, None)
+    return Step(row.step, kind, row.tkv, row.waiting, row.running, row.outputs, row.finished, *last)
+
+
+def kind_of(row: StepRow, before: StepRow | None) -> str:
+    if before is None:
+        return "start"
+    return "idle" if not row.outputs else "prefill" if set(row.outputs) - set(before.running) else "decode"
+
+
+def output_verdict(passed: bool, text: str, reference: str, ids: Sequence[int], wanted: Sequence[int]) -> Record:
+    data = {"request": 0, "text": text, "reference_text": reference, "token_ids": ids, "reference_token_ids": wanted}
+    details = [] if passed else [f"Hugging Face: {reference!r}", f"engine:       {text!r}", "", "2 of 4 tokens differ"]
+    return verdict(passed, f"request 0: {len(wanted)} tokens as Hugging Face", details=details, data=data)
+
+
+def table(requests: int = 2, decodes: int = 30) -> list[StepRow]:
+    """Requests that come one by one, each after some decodes of those before, and end together."""
+    rows = [StepRow(0, 0, (0,), (), (), (), 0, 0)]
+    for newest in range(requests):
+        running = tuple(range(newest, -1, -1))
+        tkv = rows[-1].tkv or 64
+        rows.append(StepRow(len(rows), tkv, (), running, (newest,), (), 3 * newest + 3, 2 * newest + 2))
+        for _ in range(decodes):
+            rows.append(rows[-1]._replace(step=len(rows), tkv=rows[-1].tkv + 1, outputs=running))
+    last = rows[-1]
+    rows.append(last._replace(step=len(rows), tkv=last.tkv + 1, running=(), finished=last.running))
+    rows.append(StepRow(len(rows), 0, (), (), (), (), 0, 0))
+    return rows
+
+
+def changed(rows: Sequence[StepRow], first: int, last: int | None = None, **cells: Any) -> list[StepRow]:
+    return [row._replace(**cells) if first <= row.step <= (last or first) else row for row in rows]

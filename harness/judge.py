@@ -8,8 +8,6 @@ from typing import Any
 from harness.behaviour.judging import judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
-from harness.checks.chunked_invariants import check_chunked_invariants
-from harness.checks.invariants import check_invariants
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
 from harness.checks.verdict import Verdict, failures
 from harness.drivers.base import (
@@ -26,8 +24,7 @@ from harness.drivers.base import (
 from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
-from harness.explain import by_the_rules, impossible
-from harness.explain_chunked import by_the_chunked_rules, impossible_chunked
+from harness.generation import generation_of
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
@@ -107,12 +104,13 @@ def judge(test: Test, session: Session) -> Verdicts:
         test.blessing.accept_references(plan.judging)
     jumping = session if isinstance(session, Jumping) else None
     run = run_workload(session, plan.specs, case.requests, jumping)
+    generation = generation_of(expanded)
     if run.unfinished is not None:
-        if reason := _impossible(expanded, run, plan.specs, case, held_to):
+        if reason := generation.impossible(held_to, plan.specs, case.requests, run):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, case, run)
-    others = [_invariants(expanded, run, plan.specs, case, held_to)]
+    others = [generation.invariants(run, plan.specs, case.requests, held_to)]
     others += judge_outputs(plan, case, run, session)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
@@ -129,24 +127,6 @@ def _with_picture(
     sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
     steps = first.data.get("steps") or steps_as_data(turns(run.steps))
     return (replace(first, data={**first.data, "steps": steps, "sizes": sizes}), *others)
-
-
-def _invariants(
-    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
-) -> Verdict:
-    """Those of the generation that ran."""
-    if expanded.chunking is None:
-        return check_invariants(run, specs, case.requests, limits)
-    return check_chunked_invariants(run, specs, case.requests, limits, expanded.chunking)
-
-
-def _impossible(
-    expanded: Expanded, run: Run, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, limits: SchedulingLimits
-) -> str | None:
-    """Why no engine can finish this workload; None where the rules see no reason."""
-    if expanded.chunking is None:
-        return impossible(limits, specs, case.requests, run)
-    return impossible_chunked(limits, expanded.chunking, specs, case.requests, run)
 
 
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
@@ -243,13 +223,7 @@ def _explained(
 ) -> Verdict:
     """A wrong step with what the rules say of it, in this case's numbers."""
     first = verdict.data.get("first")
-    chunking = test.expanded.chunking
-    if first is None or test.expanded.configuration.scheduler == "static":
-        return verdict
-    if chunking is None:
-        said = by_the_rules(limits, specs, case.requests, run, first)
-    else:
-        said = by_the_chunked_rules(limits, chunking, specs, case.requests, run, first)
+    said = None if first is None else generation_of(test.expanded).said(limits, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
 
 

@@ -67,8 +67,8 @@ def register(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         die_with(os.getppid())
         return
-    for name, path in (("--html-report", option.html_report), ("--results", option.results)):
-        _refuse_unwritable(name, path)
+    for name in ("html_report", "markdown_report", "results"):
+        _refuse_unwritable(f"--{name.replace('_', '-')}", getattr(option, name))
     if option.retries:
         manager.register(FlakyTests(allowed=option.allow_flaky), "spyre-cb-flaky")
     elif option.allow_flaky:

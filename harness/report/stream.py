@@ -44,13 +44,10 @@ class ResultStream:
         self._began = time.time()
 
     def pytest_sessionstart(self) -> None:
-        """Raises pytest.UsageError where the file of results cannot be written."""
+        """Begin the file of results, which can be written: options are looked at before (``harness/plugins.py``)."""
         if self._results is not None:
-            try:
-                self._results.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._results.open("w", encoding="utf-8")
-            except OSError as error:
-                raise pytest.UsageError(f"--results {self._results}: {error.strerror or error}") from error
+            self._results.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._results.open("w", encoding="utf-8")
             self._write(self._header())
 
     @pytest.hookimpl(tryfirst=True)

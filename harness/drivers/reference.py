@@ -309,8 +309,6 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
         return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
-    if setup.chunking is not None and BACKENDS[setup.backend].compiled:
-        return f"scheduler chunked does not run on backend {setup.backend} of the reference engine"
     cores = os.cpu_count() or 1
     if setup.tensor_parallel_size > cores:
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"

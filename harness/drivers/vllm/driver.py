@@ -37,8 +37,9 @@ class VllmDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
             return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
-        if setup.scheduler != "continuous":
-            return f"scheduler {setup.scheduler}: {self.generation.package} is driven with continuous batching only"
+        if setup.scheduler != self.generation.scheduler:
+            only = self.generation.batching
+            return f"scheduler {setup.scheduler}: {self.generation.package} is driven with {only} only"
         if setup.tensor_parallel_size > 1:
             return (
                 f"tensor_parallel_size {setup.tensor_parallel_size}: the plugin's workers are then processes of their "

@@ -27,6 +27,7 @@ class VllmDriver:
         if found is None:
             raise UnavailableError(why_none())
         self.generation = found
+        self.scheduler = found.scheduler
         self._schedule_only = schedule_only
         self.name = "simulated vllm" if schedule_only else "vllm"
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities

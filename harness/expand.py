@@ -115,13 +115,13 @@ class Expanded:
 
 
 def expand(
-    suite: AnySuite, models: Sequence[str], most: int | None = None, generation: Scheduler = CONTINUOUS
+    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = CONTINUOUS
 ) -> list[Expanded]:
     """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
 
-    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``generation`` is
-    the one that the engine under test is of: what requests get, and what clients see, is the same in every generation,
-    so a suite about that which does not say how requests are batched is the engine's own. Step tables never are.
+    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is
+    how the engine under test batches: what requests get, and what clients see, is the same in every generation, so a
+    suite about that which does not say a scheduler is for the engine's own. Step tables never are.
     Raises TooManyTestsError.
     """
     parameters = suite.parameters
@@ -135,7 +135,7 @@ def expand(
             parameters.backend,
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
-            parameters.scheduler if says else (generation,),
+            parameters.scheduler if says else (scheduler,),
             parameters.door,
             parameters.policy or (None,),
         )

@@ -91,8 +91,9 @@ def judge(test: Test, session: Session) -> Verdicts:
         raise CaseError(str(error)) from error
     if isinstance(case, BehaviourCase):
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
+        watched = session, held_to, generation_of(expanded).invariants
         try:
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, session, held_to))
+            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, *watched))
         except ReferenceFileError:
             raise
         except ValueError as error:

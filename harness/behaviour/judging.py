@@ -8,11 +8,11 @@ from pathlib import Path
 
 from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
-from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
+from harness.generation import Invariants
 from harness.oracle import Oracle
 from harness.oracle.stopping import ended, ended_text, forks, wanted_for
 from harness.oracle.values import widened
@@ -34,9 +34,10 @@ def judge_behaviour(
     suite_path: Path,
     session: Session | None = None,
     limits: SchedulingLimits | None = None,
+    invariants: Invariants | None = None,
 ) -> list[Verdict]:
     """Carry out the case and judge it. With a ``session``, whose ``limits`` are these, the steps of every ``generate``
-    are held to the invariants where the driver shows them.
+    are held to the ``invariants`` of its generation where the driver shows them.
 
     Raises ValueError for a prompt the model has no tokens for, ReferenceMissingError, ReferenceFileError.
     """
@@ -70,10 +71,10 @@ def judge_behaviour(
         ]
 
     def after_generate(label: str, action: Action, asks: Sequence[Ask]) -> list[Verdict]:
-        if session is None or limits is None or action.generate is None:
+        if session is None or limits is None or invariants is None or action.generate is None:
             return []
         specs = [replace(ask.spec, request_id=place) for place, ask in enumerate(asks)]
-        return _invariants(session, label, specs, action.generate, limits)
+        return _invariants(invariants, session, label, specs, action.generate, limits)
 
     verdicts = asyncio.run(perform(case, door, make_ask, make_chat, rights, after_generate))
     return [*verdicts, *(check_limits(limits, case.expect.limits) if limits is not None else [])]
@@ -128,7 +129,12 @@ def has_reference(case: Case) -> bool:
 
 
 def _invariants(
-    session: Session, label: str, specs: Sequence[RequestSpec], requests: Sequence[Request], limits: SchedulingLimits
+    hold: Invariants,
+    session: Session,
+    label: str,
+    specs: Sequence[RequestSpec],
+    requests: Sequence[Request],
+    limits: SchedulingLimits,
 ) -> list[Verdict]:
     """The invariants after every step of the last ``generate``, where they can be seen."""
     watched = session.steps_of_generate()
@@ -142,5 +148,5 @@ def _invariants(
             tokens[position].append(token)
         steps.append(as_step(len(steps), record, seen))
     run = Run(tuple(steps), tuple(map(tuple, tokens)))
-    verdict = check_invariants(run, specs, requests, limits)
+    verdict = hold(run, specs, requests, limits)
     return [replace(verdict, headline=f"{label}: {verdict.headline}")]

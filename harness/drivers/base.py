@@ -264,7 +264,7 @@ class OfOneGeneration(Protocol):
     scheduler: "Scheduler"
 
 
-def generation_of(driver: Driver) -> "Scheduler":
+def scheduler_of(driver: Driver) -> "Scheduler":
     """How requests are batched where nobody says it: as the driver's engines do, or as in the first generation."""
     return driver.scheduler if isinstance(driver, OfOneGeneration) else "continuous"
 

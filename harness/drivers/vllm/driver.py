@@ -38,9 +38,8 @@ class VllmDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
             return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
-        if setup.scheduler != self.generation.scheduler:
-            only = self.generation.batching
-            return f"scheduler {setup.scheduler}: {self.generation.package} is driven with {only} only"
+        if reason := self.generation.batches_otherwise(setup):
+            return reason
         if setup.tensor_parallel_size > 1:
             return (
                 f"tensor_parallel_size {setup.tensor_parallel_size}: the plugin's workers are then processes of their "

@@ -42,7 +42,8 @@ class Generation:
     ``observe`` reads a Seen from the engine core, ``prefills`` whether it just scheduled a prefill, ``tighten`` makes
     it hold itself to limits and forget what it remembers of requests, ``built`` says what it was built with.
     ``engine_arguments`` and ``engine_environment`` are what an engine of a setup is started with beside what all are,
-    ``end_of_text`` and ``request_fields`` what the input processor gives to requests.
+    ``end_of_text`` and ``request_fields`` what the input processor gives to requests. ``server_command`` is what
+    starts its server for the model in a folder, without the flags that are the same for all.
     """
 
     package: str
@@ -63,6 +64,7 @@ class Generation:
     engine_environment: Callable[[EngineSetup], Mapping[str, str]]
     end_of_text: Callable[[Any], int | None]
     request_fields: Callable[[Any], Mapping[str, Any]]
+    server_command: Callable[[str, EngineSetup], list[str]]
 
     @property
     def installed(self) -> str | None:
@@ -73,6 +75,12 @@ class Generation:
         """Whether this is a version that belongs to this generation."""
         first, beyond = self.versions
         return first <= tuple(map(int, re.findall(r"\d+", installed)[:2])) < beyond
+
+    def batches_otherwise(self, setup: EngineSetup) -> str | None:
+        """Why this is no generation for a setup, in one sentence, or None."""
+        if setup.scheduler == self.scheduler:
+            return None
+        return f"scheduler {setup.scheduler}: {self.package} is driven with {self.batching} only"
 
     @property
     def versions_said(self) -> str:
@@ -100,6 +108,7 @@ ONE_TKV = Generation(
     engine_environment=continuous.engine_environment,
     end_of_text=continuous.end_of_text,
     request_fields=continuous.request_fields,
+    server_command=continuous.server_command,
 )
 """Continuous batching with one tkv for the batch and reservations of blocks."""
 
@@ -122,6 +131,7 @@ CHUNKED = Generation(
     engine_environment=chunked.engine_environment,
     end_of_text=chunked.end_of_text,
     request_fields=chunked.request_fields,
+    server_command=chunked.server_command,
 )
 """Chunked prefill, prefix caching and pausing, a tkv for each request."""
 

@@ -17,6 +17,8 @@ UNLESS_SAID: Mapping[str, str] = {
     # Otherwise the plugin takes all cores for every worker of a parallel run.
     "VLLM_SPYRE_UPDATE_THREAD_CONFIG": "0",
     "SENDNN_INFERENCE_UPDATE_THREAD_CONFIG": "0",
+    # Otherwise small operations beside the model are compiled, with a C++ compiler, at the first step that has them.
+    "SENDNN_INFERENCE_SIMPLE_COMPILE_BACKEND": "eager",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     # Models are folders by the time vLLM sees them.

@@ -1,7 +1,7 @@
 """A behaviour case at a door: its requests as the door takes them, and what the reference says of them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -12,6 +12,7 @@ from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
+from harness.generation import Invariants
 from harness.oracle import Oracle
 from harness.oracle.stopping import ended, ended_text, forks, wanted_for
 from harness.oracle.values import widened
@@ -30,7 +31,7 @@ class Watched:
 
     session: Session
     limits: SchedulingLimits
-    invariants: Callable[[Run, Sequence[RequestSpec], Sequence[Request], SchedulingLimits], Verdict]
+    invariants: Invariants
 
 
 def judge_behaviour(

@@ -318,7 +318,9 @@ def free_an_aborted_request_a_step_later(patch: pytest.MonkeyPatch) -> None:
 # --- what is computed -------------------------------------------------------------------------------------------
 
 
-@chunked_output_fault("requests-that-are-paused-get-all-of-their-tokens", "action 0 (generate): invariant broken at step")
+@chunked_output_fault(
+    "requests-that-are-paused-get-all-of-their-tokens", "action 0 (generate): invariant broken at step"
+)
 def pause_nobody(patch: pytest.MonkeyPatch) -> None:
     _with_volume(patch, -10_000)
 

@@ -5,6 +5,7 @@ every stretch of steps has its numbers as a title, which browsers show on hover 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 
 from harness.timeline.apart import steps_apart
@@ -12,7 +13,7 @@ from harness.timeline.lanes import CHUNKED_LANE, LABELS, LANE, Scale, lane, plac
 from harness.timeline.legend import legend_height, legend_parts, patterns, style
 from harness.timeline.model import Stretch, TimeLine
 from harness.timeline.spoken import described
-from harness.timeline.turns import groups, turns
+from harness.timeline.turns import groups, turns, wanted_turns
 
 DRAWN = 860
 AXIS, TKV, GAP = 30, 44, 8
@@ -48,6 +49,8 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
         wanted = list(_between(expected.stretches, first, last))
         parts.append(_tkv_line(wanted, scale, "wanted"))
         parts += [_outline(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
+        if line.chunked:
+            parts += [wanted_turns(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
     parts += _hovers(line, scale, height)
     whole = height
     if alone:
@@ -109,7 +112,8 @@ def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[St
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)
-            yield Stretch(s.row._replace(step=begin, tkv=s.tkv_at(begin)), min(last, s.last), s.bars_at(begin))
+            row = s.row._replace(step=begin, tkv=s.tkv_at(begin))
+            yield replace(s, row=row, last=min(last, s.last), bars=s.bars_at(begin))
 
 
 def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Iterator[str]:

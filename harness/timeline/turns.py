@@ -42,6 +42,18 @@ def turns(
         yield f'<text class="label small" x="{LABELS - 6}" y="{y}">{words}</text>'
 
 
+def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
+    """Whose turn was expected, below the lane, and at its top whose pause: dashed, as all that was expected."""
+    path = ""
+    for stretch in wanted:
+        left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
+        if sequence in stretch.decodes or sequence == stretch.prefilled:
+            path += f"M{place(left)} {bottom + 6}H{place(right)}"
+        if sequence in (stretch.row.paused or ()):
+            path += f"M{place((left + right) / 2 - 2)} {bottom - scale.lane + 2}v12m4 0v-12"
+    return f'<path class="wanted" d="{path}"/>' if path else ""
+
+
 def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
     """What it holds, paled, and two bars."""
     for first, last in spans(stretches, lambda stretch: sequence in (stretch.row.paused or ())):

@@ -244,7 +244,9 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
     steps = [as_builtins(step) for step in run.steps]
     traced = {**item.data, "requests": requests, "columns": list(_columns(item)), "steps": steps}
-    return traced if item.setup.chunking is None else {**traced, "tables": tables_of(run.steps)}
+    if item.setup.chunking is None:
+        return traced
+    return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
 
 
 def _columns(item: Item) -> tuple[str, ...]:

@@ -82,6 +82,10 @@ class ResultStream:
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
+    def result_of(self, nodeid: str) -> Mapping[str, Any]:
+        """What is known of a test by now."""
+        return self._by_test.get(nodeid, {})
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A test is over. Of one whose worker died this is not said: it is written at the end."""
         self._write_result(nodeid)

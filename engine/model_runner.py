@@ -20,7 +20,7 @@ from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -81,7 +81,7 @@ class ModelRunner:
         tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
         tensors |= attention_tensors(self._attention, inputs)
         others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
-        logits, self.cache = self._call("prefill" if inputs.block_table is None else "decode", tensors, others)
+        logits, self.cache = self._call(inputs.kind, tensors, others)
         sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
         return sampled
 
@@ -98,7 +98,7 @@ class ModelRunner:
         rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
         return self.model(tensors["input_ids"], past_key_value_states=self.cache, use_cache=True, **rest, **others)
 
-    def _run_blindly(self, plan: Prefill | Decode) -> None:
+    def _run_blindly(self, plan: Runnable) -> None:
         """Any tokens will do."""
         count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
         self.logits(plan, [0] * count)

@@ -30,7 +30,7 @@ def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list
 
 
 def distribution(**params: object) -> list[float]:
-    return filtered_probabilities(LOGITS, SamplingParams(**params)).tolist()
+    return filtered_probabilities(LOGITS[None], [SamplingParams(**params)])[0].tolist()
 
 
 def test_greedy_takes_the_likeliest_token_of_each_row():
@@ -75,7 +75,7 @@ def test_filters_leave_these_probabilities(params, probabilities):
 
 
 def test_tokens_as_likely_as_the_last_of_the_top_k_all_stay():
-    kept = filtered_probabilities(torch.tensor([1.0, 2.0, 1.0, 0.0]), SamplingParams(top_k=2))
+    kept = filtered_probabilities(torch.tensor([[1.0, 2.0, 1.0, 0.0]]), [SamplingParams(top_k=2)])[0]
     assert (kept > 0).tolist() == [True, True, True, False]
 
 
@@ -104,7 +104,7 @@ def test_whatever_the_filters_they_leave_a_distribution_with_the_likeliest_token
     logits, temperature, top_k, top_p, min_p
 ):
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    probabilities = filtered_probabilities(torch.tensor(logits), params)
+    probabilities = filtered_probabilities(torch.tensor([logits]), [params])[0]
     assert (probabilities >= 0).all()
     assert math.isclose(probabilities.sum().item(), 1, rel_tol=1e-4)
     best = probabilities[max(range(len(logits)), key=logits.__getitem__)]

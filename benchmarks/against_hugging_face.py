@@ -1,4 +1,4 @@
-"""Tokens a second against Hugging Face's ``generate`` in static batches of 4, on the same requests, and the prefill of a long prompt.
+"""Tokens a second against Hugging Face in static batches of 4, and the prefill of a long prompt.
 
     python benchmarks/against_hugging_face.py [--json FILE]
 

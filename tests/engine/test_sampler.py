@@ -228,3 +228,18 @@ def test_the_logits_that_came_in_are_left_as_they_were():
     logits = LOGITS[None].clone()
     draw(logits, sequence(eos=frozenset({EOS}), min_tokens=3, top_k=2, temperature=0.3, logprobs=2))
     assert torch.equal(logits, LOGITS[None])
+
+
+def test_rows_are_filtered_together_as_each_would_be_alone():
+    torch.manual_seed(0)
+    params = [
+        SamplingParams(temperature=0.7, top_k=5),
+        SamplingParams(top_p=0.4),
+        SamplingParams(),
+        SamplingParams(temperature=2, top_k=9, top_p=0.8, min_p=0.1),
+        SamplingParams(min_p=0.3),
+    ]
+    logits = torch.randn(len(params), 50)
+    together = filtered_probabilities(logits, params)
+    alone = [filtered_probabilities(row[None], [each])[0] for row, each in zip(logits, params, strict=True)]
+    assert torch.equal(together, torch.stack(alone))

@@ -1,0 +1,131 @@
+"""What the harness itself takes: to be imported, to collect cases, beside the engine in each case, to write reports.
+
+    python benchmarks/harness.py [--json FILE]
+
+Cases are made up in a temporary folder, ten thousand of them, and are simulated. Each figure is of whole commands in
+processes of their own, in turn with what it is compared with. Peak memory is that of the command.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from measuring import Figure, in_turn, medians, parser_of, report
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITES, CASES, RUN = 50, 200, 5
+HEAD = "suite: many/s{}\nkind: scheduler_steps\nabout: Many.\nmarkers: [cb]\ncases:\n"
+CASE = """\
+  - id: case-{}-{}
+    about: A prompt of a block and three tokens.
+    requests:
+      - {{prompt: {{random_tokens: {}}}, max_tokens: 3}}
+    expect:
+      output: none
+      steps:
+        - [0,  0, [0], [],  [],  [],  0, 0]
+        - [1, 64, [],  [0], [0], [],  2, 1]
+        - [2, 65, [],  [0], [0], [],  2, 2]
+        - [3, 66, [],  [],  [0], [0], 2, 2]
+        - [4,  0, [],  [],  [],  [],  0, 0]
+"""
+
+
+def write_suites(folder: Path) -> None:
+    for suite in range(SUITES):
+        cases = (CASE.format(suite, i, 1 + i % 64) for i in range(CASES))
+        (folder / f"s{suite:02}.yaml").write_text(HEAD.format(suite) + "".join(cases), encoding="utf-8")
+
+
+def python(*arguments: object) -> None:
+    """Run an interpreter to its end, without its output. Raises CalledProcessError."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
+
+
+def pytest(*arguments: object) -> None:
+    python("-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
+
+
+def peak_megabytes(run: Callable[[], None]) -> float:
+    """Of the largest process so far, so that smaller ones have to be asked about first."""
+    run()
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+
+
+def made_many(results: Path, tests: int) -> Path:
+    """The results of a run as those of one with so many tests."""
+    first, *records, last = results.read_text(encoding="utf-8").splitlines()
+    tests_of_run = [json.loads(record) for record in records]
+    file = results.with_name("many.jsonl")
+    with file.open("w", encoding="utf-8") as out:
+        print(first, file=out)
+        for number in range(tests):
+            record = tests_of_run[number % len(tests_of_run)]
+            print(json.dumps(record | {"test": f"{record.get('test')}-{number}"}), file=out)
+        print(last, file=out)
+    return file
+
+
+def main() -> None:
+    began = time.perf_counter()
+    arguments = parser_of(__doc__, 3).parse_args()
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        write_suites(folder)
+        figures = measured(folder, arguments.repeat)
+    report("What the harness takes", figures, arguments.json, began=began)
+
+
+def measured(folder: Path, repeat: int) -> list[Figure]:
+    every, some = [folder], sorted(folder.glob("*.yaml"))[:RUN]
+    less = peak_megabytes(lambda: pytest("--collect-only", *some))
+    more = peak_megabytes(lambda: pytest("--collect-only", *every))
+    results = folder / "results.jsonl"
+    reports = ("--html", folder / "page.html", "--junit", folder / "junit.xml", "--markdown", folder / "summary.md")
+    pytest("--simulate", "--results", results, *some)
+    many = made_many(results, SUITES * CASES)
+    ways: Mapping[str, Callable[[], object]] = {
+        "import pytest": lambda: python("-c", "import pytest"),
+        "import harness": lambda: python("-c", "import sys, pytest, harness.plugin; sys.exit('torch' in sys.modules)"),
+        "collect": lambda: pytest("--collect-only", *every),
+        "collect some": lambda: pytest("--collect-only", *some),
+        "run some": lambda: pytest("--simulate", *some),
+        "reports": lambda: python(
+            "-c", "import harness.cli, sys; sys.exit(harness.cli.main())", "report", many, *reports
+        ),
+        "one process": lambda: pytest("-m", "cb and cpu and not http", "suites/scheduler_steps"),
+        "two processes": lambda: pytest("-n2", "-m", "cb and cpu and not http", "suites/scheduler_steps"),
+    }
+    taken = medians(in_turn(ways, repeat))
+    start, count = taken["import pytest"], SUITES * CASES
+    each = (taken["run some"] - taken["collect some"]) / (RUN * CASES)
+    return [
+        Figure("import of the harness, without torch", taken["import harness"] - start, " s", at_most=0.5),
+        Figure(f"collection of {count:,} cases, beyond import pytest", taken["collect"] - start, " s", at_most=5),
+        Figure(
+            "memory a case, collected",
+            1024 * (more - less) / (count - RUN * CASES),
+            " KB",
+            base=f"{less:.0f} MB with {RUN * CASES:,}, {more:.0f} MB with {count:,}",
+        ),
+        Figure("a simulated case, beyond its collection", 1000 * each, " ms", at_most=5, base=f"{RUN * CASES:,} cases"),
+        Figure(f"page, JUnit and summary of {count:,} cases", taken["reports"], " s", at_most=10),
+        Figure(
+            "-n 2 on the scheduler-step suites",
+            taken["one process"] / taken["two processes"],
+            " x",
+            at_least=1.7,
+            base=f"{taken['one process']:.1f} s and {taken['two processes']:.1f} s",
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()

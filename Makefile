@@ -81,7 +81,7 @@ forked: $(VENV)/.installed
 ## The page in a real browser. Needs a Chromium: on PATH, or named by $$CHROMIUM.
 browser: $(VENV)/.installed
 	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
-	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py
+	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py tests/harness/test_page_accessible.py
 
 ## Allure's own report about the last `make conformance`, by Allure 3, which npm fetches.
 report:

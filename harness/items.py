@@ -10,6 +10,7 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
+from harness.cards.discovery import leased_cards
 from harness.checks.verdict import failures
 from harness.compilations import watch
 from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError, scheduler_of
@@ -93,6 +94,11 @@ class CaseItem(pytest.Item):
     def backend_label(self) -> str:
         """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
         return self.settings.driver.backend_label(self.expanded.configuration.backend)
+
+    @property
+    def on_card(self) -> bool:
+        """Whether it runs on a card, where there is one."""
+        return self.expanded.configuration.backend == "sendnn" and self.get_closest_marker("simulated") is None
 
     @property
     def line(self) -> int:
@@ -203,6 +209,7 @@ class CaseItem(pytest.Item):
             "tensor_parallel_size": configuration.tensor_parallel_size,
             "markers": list(self.expanded.markers(suite)),
             "compiled": self._compiled,
+            **({"cards": leased_cards()} if self.on_card else {}),
             "configuration": configuration.label,
             "place": self.place,
             "source": source,

@@ -145,8 +145,13 @@ def _progress(budget: int) -> Iterator["Progress | None"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("workloads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rate = TextColumn("{task.fields[steps]:,} steps")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("workloads", total=budget)
-        # Beyond the budget it shrinks what it found.
-        yield lambda tried, _: bar.update(task, completed=min(tried, budget))
+        task = bar.add_task("workloads", total=budget, steps=0)
+
+        def show(tried: int, steps: int) -> None:
+            what = "workloads" if tried <= budget else "making what was found smaller"
+            bar.update(task, completed=min(tried, budget), steps=steps, description=what)
+
+        yield show

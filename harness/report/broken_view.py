@@ -18,22 +18,47 @@ class BrokenRequirement:
     worst: ResultView
 
 
-def broken_requirements(about: Record, views: Sequence[ResultView]) -> list[BrokenRequirement]:
-    """Those of whose tests any went wrong; first the one of which the largest share did.
+@dataclass(frozen=True)
+class Broken:
+    """``named`` are as few requirements as explain all that went wrong; ``beside`` failed in the same tests."""
 
-    What breaks a rule breaks most of its own tests, and some of others. So the test that is shown of each is one that
-    tests the fewest requirements beside it.
+    named: tuple[BrokenRequirement, ...]
+    beside: tuple[BrokenRequirement, ...]
+
+
+def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
+    """A fault in one rule also breaks tests of others. So a test counts the more for a requirement the fewer it is
+    about beside it, and tests that one requirement explains count for no other.
     """
-    listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
-    by_name: dict[str, list[ResultView]] = {}
+    ran: dict[str, list[ResultView]] = {}
     for view in views:
         if view.status != "skipped":
             for name in view.requirements.split():
-                by_name.setdefault(name, []).append(view)
-    found = []
-    for name, ran in by_name.items():
-        bad = [view for view in ran if view.status in PROBLEMS]
-        if bad:
-            worst = min(bad, key=lambda view: len(view.requirements.split()))
-            found.append(BrokenRequirement(name, listed.get(name, {}).get("must", ""), len(bad), len(ran), worst))
-    return sorted(found, key=lambda each: (-each.failed / each.ran, -each.failed))
+                ran.setdefault(name, []).append(view)
+    left = {view.anchor: view for view in views if view.status in PROBLEMS and view.requirements}
+    named = []
+    while left:
+        weights: dict[str, float] = {}
+        for view in left.values():
+            names = view.requirements.split()
+            for name in names:
+                weights[name] = weights.get(name, 0.0) + 1 / len(names)
+        heaviest = max(weights, key=lambda name: weights[name])
+        mine = [view for view in left.values() if heaviest in view.requirements.split()]
+        named.append(_broken(heaviest, about, ran[heaviest], mine))
+        left = {anchor: view for anchor, view in left.items() if view not in mine}
+    explained = {each.name for each in named}
+    beside = [
+        _broken(name, about, tests, bad)
+        for name, tests in ran.items()
+        if name not in explained and (bad := [view for view in tests if view.status in PROBLEMS])
+    ]
+    return Broken(tuple(named), tuple(beside))
+
+
+def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
+    """Of ``shown`` the test that is about least, and in which least went wrong."""
+    listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
+    worst = min(shown, key=lambda view: (len(view.requirements.split()), view.also_failed))
+    failed = sum(view.status in PROBLEMS for view in ran)
+    return BrokenRequirement(name, listed.get(name, {}).get("must", ""), failed, len(ran), worst)

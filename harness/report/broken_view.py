@@ -57,8 +57,13 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
-    """Of ``shown`` the test that is about least, and in which least went wrong."""
+    """Of ``shown`` the test that is about least, in which what it is about went wrong first, and little else did."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
-    worst = min(shown, key=lambda view: (len(view.requirements.split()), view.also_failed))
+    worst = min(shown, key=lambda view: (len(view.requirements.split()), _beside_itself(view), view.also_failed))
     failed = sum(view.status in PROBLEMS for view in ran)
     return BrokenRequirement(name, listed.get(name, {}).get("must", ""), failed, len(ran), worst)
+
+
+def _beside_itself(view: ResultView) -> bool:
+    """Whether a test of outputs failed first in something else than an output."""
+    return view.kind == "output" and view.first_failure is not None and view.first_failure.output is None

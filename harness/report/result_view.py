@@ -50,12 +50,21 @@ class ResultView:
     source: str
     source_lines: str
     seconds: str
-    verdicts: tuple[VerdictView, ...]
     text: str
     known_failure: str
-    picture: Markup
     column: str
     markers: tuple[str, ...]
+    record: Record
+
+    @cached_property
+    def verdicts(self) -> tuple[VerdictView, ...]:
+        """Made when they are asked for: of most tests a summary shows no more than the outcome."""
+        return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
+
+    @cached_property
+    def picture(self) -> Markup:
+        """The time-line, for a page that has its style; empty where there is none."""
+        return Markup(picture(self.record, alone=False))
 
     @property
     def searchable(self) -> str:
@@ -129,12 +138,11 @@ def _result_view(index: int, record: Record) -> ResultView:
         source=source,
         source_lines="\n".join(str(first + i) for i in range(len(source.splitlines()))),
         seconds=duration(float(record.get("seconds", 0.0))),
-        verdicts=tuple(_verdict(verdict) for verdict in record.get("verdicts", ())),
         text=shortened(_own_text(record), MOST_TEXT),
         known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
-        picture=Markup(picture(record, alone=False)),
         column=_column(record),
         markers=tuple(map(str, record.get("markers", ()))),
+        record=record,
     )
 
 

@@ -182,7 +182,7 @@ def test_every_link_leads_to_something(tmp_path: Path) -> None:
     assert len(set(ids)) == len(ids)
     tests = {quote(result["test"]) for result in results}
     assert {str(link).removeprefix("#") for link in links} <= {*ids, *tests}
-    # The matrix, the problem, the suite, the requirement in two configurations and as one that does not hold, each test.
+    # The matrix, the problem, the suite, the requirement in its matrix and as one that does not hold, each test itself.
     assert len(links) == 3 + 1 + 1 + 2 + 2 + 3
 
 

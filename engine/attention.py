@@ -8,6 +8,7 @@ it stores in place by slot, gathers by block table and runs one scaled dot-produ
 from typing import Any
 
 import fms.utils.spyre.paged  # noqa: F401  (registers the shipped operation)
+import numpy
 import torch
 import torch.nn.functional as F
 from fms.modules.attention import register_attention_op
@@ -45,15 +46,17 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
-    columns = torch.arange(inputs.block_table.shape[1] * BLOCK_SIZE)
+    columns = numpy.arange(inputs.block_table.shape[1] * BLOCK_SIZE)
     positions = inputs.input_ids.shape[1]
-    own = inputs.current_tkv_mask[:, None, None] - positions + torch.arange(positions)[None, :, None]
-    padding = inputs.left_padded_prompt_mask[:, None, None]
-    visible = (columns <= own) & ((columns >= padding) | (own < padding))
-    return visible[:, None]
+    own = inputs.current_tkv_mask.numpy()[:, None, None] - numpy.arange(positions, 0, -1)[None, :, None]
+    padding = inputs.left_padded_prompt_mask.numpy()[:, None, None]
+    visible = (columns <= own) & (columns >= padding)
+    if positions > 1:
+        visible |= (columns <= own) & (own < padding)
+    return torch.from_numpy(visible[:, None])
 
 
-def _store(
+def store(
     keys: Tensor, values: Tensor, key_cache: Tensor | None, value_cache: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write keys and values ``[rows, positions, heads, width]`` to their slots, in place.
@@ -87,7 +90,7 @@ def _prefill(
     return out.transpose(1, 2).contiguous()
 
 
-def _decode(
+def decode(
     query: Tensor,
     key_cache: Tensor,
     value_cache: Tensor,
@@ -124,4 +127,4 @@ def _is_prefill(**kwargs: Any) -> bool:
 
 
 # Importing this module makes both operations known; ibm-fms refuses to register a name twice.
-register_attention_op(_OURS, _store, _prefill, is_prefill_op=_is_prefill, compute_decode_op=_decode)
+register_attention_op(_OURS, store, _prefill, is_prefill_op=_is_prefill, compute_decode_op=decode)

@@ -5,9 +5,10 @@ A chunk is a decode of many positions of one row: it stores, then reads everythi
 
 from collections.abc import Sequence
 
+import numpy
 import torch
 
-from engine.batch import PAD_TOKEN_ID, SMALLEST_DECODE_BATCH, ModelInputs, pad_block_tables
+from engine.batch import PAD_TOKEN_ID, SMALLEST_DECODE_BATCH, ModelInputs, one_token_a_row, pad_block_tables
 from engine.block_pool import PADDING_BLOCK
 from engine.scheduling.padding import BLOCK_SIZE
 from engine.scheduling.plan import AlignedDecode, PrefillChunk
@@ -49,21 +50,7 @@ def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
 
 def aligned_decode_inputs(plan: AlignedDecode, last_token_ids: Sequence[int]) -> ModelInputs:
     """One new token a row, each row at its own tkv; a shorter one has whole blocks of padding on the left."""
-    rows = len(plan.request_ids)
-    copies = max(1, SMALLEST_DECODE_BATCH // rows)
-    computed = torch.tensor(plan.computed * copies, dtype=torch.int64)
-    tkvs = torch.tensor(plan.tkvs * copies, dtype=torch.int64)
+    copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
+    computed, tkvs = numpy.array(plan.computed * copies), numpy.array(plan.tkvs * copies)
     tables = pad_block_tables(plan.block_tables * copies, max(map(len, plan.block_tables)))
-    block_table = torch.tensor(tables, dtype=torch.int64)
-    return ModelInputs(
-        input_ids=torch.tensor([*last_token_ids] * copies, dtype=torch.int64)[:, None],
-        position_ids=computed[:, None],
-        slot_mapping=block_table[:, -1:] * BLOCK_SIZE + (computed % BLOCK_SIZE)[:, None],
-        mask=None,
-        block_table=block_table,
-        current_tkv_mask=tkvs,
-        left_padded_prompt_mask=tkvs - 1 - computed,
-        last_n_tokens=1,
-        output_position=0,
-        output_rows=rows,
-    )
+    return one_token_a_row(plan, last_token_ids, computed, tkvs - 1 - computed, tkvs, tables)

@@ -16,6 +16,9 @@ from engine.backends.warm_up import warm_up
 from engine.batch import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
 from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import EngineConfig
+from engine.eager_attention import NAME as EAGER_ATTENTION
+from engine.eager_attention import attention_arguments, without_padding
+from engine.linear import quicken
 from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
@@ -46,6 +49,10 @@ class ModelRunner:
         self.model = load_model(checkpoint, self._dtype, divided=config.tensor_parallel_size > 1)
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
+        # What ibm-fms ships is run as it is shipped.
+        self._quick = self._attention == "paged" and not backend.compiled
+        if self._quick:
+            quicken(self.model)
         if backend.compiled:
             self.compiled = CompiledModel(self.model, backend)
             warm_up(self.compiled, self._run_blindly, config)
@@ -64,6 +71,8 @@ class ModelRunner:
         Raises RecompileError and DeviceRefusedError.
         """
         if isinstance(plan, Prefill):
+            if self._quick:
+                self._blank([plan.blocks[0], plan.blocks[-1]])
             return self.forward(prefill_inputs(plan, token_ids, self._dtype))
         if isinstance(plan, PrefillChunk):
             return self.forward(chunk_inputs(plan))
@@ -78,10 +87,16 @@ class ModelRunner:
     @torch.inference_mode()
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache."""
-        tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
-        tensors |= attention_tensors(self._attention, inputs)
-        others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
-        logits, self.cache = self._call(inputs.kind, tensors, others)
+        if self._quick:
+            inputs = without_padding(inputs)
+            logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs))
+        elif self.compiled is None:
+            logits = self._run(inputs, attention_name(self._attention), attention_tensors(self._attention, inputs))
+        else:
+            tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
+            tensors |= attention_tensors(self._attention, inputs)
+            others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
+            logits, self.cache = self.compiled(inputs.kind, self.cache, tensors, others)
         sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
         return sampled
 
@@ -92,11 +107,18 @@ class ModelRunner:
             return None
         return Compilation(self._backend, self.compiled.graphs, self.compiled.recompiles)
 
-    def _call(self, kind: str, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-        if self.compiled is not None:
-            return self.compiled(kind, self.cache, tensors, others)
-        rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
-        return self.model(tensors["input_ids"], past_key_value_states=self.cache, use_cache=True, **rest, **others)
+    def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
+        """The model as it is, not compiled."""
+        logits, self.cache = self.model(
+            inputs.input_ids,
+            position_ids=inputs.position_ids,
+            past_key_value_states=self.cache,
+            use_cache=True,
+            last_n_tokens=inputs.last_n_tokens,
+            attn_name=attention,
+            **arguments,
+        )
+        return logits
 
     def _run_blindly(self, plan: Runnable) -> None:
         """Any tokens will do."""
@@ -105,12 +127,15 @@ class ModelRunner:
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
-        """Clear blocks just taken by a decode, which writes them a token at a time.
+        """Clear blocks that were just taken and are not written whole.
 
         Attention masks the rest of a block, but a NaN that an earlier request left there would come through.
         """
+        if not blocks:
+            return
+        rows = torch.tensor(blocks)
         for tensor in chain.from_iterable(self.cache):
-            tensor[blocks] = 0
+            tensor.index_fill_(0, rows, 0)
 
     @torch.inference_mode()
     def _empty_cache(self, blocks: int) -> Cache:

@@ -13,7 +13,7 @@ from harness.behaviour.judging import has_reference
 from harness.cards.discovery import leased_cards
 from harness.checks.verdict import failures
 from harness.compilations import watch
-from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
+from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError, scheduler_of
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
@@ -49,7 +49,7 @@ class SuiteFile(pytest.File):
 
     def _tests(self, loaded: LoadedSuite, settings: Settings) -> list[Expanded]:
         try:
-            return expand(loaded.suite, settings.models, settings.max_tests)
+            return expand(loaded.suite, settings.models, settings.max_tests, scheduler_of(settings.driver))
         except TooManyTestsError as error:
             raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.behaviour.judging import judge_behaviour
+from harness.behaviour.judging import Watched, judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
@@ -93,7 +93,8 @@ def judge(test: Test, session: Session) -> Verdicts:
     if isinstance(case, BehaviourCase):
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, session, held_to))
+            watched = Watched(session, held_to, generation_of(expanded).invariants)
+            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
         except ReferenceFileError:
             raise
         except ValueError as error:

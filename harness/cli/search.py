@@ -78,14 +78,14 @@ def run(arguments: Namespace) -> int:
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Survey one driver and say what came of it. True: something was found."""
-    if scheduler != "continuous":
-        raise CommandError(f"--all knows the continuous scheduler only, not {scheduler}: leave it out")
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
         model = test_models()[0]
-        result = survey(driver, budget, seed, model=model, progress=progress, shrinking=_say_shrinking)
+        result = survey(
+            driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_say_shrinking
+        )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
     for manner, times in result.manners.most_common():

@@ -30,7 +30,7 @@ def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list
 
 
 def distribution(**params: object) -> list[float]:
-    return filtered_probabilities(LOGITS, SamplingParams(**params)).tolist()
+    return filtered_probabilities(LOGITS[None], [SamplingParams(**params)])[0].tolist()
 
 
 def test_greedy_takes_the_likeliest_token_of_each_row():
@@ -75,7 +75,7 @@ def test_filters_leave_these_probabilities(params, probabilities):
 
 
 def test_tokens_as_likely_as_the_last_of_the_top_k_all_stay():
-    kept = filtered_probabilities(torch.tensor([1.0, 2.0, 1.0, 0.0]), SamplingParams(top_k=2))
+    kept = filtered_probabilities(torch.tensor([[1.0, 2.0, 1.0, 0.0]]), [SamplingParams(top_k=2)])[0]
     assert (kept > 0).tolist() == [True, True, True, False]
 
 
@@ -104,7 +104,7 @@ def test_whatever_the_filters_they_leave_a_distribution_with_the_likeliest_token
     logits, temperature, top_k, top_p, min_p
 ):
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-    probabilities = filtered_probabilities(torch.tensor(logits), params)
+    probabilities = filtered_probabilities(torch.tensor([logits]), [params])[0]
     assert (probabilities >= 0).all()
     assert math.isclose(probabilities.sum().item(), 1, rel_tol=1e-4)
     best = probabilities[max(range(len(logits)), key=logits.__getitem__)]
@@ -228,3 +228,18 @@ def test_the_logits_that_came_in_are_left_as_they_were():
     logits = LOGITS[None].clone()
     draw(logits, sequence(eos=frozenset({EOS}), min_tokens=3, top_k=2, temperature=0.3, logprobs=2))
     assert torch.equal(logits, LOGITS[None])
+
+
+def test_rows_are_filtered_together_as_each_would_be_alone():
+    torch.manual_seed(0)
+    params = [
+        SamplingParams(temperature=0.7, top_k=5),
+        SamplingParams(top_p=0.4),
+        SamplingParams(),
+        SamplingParams(temperature=2, top_k=9, top_p=0.8, min_p=0.1),
+        SamplingParams(min_p=0.3),
+    ]
+    logits = torch.randn(len(params), 50)
+    together = filtered_probabilities(logits, params)
+    alone = [filtered_probabilities(row[None], [each])[0] for row, each in zip(logits, params, strict=True)]
+    assert torch.equal(together, torch.stack(alone))

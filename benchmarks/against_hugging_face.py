@@ -1,0 +1,150 @@
+"""Tokens a second against Hugging Face in static batches of 4, and the prefill of a long prompt.
+
+    python benchmarks/against_hugging_face.py [--json FILE]
+
+Ragged work has prompts of 8 to 256 tokens and 4 to 128 new ones: a static batch pads to its longest prompt and runs
+until its longest answer ends. Equal lengths (64 + 64) are what static batches do best. Only tokens that were asked for
+count. Greedy, one thread, float32; every request must get the same tokens from both. Prefill: the logits after a
+prompt of 2,048 tokens.
+"""
+
+import random
+import time
+from typing import Any, NamedTuple
+
+from measuring import MODELS, Figure, in_turn, medians, one_thread, parser_of, report
+
+BATCH = 4
+LONG = 2048
+RAGGED = {"tiny-granite": 24, "smollm2-135m": 8}
+EQUAL = {"tiny-granite": 16, "smollm2-135m": 4}
+ROUNDS = {"tiny-granite": 1.0, "smollm2-135m": 0.4}
+"""Of ``--repeat``: a round takes so much longer on the larger model."""
+
+
+class Work(NamedTuple):
+    """A request."""
+
+    prompt: tuple[int, ...]
+    max_tokens: int
+
+
+def ragged(count: int, vocabulary: int) -> list[Work]:
+    draw = random.Random(9)
+    lengths = [(draw.randint(8, 256), draw.randint(4, 128)) for _ in range(count)]
+    return [Work(tuple(draw.randrange(4, vocabulary) for _ in range(length)), most) for length, most in lengths]
+
+
+def equal(count: int, vocabulary: int) -> list[Work]:
+    draw = random.Random(10)
+    return [Work(tuple(draw.randrange(4, vocabulary) for _ in range(64)), 64) for _ in range(count)]
+
+
+class Both:
+    """One model in both engines; each keeps the tokens of its last run."""
+
+    def __init__(self, name: str) -> None:
+        import transformers
+
+        from checkpoints import resolve
+        from engine.llm import LLM
+
+        transformers.logging.set_verbosity_error()
+        self.ours = LLM(name, max_model_len=LONG + 64, max_num_seqs=BATCH)
+        self.theirs: Any = transformers.AutoModelForCausalLM.from_pretrained(resolve(name).path, dtype="float32").eval()
+        self.tokens: dict[str, list[tuple[int, ...]]] = {}
+
+    def run_ours(self, work: list[Work]) -> None:
+        from engine.request import SamplingParams
+
+        outputs = self.ours.generate(
+            [{"prompt_token_ids": each.prompt} for each in work],
+            [SamplingParams(max_tokens=each.max_tokens, temperature=0, ignore_eos=True) for each in work],
+            progress=False,
+        )
+        self.tokens["ours"] = [output.outputs[0].token_ids for output in outputs]
+
+    def run_theirs(self, work: list[Work]) -> None:
+        import torch
+
+        tokens: list[tuple[int, ...]] = []
+        for first in range(0, len(work), BATCH):
+            batch = work[first : first + BATCH]
+            longest = max(len(each.prompt) for each in batch)
+            ids = torch.zeros(len(batch), longest, dtype=torch.int64)
+            mask = torch.zeros_like(ids)
+            for row, each in enumerate(batch):
+                ids[row, longest - len(each.prompt) :] = torch.tensor(each.prompt)
+                mask[row, longest - len(each.prompt) :] = 1
+            with torch.inference_mode():
+                out = self.theirs.generate(
+                    ids,
+                    attention_mask=mask,
+                    max_new_tokens=max(each.max_tokens for each in batch),
+                    do_sample=False,
+                    eos_token_id=-1,
+                    pad_token_id=0,
+                )
+            new = out[:, longest:].tolist()
+            tokens += [tuple(row[: each.max_tokens]) for row, each in zip(new, batch, strict=True)]
+        self.tokens["theirs"] = tokens
+
+    def same(self) -> int:
+        """How many requests got the same tokens from both."""
+        return sum(a == b for a, b in zip(self.tokens["ours"], self.tokens["theirs"], strict=True))
+
+
+def throughput(both: Both, name: str, kind: str, work: list[Work], target: float, repeat: int) -> list[Figure]:
+    seconds = medians(in_turn({"ours": lambda: both.run_ours(work), "theirs": lambda: both.run_theirs(work)}, repeat))
+    asked = sum(each.max_tokens for each in work)
+    ours, theirs = (asked / seconds[who] for who in ("ours", "theirs"))
+    base = f"{ours:,.0f} tokens/s to {theirs:,.0f}, {len(work)} requests, {repeat} rounds"
+    what = f"{name}, {kind}"
+    return [
+        Figure(f"{what}: tokens/s to Hugging Face's", ours / theirs, " ×", at_least=target, base=base),
+        Figure(f"{what}: requests with the same tokens", 100 * both.same() / len(work), " %", at_least=100),
+    ]
+
+
+def prefill(both: Both, name: str, vocabulary: int, repeat: int) -> Figure:
+    import torch
+
+    from engine.scheduling.plan import Prefill
+
+    draw = random.Random(11)
+    prompt = [draw.randrange(4, vocabulary) for _ in range(LONG)]
+    plan = Prefill("a", LONG, LONG, 0, tuple(range(1, LONG // 64 + 1)))
+    runner = both.ours.engine.executor
+    ids = torch.tensor([prompt])
+
+    def theirs() -> None:
+        with torch.inference_mode():
+            both.theirs(ids, use_cache=True, logits_to_keep=1)
+
+    seconds = medians(in_turn({"ours": lambda: runner.logits(plan, prompt), "theirs": theirs}, repeat))
+    base = f"{seconds['ours']:.2f} s to {seconds['theirs']:.2f} s, {repeat} rounds"
+    return Figure(
+        f"{name}: prefill of {LONG:,} tokens to Hugging Face's forward",
+        seconds["ours"] / seconds["theirs"],
+        " ×",
+        at_most=1.5,
+        base=base,
+    )
+
+
+def main() -> None:
+    began = time.perf_counter()
+    arguments = parser_of(__doc__, 5).parse_args()
+    one_thread()
+    figures = []
+    for name in MODELS:
+        both, repeat = Both(name), max(1, round(arguments.repeat * ROUNDS[name]))
+        vocabulary = both.theirs.config.vocab_size
+        figures += throughput(both, name, "ragged", ragged(RAGGED[name], vocabulary), 1.3, repeat)
+        figures += throughput(both, name, "equal lengths", equal(EQUAL[name], vocabulary), 0.9, repeat)
+        figures.append(prefill(both, name, vocabulary, repeat))
+    report("The engine against Hugging Face, batch 4", figures, arguments.json, began=began)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Runs the benchmarks of docs/performance.md one after the other, and writes their figures there.
+
+    python benchmarks/all.py [NAME ...] [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER]
+
+Each writes benchmarks/results/NAME.json; the table between the markers in docs/performance.md is made of those files.
+``--only-write`` runs nothing. Some fifteen minutes where the machine does nothing else, and it should not.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- figures: made by benchmarks/all.py -->", "<!-- end of figures -->"
+ORDER = (
+    "step_overhead",
+    "attention_ops",
+    "memory_floor",
+    "against_hugging_face",
+    "compiled",
+    "real_plugin",
+    "scaling",
+)
+
+
+def rows(name: str) -> list[str]:
+    """What a benchmark found, a table of it in Markdown; nothing where it has no figures or has not run."""
+    file = RESULTS / f"{name}.json"
+    if not file.is_file():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    if not found["figures"]:
+        return []
+    on = found["machine"]
+    took = f"{on['processor']}, {on['cores']} cores, load {on['load']} at the end; {found['seconds']:.0f} s"
+    lines = [f"### {found['title']}", "", f"`benchmarks/{name}.py`, {took}", ""]
+    lines += ["| | measured | target | | from |", "| --- | --- | --- | --- | --- |"]
+    for figure in found["figures"]:
+        cells = (figure["what"], figure["shown"], figure["wanted"], figure["verdict"], figure["base"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def write_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    table = "\n".join(line for name in ORDER for line in rows(name))
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def command(name: str, arguments: argparse.Namespace) -> list[str]:
+    made = [sys.executable, f"benchmarks/{name}.py", "--json", str(RESULTS / f"{name}.json")]
+    if name == "real_plugin":
+        made += ["--plugin-python", str(arguments.plugin_python)]
+        if arguments.plugin_tests:
+            made += ["--plugin-tests", str(arguments.plugin_tests.resolve())]
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(ORDER)}; all of them where none is given"
+    )
+    parser.add_argument("--plugin-python", type=Path, default=Path(".venv-vllm/bin/python"))
+    parser.add_argument("--plugin-tests", type=Path, metavar="FOLDER", help="a checkout of vllm-spyre 1.6.1")
+    parser.add_argument("--only-write", action="store_true", help="make the table of the results that are there")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ORDER]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]}: there are {', '.join(ORDER)}")
+    failed = []
+    for name in () if arguments.only_write else arguments.names or ORDER:
+        if name == "real_plugin" and not (ROOT / arguments.plugin_python).is_file():
+            print(f"real_plugin: {arguments.plugin_python} is not there: make venv-vllm builds it", file=sys.stderr)
+            failed.append(name)
+            continue
+        began = time.perf_counter()
+        done = subprocess.run(command(name, arguments), cwd=ROOT, check=False)
+        print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+        if done.returncode:
+            failed.append(name)
+    write_page()
+    if failed:
+        raise SystemExit(f"did not run to their end: {', '.join(failed)}; what stands in {PAGE.name} of them is older")
+
+
+if __name__ == "__main__":
+    main()

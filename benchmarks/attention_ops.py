@@ -1,0 +1,74 @@
+"""A decode step with our attention operation and with the one that ibm-fms ships, from 64 to 2,048 tokens of context.
+
+    python benchmarks/attention_ops.py [--json FILE]
+
+Batch of 4, tiny-granite, eager. A step is everything: tensors, forward, logits. The shipped operation copies the whole
+cache in every layer, so both engines have one of the same size: what 4 sequences of 2,048 tokens need. Blocks of a row
+follow each other, as after long prompts; the last figure is with blocks in random order.
+"""
+
+import random
+import time
+from typing import Any
+
+from measuring import Figure, in_turn, medians, milliseconds, one_thread, parser_of, report
+
+BATCH = 4
+CONTEXTS = (64, 512, 2048)
+STEPS = {"paged": 10, "fms": 1}
+"""In a round."""
+
+
+def decode(context: int, scattered: bool) -> Any:
+    """A plan of ``BATCH`` rows that all have ``context`` tokens with the new one."""
+    from engine.scheduling.plan import Decode
+
+    width = context // 64
+    blocks = list(range(1, 1 + BATCH * width))
+    if scattered:
+        random.Random(1).shuffle(blocks)
+    tables = tuple(tuple(blocks[row * width : (row + 1) * width]) for row in range(BATCH))
+    return Decode(tuple("abcd"), context - 1, (0,) * BATCH, tables)
+
+
+def main() -> None:
+    began = time.perf_counter()
+    arguments = parser_of(__doc__, 7).parse_args()
+    one_thread()
+    from engine.build import build_engine
+    from engine.config import EngineConfig
+
+    runners = {
+        name: build_engine(EngineConfig(attention=name, max_model_len=max(CONTEXTS), max_num_seqs=BATCH)).executor
+        for name in ("paged", "fms")
+    }
+
+    def way(name: str, plan: Any) -> Any:
+        def run() -> None:
+            for _ in range(STEPS[name]):
+                runners[name].logits(plan, (7, 8, 9, 10))
+
+        return run
+
+    ways = {(name, context): way(name, decode(context, False)) for context in CONTEXTS for name in runners}
+    ways["paged", "scattered"] = way("paged", decode(max(CONTEXTS), True))
+    seconds = {key: value / STEPS[key[0]] for key, value in medians(in_turn(ways, arguments.repeat)).items()}
+    figures = []
+    for context in CONTEXTS:
+        shipped, own = seconds["fms", context], seconds["paged", context]
+        base = f"{milliseconds(shipped)} to {milliseconds(own)}"
+        least = 5 if context == 512 else None
+        figures.append(
+            Figure(f"{context:,} tokens: the shipped operation to ours", shipped / own, " ×", least, None, base)
+        )
+    short = seconds["paged", 64]
+    for name, key in (("", 2048), (", blocks in random order", "scattered")):
+        own = seconds["paged", key]
+        base = f"{milliseconds(own)} to {milliseconds(short)}"
+        most = None if name else 2
+        figures.append(Figure(f"ours, 2,048 tokens to 64{name}", own / short, " ×", at_most=most, base=base))
+    report("Attention operations, a decode step at batch 4", figures, arguments.json, began=began)
+
+
+if __name__ == "__main__":
+    main()

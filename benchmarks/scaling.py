@@ -1,0 +1,146 @@
+"""What a nightly run of many models, backends and tensor-parallel sizes costs on N cards, by simulating its schedule.
+
+    python benchmarks/scaling.py [--figures benchmarks/scaling.yaml] [--json FILE]
+
+From figures of a start, a step and a case. Every setup (model, backend, tensor-parallel size) runs all cases, in so
+many shards; each shard is a job that starts an engine once and keeps it, or, without reuse, once a case. Jobs wait for
+as many cards, or cores, as they have processes. docs/scaling.md reads the table.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from rich.console import Console
+from rich.table import Table
+from schedule import Job, simulate
+
+FIGURES = Path(__file__).with_name("scaling.yaml")
+POLICIES = {
+    "an engine a case": (1, False),
+    "1 shard a setup": (1, True),
+    "4 shards": (4, True),
+    "16 shards": (16, True),
+}
+"""In how many shards a setup runs, and whether a shard keeps its engine."""
+
+
+class Part(BaseModel):
+    """A backend. All numbers in seconds, see scaling.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    slot: Literal["core", "card"]
+    start: NonNegativeFloat
+    more_a_process: NonNegativeFloat
+    step: PositiveFloat
+    case: NonNegativeFloat
+    source: str
+
+
+class Slots(BaseModel):
+    """How many cores there are, and the numbers of cards to ask about."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    core: PositiveInt
+    card: tuple[PositiveInt, ...]
+
+
+class Nightly(BaseModel):
+    """The whole run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: PositiveInt
+    cases: PositiveInt
+    steps_per_case: PositiveInt
+    tensor_parallel_sizes: tuple[PositiveInt, ...]
+    backends: dict[str, Part]
+    slots: Slots
+
+
+def jobs(night: Nightly, slot: str, shards: int, reuse: bool) -> list[Job]:
+    """Every shard of every setup that runs on this kind of slot."""
+    made = []
+    for part in night.backends.values():
+        if part.slot != slot:
+            continue
+        case = night.steps_per_case * part.step + part.case
+        for size in night.tensor_parallel_sizes:
+            start = part.start + (size - 1) * part.more_a_process
+            for shard in range(shards):
+                cases = len(range(shard, night.cases, shards))
+                made += [Job(size, cases * case + start * (1 if reuse else cases))] * night.models
+    return made
+
+
+def rows(night: Nightly) -> list[dict[str, object]]:
+    """A row for each kind and number of slots and each policy."""
+    out: list[dict[str, object]] = []
+    for slot, counts in (("core", (night.slots.core,)), ("card", night.slots.card)):
+        for count in counts:
+            for policy, (shards, reuse) in POLICIES.items():
+                listed = jobs(night, slot, shards, reuse)
+                if not listed:
+                    continue
+                done = simulate(listed, count)
+                hours = {"hours": done.wall / 3600, "slot_hours": done.busy / 3600, "idle": done.idle_share}
+                out.append({"slot": slot, "slots": count, "policy": policy, "jobs": len(listed), **hours})
+    return out
+
+
+def read(file: Path) -> Nightly:
+    """Raises SystemExit with a sentence."""
+    try:
+        return Nightly.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SystemExit(f"{file}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SystemExit(f"{file}: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SystemExit(f"{file}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--figures", type=Path, default=FIGURES, help="YAML or JSON (default: the file beside this one)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table here")
+    arguments = parser.parse_args()
+    night = read(arguments.figures)
+    try:
+        found = rows(night)
+    except ValueError as error:
+        sys.exit(f"{arguments.figures}: {error}")
+    tests = night.models * len(night.backends) * len(night.tensor_parallel_sizes) * night.cases
+    table = Table(title=f"A night of {tests:,} tests", title_justify="left")
+    for name in ("on", "policy", "jobs", "wall", "slot-hours", "idle"):
+        table.add_column(name, justify="left" if name in ("on", "policy") else "right")
+    for row in found:
+        table.add_row(
+            f"{row['slots']} {row['slot']}s",
+            str(row["policy"]),
+            f"{row['jobs']:,}",
+            f"{row['hours']:,.1f} h",
+            f"{row['slot_hours']:,.0f}",
+            f"{row['idle']:.0%}",
+        )
+    console = Console(width=120)
+    console.print(table)
+    for name, part in night.backends.items():
+        console.print(f"{name}: {part.source}")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        written = {"title": "A nightly run, simulated", "figures": [], "rows": found, "from": night.model_dump()}
+        arguments.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""How long a list of jobs takes on so many slots: a simulation of first fit, the longest first. Pure functions."""
+
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Job(NamedTuple):
+    """``slots`` of them are taken for ``seconds``, all at once."""
+
+    slots: int
+    seconds: float
+
+
+class Outcome(NamedTuple):
+    """``wall`` seconds from first to last; ``busy`` slot-seconds of work, of ``slots`` x ``wall`` there were."""
+
+    wall: float
+    busy: float
+    slots: int
+
+    @property
+    def idle_share(self) -> float:
+        return max(0.0, 1 - self.busy / (self.slots * self.wall)) if self.wall else 0.0
+
+
+def simulate(jobs: Sequence[Job], slots: int) -> Outcome:
+    """Whenever slots are free, the longest job that fits them starts.
+
+    Raises ValueError where a job needs more slots than there are.
+    """
+    waiting = sorted(jobs, key=lambda job: (-job.seconds * job.slots, -job.slots))
+    if any(job.slots > slots for job in jobs):
+        raise ValueError(f"a job needs {max(job.slots for job in jobs)} slots, and there are {slots}")
+    running: list[tuple[float, int]] = []
+    now, free = 0.0, slots
+    while waiting or running:
+        left = []
+        for job in waiting:
+            if job.slots <= free:
+                free -= job.slots
+                heapq.heappush(running, (now + job.seconds, job.slots))
+            else:
+                left.append(job)
+        waiting = left
+        now, freed = heapq.heappop(running)
+        free += freed
+        while running and running[0][0] <= now:
+            free += heapq.heappop(running)[1]
+    return Outcome(now, sum(job.slots * job.seconds for job in jobs), slots)

@@ -114,11 +114,13 @@
     }
   }
 
-  function openTarget() {
+  async function openTarget() {
     const result = target();
     if (!result) return;
     if (result.element.hidden) showAll();
     result.element.open = true;
+    result.element.scrollIntoView();
+    await unpack(result.element); // at the end of the page there is no room for it before
     result.element.scrollIntoView();
   }
 

@@ -1,10 +1,11 @@
 """One test as the page shows it."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from textwrap import dedent
 
 from markupsafe import Markup
@@ -166,6 +167,8 @@ def _verdict(verdict: Record) -> VerdictView:
     data = verdict.get("data", {})
     output = output_view(data) if "reference_text" in data else None
     details = [line for line in verdict.get("details", ()) if not (output and line.startswith(TEXTS))]
+    if "steps" in data and "differing" in data:
+        details = _beside_the_table(details)
     if verdict["passed"] and "error" in data:
         details.append(f"message: {data['error']}")
     return VerdictView(
@@ -176,6 +179,12 @@ def _verdict(verdict: Record) -> VerdictView:
         table=step_table(data) if "steps" in data else None,
         output=output,
     )
+
+
+def _beside_the_table(lines: Sequence[str]) -> list[str]:
+    """What is said of a step table without the rows around the first difference: the page has the table itself."""
+    rest = list(dropwhile(lambda line: line.startswith((" ", ">")) and line.strip() != "", lines))
+    return [line for line in rest if not re.match(r"\d+ more steps? differ", line)]
 
 
 def _gist(text: str) -> str:

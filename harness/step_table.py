@@ -1,6 +1,6 @@
 """Step tables in their short form, and back: rows that are plain decodes may be left out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.schema import AnyRow, ChunkedRow, StepRow
@@ -72,6 +72,11 @@ def as_row(step: Step) -> AnyRow:
 def columns_of(rows: Sequence[AnyRow]) -> tuple[str, ...]:
     """The columns that all of these rows have."""
     return COLUMNS if any(isinstance(row, StepRow) for row in rows) else ChunkedRow._fields
+
+
+def as_expected(data: Mapping[str, Any]) -> bool:
+    """Whether a verdict's ``steps`` are its ``expected`` rows, to the last cell (see ``checks/steps.py``)."""
+    return "expected" in data and data.get("differing") == {} and "first" not in data
 
 
 def as_builtins(step: Step | AnyRow) -> list[Any]:

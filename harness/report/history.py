@@ -1,11 +1,17 @@
 """Runs one after the other: what broke when, what came back, what is flaky, and how long each took."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
+from statistics import median
 
 from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
+
+MUCH_LONGER, LONGER_BY = 1.5, 1.0
+"""Times, and seconds, that a test takes longer before it is shown."""
+MOST_SLOWER = 20
 
 
 @dataclass(frozen=True)
@@ -28,11 +34,21 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Slower:
+    """A test that takes longer than it usually did: the median of the earlier runs, and this one."""
+
+    test: str
+    usually: str
+    now: str
+
+
+@dataclass(frozen=True)
 class History:
     """The runs, oldest first and the one of the page last, and the tests that did not pass in all of them."""
 
     nights: tuple[Night, ...]
     tests: tuple[Past, ...]
+    slower: tuple[Slower, ...] = ()
 
 
 def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
@@ -51,7 +67,28 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
         for name, outcomes in by_test.items()
         if any(outcome in bad for outcome in outcomes)
     ]
-    return History(nights, tuple(sorted(changed, key=lambda past: _worst_last(past.outcomes))))
+    return History(
+        nights,
+        tuple(sorted(changed, key=lambda past: _worst_last(past.outcomes))),
+        tuple(_slower(run, earlier)),
+    )
+
+
+def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
+    """Those that passed in this run and took half as long again, and a second; what lost most comes first."""
+    before: dict[str, list[float]] = {}
+    for each in earlier:
+        for record in each.results:
+            if record["outcome"] == "passed":
+                before.setdefault(str(record["test"]), []).append(float(record.get("seconds", 0.0)))
+    found = []
+    for record in run.results:
+        usually = median(before.get(str(record["test"]), [0.0]))
+        now = float(record.get("seconds", 0.0))
+        if record["outcome"] == "passed" and usually and now > MUCH_LONGER * usually and now - usually > LONGER_BY:
+            found.append((now - usually, Slower(str(record["test"]), duration(usually), duration(now))))
+    worst = sorted(found, key=lambda pair: -pair[0])[:MOST_SLOWER]
+    yield from (slower for _, slower in worst)
 
 
 def _began(run: Recorded) -> float:
@@ -76,7 +113,10 @@ def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:
         first -= 1
     if first == 0:
         return f"{outcomes[last]} in all runs"
-    return f"{outcomes[last]} since {nights[first].began}"
+    ran = [outcome for outcome in outcomes if outcome]
+    changes = sum(one != other for one, other in pairwise(ran))
+    often = f", changed {changes} times" if changes > 1 else ""
+    return f"{outcomes[last]} since {nights[first].began}{often}"
 
 
 def _worst_last(outcomes: Sequence[str]) -> int:

@@ -27,7 +27,7 @@
       shown += matches;
     }
     const leadsToShown = (link) => !byId.get(link.hash.slice(1)).element.hidden;
-    for (const holder of all(".problems li, #matrix .m tbody tr")) {
+    for (const holder of all(".problems li, .broken li, #matrix .m tbody tr")) {
       holder.hidden = !all("a", holder).some(leadsToShown);
     }
     for (const suite of all(".suite")) suite.hidden = !all(".r, .m tbody tr", suite).some((part) => !part.hidden);
@@ -94,12 +94,47 @@
     readout.style.top = `${below ? event.clientY + 18 : event.clientY - readout.offsetHeight - 8}px`;
   });
 
-  function openTarget() {
-    const result = byId.get(location.hash.slice(1));
+  // A link to a test names it, so that it also leads there on the page of another night.
+  function named(test) {
+    const [file, name] = test.split("::");
+    return results.find(({ element }) => {
+      if (element.closest(".suite").dataset.file !== file) return false;
+      const [code, configuration] = all(":scope > summary > code, :scope > summary > .c", element);
+      return (configuration ? `${code.textContent}[${configuration.textContent}]` : code.textContent) === name;
+    });
+  }
+
+  function target() {
+    const hash = location.hash.slice(1);
+    if (byId.has(hash) || !hash.includes("::") && !hash.includes("%3A%3A")) return byId.get(hash);
+    try {
+      return named(decodeURIComponent(hash));
+    } catch {
+      return undefined; // what somebody typed by hand
+    }
+  }
+
+  async function openTarget() {
+    const result = target();
     if (!result) return;
     if (result.element.hidden) showAll();
     result.element.open = true;
     result.element.scrollIntoView();
+    await unpack(result.element); // at the end of the page there is no room for it before
+    result.element.scrollIntoView();
+  }
+
+  // n and p: to the next and the previous test that went wrong, among those that are shown.
+  const problems = new Set(["failed", "error", "flaky", "xpassed"]);
+  let at = -1;
+  function toProblem(step) {
+    const shown = results.filter(({ element, status }) => problems.has(status) && !element.hidden);
+    if (!shown.length) return;
+    at = (at + step + shown.length + (at < 0 && step < 0 ? 1 : 0)) % shown.length;
+    const { element } = shown[at];
+    element.open = true;
+    element.scrollIntoView();
+    element.querySelector("summary").focus({ preventScroll: true });
   }
 
   for (const button of buttons) {
@@ -119,6 +154,8 @@
       box.focus();
     } else if (event.key === "Escape" && event.target === box) {
       showAll();
+    } else if ((event.key === "n" || event.key === "p") && !event.target.closest("input") && !event.ctrlKey && !event.metaKey) {
+      toProblem(event.key === "n" ? 1 : -1);
     }
   });
   document.getElementById("all").addEventListener("click", showAll);

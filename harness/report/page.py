@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from harness.report.broken_view import broken_requirements
 from harness.report.history import history
 from harness.report.html import asset, environment
 from harness.report.outcomes import PROBLEMS, SYMBOLS
@@ -41,6 +42,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         summary=summary_of(views, int(about.get("exitstatus", 0)), cut_off=run.footer is None),
         counts=counted(views),
         problems=problems,
+        broken=broken_requirements(about, views),
         rules=Counter(view.rule for view in problems if view.rule).most_common(),
         skips=Counter(view.reason for view in views if view.status == "skipped").most_common(),
         known=Counter(view.reason for view in views if view.status == "xfailed").most_common(),

@@ -1,10 +1,11 @@
 """One test as the page shows it."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from textwrap import dedent
 
 from markupsafe import Markup
@@ -50,12 +51,21 @@ class ResultView:
     source: str
     source_lines: str
     seconds: str
-    verdicts: tuple[VerdictView, ...]
     text: str
     known_failure: str
-    picture: Markup
     column: str
     markers: tuple[str, ...]
+    record: Record
+
+    @cached_property
+    def verdicts(self) -> tuple[VerdictView, ...]:
+        """Made when they are asked for: of most tests a summary shows no more than the outcome."""
+        return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
+
+    @cached_property
+    def picture(self) -> Markup:
+        """The time-line, for a page that has its style; empty where there is none."""
+        return Markup(picture(self.record, alone=False))
 
     @property
     def searchable(self) -> str:
@@ -129,12 +139,11 @@ def _result_view(index: int, record: Record) -> ResultView:
         source=source,
         source_lines="\n".join(str(first + i) for i in range(len(source.splitlines()))),
         seconds=duration(float(record.get("seconds", 0.0))),
-        verdicts=tuple(_verdict(verdict) for verdict in record.get("verdicts", ())),
         text=shortened(_own_text(record), MOST_TEXT),
         known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
-        picture=Markup(picture(record, alone=False)),
         column=_column(record),
         markers=tuple(map(str, record.get("markers", ()))),
+        record=record,
     )
 
 
@@ -158,6 +167,8 @@ def _verdict(verdict: Record) -> VerdictView:
     data = verdict.get("data", {})
     output = output_view(data) if "reference_text" in data else None
     details = [line for line in verdict.get("details", ()) if not (output and line.startswith(TEXTS))]
+    if "steps" in data and "differing" in data:
+        details = _beside_the_table(details)
     if verdict["passed"] and "error" in data:
         details.append(f"message: {data['error']}")
     return VerdictView(
@@ -168,6 +179,12 @@ def _verdict(verdict: Record) -> VerdictView:
         table=step_table(data) if "steps" in data else None,
         output=output,
     )
+
+
+def _beside_the_table(lines: Sequence[str]) -> list[str]:
+    """What is said of a step table without the rows around the first difference: the page has the table itself."""
+    rest = list(dropwhile(lambda line: line.startswith((" ", ">")) and line.strip() != "", lines))
+    return [line for line in rest if not re.match(r"\d+ more steps? differ", line)]
 
 
 def _gist(text: str) -> str:

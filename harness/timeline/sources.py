@@ -5,6 +5,7 @@ from typing import Any
 
 from harness.checks.steps import expected_kind
 from harness.schema import AnyRow, ChunkedRow, StepRow
+from harness.step_table import as_expected
 from harness.timeline.apart import steps_apart
 from harness.timeline.model import Size, TimeLine
 from harness.timeline.stretches import time_line
@@ -83,7 +84,7 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
     if not data.get("sizes") or not data.get("steps"):
         return None
     sizes, chunk_size = [Size(*size) for size in data["sizes"]], data.get("chunk_size")
-    expected = data.get("expected")
+    expected = None if as_expected(data) else data.get("expected")
     return (
         time_line(with_tables(of_lists(data["steps"]), data.get("tables", ())), sizes, chunk_size),
         time_line(of_rows(map(_row, expected)), sizes, chunk_size) if expected else None,

@@ -6,6 +6,7 @@ import re
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -179,8 +180,10 @@ def test_every_link_leads_to_something(tmp_path: Path) -> None:
     ids = [attributes["id"] for _, attributes in elements.tags if "id" in attributes]
     links = [attributes["href"] for attributes in elements.all("a")]
     assert len(set(ids)) == len(ids)
-    assert {str(link).removeprefix("#") for link in links} <= set(ids)
-    assert len(links) == 3 + 1 + 1 + 2  # the matrix, the problem, the suite, the requirement in two configurations
+    tests = {quote(result["test"]) for result in results}
+    assert {str(link).removeprefix("#") for link in links} <= {*ids, *tests}
+    # The matrix, the problem, the suite, the requirement in its matrix and as one that does not hold, each test itself.
+    assert len(links) == 3 + 1 + 1 + 2 + 2 + 3
 
 
 def test_the_matrix_names_the_first_wrong_step(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_it_can_be_used_without_a_mouse(browser: Any, file: Path) -> None:
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none", page.evaluate("document.activeElement.outerHTML")
     assert page.evaluate("document.querySelectorAll('[tabindex]:not([tabindex=\"0\"])').length") == 0
-    page.locator("#problems li a").first.focus()
+    page.locator("#problems .problems li a").first.focus()
     page.keyboard.press("Enter")
     assert page.evaluate("location.hash") == "#r0"
     page.locator("#r4 > summary").focus()

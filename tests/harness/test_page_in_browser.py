@@ -106,6 +106,41 @@ def test_a_link_to_a_case_opens_it_with_its_table_and_its_time_line(page: Any, f
     assert page.locator("#r501 .src pre").count() == 2
 
 
+def test_a_link_names_its_test_and_leads_there_on_any_page(page: Any, file: Path) -> None:
+    page.goto(f"{file.as_uri()}#r501")
+    page.wait_for_selector("#r501 .again a")
+    link = page.locator("#r501 .again a").get_attribute("href")
+    assert "case-501" in link
+    page.goto("about:blank")
+    page.goto(file.as_uri() + link)
+    page.wait_for_selector("#r501 .timeline", state="attached")
+    page.goto("about:blank")
+    page.goto(f"{file.as_uri()}#suites/no.yaml::such[test]")
+    assert shown(page) == 1000
+
+
+def test_n_and_p_go_from_problem_to_problem(page: Any) -> None:
+    def focused() -> str:
+        return str(page.evaluate("document.activeElement.closest('.r')?.id"))
+
+    page.keyboard.press("n")
+    assert focused() == "r0"
+    page.keyboard.press("n")
+    assert focused() == "r2"
+    page.keyboard.press("p")
+    page.keyboard.press("p")
+    assert focused() == "r900"
+    page.keyboard.press("/")
+    page.keyboard.type("n")
+    assert page.locator("#q").input_value() == "n"
+
+
+def test_a_requirement_that_does_not_hold_leads_to_its_tests(page: Any) -> None:
+    page.locator(".broken a[data-find]").first.click()
+    assert page.locator("#q").input_value() == "CB-TKV-01"
+    assert shown(page) == 10
+
+
 def test_a_time_line_says_what_is_under_the_pointer(page: Any, file: Path) -> None:
     page.goto(f"{file.as_uri()}#r501")
     picture = page.wait_for_selector("#r501 .timeline")

@@ -138,6 +138,25 @@ def test_earlier_runs_are_a_history(tmp_path: Path) -> None:
     assert "b[tiny-granite-eager]" not in history
 
 
+def test_a_history_tells_what_changes_and_what_got_slower(tmp_path: Path) -> None:
+    nights = [
+        results(
+            tmp_path / f"{i}.jsonl",
+            [record("a", outcome), record("b", seconds=seconds), record("c", seconds=0.1 + i)],
+            FOOTER,
+            began=1.8e9 + 86_400 * i,
+        )
+        for i, (outcome, seconds) in enumerate([("passed", 2.0), ("failed", 2.2), ("passed", 2.1), ("failed", 9.0)])
+    ]
+    old = [str(path) for path in nights[:3]]
+    assert main(["report", str(nights[3]), "--history", *old, "--html", str(tmp_path / "r.html")]) == 0
+    html = (tmp_path / "r.html").read_text(encoding="utf-8")
+    history = html[html.index('id="history"') : html.index('id="requirements"')]
+    assert ", changed 3 times" in history
+    slower = history[history.index("take longer") :]
+    assert slower.index("b[tiny-granite-eager]</code><td>2.1 s<td>9.0 s") < slower.index("c[tiny-granite-eager]")
+
+
 def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = results(tmp_path / "cut.jsonl", [record("a")])
     path.write_text(path.read_text() + '{"test": "suites/a.y', encoding="utf-8")
@@ -173,6 +192,22 @@ def test_markdown_is_added_to_what_is_there(run: Path, tmp_path: Path) -> None:
     assert summary.read_text(encoding="utf-8").startswith("# Before\n## ")
 
 
-def test_the_page_names_the_rules_that_were_broken(tmp_path: Path) -> None:
-    html = page(tmp_path, [record("one", "failed", verdicts=[BROKEN]), record("two", "failed", verdicts=[BROKEN])], 1)
-    assert "<b>2×</b> docs/scheduling-rules.md &#34;Decode&#34;" in html
+def test_the_page_names_the_requirements_that_do_not_hold(tmp_path: Path) -> None:
+    """As few as explain all that went wrong, each with a test that is about little else."""
+    wide = record("wide", "failed", verdicts=[BROKEN], requirements=["CB-JOIN-02", "CB-TKV-01"])
+    results = [wide, record("narrow", "failed", verdicts=[BROKEN], requirements=["CB-TKV-01"]), record("good")]
+    musts = {"CB-TKV-01": {"must": "tkv MUST grow by 1."}, "CB-JOIN-02": {"must": "It MUST join."}}
+    html = page(tmp_path, results, 1, requirements=musts)
+    listed = html[html.index('class="broken"') : html.index("Tests that went wrong")]
+    named, _, beside = listed.partition("In the same tests went wrong")
+    assert "<b>2 of 2</b> tests went wrong" in named
+    assert "tkv MUST grow by 1." in named
+    assert '<a href="#r1"><code>narrow</code></a>: step 3 differs' in named
+    assert "CB-JOIN-02" not in named
+    assert "CB-JOIN-02" in beside
+    assert "docs/scheduling-rules.md &#34;Decode&#34;" in html
+
+
+def test_rules_are_counted_where_no_requirement_is_known(tmp_path: Path) -> None:
+    bad = [record(name, "failed", verdicts=[BROKEN], requirements=[]) for name in ("one", "two")]
+    assert "<b>2×</b> docs/scheduling-rules.md &#34;Decode&#34;" in page(tmp_path, bad, 1)

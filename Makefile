@@ -16,6 +16,8 @@ export TOKENIZERS_PARALLELISM := false
 PLUGIN ?= vllm-spyre
 PINS_vllm-spyre := requirements/vllm-spyre-1.6.1.txt
 VENV_vllm-spyre := .venv-vllm
+PINS_sendnn-inference := requirements/sendnn-inference-2.6.3.txt
+VENV_sendnn-inference := .venv-sendnn-inference
 PLUGIN_PINS     := $(PINS_$(PLUGIN))
 PLUGIN_VENV     := $(VENV_$(PLUGIN))
 PLUGIN_BIN      := $(PLUGIN_VENV)/bin
@@ -87,7 +89,7 @@ benchmarks: $(VENV)/.installed venv-vllm
 ## The page in a real browser. Needs a Chromium: on PATH, or named by $$CHROMIUM.
 browser: $(VENV)/.installed
 	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
-	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py
+	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py tests/harness/test_page_accessible.py
 
 ## Allure's own report about the last `make conformance`, by Allure 3, which npm fetches.
 report:

@@ -48,6 +48,13 @@ class ModelInputs:
     output_position: int
     output_rows: int
 
+    @property
+    def kind(self) -> str:
+        """``prefill``, ``chunk`` or ``decode``: each is a graph of its own where a backend compiles."""
+        if self.block_table is None:
+            return "prefill"
+        return "chunk" if self.input_ids.shape[1] > 1 else "decode"
+
 
 def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
     """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode."""

@@ -135,8 +135,6 @@ class EngineConfig:
 
     def _check_chunking(self) -> None:
         said = list(self._said_of_chunking)
-        if self.scheduler == "chunked" and BACKENDS[self.backend].compiled:
-            raise ConfigError(f"scheduler 'chunked' does not run on backend {self.backend} yet: say eager")
         if said and self.scheduler != "chunked":
             raise ConfigError(f"{said[0]} is an option of scheduler 'chunked', and this one is {self.scheduler!r}")
         if self.chunking.chunk_size % BLOCK_SIZE:

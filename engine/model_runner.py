@@ -23,7 +23,7 @@ from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -96,8 +96,7 @@ class ModelRunner:
             tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
             tensors |= attention_tensors(self._attention, inputs)
             others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
-            kind = "prefill" if inputs.block_table is None else "decode"
-            logits, self.cache = self.compiled(kind, self.cache, tensors, others)
+            logits, self.cache = self.compiled(inputs.kind, self.cache, tensors, others)
         sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
         return sampled
 
@@ -121,7 +120,7 @@ class ModelRunner:
         )
         return logits
 
-    def _run_blindly(self, plan: Prefill | Decode) -> None:
+    def _run_blindly(self, plan: Runnable) -> None:
         """Any tokens will do."""
         count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
         self.logits(plan, [0] * count)

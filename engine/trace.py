@@ -15,8 +15,15 @@ def trace_line(record: StepRecord) -> str:
     kind = kind_of(record.plan)
     return (
         f"{record.step:>6}  {kind:<8} {record.tkv:>6}  {record.n_reserved_blocks:>8} {record.n_used_blocks:>5}  "
-        f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}"
+        f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}{_paused(record)}"
     )
+
+
+def _paused(record: StepRecord) -> str:
+    """Those that the volume limit holds back: nothing in a generation that pauses nobody."""
+    if record.chunked is None or not record.chunked.paused:
+        return ""
+    return f"  paused: {_ids(record.chunked.paused)}"
 
 
 def _ids(request_ids: Sequence[str], most: int = 4) -> str:

@@ -11,11 +11,12 @@ from itertools import product
 from pathlib import PurePath
 
 from harness.drivers.base import ChunkingSetup, EngineSetup
-from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits
+from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
 BLOCK_SIZE = 64
+CONTINUOUS: Scheduler = "continuous"
 GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill"}
 
 
@@ -31,7 +32,7 @@ class Configuration:
     backend: str
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
-    scheduler: str = "continuous"
+    scheduler: Scheduler = CONTINUOUS
     door: str = "in-process"
     policy: str | None = None
     model_in_id: str = ""
@@ -106,19 +107,25 @@ class Expanded:
         return ChunkingSetup(**(self.case.chunking or Chunking()).model_dump())
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
-        """Every marker of this test of ``suite``, each once."""
+        """Every marker of this test of ``suite``, each once, and of no generation but its own."""
         caching = ("prefix_caching",) if self.chunking and self.chunking.enable_prefix_caching else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
-        return tuple(dict.fromkeys(given))
+        others = {*GENERATION_MARKERS.values()} - {GENERATION_MARKERS[self.configuration.scheduler]}
+        return tuple(marker for marker in dict.fromkeys(given) if marker not in others)
 
 
-def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> list[Expanded]:
+def expand(
+    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = CONTINUOUS
+) -> list[Expanded]:
     """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
 
-    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``.
+    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is
+    how the engine under test batches: what requests get, and what clients see, is the same in every generation, so a
+    suite about that which does not say a scheduler is for the engine's own. Step tables never are.
     Raises TooManyTestsError.
     """
     parameters = suite.parameters
+    says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
     named = [m for model in parameters.model for m in (models if model == MODELS_OF_THE_RUN else (model,))]
     labels = _labels_apart(dict.fromkeys(named))
     configurations = [
@@ -128,7 +135,7 @@ def expand(suite: AnySuite, models: Sequence[str], most: int | None = None) -> l
             parameters.backend,
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
-            parameters.scheduler,
+            parameters.scheduler if says else (scheduler,),
             parameters.door,
             parameters.policy or (None,),
         )

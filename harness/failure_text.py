@@ -9,7 +9,7 @@ from _pytest._io import TerminalWriter
 from harness.checks.verdict import Verdict, failures
 from harness.expand import Expanded
 from harness.schema import StepsCase
-from harness.timeline import LEGEND, as_text, first_of
+from harness.timeline import as_text, first_of, legend_of
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
@@ -39,7 +39,7 @@ def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
     lines = ["", "", "what the engine did:", *as_text(seen, width)]
     if expected is not None:
         lines += ["what was expected:", *as_text(expected, width)]
-    return "\n".join([*lines, *LEGEND])
+    return "\n".join([*lines, *legend_of(seen)])
 
 
 def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:

@@ -17,6 +17,9 @@ Specs = Sequence[RequestSpec]
 Timings = Sequence[Request]
 
 
+Invariants = Callable[[Run, Specs, Timings, SchedulingLimits], Verdict]
+
+
 @dataclass(frozen=True)
 class Generation:
     """``invariants`` judges a whole run. ``impossible`` says why no engine can finish a workload, or None.
@@ -24,7 +27,7 @@ class Generation:
     ``said`` is what the rules say of a step of it, or None where they cannot be asked.
     """
 
-    invariants: Callable[[Run, Specs, Timings, SchedulingLimits], Verdict]
+    invariants: Invariants
     impossible: Callable[[SchedulingLimits, Specs, Timings, Run], str | None]
     said: Callable[[SchedulingLimits, Specs, Timings, Run, int], str | None]
 

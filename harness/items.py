@@ -10,9 +10,10 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
+from harness.cards.discovery import leased_cards
 from harness.checks.verdict import failures
 from harness.compilations import watch
-from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError
+from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError, scheduler_of
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
@@ -48,7 +49,7 @@ class SuiteFile(pytest.File):
 
     def _tests(self, loaded: LoadedSuite, settings: Settings) -> list[Expanded]:
         try:
-            return expand(loaded.suite, settings.models, settings.max_tests)
+            return expand(loaded.suite, settings.models, settings.max_tests, scheduler_of(settings.driver))
         except TooManyTestsError as error:
             raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 
@@ -93,6 +94,11 @@ class CaseItem(pytest.Item):
     def backend_label(self) -> str:
         """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
         return self.settings.driver.backend_label(self.expanded.configuration.backend)
+
+    @property
+    def on_card(self) -> bool:
+        """Whether it runs on a card, where there is one."""
+        return self.expanded.configuration.backend == "sendnn" and self.get_closest_marker("simulated") is None
 
     @property
     def line(self) -> int:
@@ -203,6 +209,7 @@ class CaseItem(pytest.Item):
             "tensor_parallel_size": configuration.tensor_parallel_size,
             "markers": list(self.expanded.markers(suite)),
             "compiled": self._compiled,
+            **({"cards": leased_cards()} if self.on_card else {}),
             "configuration": configuration.label,
             "place": self.place,
             "source": source,

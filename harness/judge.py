@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.behaviour.judging import judge_behaviour
+from harness.behaviour.judging import Watched, judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
@@ -30,6 +30,7 @@ from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_aske
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
 from harness.step_table import as_row, columns_of
+from harness.timeline import tables_of
 from harness.workload import Run, run_workload, turns
 
 
@@ -92,7 +93,8 @@ def judge(test: Test, session: Session) -> Verdicts:
     if isinstance(case, BehaviourCase):
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, session, held_to))
+            watched = Watched(session, held_to, generation_of(expanded).invariants)
+            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
         except ReferenceFileError:
             raise
         except ValueError as error:
@@ -109,24 +111,26 @@ def judge(test: Test, session: Session) -> Verdicts:
         if reason := generation.impossible(held_to, plan.specs, case.requests, run):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
-        return _with_picture((_broken_off(test, run),), plan.specs, case, run)
+        return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
     others = [generation.invariants(run, plan.specs, case.requests, held_to)]
     others += judge_outputs(plan, case, run, session)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
         others.insert(0, _explained(test, steps, held_to, plan.specs, case, run))
-    return _with_picture(others, plan.specs, case, run)
+    return _with_picture(others, plan.specs, expanded, run)
 
 
-def _with_picture(
-    verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run
-) -> Verdicts:
+def _with_picture(verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], expanded: Expanded, run: Run) -> Verdicts:
     """The first verdict also says what a time-line of the run needs (``harness/timeline/sources.py``)."""
     first, *others = verdicts
-    pairs = zip(specs, case.requests, strict=True)
+    assert isinstance(expanded.case, StepsCase | OutputCase)
+    pairs = zip(specs, expanded.case.requests, strict=True)
     sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
-    steps = first.data.get("steps") or steps_as_data(turns(run.steps))
-    return (replace(first, data={**first.data, "steps": steps, "sizes": sizes}), *others)
+    told = turns(run.steps)
+    more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(told), "sizes": sizes}
+    if expanded.chunking is not None:
+        more |= {"chunk_size": expanded.chunking.chunk_size, "tables": tables_of(told)}
+    return (replace(first, data={**first.data, **more}), *others)
 
 
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:

@@ -17,6 +17,7 @@ from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.known_failures import plugin as known_failures
 from harness.lifetime import die_with
+from harness.progress import Progress, add_progress_options
 from harness.report.options import wanted_reports
 from harness.report.stream import ResultStream
 from harness.retries import FlakyTests
@@ -25,6 +26,7 @@ from harness.shards import RECORDED, Sharding, shard
 
 def add_options(group: pytest.OptionGroup) -> None:
     modes.add_options(group)
+    add_progress_options(group)
     group.addoption(
         "--known-failures",
         type=Path,
@@ -74,7 +76,9 @@ def register(config: pytest.Config) -> None:
     elif option.allow_flaky:
         raise pytest.UsageError("--allow-flaky: without --retries no test can be found flaky")
     manager.register(CardsShown(cards), "spyre-cb-cards")
-    manager.register(ResultStream(config, option.results, wanted_reports(config)), "spyre-cb-results")
+    results = ResultStream(config, option.results, wanted_reports(config))
+    manager.register(results, "spyre-cb-results")
+    manager.register(Progress(results), "spyre-cb-progress")
 
 
 def _register_how_cases_run(config: pytest.Config) -> None:

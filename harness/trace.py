@@ -3,13 +3,15 @@
 A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only requests must be
 there; a request has
 ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. What comes out is the same items
-with ``columns`` and ``steps``, so a trace can be traced again.
+with ``columns`` and ``steps``, so a trace can be traced again. An item with ``chunking`` (options as in a suite) is run
+by the chunked scheduler; its ``tables`` are the ids of the blocks of each request whenever they change, as [step,
+request, ids].
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from checkpoints import resolve
-from harness.drivers.base import TOKENS, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
+from harness.drivers.base import TOKENS, ChunkingSetup, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
 from harness.expand import Configuration, Expanded, expand
 from harness.loader import load_suite
 from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
-from harness.schema import BehaviourCase, Case, Limits, MisfitError, OutputCase, Request, StepsCase
+from harness.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
 from harness.step_table import as_builtins
+from harness.timeline import tables_of
 from harness.workload import run_workload
 from harness.yaml_source import one_line, shown_path
 
@@ -91,6 +94,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
             "name": test.case.id,
             "limits": test.limits.model_dump(),
             "requests": [_request_data(request) for request in requests],
+            **({"chunking": asdict(test.chunking)} if test.chunking else {}),
         }
         setup = replace(test.setup, model=model, backend="eager", tensor_parallel_size=1)
         # Backends and models of the suite make no other trace; a batch size does.
@@ -131,7 +135,16 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
         raise TraceError(f"{where}: {_first_problem(('limits',), error)}") from error
     requests = tuple(_request(where, number, request) for number, request in enumerate(listed))
     setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
+    if "chunking" in data:
+        setup = replace(setup, scheduler="chunked", chunking=_chunking(where, data["chunking"]))
     return Item(where, name, data, limits, requests, setup)
+
+
+def _chunking(where: str, data: Any) -> ChunkingSetup:
+    try:
+        return ChunkingSetup(**Chunking.model_validate(data).model_dump())
+    except ValidationError as error:
+        raise TraceError(f"{where}: {_first_problem(('chunking',), error)}") from error
 
 
 def _request(where: str, number: int, data: Any) -> Request:
@@ -225,11 +238,15 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         raise TraceError(f"{item.where}: {one_line(run.unfinished)}")
-    meant = TOKENS in engines.driver.capabilities
+    # Chunks are shared by those whose tokens are alike, with or without a model.
+    meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
     steps = [as_builtins(step) for step in run.steps]
-    return {**item.data, "requests": requests, "columns": list(_columns(item)), "steps": steps}
+    traced = {**item.data, "requests": requests, "columns": list(_columns(item)), "steps": steps}
+    if item.setup.chunking is None:
+        return traced
+    return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
 
 
 def _columns(item: Item) -> tuple[str, ...]:

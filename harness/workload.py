@@ -4,11 +4,12 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 from harness.drivers.base import Jump, Jumping, Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
@@ -54,7 +55,7 @@ class Run:
     """
 
     steps: tuple[Step, ...]
-    tokens: tuple[tuple[Token, ...], ...]
+    tokens: Sequence[tuple[Token, ...]]
     unfinished: str | None = None
     traceback: tuple[str, ...] = ()
 
@@ -69,7 +70,7 @@ def run_workload(
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
-    pending = sorted(events)
+    pending = deque(sorted(events))
     last_event = pending[-1]
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
     _let_happen(session, events[0])
@@ -81,8 +82,9 @@ def run_workload(
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
             if jumping is not None:
-                ahead = next((event for event in pending if event > step), most + 1) - step - 1
-                if jump := jumping.jump(ahead):
+                while pending and pending[0] <= step:
+                    pending.popleft()
+                if jump := jumping.jump((pending[0] if pending else most + 1) - step - 1):
                     tokens.take(jump.record, jump.steps)
                     rows.extend(_rows(step + 1, jump))
                     step += jump.steps
@@ -98,36 +100,47 @@ def run_workload(
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
-    return Run(tuple(rows), tokens.by_request(), unfinished, lines)
+    return Run(tuple(rows), tokens, unfinished, lines)
 
 
-class _Tokens:
-    """The tokens of each request. A driver that has no tokens hands out one record for many steps: it is counted."""
+class _Tokens(Sequence[tuple[Token, ...]]):
+    """The tokens of each request, put together when somebody asks: a schedule that is simulated has none to look at."""
 
     def __init__(self, requests: int) -> None:
-        self._tokens: list[list[Token]] = [[] for _ in range(requests)]
-        self._last: StepRecord | None = None
-        self._again = 0
+        self._requests = range(requests)
+        self._taken: list[tuple[StepRecord, int]] = []
 
     def take(self, record: StepRecord, steps: int = 1) -> None:
-        """What a step gave, or each of several. Raises ValueError or IndexError where it does not fit together."""
-        if record is self._last:
-            self._again += steps
-            return
-        self._catch_up()
-        self._last, self._again = record, steps - 1
-        for request, token in zip(record.request_outputs, record.tokens, strict=True):
-            self._tokens[request].append(token)
+        """What a step gave, or each of several. Raises ValueError where it does not fit together."""
+        requests, tokens = record.request_outputs, record.tokens
+        if len(requests) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens for requests {list(requests)}")
+        if requests and not (min(requests) in self._requests and max(requests) in self._requests):
+            raise ValueError(f"tokens for requests {list(requests)}: there are {len(self)}")
+        self._taken.append((record, steps))
 
-    def by_request(self) -> tuple[tuple[Token, ...], ...]:
-        self._catch_up()
-        return tuple(map(tuple, self._tokens))
+    @cached_property
+    def _by_request(self) -> tuple[tuple[Token, ...], ...]:
+        lists: list[list[Token]] = [[] for _ in self._requests]
+        for record, steps in self._taken:
+            for request, token in zip(record.request_outputs, record.tokens, strict=True):
+                lists[request].extend([token] * steps)
+        return tuple(map(tuple, lists))
 
-    def _catch_up(self) -> None:
-        if self._last is not None and self._again:
-            for request, token in zip(self._last.request_outputs, self._last.tokens, strict=True):
-                self._tokens[request].extend([token] * self._again)
-        self._again = 0
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._by_request == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any list
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @overload
+    def __getitem__(self, request: int) -> tuple[Token, ...]: ...
+    @overload
+    def __getitem__(self, request: slice) -> Sequence[tuple[Token, ...]]: ...
+    def __getitem__(self, request: int | slice) -> tuple[Token, ...] | Sequence[tuple[Token, ...]]:
+        return self._by_request[request]
 
 
 @dataclass

@@ -42,6 +42,14 @@ def test_two_processes_write_what_one_writes() -> None:
     assert "All results match!" in done.stdout
 
 
+def test_prompts_in_chunks_match_too() -> None:
+    flags = ["--scheduler", "chunked", "--chunk-size", "64", "--enable-prefix-caching", "yes", "-n", "3", "--trace"]
+    done = run("cb_spyre_inference.py", *flags, "--max-tokens", "5,40", "--compare-with-cpu")
+    assert done.returncode == 0, done.stderr
+    assert "All results match!" in done.stdout
+    assert int(done.stdout.partition(" prefills")[0].rpartition("(")[2]) > 3
+
+
 @pytest.mark.parametrize("spelling", ["max_model_len", "max-model-len"])
 def test_both_spellings_of_a_flag_work(spelling: str) -> None:
     done = run("cb_spyre_inference.py", f"--{spelling}", "256", "-n", "1", "--max-tokens", "2", "--max-num-seqs", "1")
@@ -65,6 +73,9 @@ def test_trace_prints_the_step_table_as_it_happens() -> None:
         (["--model", "no-such-model"], {"HF_HUB_OFFLINE": "1"}, "no-such-model"),
         (["--max-tokens", "5,x"], {}, "must be a whole number of at least 1, not 'x'"),
         (["--num-prompts", "0"], {}, "must be a whole number of at least 1, not '0'"),
+        (["--chunk-size", "64"], {}, "chunk_size is an option of scheduler 'chunked', and this one is 'continuous'"),
+        (["--scheduler", "chunked", "--chunk-size", "100"], {}, "chunk_size 100 is not a multiple of 64"),
+        (["--interleave", "maybe"], {}, "must be yes or no, not 'maybe'"),
         ([], {"VLLM_SPYRE_DYNAMO_BACKEND": "sendn"}, "backend 'sendn' is not known: choose from eager"),
         ([], {"VLLM_DT_MAX_BATCH_TKV_LIMIT": "many"}, "VLLM_DT_MAX_BATCH_TKV_LIMIT must be a whole number"),
     ],

@@ -19,8 +19,9 @@ from engine.backends import sendnn
 from engine.backends.backend import Backend
 from engine.backends.errors import RecompileError
 
-DYNAMIC = {
+DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {"input_ids": (1,), "position_ids": (1,), "slot_mapping": (1,), "mask": (2, 3)},
+    "chunk": {"block_table": (1,), "visible": (3,)},
     "decode": {
         "input_ids": (0,),
         "position_ids": (0,),
@@ -35,7 +36,7 @@ DYNAMIC = {
 
 
 class CompiledModel:
-    """``model`` by ``torch.compile``: a function for prefills and one for decodes.
+    """``model`` by ``torch.compile``: a function for prefills, one for chunks of prefills, one for decodes.
 
     Until ``seal`` whatever comes is compiled; after it, what does not fit a graph is a RecompileError.
     """
@@ -64,7 +65,7 @@ class CompiledModel:
         return sum(len(_debug_get_cache_entry_list(code)) for code in self._codes.values())
 
     def __call__(self, kind: str, cache: list[Any], tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-        """One forward of ``kind`` prefill or decode: what the model returns.
+        """One forward of ``kind`` prefill, chunk or decode: what the model returns.
 
         ``tensors`` are its arguments by name, ``others`` those that are none. Raises RecompileError and
         DeviceRefusedError.
@@ -113,7 +114,7 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
 def _mark(dynamic: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         for dimension in range(tensor.dim()):
-            mark = torch._dynamo.mark_dynamic if dimension in dynamic[name] else torch._dynamo.mark_static
+            mark = torch._dynamo.mark_dynamic if dimension in dynamic.get(name, ()) else torch._dynamo.mark_static
             mark(tensor, dimension)
 
 

@@ -6,7 +6,7 @@ from engine.backends import sendnn
 from engine.backends.compiled import CompiledModel, compiling_for
 from engine.config import EngineConfig
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
 
 PREFILL_BLOCKS = 2
 DECODE_BLOCKS = 3
@@ -14,13 +14,16 @@ ROWS = 2
 """Any values would do but those that torch compiles in, which are 0 and 1: a graph is for all values of them."""
 
 
-def warm_up(model: CompiledModel, run: Callable[[Prefill | Decode], object], config: EngineConfig) -> None:
-    """Compile a prefill and a decode, ``run`` both once more as they will be run, and compile nothing after that.
+def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
+    """Compile a prefill, or a chunk of one, and a decode; ``run`` both once more as they will be run; compile no more.
 
     ``run`` writes to the first blocks of the cache. Raises RecompileError where the second runs do not fit what the
     first compiled, and DeviceRefusedError.
     """
-    plans = warm_up_plans(config.max_model_len)
+    if config.scheduler == "chunked":
+        plans = chunked_plans(config.max_model_len, config.chunking.chunk_size)
+    else:
+        plans = warm_up_plans(config.max_model_len)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
     with compiling_for(config.max_model_len, config.max_num_seqs, config.volume_limit):
         if device is None:
@@ -32,7 +35,7 @@ def warm_up(model: CompiledModel, run: Callable[[Prefill | Decode], object], con
     _run_all(plans, run)
 
 
-def warm_up_plans(context: int) -> tuple[Prefill | Decode, ...]:
+def warm_up_plans(context: int) -> tuple[Runnable, ...]:
     """A prefill and a decode that fit ``context`` tokens; in a single block there is no room for a decode."""
     blocks = context // BLOCK_SIZE
     prompt = tuple(range(1, min(PREFILL_BLOCKS, blocks) + 1))
@@ -45,6 +48,26 @@ def warm_up_plans(context: int) -> tuple[Prefill | Decode, ...]:
     return prefill, Decode(("warm-up",) * ROWS, tkv, (0,) * ROWS, (table,) * ROWS)
 
 
-def _run_all(plans: tuple[Prefill | Decode, ...], run: Callable[[Prefill | Decode], object]) -> None:
+def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
+    """A chunk and a decode that fit ``context`` tokens: the second chunk of a prompt where there is room for two, else
+    a first one, after as much padding as a prompt of full length has.
+    """
+    room, size = context // BLOCK_SIZE, chunk_size // BLOCK_SIZE
+    number = 1 if 2 * size <= room else 0
+    padding = max(0, size - room)
+    blocks = tuple(range(1, (number + 1) * size - padding + 1))
+    token_ids = (0,) * (chunk_size - padding * BLOCK_SIZE)
+    start = number * chunk_size
+    chunk = PrefillChunk(
+        "warm-up", number, chunk_size, padding * BLOCK_SIZE, start, token_ids, blocks, hit_blocks=0, is_last=False
+    )
+    if room == 1:
+        return (chunk,)
+    table = tuple(range(1, min(DECODE_BLOCKS, room) + 1))
+    tkv = len(table) * BLOCK_SIZE
+    return chunk, AlignedDecode(("warm-up",) * ROWS, (tkv - 1,) * ROWS, (tkv,) * ROWS, (table,) * ROWS)
+
+
+def _run_all(plans: tuple[Runnable, ...], run: Callable[[Runnable], object]) -> None:
     for plan in plans:
         run(plan)

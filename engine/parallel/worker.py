@@ -4,8 +4,10 @@
 workers meet. It runs what comes until the connection ends, and never outlives its parent.
 """
 
+import faulthandler
 import os
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -33,6 +35,7 @@ PATIENCE = timedelta(minutes=10)
 
 def main() -> None:
     # Told by the process id, since a fork of the parent may hold the other end of the connection open.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever finds it hanging may ask where
     connection, parent, meeting_place = Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:

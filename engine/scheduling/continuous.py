@@ -41,7 +41,6 @@ class ScheduledSequence:
 class _Rows(NamedTuple):
     """The running batch as a decode plan shows it; the same from step to step until somebody comes, goes or moves."""
 
-    request_ids: tuple[str, ...]
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
     least_padding: int
@@ -59,6 +58,7 @@ class ContinuousScheduler:
         self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step begins
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
+        self._kept_running: tuple[str, ...] = ()
         self._kept_waiting: tuple[str, ...] | None = None
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
@@ -126,8 +126,7 @@ class ContinuousScheduler:
 
     def decode_on(self, steps: int) -> Decode:
         """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
-        rows = self._kept_rows or self._rows()
-        first = Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
+        first = self._decode_of(self._kept_rows or self._rows())
         self._tkv += steps
         return first
 
@@ -135,8 +134,8 @@ class ContinuousScheduler:
         """What can be seen now."""
         if self._kept_waiting is None:
             self._kept_waiting = tuple([s.request_id for s in self._waiting])
-        pool, rows = self.pool, self._kept_rows or self._rows()
-        return SchedulerState(self._tkv, self._kept_waiting, rows.request_ids, pool.reserved_total, pool.used_total)
+        pool = self.pool
+        return SchedulerState(self._tkv, self._kept_waiting, self._kept_running, pool.reserved_total, pool.used_total)
 
     @property
     def has_work(self) -> bool:
@@ -146,7 +145,7 @@ class ContinuousScheduler:
     def _end(self, sequence: ScheduledSequence) -> None:
         self._running.remove(sequence)
         self._ended.append(sequence)
-        self._kept_rows = None
+        self._list_running()
 
     def _free_ended(self) -> None:
         for sequence in self._ended:
@@ -174,7 +173,9 @@ class ContinuousScheduler:
 
     def _shared_padding(self) -> int:
         """Blocks of left padding that all of the running sequences have."""
-        return (self._kept_rows or self._rows()).least_padding // BLOCK_SIZE
+        if self._kept_rows is not None:
+            return self._kept_rows.least_padding // BLOCK_SIZE
+        return min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
 
     def _shift(self, columns: int) -> None:
         """Move the running batch to the right (or left): tkv and everybody's left padding together."""
@@ -192,7 +193,7 @@ class ContinuousScheduler:
         self._shift(tkv - self._tkv)
         sequence.left_padding = tkv - length
         self._running.insert(0, sequence)
-        self._kept_rows = None
+        self._list_running()
         return Prefill(
             sequence.request_id,
             length,
@@ -204,19 +205,24 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        rows = self._kept_rows or self._rows()
-        return Decode(rows.request_ids, self._tkv, rows.left_paddings, rows.block_tables)
+        return self._decode_of(self._kept_rows or self._rows())
+
+    def _decode_of(self, rows: _Rows) -> Decode:
+        return Decode(self._kept_running, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:
         for sequence in self._running:
             self.pool.allocate(sequence.request_id, 1)
         self._kept_rows = None
 
+    def _list_running(self) -> None:
+        """Somebody came or went."""
+        self._kept_running = tuple([s.request_id for s in self._running])
+        self._kept_rows = None
+
     def _rows(self) -> _Rows:
         if self._kept_rows is None:
-            running, held = self._running, self.pool.held
-            ids = [s.request_id for s in running]
-            paddings = [s.left_padding for s in running]
-            tables = [held(request_id) for request_id in ids]
-            self._kept_rows = _Rows(tuple(ids), tuple(paddings), tuple(tables), min(paddings, default=0))
+            held, paddings = self.pool.held, [s.left_padding for s in self._running]
+            tables = [held(request_id) for request_id in self._kept_running]
+            self._kept_rows = _Rows(tuple(paddings), tuple(tables), min(paddings, default=0))
         return self._kept_rows

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from engine import environment
 from engine.backends import BACKENDS
+from engine.chunking_flags import add_chunking_flags, chunking_said
 from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
 from engine.server.app import AppSettings
 
@@ -54,16 +55,13 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
         backend=backend,
         attention=said.attention,
         scheduler=said.scheduler,
-        chunk_size=said.chunk_size,
-        enable_prefix_caching=said.enable_prefix_caching,
-        interleave=said.interleave,
-        long_output_priority=said.long_output_priority,
         tensor_parallel_size=said.tensor_parallel_size,
         max_model_len=said.max_model_len,
         max_num_seqs=said.max_num_seqs,
         num_blocks=said.num_blocks,
         max_batch_tkv_limit=volume,
         seed=said.seed,
+        **chunking_said(said),
     )
     key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
     app = AppSettings(key, said.max_body_bytes)
@@ -97,8 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
     # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
-    for flag, kind in CHUNKED.items():
-        parser.add_argument(flag, type=kind, help=argparse.SUPPRESS)
+    add_chunking_flags(parser, in_help=False)
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
@@ -109,12 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-body-bytes", 2**20, _positive, "N", "most that a request's body may be")
     add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
     return parser
-
-
-def _yes(text: str) -> bool:
-    if text not in ("yes", "no"):
-        raise argparse.ArgumentTypeError(f"must be yes or no, not {text!r}")
-    return text == "yes"
 
 
 def _count(text: str) -> int:
@@ -149,12 +140,3 @@ def _key(text: str) -> str:
     if not text.strip() or not text.isascii() or not text.isprintable():
         raise argparse.ArgumentTypeError("must be printable ASCII and not empty")
     return text
-
-
-CHUNKED = {
-    "--chunk-size": _positive,
-    "--enable-prefix-caching": _yes,
-    "--interleave": _yes,
-    "--long-output-priority": _yes,
-}
-"""Flags of --scheduler chunked; not said, they are what EngineConfig has."""

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine.backends import label
-from engine.config import require_hardware
+from engine.chunking_flags import add_chunking_flags, chunking_said
+from engine.config import SCHEDULERS, require_hardware
 from engine.core import StepRecord
 from engine.environment import backend, threads, volume_limit
 from engine.llm import LLM
@@ -46,6 +47,10 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         default=backend(os.environ),
         help="eager, inductor or sendnn (default: VLLM_SPYRE_DYNAMO_BACKEND or eager)",
     )
+    parser.add_argument(
+        "--scheduler", choices=SCHEDULERS, default="continuous", help=f"{', '.join(SCHEDULERS)} (default: %(default)s)"
+    )
+    add_chunking_flags(parser, in_help=True)
     parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
     parser.add_argument(
         "--compare-with-CPU",
@@ -73,6 +78,8 @@ def start(arguments: argparse.Namespace) -> LLM:
     return LLM(
         arguments.model,
         backend=arguments.backend,
+        scheduler=arguments.scheduler,
+        **chunking_said(arguments),
         tensor_parallel_size=arguments.tp,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.max_num_seqs,

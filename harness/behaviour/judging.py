@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
-from harness.checks.invariants import check_invariants
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
+from harness.generation import Invariants
 from harness.oracle import Oracle
 from harness.oracle.stopping import ended, ended_text, forks, wanted_for
 from harness.oracle.values import widened
@@ -25,6 +25,15 @@ CHAT_TOKENS = 16
 """New tokens of a conversation that does not say how many."""
 
 
+@dataclass(frozen=True)
+class Watched:
+    """An engine in this process, what it is held to, and what must hold after every step of its generation."""
+
+    session: Session
+    limits: SchedulingLimits
+    invariants: Invariants
+
+
 def judge_behaviour(
     case: BehaviourCase,
     model: str,
@@ -32,11 +41,9 @@ def judge_behaviour(
     door: Door,
     oracle: Oracle,
     suite_path: Path,
-    session: Session | None = None,
-    limits: SchedulingLimits | None = None,
+    watched: Watched | None = None,
 ) -> list[Verdict]:
-    """Carry out the case and judge it. With a ``session``, whose ``limits`` are these, the steps of every ``generate``
-    are held to the invariants where the driver shows them.
+    """Carry out the case and judge it; the steps of every ``generate`` too where the engine can be watched.
 
     Raises ValueError for a prompt the model has no tokens for, ReferenceMissingError, ReferenceFileError.
     """
@@ -70,13 +77,13 @@ def judge_behaviour(
         ]
 
     def after_generate(label: str, action: Action, asks: Sequence[Ask]) -> list[Verdict]:
-        if session is None or limits is None or action.generate is None:
+        if watched is None or action.generate is None:
             return []
         specs = [replace(ask.spec, request_id=place) for place, ask in enumerate(asks)]
-        return _invariants(session, label, specs, action.generate, limits)
+        return _invariants(watched, label, specs, action.generate)
 
     verdicts = asyncio.run(perform(case, door, make_ask, make_chat, rights, after_generate))
-    return [*verdicts, *(check_limits(limits, case.expect.limits) if limits is not None else [])]
+    return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
 
 
 def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
@@ -128,19 +135,20 @@ def has_reference(case: Case) -> bool:
 
 
 def _invariants(
-    session: Session, label: str, specs: Sequence[RequestSpec], requests: Sequence[Request], limits: SchedulingLimits
+    watched: Watched, label: str, specs: Sequence[RequestSpec], requests: Sequence[Request]
 ) -> list[Verdict]:
     """The invariants after every step of the last ``generate``, where they can be seen."""
-    watched = session.steps_of_generate()
-    if not watched:
+    shown = watched.session.steps_of_generate()
+    if not shown:
         return []
     positions = tuple(range(len(requests)))
-    steps = [Step(0, "start", 0, positions, (), (), (), 0, 0)]
+    nothing = None if shown[0][1].paused is None else ()
+    steps = [Step(0, "start", 0, positions, (), (), (), 0, 0, (), nothing, nothing)]
     tokens: list[list[Token]] = [[] for _ in requests]
-    for record, seen in watched:
+    for record, seen in shown:
         for position, token in zip(record.request_outputs, record.tokens, strict=True):
             tokens[position].append(token)
         steps.append(as_step(len(steps), record, seen))
     run = Run(tuple(steps), tuple(map(tuple, tokens)))
-    verdict = check_invariants(run, specs, requests, limits)
+    verdict = watched.invariants(run, specs, requests, watched.limits)
     return [replace(verdict, headline=f"{label}: {verdict.headline}")]

@@ -53,6 +53,11 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
     return tuple(found) if chosen is None else _chosen(found, chosen)
 
 
+def leased_cards(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """The bus ids of the cards that this process has, as a lease says them in its environment."""
+    return list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
+
+
 def _bus_ids(root: Path, environ: Mapping[str, str]) -> Iterable[str]:
     ranks = list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
     given = ranks or [part.strip() for part in environ.get(CLUSTER, "").split(",")]

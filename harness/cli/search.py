@@ -78,14 +78,14 @@ def run(arguments: Namespace) -> int:
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Survey one driver and say what came of it. True: something was found."""
-    if scheduler != "continuous":
-        raise CommandError(f"--all knows the continuous scheduler only, not {scheduler}: leave it out")
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
         model = test_models()[0]
-        result = survey(driver, budget, seed, model=model, progress=progress, shrinking=_say_shrinking)
+        result = survey(
+            driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_say_shrinking
+        )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
     for manner, times in result.manners.most_common():
@@ -145,8 +145,13 @@ def _progress(budget: int) -> Iterator["Progress | None"]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("workloads"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rate = TextColumn("{task.fields[steps]:,} steps")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("workloads", total=budget)
-        # Beyond the budget it shrinks what it found.
-        yield lambda tried, _: bar.update(task, completed=min(tried, budget))
+        task = bar.add_task("workloads", total=budget, steps=0)
+
+        def show(tried: int, steps: int) -> None:
+            what = "workloads" if tried <= budget else "making what was found smaller"
+            bar.update(task, completed=min(tried, budget), steps=steps, description=what)
+
+        yield show

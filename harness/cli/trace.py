@@ -14,7 +14,7 @@ from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
 from harness.drivers.base import UnavailableError
 from harness.run_settings import driver_by_name, simulated
-from harness.timeline import LEGEND, as_svg, as_text, of_trace
+from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
 _EXAMPLES = """\
@@ -66,8 +66,6 @@ def run(arguments: Namespace) -> int:
         traced = list(trace_items(items, driver))
     except TraceError as error:
         raise CommandError(str(error)) from error
-    if (arguments.svg or arguments.plot) and any(item.setup.chunking for item in items):
-        raise CommandError("there are no pictures of chunked prefill: leave out --svg and --plot")
     if arguments.svg:
         folder = _folder(arguments.svg)
         for name, item in _named_apart(traced):
@@ -104,8 +102,10 @@ def _named_apart(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapp
 
 def _plotted(items: Iterable[Mapping[str, Any]]) -> str:
     width = shutil.get_terminal_size().columns
-    lines = [line for item in items for line in (item["name"], *as_text(of_trace(item), width))]
-    return "\n".join([*lines, *LEGEND, ""])
+    drawn = [(item["name"], of_trace(item)) for item in items]
+    lines = [line for name, time_line in drawn for line in (name, *as_text(time_line, width))]
+    legends = dict.fromkeys(legend_of(time_line) for _, time_line in drawn)
+    return "\n".join([*lines, *(line for legend in legends for line in legend), ""])
 
 
 def _write(path: Path, text: str) -> None:

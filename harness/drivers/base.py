@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from harness.drivers.door import Door
-    from harness.schema import ServerOptions
+    from harness.schema import Scheduler, ServerOptions
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"
@@ -255,6 +255,18 @@ class Driver(Protocol):
 
         Only asked of drivers with the capability ``http``.
         """
+
+
+@runtime_checkable
+class OfOneGeneration(Protocol):
+    """A driver whose engines batch in one way only."""
+
+    scheduler: "Scheduler"
+
+
+def scheduler_of(driver: Driver) -> "Scheduler":
+    """How requests are batched where nobody says it: as the driver's engines do, or as in the first generation."""
+    return driver.scheduler if isinstance(driver, OfOneGeneration) else "continuous"
 
 
 ServerKey = tuple[EngineSetup, SchedulingLimits, "ServerOptions"]

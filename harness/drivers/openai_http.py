@@ -15,8 +15,8 @@ from harness.drivers.base import EngineSetup, SchedulingLimits, Session, Unavail
 from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import FIGURES, HttpDoor
 from harness.drivers.servers import ServerProcess, reference_server
-from harness.drivers.vllm.server import vllm_describe, vllm_server, vllm_unavailable, vllm_unfit
-from harness.schema import ServerOptions
+from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
+from harness.schema import Scheduler, ServerOptions
 
 API_KEY = "OPENAI_API_KEY"
 STARTERS: Mapping[str, Callable[[EngineSetup, SchedulingLimits, ServerOptions], ServerProcess]] = {
@@ -100,6 +100,7 @@ class OpenAIHttpDriver:
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
+        self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else "continuous"
         tells_blocks = start == "reference" if running is None else running.tells_blocks
         more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
         self.capabilities = frozenset({HTTP} | more)

@@ -23,7 +23,7 @@ from engine.core import StepRecord as EngineRecord
 from engine.environment import threads
 from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Prefill, PrefillChunk, StepPlan, kind_of
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
@@ -109,10 +109,20 @@ class CoreSession:
     def step(self) -> StepRecord:
         record = self.core.step()
         _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
-        self._seen = Observation(
-            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
-        )
+        self._seen = self._observation(tkv, waiting, running, reserved, used, chunked)
         return self._as_record(record)
+
+    def _observation(
+        self,
+        tkv: int,
+        waiting: tuple[str, ...],
+        running: tuple[str, ...],
+        reserved: int,
+        used: int,
+        chunked: ChunkedState | None,
+    ) -> Observation:
+        paused, hits = _NO_CHUNKS if chunked is None else _chunked(chunked)
+        return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
@@ -126,10 +136,7 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            tkv, waiting, running, reserved, used, chunked = self.core.state()
-            self._seen = Observation(
-                tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
-            )
+            self._seen = self._observation(*self.core.state())
         return self._seen
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
@@ -184,9 +191,7 @@ class SimulatedSession(CoreSession):
             return None
         record, steps = jumped
         _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
-        first = Observation(
-            tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, *_chunked(chunked)
-        )
+        first = self._observation(tkv, waiting, running, reserved, used, chunked)
         self._seen = first._replace(tkv=tkv + steps - 1)
         return Jump(self._as_record(record), first, steps)
 
@@ -304,8 +309,6 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
         return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
-    if setup.chunking is not None and BACKENDS[setup.backend].compiled:
-        return f"scheduler chunked does not run on backend {setup.backend} of the reference engine"
     cores = os.cpu_count() or 1
     if setup.tensor_parallel_size > cores:
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
@@ -427,20 +430,25 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
+_NO_CHUNKS = None, None
+
+
 def _chunked(
     state: ChunkedState | None, first: int = 0
 ) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
     """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
     if state is None:
-        return None, None
+        return _NO_CHUNKS
     hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
     return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
 
 
 def _block_tables(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
-    if isinstance(plan, Prefill | PrefillChunk):
-        return (plan.blocks,) if plan.request_ids else ()
-    return plan.block_tables if isinstance(plan, Decode | AlignedDecode) else ()
+    if isinstance(plan, Decode) or isinstance(plan, AlignedDecode):  # noqa: SIM101 - a union is slower than a step
+        return plan.block_tables
+    if isinstance(plan, Idle) or not plan.request_ids:
+        return ()
+    return (plan.blocks,)
 
 
 def _token(token: TokenOutput) -> Token:

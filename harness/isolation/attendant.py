@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
 from harness.isolation.messages import Broken, Done, Start, Word
+from harness.isolation.stacks import stacks_below, stacks_of
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.25
@@ -22,7 +23,6 @@ START_SECONDS = 1800.0
 """What the start of an engine may take: on a card it is compiled."""
 END_SECONDS = 20.0
 """What an engine may take to put itself in order."""
-STACKS_SECONDS = 2.0
 
 
 class Attendant:
@@ -114,22 +114,13 @@ class Attendant:
                 return self._hung(allowed)
 
     def _hung(self, allowed: float | None) -> Broken:
-        stacks = self._stacks_now(self._running or self.process.pid)
+        pid = self._running or self.process.pid
+        stacks = stacks_of(pid, self._stacks)
+        below = stacks_below(pid, self._printed[1] if self._printed else None)
         what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--case-timeout)"
-        broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"])))
+        broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"]), *below))
         self.kill()
         return broken
-
-    def _stacks_now(self, pid: int) -> list[str]:
-        began = os.fstat(self._stacks.fileno()).st_size
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR1)
-        give_up, size = time.monotonic() + STACKS_SECONDS, -1
-        while time.monotonic() < give_up and (size <= began or size != os.fstat(self._stacks.fileno()).st_size):
-            size = os.fstat(self._stacks.fileno()).st_size
-            time.sleep(0.1)
-        text = os.pread(self._stacks.fileno(), max(0, size - began), began).decode(errors="replace")
-        return without_pytest(text.splitlines())
 
     def _broken(self, what: str, more: tuple[str, ...] = ()) -> Broken:
         texts = [_since(file, offset) for file, offset in zip(self._printed, self._offsets, strict=False)]
@@ -163,17 +154,6 @@ class Attendant:
         self._connection.close()
         for file in (self._stacks, *self._printed):
             file.close()
-
-
-def without_pytest(stacks: Sequence[str]) -> list[str]:
-    """The stacks of a process without the frames of pytest, which are the same for every case."""
-    kept, of_pytest = [], False
-    for line in stacks:
-        of_pytest = of_pytest and line.startswith("  File ")
-        if not of_pytest:
-            kept.append(line)
-        of_pytest = of_pytest or "harness/items.py" in line
-    return kept
 
 
 def _file() -> IO[bytes]:

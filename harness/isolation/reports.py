@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from harness.failure_text import FailureRepr, broken_text
-from harness.isolation.attendant import without_pytest
 from harness.isolation.messages import Broken
+from harness.isolation.stacks import without_pytest
 from harness.items import CaseItem
 
 LAST_LINES = 12

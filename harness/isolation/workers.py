@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.isolation.attendant import without_pytest
+from harness.isolation.stacks import without_pytest
 from harness.items import CaseItem
 
 _FOLDER = "spyre_cb_stacks"

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from harness.loader import SuiteError
+from harness.schema import Scheduler
 from harness.schema.base import Model, Number, Size, Text, as_tuple, one_or_many
 from harness.yaml_source import Problem, Source, YamlError, YamlPath, read_yaml, shown_file, shown_path
 
@@ -34,7 +35,6 @@ Texts = Annotated[tuple[Text, ...] | None, BeforeValidator(one_or_many)]
 Numbers = Annotated[tuple[Number, ...] | None, BeforeValidator(one_or_many)]
 Sizes = Annotated[tuple[Size, ...] | None, BeforeValidator(one_or_many)]
 Backend = Literal["eager", "inductor", "sendnn"]
-Scheduler = Literal["continuous", "static"]
 DoorName = Literal["in-process", "http"]
 
 

@@ -6,6 +6,7 @@ is left. Here a result is a file a test, written by the controller when all is k
 
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from harness.report.outcomes import Record, reason
 from harness.report.picture_view import picture
 from harness.report.reading import Recorded
 from harness.report.records import completed
+from harness.report.tested import cards_in_words
 
 STATUS: Mapping[str, str] = {
     "passed": "passed",
@@ -168,6 +170,15 @@ def _environment(run: Recorded) -> Iterator[str]:
         if value:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             yield f"{name}={' '.join(text.split())}\n"
+    for model, digest in about.get("digests", {}).items():
+        yield f"digest.{_key(model)}={digest}\n"
+    if cards := cards_in_words(about):
+        yield f"cards={cards}\n"
+
+
+def _key(text: str) -> str:
+    """What may stand before the ``=`` of a line of properties."""
+    return re.sub(r"[^A-Za-z0-9._/@-]+", "-", text)
 
 
 def _digest(parts: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from harness.report.reading import Recorded
 from harness.report.requirement_view import requirement_matrix
 from harness.report.result_view import result_views
 from harness.report.run_view import summary_of
+from harness.report.tested import cards_in_words, models_in_words
 
 MOST_LISTED = 50
 
@@ -28,6 +29,8 @@ def _lines(run: Recorded) -> Iterator[str]:
     yield ""
     backends = ", ".join(map(str, about.get("backends", ()))) or "none"
     yield f"{_plain(run.engine)}, backends {_plain(backends)}, {duration(float(footer.get('seconds', 0.0)))}"
+    tested = [f"models {models_in_words(about)}", *([f"cards {cards}"] if (cards := cards_in_words(about)) else [])]
+    yield _plain("; ".join(tested))
     yield ""
     counts = Counter(view.status for view in views)
     yield " · ".join(f"{SYMBOLS[status]} {counts[status]} {status}" for status in SYMBOLS if counts[status])

@@ -136,7 +136,7 @@
   });
   // What scrolls sideways must be reachable by keyboard.
   function makeReachable(root) {
-    for (const scroller of all(".wide, pre", root)) scroller.tabIndex = 0;
+    for (const scroller of all(".wide, figure, .legend, pre:not([aria-hidden])", root)) scroller.tabIndex = 0;
   }
   makeReachable(document);
   document.querySelector(".bar").hidden = false;

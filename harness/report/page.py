@@ -21,7 +21,8 @@ from harness.report.requirement_view import requirement_matrix
 from harness.report.result_view import result_views
 from harness.report.run_view import counted, run_view, summary_of
 from harness.report.suite_view import suite_views
-from harness.timeline.svg import legend, patterns, style
+from harness.timeline.legend import patterns, style
+from harness.timeline.svg import legend
 
 MOST_INLINE = 10
 """Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
@@ -53,7 +54,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         css=asset("page.css") + Markup(style()),
         js=asset("page.js"),
         hatchings=Markup(patterns()),
-        legend=Markup(legend()),
+        legend=Markup(legend(chunked=any("chunked_prefill" in view.markers for view in views))),
     )
     # Half a surrogate pair can come out of a tokenizer; it must not cost the whole report.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.report.outcomes import Record, counts_of
+from harness.report.tested import leases_of
 
 
 class ResultsError(ValueError):
@@ -92,6 +93,9 @@ def _merged_header(headers: Sequence[Record]) -> Record:
         "engine": "; ".join(dict.fromkeys(str(header.get("engine", "unknown engine")) for header in headers)),
         "models": all_of("models"),
         "command": "\n".join(dict.fromkeys(str(header.get("command", "")) for header in headers)),
+        "digests": {name: digest for header in headers for name, digest in header.get("digests", {}).items()},
+        **({"cards": all_of("cards")} if any("cards" in header for header in headers) else {}),
+        "simulated": any(header.get("simulated") for header in headers),
         "began": min(float(header.get("began", 0.0)) for header in headers),
     }
 
@@ -100,6 +104,8 @@ def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], 
     requirements = {name: said for footer in footers for name, said in footer.get("requirements", {}).items()}
     return {
         "footer": 1,
+        "digests": {name: digest for footer in footers for name, digest in footer.get("digests", {}).items()},
+        "leases": leases_of(results.values()),
         "counts": counts_of(results.values()),
         "exitstatus": max(int(footer.get("exitstatus", 0)) for footer in footers),
         "seconds": sum(float(footer.get("seconds", 0.0)) for footer in footers),

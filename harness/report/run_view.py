@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration
+from harness.report.tested import cards_in_words, models_in_words
 from harness.words import plural
 
 INTERRUPTED = 2
@@ -18,8 +19,10 @@ class RunView:
     engine: str
     models: str
     backends: str
+    cards: str
     compiled: str
     command: str
+    revision: str
     python: str
     began: str
     began_iso: str
@@ -39,10 +42,12 @@ def run_view(about: Record) -> RunView:
     began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
     return RunView(
         engine=str(about.get("engine", "unknown")),
-        models=", ".join(map(str, about.get("models", ()))) or "none",
+        models=models_in_words(about),
         backends=", ".join(map(str, about.get("backends", ()))) or "none",
+        cards=cards_in_words(about),
         compiled="; ".join(map(str, about.get("compiled", ()))),
         command=str(about.get("command", "")),
+        revision=str(about.get("revision") or ""),
         python=str(about.get("python", "unknown")),
         began=began.strftime("%Y-%m-%d %H:%M:%S %Z") if began else "unknown",
         began_iso=began.isoformat(timespec="seconds") if began else "",

@@ -16,10 +16,12 @@ from typing import IO, Any
 
 import pytest
 
+from harness.cards.discovery import find_cards
 from harness.compilations import added_up
 from harness.house_rules import requirements_above
 from harness.report.outcomes import counts_of, properties_of
 from harness.report.reading import Recorded
+from harness.report.tested import leases_of, model_digests, models_that_ran
 from harness.report.writing import ReportError, Wanted, write_reports
 
 RESULT_PROPERTY = "spyre_cb"
@@ -82,6 +84,10 @@ class ResultStream:
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
+    def result_of(self, nodeid: str) -> Mapping[str, Any]:
+        """What is known of a test by now."""
+        return self._by_test.get(nodeid, {})
+
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """A test is over. Of one whose worker died this is not said: it is written at the end."""
         self._write_result(nodeid)
@@ -143,6 +149,9 @@ class ResultStream:
             "header": 1,
             "engine": settings.driver.describe(),
             "models": list(settings.models),
+            "digests": model_digests(settings.models, settings.driver),
+            "cards": list(map(str, find_cards())),
+            "simulated": settings.driver.backend_label("sendnn") != "sendnn",
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "revision": revision(self._config.rootpath),
@@ -156,9 +165,14 @@ class ResultStream:
         return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
 
     def _footer(self, exitstatus: int, compiled: list[str]) -> dict[str, Any]:
+        from harness.run_settings import settings_key
+
         entries = self._by_test.values()
+        settings = self._config.stash[settings_key]
         return {
             "footer": 1,
+            "digests": model_digests([*settings.models, *models_that_ran(entries)], settings.driver),
+            "leases": leases_of(entries),
             "counts": counts_of(entries),
             "exitstatus": exitstatus,
             "seconds": time.time() - self._began,

@@ -19,7 +19,15 @@ from harness.schema.expect import AnyRow, ChunkedRow, OutputExpectation, StepRow
 from harness.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.schema.prompts import FOLDER, Prompt
 from harness.schema.requests import Chunking, Limits, Request
-from harness.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourSuite, OutputSuite, StepsSuite, Suite
+from harness.schema.suites import (
+    MODELS_OF_THE_RUN,
+    AnySuite,
+    BehaviourSuite,
+    OutputSuite,
+    Scheduler,
+    StepsSuite,
+    Suite,
+)
 
 __all__ = [
     "FOLDER",
@@ -51,6 +59,7 @@ __all__ = [
     "RawHttp",
     "Request",
     "RequirementId",
+    "Scheduler",
     "ServerOptions",
     "Slug",
     "StepRow",

@@ -74,7 +74,7 @@ def search(
     try:
         hunt = Hunt(engines, model, progress)
         started = time.perf_counter()
-        found = _smallest_failure(hunt.judge, _strategy(scheduler, tokens, early_stops), budget, seed)
+        found = _smallest_failure(hunt.judge, strategy_for(driver, scheduler, early_stops=early_stops), budget, seed)
         seconds = time.perf_counter() - started
     finally:
         engines.close()
@@ -83,7 +83,9 @@ def search(
     return SearchResult(hunt.tried, hunt.steps, seconds, None)
 
 
-def _strategy(scheduler: str, tokens: bool, early_stops: bool) -> SearchStrategy[AnyWorkload]:
+def strategy_for(driver: Driver, scheduler: str, *, early_stops: bool = False) -> SearchStrategy[AnyWorkload]:
+    """The workloads of a search, as large as they get on this driver."""
+    tokens = TOKENS in driver.capabilities
     if scheduler == "chunked":
         sizes = CHUNKED_SIZES_ON_A_MODEL if tokens else CHUNKED_SIZES
         # Nobody knows beforehand what a model generates, so no prompt can go on from it.
@@ -97,11 +99,6 @@ class _LawBrokenError(AssertionError):
     def __init__(self, workload: AnyWorkload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
         self.broken = (workload, verdict)
-
-
-def sizes_for(driver: Driver) -> Sizes:
-    """How large workloads get on this driver."""
-    return SIZES_ON_A_MODEL if TOKENS in driver.capabilities else Sizes()
 
 
 class Hunt:

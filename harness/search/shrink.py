@@ -4,22 +4,19 @@ Hypothesis shrinks the one failure it was stopped by; a survey has many, and shr
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from harness.checks.verdict import Verdict
-from harness.search.workloads import BATCH, BLOCKS, CONTEXT, Workload
+from harness.search.chunked import ChunkedWorkload
+from harness.search.numbers import AS_BUILT, towards
+from harness.search.shrink_chunked import smaller_chunked, takes_of_chunked
+from harness.search.workloads import Workload
 from harness.second_opinion import PlannedRequest
 
 MOST_TRIALS = 200
-AS_BUILT = {
-    "max_model_len": CONTEXT,
-    "max_num_seqs": BATCH,
-    "available_blocks": BLOCKS,
-    "max_batch_tkv_limit": CONTEXT * BATCH,
-}
-
-Judge = Callable[[Workload], Verdict]
+W = TypeVar("W", bound=Workload | ChunkedWorkload)
 
 
 def manner(verdict: Verdict) -> str:
@@ -27,19 +24,21 @@ def manner(verdict: Verdict) -> str:
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
-def limits_that_matter(workload: Workload) -> tuple[str, ...]:
-    """Which limits a workload that was shrunk still has: without them it would not go wrong in this way."""
+def limits_that_matter(workload: Workload | ChunkedWorkload) -> tuple[str, ...]:
+    """What a workload that was shrunk still takes, limits above all: without, it would not go wrong in this way."""
+    if isinstance(workload, ChunkedWorkload):
+        return takes_of_chunked(workload)
     return tuple(name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
 
 
-def shrunk(workload: Workload, verdict: Verdict, judge: Judge) -> tuple[Workload, Verdict]:
+def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
     """The smallest that was found within MOST_TRIALS, and what is said of it."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
     again = True
     while again and trials < MOST_TRIALS:
         again = False
-        for smaller in _smaller(workload):
+        for smaller in _SMALLER[type(workload)](workload):
             if smaller in tried:
                 continue
             tried.add(smaller)
@@ -80,19 +79,16 @@ def _earlier(request: PlannedRequest, steps: int) -> PlannedRequest:
 def _simpler(request: PlannedRequest) -> Iterator[PlannedRequest]:
     if request.abort_step is not None:
         yield replace(request, abort_step=None)
-    for join in _towards(request.join_step, 0):
+    for join in towards(request.join_step, 0):
         later = None if request.abort_step is None else request.abort_step - request.join_step + join
         yield replace(request, join_step=join, abort_step=later)
     if request.abort_step is not None:
-        for abort in _towards(request.abort_step, request.join_step):
+        for abort in towards(request.abort_step, request.join_step):
             yield replace(request, abort_step=abort)
-    for prompt in _towards(request.prompt_length, 1):
+    for prompt in towards(request.prompt_length, 1):
         yield replace(request, prompt_length=prompt)
-    for budget in _towards(request.max_tokens, 1):
+    for budget in towards(request.max_tokens, 1):
         yield replace(request, max_tokens=budget)
 
 
-def _towards(number: int, least: int) -> Iterator[int]:
-    """Numbers between, the least first."""
-    if number > least:
-        yield from dict.fromkeys((least, (least + number) // 2, number - 1))
+_SMALLER: Mapping[type, Callable[[Any], Iterator[Any]]] = {Workload: _smaller, ChunkedWorkload: smaller_chunked}

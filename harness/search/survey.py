@@ -10,9 +10,9 @@ from hypothesis import seed as with_seed
 
 from harness.checks.verdict import Verdict
 from harness.drivers.base import Driver, EnginePool
-from harness.search.run import Found, Hunt, Progress, sizes_for
+from harness.search.laws import AnyWorkload
+from harness.search.run import Found, Hunt, Progress, strategy_for
 from harness.search.shrink import limits_that_matter, manner, shrunk
-from harness.search.workloads import Workload, workloads
 from harness.second_opinion import BLOCK
 
 DRAWS = 3
@@ -55,17 +55,19 @@ def survey(
     seed: int = 0,
     *,
     model: str = "tiny-granite",
+    scheduler: str = "continuous",
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Judge ``budget`` different workloads on one engine of ``driver`` by the laws of ``search``, to the end.
+    """Judge ``budget`` different workloads on engines of ``driver`` by the laws of ``search``, to the end.
 
+    ``scheduler`` is ``continuous`` or ``chunked``: which generation's workloads and rules.
     ``shrinking`` is told, before each workload that went wrong is shrunk, which it is and how many there are.
     """
     engines = EnginePool(driver)
     hunt = Hunt(engines, model, progress)
-    wrong: list[tuple[Workload, Verdict]] = []
-    judged: dict[Workload, Verdict] = {}
+    wrong: list[tuple[AnyWorkload, Verdict]] = []
+    judged: dict[AnyWorkload, Verdict] = {}
 
     @with_seed(seed)
     @settings(
@@ -76,15 +78,15 @@ def survey(
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
-    @given(workloads(sizes_for(driver)))
-    def judge_one(workload: Workload) -> None:
+    @given(strategy_for(driver, scheduler))
+    def judge_one(workload: AnyWorkload) -> None:
         if workload in judged or len(judged) == budget:
             return
         verdict = judge(workload)
         if not verdict.passed:
             wrong.append((workload, verdict))
 
-    def judge(workload: Workload) -> Verdict:
+    def judge(workload: AnyWorkload) -> Verdict:
         # Workloads become alike as they shrink: most have been judged before.
         if workload not in judged:
             judged[workload] = hunt.judge(workload)
@@ -109,7 +111,6 @@ def survey(
 
 def way(found: Found) -> str:
     """In which way a workload that was shrunk goes wrong: what is said of it, and which limits it takes."""
-    assert isinstance(found.workload, Workload)
     limits = ", ".join(limits_that_matter(found.workload))
     return manner(found.verdict) + (f" [{limits}]" if limits else "")
 

@@ -1,25 +1,30 @@
 """The batch as a picture: a row a sequence, a column a step, tokens and blocks drawn as what they are.
 
-One model (``model.py``), made from an observed or an expected step table and the sizes of the requests; drawn as text
-for the terminal (``text.py``) and as SVG for reports and documents (``svg.py``).
+One model (``model.py``), made from an observed or an expected step table and the sizes of the requests
+(``stretches.py``, with what each generation says of a step); drawn as text for the terminal (``text.py``) and as SVG
+for reports and documents (``svg.py``).
 """
 
-from harness.timeline.model import Bar, Size, Stretch, TimeLine, time_line
-from harness.timeline.sources import first_of, of_lists, of_rows, of_trace
+from harness.timeline.model import Bar, Shared, Size, Stretch, TimeLine
+from harness.timeline.sources import first_of, of_lists, of_rows, of_trace, tables_of, with_tables
+from harness.timeline.stretches import time_line
 from harness.timeline.svg import as_svg
-from harness.timeline.text import LEGEND, as_text
+from harness.timeline.text import as_text, legend_of
 
 __all__ = [
-    "LEGEND",
     "Bar",
+    "Shared",
     "Size",
     "Stretch",
     "TimeLine",
     "as_svg",
     "as_text",
     "first_of",
+    "legend_of",
     "of_lists",
     "of_rows",
     "of_trace",
+    "tables_of",
     "time_line",
+    "with_tables",
 ]

@@ -3,7 +3,7 @@
 Coordinates are whole pixels, and each part is one path: a page may hold a thousand time-lines.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,32 +15,35 @@ LABELS = 96
 """Pixels on the left for names."""
 LANE = 46
 """Pixels that a sequence is high."""
-PARTS = ("left", "prompt", "made", "right", "unused")
-"""Classes of what a bar is made of, in its order; timeline.css says how they look."""
+CHUNKED_LANE = 72
+"""The same where blocks are told apart: some of them are shared."""
+PARTS = ("left", "found", "prompt", "made", "right", "unused")
+"""Classes of what a bar is made of, in the order of ``Bar.parts``; timeline.css says how they look."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From steps and tokens to places. A step is ``step`` wide; ``height`` is of a lane, for ``tokens`` tokens."""
+    """From steps and tokens to places. A step is ``step`` wide, a lane ``lane`` high, for ``tokens`` tokens."""
 
     step: float
     tokens: int
     tkv: int
+    lane: int
 
     def x(self, step: float) -> float:
         return LABELS + step * self.step
 
     def up(self, tokens: float) -> float:
-        return tokens * LANE / self.tokens
+        return tokens * self.lane / self.tokens
 
 
 def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
     size = line.sizes[sequence]
-    yield f'<text class="label" x="{LABELS - 6}" y="{place(bottom - LANE / 2)}">{sequence}</text>'
+    yield f'<text class="label" x="{LABELS - 6}" y="{place(bottom - scale.lane / 2)}">{sequence}</text>'
     words = f"{size.prompt_length} + {size.max_tokens}"
-    yield f'<text class="label small" x="{LABELS - 6}" y="{place(bottom - LANE / 2 + 13)}">{words}</text>'
+    yield f'<text class="label small" x="{LABELS - 6}" y="{place(bottom - scale.lane / 2 + 13)}">{words}</text>'
     yield f'<path class="ground" d="M{LABELS} {place(bottom)}H{place(scale.x(line.last_step + 1))}"/>'
-    for first, last in _waits(line.stretches, sequence):
+    for first, last in spans(line.stretches, lambda stretch: sequence in stretch.row.waiting):
         yield f'<path class="waits" d="M{place(scale.x(first))} {place(bottom - 6)}H{place(scale.x(last + 1))}"/>'
     held = [_Held.of(stretch, sequence, scale) for stretch in line.stretches if sequence in stretch.bars]
     for part, name in enumerate(PARTS):
@@ -52,7 +55,7 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
         yield f'<path class="border" d="{borders}"/>'
     for stretch in line.stretches:
         if sequence in stretch.row.finished:
-            yield f'<path class="ends" d="M{place(scale.x(stretch.last + 1))} {place(bottom)}v{-LANE}"/>'
+            yield f'<path class="ends" d="M{place(scale.x(stretch.last + 1))} {place(bottom)}v{-scale.lane}"/>'
 
 
 class _Held(NamedTuple):
@@ -62,14 +65,15 @@ class _Held(NamedTuple):
     right: int
     begin: tuple[int, ...]
     end: tuple[int, ...]
-    tokens: int
+    first_border: int
+    last_border: int
 
     @classmethod
     def of(cls, stretch: Stretch, sequence: int, scale: Scale) -> "_Held":
         begin, end = stretch.bars[sequence], stretch.bars_at(stretch.last)[sequence]
-        tops = [tuple(round(scale.up(sum(bar[:part]))) for part in range(len(PARTS) + 1)) for bar in (begin, end)]
+        tops = [tuple(round(scale.up(sum(bar.parts[:part]))) for part in range(len(PARTS) + 1)) for bar in (begin, end)]
         left, right = round(scale.x(stretch.first)), round(scale.x(stretch.last + 1))
-        return cls(left, right, tops[0], tops[1], begin.held)
+        return cls(left, right, tops[0], tops[1], max(begin.indent, BLOCK_SIZE), begin.top)
 
 
 class _Edge(NamedTuple):
@@ -113,27 +117,27 @@ def _area(edges: Sequence[_Edge], bottom: int) -> str:
 
 def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
     """Lines between its blocks."""
-    runs: list[tuple[int, int, int]] = []
+    runs: list[tuple[int, int, int, int]] = []
     for each in held:
-        if runs and runs[-1][1] == each.left and runs[-1][2] == each.tokens:
-            runs[-1] = (runs[-1][0], each.right, each.tokens)
+        if runs and runs[-1][1:] == (each.left, each.first_border, each.last_border):
+            runs[-1] = (runs[-1][0], each.right, each.first_border, each.last_border)
         else:
-            runs.append((each.left, each.right, each.tokens))
+            runs.append((each.left, each.right, each.first_border, each.last_border))
     return "".join(
         f"M{left} {bottom - round(scale.up(tokens))}h{right - left}"
-        for left, right, held_tokens in runs
-        for tokens in range(BLOCK_SIZE, held_tokens + 1, BLOCK_SIZE)
+        for left, right, lowest, highest in runs
+        for tokens in range(lowest, highest + 1, BLOCK_SIZE)
     )
 
 
-def _waits(stretches: Sequence[Stretch], sequence: int) -> Iterator[tuple[int, int]]:
-    """The stretches of steps in which it waits, each as its first and last step."""
+def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Iterator[tuple[int, int]]:
+    """The runs of steps in which something holds, each as its first and last step."""
     first = None
     for stretch in stretches:
-        waiting = sequence in stretch.row.waiting
-        if waiting and first is None:
+        now = holds(stretch)
+        if now and first is None:
             first = stretch.first
-        if not waiting and first is not None:
+        if not now and first is not None:
             yield first, stretch.first - 1
             first = None
     if first is not None:

@@ -4,50 +4,89 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checks.steps import expected_kind
-from harness.schema import StepRow
-from harness.timeline.model import Size, TimeLine, time_line
+from harness.schema import AnyRow, ChunkedRow, StepRow
+from harness.timeline.apart import steps_apart
+from harness.timeline.model import Size, TimeLine
+from harness.timeline.stretches import time_line
 from harness.workload import Step
 
 
-def of_rows(rows: Iterable[StepRow]) -> Iterator[Step]:
+def of_rows(rows: Iterable[AnyRow]) -> Iterator[Step]:
     """Rows of a table, in the short form or complete; what kind of step each is, is told by what it did."""
-    before: StepRow | None = None
+    before: AnyRow | None = None
+    got_tokens: set[int] = set()
     for row in rows:
-        yield Step(row.step, expected_kind(row, before), *row[1:])
+        own = (row.paused, row.hits) if isinstance(row, ChunkedRow) else (None, None)
+        first = StepRow._make(row[: len(StepRow._fields)])
+        yield Step(row.step, expected_kind(row, before, got_tokens), *first[1:], (), *own)
+        got_tokens.update(row.outputs)
         before = row
 
 
 def of_lists(rows: Iterable[Sequence[Any]]) -> Iterator[Step]:
-    """Steps as results have them: number, kind, tkv, four lists of ids, blocks reserved and used."""
-    for number, kind, tkv, waiting, running, outputs, finished, reserved, used in rows:
+    """Steps as results have them: number, kind, tkv, four lists of ids, blocks reserved and used, and in the chunked
+    generation who is paused, and hits.
+    """
+    for number, kind, tkv, waiting, running, outputs, finished, reserved, used, *own in rows:
         sets = tuple(waiting), tuple(running), tuple(outputs), tuple(finished)
-        yield Step(number, kind, tkv, *sets, reserved, used)
+        paused, hits = (tuple(own[0]), _hits(own[1])) if own else (None, None)
+        yield Step(number, kind, tkv, *sets, reserved, used, (), paused, hits)
+
+
+def with_tables(steps: Iterable[Step], tables: Iterable[Sequence[Any]]) -> Iterator[Step]:
+    """Steps with the block tables that ``tables_of`` took out of them."""
+    changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
+    for number, request, table in tables:
+        changes.setdefault(number, []).append((request, tuple(table)))
+    known: dict[int, tuple[int, ...]] = {}
+    for step in steps:
+        known.update(changes.get(step.step, ()))
+        seen = all(request in known for request in step.outputs)
+        yield step._replace(block_tables=tuple(known[request] for request in step.outputs) if seen else ())
+
+
+def tables_of(steps: Iterable[Step]) -> list[list[Any]]:
+    """The ids of the blocks of each request whenever they are others than before: step, request, ids."""
+    known: dict[int, tuple[int, ...]] = {}
+    changes: list[list[Any]] = []
+    for step in steps:
+        for request, table in zip(step.outputs, step.block_tables, strict=False):
+            if known.get(request) != table:
+                known[request] = table
+                changes.append([step.step, request, list(table)])
+    return changes
 
 
 def of_trace(item: Mapping[str, Any]) -> TimeLine:
     """The time-line of an item that was traced (see ``harness/trace.py``)."""
     sizes = [Size(r["prompt_len"], r["max_tokens"], r.get("join_step", 0)) for r in item["requests"]]
-    return time_line(of_rows(map(_row, item["steps"])), sizes)
+    steps = with_tables(of_rows(map(_row, item["steps"])), item.get("tables", ()))
+    return time_line(steps, sizes, item.get("chunking", {}).get("chunk_size"))
 
 
-def _row(values: Sequence[Any]) -> StepRow:
-    number, tkv, waiting, running, outputs, finished, reserved, used = values
-    return StepRow(number, tkv, tuple(waiting), tuple(running), tuple(outputs), tuple(finished), reserved, used)
+def _row(values: Sequence[Any]) -> AnyRow:
+    number, tkv, waiting, running, outputs, finished, reserved, used, *own = values
+    row = StepRow(number, tkv, tuple(waiting), tuple(running), tuple(outputs), tuple(finished), reserved, used)
+    return ChunkedRow(*row, tuple(own[0]), _hits(own[1])) if own else row
+
+
+def _hits(pairs: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
+    return tuple((request, blocks) for request, blocks in pairs)
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw,
-    as for a chunked run: there is no picture of those.
+    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw.
 
-    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables.
+    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables. A run
+    of the chunked generation has its ``chunk_size``, in tokens, and ``tables`` (see ``tables_of``).
     """
-    if not data.get("sizes") or not data.get("steps") or len(data["steps"][0]) != len(StepRow._fields) + 1:
+    if not data.get("sizes") or not data.get("steps"):
         return None
-    sizes = [Size(*size) for size in data["sizes"]]
+    sizes, chunk_size = [Size(*size) for size in data["sizes"]], data.get("chunk_size")
     expected = data.get("expected")
     return (
-        time_line(of_lists(data["steps"]), sizes),
-        time_line(of_rows(map(_row, expected)), sizes) if expected else None,
+        time_line(with_tables(of_lists(data["steps"]), data.get("tables", ())), sizes, chunk_size),
+        time_line(of_rows(map(_row, expected)), sizes, chunk_size) if expected else None,
     )
 
 
@@ -60,5 +99,5 @@ def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | No
             continue  # steps of another kind of engine than these pictures are for
         if drawn is not None:
             seen, expected = drawn
-            return seen, expected if expected != seen else None
+            return seen, expected if expected is not None and any(steps_apart(seen, expected)) else None
     return None

@@ -5,26 +5,28 @@ every stretch of steps has its numbers as a title, which browsers show on hover 
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from dataclasses import replace
 from html import escape
-from importlib.resources import files
 
-from harness.timeline.lanes import LABELS, LANE, PARTS, Scale, lane, place
-from harness.timeline.model import Bar, Stretch, TimeLine
+from harness.timeline.apart import steps_apart
+from harness.timeline.lanes import CHUNKED_LANE, LABELS, LANE, Scale, lane, place
+from harness.timeline.legend import legend_height, legend_parts, patterns, style
+from harness.timeline.model import Stretch, TimeLine
+from harness.timeline.spoken import described
+from harness.timeline.turns import groups, turns, wanted_turns
 
 DRAWN = 860
 AXIS, TKV, GAP = 30, 44, 8
 MOST_PER_STEP = 24.0
 NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
-NAMES = ("left padding", "prompt", "generated", "right padding", "reserved, not used")
-LEGEND = 24
+WIDTH = LABELS + DRAWN + 8
+LETTERS = {"prefill": "P", "idle": "I"}
 
 
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
     """The picture of a run; ``expected`` is overlaid where it differs.
 
-    ``alone``: with its own style and legend, for a file. A page has them once for all its pictures (``style``,
-    ``patterns``, ``legend``).
+    ``alone``: with its own style and legend, for a file. A page has them once for all its pictures (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
@@ -32,56 +34,40 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
         min(MOST_PER_STEP, DRAWN / (max(each.last_step for each in both) + 1)),
         max(each.widest for each in both),
         max(1, *[each.highest_tkv for each in both]),
+        CHUNKED_LANE if line.chunked else LANE,
     )
-    lanes = [AXIS + TKV + GAP + i * (LANE + GAP) + LANE for i in range(len(line.sizes))]
-    width, height = LABELS + DRAWN + 8, AXIS + TKV + GAP + len(lanes) * (LANE + GAP) + 4
+    lanes = [AXIS + TKV + GAP + i * (scale.lane + GAP) + scale.lane for i in range(len(line.sizes))]
+    height = AXIS + TKV + GAP + len(lanes) * (scale.lane + GAP) + 4
     parts = [*_axis(line, scale), *_bands(apart, scale, height), _tkv_line(line.stretches, scale, "tkv")]
+    letters = groups(line)
     for sequence, bottom in enumerate(lanes):
         parts += lane(line, sequence, bottom, scale)
+        if line.chunked:
+            parts += turns(line, sequence, bottom, scale, letters)
     for first, last in apart:
         assert expected is not None
         wanted = list(_between(expected.stretches, first, last))
         parts.append(_tkv_line(wanted, scale, "wanted"))
         parts += [_outline(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
+        if line.chunked:
+            parts += [wanted_turns(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
     parts += _hovers(line, scale, height)
+    whole = height
     if alone:
-        parts = [f"<style>{style()}</style>", f"<defs>{patterns()}</defs>", *parts, *_legend(height)]
-    whole = height + (LEGEND if alone else 0)
-    opening = f'<svg class="timeline"{NAMESPACE if alone else ""} viewBox="0 0 {width} {whole}" role="img">'
+        key = legend_parts(height, WIDTH, chunked=line.chunked)
+        whole += legend_height(WIDTH, chunked=line.chunked)
+        sheet = f'<rect class="sheet" width="{WIDTH}" height="{whole}"/>'
+        parts = [f"<style>{style()}</style>", f"<defs>{patterns()}</defs>", sheet, *parts, *key]
+    opening = f'<svg class="timeline"{NAMESPACE if alone else ""} viewBox="0 0 {WIDTH} {whole}" role="img">'
     return "\n".join([opening, f"<title>{escape(title)}</title>", *filter(None, parts), "</svg>"])
 
 
-@lru_cache(maxsize=1)
-def style() -> str:
-    """How the parts look, in light and dark; for the page that holds pictures, or for one alone."""
-    return files("harness.timeline").joinpath("timeline.css").read_text(encoding="utf-8").strip()
-
-
-def legend() -> str:
+def legend(*, chunked: bool) -> str:
     """What the fillings mean, as a picture of its own for a page with many time-lines."""
-    opening = f'<svg class="timeline" viewBox="0 0 {LABELS + DRAWN + 8} 20" role="img">'
-    return "\n".join([opening, "<title>What the fillings of time-lines mean</title>", *_legend(0), "</svg>"])
-
-
-def _legend(top: float) -> Iterator[str]:
-    """What the fillings mean, in a line below the picture."""
-    x = float(LABELS)
-    for name, words in (*zip(PARTS, NAMES, strict=True), ("wanted", "expected, where it differs")):
-        if name == "wanted":
-            yield f'<path class="wanted" d="M{place(x)} {place(top + 9)}h14"/>'
-        else:
-            yield f'<rect class="{name}" x="{place(x)}" y="{place(top + 3)}" width="14" height="11"/>'
-        yield f'<text x="{place(x + 19)}" y="{place(top + 13)}">{words}</text>'
-        x += 34 + 6.2 * len(words)
-
-
-def patterns() -> str:
-    """The hatchings, which a page defines once."""
-    return "".join(
-        f'<pattern id="tl-{name}" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate({turn})">'
-        f'<rect class="{name}-ground" width="5" height="5"/><path class="{name}-line" d="M0 0V5"/></pattern>'
-        for name, turn in (("left", 45), ("right", -45))
-    )
+    height = legend_height(WIDTH, chunked=chunked)
+    opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
+    parts = legend_parts(0, WIDTH, chunked=chunked)
+    return "\n".join([opening, "<title>What the fillings of time-lines mean</title>", *parts, "</svg>"])
 
 
 def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
@@ -94,8 +80,9 @@ def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
             free = x + 7 * len(str(stretch.first)) + 8
         kind, width = stretch.row.kind, stretch.steps * scale.step
         yield f'<rect class="kind {kind}" x="{place(x)}" y="16" width="{place(width)}" height="10"/>'
-        if kind in ("prefill", "idle") and scale.step >= 5:
-            yield f'<text class="letter" x="{place(x + width / 2)}" y="24">{kind[0].upper()}</text>'
+        letter = "C" if stretch.chunk else LETTERS.get(kind, "")
+        if letter and scale.step >= 5:
+            yield f'<text class="letter" x="{place(x + width / 2)}" y="24">{letter}</text>'
     yield f'<text class="label" x="{LABELS - 6}" y="24">step</text>'
     yield f'<text class="label" x="{LABELS - 6}" y="{AXIS + 12}">tkv</text>'
     yield f'<text class="label small" x="{LABELS - 6}" y="{AXIS + 25}">0 to {line.highest_tkv}</text>'
@@ -111,9 +98,9 @@ def _tkv_line(stretches: Sequence[Stretch], scale: Scale, name: str) -> str:
 
 
 def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Scale) -> str:
-    """How far up the blocks of a sequence go in the expected run, dashed over the observed one."""
+    """How far up the last block of a sequence goes in the expected run, dashed over the observed one."""
     path = "".join(
-        f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].held))}H{place(scale.x(s.last + 1))}"
+        f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].top))}H{place(scale.x(s.last + 1))}"
         for s in wanted
         if sequence in s.bars
     )
@@ -125,7 +112,8 @@ def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[St
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)
-            yield Stretch(s.row._replace(step=begin, tkv=s.tkv_at(begin)), min(last, s.last), s.bars_at(begin))
+            row = s.row._replace(step=begin, tkv=s.tkv_at(begin))
+            yield replace(s, row=row, last=min(last, s.last), bars=s.bars_at(begin))
 
 
 def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Iterator[str]:
@@ -134,52 +122,8 @@ def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Ite
         yield f'<rect class="differs" x="{place(x)}" y="16" width="{place(width)}" height="{place(height - 18)}"/>'
 
 
-def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
-    """Runs of steps, each as its first and last, at which the two do not show the same."""
-    first = None
-    end = max(line.last_step, expected.last_step)
-    for step in range(end + 2):
-        same = step > end or _seen(line, step) == _seen(expected, step)
-        if not same and first is None:
-            first = step
-        if same and first is not None:
-            yield first, step - 1
-            first = None
-
-
-def _seen(line: TimeLine, step: int) -> object:
-    stretch = line.at(step)
-    if stretch is None:
-        return None
-    blocks = stretch.row.reserved or 0, stretch.row.used or 0
-    return stretch.tkv_at(step), stretch.row.outputs, stretch.row.waiting, stretch.row.finished, blocks
-
-
 def _hovers(line: TimeLine, scale: Scale, height: float) -> Iterator[str]:
     for stretch in line.stretches:
         words = escape("\n".join(described(stretch)))
         x, width = place(scale.x(stretch.first)), place(stretch.steps * scale.step)
         yield f'<rect class="hover" x="{x}" width="{width}" height="{place(height)}"><title>{words}</title></rect>'
-
-
-def described(stretch: Stretch) -> Iterator[str]:
-    """The numbers of a stretch in words: one line about all, and one about each sequence that holds blocks."""
-    steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
-    outputs = f" of {' '.join(map(str, stretch.row.outputs))}" if stretch.row.outputs else ""
-    tkv = _range(stretch.row.tkv, stretch.tkv_at(stretch.last))
-    blocks = "" if stretch.row.used is None else f", {stretch.row.used} blocks used, {stretch.row.reserved} reserved"
-    yield f"{steps}: {stretch.row.kind}{outputs}, tkv {tkv}{blocks}"
-    last = stretch.bars_at(stretch.last)
-    for sequence, bar in stretch.bars.items():
-        yield f"{sequence}: {_in_words(bar, last[sequence])}{', ends' if sequence in stretch.row.finished else ''}"
-    if stretch.row.waiting:
-        yield f"waiting: {' '.join(map(str, stretch.row.waiting))}"
-
-
-def _in_words(first: Bar, last: Bar) -> str:
-    pairs = zip(NAMES, first, last, strict=True)
-    return ", ".join(f"{name} {_range(begin, end)}" for name, begin, end in pairs if begin or end)
-
-
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first} to {last}"

@@ -3,16 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.timeline.model import Bar, Stretch, TimeLine
+from harness.timeline.model import Stretch, TimeLine
+from harness.timeline.text_blocks import TOKENS_OF_A_CHARACTER, batches
 from harness.workload import BLOCK_SIZE
 
-LEGEND = (
+_TOKENS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
+_LEGEND = (
     "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   … plain decodes left out",
-    "░ left padding   ▓ prompt   █ generated   ▒ right padding   - reserved, not used   (a character is 8 tokens)",
+    f"░ left padding   ▓ prompt   █ generated   ▒ right padding   - {_TOKENS}",
+)
+_CHUNKED_LEGEND = (
+    "· waits   c a chunk   C the last chunk   1-9 decodes and holds that many blocks (+: more)   - not its turn",
+    "= paused   × ends   … plain decodes left out",
+    f"░ left padding   ▚ found in the cache   ▓ prompt   █ generated   ▒ right padding   - {_TOKENS}",
+    "|A a block that others hold, too; the same letter is the same block",
 )
 HEIGHTS = "▁▂▃▄▅▆▇█"
 LETTERS = {"start": "s", "prefill": "P", "decode": "d", "idle": "i"}
-TOKENS_OF_A_CHARACTER = 8
 FEWEST_COLUMNS = 20
 
 
@@ -28,8 +35,8 @@ class _Column:
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
     """Lines at most ``width`` characters wide; runs of plain decodes are shortened as far as that needs.
 
-    ``LEGEND`` says what the characters mean. A run that does not fit even so goes on below, in another band of the same
-    rows.
+    ``legend_of`` says what the characters mean. A run that does not fit even so goes on below, in another band of
+    the same rows.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -43,7 +50,12 @@ def as_text(line: TimeLine, width: int = 100) -> list[str]:
             f"{label.rjust(max(map(len, labels)))} {row}".rstrip() for label, row in zip(labels, rows, strict=True)
         ]
         lines.append("")
-    return [*lines, *_batches(line.stretches)]
+    return [*lines, *batches(line, width)]
+
+
+def legend_of(line: TimeLine) -> tuple[str, ...]:
+    """What the characters of ``as_text`` mean."""
+    return _CHUNKED_LEGEND if line.chunked else _LEGEND
 
 
 def _labels(line: TimeLine) -> list[str]:
@@ -82,7 +94,13 @@ def _ruler(columns: Sequence[_Column]) -> str:
 
 
 def _kinds(columns: Sequence[_Column]) -> str:
-    return "".join("…" if column.skipped else LETTERS.get(column.stretch.row.kind, "?") for column in columns)
+    return "".join(_kind(column) for column in columns)
+
+
+def _kind(column: _Column) -> str:
+    if column.skipped:
+        return "…"
+    return "c" if column.stretch.chunk else LETTERS.get(column.stretch.row.kind, "?")
 
 
 def _tkv(column: _Column) -> int:
@@ -100,39 +118,18 @@ def _lane(sequence: int, columns: Sequence[_Column]) -> str:
 
 def _mark(sequence: int, column: _Column) -> str:
     stretch = column.stretch
+    row = stretch.row
+    if sequence in (row.paused or ()):
+        return "="
     if column.skipped:
-        return "…" if sequence in stretch.bars else "·" if sequence in stretch.row.waiting else " "
-    if sequence in stretch.row.finished:
+        return "…" if sequence in stretch.bars else "·" if sequence in row.waiting else " "
+    if sequence in row.finished:
         return "×"
-    if stretch.row.kind == "prefill" and sequence in stretch.row.outputs:
-        return "P"
+    if sequence == stretch.prefilled and sequence in stretch.bars:
+        return "P" if stretch.chunk is None else "C" if row.outputs else "c"
     if sequence in stretch.bars:
+        if stretch.chunk is not None or (row.paused is not None and sequence not in row.outputs):
+            return "-"
         blocks = stretch.bars[sequence].held // BLOCK_SIZE
         return str(blocks) if blocks < 10 else "+"
-    return "·" if sequence in stretch.row.waiting else " "
-
-
-def _batches(stretches: Sequence[Stretch]) -> Iterator[str]:
-    """The batch as it lies in the cache after each prefill that found others there, and where it holds most."""
-    shown = [s for s in stretches if s.row.kind == "prefill" and len(s.bars) > 1]
-    if not shown:
-        shown = [s for s in stretches if s.row.kind == "prefill"][:1]
-    for stretch in shown:
-        prefilled = ", ".join(map(str, stretch.row.outputs))
-        yield f"after step {stretch.first}, the prefill of {prefilled}: tkv {stretch.row.tkv}"
-        longest = max(bar.held for bar in stretch.bars.values())
-        for sequence, bar in stretch.bars.items():
-            # All of them end at the same column of the batch; what is not held is left of the first block.
-            indent = " " * ((longest - bar.held) // BLOCK_SIZE * (BLOCK_SIZE // TOKENS_OF_A_CHARACTER + 1))
-            yield f"{sequence:>4} {indent}|{_blocks(bar)}"
-        yield ""
-
-
-def _blocks(bar: Bar) -> str:
-    """The blocks of one sequence, each eight characters wide; of the tokens of a character the rarest is shown."""
-    counts = zip("░▓█▒-", bar, strict=True)
-    tokens = "".join(sign * count for sign, count in counts)
-    groups = [tokens[at : at + TOKENS_OF_A_CHARACTER] for at in range(0, len(tokens), TOKENS_OF_A_CHARACTER)]
-    characters = "".join(next(sign for sign in "█▓░▒-" if sign in group) for group in groups)
-    size = BLOCK_SIZE // TOKENS_OF_A_CHARACTER
-    return "".join(f"{characters[at : at + size]}|" for at in range(0, len(characters), size))
+    return "·" if sequence in row.waiting else " "

@@ -151,6 +151,29 @@ def test_a_context_of_one_block_has_no_decode_to_compile():
     assert llm.engine.compilation == ("sendnn (simulated)", 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("context", "chunk_size", "graphs"),
+    [(64, 64, 1), (64, 128, 1), (128, 64, 2), (256, 64, 2), (256, 192, 2), (192, 512, 2)],
+)
+def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_size: int, graphs: int):
+    """Lengths on both sides of a block and of a chunk, up to the context; what is found in the cache among them."""
+    llm = LLM(
+        "tiny-granite",
+        backend="sendnn",
+        scheduler="chunked",
+        chunk_size=chunk_size,
+        enable_prefix_caching=True,
+        max_model_len=context,
+        max_num_seqs=2,
+    )
+    lengths = [n for n in (1, 63, 64, 65, 127, 128, 129, 200, context - 64, context - 1) if 0 < n < context - 1]
+    budgets = [min(70, context - (-(-n // 64) * 64)) or 1 for n in lengths]
+    shapes = [(n, budget) for n, budget in zip(lengths, budgets, strict=True) if -(-n // 64) * 64 + budget <= context]
+    outputs = generate(llm, *shapes, *shapes[::-1]) if shapes else []
+    assert [len(tokens) for tokens in outputs] == [budget for _, budget in [*shapes, *shapes[::-1]]]
+    assert llm.engine.compilation == ("sendnn (simulated)", graphs, 0)
+
+
 def test_what_the_compiler_is_told_does_not_stay_in_the_environment(device: LLM):
     assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME}.isdisjoint(os.environ)
 
@@ -218,3 +241,14 @@ def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM):
     shapes = [(7, 30), (64, 3), (150, 11), (33, 1), (20, 70)]
     assert generate(compiled, *shapes) == generate(llm, *shapes)
     assert compiled.engine.compilation == ("inductor", 2, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cpp_compiler() is None, reason="inductor needs a C++ compiler")
+def test_inductor_gives_the_tokens_of_eager_in_chunks_too():
+    options = {"scheduler": "chunked", "chunk_size": 128, "enable_prefix_caching": True, "max_num_seqs": 4}
+    engines = [LLM("tiny-granite", backend=backend, max_model_len=512, **options) for backend in ("inductor", "eager")]
+    shapes = [(7, 30), (64, 3), (300, 11), (33, 1), (20, 70), (300, 11)]
+    compiled, eager = (generate(llm, *shapes) for llm in engines)
+    assert compiled == eager
+    assert engines[0].engine.compilation == ("inductor", 2, 0)

@@ -1,5 +1,7 @@
 """The simulated card by itself: its kernels, and what it refuses."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from engine.attention import _SHIPPED  # noqa: F401  (registers the operations o
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention, device
-from engine.backends.simulated.rules import CompiledFor, check_decode, check_dtypes, check_prefill
+from engine.backends.simulated.rules import CompiledFor, check_chunk, check_decode, check_dtypes, check_prefill
 from tests.engine.support import is_one_sentence
 
 LIMITS = CompiledFor(context=256, batch=4, volume=700)
@@ -22,6 +24,12 @@ def decode(table: list[list[int]], tkv: int, left: list[int], written: list[int]
     rows = torch.tensor(table)
     at = torch.tensor([[slot] for slot in written]) if written else rows[:, -1:] * 64 + (tkv - 1) % 64
     check_decode(len(table), at, [tkv] * len(table), left, rows, LIMITS)
+
+
+def chunk(table: list[Any], end: int, left: int, written: list[int] | None = None) -> None:
+    rows = torch.tensor(table).view(-1, len(table[0]) if isinstance(table[0], list) else len(table))
+    at = slots(*(written or rows[0].tolist())).repeat(len(rows), 1)
+    check_chunk(len(rows), at, [end] * len(rows), [left] * len(rows), rows, LIMITS)
 
 
 def test_the_kernels_are_the_operations_of_ibm_fms():
@@ -40,6 +48,17 @@ def test_the_kernels_are_the_operations_of_ibm_fms():
     assert torch.allclose(ours, right, atol=2e-3)
 
 
+@pytest.mark.parametrize(("end", "padding"), [(128, 64), (256, 64), (192, 0)], ids=["first", "second", "no-padding"])
+def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: int):
+    torch.manual_seed(0)
+    caches = [torch.randn(9, 64, 2, 16, dtype=torch.float16) for _ in range(2)]
+    query = torch.randn(1, 128, 4, 16, dtype=torch.float16)
+    table = torch.tensor([[0, 7, 3, 5][: end // 64] if padding else [7, 3, 5]])
+    said = 0.25, torch.tensor([end]), torch.tensor([padding]), table
+    right = torch.ops.spyre.paged_attn_compute(query, *caches, *said)
+    assert torch.allclose(attention.compute(query, *caches, *said), right, atol=2e-3)
+
+
 def test_what_keeps_to_the_rules_passes():
     check_prefill(1, 128, slots(3, 1), LIMITS)
     check_prefill(1, 256, slots(1, 2, 3, 4), LIMITS)
@@ -48,6 +67,9 @@ def test_what_keeps_to_the_rules_passes():
     lone = torch.tensor([[1, 2, 4, 3]] * 2)
     check_decode(2, torch.tensor([[255]] * 2), [256] * 2, [0] * 2, lone, CompiledFor(256, 1, 256))
     decode([[1, 2, 3, 4], [5, 6, 7, 8]], 256, [0, 0])
+    chunk([0, 3, 4], 192, 64)
+    chunk([0, 3, 4], 192, 64, written=[0, 0, 4])  # what was found in the cache is computed again and thrown away
+    chunk([0] * 2 + [1, 2, 3, 4], 384, 128)
     check_dtypes([("weight", torch.float16), ("slots", torch.int64)])
 
 
@@ -73,6 +95,12 @@ def test_what_keeps_to_the_rules_passes():
         (lambda: decode([[1, 2], [0, 3]], 128, [0, 63]), "row 1 is [0, 3], of which 0 are padding"),
         (lambda: decode([[1, 2], [3, 4]], 128, [0, 64]), "row 1 is [3, 4], of which 1 are padding"),
         (lambda: decode([[1, 2]] * 2, 128, [0, 0], [191, 63]), "block 0 is padding"),
+        (lambda: chunk([[1, 2], [3, 4]], 128, 0), "one prompt at a time, and this chunk is of 2"),
+        (lambda: chunk([1, 2], 127, 0), "whole blocks of 64 tokens, and this chunk ends at 127"),
+        (lambda: chunk([0, 1, 2, 3, 4, 5], 384, 64), "longer than max_model_len 256, and this chunk ends at 384"),
+        (lambda: chunk([1, 2, 3], 128, 0), "it has 3 columns, and a tkv of 128 takes 2"),
+        (lambda: chunk([1, 0], 128, 64), "row 0 is [1, 0], of which 1 are padding"),
+        (lambda: chunk([1, 2], 128, 0, written=[2, 1]), "written to its own blocks [1, 2], and this one to [2, 1]"),
         (lambda: check_dtypes([("mask", torch.float32)]), "computes in float16, and mask is float32"),
         (lambda: check_dtypes([("weight", torch.bfloat16)]), "computes in float16, and weight is bfloat16"),
     ],

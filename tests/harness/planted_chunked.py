@@ -318,6 +318,13 @@ def free_an_aborted_request_a_step_later(patch: pytest.MonkeyPatch) -> None:
 # --- what is computed -------------------------------------------------------------------------------------------
 
 
+@chunked_output_fault(
+    "requests-that-are-paused-get-all-of-their-tokens", "action 0 (generate): invariant broken at step"
+)
+def pause_nobody(patch: pytest.MonkeyPatch) -> None:
+    _with_volume(patch, -10_000)
+
+
 @chunked_output_fault("a-prompt-of-two-chunks-and-a-token", "Hugging Face says")
 def positions_of_every_chunk_from_nought(patch: pytest.MonkeyPatch) -> None:
     def shifted(plan: PrefillChunk) -> Any:

@@ -51,6 +51,7 @@ def new_sequence_last_in_running(patch: pytest.MonkeyPatch) -> None:
     def last(self: ContinuousScheduler, sequence: Any) -> Any:
         plan = prefill(self, sequence)
         self._running.append(self._running.pop(0))
+        self._list_running()
         return plan
 
     patch.setattr(ContinuousScheduler, "_prefill", last)

@@ -11,18 +11,25 @@ from typing import Any
 import pytest
 import torch
 
-from engine import batch, model_runner
+from engine import batch, chunk_batch, model_runner
 from engine.batch import ModelInputs
 from tests.harness.faults import shape_fault, start_fault
 from tests.harness.planted_outputs import change_decode_inputs
 
 JOINING = "new-sequence-joins-during-decode"
+CHUNKED = "chunks-take-turns-with-decodes"
 
 
 def change_prefill_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
     """Let ``change`` make other inputs of every prefill."""
     inputs = batch.prefill_inputs
     patch.setattr(model_runner, "prefill_inputs", lambda *arguments: change(inputs(*arguments)))
+
+
+def change_chunk_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
+    """Let ``change`` make other inputs of every chunk of a prefill."""
+    inputs = chunk_batch.chunk_inputs
+    patch.setattr(model_runner, "chunk_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
@@ -95,6 +102,64 @@ def count_tkv_from_the_end_of_the_context(patch: pytest.MonkeyPatch) -> None:
 def make_masks_in_float32_once_it_is_warm(patch: pytest.MonkeyPatch) -> None:
     mask = batch._prefill_mask
     patch.setattr(batch, "_prefill_mask", lambda n, left, dtype: mask(n, left, torch.float32))
+
+
+@shape_fault(CHUNKED, "this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors['input_ids']'")
+def make_chunks_a_block_longer(patch: pytest.MonkeyPatch) -> None:
+    change_chunk_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 64))
+
+
+@shape_fault(CHUNKED, "a chunk is written to its own blocks")
+def write_a_chunk_one_block_too_high(patch: pytest.MonkeyPatch) -> None:
+    change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping + 64))
+
+
+@shape_fault(CHUNKED, "the device writes a chunk block by block, and these slots are not whole blocks")
+def write_a_chunk_from_its_end(patch: pytest.MonkeyPatch) -> None:
+    change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping.flip(1)))
+
+
+@shape_fault(CHUNKED, "the block table is no rectangle padded with block 0 on the left: row 0 is")
+def pad_a_chunk_on_the_right(patch: pytest.MonkeyPatch) -> None:
+    def turned(made: ModelInputs) -> ModelInputs:
+        assert made.block_table is not None
+        return replace(made, block_table=made.block_table.flip(1))
+
+    change_chunk_inputs(patch, turned)
+
+
+@shape_fault(CHUNKED, "nothing on the device is longer than max_model_len 512, and this chunk ends at 640")
+def run_chunks_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
+    def far(made: ModelInputs) -> ModelInputs:
+        end = torch.full_like(made.current_tkv_mask, 640)  # type: ignore[arg-type]
+        return replace(made, current_tkv_mask=end, left_padded_prompt_mask=torch.zeros_like(end))
+
+    change_chunk_inputs(patch, far)
+
+
+@shape_fault(CHUNKED, "block 0 is padding on the device, and this step writes to it")
+def write_new_tokens_of_aligned_rows_to_the_padding(patch: pytest.MonkeyPatch) -> None:
+    inputs = chunk_batch.aligned_decode_inputs
+
+    def low(*arguments: Any) -> ModelInputs:
+        made = inputs(*arguments)
+        return replace(made, slot_mapping=made.slot_mapping % 64)
+
+    patch.setattr(model_runner, "aligned_decode_inputs", low)
+
+
+@shape_fault(CHUNKED, "the device has no decode of one row: a lone sequence is doubled")
+def decode_a_lone_aligned_row_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chunk_batch, "SMALLEST_DECODE_BATCH", 1)
+
+
+@start_fault(CHUNKED, "the device prefills one prompt at a time, and this chunk is of 2")
+def prefill_chunks_of_two_prompts(patch: pytest.MonkeyPatch) -> None:
+    def both(made: ModelInputs) -> ModelInputs:
+        tensors = ("block_table", "current_tkv_mask", "left_padded_prompt_mask")
+        return replace(twice(made), **{name: getattr(made, name).repeat_interleave(2, dim=0) for name in tensors})
+
+    change_chunk_inputs(patch, both)
 
 
 @start_fault(JOINING, "the device prefills one prompt at a time, and this prefill has 2")

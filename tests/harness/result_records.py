@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.steps import check_steps
+from harness.drivers.base import ChunkingSetup, EngineSetup, SchedulingLimits
+from harness.drivers.reference import SimulationDriver
+from harness.prompts import simulated_spec
 from harness.report.page import write_page
 from harness.report.reading import Recorded
-from harness.schema import StepRow
-from harness.workload import Run, Step
+from harness.schema import Request, StepRow
+from harness.search.chunked import NUMBERS
+from harness.step_table import as_row
+from harness.timeline import tables_of
+from harness.workload import Run, Step, run_workload
 
 Record = dict[str, Any]
 REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"
@@ -103,6 +109,20 @@ def kind_of(row: StepRow, before: StepRow | None) -> str:
     if before is None:
         return "start"
     return "idle" if not row.outputs else "prefill" if set(row.outputs) - set(before.running) else "decode"
+
+
+def chunked_verdict() -> Record:
+    """What the real check says of a run of the chunked generation in which request 1 shares blocks with request 0."""
+    chunking = ChunkingSetup()
+    requests = [
+        Request.model_validate({"prompt": {"random_tokens": 200, "seed": "a"}, "max_tokens": 4 + 2 * i}) for i in (0, 1)
+    ]
+    session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "chunked", chunking))
+    session.reset(SchedulingLimits())
+    run = run_workload(session, [simulated_spec(r, "twins", i, NUMBERS) for i, r in enumerate(requests)], requests)
+    judged = check_steps(run, [as_row(step) for step in run.steps])
+    own = {"sizes": [[200, 4, 0], [200, 6, 0]], "chunk_size": chunking.chunk_size, "tables": tables_of(run.steps)}
+    return verdict(judged.passed, judged.headline, data={**judged.data, **own})
 
 
 def output_verdict(passed: bool, text: str, reference: str, ids: Sequence[int], wanted: Sequence[int]) -> Record:

@@ -1,5 +1,6 @@
 """Cards on a tree that looks like a machine with some: found, leased, never two engines on one, free after kill -9."""
 
+import json
 import os
 import signal
 import subprocess
@@ -192,7 +193,11 @@ def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     lines = [line.split() for line in told.read_text(encoding="utf-8").splitlines()]
     assert {tuple(line[1:]) for line in lines} == {("1", bus_id, "None") for bus_id in BUS_IDS[:2]}
     assert len({line[0] for line in lines}) == 2
-    done = run(tmp_path, *arguments, **environ, TOLD=str(told), SPYRE_CARDS="1")
+    results = tmp_path / "r.jsonl"
+    done = run(tmp_path, *arguments, **environ, TOLD=str(told), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--results {results}")
+    header, *_, footer = map(json.loads, results.read_text(encoding="utf-8").splitlines())
+    assert (header["cards"], header["simulated"]) == (["1 (0000:2a:00.0)"], False)
+    assert footer["leases"] == {"0000:2a:00.0": 2}
     assert "1 card: 1 (0000:2a:00.0); 0 in use" in done.stdout
     assert "2 passed" in done.stdout, done.stdout + done.stderr
 

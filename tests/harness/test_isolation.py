@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.isolation.attendant import how_it_ended, without_pytest
+from harness.isolation.attendant import how_it_ended
 from harness.isolation.forks import run_in_a_fork
+from harness.isolation.stacks import without_pytest
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
 MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")
@@ -134,6 +135,28 @@ def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> 
     assert "(--case-timeout)" in done.stdout
     assert re.search(r'File ".*conftest.py", line 7 in planted', done.stdout)
     assert "_pytest/runner.py" not in done.stdout
+
+
+def test_a_hang_of_a_tensor_parallel_engine_shows_where_its_workers_are(tmp_path: Path) -> None:
+    one_alone = """\
+from engine.parallel import workers
+send = workers.Workers._send
+def planted(self, connection, message):
+    if not isinstance(message, workers.Step) or connection is self._connections[0]:
+        send(self, connection, message)
+workers.Workers._send = planted
+"""
+    write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:"))
+    (tmp_path / "conftest.py").write_text(one_alone, encoding="utf-8")
+    done = run(tmp_path, "--isolation=engine", "--case-timeout", "4", ".")
+    assert "1 failed" in done.stdout, done.stdout + done.stderr
+    assert re.search(r'workers.py", line \d+ in logits', done.stdout)
+    first, second = re.split(r"process \d+ of it \(engine\.parallel\.worker\):", done.stdout)[1:]
+    assert re.search(
+        r"in (all_reduce|all_gather|broadcast|wait)", first
+    )  # it waits for the other, which has nothing to do
+    assert 'connection.py", line' in second
+    assert re.search(r'worker.py", line \d+ in main', second)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])

@@ -128,7 +128,7 @@ def test_counts_are_filter_buttons_that_wait_for_the_script(tmp_path: Path) -> N
     buttons = re.findall(r"<button[^>]*data-status[^>]*>.*?</button>", html)
     assert [plain(button) for button in buttons] == ["3 ✓ passed", "2 ✗ failed", "0 ! error", "1 – skipped"]
     assert all(" disabled" in button and 'aria-pressed="false"' in button for button in buttons)
-    assert '<div class="bar" hidden>' in html
+    assert '<div class="bar" role="search" aria-label="results" hidden>' in html
 
 
 def test_reasons_to_skip_are_told_once(tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 Needs the extra ``browser`` and a Chromium (``make browser``); without them these tests are skipped, with that reason.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,15 @@ import pytest
 
 from harness.report.page import write_page
 from harness.report.reading import Recorded
-from tests.harness.result_records import HEADER, Record, output_verdict, record, steps_verdict, table, verdict
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make browser installs it")
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no Chromium here: apt install chromium, or $CHROMIUM"
+from tests.harness.result_records import (
+    HEADER,
+    Record,
+    chunked_verdict,
+    output_verdict,
+    record,
+    steps_verdict,
+    table,
+    verdict,
 )
 
 
@@ -36,15 +37,8 @@ def results(count: int) -> list[Record]:
         made[i] = record(f"case-{i}", "failed", verdicts=[wrong], requirements=["CB-TKV-01"], markers=["cb"])
     made[1] = record("case-1", "skipped", text="Skipped: needs a card", verdicts=[])
     made[2] = record("case-2", "error", text="Traceback", verdicts=[verdict(False, "broke")])
+    made[3] = record("case-3", verdicts=[chunked_verdict()], markers=["chunked_prefill", "cpu"])
     return made
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +126,21 @@ def test_what_differs_is_drawn_over_what_was_seen(page: Any) -> None:
     assert failed.locator(".timeline .differs").count() == 1
     assert failed.locator(".timeline .wanted").count() >= 1
     assert page.locator("#r100 .timeline .differs").count() == 1
+
+
+def test_a_time_line_of_chunks_says_who_shares_what(page: Any, file: Path) -> None:
+    page.goto(f"{file.as_uri()}#r3")
+    picture = page.wait_for_selector("#r3 .timeline")
+    picture.scroll_into_view_if_needed()
+    assert page.locator("#r3 .timeline .who").all_text_contents() == ["A", "A"]
+    box = page.locator("#r3 .timeline .hover").nth(4).bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    said = page.evaluate("document.querySelector('.readout').value")
+    assert said.startswith("step 4: chunk 2 of 2 of 1, tkv 200")
+    assert "blocks 0–2 shared with 0" in said
+    page.mouse.move(5, 5)
+    # What the fillings mean is said once for all pictures of the page.
+    assert "found in the cache" in page.locator(".legend").text_content()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

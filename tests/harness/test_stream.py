@@ -168,6 +168,7 @@ def test_results_stand_between_a_header_and_a_footer_in_the_order_they_came(run:
     assert header["header"] == 1
     assert header["engine"] == SimulationDriver().describe()
     assert header["models"] == ["m", "n"]
+    assert (header["digests"], header["cards"], header["simulated"]) == ({}, [], False)
     assert header["command"] == "pytest suites/a.yaml -m 'cb and cpu'"
     assert header["python"].startswith("3.")
     assert footer["footer"] == 1

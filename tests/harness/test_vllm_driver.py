@@ -20,9 +20,9 @@ from harness.drivers.base import (
     UnavailableError,
 )
 from harness.drivers.vllm import VllmDriver, checkpoint, generations, server
-from harness.drivers.vllm.continuous import resolved
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.generations import ONE_TKV, described, find_generation, why_none
+from harness.drivers.vllm.insides import resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.drivers.vllm.session import VllmSession
 from harness.schema import ServerOptions
@@ -171,7 +171,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
     assert find_generation() is None
-    with pytest.raises(UnavailableError, match="vllm-spyre is not installed here: `make conformance-vllm` builds"):
+    with pytest.raises(UnavailableError, match="vllm-spyre or sendnn-inference is not installed here: `make conf"):
         VllmDriver()
 
 
@@ -213,7 +213,7 @@ def test_an_engine_starts_from_a_clean_environment(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, ONE_TKV.settings, settings)
     before = dict(os.environ)
     try:
-        prepare_engine(ONE_TKV, "eager")
+        prepare_engine(ONE_TKV, SETUP)
         assert "VLLM_DT_MAX_BATCH_TKV_LIMIT" not in os.environ
         assert os.environ["VLLM_SPYRE_DYNAMO_BACKEND"] == "eager"
         assert (os.environ["VLLM_SPYRE_USE_CB"], os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"]) == ("1", "0")
@@ -266,7 +266,7 @@ def test_the_driver_where_no_plugin_is_installed(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", "--driver", "vllm")
     assert done.returncode == 4
-    assert "--driver vllm: vllm-spyre is not installed here: `make conformance-vllm` builds" in done.stderr
+    assert "--driver vllm: vllm-spyre or sendnn-inference is not installed here: `make " in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

@@ -2,10 +2,13 @@
 
     PATCHED=volume .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
         suites/scheduler_steps/volume_limit.yaml
+    PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
+        suites/scheduler_steps/chunked_turns.yaml
 
 With PATCHED=each, every change is there while the case runs that must notice it, and at no other time.
 """
 
+import importlib
 import inspect
 import os
 import textwrap
@@ -15,9 +18,20 @@ from typing import NamedTuple
 
 import pytest
 
+from harness.drivers.vllm.environment import prepare
+from harness.drivers.vllm.generations import Generation, find_generation
+
+SCHEDULERS = {
+    "vllm-spyre": "vllm_spyre.v1.core.scheduler:ContinuousBatchingSpyreScheduler",
+    "sendnn-inference": "sendnn_inference.v1.core.scheduler:ChunkedPrefillSpyreScheduler",
+}
 CONTEXT = "request.max_tokens <= (max_context_len - tkv)"
 VOLUME = "max_batch_tkv <= int(max_batch_tkv_limit)"
 BATCH = "len(self.running) + len(self.waiting) < self.max_num_running_reqs"
+ROOM = "num_running + len(self.waiting) < self.max_num_running_reqs"
+PAUSED = "predicted_batch_tkv <= self.max_batch_tkv_limit"
+TURN = "len(decoding_requests) > 0"
+LACKING = "blocks > available_blocks"
 
 
 class Change(NamedTuple):
@@ -29,7 +43,7 @@ class Change(NamedTuple):
     case: str
 
 
-CHANGES = {
+ONE_TKV = {
     "batch": Change("can_schedule", BATCH, f"{BATCH} - 1", "batch-is-filled-exactly"),
     "context": Change("can_schedule", CONTEXT, CONTEXT.replace("<=", "<"), "joiner-fits-the-context-exactly"),
     "padding": Change(
@@ -37,30 +51,37 @@ CHANGES = {
     ),
     "volume": Change("check_batch_tkv_limit", VOLUME, VOLUME.replace("<=", "<"), "requests-use-the-full-volume"),
 }
+CHUNKED = {
+    "batch": Change("_satisfies_first_chunk_constraints", ROOM, f"{ROOM} - 1", "a-place-in-the-batch-is-enough"),
+    "blocks": Change("schedule", LACKING, LACKING.replace(">", ">="), "two-worst-cases-just-fit"),
+    "turns": Change("_has_scheduling_priority", TURN, TURN.replace("0", "1"), "chunks-take-turns-with-decodes"),
+    "volume": Change("_can_decode_all_requests", PAUSED, PAUSED.replace("<=", "<"), "just-within-the-volume"),
+}
+CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """One change at a time."""
+    generation = find_generation()
+    assert generation is not None, "the real plugin is not installed here"
     wanted = os.environ["PATCHED"]
     case = item.name.partition("[")[0]
-    changes = [c for name, c in CHANGES.items() if name == wanted or (wanted == "each" and c.case == case)]
+    known = CHANGES[generation.package]
+    changes = [c for name, c in known.items() if name == wanted or (wanted == "each" and c.case == case)]
     if not changes:
         return (yield)
-    with changed(changes[0]):
+    with changed(changes[0], generation):
         return (yield)
 
 
 @contextmanager
-def changed(change: Change) -> Iterator[None]:
+def changed(change: Change, generation: Generation) -> Iterator[None]:
     """The plugin's scheduler with that line; as it was afterwards."""
-    from harness.drivers.vllm.environment import prepare
-    from harness.drivers.vllm.generations import ONE_TKV
-
-    prepare(ONE_TKV)
-    from vllm_spyre.v1.core import scheduler
-
-    of = scheduler.ContinuousBatchingSpyreScheduler
+    prepare(generation)
+    module, _, name = SCHEDULERS[generation.package].partition(":")
+    scheduler = importlib.import_module(module)
+    of = getattr(scheduler, name)
     as_it_was = getattr(of, change.method)
     source = textwrap.dedent(inspect.getsource(as_it_was))
     assert source.count(change.old) == 1, f"{change.method} of this version does not have {change.old!r} just once"

@@ -25,18 +25,26 @@ def compute(
     left_padding: Tensor,
     block_table: Tensor,
 ) -> Tensor:
-    """Attention of one new token a row, ``[rows, 1, heads, width]``, to what its blocks hold.
+    """Attention of the last positions of each row, ``[rows, positions, heads, width]``, to what its blocks hold.
 
-    The query heads that share a key head stand in the place of the query positions, so no key is copied.
+    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros. The query heads
+    that share a key head stand beside each other in the place of the query positions, so no key is copied.
     """
-    rows, _, heads, width = query.shape
+    rows, positions, heads, width = query.shape
     kv_heads = key_cache.shape[2]
+    group = heads // kv_heads
     columns = torch.arange(block_table.shape[1] * key_cache.shape[1])
-    seen = (columns >= left_padding[:, None]) & (columns < current_tkv[:, None])
+    own = current_tkv[:, None] - positions + torch.arange(positions)
+    padding = (own < left_padding[:, None])[:, :, None]
+    # Padding sees itself: of a softmax over nothing there would be NaN.
+    seen = (columns <= own[:, :, None]) & ((columns >= left_padding[:, None, None]) | padding)
     keys, values = (
         cache.index_select(0, block_table.reshape(-1)).view(rows, -1, kv_heads, width).transpose(1, 2)
         for cache in (key_cache, value_cache)
     )
-    grouped = query.reshape(rows, kv_heads, heads // kv_heads, width)
-    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=seen[:, None, None, :], scale=scale)
-    return out.reshape(rows, 1, heads, width)
+    grouped = query.view(rows, positions, kv_heads, group, width).permute(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(rows, kv_heads, group * positions, width)
+    mask = seen[:, None].repeat(1, 1, group, 1)
+    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+    out = out.view(rows, kv_heads, group, positions, width).permute(0, 3, 1, 2, 4)
+    return out.reshape(rows, positions, heads, width).masked_fill(padding[..., None], 0)

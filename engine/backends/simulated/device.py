@@ -16,7 +16,7 @@ from torch.fx import GraphModule, Node
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention
-from engine.backends.simulated.rules import CompiledFor, check_decode, check_dtypes, check_prefill
+from engine.backends.simulated.rules import CompiledFor, check_chunk, check_decode, check_dtypes, check_prefill
 
 STORE = torch.ops.spyre.paged_attn_store
 COMPUTE = torch.ops.spyre.paged_attn_compute
@@ -91,6 +91,9 @@ def _check(inputs: Inputs, values: Sequence[Any], limits: CompiledFor) -> None:
     slots = values[inputs.slots]
     if inputs.table < 0:
         check_prefill(rows, positions, slots, limits)
+        return
+    tkv, left, table = values[inputs.tkv].tolist(), values[inputs.left].tolist(), values[inputs.table]
+    if positions > 1:
+        check_chunk(rows, slots, tkv, left, table, limits)
     else:
-        tkv, left = values[inputs.tkv].tolist(), values[inputs.left].tolist()
-        check_decode(rows, slots, tkv, left, values[inputs.table], limits)
+        check_decode(rows, slots, tkv, left, table, limits)

@@ -48,9 +48,7 @@ def check_prefill(rows: int, positions: int, slots: Tensor, limits: CompiledFor)
     if positions > limits.context:
         raise DeviceRefusedError(_too_long(f"this prefill has {positions} positions", limits))
     _check_written(slots)
-    starts = slots.view(-1, BLOCK_SIZE)
-    if ((starts - starts[:, :1]) != torch.arange(BLOCK_SIZE)).any() or (starts[:, 0] % BLOCK_SIZE).any():
-        raise DeviceRefusedError("the device writes a prefill block by block, and these slots are not whole blocks")
+    _check_written_whole("prefill", slots)
 
 
 def check_decode(
@@ -76,6 +74,29 @@ def check_decode(
     _check_written(slots)
 
 
+def check_chunk(
+    rows: int, slots: Tensor, tkv: Sequence[int], left: Sequence[int], table: Tensor, limits: CompiledFor
+) -> None:
+    """A chunk of a prompt: ``slots`` int64 ``[rows, chunk]``, ``tkv`` the chunk's end, ``left`` padding.
+
+    Its blocks are those at the end of the table, and are written whole: where they are, or, for what is there already,
+    to block 0, which nobody reads.
+    """
+    if rows != 1:
+        raise DeviceRefusedError(f"the device prefills one prompt at a time, and this chunk is of {rows}")
+    _check_whole_blocks("this chunk has", slots.shape[1])
+    _check_whole_blocks("this chunk ends at", tkv[0])
+    if tkv[0] - left[0] > limits.context:
+        raise DeviceRefusedError(_too_long(f"this chunk ends at {tkv[0]}, {left[0]} of it padding", limits))
+    blocks = table.tolist()
+    _check_table(blocks, tkv[0], left)
+    _check_written_whole("chunk", slots)
+    written = (slots.view(-1, BLOCK_SIZE)[:, 0] // BLOCK_SIZE).tolist()
+    own = blocks[0][-len(written) :]
+    if any(to not in (block, PADDING_BLOCK) for to, block in zip(written, own, strict=True)):
+        raise DeviceRefusedError(f"a chunk is written to its own blocks {own}, and this one to {written}")
+
+
 def _check_whole_blocks(what: str, positions: int) -> None:
     if positions % BLOCK_SIZE:
         raise DeviceRefusedError(
@@ -93,6 +114,12 @@ def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) 
         pads = padding // BLOCK_SIZE
         if any(blocks[:pads]) or not all(blocks[pads:]):
             raise DeviceRefusedError(f"{rule}: row {row} is {list(blocks)}, of which {pads} are padding")
+
+
+def _check_written_whole(what: str, slots: Tensor) -> None:
+    starts = slots.view(-1, BLOCK_SIZE)
+    if ((starts - starts[:, :1]) != torch.arange(BLOCK_SIZE)).any() or (starts[:, 0] % BLOCK_SIZE).any():
+        raise DeviceRefusedError(f"the device writes a {what} block by block, and these slots are not whole blocks")
 
 
 def _check_written(slots: Tensor) -> None:

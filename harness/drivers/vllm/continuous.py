@@ -4,42 +4,54 @@ Works on vLLM's EngineCore as it is, by attribute: nothing here imports vLLM. Th
 attributes of its scheduler and model runner.
 """
 
-from dataclasses import fields
-from typing import Any, NamedTuple
+import sys
+from pathlib import Path
+from typing import Any
 
-from harness.drivers.base import SchedulingLimits
-
-
-class Seen(NamedTuple):
-    """What can be seen between two steps, requests by the engine's names; blocks in ids, oldest first.
-
-    ``blocks`` and ``reserved`` are of every request that holds any.
-    """
-
-    tkv: int
-    waiting: tuple[str, ...]
-    running: tuple[str, ...]
-    blocks: dict[str, tuple[int, ...]]
-    reserved: dict[str, int]
-
-
-def model_runner(core: Any) -> Any:
-    """The model runner of the one worker, which is in this process."""
-    return core.model_executor.driver_worker.worker.model_runner
+from harness.drivers.base import EngineSetup, SchedulingLimits
+from harness.drivers.vllm.insides import Seen, held_blocks, model_runner, names
 
 
 def observe(core: Any) -> Seen:
     """Tkv and queues from the scheduler, blocks from the model runner, which keeps the account of them."""
     scheduler, runner = core.scheduler, model_runner(core)
-    # A dictionary that makes entries for whatever it is asked for: it must be read without asking.
-    held = runner.kv_cache_manager.req_to_blocks
     return Seen(
         scheduler.tkv,
-        tuple(request.request_id for request in scheduler.waiting),
-        tuple(request.request_id for request in scheduler.running),
-        {name: tuple(block.block_id for block in blocks) for name, blocks in held.items() if blocks},
-        dict(runner.req_ids2num_reserved_blocks),
+        names(scheduler.waiting),
+        names(scheduler.running),
+        held_blocks(runner.kv_cache_manager),
+        sum(runner.req_ids2num_reserved_blocks.values()),
     )
+
+
+def prefills(core: Any, scheduled: Any) -> bool:  # noqa: ARG001
+    """Whether the step that was scheduled last is a prefill: one is whole, and so begins with the request."""
+    return bool(scheduled.scheduled_new_reqs)
+
+
+def request_fields(processor: Any) -> dict[str, Any]:
+    """What a request of the core has beside its prompt and parameters."""
+    return {"eos_token_id": end_of_text(processor)}
+
+
+def end_of_text(processor: Any) -> int | None:
+    """The token that ends a text, as the input processor gives it to requests."""
+    return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
+
+
+def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
+    """What vLLM's LLM is told for this generation alone."""
+    return {"enable_prefix_caching": False}
+
+
+def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
+    """What an engine reads from the environment of its options."""
+    return {}
+
+
+def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
+    """``vllm serve``, where vLLM is installed."""
+    return [str(Path(sys.executable).with_name("vllm")), "serve", model]
 
 
 def built(core: Any) -> SchedulingLimits:
@@ -71,15 +83,3 @@ def tighten(core: Any, limits: SchedulingLimits) -> None:
     runner.block_pool = runner._make_block_pool()
     runner.kv_cache_manager = runner._make_kv_cache_manager()
     scheduler.n_free_blocks = runner.n_blocks
-
-
-def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Limits with what they leave open taken from ``most``, which the engine was built with.
-
-    Raises ValueError where a limit is below 1 or beyond what the engine was built with: limits tighten.
-    """
-    for field in fields(limits):
-        asked, bound = getattr(limits, field.name), getattr(most, field.name)
-        if asked is not None and not 1 <= asked <= bound:
-            raise ValueError(f"{field.name} {asked} is not between 1 and the {bound} the engine was built with")
-    return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

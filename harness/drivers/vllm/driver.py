@@ -27,6 +27,7 @@ class VllmDriver:
         if found is None:
             raise UnavailableError(why_none())
         self.generation = found
+        self.scheduler = found.scheduler
         self._schedule_only = schedule_only
         self.name = "simulated vllm" if schedule_only else "vllm"
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
@@ -37,8 +38,8 @@ class VllmDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
             return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
-        if setup.scheduler != "continuous":
-            return f"scheduler {setup.scheduler}: {self.generation.package} is driven with continuous batching only"
+        if reason := self.generation.batches_otherwise(setup):
+            return reason
         if setup.tensor_parallel_size > 1:
             return (
                 f"tensor_parallel_size {setup.tensor_parallel_size}: the plugin's workers are then processes of their "

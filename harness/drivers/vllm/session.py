@@ -20,9 +20,9 @@ from harness.drivers.base import (
 )
 from harness.drivers.door import Door
 from harness.drivers.vllm.checkpoint import checked
-from harness.drivers.vllm.continuous import model_runner, resolved
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.generations import Generation, version_of
+from harness.drivers.vllm.insides import model_runner, resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.schema import ServerOptions
 
@@ -51,16 +51,21 @@ class VllmSession:
         self._numbers: dict[str, int] = {}
         self._specs: dict[str, RequestSpec] = {}
         self._scheduled: Any = None
+        self._held: dict[str, tuple[int, ...]] = {}
         self._outputs: Sequence[Any] = ()
         self._steps: list[tuple[StepRecord, Observation]] = []
         self._watch()
 
     def _watch(self) -> None:
-        """Remember what each step scheduled and what came of it; the step itself stays the engine's own."""
+        """Remember what each step scheduled and what came of it; the step itself stays the engine's own.
+
+        Where a request gives its blocks back as it ends, they can only be seen before: as they were scheduled.
+        """
         schedule, step = self.core.scheduler.schedule, self.core.step_fn
 
-        def watched_schedule() -> Any:
-            self._scheduled = schedule()
+        def watched_schedule(*arguments: Any) -> Any:
+            self._scheduled = schedule(*arguments)
+            self._held = self._generation.observe(self.core).blocks
             return self._scheduled
 
         def watched_step() -> Any:
@@ -114,21 +119,21 @@ class VllmSession:
         from vllm.v1.engine import EngineCoreRequest
 
         processor = self._engine.input_processor
-        eos = processor.input_preprocessor.get_eos_token_id()
         params = SamplingParams(**sampling_arguments(request))
-        params.update_from_generation_config(processor.generation_config_fields, eos)
+        end = self._generation.end_of_text(processor)
+        params.update_from_generation_config(processor.generation_config_fields, end)
         return EngineCoreRequest(
             request_id=name,
             prompt_token_ids=list(request.prompt_token_ids),
             mm_features=None,
             sampling_params=params,
             pooling_params=None,
-            eos_token_id=eos,
             arrival_time=time.time(),
             lora_request=None,
             cache_salt=None,
             data_parallel_rank=None,
             external_req_id=name,
+            **self._generation.request_fields(processor),
         )
 
     def abort(self, request_id: int) -> None:
@@ -146,7 +151,7 @@ class VllmSession:
 
     def _record(self) -> StepRecord:
         """What the last step did, when what ends requests above the core has ended them."""
-        outputs, blocks = self._outputs, self._generation.observe(self.core).blocks
+        outputs, blocks = self._outputs, self._held | self._generation.observe(self.core).blocks
         there = self.core.scheduler.requests
         return StepRecord(
             self._kind(),
@@ -160,7 +165,7 @@ class VllmSession:
         scheduled = self._scheduled
         if scheduled is None or not scheduled.total_num_scheduled_tokens:
             return "idle"
-        return "prefill" if scheduled.scheduled_new_reqs else "decode"
+        return "prefill" if self._generation.prefills(self.core, scheduled) else "decode"
 
     def _token(self, output: Any) -> Token:
         return token_of(output, self._specs[output.request_id].logprobs)
@@ -170,11 +175,16 @@ class VllmSession:
         used = set[int]().union(*seen.blocks.values())
         return Observation(
             seen.tkv,
-            tuple(self._numbers[name] for name in seen.waiting),
-            tuple(self._numbers[name] for name in seen.running),
-            sum(seen.reserved.values()),
+            self._numbered(seen.waiting),
+            self._numbered(seen.running),
+            seen.reserved,
             len(used),
+            None if seen.paused is None else self._numbered(seen.paused),
+            None if seen.hits is None else tuple(sorted((self._numbers[name], n) for name, n in seen.hits.items())),
         )
+
+    def _numbered(self, names: Sequence[str]) -> tuple[int, ...]:
+        return tuple(self._numbers[name] for name in names)
 
     def has_work(self) -> bool:
         return bool(self.core.scheduler.has_requests())
@@ -253,7 +263,7 @@ def leave_out_the_model(core: Any) -> None:
 
 def start(generation: Generation, setup: EngineSetup) -> Any:
     """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
-    prepare_engine(generation, setup.backend)
+    prepare_engine(generation, setup)
     path = str(checked(setup.model, version_of("transformers")).path)
     # Some of what is imported prints, and standard output may be where somebody wants JSON.
     with redirect_stdout(sys.stderr):
@@ -274,8 +284,8 @@ def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
         max_num_seqs=setup.max_num_seqs,
         num_gpu_blocks_override=setup.num_blocks,
         tensor_parallel_size=setup.tensor_parallel_size,
-        enable_prefix_caching=False,
         disable_log_stats=True,
         max_logprobs=20,
+        **generation.engine_arguments(setup),
         **more,
     )

@@ -1,0 +1,66 @@
+"""What is shown of a run while it goes on."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from rich.console import Group
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from harness.report.outcomes import PROBLEMS, SYMBOLS, duration
+
+MOST_RUNNING = 4
+COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "bright_black", "xfailed": "bright_black"}
+
+
+@dataclass
+class RunState:
+    """``total`` tests are to run, 0 where nobody knows; ``running`` began at a time of ``time.time``."""
+
+    total: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    running: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    began: float = field(default_factory=time.time)
+
+    def finished(self, test: str, outcome: str, steps: int) -> None:
+        self.running.pop(test, None)
+        self.counts[outcome] += 1
+        self.steps += steps
+
+
+def rendered(state: RunState, now: float) -> Group:
+    """A bar with the counts and the rate, and a line for each test that runs, the one that runs longest first."""
+    done = sum(state.counts.values())
+    seconds = max(now - state.began, 0.001)
+    head = Table.grid(padding=(0, 1))
+    of = f"{done} of {state.total}" if state.total else f"{done}"
+    rate = f"{state.steps:,} steps, {state.steps / seconds:,.0f}/s" if state.steps else ""
+    bar = ProgressBar(total=state.total or None, completed=done, width=20, pulse=not state.total)
+    head.add_row(bar, of, _counts(state.counts), rate, duration(now - state.began))
+    longest = sorted(state.running.items(), key=lambda pair: pair[1])
+    lines = [_running(test, since) for test, since in longest[:MOST_RUNNING]]
+    if len(longest) > MOST_RUNNING:
+        lines.append(Text(f"  and {len(longest) - MOST_RUNNING} more", style="bright_black"))
+    return Group(head, *lines)
+
+
+def _counts(counts: Counter[str]) -> Text:
+    text = Text()
+    for outcome in (*PROBLEMS, "passed", "xfailed", "skipped"):
+        if counts[outcome]:
+            text.append(f"{SYMBOLS[outcome]} {counts[outcome]} {outcome}  ", style=COLOURS.get(outcome, "yellow"))
+    return text
+
+
+def _running(test: str, since: float) -> Text:
+    """Not for how long: nobody looks at the clock while a test runs."""
+    began = time.strftime("%H:%M:%S", time.localtime(since))
+    return Text.assemble(("  since ", "bright_black"), began, " ", test, no_wrap=True, overflow="ellipsis")
+
+
+def told(test: str, outcome: str, why: str) -> Text:
+    """A line about a test that went wrong, as soon as it did."""
+    return Text.assemble((f"{SYMBOLS.get(outcome, '!')} {outcome}", "bold red"), f" {test}", f": {why}" if why else "")

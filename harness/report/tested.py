@@ -1,0 +1,55 @@
+"""What exactly was tested, beside the engine: the content of each model, and the cards."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from checkpoints import CheckpointError, resolve
+from harness.drivers.base import TOKENS, Driver
+from harness.report.outcomes import Record
+from harness.words import plural
+
+SHOWN = 12
+"""Of the characters of a digest, where a person reads it."""
+
+
+def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
+    """The digest of each checkpoint (configuration, tokenizer and weights) by the model's name.
+
+    Those that cannot be found are left out, and so are all where no model runs. Large files are hashed once a machine.
+    """
+    digests = {}
+    for name in dict.fromkeys(names) if TOKENS in driver.capabilities else ():
+        try:
+            digests[name] = resolve(name).digest
+        except CheckpointError:
+            continue
+    return digests
+
+
+def models_that_ran(results: Iterable[Record]) -> list[str]:
+    """The models of the tests that were judged."""
+    return list(dict.fromkeys(str(r["model"]) for r in results if "model" in r and r.get("verdicts")))
+
+
+def leases_of(results: Iterable[Record]) -> dict[str, int]:
+    """How many tests ran on each set of cards that was leased for them."""
+    return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
+
+
+def models_in_words(about: Mapping[str, Any]) -> str:
+    """Each model with the beginning of its digest, where it is known."""
+    digests = about.get("digests", {})
+    names = dict.fromkeys([*map(str, about.get("models", ())), *digests])
+    return ", ".join(f"{name} ({digests[name][:SHOWN]})" if name in digests else name for name in names) or "none"
+
+
+def cards_in_words(about: Mapping[str, Any]) -> str:
+    """How many cards there were, whether sendnn was simulated, and what ran on which; empty where nobody wrote it."""
+    if "cards" not in about:
+        return ""
+    cards = list(map(str, about["cards"]))
+    there = f"{plural(len(cards), 'card')}: {', '.join(cards)}" if cards else "none"
+    simulated = "; sendnn is simulated" if about.get("simulated") else ""
+    leases = [f"{plural(tests, 'test')} on {ids}" for ids, tests in about.get("leases", {}).items()]
+    return "; ".join([f"{there}{simulated}", *leases])

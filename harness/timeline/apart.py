@@ -1,0 +1,32 @@
+"""Where two time-lines do not show the same."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from harness.timeline.model import Stretch, TimeLine
+
+
+def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
+    """Runs of steps, each as its first and last, at which the two do not show the same."""
+    first = None
+    step = 0
+    for step, (seen, wanted) in enumerate(zip_longest(_steps(line), _steps(expected)), line.stretches[0].first):
+        if seen != wanted and first is None:
+            first = step
+        if seen == wanted and first is not None:
+            yield first, step - 1
+            first = None
+    if first is not None:
+        yield first, step
+
+
+def _steps(line: TimeLine) -> Iterator[object]:
+    for stretch in line.stretches:
+        for step in range(stretch.first, stretch.last + 1):
+            yield _seen(stretch, step)
+
+
+def _seen(stretch: Stretch, step: int) -> object:
+    row = stretch.row
+    blocks = row.reserved or 0, row.used or 0, row.paused or (), row.hits or ()
+    return stretch.tkv_at(step), row.outputs, row.waiting, row.finished, blocks, stretch.prefilled

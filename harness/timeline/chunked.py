@@ -1,0 +1,129 @@
+"""What each sequence holds where prompts come in chunks and blocks are shared (docs/scheduling-rules-chunked.md).
+
+A prompt is moved right by whole blocks of padding, so that its last chunk ends with its last block; in a decode whole
+blocks of padding put everybody's new token into the same block. What a chunk takes is told by the reserved blocks:
+all but its own are known. Which blocks are shared is told by their ids, where the driver can see them.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from harness.timeline.model import Bar, Shared, Size, Stretch, blocks_for, size_of
+from harness.workload import BLOCK_SIZE, Step
+
+
+class ChunkedBars:
+    """Follows a run row by row. ``rows`` are all of it: a request's blocks are seen by id only once it got a token."""
+
+    def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[Step]) -> None:
+        self._sizes = sizes
+        self._chunk_size = chunk_size
+        self._first_tables = _first_tables(rows)
+        self._cached: dict[int, int] = {}
+        self._held: dict[int, int] = {}
+        self._padding: dict[int, int] = {}
+        self._found: dict[int, int] = {}
+        self._chunk: dict[int, int] = {}
+        self._tables: dict[int, tuple[int, ...]] = {}
+
+    def after(self, row: Step, count: int) -> Stretch:
+        """The stretch of ``count`` steps that begins with ``row``."""
+        here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
+        prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
+        chunk = None
+        if prefilled is not None:
+            chunk = self._run_chunk(row, prefilled, [i for i in here if i != prefilled])
+        elif row.kind == "decode":
+            self._decode(row.outputs)
+        if row.block_tables:
+            self._tables.update(zip(row.outputs, row.block_tables, strict=False))
+        here = [i for i in here if i in self._cached]
+        bars = {i: self._bar(i) for i in here}
+        shared = _shared({i: self._tables.get(i, ())[: self._held[i]] for i in here})
+        for sequence in set(self._cached) - ({*row.running, *(row.paused or ())}):
+            self._forget(sequence)
+        for sequence in row.outputs if row.kind == "decode" else ():
+            if sequence in self._cached:
+                self._cached[sequence] += count - 1
+        return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
+
+    def _run_chunk(self, row: Step, sequence: int, others: Sequence[int]) -> tuple[int, int]:
+        """Which chunk it is, of how many."""
+        prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
+        chunks = max(1, -(-prompt // size))
+        padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
+        if sequence not in self._chunk:
+            self._found[sequence] = dict(row.hits or ()).get(sequence, 0) * BLOCK_SIZE
+            self._chunk[sequence] = (padding + self._found[sequence]) // size
+            self._tables[sequence] = self._first_tables.get(sequence, ())
+        else:
+            self._chunk[sequence] += 1
+        number = min(self._chunk[sequence], chunks - 1)
+        done = prompt if row.outputs else min(prompt, (number + 1) * size - padding)
+        self._cached[sequence], self._padding[sequence] = max(0, done), padding
+        promised = sum(self._most(other) - self._held[other] for other in others if other in self._held)
+        left = blocks_for(done) if row.reserved is None else self._most(sequence) - (row.reserved - promised)
+        whole = blocks_for(prompt)
+        self._held[sequence] = whole if row.outputs else min(whole, max(blocks_for(done), left))
+        return number + 1, chunks
+
+    def _decode(self, sequences: Sequence[int]) -> None:
+        for sequence in sequences:
+            prompt = size_of(self._sizes, sequence).prompt_length
+            self._cached[sequence] = self._cached.get(sequence, prompt) + 1
+            self._held[sequence] = blocks_for(self._cached[sequence])
+        most = max((self._held[i] for i in sequences), default=0)
+        for sequence in sequences:
+            self._padding[sequence] = (most - self._held[sequence]) * BLOCK_SIZE
+
+    def _bar(self, sequence: int) -> Bar:
+        prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
+        held, found = self._held[sequence], min(self._found.get(sequence, 0), cached)
+        return Bar(
+            self._padding[sequence],
+            min(prompt, cached) - found,
+            max(0, cached - prompt),
+            max(0, held * BLOCK_SIZE - cached),
+            max(0, self._most(sequence) - held) * BLOCK_SIZE,
+            found,
+        )
+
+    def _most(self, sequence: int) -> int:
+        """The blocks of its worst case."""
+        size = size_of(self._sizes, sequence)
+        return blocks_for(size.prompt_length + size.max_tokens)
+
+    def _forget(self, sequence: int) -> None:
+        """It ended or was aborted."""
+        for known in (self._cached, self._held, self._padding, self._found, self._chunk, self._tables):
+            known.pop(sequence, None)
+
+
+def _first_tables(rows: Sequence[Step]) -> dict[int, tuple[int, ...]]:
+    """The blocks of each request when they are seen first; its chunks before had the same, as far as they went."""
+    tables: dict[int, tuple[int, ...]] = {}
+    for row in rows:
+        for sequence, table in zip(row.outputs, row.block_tables, strict=False):
+            tables.setdefault(sequence, table)
+    return tables
+
+
+def _shared(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
+    """Which blocks of each sequence are held by others too."""
+    holders: dict[int, list[int]] = {}
+    for sequence, table in tables.items():
+        for block in dict.fromkeys(table):
+            holders.setdefault(block, []).append(sequence)
+    shared: dict[int, tuple[Shared, ...]] = {}
+    for sequence, table in tables.items():
+        runs: list[Shared] = []
+        for place, block in enumerate(table):
+            others = tuple(sorted(i for i in holders[block] if i != sequence))
+            if not others:
+                continue
+            if runs and runs[-1].last == place - 1 and runs[-1].others == others:
+                runs[-1] = runs[-1]._replace(last=place)
+            else:
+                runs.append(Shared(place, place, others))
+        if runs:
+            shared[sequence] = tuple(runs)
+    return shared

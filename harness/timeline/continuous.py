@@ -1,0 +1,46 @@
+"""What each sequence holds where the batch has one tkv (docs/scheduling-rules.md, "Prefill" and "Decode").
+
+Three numbers say all: its tokens in the cache (its prompt, and one more with each decode after its prefill), tkv, and
+what was reserved at its prefill. Padding is what is left of tkv; whole blocks of padding are held by nobody.
+"""
+
+from harness.timeline.model import Bar, Size, Stretch, blocks_for, size_of
+from harness.workload import BLOCK_SIZE, Step
+
+
+class ContinuousBars:
+    """Follows a run row by row."""
+
+    def __init__(self, sizes: tuple[Size, ...]) -> None:
+        self._sizes = sizes
+        self._cached: dict[int, int] = {}
+        self._reserved: dict[int, int] = {}
+
+    def after(self, row: Step, count: int) -> Stretch:
+        """The stretch of ``count`` steps that begins with ``row``."""
+        for sequence in row.outputs:
+            size = size_of(self._sizes, sequence)
+            if row.kind == "prefill":
+                self._cached[sequence], self._reserved[sequence] = size.prompt_length, _reserved(row.tkv, size)
+            else:
+                self._cached[sequence] = self._cached.get(sequence, size.prompt_length) + 1
+        here = [i for i in dict.fromkeys((*row.running, *row.outputs)) if i in self._cached]
+        bars = {i: self._bar(row.tkv, i) for i in here}
+        # What else went is aborted, and gone from the picture.
+        self._cached = {i: self._cached[i] + (count - 1) for i in here if i in row.running}
+        prefilled = row.outputs[0] if row.kind == "prefill" and row.outputs else None
+        return Stretch(row, row.step + count - 1, bars, prefilled)
+
+    def _bar(self, tkv: int, sequence: int) -> Bar:
+        """What a wrong tkv cannot hold is drawn as far as it goes."""
+        prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
+        left = max(0, tkv - cached)
+        held = blocks_for(tkv) - left // BLOCK_SIZE
+        right = max(0, held * BLOCK_SIZE - left % BLOCK_SIZE - cached)
+        unused = max(0, self._reserved.get(sequence, 0) - held) * BLOCK_SIZE
+        return Bar(left % BLOCK_SIZE, prompt, cached - prompt, right, unused)
+
+
+def _reserved(tkv: int, size: Size) -> int:
+    """In blocks."""
+    return blocks_for(tkv + size.max_tokens - 1) - max(0, tkv - size.prompt_length) // BLOCK_SIZE

@@ -1,0 +1,77 @@
+"""How the parts of time-lines look, and what that means: once for a page, or in a picture that stands alone."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib.resources import files
+
+from harness.timeline.lanes import LABELS, PARTS, place
+from harness.timeline.spoken import PART_NAMES
+
+ROW = 18
+"""Pixels that a line of the legend is high."""
+_WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
+    "shared": "shared with another (A, B, …)",
+    "chunk": "a chunk",
+    "turn": "a decode",
+    "paused": "paused",
+    "waits": "waits",
+    "wanted": "expected, where it differs",
+}
+_CHUNKED_ONLY = frozenset({"found", "shared", "chunk", "turn", "paused"})
+_SHAPES = {
+    "chunk": "M{x} {y}h14",
+    "turn": "M{x} {y}h14",
+    "paused": "M{x} {y}m5 -5v10m4 0v-10",
+    "waits": "M{x} {y}h14",
+    "wanted": "M{x} {y}h14",
+}
+
+
+@lru_cache(maxsize=1)
+def style() -> str:
+    """How the parts look, in light and dark; for the page that holds pictures, or for one alone."""
+    return files("harness.timeline").joinpath("timeline.css").read_text(encoding="utf-8").strip()
+
+
+def patterns() -> str:
+    """The hatchings, which a page defines once."""
+    return "".join(
+        f'<pattern id="tl-{name}" width="{size}" height="{size}" patternUnits="userSpaceOnUse" '
+        f'patternTransform="rotate({turn})"><rect class="{name}-ground" width="{size}" height="{size}"/>'
+        f'<path class="{name}-line" d="M0 0V{size}"/></pattern>'
+        for name, turn, size in (
+            ("left", 45, 5),
+            ("right", -45, 5),
+            ("found", 90, 4),
+            ("shared", 0, 6),
+        )
+    )
+
+
+def legend_height(width: float, *, chunked: bool) -> int:
+    """Pixels that ``legend_parts`` take."""
+    return ROW * (1 + max(line for _, _, line in _placed(width, chunked=chunked))) + 6
+
+
+def legend_parts(top: float, width: float, *, chunked: bool) -> Iterator[str]:
+    """What the fillings mean, in lines that are ``width`` wide. ``chunked``: those of chunks and shared blocks, too."""
+    for name, x, line in _placed(width, chunked=chunked):
+        y = top + line * ROW
+        if name in _SHAPES:
+            yield f'<path class="{name}" d="{_SHAPES[name].format(x=place(x), y=place(y + 9))}"/>'
+        else:
+            yield f'<rect class="{name}" x="{place(x)}" y="{place(y + 3)}" width="14" height="11"/>'
+        yield f'<text x="{place(x + 19)}" y="{place(y + 13)}">{_WORDS[name]}</text>'
+
+
+def _placed(width: float, *, chunked: bool) -> Iterator[tuple[str, float, int]]:
+    """Each entry with where it begins, and in which line."""
+    x, line = float(LABELS), 0
+    for name, words in _WORDS.items():
+        if name in _CHUNKED_ONLY and not chunked:
+            continue
+        needed = 34 + 6 * len(words)
+        if x + needed > width and x > LABELS:
+            x, line = float(LABELS), line + 1
+        yield name, x, line
+        x += needed

@@ -1,0 +1,59 @@
+"""The numbers of a time-line in words: what is under the pointer, and what a screen reader reads."""
+
+from collections.abc import Iterator, Sequence
+
+from harness.timeline.model import Bar, Shared, Stretch
+
+PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "right padding", "reserved, not used")
+"""In the order of ``Bar.parts``."""
+
+
+def described(stretch: Stretch) -> Iterator[str]:
+    """One line about all of a stretch of steps, and one about each sequence that holds blocks.
+
+    What changes in it is said as ``A to B``, and nothing else is.
+    """
+    steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
+    tkv = _range(stretch.row.tkv, stretch.tkv_at(stretch.last))
+    blocks = "" if stretch.row.used is None else f", {stretch.row.used} blocks used, {stretch.row.reserved} reserved"
+    yield f"{steps}: {_kind(stretch)}, tkv {tkv}{blocks}"
+    last = stretch.bars_at(stretch.last)
+    for sequence, bar in stretch.bars.items():
+        parts = [_in_words(bar, last[sequence]), *_shared(stretch.shared.get(sequence, ()))]
+        if stretch.row.paused is not None and sequence in stretch.decodes:
+            parts.insert(0, f"tkv {_range(_tkv(bar), _tkv(last[sequence]))}")
+        if sequence in (stretch.row.paused or ()):
+            parts.insert(0, "paused")
+        if sequence in stretch.row.finished:
+            parts.append("ends")
+        yield f"{sequence}: {', '.join(parts)}"
+    if stretch.row.waiting:
+        yield f"waiting: {' '.join(map(str, stretch.row.waiting))}"
+
+
+def _kind(stretch: Stretch) -> str:
+    if stretch.chunk is not None:
+        number, chunks = stretch.chunk
+        return f"chunk {number} of {chunks} of {stretch.prefilled}"
+    outputs = f" of {' '.join(map(str, stretch.row.outputs))}" if stretch.row.outputs else ""
+    return f"{stretch.row.kind}{outputs}"
+
+
+def _tkv(bar: Bar) -> int:
+    """Of a request that decodes: padding and tokens."""
+    return bar.top - bar.right_padding
+
+
+def _in_words(first: Bar, last: Bar) -> str:
+    pairs = zip(PART_NAMES, first.parts, last.parts, strict=True)
+    return ", ".join(f"{name} {_range(begin, end)}" for name, begin, end in pairs if begin or end)
+
+
+def _shared(runs: Sequence[Shared]) -> Iterator[str]:
+    for first, last, others in runs:
+        which = f"block {first}" if first == last else f"blocks {first}–{last}"
+        yield f"{which} shared with {' and '.join(map(str, others))}"
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first} to {last}"

@@ -1,0 +1,70 @@
+"""From a step table to a time-line: steps that go on alike are one stretch, and gaps between rows are plain decodes."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from harness.timeline.chunked import ChunkedBars
+from harness.timeline.continuous import ContinuousBars
+from harness.timeline.model import Size, Stretch, TimeLine
+from harness.workload import Step
+
+
+def time_line(steps: Iterable[Step], sizes: Sequence[Size], chunk_size: int | None = None) -> TimeLine:
+    """Rows of a step table, all of them or without those that are plain decodes, as a time-line.
+
+    ``chunk_size``, in tokens, where the run is of the chunked generation. Rows that no engine should show are drawn as
+    far as they go: a picture of a wrong run is what it is for. Raises ValueError for no rows at all.
+    """
+    rows, all_sizes = list(steps), tuple(sizes)
+    bars = ContinuousBars(all_sizes) if chunk_size is None else ChunkedBars(all_sizes, chunk_size, rows)
+    stretches = list(_merged(bars.after(row, count) for row, count in _without_gaps(rows)))
+    if not stretches:
+        raise ValueError("a time-line needs at least one row")
+    return TimeLine(all_sizes, tuple(stretches), chunk_size is not None)
+
+
+def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
+    last: Stretch | None = None
+    for stretch in stretches:
+        if last is not None and _goes_on(last, stretch):
+            last = replace(last, last=stretch.last)
+            continue
+        if last is not None:
+            yield last
+        last = stretch
+    if last is not None:
+        yield last
+
+
+def _without_gaps(steps: Iterable[Step]) -> Iterator[tuple[Step, int]]:
+    """Each row with the number of steps it stands for: between two that are given lie plain decodes."""
+    before: Step | None = None
+    for row in steps:
+        if before is not None and row.step > before.step + 1:
+            same_batch = before.block_tables if before.outputs == before.running else ()
+            first = before._replace(
+                step=before.step + 1,
+                kind="decode",
+                tkv=before.tkv + 1,
+                outputs=before.running,
+                finished=(),
+                block_tables=same_batch,
+            )
+            yield first, row.step - before.step - 1
+        yield row, 1
+        before = row
+
+
+def _goes_on(before: Stretch, after: Stretch) -> bool:
+    """Whether ``after`` is more of ``before``."""
+    one, other = before.row, after.row
+    return (
+        one.kind == other.kind == "decode"
+        and not one.finished
+        and not other.finished
+        and (other.outputs, other.waiting, other.reserved, other.used, other.paused, other.hits)
+        == (one.outputs, one.waiting, one.reserved, one.used, one.paused, one.hits)
+        and other.tkv == before.tkv_at(after.first)
+        and after.bars == before.bars_at(after.first)
+        and after.shared == before.shared
+    )

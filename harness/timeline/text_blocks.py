@@ -1,0 +1,82 @@
+"""The batch as it lies in the cache at some steps, as text: a row a sequence, its blocks beside each other."""
+
+from collections.abc import Iterator, Mapping
+
+from harness.timeline.model import Bar, Stretch, TimeLine
+from harness.workload import BLOCK_SIZE
+
+TOKENS_OF_A_CHARACTER = 8
+SIGNS = "░▚▓█▒-"
+"""Of the parts of a bar, in their order."""
+RAREST_FIRST = "█▚▓░▒-"
+LABEL = 6
+
+
+def batches(line: TimeLine, width: int) -> Iterator[str]:
+    """The batch after each prefill that found others there; else after the first prefill.
+
+    Of prompts in chunks after the first decode that they take part in: there everybody stands in the same block. Where
+    blocks do not fit into ``width`` characters, a character is more tokens.
+    """
+    several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
+    for stretch in several or _shown(line)[:1]:
+        longest = max(bar.top + bar.unused for bar in stretch.bars.values())
+        tokens = TOKENS_OF_A_CHARACTER
+        while tokens < BLOCK_SIZE and _columns(longest, tokens) > width - LABEL:
+            tokens *= 2
+        yield _title(stretch)
+        if tokens != TOKENS_OF_A_CHARACTER:
+            yield f"     a character is {tokens} tokens"
+        letters = _letters(stretch)
+        top = max(bar.top for bar in stretch.bars.values())
+        for sequence, bar in stretch.bars.items():
+            # All of them end at the same column of the batch; what is not held is left of the first block.
+            missing = 0 if line.chunked else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
+            row = f"{sequence:>4} {' ' * _columns(missing, tokens)}|{_blocks(bar, tokens, letters.get(sequence, {}))}"
+            yield row if len(row) <= width else f"{row[: width - 1]}…"
+        yield ""
+
+
+def _shown(line: TimeLine) -> list[Stretch]:
+    prefills = [s for s in line.stretches if s.prefilled is not None and s.row.outputs]
+    if not line.chunked:
+        return prefills
+    after = (next((d for d in line.stretches if d.first > s.first and d.decodes), s) for s in prefills)
+    return list({stretch.first: stretch for stretch in after}.values())
+
+
+def _title(stretch: Stretch) -> str:
+    who = ", ".join(map(str, stretch.row.outputs))
+    return f"after step {stretch.first}, the {stretch.row.kind} of {who}: tkv {stretch.row.tkv}"
+
+
+def _columns(tokens: int, of_a_character: int) -> int:
+    """How wide so many tokens are, with a line behind each block."""
+    return -(-tokens // BLOCK_SIZE) * (BLOCK_SIZE // of_a_character + 1)
+
+
+def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
+    """A letter for each shared block: by sequence and by the block's place, counted from 0."""
+    letters: dict[int, dict[int, str]] = {}
+    names: dict[tuple[int, tuple[int, ...]], str] = {}
+    for sequence, runs in stretch.shared.items():
+        for first, last, others in runs:
+            for place in range(first, last + 1):
+                key = place, tuple(sorted((sequence, *others)))
+                name = names.setdefault(key, "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[len(names) % 26])
+                letters.setdefault(sequence, {})[place] = name
+    return letters
+
+
+def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
+    """The blocks of one sequence; of the tokens of a character the rarest is shown. A shared block begins with its
+    letter.
+    """
+    tokens = "".join(sign * count for sign, count in zip(SIGNS, bar.parts, strict=True))
+    groups = [tokens[at : at + of_a_character] for at in range(0, len(tokens), of_a_character)]
+    characters = "".join(next(sign for sign in RAREST_FIRST if sign in group) for group in groups)
+    size = BLOCK_SIZE // of_a_character
+    blocks = [characters[at : at + size] for at in range(0, len(characters), size)]
+    before = bar.indent // BLOCK_SIZE
+    named = (f"{letters[i - before]}{block[1:]}" if i - before in letters else block for i, block in enumerate(blocks))
+    return "".join(f"{block}|" for block in named)

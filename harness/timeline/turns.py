@@ -1,0 +1,125 @@
+"""What only the chunked generation has to draw: whose turn each step is, who is paused, shared blocks, tkv of each."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.timeline.lanes import LABELS, Scale, place, spans
+from harness.timeline.model import Stretch, TimeLine
+from harness.workload import BLOCK_SIZE
+
+SMALLEST_LETTER = 7
+"""Pixels that a letter needs."""
+
+
+def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
+    """A letter for each set of requests that hold a block together, in the order in which they first do."""
+    found: dict[tuple[int, ...], str] = {}
+    for stretch in line.stretches:
+        for sequence, runs in stretch.shared.items():
+            for run in runs:
+                found.setdefault(_together(sequence, run.others), _letter(len(found)))
+    return found
+
+
+def turns(
+    line: TimeLine, sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
+) -> Iterator[str]:
+    """Everything of one sequence that is drawn over its lane."""
+    low = bottom + 3
+    kinds = {
+        "chunk": lambda stretch: stretch.prefilled == sequence,
+        "turn": lambda stretch: sequence in stretch.decodes,
+    }
+    for name, holds in kinds.items():
+        path = "".join(f"M{place(scale.x(a))} {low}H{place(scale.x(b + 1))}" for a, b in spans(line.stretches, holds))
+        if path:
+            yield f'<path class="{name}" d="{path}"/>'
+    yield from _shared_areas(line.stretches, sequence, bottom, scale, letters)
+    yield _own_tkv(line.stretches, sequence, bottom, scale)
+    yield from _pauses(line.stretches, sequence, bottom, scale)
+    known = [f"{letter} with {_others(group, sequence)}" for group, letter in letters.items() if sequence in group]
+    if known:
+        y, words = place(bottom - scale.lane / 2 + 25), "; ".join(known)
+        yield f'<text class="label small" x="{LABELS - 6}" y="{y}">{words}</text>'
+
+
+def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
+    """Whose turn was expected, below the lane, and at its top whose pause: dashed, as all that was expected."""
+    path = ""
+    for stretch in wanted:
+        left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
+        if sequence in stretch.decodes or sequence == stretch.prefilled:
+            path += f"M{place(left)} {bottom + 6}H{place(right)}"
+        if sequence in (stretch.row.paused or ()):
+            path += f"M{place((left + right) / 2 - 2)} {bottom - scale.lane + 2}v12m4 0v-12"
+    return f'<path class="wanted" d="{path}"/>' if path else ""
+
+
+def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
+    """What it holds, paled, and two bars."""
+    for first, last in spans(stretches, lambda stretch: sequence in (stretch.row.paused or ())):
+        stretch = next(s for s in stretches if s.first == first)
+        bar = stretch.bars.get(sequence)
+        x, width, tall = scale.x(first), (last + 1 - first) * scale.step, scale.up(bar.top if bar else 0)
+        where = f'x="{place(x)}" y="{place(bottom - tall)}" width="{place(width)}"'
+        yield f'<rect class="pales" {where} height="{place(tall)}"/>'
+        middle, y = x + width / 2, bottom - min(tall, scale.lane) / 2 - 5
+        yield f'<path class="paused" d="M{place(middle - 2)} {place(y)}v10m4 0v-10"/>'
+
+
+def _shared_areas(
+    stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
+) -> Iterator[str]:
+    """Cross-hatched with a letter: blocks that are held by another, too, each as long as it stays where it is."""
+    area: list[tuple[int, int, float, float, str]] = []
+    open_areas: dict[tuple[float, float, str], int] = {}
+    for stretch in stretches:
+        now: dict[tuple[float, float, str], int] = {}
+        for run in stretch.shared.get(sequence, ()):
+            indent = stretch.bars[sequence].indent
+            begin, end = indent + run.first * BLOCK_SIZE, indent + (run.last + 1) * BLOCK_SIZE
+            key = (scale.up(begin), scale.up(end), letters[_together(sequence, run.others)])
+            if key in open_areas:
+                now[key] = open_areas[key]
+                first, *_ = area[now[key]]
+                area[now[key]] = (first, stretch.last, *key)
+            else:
+                now[key] = len(area)
+                area.append((stretch.first, stretch.last, *key))
+        open_areas = now
+    for first, last, low, high, letter in area:
+        left, wide, tall = scale.x(first), (last + 1 - first) * scale.step, high - low
+        y = bottom - high
+        yield f'<rect class="shared" x="{place(left)}" y="{place(y)}" width="{place(wide)}" height="{place(tall)}"/>'
+        if wide >= SMALLEST_LETTER and tall >= SMALLEST_LETTER:
+            yield f'<text class="who" x="{place(left + wide / 2)}" y="{place(y + tall / 2 + 3)}">{letter}</text>'
+
+
+def _own_tkv(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
+    """A line at the height of its tkv in each decode that it takes part in."""
+    path = ""
+    at: tuple[int, int] | None = None
+    for stretch in stretches:
+        if sequence not in stretch.decodes or sequence not in stretch.bars:
+            at = None
+            continue
+        begin, end = stretch.bars[sequence], stretch.bars_at(stretch.last)[sequence]
+        left, right = round(scale.x(stretch.first)), round(scale.x(stretch.last + 1))
+        first = bottom - round(scale.up(begin.top - begin.right_padding))
+        last = bottom - round(scale.up(end.top - end.right_padding))
+        if at != (left, first):
+            path += f"{'L' if at else 'M'}{left} {first}"
+        path += f"L{right} {last}"
+        at = right, last
+    return f'<path class="own-tkv" d="{path}"/>' if path else ""
+
+
+def _together(sequence: int, others: Sequence[int]) -> tuple[int, ...]:
+    return tuple(sorted((sequence, *others)))
+
+
+def _others(group: Sequence[int], sequence: int) -> str:
+    return " ".join(str(other) for other in group if other != sequence)
+
+
+def _letter(number: int) -> str:
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[number] if number < 26 else f"+{number - 25}"

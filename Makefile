@@ -83,8 +83,9 @@ forked: $(VENV)/.installed
 PLUGIN_TESTS ?=
 
 ## Every figure of docs/performance.md, and the page itself. A quarter of an hour, during which the machine should do nothing else.
-benchmarks: $(VENV)/.installed venv-vllm
-	$(BIN)/python benchmarks/all.py --plugin-python $(PLUGIN_BIN)/python $(if $(PLUGIN_TESTS),--plugin-tests $(PLUGIN_TESTS))
+## The part about the real plugin wants `make venv-vllm` before.
+benchmarks: $(VENV)/.installed
+	$(BIN)/python benchmarks/all.py --plugin-python $(VENV_vllm-spyre)/bin/python $(if $(PLUGIN_TESTS),--plugin-tests $(PLUGIN_TESTS))
 
 ## The page in a real browser. Needs a Chromium: on PATH, or named by $$CHROMIUM.
 browser: $(VENV)/.installed

@@ -118,9 +118,9 @@ def one_token_a_row(
     block_table = numpy.array(tables)
     slots = block_table[:, -1] * BLOCK_SIZE + (tkvs - 1) % BLOCK_SIZE
     return ModelInputs(
-        input_ids=torch.from_numpy(numpy.array([*last_token_ids] * (len(positions) // rows))[:, None]),
-        position_ids=torch.from_numpy(positions[:, None]),
-        slot_mapping=torch.from_numpy(slots[:, None]),
+        input_ids=torch.from_numpy(numpy.array([*last_token_ids] * (len(positions) // rows)).reshape(-1, 1)),
+        position_ids=torch.from_numpy(positions.reshape(-1, 1)),
+        slot_mapping=torch.from_numpy(slots.reshape(-1, 1)),
         mask=None,
         block_table=torch.from_numpy(block_table),
         current_tkv_mask=torch.from_numpy(tkvs),

@@ -11,6 +11,8 @@ BOUNDED := --timeout 600 --timeout-method thread
 # One thread a process: on the tiny model that is fastest, and workers do not fight for cores.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
+# Hundreds of processes start: what they import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The real plugin: what each generation is installed from, and the environment of its own that it is installed into.
 PLUGIN ?= vllm-spyre

@@ -26,6 +26,7 @@ class KnownFailures:
         self._config = config
         self._given = given.resolve() if given else None
         self._marked: dict[str, Listed] = {}
+        self._lists: dict[Path, Path | None] = {}  # by suite
 
     @staticmethod
     def of(config: pytest.Config) -> "KnownFailures":
@@ -87,7 +88,9 @@ class KnownFailures:
                 item.add_marker(pytest.mark.xfail(reason=listed.entry.reason, strict=listed.entry.strict))
 
     def _listed(self, item: CaseItem) -> Listed | None:
-        file = self._given or _list_for(item.path.resolve())
+        if item.path not in self._lists:
+            self._lists[item.path] = self._given or _list_for(item.path.resolve())
+        file = self._lists[item.path]
         if file is None:
             return None
         name, facts = f"{item.loaded.suite.suite}/{item.expanded.case.id}", _facts(item)

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import yaml_source
 from harness.loader import MAX_PROBLEMS, LoadedSuite, Problem, SuiteError, load_suite
 from harness.schema import BehaviourSuite, OutputSuite, StepRow, StepsSuite
+from harness.yaml_source import Place, composer
 
 MALFORMED = sorted((Path(__file__).parent / "malformed").glob("*.yaml"))
 EXPECTED = re.compile(r"# expect: (?P<line>\d+):(?P<column>\d+) (?P<fragment>.+)")
@@ -124,7 +124,7 @@ def test_malformed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_places_are_those_of_the_parser_in_python_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SuiteError) as by_default:
         load_suite(path)
-    monkeypatch.setattr(yaml_source, "_Loader", yaml.SafeLoader)
+    monkeypatch.setattr(composer, "_Loader", yaml.SafeLoader)
     with pytest.raises(SuiteError) as in_python:
         load_suite(path)
     told, told_by_default = in_python.value.problems[0], by_default.value.problems[0]
@@ -300,8 +300,8 @@ def test_a_byte_order_mark_is_not_a_column(tmp_path: Path) -> None:
 def test_values_and_keys_have_places(tmp_path: Path) -> None:
     places = load(tmp_path, STEPS).places
     path = ("cases", 0, "limits", "max_num_seqs")
-    assert places.key_place(path) == yaml_source.Place(16, 41)
-    assert places.place(path) == yaml_source.Place(16, 55)
+    assert places.key_place(path) == Place(16, 41)
+    assert places.place(path) == Place(16, 55)
     assert places.node(path).raw == "3"
     assert places.resolve((*path, "more", 3)) == path
 

@@ -1,4 +1,5 @@
-# Two commands do everything: `make conformance` and `make test`. `make conformance-vllm` puts the real plugin under test.
+# Two commands do everything: `make conformance` and `make test`. `make conformance-vllm` puts the real plugin under test,
+# `make benchmarks` measures.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -26,7 +27,7 @@ PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked browser report clean
+.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked benchmarks browser report clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -79,6 +80,14 @@ unit: $(VENV)/.installed
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m "cb and not http and not multi" --forked suites
+
+# A checkout of vllm-spyre 1.6.1, where the plugin's own tests are to be timed: PLUGIN_TESTS=FOLDER.
+PLUGIN_TESTS ?=
+
+## Every figure of docs/performance.md, and the page itself. A quarter of an hour, during which the machine should do nothing else.
+## The part about the real plugin wants `make venv-vllm` before.
+benchmarks: $(VENV)/.installed
+	$(BIN)/python benchmarks/all.py --plugin-python $(VENV_vllm-spyre)/bin/python $(if $(PLUGIN_TESTS),--plugin-tests $(PLUGIN_TESTS))
 
 ## The page in a real browser. Needs a Chromium: on PATH, or named by $$CHROMIUM.
 browser: $(VENV)/.installed

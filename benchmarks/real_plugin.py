@@ -13,6 +13,7 @@ runs our twelve cases, by ``--driver vllm``, which starts fewer engines.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ ITS_ENVIRONMENT = {
     "VLLM_SPYRE_TEST_BACKEND_LIST": "eager",
     "HF_HUB_OFFLINE": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
+    "MASTER_ADDR": "localhost",
 }
 UNUSED_IMPORT = "class SentenceTransformer: ...\nclass util: ...\n"
 """Its tests import sentence_transformers whatever they test; these twelve have no use for it."""
@@ -74,9 +76,15 @@ def its(python: Path, tests: Path | None, scratch: Path, *more: str) -> None:
     if tests is None:
         run_to_verdict([*command, "--driver", "vllm", "--references", "committed", *more, *CASES], ROOT, {})
     else:
-        path = {"PYTHONPATH": str(scratch)}
+        this_run = {"PYTHONPATH": str(scratch), "MASTER_PORT": str(free_port())}
         command += ["-p", "no:spyre-cb", "-m", "cpu and cb"]
-        run_to_verdict([*command, *more, ITS_TESTS], tests, ITS_ENVIRONMENT | path)
+        run_to_verdict([*command, *more, ITS_TESTS], tests, ITS_ENVIRONMENT | this_run)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Figure]:

@@ -50,9 +50,11 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
     positions = inputs.input_ids.shape[1]
     own = inputs.current_tkv_mask.numpy()[:, None, None] - numpy.arange(positions, 0, -1)[None, :, None]
     padding = inputs.left_padded_prompt_mask.numpy()[:, None, None]
-    visible = (columns <= own) & (columns >= padding)
+    visible = columns <= own
+    seen = columns >= padding
     if positions > 1:
-        visible |= (columns <= own) & (own < padding)
+        seen = seen | (own < padding)
+    visible &= seen
     return torch.from_numpy(visible[:, None])
 
 

@@ -63,8 +63,11 @@ def attention_arguments(inputs: ModelInputs) -> dict[str, Any]:
         return {"slot_mapping": inputs.slot_mapping}
     if inputs.input_ids.shape[1] == 1 and inputs.block_table.shape[1] >= LONG_CONTEXT:
         return {"slot_mapping": inputs.slot_mapping, "spans": spans(inputs)}
-    tensors = attention.attention_tensors("paged", inputs)
-    return {name: tensors[name] for name in ("slot_mapping", "block_table", "visible")}
+    return {
+        "slot_mapping": inputs.slot_mapping,
+        "block_table": inputs.block_table,
+        "visible": attention._visible_columns(inputs),
+    }
 
 
 def spans(inputs: ModelInputs) -> tuple[Span, ...]:

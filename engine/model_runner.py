@@ -84,9 +84,11 @@ class ModelRunner:
             self._blank([table[-1] for table in plan.block_tables])
         return self.forward(decode_inputs(plan, token_ids))
 
-    @torch.inference_mode()
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache."""
+        """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache.
+
+        In inference mode, as ``logits`` calls it.
+        """
         if self._quick:
             inputs = without_padding(inputs)
             logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs))

@@ -3,7 +3,7 @@
     python benchmarks/all.py [NAME ...] [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER]
 
 Each writes benchmarks/results/NAME.json; the table between the markers in docs/performance.md is made of those files.
-``--only-write`` runs nothing. Some fifteen minutes where the machine does nothing else, and it should not.
+``--only-write`` runs nothing. Some half an hour where the machine does nothing else, and it should not.
 """
 
 import argparse
@@ -24,6 +24,8 @@ ORDER = (
     "against_hugging_face",
     "compiled",
     "real_plugin",
+    "simulation",
+    "the_harness",
     "scaling",
 )
 

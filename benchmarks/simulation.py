@@ -9,13 +9,11 @@ short form, the invariants); and the second opinion that search compares with. T
 Medians; these machines are noisy.
 """
 
-import argparse
-import json
 import random
-import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+from measuring import Figure, in_turn, medians, parser_of, report
 
 from engine.config import EngineConfig, Limits
 from engine.request import Request, SamplingParams
@@ -99,35 +97,32 @@ def second_opinion(count: int) -> Callable[[], int]:
     return lambda: len(predict(limits, planned)) - 1
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--repeat", type=int, default=5, help="rounds; the median counts (default: %(default)s)")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    arguments = parser.parse_args()
+def figures_of(count: int, repeat: int) -> list[Figure]:
+    ways = {
+        "engine core": engine_core(count),
+        "harness": harness(count, True),
+        "harness, step by step": harness(count, False),
+    } | checks(count)
+    ways["second opinion"] = second_opinion(count)
+    steps = ways["engine core"]()
+    taken = medians(in_turn(ways, repeat))
+    return [
+        Figure(
+            f"{count:,} requests: {name}",
+            steps / seconds,
+            " steps/s",
+            at_least=100_000 if name == "harness" else None,
+            base=f"{steps:,} steps, {seconds / taken['engine core']:.2f} x the engine core's time",
+        )
+        for name, seconds in taken.items()
+    ]
 
-    figures = []
-    print(f"{'requests':>8}  {'steps':>7}  {'what':<15} {'steps/s':>9}  {'x core':>6}")
-    for count in (20, 200, 1000):
-        ways = {
-            "engine core": engine_core(count),
-            "harness": harness(count, True),
-            "… by steps": harness(count, False),
-        } | checks(count)
-        ways["second opinion"] = second_opinion(count)
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        steps = 0
-        for _ in range(arguments.repeat):
-            for name, run in ways.items():
-                began = time.perf_counter()
-                steps = run()
-                seconds[name].append(time.perf_counter() - began)
-        core = statistics.median(seconds["engine core"])
-        for name, times in seconds.items():
-            median = statistics.median(times)
-            print(f"{count:>8}  {steps:>7}  {name:<15} {steps / median:>9,.0f}  {median / core:>6.2f}")
-            figures.append({"requests": count, "steps": steps, "what": name, "steps_per_second": steps / median})
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+def main() -> None:
+    began = time.perf_counter()
+    arguments = parser_of(__doc__, 5).parse_args()
+    figures = [figure for count in (20, 200, 1000) for figure in figures_of(count, arguments.repeat)]
+    report("Simulated scheduler steps a second", figures, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """What the harness itself takes: to be imported, to collect cases, beside the engine in each case, to write reports.
 
-    python benchmarks/harness.py [--json FILE]
+    python benchmarks/the_harness.py [--json FILE]
 
-Cases are made up in a temporary folder, ten thousand of them, and are simulated. Each figure is of whole commands in
-processes of their own, in turn with what it is compared with. Peak memory is that of the command.
+Cases are made up in a temporary folder, ten thousand tests with their configurations, and are simulated. Each figure is
+of whole commands in processes of their own, in turn with what it is compared with. Memory is the command's at its peak.
 """
 
 import json
@@ -19,8 +19,17 @@ from tempfile import TemporaryDirectory
 from measuring import Figure, in_turn, medians, parser_of, report
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES, CASES, RUN = 50, 200, 5
-HEAD = "suite: many/s{}\nkind: scheduler_steps\nabout: Many.\nmarkers: [cb]\ncases:\n"
+SUITES, CASES, CONFIGURATIONS = 25, 100, 4
+TESTS = SUITES * CASES * CONFIGURATIONS
+RUN = 3  # suites of them that are run
+HEAD = """\
+suite: many/s{}
+kind: scheduler_steps
+about: Many.
+markers: [cb]
+parameters: {{max_num_seqs: [1, 2, 3, 4]}}
+cases:
+"""
 CASE = """\
   - id: case-{}-{}
     about: A prompt of a block and three tokens.
@@ -90,7 +99,7 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
     results = folder / "results.jsonl"
     reports = ("--html", folder / "page.html", "--junit", folder / "junit.xml", "--markdown", folder / "summary.md")
     pytest("--simulate", "--results", results, *some)
-    many = made_many(results, SUITES * CASES)
+    many = made_many(results, TESTS)
     ways: Mapping[str, Callable[[], object]] = {
         "import pytest": lambda: python("-c", "import pytest"),
         "import harness": lambda: python("-c", "import sys, pytest, harness.plugin; sys.exit('torch' in sys.modules)"),
@@ -104,19 +113,25 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
         "two processes": lambda: pytest("-n2", "-m", "cb and cpu and not http", "suites/scheduler_steps"),
     }
     taken = medians(in_turn(ways, repeat))
-    start, count = taken["import pytest"], SUITES * CASES
-    each = (taken["run some"] - taken["collect some"]) / (RUN * CASES)
+    start, ran = taken["import pytest"], RUN * CASES * CONFIGURATIONS
+    each = (taken["run some"] - taken["collect some"]) / ran
     return [
         Figure("import of the harness, without torch", taken["import harness"] - start, " s", at_most=0.5),
-        Figure(f"collection of {count:,} cases, beyond import pytest", taken["collect"] - start, " s", at_most=5),
         Figure(
-            "memory a case, collected",
-            1024 * (more - less) / (count - RUN * CASES),
-            " KB",
-            base=f"{less:.0f} MB with {RUN * CASES:,}, {more:.0f} MB with {count:,}",
+            f"collection of {TESTS:,} tests, beyond import pytest",
+            taken["collect"] - start,
+            " s",
+            at_most=5,
+            base=f"{SUITES * CASES:,} cases in {CONFIGURATIONS} configurations",
         ),
-        Figure("a simulated case, beyond its collection", 1000 * each, " ms", at_most=5, base=f"{RUN * CASES:,} cases"),
-        Figure(f"page, JUnit and summary of {count:,} cases", taken["reports"], " s", at_most=10),
+        Figure(
+            "memory a test, collected",
+            1024 * (more - less) / (TESTS - ran),
+            " KB",
+            base=f"{less:.0f} MB with {ran:,}, {more:.0f} MB with {TESTS:,}",
+        ),
+        Figure("a simulated test, beyond its collection", 1000 * each, " ms", at_most=5, base=f"{ran:,} tests"),
+        Figure(f"page, JUnit and summary of {TESTS:,} tests", taken["reports"], " s", at_most=10),
         Figure(
             "-n 2 on the scheduler-step suites",
             taken["one process"] / taken["two processes"],

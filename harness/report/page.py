@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from harness.report.broken_view import broken_requirements
+from harness.report.glossary import WORDS
 from harness.report.history import history
 from harness.report.html import asset, environment
 from harness.report.outcomes import PROBLEMS, SYMBOLS
@@ -56,6 +57,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         css=asset("page.css") + Markup(style()),
         js=asset("page.js"),
         hatchings=Markup(patterns()),
+        words=WORDS,
         legend=Markup(legend(chunked=any("chunked_prefill" in view.markers for view in views))),
     )
     # Half a surrogate pair can come out of a tokenizer; it must not cost the whole report.

@@ -39,7 +39,7 @@ class RequirementMatrix:
 
 
 def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Of the requirements that the run lists, and of any other that a test names."""
+    """Of the requirements that the run lists, and of others that tests name: the broken first, the untested last."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
@@ -47,8 +47,8 @@ def requirement_matrix(about: Record, views: Sequence[ResultView]) -> Requiremen
             by_cell.setdefault((name, view.column), []).append(view)
     columns = tuple(dict.fromkeys(view.column for view in views if view.requirements))
     names = list(dict.fromkeys([*listed, *(name for name, _ in by_cell)]))
-    rows = tuple(_row(name, listed.get(name, {}), columns, by_cell) for name in names)
-    return RequirementMatrix(_sentence(rows), columns, rows)
+    rows = sorted((_row(name, listed.get(name, {}), columns, by_cell) for name in names), key=_rank)
+    return RequirementMatrix(_sentence(rows), columns, tuple(rows))
 
 
 def _row(
@@ -87,6 +87,10 @@ def _sentence(rows: Sequence[RequirementRow]) -> str:
     parts += [f"{states.count('known')} fail as known"] if "known" in states else []
     parts += [f"{states.count('untested')} were not tested by any case that ran"] if "untested" in states else []
     return f"Of {plural(len(rows), 'requirement')} {', '.join(parts)}."
+
+
+def _rank(row: RequirementRow) -> int:
+    return ("broken", "known", "hold", "untested").index(_state(row))
 
 
 def _state(row: RequirementRow) -> str:

@@ -402,3 +402,15 @@ def test_a_thousand_results_stay_small(tmp_path: Path, outcome: str) -> None:
     results = [record(f"recorded-number-{i}", outcome, **more) for i in range(1000)]
     size = len(written(tmp_path, results).encode())
     assert size < 3_000_000, f"{size:,} bytes"
+
+
+def test_what_is_broken_stands_first_among_the_requirements_and_words_are_explained(tmp_path: Path) -> None:
+    must = {name: {"must": f"{name} MUST hold."} for name in ("CB-A-01", "CB-B-01", "CB-C-01")}
+    records = [
+        record("fine", requirements=["CB-B-01"]),
+        record("wrong", "failed", requirements=["CB-C-01"]),
+    ]
+    html = page(tmp_path, records, requirements=must)
+    rows = re.findall(r'<th scope="row"><code>(CB-[A-C]-01)</code>', html)
+    assert rows == ["CB-C-01", "CB-B-01", "CB-A-01"]
+    assert "<dt>tkv</dt>" in html

@@ -1,0 +1,20 @@
+"""The words of step tables and of comparisons, for people who meet them on the page."""
+
+WORDS = (
+    (
+        "prefill, decode",
+        "A step computes a prompt, or a chunk of it, or one more token of the requests that run.",
+    ),
+    (
+        "tkv",
+        "Length of the batch in the cache, padding included, in tokens; in chunked prefill the largest there is.",
+    ),
+    ("block", "64 tokens of the KV cache. Reserved are those promised to requests, used those that hold something."),
+    ("volume", "Batch size x tkv; the device is compiled for max_batch_tkv_limit of it at most."),
+    ("left padding", "Columns before a prompt that is shorter than tkv; whole blocks of it are never held."),
+    ("a ≠ b", "Seen a, expected b. In front of a row of a step table, > marks where the two differ."),
+    ("invariant", "What must hold after every step of any run, whether a table expects it or not."),
+    ("margin", "How far, in logprob, the reference's best token is ahead of its second best."),
+    ("golden tokens", "Tokens of the reference given to the engine in place of its own, to compare every position."),
+    ("tp2, seqs4", "In the name of a configuration: tensor parallel size 2; a largest batch of 4."),
+)

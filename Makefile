@@ -79,7 +79,7 @@ unit: $(VENV)/.installed
 
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "cb and not http and not multi" --forked suites
+	$(BIN)/python -m pytest -q -n 2 -m "cb and not http and not multi" --forked suites
 
 # A checkout of vllm-spyre 1.6.1, where the plugin's own tests are to be timed: PLUGIN_TESTS=FOLDER.
 PLUGIN_TESTS ?=

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from engine import environment
 from engine.backends import BACKENDS
-from engine.chunking_flags import add_chunking_flags, chunking_said
 from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
+from engine.flags import add_chunking_flags, chunking_said, positive
 from engine.server.app import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
@@ -88,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", "tiny-granite", str, "NAME", "built-in name, folder, or Hugging Face id")
     add("--host", "127.0.0.1", str, "ADDR", "where to listen")
     add("--port", 8000, _port, "PORT", "0 is any free one; it is printed")
-    add("--max-model-len", 512, _positive, "N", "context: padded prompt and new tokens")
-    add("--max-num-seqs", 4, _positive, "N", "decode batch")
-    add("--num-blocks", None, _positive, "N", "blocks of the cache, the padding block among them")
-    add("--max-batch-tkv-limit", None, _positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
+    add("--max-model-len", 512, positive, "N", "context: padded prompt and new tokens")
+    add("--max-num-seqs", 4, positive, "N", "decode batch")
+    add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block among them")
+    add("--max-batch-tkv-limit", None, positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
     # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
@@ -99,11 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
-    add("--tensor-parallel-size", 1, _positive, "N", "processes that share the model")
+    add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
     add("--seed", 0, int, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
-    add("--max-body-bytes", 2**20, _positive, "N", "most that a request's body may be")
+    add("--max-body-bytes", 2**20, positive, "N", "most that a request's body may be")
     add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
     return parser
 
@@ -111,12 +111,6 @@ def _parser() -> argparse.ArgumentParser:
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 

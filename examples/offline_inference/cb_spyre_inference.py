@@ -6,9 +6,10 @@ python examples/offline_inference/cb_spyre_inference.py --num-prompts 8 --max-to
 import argparse
 import sys
 
-from shared import add_common_flags, all_match, fail, positive, print_outputs, run, start
+from shared import add_common_flags, all_match, fail, print_outputs, run, start
 
 from engine.backends.errors import DeviceRefusedError, RecompileError
+from engine.flags import positive
 from engine.request import SamplingParams
 
 FORM = (

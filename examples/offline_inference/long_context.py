@@ -8,10 +8,11 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from shared import add_common_flags, all_match, fail, positive, print_outputs, run, start
+from shared import add_common_flags, all_match, fail, print_outputs, run, start
 
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.config import ConfigError
+from engine.flags import positive
 from engine.request import SamplingParams
 from engine.scheduling.padding import round_up_to_block
 

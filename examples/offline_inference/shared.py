@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from engine.backends import label
-from engine.chunking_flags import add_chunking_flags, chunking_said
 from engine.config import SCHEDULERS, require_hardware
 from engine.core import StepRecord
 from engine.environment import backend, threads, volume_limit
+from engine.flags import add_chunking_flags, chunking_said, positive
 from engine.llm import LLM
 from engine.prompts import Prompt
 from engine.request import RequestOutput, SamplingParams
@@ -59,13 +59,6 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         help="compare the text with Hugging Face on CPU",
     )
     parser.add_argument("--trace", action="store_true", help="print the step table as it happens")
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 def start(arguments: argparse.Namespace) -> LLM:

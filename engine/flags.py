@@ -1,4 +1,4 @@
-"""The options of ``--scheduler chunked`` on a command line, alike for the server and the scripts."""
+"""Flags that the server and the scripts have in common: the options of ``--scheduler chunked``, and their kinds."""
 
 import argparse
 from typing import Any
@@ -16,7 +16,7 @@ def add_chunking_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> Non
     for name, (metavar, about) in FLAGS.items():
         parser.add_argument(
             f"--{name.replace('_', '-')}",
-            type=_multiple if metavar == "N" else _yes,
+            type=positive if metavar == "N" else _yes,
             metavar=metavar,
             help=f"chunked: {about}" if in_help else argparse.SUPPRESS,
         )
@@ -33,8 +33,8 @@ def _yes(text: str) -> bool:
     return text == "yes"
 
 
-def _multiple(text: str) -> int:
-    # Whether it is one of 64 is for EngineConfig to say.
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse. Whether it is a multiple of 64 is for EngineConfig to say."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)

@@ -38,12 +38,12 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
 def warm_up_plans(context: int) -> tuple[Runnable, ...]:
     """A prefill and a decode that fit ``context`` tokens; in a single block there is no room for a decode."""
     blocks = context // BLOCK_SIZE
-    prompt = tuple(range(1, min(PREFILL_BLOCKS, blocks) + 1))
+    prompt = _first_blocks(min(PREFILL_BLOCKS, blocks))
     length = len(prompt) * BLOCK_SIZE
     prefill = Prefill("warm-up", length - 1, length, 1, prompt)
     if blocks == 1:
         return (prefill,)
-    table = tuple(range(1, min(DECODE_BLOCKS, blocks) + 1))
+    table = _first_blocks(min(DECODE_BLOCKS, blocks))
     tkv = len(table) * BLOCK_SIZE - 1
     return prefill, Decode(("warm-up",) * ROWS, tkv, (0,) * ROWS, (table,) * ROWS)
 
@@ -55,7 +55,7 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
     room, size = context // BLOCK_SIZE, chunk_size // BLOCK_SIZE
     number = 1 if 2 * size <= room else 0
     padding = max(0, size - room)
-    blocks = tuple(range(1, (number + 1) * size - padding + 1))
+    blocks = _first_blocks((number + 1) * size - padding)
     token_ids = (0,) * (chunk_size - padding * BLOCK_SIZE)
     start = number * chunk_size
     chunk = PrefillChunk(
@@ -63,9 +63,13 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
     )
     if room == 1:
         return (chunk,)
-    table = tuple(range(1, min(DECODE_BLOCKS, room) + 1))
+    table = _first_blocks(min(DECODE_BLOCKS, room))
     tkv = len(table) * BLOCK_SIZE
     return chunk, AlignedDecode(("warm-up",) * ROWS, (tkv - 1,) * ROWS, (tkv,) * ROWS, (table,) * ROWS)
+
+
+def _first_blocks(count: int) -> tuple[int, ...]:
+    return tuple(range(1, count + 1))
 
 
 def _run_all(plans: tuple[Runnable, ...], run: Callable[[Runnable], object]) -> None:

@@ -121,7 +121,7 @@ class CoreSession:
         used: int,
         chunked: ChunkedState | None,
     ) -> Observation:
-        paused, hits = _NO_CHUNKS if chunked is None else _chunked(chunked)
+        paused, hits = _chunked(chunked)
         return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
@@ -430,15 +430,12 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
-_NO_CHUNKS = None, None
-
-
 def _chunked(
     state: ChunkedState | None, first: int = 0
 ) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
     """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
     if state is None:
-        return _NO_CHUNKS
+        return None, None
     hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
     return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
 

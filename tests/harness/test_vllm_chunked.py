@@ -98,10 +98,10 @@ def test_options_of_the_scheduler_are_said_where_the_plugin_reads_them() -> None
 
 
 def test_a_server_is_told_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = CHUNKED.server_command("/somewhere", SETUP)
+    command = CHUNKED.insides.server_command("/somewhere", SETUP)
     assert command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "/somewhere"]
     assert command[5:] == ["--enable-prefix-caching", "--max-num-batched-tokens", "128"]
-    assert ONE_TKV.server_command("/somewhere", PLAIN)[1:] == ["serve", "/somewhere"]
+    assert ONE_TKV.insides.server_command("/somewhere", PLAIN)[1:] == ["serve", "/somewhere"]
     environ = server._environ(CHUNKED, SETUP, SchedulingLimits(256, 2))
     assert environ["SENDNN_INFERENCE_CP_INTERLEAVE_STEPS"] == "1"
     assert environ["SENDNN_INFERENCE_DYNAMO_BACKEND"] == "eager"

@@ -43,7 +43,7 @@ def prepare_engine(generation: Generation, setup: EngineSetup) -> None:
     prepare(generation)
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:
         del os.environ[name]
-    os.environ.update(generation.engine_environment(setup))
+    os.environ.update(generation.insides.engine_environment(setup))
     os.environ[generation.backend_variable] = setup.backend
     os.environ["MASTER_PORT"] = str(free_port())
     settings = sys.modules.get(generation.settings)

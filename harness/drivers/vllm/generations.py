@@ -1,14 +1,14 @@
 """Generations of the Spyre plugin: which packages, which environment, and where what is observed is found.
 
-A further generation is a further entry of GENERATIONS, with functions of its own where its insides differ.
+A further generation is a further entry of GENERATIONS, with a module of its own about its insides.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 from harness.drivers.base import (
     BLOCK_ACCOUNTING,
@@ -31,6 +31,40 @@ RUNS_WITH = ("torch", "ibm-fms", "transformers")
 """Packages whose versions matter to what comes out, beside vLLM and the plugin."""
 
 
+CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS})
+
+
+class Insides(Protocol):
+    """What a module about the insides of a generation has. ``core`` is vLLM's EngineCore, in this process."""
+
+    def observe(self, core: Any) -> Seen:
+        """What can be seen between two steps."""
+
+    def prefills(self, core: Any, scheduled: Any) -> bool:
+        """Whether it just scheduled a prefill."""
+
+    def tighten(self, core: Any, limits: SchedulingLimits) -> None:
+        """Make it hold itself to limits, and forget what it remembers of requests."""
+
+    def built(self, core: Any) -> SchedulingLimits:
+        """What it was built with."""
+
+    def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
+        """What an engine of a setup is started with, beside what all are."""
+
+    def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
+        """Variables of its process, likewise."""
+
+    def end_of_text(self, processor: Any) -> int | None:
+        """The token that ends a text, from vLLM's input processor."""
+
+    def request_fields(self, processor: Any) -> dict[str, Any]:
+        """What a request has beside what all have."""
+
+    def server_command(self, model: str, setup: EngineSetup) -> list[str]:
+        """What starts its server for the model in a folder, without the flags that are the same for all."""
+
+
 @dataclass(frozen=True)
 class Generation:
     """A generation of the plugin. ``versions`` are those it was tried with, as (first, first that is none any more).
@@ -39,11 +73,7 @@ class Generation:
     the variable that says what models are compiled with. ``injector`` is the logits processor that gives out golden
     tokens, as ``module:class``, None where there is none; ``settings`` the module that remembers variables once read.
     ``scheduler`` is how it batches, in the word of suites, ``batching`` in words for people.
-    ``observe`` reads a Seen from the engine core, ``prefills`` whether it just scheduled a prefill, ``tighten`` makes
-    it hold itself to limits and forget what it remembers of requests, ``built`` says what it was built with.
-    ``engine_arguments`` and ``engine_environment`` are what an engine of a setup is started with beside what all are,
-    ``end_of_text`` and ``request_fields`` what the input processor gives to requests. ``server_command`` is what
-    starts its server for the model in a folder, without the flags that are the same for all.
+    ``insides`` is the module that knows where it keeps what is observed, and how it is started.
     """
 
     package: str
@@ -56,15 +86,7 @@ class Generation:
     injector: str | None
     settings: str
     capabilities: frozenset[str]
-    observe: Callable[[Any], Seen]
-    prefills: Callable[[Any, Any], bool]
-    tighten: Callable[[Any, SchedulingLimits], None]
-    built: Callable[[Any], SchedulingLimits]
-    engine_arguments: Callable[[EngineSetup], Mapping[str, Any]]
-    engine_environment: Callable[[EngineSetup], Mapping[str, str]]
-    end_of_text: Callable[[Any], int | None]
-    request_fields: Callable[[Any], Mapping[str, Any]]
-    server_command: Callable[[str, EngineSetup], list[str]]
+    insides: Insides
 
     @property
     def installed(self) -> str | None:
@@ -99,16 +121,8 @@ ONE_TKV = Generation(
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
     settings="vllm_spyre.envs",
-    capabilities=frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS}),
-    observe=continuous.observe,
-    prefills=continuous.prefills,
-    tighten=continuous.tighten,
-    built=continuous.built,
-    engine_arguments=continuous.engine_arguments,
-    engine_environment=continuous.engine_environment,
-    end_of_text=continuous.end_of_text,
-    request_fields=continuous.request_fields,
-    server_command=continuous.server_command,
+    capabilities=CAPABILITIES,
+    insides=continuous,
 )
 """Continuous batching with one tkv for the batch and reservations of blocks."""
 
@@ -122,16 +136,8 @@ CHUNKED = Generation(
     backend_variable="SENDNN_INFERENCE_DYNAMO_BACKEND",
     injector="sendnn_inference.v1.sample.golden_token_injector:GoldenTokenInjector",
     settings="sendnn_inference.envs",
-    capabilities=frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS}),
-    observe=chunked.observe,
-    prefills=chunked.prefills,
-    tighten=chunked.tighten,
-    built=chunked.built,
-    engine_arguments=chunked.engine_arguments,
-    engine_environment=chunked.engine_environment,
-    end_of_text=chunked.end_of_text,
-    request_fields=chunked.request_fields,
-    server_command=chunked.server_command,
+    capabilities=CAPABILITIES,
+    insides=chunked,
 )
 """Chunked prefill, prefix caching and pausing, a tkv for each request."""
 

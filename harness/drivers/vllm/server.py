@@ -55,7 +55,7 @@ def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOpt
         raise UnavailableError(why_none())
     path = checked(setup.model, version_of("transformers")).path
     port = free_port()
-    command = [*generation.server_command(str(path), setup), *_flags(setup, limits, options, port)]
+    command = [*generation.insides.server_command(str(path), setup), *_flags(setup, limits, options, port)]
     return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(generation, setup, limits))
 
 
@@ -80,7 +80,7 @@ def _environ(generation: Generation, setup: EngineSetup, limits: SchedulingLimit
         **UNLESS_SAID,
         **environ_of_a_server(),
         **generation.environment,
-        **generation.engine_environment(setup),
+        **generation.insides.engine_environment(setup),
         generation.backend_variable: setup.backend,
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(free_port()),

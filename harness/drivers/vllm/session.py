@@ -46,7 +46,7 @@ class VllmSession:
         self.core = self._engine.engine_core.engine_core
         if schedule_only:
             leave_out_the_model(self.core)
-        self._built = generation.built(self.core)
+        self._built = generation.insides.built(self.core)
         self._made = 0
         self._numbers: dict[str, int] = {}
         self._specs: dict[str, RequestSpec] = {}
@@ -65,7 +65,7 @@ class VllmSession:
 
         def watched_schedule(*arguments: Any) -> Any:
             self._scheduled = schedule(*arguments)
-            self._held = self._generation.observe(self.core).blocks
+            self._held = self._generation.insides.observe(self.core).blocks
             return self._scheduled
 
         def watched_step() -> Any:
@@ -81,7 +81,7 @@ class VllmSession:
         self._end_all()
         self._numbers.clear()
         self._specs.clear()
-        self._generation.tighten(self.core, held_to)
+        self._generation.insides.tighten(self.core, held_to)
         self._front()
         return held_to
 
@@ -120,7 +120,7 @@ class VllmSession:
 
         processor = self._engine.input_processor
         params = SamplingParams(**sampling_arguments(request))
-        end = self._generation.end_of_text(processor)
+        end = self._generation.insides.end_of_text(processor)
         params.update_from_generation_config(processor.generation_config_fields, end)
         return EngineCoreRequest(
             request_id=name,
@@ -133,7 +133,7 @@ class VllmSession:
             cache_salt=None,
             data_parallel_rank=None,
             external_req_id=name,
-            **self._generation.request_fields(processor),
+            **self._generation.insides.request_fields(processor),
         )
 
     def abort(self, request_id: int) -> None:
@@ -151,7 +151,7 @@ class VllmSession:
 
     def _record(self) -> StepRecord:
         """What the last step did, when what ends requests above the core has ended them."""
-        outputs, blocks = self._outputs, self._held | self._generation.observe(self.core).blocks
+        outputs, blocks = self._outputs, self._held | self._generation.insides.observe(self.core).blocks
         there = self.core.scheduler.requests
         return StepRecord(
             self._kind(),
@@ -165,13 +165,13 @@ class VllmSession:
         scheduled = self._scheduled
         if scheduled is None or not scheduled.total_num_scheduled_tokens:
             return "idle"
-        return "prefill" if self._generation.prefills(self.core, scheduled) else "decode"
+        return "prefill" if self._generation.insides.prefills(self.core, scheduled) else "decode"
 
     def _token(self, output: Any) -> Token:
         return token_of(output, self._specs[output.request_id].logprobs)
 
     def observe(self) -> Observation:
-        seen = self._generation.observe(self.core)
+        seen = self._generation.insides.observe(self.core)
         used = set[int]().union(*seen.blocks.values())
         return Observation(
             seen.tkv,
@@ -286,6 +286,6 @@ def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
         tensor_parallel_size=setup.tensor_parallel_size,
         disable_log_stats=True,
         max_logprobs=20,
-        **generation.engine_arguments(setup),
+        **generation.insides.engine_arguments(setup),
         **more,
     )

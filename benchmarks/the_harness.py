@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 from measuring import Figure, in_turn, medians, parser_of, report
 
 ROOT = Path(__file__).resolve().parents[1]
-SUITES, CASES, CONFIGURATIONS = 25, 100, 4
+SUITES, CASES, CONFIGURATIONS = 50, 50, 4
 TESTS = SUITES * CASES * CONFIGURATIONS
-RUN = 3  # suites of them that are run
+RUN = 6  # suites of them that are run
 HEAD = """\
 suite: many/s{}
 kind: scheduler_steps

@@ -69,7 +69,7 @@ class BlockPool:
                 f"request {holder} holds {len(held)} blocks and asks for {blocks} more, "
                 f"but {self._reserved[holder]} were reserved for it"
             )
-        held.extend(self._free.popleft() for _ in range(blocks))
+        held += [self._free.popleft() for _ in range(blocks)]
 
     def free(self, holder: str) -> None:
         """Take back the blocks and the reservation of a holder."""

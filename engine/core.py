@@ -83,11 +83,12 @@ class EngineCore:
             raise ValueError(f"request {request.request_id} has an empty prompt")
         if request.request_id in self.sequences:
             raise ValueError(f"request id {request.request_id} is taken")
-        params = request.sampling_params
-        if params.stop_strings and self._decode_text is None:
-            raise SamplingParamsError("stop strings need an engine with a tokenizer")
+        params, decode = request.sampling_params, None
+        if params.stop_strings:
+            if self._decode_text is None:
+                raise SamplingParamsError("stop strings need an engine with a tokenizer")
+            decode = partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         max_tokens = request.max_tokens
-        decode = self._decode_text and partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         sequence = SequenceState(request, self._eos_token_ids, decode)
         self.sequences[request.request_id] = sequence
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
@@ -104,8 +105,11 @@ class EngineCore:
 
         Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
         """
+        return self.run(self.scheduler.plan())
+
+    def run(self, plan: StepPlan) -> StepRecord:
+        """The rest of a step that the scheduler has just planned."""
         scheduler, sequences = self.scheduler, self.sequences
-        plan = scheduler.plan()
         tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, sequences))
         ids = plan.request_ids
         finished = tuple([i for i, token in zip(ids, tokens, strict=True) if sequences[i].append(token)])
@@ -114,6 +118,15 @@ class EngineCore:
         tkv, waiting, running, reserved, used, chunked = scheduler.state()
         number = self.steps_done
         return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked)
+
+    def decode_on(self, steps: int, finished: Sequence[str]) -> None:
+        """The rest of a decode that the scheduler has just planned, and of those like it that follow, ``steps`` in all.
+
+        ``finished`` end in the last. Their tokens are the caller's business.
+        """
+        self.scheduler.decode_on(steps - 1)
+        self.scheduler.commit(finished)
+        self.steps_done += steps
 
     def state(self) -> SchedulerState:
         """What can be seen between two steps."""

@@ -104,7 +104,7 @@ def _require(holds: bool, rule: str, value: object) -> None:
         raise SamplingParamsError(f"{rule}, not {value!r}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Request:
     """One prompt for the engine core. ``max_tokens`` of its parameters is a number by now."""
 

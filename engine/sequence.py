@@ -38,6 +38,21 @@ class SequenceState:
     the first use); it lives here so that a request draws the same numbers whoever shares its batch.
     """
 
+    __slots__ = (
+        "_ending_token_ids",
+        "_eos_token_ids",
+        "_max_tokens",
+        "_may_stop_early",
+        "_stop_at",
+        "_stream",
+        "finish_reason",
+        "generator",
+        "params",
+        "request",
+        "stop_reason",
+        "tokens",
+    )
+
     def __init__(self, request: Request, eos_token_ids: frozenset[int], decode: Decode | None) -> None:
         self.request = request
         self.params = request.sampling_params
@@ -78,9 +93,9 @@ class SequenceState:
         return frozenset()
 
     @property
-    def tokens_before_its_end(self) -> int:
-        """How many more tokens it can take that are certain not to end it."""
-        return 0 if self._may_stop_early else self._max_tokens - len(self.tokens) - 1
+    def tokens_certain(self) -> int:
+        """How many more tokens it is certain to take: all that are left, or none where one of them might end it."""
+        return 0 if self._may_stop_early else self._max_tokens - len(self.tokens)
 
     @property
     def golden_token_id(self) -> int | None:
@@ -97,6 +112,14 @@ class SequenceState:
             if self.finish_reason is not None:
                 return True
         if len(tokens) < self._max_tokens:
+            return False
+        self.finish_reason = FinishReason.LENGTH
+        return True
+
+    def extend(self, tokens: Sequence[TokenOutput]) -> bool:
+        """Take several, ``tokens_certain`` at most; True where the request ends with the last."""
+        self.tokens += tokens
+        if len(self.tokens) < self._max_tokens:
             return False
         self.finish_reason = FinishReason.LENGTH
         return True

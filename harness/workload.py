@@ -4,14 +4,15 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
+import gc
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import repeat
+from functools import cached_property
 from typing import NamedTuple, Protocol, overload
 
-from harness.drivers.base import Jump, Jumping, Observation, RequestSpec, Session, StepRecord, Token
+from harness.drivers.base import Jumping, Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
 
 BLOCK_SIZE = 64
@@ -65,9 +66,26 @@ def run_workload(
 ) -> Run:
     """Run until nothing is left to do, one idle step beyond the last sequence included.
 
-    ``jumping`` is the session once more, where it may take runs of plain decodes at once; else every step is taken.
+    ``jumping`` is the session once more, where it may take steps that are alike at once; else every step is taken.
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
+    with nullcontext() if jumping is None else _only_keeping():
+        return _run(session, requests, timings, jumping)
+
+
+@contextmanager
+def _only_keeping() -> Iterator[None]:
+    """Rows are kept by the ten thousand and none is garbage: looking for some would take a fifth of the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None) -> Run:
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
     pending = deque(sorted(events))
@@ -81,17 +99,17 @@ def run_workload(
     while step < last_event or session.has_work():
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
-            if jumping is not None:
-                while pending and pending[0] <= step:
-                    pending.popleft()
-                if jump := jumping.jump((pending[0] if pending else most + 1) - step - 1):
-                    tokens.take(jump.record, jump.steps)
-                    rows.extend(_rows(step + 1, jump))
-                    step += jump.steps
             step += 1
             if step > most:
                 unfinished = f"not done after {most} steps: a correct engine needs fewer"
                 break
+            if jumping is not None:
+                while pending and pending[0] < step:
+                    pending.popleft()
+                before_an_event = (pending[0] if pending else most + 1) - step
+                if before_an_event:
+                    step += _jump(jumping, before_an_event, step, rows, tokens) - 1
+                    continue
             record = session.step()
             tokens.take(record)
             if step in events:
@@ -174,15 +192,21 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables, paused, hits)
 
 
-def _rows(step: int, jump: Jump) -> Iterator[Step]:
-    """The rows of a jump, the first of them with that number."""
-    first = as_step(step, jump.record, jump.first)
-    numbers = range(step, step + jump.steps), repeat(first.kind), range(first.tkv, first.tkv + jump.steps)
-    return map(_as_step_quickly, zip(*numbers, *map(repeat, first[3:]), strict=False))
-
-
-_as_step_quickly: Callable[[Iterable[object]], Step] = partial(tuple.__new__, Step)
-"""``Step._make`` without its count of the fields, which is most of its time."""
+def _jump(session: Jumping, most: int, step: int, rows: list[Step], tokens: _Tokens) -> int:
+    """Take steps at once, the first of them with that number, and write each of them down. Returns how many."""
+    record, seen, steps, ending = session.jump(most)
+    tokens.take(record, steps if ending is None else steps + 1)
+    first = as_step(step, record, seen)
+    rows.append(first)
+    if steps > 1:
+        # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
+        new, kind, rest = tuple.__new__, first.kind, first[3:]
+        numbers = enumerate(range(first.tkv + 1, first.tkv + steps), step + 1)
+        rows += [new(Step, (number, kind, tkv, *rest)) for number, tkv in numbers]
+    if ending is None:
+        return steps
+    rows.append(as_step(step + steps, *ending))
+    return steps + 1
 
 
 def turns(steps: Sequence[Step]) -> list[Step]:

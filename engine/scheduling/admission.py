@@ -55,7 +55,7 @@ def largest_volume(new: Candidate, running: Sequence[Running], tkv: int) -> int:
     last_tkv = grown + new.max_tokens - 1
     batch_size = len(running) + 1
     largest = 0
-    for end in sorted(grown + sequence.remaining - 1 for sequence in running):
+    for end in sorted([grown + sequence.remaining - 1 for sequence in running]):
         if last_tkv <= end:
             return max(largest, batch_size * last_tkv)
         largest = max(largest, batch_size * end)

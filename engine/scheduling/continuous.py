@@ -24,7 +24,7 @@ from engine.scheduling.padding import (
 from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ScheduledSequence:
     """A request as the scheduler sees it. ``left_padding`` in columns, whole blocks of it included.
 
@@ -43,7 +43,6 @@ class _Rows(NamedTuple):
 
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
-    least_padding: int
 
 
 class ContinuousScheduler:
@@ -56,6 +55,7 @@ class ContinuousScheduler:
         self._waiting: deque[ScheduledSequence] = deque()
         self._running: list[ScheduledSequence] = []  # newest first
         self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step begins
+        self._somebody_left = False  # since padding was last removed
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
         self._kept_running: tuple[str, ...] = ()
@@ -114,21 +114,17 @@ class ContinuousScheduler:
         self._plan = Idle()
 
     def plain_decodes(self) -> int:
-        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
+        """How many steps after the planned decode are certain to be like it but for tkv, if nobody ends in it or them.
 
-        Nothing is to be freed, nobody can join, no block of padding goes, and no block is due before they are done.
-        0 where that is not certain; ``plan`` finds out then.
+        Nobody can join, and no block is due before they are done. 0 where that is not certain; ``plan`` finds out then.
         """
-        may_join = self._waiting and len(self._running) < self.limits.max_num_seqs
-        if self._ended or may_join or not self._running or self._shared_padding():
+        if self._waiting and len(self._running) < self.limits.max_num_seqs:
             return 0
-        return -self._tkv % BLOCK_SIZE
+        return BLOCK_SIZE - 1 - self._tkv % BLOCK_SIZE
 
-    def decode_on(self, steps: int) -> Decode:
-        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
-        first = self._decode_of(self._kept_rows or self._rows())
+    def decode_on(self, steps: int) -> None:
+        """As ``commit`` of the planned decode and ``plan`` of the next, that many times."""
         self._tkv += steps
-        return first
 
     def state(self) -> SchedulerState:
         """What can be seen now."""
@@ -145,6 +141,7 @@ class ContinuousScheduler:
     def _end(self, sequence: ScheduledSequence) -> None:
         self._running.remove(sequence)
         self._ended.append(sequence)
+        self._somebody_left = True
         self._list_running()
 
     def _free_ended(self) -> None:
@@ -167,15 +164,11 @@ class ContinuousScheduler:
         )
 
     def _remove_padding(self) -> None:
-        shared = self._shared_padding()
-        if shared:
+        """Whole blocks of left padding that all have go; they can come to share some only as others leave."""
+        if self._somebody_left:
+            self._somebody_left = False
+            shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
             self._shift(-shared * BLOCK_SIZE)
-
-    def _shared_padding(self) -> int:
-        """Blocks of left padding that all of the running sequences have."""
-        if self._kept_rows is not None:
-            return self._kept_rows.least_padding // BLOCK_SIZE
-        return min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
 
     def _shift(self, columns: int) -> None:
         """Move the running batch to the right (or left): tkv and everybody's left padding together."""
@@ -205,9 +198,7 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        return self._decode_of(self._kept_rows or self._rows())
-
-    def _decode_of(self, rows: _Rows) -> Decode:
+        rows = self._kept_rows or self._rows()
         return Decode(self._kept_running, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:
@@ -222,7 +213,7 @@ class ContinuousScheduler:
 
     def _rows(self) -> _Rows:
         if self._kept_rows is None:
-            held, paddings = self.pool.held, [s.left_padding for s in self._running]
+            held = self.pool.held
             tables = [held(request_id) for request_id in self._kept_running]
-            self._kept_rows = _Rows(tuple(paddings), tuple(tables), min(paddings, default=0))
+            self._kept_rows = _Rows(tuple([s.left_padding for s in self._running]), tuple(tables))
         return self._kept_rows

@@ -121,8 +121,8 @@ class CoreSession:
         used: int,
         chunked: ChunkedState | None,
     ) -> Observation:
-        paused, hits = _chunked(chunked)
-        return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
+        seen = tkv, self._waiting.of(waiting), self._running.of(running), reserved, used
+        return Observation(*seen) if chunked is None else Observation(*seen, *_chunked(chunked))
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
@@ -184,16 +184,23 @@ class SimulatedSession(CoreSession):
             self._executor.scripts[str(request.request_id)] = request.simulated_token_ids
         super().add_request(request)
 
-    def jump(self, most: int) -> Jump | None:
-        """Plain decodes at once, see ``engine.simulation.jump``."""
-        jumped = jump(self.core, self._executor, most)
-        if jumped is None:
-            return None
-        record, steps = jumped
-        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+    def jump(self, most: int) -> Jump:
+        """A step and, after a decode, those like it at once; see ``engine.simulation.jump``."""
+        record, steps, finished = jump(self.core, self._executor, most)
+        _, plan, tkv, waiting, running, _, _, reserved, used, _, chunked = record
         first = self._observation(tkv, waiting, running, reserved, used, chunked)
-        self._seen = first._replace(tkv=tkv + steps - 1)
-        return Jump(self._as_record(record), first, steps)
+        if steps == 1:
+            self._seen = first
+            return Jump(self._as_record(record), first, 1)
+        batch, tables = first.running, _block_tables(plan)
+        tokens = (PLACEHOLDER,) * len(batch)
+        decode = StepRecord("decode", batch, (), tokens, tables)
+        if not finished:
+            self._seen = first._replace(tkv=tkv + steps - 1)
+            return Jump(decode, first, steps)
+        self._seen = self._observation(*self.core.state())
+        ending = StepRecord("decode", batch, tuple(map(int, finished)), tokens, tables)
+        return Jump(decode, first, steps - 1, (ending, self._seen))
 
     def _eos(self) -> frozenset[int]:
         try:
@@ -464,7 +471,13 @@ class _Numbers:
 
     def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
         if request_ids is not self._ids:
-            lost_its_head = len(request_ids) == len(self._ids) - 1 and request_ids == self._ids[1:]
-            self._numbers = self._numbers[1:] if lost_its_head else tuple(map(int, request_ids))
+            self._numbers = self._numbers[1:] if self._lost_its_head(request_ids) else tuple(map(int, request_ids))
             self._ids = request_ids
         return self._numbers
+
+    def _lost_its_head(self, request_ids: tuple[str, ...]) -> bool:
+        """One is missing and the second is first: it is the head that left, unless somebody came, who would be last."""
+        before = self._ids
+        if not request_ids or len(request_ids) != len(before) - 1:
+            return False
+        return request_ids[0] is before[1] and request_ids[-1] is before[-1]

@@ -101,7 +101,7 @@ def never_remove_padding(patch: pytest.MonkeyPatch) -> None:
 @schedule_fault("prompts-aligned-with-tkv-boundaries", "tkv")
 def remove_padding_token_by_token(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
-        self._shift(-self._rows().least_padding)
+        self._shift(-min(self._rows().left_paddings, default=0))
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -109,7 +109,7 @@ def remove_padding_token_by_token(patch: pytest.MonkeyPatch) -> None:
 @schedule_fault("two-blocks-of-padding-go-at-once", "expected 67")
 def remove_at_most_one_block_of_padding(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
-        if self._rows().least_padding >= padding.BLOCK_SIZE:
+        if min(self._rows().left_paddings, default=0) >= padding.BLOCK_SIZE:
             self._shift(-padding.BLOCK_SIZE)
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)

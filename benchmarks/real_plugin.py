@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -145,21 +146,22 @@ class Side:
         self._process.wait()
 
 
-def simulated() -> int:
-    """The same workload without a model, step by step; how many steps."""
+def simulation() -> Callable[[], int]:
+    """The same workload without a model, as ``--simulate`` runs it, every row written down; returns how many steps."""
     from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
     from harness.drivers.reference import SimulationDriver
+    from harness.schema import Request
+    from harness.workload import run_workload
 
     session = SimulationDriver().open(EngineSetup(MODEL, "eager", 1, CONTEXT, BATCH))
-    session.reset(SchedulingLimits())
-    for i, (prompt, most) in enumerate(prompts()):
-        session.add_request(RequestSpec(i, prompt, most))
-    steps = 0
-    while session.has_work():
-        session.step()
-        session.observe()
-        steps += 1
-    return steps
+    specs = [RequestSpec(i, prompt, most) for i, (prompt, most) in enumerate(prompts())]
+    at_once = [Request.model_validate({"prompt": {"random_tokens": 1}, "max_tokens": 1})] * len(specs)
+
+    def run() -> int:
+        session.reset(SchedulingLimits())
+        return len(run_workload(session, specs, at_once, session).steps) - 1
+
+    return run
 
 
 def side_by_side(python: Path, repeat: int) -> list[Figure]:
@@ -168,6 +170,7 @@ def side_by_side(python: Path, repeat: int) -> list[Figure]:
         for side in sides.values():
             side.line()  # ready
         taken: dict[str, list[float]] = {name: [] for name in (*sides, "simulated")}
+        simulated = simulation()
         steps = simulated()
         for number in range(-1, repeat):
             for name, side in sides.items():

@@ -63,9 +63,10 @@ def jump(core: EngineCore, executor: NoModel, most: int) -> Jump:
     They go as far as nothing else can happen: to where a block is due, somebody could come in or padding goes, or to
     the step in which somebody ends.
     """
+    if executor.scripts or not core.scheduler.decodes_next:
+        return Jump(core.step(), 1)
     plan = core.scheduler.plan()
-    if not isinstance(plan, DECODES) or executor.scripts:
-        return Jump(core.run(plan), 1)
+    assert isinstance(plan, DECODES)
     batch = [core.sequences[request_id] for request_id in plan.request_ids]
     steps = min([most, 1 + core.scheduler.plain_decodes(), *[sequence.tokens_certain for sequence in batch]])
     if steps <= 1:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 
@@ -79,7 +80,7 @@ class Expanded:
         seqs = self.configuration.max_num_seqs
         return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
 
-    @property
+    @cached_property
     def setup(self) -> EngineSetup:
         """The engine this test wants: a robust shape that many cases share."""
         limits = self.limits

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -61,6 +62,13 @@ class SuiteFile(pytest.File):
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
+@cache
+def _mark(name: str) -> pytest.MarkDecorator:
+    """pytest makes a new one each time it is asked."""
+    mark: pytest.MarkDecorator = getattr(pytest.mark, name)
+    return mark
+
+
 class CaseItem(pytest.Item):
     """One case in one configuration."""
 
@@ -71,7 +79,7 @@ class CaseItem(pytest.Item):
         self.settings: Settings = self.config.stash[settings_key]
         self.known_failure: dict[str, str] | None = None
         for name in expanded.markers(loaded.suite):
-            self.add_marker(name)
+            self.add_marker(_mark(name))
         if self.backend_label != expanded.configuration.backend:
             self.add_marker("simulated")
         self._compiled: dict[str, Any] | None = None

@@ -16,6 +16,7 @@ import pytest
 from checkpoints import CheckpointError, resolve
 from harness import plugins
 from harness.drivers.base import TOKENS, EnginePool
+from harness.garbage import kept
 from harness.items import CaseItem, SuiteFile
 from harness.known_failures.plugin import KnownFailures
 from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
@@ -118,6 +119,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
     if file_path.name not in NOT_SUITES and "expectations" not in file_path.parts:
         return SuiteFile.from_parent(parent, path=file_path)
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests by the ten thousand, and no garbage among them: later looks leave them out as well."""
+    with kept():
+        result = yield
+        gc.freeze()
+        return result
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -4,16 +4,16 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-import gc
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol, overload
 
 from harness.drivers.base import Jumping, Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
+from harness.garbage import kept
 
 BLOCK_SIZE = 64
 
@@ -69,20 +69,8 @@ def run_workload(
     ``jumping`` is the session once more, where it may take steps that are alike at once; else every step is taken.
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
-    with nullcontext() if jumping is None else _only_keeping():
+    with nullcontext() if jumping is None else kept():  # rows by the ten thousand
         return _run(session, requests, timings, jumping)
-
-
-@contextmanager
-def _only_keeping() -> Iterator[None]:
-    """Rows are kept by the ten thousand and none is garbage: looking for some would take a fifth of the time."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None) -> Run:

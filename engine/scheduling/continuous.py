@@ -113,13 +113,19 @@ class ContinuousScheduler:
                 self._end(sequence)
         self._plan = Idle()
 
+    @property
+    def decodes_next(self) -> bool:
+        """Whether the next step is certain to be a decode: somebody runs, and nobody can join whatever tkv is.
+
+        False where that is not certain; ``plan`` finds out then.
+        """
+        return bool(self._running) and not (self._waiting and len(self._running) < self.limits.max_num_seqs)
+
     def plain_decodes(self) -> int:
         """How many steps after the planned decode are certain to be like it but for tkv, if nobody ends in it or them.
 
-        Nobody can join, and no block is due before they are done. 0 where that is not certain; ``plan`` finds out then.
+        ``decodes_next`` was true before it was planned, and no block is due before they are done.
         """
-        if self._waiting and len(self._running) < self.limits.max_num_seqs:
-            return 0
         return BLOCK_SIZE - 1 - self._tkv % BLOCK_SIZE
 
     def decode_on(self, steps: int) -> None:

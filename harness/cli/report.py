@@ -4,6 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.garbage import kept
 from harness.report.reading import ResultsError, merged, read_run
 from harness.report.writing import ReportError, Wanted, write_reports
 
@@ -30,10 +31,11 @@ def run(arguments: Namespace) -> int:
     if wanted == Wanted():
         raise CommandError("nothing to write: say --html, --allure, --junit or --markdown")
     try:
-        runs = [read_run(path) for path in arguments.files]
-        earlier = [read_run(path) for path in arguments.history]
-        for line in write_reports(wanted, merged(runs), earlier):
-            print(line)
+        with kept():
+            runs = [read_run(path) for path in arguments.files]
+            earlier = [read_run(path) for path in arguments.history]
+            for line in write_reports(wanted, merged(runs), earlier):
+                print(line)
     except (ResultsError, ReportError) as error:
         raise CommandError(str(error)) from error
     truncated = [run.path for run in runs if run.footer is None]

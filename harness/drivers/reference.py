@@ -317,7 +317,7 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
     cores = os.cpu_count() or 1
-    if setup.tensor_parallel_size > cores:
+    if setup.tensor_parallel_size > 1 and setup.tensor_parallel_size > (cores := os.cpu_count() or 1):
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
     return None
 

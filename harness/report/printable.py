@@ -7,6 +7,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 def printable(text: str) -> str:
     """``text`` with ``\\x1b`` and the like in place of what HTML, XML and terminals cannot show."""
+    if text.isprintable():  # nearly all is, and this is quicker to ask
+        return text
     return _UNPRINTABLE.sub(lambda match: _escaped(match.group()), text)
 
 

@@ -1,8 +1,10 @@
 """A step table as the page shows it: the observed one beside the expected one, long runs of plain decodes folded."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import Any
 
@@ -83,7 +85,13 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 
 def step_table(data: Mapping[str, Any]) -> StepTable:
     """The table of a verdict's ``data``: ``steps``, and perhaps ``expected`` and ``differing`` (checks/steps.py)."""
-    pairs = _pairs(data)
+    return _step_table(json.dumps(data))
+
+
+@lru_cache(maxsize=2000)
+def _step_table(data: str) -> StepTable:
+    """By content: a case has the same table in every configuration, where all is well, and it is made once."""
+    pairs = _pairs(json.loads(data))
     known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
     columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
     first = next((pair.number for pair in pairs if pair.mark), None)

@@ -43,7 +43,7 @@ def one_or_many(value: Any) -> Any:
 class Model(BaseModel):
     """Strict, closed and frozen."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 Ids = Annotated[tuple[Number, ...], BeforeValidator(as_tuple)]

@@ -58,7 +58,12 @@ class ChunkedRow(NamedTuple):
 AnyRow = StepRow | ChunkedRow
 
 
+COLUMNS = len(StepRow._fields)
+
+
 def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, list) and len(value) == COLUMNS:
+        return check(tuple(value))
     columns = StepRow._fields
     given = f"{len(value)} values" if isinstance(value, list | tuple) else "something else"
     if given not in (f"{len(columns)} values", f"{len(ChunkedRow._fields)} values"):

@@ -113,11 +113,11 @@ def test_what_is_planted_is_found_shrunk_and_written_down(
 
 
 def jump_over_a_block_that_is_due(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ContinuousScheduler, "plain_decodes", lambda self: 0 if self._waiting else 9)
+    patch.setattr(ContinuousScheduler, "plain_decodes", lambda self: 9)
 
 
 def jump_while_somebody_could_join(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ContinuousScheduler, "plain_decodes", lambda self: 63 - self._tkv % 64)
+    patch.setattr(ContinuousScheduler, "decodes_next", property(lambda self: bool(self._running)))
 
 
 def jump_a_step_too_far(patch: pytest.MonkeyPatch) -> None:

@@ -72,14 +72,22 @@ class ChunkedScheduler:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)
 
+    @property
+    def decodes_next(self) -> bool:
+        """Whether the next step is certain to be a decode of all: nobody is paused, prefilled or able to start.
+
+        False where that is not certain; ``plan`` finds out then.
+        """
+        return bool(self._running) and not (self._paused or self._prefilling or self._head_may_start())
+
     def plain_decodes(self) -> int:
         """How many steps after the planned decode are certain to be like it but for tkv, if nobody ends in it or them.
 
-        Nobody is paused, prefilled or able to start, no block is due or filled before they are done, and the volume
-        limit is not reached. 0 where that is not certain; ``plan`` finds out then.
+        It is still so that only a decode can follow, no block is due or filled before they are done, and the volume
+        limit is not reached. 0 where that is not certain.
         """
         running = self._running
-        if self._paused or self._prefilling or self._head_may_start():
+        if not self.decodes_next:
             return 0
         until_a_block_fills = min([(BLOCK_SIZE - 1 - s.computed) % BLOCK_SIZE for s in running])
         if any(s.computed % BLOCK_SIZE == 0 for s in running):

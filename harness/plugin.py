@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import CheckpointError, resolve
-from harness import plugins
-from harness.drivers.base import TOKENS, EnginePool
 from harness.garbage import kept
-from harness.items import CaseItem, SuiteFile
-from harness.known_failures.plugin import KnownFailures
-from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
-from harness.report import options as report_options
-from harness.run_settings import DRIVERS, Settings, driver_from_options, settings_key
-from harness.schema import POLICY_NAMES
-from harness.words import plural
+
+with kept():  # every process of a run starts with these, and modules are no garbage
+    from checkpoints import CheckpointError, resolve
+    from harness import plugins
+    from harness.drivers.base import TOKENS, EnginePool
+    from harness.items import CaseItem, SuiteFile
+    from harness.known_failures.plugin import KnownFailures
+    from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
+    from harness.report import options as report_options
+    from harness.run_settings import DRIVERS, Settings, driver_from_options, settings_key
+    from harness.schema import POLICY_NAMES
+    from harness.words import plural
 
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})

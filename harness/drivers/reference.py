@@ -49,6 +49,7 @@ from harness.drivers.base import (
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
 from harness.drivers.servers import reference_server
+from harness.garbage import kept
 from harness.schema import ServerOptions
 
 PRELOADED = (
@@ -239,9 +240,11 @@ class ReferenceSession(CoreSession):
     """The engine with a model, and its offline front door."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        import torch
+        with kept():  # seconds of imports, an eighth of them spent on looking for garbage
+            import fms.models.hf.utils  # noqa: F401  (ibm-fms imports it at its first model)
+            import torch
 
-        from engine.llm import LLM
+            from engine.llm import LLM
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.llm = LLM(
@@ -348,8 +351,9 @@ class ReferenceDriver:
 
     def preload(self) -> None:
         # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
-        for module in PRELOADED:
-            importlib.import_module(module)
+        with kept():
+            for module in PRELOADED:
+                importlib.import_module(module)
 
     def inheritable(self, setup: EngineSetup) -> bool:
         # With one thread torch starts no others, which a fork would lose.

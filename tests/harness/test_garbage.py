@@ -1,0 +1,54 @@
+"""Looking for garbage is put off, and taken up again as it was, whatever happens."""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from harness.drivers.base import RequestSpec, SchedulingLimits
+from harness.drivers.reference import SimulationDriver
+from harness.garbage import kept
+from harness.search.workloads import shape_for_search
+from harness.second_opinion import PlannedRequest
+from harness.workload import run_workload
+
+
+@pytest.fixture(autouse=True)
+def _collecting() -> Iterator[None]:
+    yield
+    gc.enable()
+
+
+def test_nothing_is_looked_for_inside() -> None:
+    with kept():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_it_goes_on_after_an_error() -> None:
+    with pytest.raises(RuntimeError), kept():
+        raise RuntimeError
+    assert gc.isenabled()
+
+
+def test_who_had_it_off_has_it_off() -> None:
+    gc.disable()
+    with kept(), kept():
+        pass
+    assert not gc.isenabled()
+
+
+def test_only_a_run_that_takes_steps_at_once_puts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = SimulationDriver().open(shape_for_search("tiny-granite"))
+    looking: list[bool] = []
+    add = session.add_request
+
+    def watched(request: RequestSpec) -> None:
+        looking.append(gc.isenabled())
+        add(request)
+
+    monkeypatch.setattr(session, "add_request", watched)
+    for jumping in (None, session):
+        session.reset(SchedulingLimits(512, 4, 35, 2048))
+        run_workload(session, [RequestSpec(0, (5, 6, 7), 2)], [PlannedRequest(3, 2)], jumping)
+    assert looking == [True, False]

@@ -105,11 +105,8 @@ class EngineCore:
 
         Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
         """
-        return self.run(self.scheduler.plan())
-
-    def run(self, plan: StepPlan) -> StepRecord:
-        """The rest of a step that the scheduler has just planned."""
         scheduler, sequences = self.scheduler, self.sequences
+        plan = scheduler.plan()
         tokens = () if isinstance(plan, Idle) else tuple(self._executor.execute(plan, sequences))
         ids = plan.request_ids
         finished = tuple([i for i, token in zip(ids, tokens, strict=True) if sequences[i].append(token)])
@@ -118,15 +115,6 @@ class EngineCore:
         tkv, waiting, running, reserved, used, chunked = scheduler.state()
         number = self.steps_done
         return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked)
-
-    def decode_on(self, steps: int, finished: Sequence[str]) -> None:
-        """The rest of a decode that the scheduler has just planned, and of those like it that follow, ``steps`` in all.
-
-        ``finished`` end in the last. Their tokens are the caller's business.
-        """
-        self.scheduler.decode_on(steps - 1)
-        self.scheduler.commit(finished)
-        self.steps_done += steps
 
     def state(self) -> SchedulerState:
         """What can be seen between two steps."""

@@ -93,9 +93,9 @@ class SequenceState:
         return frozenset()
 
     @property
-    def tokens_certain(self) -> int:
-        """How many more tokens it is certain to take: all that are left, or none where one of them might end it."""
-        return 0 if self._may_stop_early else self._max_tokens - len(self.tokens)
+    def tokens_before_its_end(self) -> int:
+        """How many more tokens it can take that are certain not to end it."""
+        return 0 if self._may_stop_early else self._max_tokens - len(self.tokens) - 1
 
     @property
     def golden_token_id(self) -> int | None:
@@ -112,14 +112,6 @@ class SequenceState:
             if self.finish_reason is not None:
                 return True
         if len(tokens) < self._max_tokens:
-            return False
-        self.finish_reason = FinishReason.LENGTH
-        return True
-
-    def extend(self, tokens: Sequence[TokenOutput]) -> bool:
-        """Take several, ``tokens_certain`` at most; True where the request ends with the last."""
-        self.tokens += tokens
-        if len(self.tokens) < self._max_tokens:
             return False
         self.finish_reason = FinishReason.LENGTH
         return True

@@ -1,19 +1,15 @@
 """Scheduling without a model: an executor whose tokens mean nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from engine.config import EngineConfig
 from engine.core import DecodeText, EngineCore, StepRecord
 from engine.request import TokenOutput
-from engine.scheduling.plan import AlignedDecode, Decode, Runnable
+from engine.scheduling.plan import Decode, Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
 """No vocabulary has this token, so nothing can mistake it for an end of text."""
-
-
-DECODES = Decode, AlignedDecode
 
 
 class NoModel:
@@ -46,37 +42,31 @@ def simulated_core(
     return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)
 
 
-class Jump(NamedTuple):
-    """Steps taken at once: what the first did, how many there were, and who ended in the last of several.
+def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, int] | None:
+    """Up to ``most`` plain decodes of a simulated core at once: the record of the first, and how many there are.
 
-    The others have the first one's record but for ``step`` and tkv, which grow by 1, and for those that ended.
+    The others would have the same record but for ``step`` and tkv, which grow by 1: they go as far as nothing else can
+    happen, to where a block is due, a request ends or could come in, or padding goes. None where the next step is, or
+    may be, another; ``step`` runs it.
     """
-
-    record: StepRecord
-    steps: int
-    finished: tuple[str, ...] = ()
-
-
-def jump(core: EngineCore, executor: NoModel, most: int) -> Jump:
-    """The next step of a simulated core and, where it is a decode, those like it, up to ``most`` in all.
-
-    They go as far as nothing else can happen: to where a block is due, somebody could come in or padding goes, or to
-    the step in which somebody ends.
-    """
-    if executor.scripts or not core.scheduler.decodes_next:
-        return Jump(core.step(), 1)
-    plan = core.scheduler.plan()
-    assert isinstance(plan, DECODES)
-    batch = [core.sequences[request_id] for request_id in plan.request_ids]
-    steps = min([most, 1 + core.scheduler.plain_decodes(), *[sequence.tokens_certain for sequence in batch]])
-    if steps <= 1:
-        return Jump(core.run(plan), 1)
-    _, waiting, running, reserved, used, chunked = core.scheduler.state()
+    if executor.scripts:
+        return None
+    scheduler, sequences = core.scheduler, core.sequences
+    steps = min(most, scheduler.plain_decodes())
+    if steps < 1:
+        return None
+    _, waiting, running, reserved, used, chunked = scheduler.state()
+    batch = [sequences[request_id] for request_id in running]
+    steps = min([steps, *[sequence.tokens_before_its_end for sequence in batch]])
+    if steps < 1:
+        return None
     made_up = [MADE_UP] * steps
-    finished = tuple([i for i, sequence in zip(running, batch, strict=True) if sequence.extend(made_up)])
+    for sequence in batch:
+        sequence.tokens += made_up
     number = core.steps_done + 1
-    core.decode_on(steps, finished)
-    tkv = plan.tkv + 1 if isinstance(plan, Decode) else max(plan.tkvs)
+    core.steps_done += steps
+    plan = scheduler.decode_on(steps)
     tokens = (MADE_UP,) * len(running)
+    tkv = plan.tkv + 1 if isinstance(plan, Decode) else max(plan.tkvs)
     record = StepRecord(number, plan, tkv, waiting, running, running, (), reserved, used, tokens, chunked)
-    return Jump(record, steps, finished)
+    return record, steps

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, Protocol, overload
 
-from harness.drivers.base import Jumping, Observation, RequestSpec, Session, StepRecord, Token
+from harness.drivers.base import Jump, Jumping, Observation, RequestSpec, Session, StepRecord, Token
 from harness.engine_failure import failure_of, traceback_of
 from harness.garbage import kept
 
@@ -66,7 +66,7 @@ def run_workload(
 ) -> Run:
     """Run until nothing is left to do, one idle step beyond the last sequence included.
 
-    ``jumping`` is the session once more, where it may take steps that are alike at once; else every step is taken.
+    ``jumping`` is the session once more, where it may take runs of plain decodes at once; else every step is taken.
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
     with nullcontext() if jumping is None else kept():  # rows by the ten thousand
@@ -87,17 +87,17 @@ def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Ti
     while step < last_event or session.has_work():
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
+            if jumping is not None:
+                while pending and pending[0] <= step:
+                    pending.popleft()
+                if jump := jumping.jump((pending[0] if pending else most + 1) - step - 1):
+                    tokens.take(jump.record, jump.steps)
+                    rows += _rows(step + 1, jump)
+                    step += jump.steps
             step += 1
             if step > most:
                 unfinished = f"not done after {most} steps: a correct engine needs fewer"
                 break
-            if jumping is not None:
-                while pending and pending[0] < step:
-                    pending.popleft()
-                before_an_event = (pending[0] if pending else most + 1) - step
-                if before_an_event:
-                    step += _jump(jumping, before_an_event, step, rows, tokens) - 1
-                    continue
             record = session.step()
             tokens.take(record)
             if step in events:
@@ -180,21 +180,13 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
     return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables, paused, hits)
 
 
-def _jump(session: Jumping, most: int, step: int, rows: list[Step], tokens: _Tokens) -> int:
-    """Take steps at once, the first of them with that number, and write each of them down. Returns how many."""
-    record, seen, steps, ending = session.jump(most)
-    tokens.take(record, steps if ending is None else steps + 1)
-    first = as_step(step, record, seen)
-    rows.append(first)
-    if steps > 1:
-        # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
-        new, kind, rest = tuple.__new__, first.kind, first[3:]
-        numbers = enumerate(range(first.tkv + 1, first.tkv + steps), step + 1)
-        rows += [new(Step, (number, kind, tkv, *rest)) for number, tkv in numbers]
-    if ending is None:
-        return steps
-    rows.append(as_step(step + steps, *ending))
-    return steps + 1
+def _rows(step: int, jump: Jump) -> list[Step]:
+    """The rows of a jump, the first of them with that number."""
+    first = as_step(step, jump.record, jump.first)
+    # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
+    new, kind, rest = tuple.__new__, first.kind, first[3:]
+    tkvs = range(first.tkv, first.tkv + jump.steps)
+    return [new(Step, (number, kind, tkv, *rest)) for number, tkv in enumerate(tkvs, step)]
 
 
 def turns(steps: Sequence[Step]) -> list[Step]:

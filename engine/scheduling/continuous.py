@@ -113,24 +113,22 @@ class ContinuousScheduler:
                 self._end(sequence)
         self._plan = Idle()
 
-    @property
-    def decodes_next(self) -> bool:
-        """Whether the next step is certain to be a decode: somebody runs, and nobody can join whatever tkv is.
-
-        False where that is not certain; ``plan`` finds out then.
-        """
-        return bool(self._running) and not (self._waiting and len(self._running) < self.limits.max_num_seqs)
-
     def plain_decodes(self) -> int:
-        """How many steps after the planned decode are certain to be like it but for tkv, if nobody ends in it or them.
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
 
-        ``decodes_next`` was true before it was planned, and no block is due before they are done.
+        Nothing is to be freed, nobody can join, no block of padding goes, and no block is due before they are done.
+        0 where that is not certain; ``plan`` finds out then.
         """
-        return BLOCK_SIZE - 1 - self._tkv % BLOCK_SIZE
+        may_join = self._waiting and len(self._running) < self.limits.max_num_seqs
+        if self._ended or self._somebody_left or may_join or not self._running:
+            return 0
+        return -self._tkv % BLOCK_SIZE
 
-    def decode_on(self, steps: int) -> None:
-        """As ``commit`` of the planned decode and ``plan`` of the next, that many times."""
+    def decode_on(self, steps: int) -> Decode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        first = self._decode_of(self._kept_rows or self._rows())
         self._tkv += steps
+        return first
 
     def state(self) -> SchedulerState:
         """What can be seen now."""
@@ -204,7 +202,9 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        rows = self._kept_rows or self._rows()
+        return self._decode_of(self._kept_rows or self._rows())
+
+    def _decode_of(self, rows: _Rows) -> Decode:
         return Decode(self._kept_running, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:

@@ -203,24 +203,22 @@ class Session(Protocol):
 
 
 class Jump(NamedTuple):
-    """Steps taken at once: ``steps`` that each do what ``record`` says, and perhaps one more in which somebody ends.
+    """``steps`` decodes that each do what ``record`` says; ``first`` was seen after the first of them.
 
-    ``first`` was seen after the first of them; after each of the others the same is seen, but for a tkv that is one
-    more. ``ending`` is what the one in which somebody ends did, and what was seen after it; its tokens are the same.
+    After each of the others the same is seen, but for a tkv that is one more.
     """
 
     record: StepRecord
     first: Observation
     steps: int
-    ending: tuple[StepRecord, Observation] | None = None
 
 
 @runtime_checkable
 class Jumping(Protocol):
     """A session that can take many steps at once where nothing but tkv changes in them, as simulation can."""
 
-    def jump(self, most: int) -> Jump:
-        """One step or more, ``most`` in all at most, with what as many calls of ``step`` would show."""
+    def jump(self, most: int) -> Jump | None:
+        """Up to ``most`` steps at once, with what as many calls of ``step`` would show; None where ``step`` is due."""
 
 
 class Driver(Protocol):

@@ -185,23 +185,17 @@ class SimulatedSession(CoreSession):
             self._executor.scripts[str(request.request_id)] = request.simulated_token_ids
         super().add_request(request)
 
-    def jump(self, most: int) -> Jump:
-        """A step and, after a decode, those like it at once; see ``engine.simulation.jump``."""
-        record, steps, finished = jump(self.core, self._executor, most)
+    def jump(self, most: int) -> Jump | None:
+        """Plain decodes at once, see ``engine.simulation.jump``."""
+        jumped = jump(self.core, self._executor, most)
+        if jumped is None:
+            return None
+        record, steps = jumped
         _, plan, tkv, waiting, running, _, _, reserved, used, _, chunked = record
         first = self._observation(tkv, waiting, running, reserved, used, chunked)
-        if steps == 1:
-            self._seen = first
-            return Jump(self._as_record(record), first, 1)
-        batch, tables = first.running, _block_tables(plan)
-        tokens = (PLACEHOLDER,) * len(batch)
-        decode = StepRecord("decode", batch, (), tokens, tables)
-        if not finished:
-            self._seen = first._replace(tkv=tkv + steps - 1)
-            return Jump(decode, first, steps)
-        self._seen = self._observation(*self.core.state())
-        ending = StepRecord("decode", batch, tuple(map(int, finished)), tokens, tables)
-        return Jump(decode, first, steps - 1, (ending, self._seen))
+        self._seen = first._replace(tkv=tkv + steps - 1)
+        tokens = (PLACEHOLDER,) * len(running)
+        return Jump(StepRecord("decode", first.running, (), tokens, _block_tables(plan)), first, steps)
 
     def _eos(self) -> frozenset[int]:
         try:

@@ -72,22 +72,14 @@ class ChunkedScheduler:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)
 
-    @property
-    def decodes_next(self) -> bool:
-        """Whether the next step is certain to be a decode of all: nobody is paused, prefilled or able to start.
-
-        False where that is not certain; ``plan`` finds out then.
-        """
-        return bool(self._running) and not (self._paused or self._prefilling or self._head_may_start())
-
     def plain_decodes(self) -> int:
-        """How many steps after the planned decode are certain to be like it but for tkv, if nobody ends in it or them.
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
 
-        It is still so that only a decode can follow, no block is due or filled before they are done, and the volume
-        limit is not reached. 0 where that is not certain.
+        Nobody is paused, prefilled or able to start, no block is due or filled before they are done, and the volume
+        limit is not reached. 0 where that is not certain; ``plan`` finds out then.
         """
         running = self._running
-        if not self.decodes_next:
+        if self._paused or self._prefilling or not running or self._head_may_start():
             return 0
         until_a_block_fills = min([(BLOCK_SIZE - 1 - s.computed) % BLOCK_SIZE for s in running])
         if any(s.computed % BLOCK_SIZE == 0 for s in running):
@@ -95,11 +87,14 @@ class ChunkedScheduler:
         tkv = max(tkvs([s.computed for s in running])) - 1
         return max(0, min(until_a_block_fills, self.limits.max_batch_tkv_limit // len(running) - tkv))
 
-    def decode_on(self, steps: int) -> None:
-        """As ``commit`` of the planned decode and ``plan`` of the next, that many times."""
+    def decode_on(self, steps: int) -> AlignedDecode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        first = self._decode(self._running)
+        self._ran_a_chunk = False
         for sequence in self._running:
-            sequence.computed += steps
-        self._tkv += steps
+            sequence.computed += steps - 1
+        self._tkv += steps - 1
+        return first
 
     def _head_may_start(self) -> bool:
         """Whether the head of the queue could start now or once those that decode had their turn."""

@@ -150,16 +150,16 @@ def simulation() -> Callable[[], int]:
     """The same workload without a model, as ``--simulate`` runs it, every row written down; returns how many steps."""
     from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
     from harness.drivers.reference import SimulationDriver
-    from harness.schema import Request
+    from harness.second_opinion import PlannedRequest
     from harness.workload import run_workload
 
     session = SimulationDriver().open(EngineSetup(MODEL, "eager", 1, CONTEXT, BATCH))
     specs = [RequestSpec(i, prompt, most) for i, (prompt, most) in enumerate(prompts())]
-    at_once = [Request.model_validate({"prompt": {"random_tokens": 1}, "max_tokens": 1})] * len(specs)
+    planned = [PlannedRequest(len(prompt), most) for prompt, most in prompts()]
 
     def run() -> int:
         session.reset(SchedulingLimits())
-        return len(run_workload(session, specs, at_once, session).steps) - 1
+        return len(run_workload(session, specs, planned, session).steps) - 1
 
     return run
 

@@ -122,8 +122,8 @@ class CoreSession:
         used: int,
         chunked: ChunkedState | None,
     ) -> Observation:
-        seen = tkv, self._waiting.of(waiting), self._running.of(running), reserved, used
-        return Observation(*seen) if chunked is None else Observation(*seen, *_chunked(chunked))
+        paused, hits = _chunked(chunked)
+        return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
@@ -191,11 +191,10 @@ class SimulatedSession(CoreSession):
         if jumped is None:
             return None
         record, steps = jumped
-        _, plan, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
         first = self._observation(tkv, waiting, running, reserved, used, chunked)
         self._seen = first._replace(tkv=tkv + steps - 1)
-        tokens = (PLACEHOLDER,) * len(running)
-        return Jump(StepRecord("decode", first.running, (), tokens, _block_tables(plan)), first, steps)
+        return Jump(self._as_record(record), first, steps)
 
     def _eos(self) -> frozenset[int]:
         try:
@@ -313,7 +312,6 @@ def reference_unavailable(setup: EngineSetup) -> str | None:
         return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
-    cores = os.cpu_count() or 1
     if setup.tensor_parallel_size > 1 and setup.tensor_parallel_size > (cores := os.cpu_count() or 1):
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
     return None

@@ -58,19 +58,15 @@ class ChunkedRow(NamedTuple):
 AnyRow = StepRow | ChunkedRow
 
 
-COLUMNS = len(StepRow._fields)
-
-
 def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    if isinstance(value, list) and len(value) == COLUMNS:
-        return check(tuple(value))
     columns = StepRow._fields
-    given = f"{len(value)} values" if isinstance(value, list | tuple) else "something else"
-    if given not in (f"{len(columns)} values", f"{len(ChunkedRow._fields)} values"):
+    length = len(value) if isinstance(value, list | tuple) else None
+    if length not in (len(columns), len(ChunkedRow._fields)):
+        given = "something else" if length is None else f"{length} values"
         what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
         raise MisfitError(what, hint="such as `[1, 64, [], [0], [0], [], 2, 1]`")
     row = check(tuple(value[: len(columns)]))
-    if len(value) == len(columns):
+    if length == len(columns):
         return row
     paused, hits = value[len(columns) :]
     if not _are_numbers(paused):

@@ -1,8 +1,8 @@
 """``paged`` attention where nothing is compiled: the same results as attention.py's with less work.
 
 A compiled graph wants tensors whose shapes say everything, and padding in them. Without a compiler a prefill can leave
-its padding out altogether, and a decode of long contexts can read each row's keys where they are instead of copying
-those of all rows side by side.
+its padding out altogether, and a decode can read keys and values where they are instead of copying those of all rows
+side by side: in loops of our own (kernels.py), or, where those cannot be used, row by row in long contexts.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fms.modules.attention import register_attention_op
 from torch import Tensor
 
-from engine import attention
+from engine import attention, kernels
 from engine.batch import ModelInputs
 from engine.scheduling.padding import BLOCK_SIZE
 
@@ -22,7 +22,7 @@ NAME = "spyre_cb_eager_attn"
 """The name under which ibm-fms knows the operation."""
 
 LONG_CONTEXT = 8
-"""Blocks from which on rows are read one by one: with fewer, one call for all of them is quicker."""
+"""Blocks from which on torch is given rows one by one: with fewer, one call for all of them is quicker."""
 
 
 class Span(NamedTuple):
@@ -57,11 +57,12 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
     )
 
 
-def attention_arguments(inputs: ModelInputs) -> dict[str, Any]:
-    """The keyword arguments of a model's forward that feed the operation."""
+def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
+    """The keyword arguments of a model's forward that feed the operation on tensors like ``cache``."""
     if inputs.block_table is None:
         return {"slot_mapping": inputs.slot_mapping}
-    if inputs.input_ids.shape[1] == 1 and inputs.block_table.shape[1] >= LONG_CONTEXT:
+    is_long = inputs.input_ids.shape[1] == 1 and inputs.block_table.shape[1] >= LONG_CONTEXT
+    if is_long and not kernels.usable(cache):
         return {"slot_mapping": inputs.slot_mapping, "spans": spans(inputs)}
     return {
         "slot_mapping": inputs.slot_mapping,
@@ -126,15 +127,34 @@ def _decode(
     **kwargs: Any,
 ) -> Tensor:
     """Attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``."""
+    rows, positions, _, width = query.shape
     if "spans" not in kwargs:
+        if positions == 1 and kernels.usable(key_cache):
+            return _in_place(query, key_cache, value_cache, kwargs["block_table"], kwargs["visible"], scale)
         return attention.decode(query, key_cache, value_cache, heads, kv_heads, dropout, scale, **kwargs)
-    rows, _, _, width = query.shape
     grouped = query.view(rows, kv_heads, heads // kv_heads, width)
     out = torch.empty_like(grouped)
     for row, span in enumerate(kwargs["spans"]):
         keys, values = (_read(cache, span) for cache in (key_cache, value_cache))
         out[row] = F.scaled_dot_product_attention(grouped[row : row + 1], keys, values, scale=scale)[0]
     return out.view(rows, 1, heads, width)
+
+
+def _in_place(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, visible: Tensor, scale: float | None
+) -> Tensor:
+    """One position a row, keys and values read where they are. Raises IndexError for a block that is not there."""
+    rows, _, heads, width = query.shape
+    table, seen = block_table.numpy(), visible.view(rows, -1).numpy()
+    if table.max() >= len(key_cache):
+        raise IndexError(f"block {table.max()} of a cache of {len(key_cache)} blocks")
+    scores, out = torch.empty(rows, heads, seen.shape[1]), torch.empty(rows, 1, heads, width)
+    factor = width**-0.5 if scale is None else scale
+    queries = query.detach().reshape(rows, heads, width).contiguous()
+    kernels.score(queries.numpy(), key_cache.numpy(), table, seen, factor, scores.numpy())
+    weights = scores.softmax(dim=-1)
+    kernels.weigh(weights.numpy(), value_cache.numpy(), table, seen, out.view(rows, heads, width).numpy())
+    return out
 
 
 def _read(cache: Tensor, span: Span) -> Tensor:

@@ -1,32 +1,42 @@
 """Linear layers that are quick where a step has only a few rows: a decode on CPU.
 
-A product of a few rows with a large matrix is bound by reading the matrix. MKL reads it about twice as fast where the
-matrix is the left factor, ``W @ x.T``, than in ``x @ W.T``, which is how torch asks for it; from some ten rows on it is
-the other way round (benchmarks/memory_floor.py measures both). Sums are taken in another order: logits differ by some
-1e-6.
+A product of a few rows with a large matrix is bound by reading the matrix, which a loop of our own does at the speed of
+memory (kernels.py). Where that cannot be used, MKL reads it about twice as fast where the matrix is the left factor,
+``W @ x.T``, than in ``x @ W.T``, which is how torch asks for it; from some ten rows on it is the other way round
+(benchmarks/memory_floor.py measures all three). Sums are taken in another order: logits differ by some 1e-6.
 """
 
+from types import MethodType
+
 import torch
+from fms.modules.head import LinearClassificationHead
 from torch import Tensor, nn
 
-FEW_ROWS = range(2, 9)
-"""One row is a product of matrix and vector either way."""
+from engine import kernels
 
-
-class FewRowsLinear(nn.Linear):
-    """``nn.Linear`` with the same parameters, for ``[…, width in]`` to ``[…, width out]``."""
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
-        rows = input.numel() // self.in_features
-        if rows not in FEW_ROWS or self.bias is not None:
-            return super().forward(input)
-        # Transposed back into rows, since ibm-fms takes views of it.
-        out = torch.mm(self.weight, input.reshape(rows, -1).t()).t().contiguous()
-        return out.view(*input.shape[:-1], self.out_features)
+FEW_ROWS = range(1, 9)
 
 
 def quicken(model: nn.Module) -> None:
-    """Make every linear layer of ``model`` one that is quick with a few rows; its parameters stay where they are."""
+    """Make every linear layer of ``model`` quick with a few rows; its parameters stay where they are."""
     for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = FewRowsLinear
+        if type(module) in (nn.Linear, LinearClassificationHead):  # the same by another name; others do more
+            module.forward = MethodType(_forward, module)
+
+
+def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
+    """As ``nn.Linear`` does it: ``[…, width in]`` to ``[…, width out]``."""
+    rows = x.numel() // layer.in_features
+    if rows not in FEW_ROWS or layer.bias is not None:
+        return nn.Linear.forward(layer, x)
+    return few_rows(layer.weight, x.reshape(rows, -1)).view(*x.shape[:-1], layer.out_features)
+
+
+def few_rows(weight: Tensor, x: Tensor) -> Tensor:
+    """``x @ weight.T`` for a weight ``[width out, width in]`` and a few rows ``[rows, width in]``."""
+    if kernels.usable(weight):
+        out = torch.empty(len(x), len(weight))
+        kernels.multiply(weight.detach().numpy(), x.detach().contiguous().numpy(), out.numpy())
+        return out
+    # Transposed back into rows, since ibm-fms takes views of it.
+    return torch.mm(weight, x.t()).t().contiguous()

@@ -91,7 +91,7 @@ class ModelRunner:
         """
         if self._quick:
             inputs = without_padding(inputs)
-            logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs))
+            logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs, self.cache[0][0]))
         elif self.compiled is None:
             logits = self._run(inputs, attention_name(self._attention), attention_tensors(self._attention, inputs))
         else:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from checkpoints import resolve
+from engine import kernels
 from engine.config import Limits
 from engine.llm import LLM
 from engine.tokenizer import Tokenizer
@@ -35,3 +36,14 @@ def built() -> Callable[[str], LLM]:
 def llm(built: Callable[[str], LLM]) -> LLM:
     """The engine as it comes, with nothing in it and its limits as built."""
     return built("paged")
+
+
+@pytest.fixture(params=["numba", "torch"])
+def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a decode is computed with: our own loops, and what takes their place where there is no numba."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "numba", None)
+    elif kernels.numba is None:
+        pytest.skip("numba is not made for this machine")
+    torch.set_num_threads(1)
+    return request.param

@@ -33,13 +33,13 @@ def plan_of(blocks: int, scattered: bool) -> Decode:
 @pytest.mark.parametrize("scattered", [False, True], ids=["in order", "scattered"])
 @pytest.mark.parametrize("blocks", [1, 3, LONG_CONTEXT, LONG_CONTEXT + 1])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (9, 3), (4, 1)])
-def test_a_decode_attends_as_with_the_shipped_operation(heads, kv_heads, blocks, scattered):
+def test_a_decode_attends_as_with_the_shipped_operation(heads, kv_heads, blocks, scattered, loops):
     torch.manual_seed(blocks)
     inputs = decode_inputs(plan_of(blocks, scattered), (1, 2, 3))
     cache = [torch.randn(40, 64, kv_heads, WIDTH) for _ in range(2)]
     query = torch.randn(3, 1, heads, WIDTH)
     decode = get_attention_type(attn_name=eager_attention.NAME)["compute_decode"]
-    own = decode(query, *cache, heads, kv_heads, 0.0, 0.3, **attention_arguments(inputs))
+    own = decode(query, *cache, heads, kv_heads, 0.0, 0.3, **attention_arguments(inputs, cache[0]))
     shipped = torch.ops.spyre.paged_attn_compute(
         query, *cache, 0.3, inputs.current_tkv_mask, inputs.left_padded_prompt_mask, inputs.block_table
     )
@@ -48,17 +48,42 @@ def test_a_decode_attends_as_with_the_shipped_operation(heads, kv_heads, blocks,
 
 
 @pytest.mark.parametrize("blocks", [3, LONG_CONTEXT])
-def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_stores_them(blocks):
+def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_stores_them(blocks, loops):
     inputs = decode_inputs(plan_of(blocks, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     before = [tensor.clone() for tensor in cache]
     new = [torch.randn(3, 1, 2, WIDTH) for _ in range(2)]
     store = get_attention_type(attn_name=eager_attention.NAME)["store"]
-    *_, keys, values = store(*new, *cache, **attention_arguments(inputs))
+    *_, keys, values = store(*new, *cache, **attention_arguments(inputs, cache[0]))
     assert keys is cache[0]
     assert values is cache[1]
     shipped = torch.ops.spyre.paged_attn_store(*new, *before, inputs.slot_mapping)
     assert all(map(torch.equal, cache, shipped))
+
+
+@pytest.mark.parametrize("loops", ["numba"], indirect=True)
+def test_what_no_row_sees_is_not_read(loops):
+    """Other blocks, and what is beyond a row's tkv or left of it, may hold anything."""
+    inputs = decode_inputs(plan_of(2, scattered=True), (1, 2, 3))
+    cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
+    query = torch.randn(3, 1, 4, WIDTH)
+    decode = get_attention_type(attn_name=eager_attention.NAME)["compute_decode"]
+    arguments = attention_arguments(inputs, cache[0])
+    clean = decode(query, *cache, 4, 2, 0.0, 0.3, **arguments)
+    seen = torch.zeros(40, 64, dtype=torch.bool)
+    for blocks, visible in zip(inputs.block_table, arguments["visible"].view(3, -1, 64), strict=True):
+        seen[blocks] |= visible
+    for tensor in cache:
+        tensor[~seen] = torch.nan
+    assert torch.equal(decode(query, *cache, 4, 2, 0.0, 0.3, **arguments), clean)
+
+
+def test_a_block_that_is_not_there_is_an_error(loops):
+    inputs = decode_inputs(Decode(("a", "b"), 70, (0, 0), ((1, 2), (3, 40))), (1, 2))
+    cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
+    decode = get_attention_type(attn_name=eager_attention.NAME)["compute_decode"]
+    with pytest.raises(IndexError):
+        decode(torch.randn(2, 1, 4, WIDTH), *cache, 4, 2, 0.0, 0.3, **attention_arguments(inputs, cache[0]))
 
 
 def test_blocks_that_follow_each_other_are_read_where_they_are():

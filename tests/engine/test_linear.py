@@ -2,23 +2,68 @@
 
 import pytest
 import torch
+from fms.modules.head import LinearClassificationHead
 from torch import nn
 
-from engine.linear import FewRowsLinear, quicken
+from engine import kernels
+from engine.linear import few_rows, quicken
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 1), (8, 1), (9, 1), (1, 4), (3, 5), (1, 64)], ids=str)
-def test_products_are_those_of_a_usual_layer(shape, bias):
-    usual = nn.Linear(24, 40, bias=bias)
-    quick = nn.Sequential(nn.Linear(24, 40, bias=bias))
+@pytest.mark.parametrize("layer", [nn.Linear, LinearClassificationHead])
+def test_products_are_those_of_a_usual_layer(layer, shape, bias, loops):
+    usual = layer(24, 40, bias=bias)
+    quick = nn.Sequential(layer(24, 40, bias=bias))
     quick[0].load_state_dict(usual.state_dict())
     quicken(quick)
-    assert type(quick[0]) is FewRowsLinear
     x = torch.randn(*shape, 24)
     out = quick(x)
     assert out.is_contiguous()
     torch.testing.assert_close(out, usual(x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", range(1, 9))
+def test_rows_are_multiplied_with_a_weight_of_any_width(rows, loops):
+    for width in (1, 15, 16, 17, 64, 100):
+        weight, x = torch.randn(7, width), torch.randn(rows, width)
+        torch.testing.assert_close(few_rows(weight, x), x @ weight.T, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_stays_none(value, loops):
+    weight, x = torch.ones(3, 20), torch.ones(4, 20)
+    x[2, 5] = value
+    out = few_rows(weight, x)
+    torch.testing.assert_close(out, x @ weight.T, equal_nan=True)
+
+
+@pytest.mark.parametrize("change", ["half", "transposed", "rows apart"])
+def test_other_tensors_are_multiplied_too(change, loops):
+    weight, x = torch.randn(16, 16), torch.randn(4, 3, 16)[:, 1]
+    if change == "half":
+        weight, x = weight.half(), x.half()
+    elif change == "transposed":
+        weight = weight.t()
+    torch.testing.assert_close(few_rows(weight, x), x @ weight.T, atol=1e-2, rtol=1e-2)
+
+
+def test_two_threads_are_left_to_torch(monkeypatch):
+    weight = torch.ones(2, 2)
+    assert kernels.usable(weight)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    assert not kernels.usable(weight)
+
+
+def test_layers_that_do_more_are_left_alone():
+    class More(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    model = nn.Sequential(More(4, 4, bias=False))
+    quicken(model)
+    x = torch.randn(2, 4)
+    torch.testing.assert_close(model(x), x @ model[0].weight.T + 1)
 
 
 def test_weights_that_are_tied_stay_so():

@@ -1,0 +1,120 @@
+"""Loops over weights and cached keys, compiled by numba where it is installed: what a decode does most of.
+
+For a few rows the libraries that torch brings read a matrix at half the speed of memory or less, and so they do with
+the many keys of a few queries. Written out as loops both are nearly as fast as memory is (benchmarks/memory_floor.py,
+attention_ops.py). Sums are taken in another order: results differ by some 1e-7. All arrays are float32, contiguous.
+
+numba is part of the ``engine`` extra on machines it is made for. Without it nothing changes but the time of a step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+try:
+    import numba
+except ImportError:
+    numba = None
+
+Floats = NDArray[numpy.float32]
+Loop = Callable[..., None]
+
+REORDERED = {"reassoc", "contract", "nsz"}
+"""What the compiler may do to sums. NaN and infinity stay what they are."""
+
+
+def usable(tensor: Tensor) -> bool:
+    """Whether the loops can read a tensor, and are to: they are for one thread, and torch may have several."""
+    fits = tensor.dtype is torch.float32 and tensor.is_contiguous()
+    return numba is not None and fits and torch.get_num_threads() == 1
+
+
+def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
+    """Machine code for arguments of these types, kept on disk for the next process where there is a place for it."""
+
+    def compiled(loop: Loop) -> Loop:
+        if numba is None:
+            return loop
+        signature = f"void({', '.join(arguments)})"
+        options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True}
+        try:
+            made: Loop = numba.njit(signature, cache=True, **options)(loop)
+        except RuntimeError:  # neither beside this file nor in the user's folder can anything be written
+            made = numba.njit(signature, **options)(loop)
+        return made
+
+    return compiled
+
+
+@_compiled("float32[:,::1]", "float32[:,::1]", "float32[:,::1]")
+def multiply(weight: Floats, x: Floats, out: Floats) -> None:
+    """``out = x @ weight.T``: weight ``[width out, width in]``, x ``[rows, width in]``, out ``[rows, width out]``.
+
+    Each row of the weights is read once for four rows of ``x``.
+    """
+    rows = x.shape[0]
+    for column in range(weight.shape[0]):
+        w = weight[column]
+        row = 0
+        while row + 4 <= rows:
+            x0, x1, x2, x3 = x[row], x[row + 1], x[row + 2], x[row + 3]
+            sum0 = sum1 = sum2 = sum3 = numpy.float32(0)
+            for k in range(w.size):
+                sum0 += w[k] * x0[k]
+                sum1 += w[k] * x1[k]
+                sum2 += w[k] * x2[k]
+                sum3 += w[k] * x3[k]
+            out[row, column], out[row + 1, column], out[row + 2, column], out[row + 3, column] = sum0, sum1, sum2, sum3
+            row += 4
+        while row < rows:
+            x0, sum0 = x[row], numpy.float32(0)
+            for k in range(w.size):
+                sum0 += w[k] * x0[k]
+            out[row, column] = sum0
+            row += 1
+
+
+@_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32", "float32[:,:,::1]")
+def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, out: Floats) -> None:
+    """How well each query fits each key of its row, before the softmax; minus infinity where it may not look.
+
+    query ``[rows, heads, width]``, keys ``[blocks, block size, key heads, width]``, table int64 ``[rows, blocks of a
+    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Heads that share a key follow each other.
+    """
+    block_size, key_heads = keys.shape[1], keys.shape[2]
+    shared = query.shape[1] // key_heads
+    for row in range(query.shape[0]):
+        for column in range(visible.shape[1]):
+            if not visible[row, column]:
+                out[row, :, column] = -numpy.inf
+                continue
+            heads = keys[table[row, column // block_size], column % block_size]
+            for head in range(query.shape[1]):
+                q, key, total = query[row, head], heads[head // shared], numpy.float32(0)
+                for k in range(q.size):
+                    total += q[k] * key[k]
+                out[row, head, column] = total * scale
+
+
+@_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32[:,:,::1]")
+def weigh(weights: Floats, values: Floats, table: Any, visible: Any, out: Floats) -> None:
+    """Sums of the values each query sees: weights ``[rows, heads, columns]``, out ``[rows, heads, width]``.
+
+    The others as in ``score``.
+    """
+    block_size, key_heads = values.shape[1], values.shape[2]
+    shared = weights.shape[1] // key_heads
+    out[:] = 0
+    for row in range(weights.shape[0]):
+        for column in range(visible.shape[1]):
+            if not visible[row, column]:
+                continue
+            heads = values[table[row, column // block_size], column % block_size]
+            for head in range(weights.shape[1]):
+                weight, value, total = weights[row, head, column], heads[head // shared], out[row, head]
+                for k in range(value.size):
+                    total[k] += weight * value[k]

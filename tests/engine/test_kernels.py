@@ -1,0 +1,80 @@
+"""The compiled loops in a whole model, and machines and folders where they cannot be compiled or kept."""
+
+import subprocess
+import sys
+
+import numpy
+import pytest
+import torch
+
+from engine import kernels
+from engine.request import SamplingParams
+
+PROMPTS = [
+    {"prompt_token_ids": tuple(range(first, first + length))}
+    for first, length in ((5, 3), (90, 64), (300, 130), (7, 1))
+]
+PARAMS = SamplingParams(max_tokens=70, temperature=0, ignore_eos=True, logprobs=2)
+
+
+def test_a_model_says_the_same_without_them(llm, monkeypatch):
+    with_loops = llm.generate(PROMPTS, PARAMS, progress=False)
+    monkeypatch.setattr(kernels, "numba", None)
+    without = llm.generate(PROMPTS, PARAMS, progress=False)
+    for own, other in zip(with_loops, without, strict=True):
+        assert own.outputs[0].token_ids == other.outputs[0].token_ids
+        for tops, others in zip(own.outputs[0].logprobs, other.outputs[0].logprobs, strict=True):
+            assert tops.keys() == others.keys()
+            for token_id, logprob in tops.items():
+                assert logprob.logprob == pytest.approx(others[token_id].logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("loops", ["numba"], indirect=True)
+def test_a_model_uses_them(llm, loops, monkeypatch):
+    called = set()
+    for name in ("multiply", "score", "weigh"):
+        loop = getattr(kernels, name)
+
+        def counted(*arguments, name=name, loop=loop):
+            called.add(name)
+            loop(*arguments)
+
+        monkeypatch.setattr(kernels, name, counted)
+    llm.generate(PROMPTS[:1], SamplingParams(max_tokens=2, temperature=0), progress=False)
+    assert called == {"multiply", "score", "weigh"}
+
+
+def test_without_numba_the_engine_is_there():
+    code = "import sys; sys.modules['numba'] = None; from engine import kernels, model_runner; import torch\n"
+    code += "print(kernels.usable(torch.ones(2, 2)))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("loops", ["numba"], indirect=True)
+def test_where_nothing_can_be_written_they_are_compiled_for_this_process_alone(loops, monkeypatch):
+    njit = kernels.numba.njit
+
+    def nowhere(*arguments, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*arguments, **options)
+
+    monkeypatch.setattr(kernels.numba, "njit", nowhere)
+
+    @kernels._compiled("float32[::1]")
+    def double(x):
+        for place in range(x.size):
+            x[place] *= 2
+
+    x = numpy.ones(3, numpy.float32)
+    double(x)
+    assert x.tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("loops", ["numba"], indirect=True)
+@pytest.mark.parametrize("wrong", [torch.float16, torch.float64])
+def test_other_numbers_are_left_to_torch(loops, wrong):
+    assert kernels.usable(torch.ones(2, 2))
+    assert not kernels.usable(torch.ones(2, 2, dtype=wrong))
+    assert not kernels.usable(torch.ones(2, 3).t())

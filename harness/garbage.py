@@ -7,11 +7,19 @@ from contextlib import contextmanager
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """What is made in here is kept: it is looked through for cycles that nobody can reach when this is over."""
+    """What is made in here is kept: it is looked through for cycles that nobody can reach with all that is older."""
     looking = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if looking:
+            _grown_old()
             gc.enable()
+
+
+def _grown_old() -> None:
+    """Spare what is young now from being looked through at once, unless that would bring back what was frozen."""
+    if not gc.get_freeze_count():
+        gc.freeze()
+        gc.unfreeze()

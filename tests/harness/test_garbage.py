@@ -1,6 +1,7 @@
 """Looking for garbage is put off, and taken up again as it was, whatever happens."""
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,14 @@ from harness.workload import run_workload
 def _collecting() -> Iterator[None]:
     yield
     gc.enable()
+
+
+@pytest.fixture
+def nothing_frozen() -> Iterator[None]:
+    """As in a program; a run of tests has frozen what it collected."""
+    gc.unfreeze()
+    yield
+    gc.freeze()
 
 
 def test_nothing_is_looked_for_inside() -> None:
@@ -36,6 +45,36 @@ def test_who_had_it_off_has_it_off() -> None:
     with kept(), kept():
         pass
     assert not gc.isenabled()
+
+
+def test_what_was_made_inside_is_no_longer_young(nothing_frozen: None) -> None:
+    with kept():
+        made = [[] for _ in range(5000)]  # type: ignore[var-annotated]
+    assert len(made) == 5000
+    assert gc.get_count()[0] < 5000
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_was_frozen_stays_so(nothing_frozen: None) -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with kept():
+        pass
+    assert gc.get_freeze_count() >= frozen > 0
+
+
+def test_garbage_that_was_made_inside_is_found_later() -> None:
+    class Ring:
+        pass
+
+    with kept():
+        ring = Ring()
+        ring.itself = ring  # type: ignore[attr-defined]
+        watched = weakref.ref(ring)
+        del ring
+        assert watched() is not None
+    gc.collect()
+    assert watched() is None
 
 
 def test_only_a_run_that_takes_steps_at_once_puts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:

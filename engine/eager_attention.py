@@ -146,8 +146,8 @@ def _in_place(
     """One position a row, keys and values read where they are. Raises IndexError for a block that is not there."""
     rows, _, heads, width = query.shape
     table, seen = block_table.numpy(), visible.view(rows, -1).numpy()
-    if table.max() >= len(key_cache):
-        raise IndexError(f"block {table.max()} of a cache of {len(key_cache)} blocks")
+    if table.max() >= key_cache.shape[0]:
+        raise IndexError(f"block {table.max()} of a cache of {key_cache.shape[0]} blocks")
     scores, out = torch.empty(rows, heads, seen.shape[1]), torch.empty(rows, 1, heads, width)
     factor = width**-0.5 if scale is None else scale
     queries = query.detach().reshape(rows, heads, width).contiguous()

@@ -35,7 +35,7 @@ def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
 def few_rows(weight: Tensor, x: Tensor) -> Tensor:
     """``x @ weight.T`` for a weight ``[width out, width in]`` and a few rows ``[rows, width in]``."""
     if kernels.usable(weight):
-        out = torch.empty(len(x), len(weight))
+        out = torch.empty(x.shape[0], weight.shape[0])
         kernels.multiply(weight.detach().numpy(), x.detach().contiguous().numpy(), out.numpy())
         return out
     # Transposed back into rows, since ibm-fms takes views of it.

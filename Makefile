@@ -27,7 +27,10 @@ PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked benchmarks browser report clean
+.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked benchmarks browser report clean
+
+## The environment alone, in which every command of the README runs.
+venv: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
 from harness.schema import AnyRow, Model, StepTable
 from harness.step_table import columns_of, lengthen, shorten
-from harness.yaml_source import YamlError, read_yaml, shown_path
+from harness.yaml_source import Source, YamlError, described, read_yaml, shown_path
 
 
 class GoldenError(Exception):
@@ -99,43 +98,89 @@ def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
     return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
-def read_golden(path: Path, bless_command: str) -> tuple[AnyRow, ...]:
-    """The rows of a golden file, in the short form.
+def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[AnyRow, ...]:
+    """The rows of a golden file, in the short form. ``of``: the suite and the case that it must be of.
 
-    Raises GoldenError, with the command that would write the file, where it is missing or wrong.
+    Raises GoldenError, with the command that would write the file, where it is missing, wrong, or of another case.
     """
-    if not path.is_file():
+    golden = _read(path, bless_command)
+    if of is not None and (golden.suite, golden.case) != of:
+        what = f"is the table of {golden.case} in {golden.suite}, not of {of[1]} in {of[0]}"
+        raise GoldenError(f"{path}: {what}; to write it again:  {bless_command}")
+    return golden.steps
+
+
+def _read(path: Path, bless_command: str) -> Golden:
+    if not path.exists():
         raise GoldenError(f"there is no golden step table {path}; to write what the engine does:  {bless_command}")
     try:
-        return TypeAdapter(Golden).validate_python(read_yaml(path).data).steps
+        source = read_yaml(path)
+        return TypeAdapter(Golden).validate_python(source.data)
     except ValidationError as error:
-        first = error.errors()[0]
-        what = ": ".join([str(path), *filter(None, [shown_path(first["loc"])]), _said(first)])
-        raise GoldenError(f"{what}; to write it again:  {bless_command}") from error
+        what = _first_problem(path, source, error)
     except YamlError as error:
-        raise GoldenError(f"{error.problems[0]}; to write it again:  {bless_command}") from error
+        problem = error.problems[0]
+        what = f"{path}:{problem.line}:{problem.column}: {problem.what}"
     except OSError as error:
-        raise GoldenError(f"{path}: cannot be read: {error}; to write it again:  {bless_command}") from error
+        what = f"{path}: cannot be read: {error.strerror or error}"
+    raise GoldenError(f"{what}; to write it again:  {bless_command}")
 
 
-def _said(error: ErrorDetails) -> str:
-    return str(error["ctx"]["error"]) if error["type"] == "value_error" else error["msg"]
+_MUST_BE = {
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a mapping with suite, case, blessed_from and steps",
+}
+
+
+def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
+    """File, line and column, where in the data, and what is wrong there."""
+    detail = error.errors(include_url=False)[0]
+    where = source.resolve(detail["loc"])
+    match detail["type"]:
+        case "value_error":
+            said = str(detail["ctx"]["error"])
+        case "missing":
+            said = f"the key `{detail['loc'][-1]}` is missing"
+        case "extra_forbidden":
+            said = "unknown key"
+        case "too_short" | "string_too_short":
+            said = "must not be empty"
+        case kind if kind in _MUST_BE:
+            said = f"must be {_MUST_BE[kind]}, not {described(source.node(where))}"
+        case _:
+            said = re.sub(r"^\w+ should ", "must ", detail["msg"])
+    place = source.place(where)
+    return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), said]))
 
 
 def readable_rows(path: Path) -> list[AnyRow] | None:
     """Every row of a golden file; None where there is none that can be read."""
+    golden = _readable(path)
+    return None if golden is None else lengthen(golden.steps)
+
+
+def _readable(path: Path) -> Golden | None:
     try:
-        return lengthen(read_golden(path, ""))
+        return _read(path, "")
     except GoldenError:
         return None
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[AnyRow]) -> bool:
-    """Write a golden file in the short form; False where it holds these rows already, whoever they came from."""
-    if readable_rows(path) == lengthen(rows):
+    """Write a golden file in the short form; False where it holds these rows already, whichever engine they came from.
+
+    Raises GoldenError where it cannot be written.
+    """
+    there = _readable(path)
+    if there and (there.suite, there.case, lengthen(there.steps)) == (suite, case, lengthen(rows)):
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(golden_text(suite, case, blessed_from, rows), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(golden_text(suite, case, blessed_from, rows), encoding="utf-8")
+    except OSError as error:
+        raise GoldenError(f"{path}: cannot be written: {error.strerror or error}") from error
     return True
 
 

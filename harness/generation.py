@@ -39,9 +39,12 @@ STATIC = replace(CONTINUOUS, said=lambda *_: None)
 
 def generation_of(expanded: Expanded) -> Generation:
     """The one that a test is of."""
-    if expanded.chunking is not None:
-        return _chunked(expanded.chunking)
-    return STATIC if expanded.configuration.scheduler == "static" else CONTINUOUS
+    return STATIC if expanded.configuration.scheduler == "static" else generation_for(expanded.chunking)
+
+
+def generation_for(chunking: ChunkingSetup | None) -> Generation:
+    """The one whose schedulers are told these options, or none."""
+    return CONTINUOUS if chunking is None else _chunked(chunking)
 
 
 def _chunked(options: ChunkingSetup) -> Generation:

@@ -163,7 +163,8 @@ class CaseItem(pytest.Item):
         except UnavailableError as error:
             pytest.skip(str(error))
         except ValueError as error:
-            raise CaseError(str(error)) from error
+            hint = "limits are rounded up to what an engine is built for: ask for less"
+            raise CaseError(f"{error} — {hint}") from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
@@ -233,9 +234,9 @@ class CaseItem(pytest.Item):
             return FailureRepr(excinfo.value.headline, str(excinfo.value), str(self.path), self.line)
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
             cure = f"to compute it and write it down:  spyre-cb references {shown_file(self.path)}"
-            return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}; {cure}"
+            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}; {cure}"
         if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
-            return f"{shown_file(self.path)}:{self.line}: {self.expanded.case.id}: {excinfo.value}"
+            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:

@@ -182,7 +182,7 @@ def _expected_steps(test: Test, case: StepsCase) -> Sequence[AnyRow]:
     """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps
-    return read_golden(golden_path(test.suite_path, case.id), test.bless_command)
+    return read_golden(golden_path(test.suite_path, case.id), test.bless_command, (test.suite_name, case.id))
 
 
 def missing_capability(

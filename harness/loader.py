@@ -69,6 +69,11 @@ class LoadedSuite:
         place = self.places.place(self.places.resolve(path))
         return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
 
+    def place_of_case(self, index: int) -> str:
+        """File, line and column of a case, as mistakes in it are told."""
+        place = self.places.place(("cases", index))
+        return f"{shown_file(self.path)}:{place.line}:{place.column}"
+
     def line_of_case(self, index: int) -> int:
         """The line on which a case begins, from 1."""
         return self.places.place(("cases", index)).line

@@ -12,6 +12,7 @@ import pytest
 
 from harness.cards.plugin import CardsHere, CardsShown, cards_of_run
 from harness.case_protocol import CaseProtocol, run_here
+from harness.expectations import SUITE_SUFFIXES
 from harness.isolation import modes, workers
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
@@ -70,6 +71,7 @@ def register(config: pytest.Config) -> None:
         die_with(os.getppid())
         return
     for name in ("html_report", "markdown_report", "results"):
+        _refuse_suite(f"--{name.replace('_', '-')}", getattr(option, name))
         _refuse_unwritable(f"--{name.replace('_', '-')}", getattr(option, name))
     if option.retries:
         manager.register(FlakyTests(allowed=option.allow_flaky), "spyre-cb-flaky")
@@ -101,6 +103,11 @@ def _retries(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"must be how many more times, a whole number, not {text!r}")
     return int(text)
+
+
+def _refuse_suite(option: str, path: Path | None) -> None:
+    if path is not None and path.suffix in SUITE_SUFFIXES:
+        raise pytest.UsageError(f"{option} {path}: a suite would be written over by it: name another file")
 
 
 def _refuse_unwritable(option: str, path: Path | None) -> None:

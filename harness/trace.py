@@ -1,18 +1,19 @@
 """Traces: run workloads and write down every step, in the form in which real runs were recorded.
 
 A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only requests must be
-there; a request has
-``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. What comes out is the same items
-with ``columns`` and ``steps``, so a trace can be traced again. An item with ``chunking`` (options as in a suite) is run
-by the chunked scheduler; its ``tables`` are the ids of the blocks of each request whenever they change, as [step,
-request, ids].
+there; a request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. They may join in
+any order. What comes out is the same items with ``columns`` and ``steps``, so a trace can be traced again. An item with
+``chunking`` (options as in a suite) is run by the chunked scheduler; its ``tables`` are the ids of the blocks of each
+request whenever they change, as [step, request, ids].
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from difflib import get_close_matches
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from pydantic import ValidationError
 from checkpoints import resolve
 from harness.drivers.base import TOKENS, ChunkingSetup, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
 from harness.expand import Configuration, Expanded, expand
+from harness.expectations import SUITE_SUFFIXES
+from harness.generation import generation_for
 from harness.loader import load_suite
 from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
 from harness.step_table import as_builtins
 from harness.timeline import tables_of
 from harness.workload import run_workload
-from harness.yaml_source import one_line, shown_path
+from harness.yaml_source import one_line, read_ordinary, shown_path
 
 TRACE_COLUMNS = (
     "step",
@@ -40,7 +43,11 @@ TRACE_COLUMNS = (
     "n_used_blocks",
 )
 CHUNKED_TRACE_COLUMNS = (*TRACE_COLUMNS, "paused", "usable_hit_blocks")
-SUITE_SUFFIXES = frozenset({".yaml", ".yml"})
+FIELDS = ("name", "limits", "requests", "chunking")
+KEPT = frozenset({"columns", "steps", "tables", "mode", "validate"})
+"""What a trace or a recording has beside them: it comes out as it was, or made anew."""
+MEANT = {"aborts": "a request has abort_step", "scheduler": "chunking, {} for its defaults, asks for the chunked one"}
+MOST_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
@@ -106,11 +113,19 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
 
 def _items_of_json(path: Path, model: str) -> list[Item]:
     try:
-        data = json.loads(path.read_bytes().decode("utf-8"))
+        text = read_ordinary(path, MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise TraceError(f"{path}: is larger than {MOST_BYTES:,} bytes: split it")
+        data = json.loads(text.decode("utf-8"), object_pairs_hook=partial(_object, path))
+        json.dumps(data, ensure_ascii=False).encode("utf-8")
+    except TraceError:
+        raise
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+    except UnicodeEncodeError as error:
+        raise TraceError(f"{path}: an escape in a text is half of a surrogate pair, and no character") from error
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
@@ -118,6 +133,15 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     if not isinstance(data, list):
         raise TraceError(f"{path}: must be a list of items, not {_kind(data)}")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
+
+
+def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys are all different."""
+    read = dict(pairs)
+    if len(read) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise TraceError(f"{path}: the key {json.dumps(twice)} stands twice in one object")
+    return read
 
 
 def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
@@ -129,6 +153,8 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     if not isinstance(listed, list) or not listed:
         raise TraceError(f"{where}: requests: must be a list of at least one request, not {_kind(listed)}")
     where = f"{where} ({name})" if "name" in data else where
+    if unknown := [field for field in data if field not in FIELDS and field not in KEPT]:
+        raise TraceError(f"{where}: {unknown[0]}: is no field that is known here{_meant(unknown[0])}")
     try:
         limits = Limits.model_validate(data.get("limits") or {})
     except ValidationError as error:
@@ -138,6 +164,13 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     if "chunking" in data:
         setup = replace(setup, scheduler="chunked", chunking=_chunking(where, data["chunking"]))
     return Item(where, name, data, limits, requests, setup)
+
+
+def _meant(field: str) -> str:
+    if hint := MEANT.get(field):
+        return f": {hint}"
+    close = get_close_matches(field, FIELDS, 1)
+    return f": did you mean {close[0]}?" if close else f": an item has {', '.join(FIELDS)}"
 
 
 def _chunking(where: str, data: Any) -> ChunkingSetup:
@@ -232,12 +265,14 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     specs = _specs(item, engines.driver)
     try:
         session = engines.session(item.setup)
-        session.reset(SchedulingLimits(**item.limits.model_dump()))
+        held_to = session.reset(SchedulingLimits(**item.limits.model_dump()))
     except ValueError as error:
         raise TraceError(f"{item.where}: {one_line(str(error))}") from error
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
-        raise TraceError(f"{item.where}: {one_line(run.unfinished)}")
+        impossible = generation_for(item.setup.chunking).impossible(held_to, specs, item.requests, run)
+        why = f"{impossible}; " if impossible else ""
+        raise TraceError(f"{item.where}: {why}{one_line(run.unfinished)}")
     # Chunks are shared by those whose tokens are alike, with or without a model.
     meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
-    add("--seed", 0, int, "N", "for requests that sample without a seed")
+    add("--seed", 0, _count, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
     add("--max-body-bytes", 2**20, positive, "N", "most that a request's body may be")

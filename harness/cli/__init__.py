@@ -37,9 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Python writes out the rest at its end, and would stumble over the same pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _show_nothing_more()
         return CUT_OFF
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        _show_nothing_more()
+        print(f"spyre-cb: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 2
     return status
+
+
+def _show_nothing_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:

@@ -1,7 +1,8 @@
 """What the subcommands share: a parser that complains in one sentence, and checked kinds of arguments."""
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -44,11 +45,26 @@ def add_selection(parser: Parser, what: str) -> None:
     )
 
 
+def apart(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
+    """Raises CommandError where something that is read would be written over."""
+    read = {os.path.realpath(path): path for path in inputs}
+    for path in outputs:
+        if path is not None and (same := read.get(os.path.realpath(path))) is not None:
+            raise CommandError(f"{path}: would be written over {same}, which is read: name another file")
+
+
 def count(text: str) -> int:
     """A number of things: a whole number from 0."""
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)
+
+
+def named(text: str) -> Path:
+    """A path to write to; the empty one would be the folder where we are."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file or folder, not ''")
+    return Path(text)
 
 
 def existing(text: str) -> Path:

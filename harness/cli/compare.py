@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
 from harness.compare.changes import MEANING, Change, Comparison, Kind, compare_runs
 from harness.compare.results import ResultsError, read_results, reason_of
 from harness.compare.tables import as_cells, as_data, tables_side_by_side
@@ -23,12 +23,13 @@ def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
     parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --results FIRST)")
     parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page about it, too")
+    parser.add_argument("--html", type=named, metavar="FILE", help="write a page about it, too")
     parser.add_argument("--json", action="store_true", help="a JSON object in place of text")
 
 
 def run(arguments: Namespace) -> int:
     """Compare; status 1 where something is worse."""
+    apart([arguments.before, arguments.after], [arguments.html])
     try:
         comparison = compare_runs(read_results(arguments.before), read_results(arguments.after))
     except ResultsError as error:

@@ -82,7 +82,7 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
         try:
             specs = list(specs_with_reference(case, vocabulary))
         except ValueError as error:
-            place = f"{shown_file(test.loaded.path)}:{test.loaded.line_of_case(test.expanded.index)}"
+            place = test.loaded.place_of_case(test.expanded.index)
             raise CommandError(f"{place}: {case.id}: {error}") from error
         yield _CaseFile(file, checkpoint, widened([wanted_for(spec, vocabulary) for spec in specs]))
 

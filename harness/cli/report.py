@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
 from harness.garbage import kept
 from harness.report.reading import ResultsError, merged, read_run
 from harness.report.writing import ReportError, Wanted, write_reports
@@ -19,10 +19,10 @@ def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "report", run, about, _EXAMPLES)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --results FILE)")
     parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
-    parser.add_argument("--html", type=Path, metavar="PAGE", help="one self-contained page")
-    parser.add_argument("--allure", type=Path, metavar="FOLDER", help="a folder of Allure results")
-    parser.add_argument("--junit", type=Path, metavar="XML", help="JUnit XML")
-    parser.add_argument("--markdown", type=Path, metavar="MD", help="a summary, added to the end of that file")
+    parser.add_argument("--html", type=named, metavar="PAGE", help="one self-contained page")
+    parser.add_argument("--allure", type=named, metavar="FOLDER", help="a folder of Allure results")
+    parser.add_argument("--junit", type=named, metavar="XML", help="JUnit XML")
+    parser.add_argument("--markdown", type=named, metavar="MD", help="a summary, added to the end of that file")
 
 
 def run(arguments: Namespace) -> int:
@@ -30,6 +30,7 @@ def run(arguments: Namespace) -> int:
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
     if wanted == Wanted():
         raise CommandError("nothing to write: say --html, --allure, --junit or --markdown")
+    apart([*arguments.files, *arguments.history], [wanted.html, wanted.allure, wanted.junit, wanted.markdown])
     try:
         with kept():
             runs = [read_run(path) for path in arguments.files]

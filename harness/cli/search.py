@@ -1,5 +1,6 @@
 """``spyre-cb search``: random workloads against the rules, said a second time."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, count
+from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
 from harness.drivers.base import Driver, UnavailableError
 from harness.run_settings import driver_by_name, simulated
 from harness.words import plural
@@ -54,7 +55,7 @@ def add_to(subparsers: Subparsers) -> None:
         help="how many to run on a model, where each request is also run alone: its tokens must be the same",
     )
     parser.add_argument(
-        "--write", type=Path, default=FOLDER, metavar="DIR", help=f"where to write what is found (default: {FOLDER})"
+        "--write", type=named, default=FOLDER, metavar="DIR", help=f"where to write what is found (default: {FOLDER})"
     )
 
 
@@ -64,6 +65,7 @@ def run(arguments: Namespace) -> int:
         raise CommandError("search needs the package hypothesis: pip install hypothesis")
     if not arguments.workloads and not arguments.model_laws:
         raise CommandError("nothing to do: --workloads and --model-laws are both 0")
+    _refuse_unwritable(arguments.write)
     look = _survey if arguments.all else _search
     names = (simulated(arguments.driver), arguments.workloads), (arguments.driver, arguments.model_laws)
     for name, budget in names:
@@ -74,6 +76,13 @@ def run(arguments: Namespace) -> int:
         if driver and look(driver, budget, arguments.seed, arguments.scheduler, arguments.write):
             return 1
     return 0
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Before the search, not after it. Nothing is made: there may be nothing to write."""
+    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise CommandError(f"{folder}: what is found cannot be written: {there} is no folder to write to")
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:

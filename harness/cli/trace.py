@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing, named
 from harness.drivers.base import UnavailableError
 from harness.run_settings import driver_by_name, simulated
 from harness.timeline import as_svg, as_text, legend_of, of_trace
@@ -47,14 +47,15 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
     parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
-    parser.add_argument("--svg", type=Path, metavar="FOLDER", help="also write each time-line there, as SVG")
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="default: standard output")
+    parser.add_argument("--svg", type=named, metavar="FOLDER", help="also write each time-line there, as SVG")
+    parser.add_argument("-o", "--output", type=named, metavar="OUT", help="default: standard output")
 
 
 def run(arguments: Namespace) -> int:
     """Trace the workloads of a file."""
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so --model has no meaning beside it")
+    apart([arguments.file], [arguments.output])
     name = simulated(arguments.driver) if arguments.simulate else arguments.driver
     try:
         driver = driver_by_name(name, arguments.attention)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from harness.schema.base import Ids, Length, MisfitError, Model, Slug, Text, as_tuple
+from harness.yaml_source import read_ordinary
 
 FOLDER = "folder"
 """In the context of validation: the folder that names of text files start from."""
@@ -85,12 +86,14 @@ class Prompt(Model):
 
 def _read(folder: Path, name: str) -> str:
     try:
-        content = (folder / name).read_bytes()[: MOST_TEXT + 1].decode("utf-8")
+        content = read_ordinary(folder / name, MOST_TEXT + 1).decode("utf-8")
     except OSError as error:
         what = f"{name} cannot be read: {error.strerror or error}"
         raise MisfitError(what, "text_file", hint=f"it is looked for in {folder}") from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise MisfitError(f"{name} is not UTF-8 text", "text_file", hint="save it as UTF-8") from error
+    except ValueError as error:
+        raise MisfitError(f"{name!r} is no name of a file", "text_file", hint="such as `texts/a.txt`") from error
     if not content or len(content) > MOST_TEXT:
         what = "is empty" if not content else f"has more than {MOST_TEXT} bytes"
         raise MisfitError(f"{name} {what}", "text_file", hint="name a file that holds some text")

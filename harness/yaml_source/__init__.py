@@ -4,7 +4,7 @@ Stricter than YAML: one document, no tags, no merge keys, no key twice, numbers 
 depth and in what aliases grow to. What is wrong is a ``Problem`` with a place, never a traceback.
 """
 
-from harness.yaml_source.reading import read_yaml
+from harness.yaml_source.reading import read_ordinary, read_yaml
 from harness.yaml_source.values import (
     Node,
     Place,
@@ -29,6 +29,7 @@ __all__ = [
     "YamlPath",
     "described",
     "one_line",
+    "read_ordinary",
     "read_yaml",
     "reads_as",
     "shortened",

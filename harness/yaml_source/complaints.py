@@ -33,6 +33,8 @@ def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, s
         return Place(place.line, indentation.index("\t") + 1), *TAB
     problem, context = str(error.problem), str(error.context)
     at_end = not "".join(lines[mark.line :])[mark.column :].strip()
+    if "flow node" in context and at_end:
+        return place, "a bracket that was opened is not closed", "write `]` or `}` where the list or mapping ends"
     if "flow" in context:
         closing = "`]`" if "sequence" in context else "`}`"
         if at_end:

@@ -13,13 +13,18 @@ MAX_BYTES = 2_000_000
 
 def read_yaml(path: Path) -> Source:
     """Read a YAML file. Raises YamlError for what stands in it, OSError where it cannot be read."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        data = file.read(MAX_BYTES + 1)
+    data = read_ordinary(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise YamlError([Problem(path, 1, 1, "", f"is larger than {MAX_BYTES:,} bytes", "split it into several files")])
     return Composer(path, _decode(path, data)).source()
+
+
+def read_ordinary(path: Path, most: int) -> bytes:
+    """The first ``most`` bytes of a file. Raises OSError where there is none, also for pipes and devices."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        return file.read(most)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -32,8 +37,10 @@ _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufe
 
 
 def _decode(path: Path, data: bytes) -> str:
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise YamlError([Problem(path, 1, 1, "", "is UTF-16, not UTF-8", "save it as UTF-8")])
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+        wide = data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00"))
+        what = f"is UTF-{32 if wide else 16}, not UTF-8"
+        raise YamlError([Problem(path, 1, 1, "", what, "save it as UTF-8")])
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -65,9 +65,11 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
         ("trace suites/scheduler_steps/joining.yaml --simulate --model x", "--model has no meaning beside it"),
         ("trace suites/scheduler_steps/joining.yaml --model tiny-granit", "did you mean 'tiny-granite'?"),
         ("trace suites/scheduler_steps/joining.yaml --simulate -o /nowhere/x", "/nowhere/x: cannot be written"),
+        ("trace docs/pictures/workloads.json -o docs/../docs/pictures/workloads.json", "would be written over docs/"),
         ("search --workloads -1", "must be a whole number of at least 0, not '-1'"),
         ("search --workloads x", "must be a whole number of at least 0, not 'x'"),
         ("search --workloads 0", "nothing to do: --workloads and --model-laws are both 0"),
+        ("trace docs/pictures/workloads.json --output=", "must be the name of a file or folder, not ''"),
         ("models fetch", "the following arguments are required: NAME"),
         ("models fetch tiny-granit", "did you mean 'tiny-granite'?"),
         ("models list", "invalid choice: 'list'"),
@@ -227,7 +229,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
 
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     assert main(["search", "--workloads", "3000", "--write", "pyproject.toml"]) == 2
-    assert "pyproject.toml: what was found cannot be written" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "pyproject.toml: what is found cannot be written: pyproject.toml is no folder to write to" in err
+    assert out == ""
 
 
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
@@ -238,6 +242,15 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(timeout=30) == CUT_OFF
+
+
+def test_a_full_disk_is_no_traceback() -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", "schema"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr == "spyre-cb: standard output cannot be written: No space left on device\n"
 
 
 def test_control_c_is_no_traceback() -> None:

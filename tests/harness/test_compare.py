@@ -129,6 +129,14 @@ def test_json_has_every_case(files: tuple[Path, Path], capsys: pytest.CaptureFix
     assert breaks["steps"]["first"] == 4
 
 
+def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "a.jsonl", "A", result("fine", "passed"))
+    before = path.read_text(encoding="utf-8")
+    assert main(["compare", str(path), str(path), "--html", str(tmp_path / "." / "a.jsonl")]) == 2
+    assert "would be written over" in capsys.readouterr().err
+    assert path.read_text(encoding="utf-8") == before
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -140,7 +140,19 @@ def test_a_table_that_is_not_there(path: Path) -> None:
 
 def test_a_folder_is_no_table(path: Path) -> None:
     path.mkdir(parents=True)
-    assert complaint(path).startswith("there is no golden step table")
+    assert complaint(path).startswith(f"{path}: cannot be read: ")
+    with pytest.raises(GoldenError, match="cannot be written: Is a directory"):
+        bless(path, ROWS)
+
+
+def test_a_table_of_another_case_is_not_this_ones(path: Path) -> None:
+    bless(path, ROWS)
+    assert lengthen(read_golden(path, BLESS, ("a", "a-case"))) == ROWS
+    for of in (("b", "a-case"), ("a", "b-case")):
+        with pytest.raises(GoldenError, match=f"is the table of a-case in a, not of {of[1]} in {of[0]}; to write"):
+            read_golden(path, BLESS, of)
+    assert write_golden(path, "b", "a-case", "this engine", ROWS)
+    assert lengthen(read_golden(path, BLESS, ("b", "a-case"))) == ROWS
 
 
 ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
@@ -155,13 +167,13 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
         (b"suite: \xff\n", "byte 0xff is not UTF-8"),
         (b"\x00\x01", "cannot stand in a file"),
         ("suite: a\n\tcase: b\n", "tab"),
-        ("- a\n- b\n", "valid dictionary"),
-        (GOOD.replace("case: a-case\n", ""), ": case: "),
-        (GOOD + "extra: 1\n", ": extra: "),
-        (GOOD.replace("suite: a\n", "suite: 12\n"), ": suite: "),
+        ("- a\n- b\n", ":1:1: must be a mapping with suite, case, blessed_from and steps, not a list"),
+        (GOOD.replace("case: a-case\n", ""), ":1:1: the key `case` is missing"),
+        (GOOD + "extra: 1\n", ":7:8: extra: unknown key"),
+        (GOOD.replace("suite: a\n", "suite: 12\n"), ":1:8: suite: must be text, not 12"),
         (GOOD.replace(ROW, "- [1, 64, [], [0]]"), ": steps[1]: a row is a list of 8"),
         (GOOD.replace(ROW, "- {step: 1}"), ": steps[1]: a row is a list of 8"),
-        (GOOD.replace(ROW, '- ["1", 64, [], [0], [0], [], 2, 1]'), ": steps[1][0]: "),
+        (GOOD.replace(ROW, '- ["1", 64, [], [0], [0], [], 2, 1]'), ":6:4: steps[1][0]: must be a whole number, not"),
         (GOOD.replace(ROW, "- [1, 64, [], [0], [0], [], 2, -1]"), ": steps[1][7]: "),
         (GOOD.replace(ROW, ROW.replace("1, 64", "0, 64")), ": step 0 after step 0"),
         (GOOD.split("- [")[0], ": steps: "),
@@ -186,7 +198,7 @@ def test_a_table_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatc
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(expectations, "read_yaml", denied)
-    assert complaint(written(path, GOOD)).startswith(f"{path}: cannot be read: [Errno 13] Permission denied; ")
+    assert complaint(written(path, GOOD)).startswith(f"{path}: cannot be read: Permission denied; ")
 
 
 def test_a_good_table_is_read(path: Path) -> None:

@@ -253,6 +253,15 @@ def test_an_unwritable_report_is_refused_before_anything_runs(tmp_path: Path) ->
     assert "passed" not in done.stdout
 
 
+@pytest.mark.parametrize("option", ["--results", "--html-report", "--markdown-report"])
+def test_no_report_is_written_over_a_suite(tmp_path: Path, option: str) -> None:
+    write(tmp_path, mine=GOOD)
+    done = run(tmp_path, "mine.yaml", "--simulate", option, "mine.yaml")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"{option} mine.yaml: a suite would be written over by it: name another file" in done.stderr
+    assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == GOOD
+
+
 def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     (tmp_path / "conftest.py").write_text(
@@ -323,7 +332,8 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
     write(tmp_path, huge=huge, mine=GOOD)
     done = run(tmp_path, "--simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
-    assert "huge.yaml:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
+    assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
+    assert "are the most — limits are rounded up to what an engine is built for: ask for less" in done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -334,7 +344,7 @@ def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> Non
     done = run(tmp_path, "--simulate", ".")
     assert done.returncode == 1
     told = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
-    assert f"mine.yaml:5: five-lines: {told} — raise available_blocks" in done.stdout
+    assert f"mine.yaml:5:5: five-lines: {told} — raise available_blocks" in done.stdout
     assert "Traceback" not in done.stdout
 
 

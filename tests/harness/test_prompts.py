@@ -1,5 +1,6 @@
 """Prompts of cases to token ids."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from checkpoints import Checkpoint, resolve
 from harness.drivers.base import RequestSpec
@@ -139,6 +141,25 @@ def test_a_text_file_is_found_from_where_the_suite_is(tmp_path: Path) -> None:
     assert prompt_token_ids(prompt, "a-case", 0, LETTERS) == LETTERS.encode("ab")
     assert prompt.length is None
     assert prompt.described() == "text of words.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("pipe", "pipe cannot be read: not a regular file"),
+        ("../../../../../../../../dev/zero", "dev/zero cannot be read: not a regular file"),
+        ("nowhere.txt", "nowhere.txt cannot be read: No such file or directory"),
+        ("a\0b", "is no name of a file"),
+        ("latin.txt", "latin.txt is not UTF-8 text"),
+        ("empty.txt", "empty.txt is empty"),
+    ],
+)
+def test_a_text_file_that_is_none_is_told(tmp_path: Path, name: str, says: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "latin.txt").write_bytes(b"\xe4")
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(ValidationError, match=says):
+        Prompt.model_validate({"text_file": name}, context={FOLDER: tmp_path})
 
 
 def test_a_prompt_of_no_tokens_is_refused() -> None:

@@ -1,6 +1,7 @@
 """A trace has the same form as the recorded ones, and the same rows; mistakes are one sentence."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,22 @@ def item_with(**request: object) -> list[object]:
         (item_with(prompt={"text": "x"}), "requests[0].prompt: say prompt_len or prompt_token_ids here"),
         (item_with(prompt_length=3), "requests[0].prompt_length: is no field that is known here"),
         (item_with(stop_token_ids=[1]), "item 1 (second): requests[0]: when it ends only a model can tell"),
-        (item_with(max_tokens=5000), "item 1 (second): the engine failed in step 1"),
+        (
+            item_with(max_tokens=5000),
+            "needs 80 blocks with nothing else running, and 35 are available; the engine failed",
+        ),
+        (
+            [{"limit": {}, "requests": [{"prompt_len": 1}]}],
+            "item 0: limit: is no field that is known here: did you mean",
+        ),
+        (
+            [{"aborts": [], "requests": [{"prompt_len": 1}]}],
+            "item 0: aborts: is no field that is known here: a request",
+        ),
+        ([{"scheduler": "chunked", "requests": [{}]}], "scheduler: is no field that is known here: chunking, {} for"),
+        ([{"x": 1, "name": "y", "requests": [{}]}], "item 0 (y): x: is no field that is known here: an item has name,"),
+        ('[{"requests": [{"prompt_len": 1, "prompt_len": 2}]}]', 'w.json: the key "prompt_len" stands twice in one'),
+        ('[{"name": "\\ud800", "requests": []}]', "w.json: an escape in a text is half of a surrogate pair"),
     ],
 )
 def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, says: str, tmp_path: Path) -> None:
@@ -159,7 +175,12 @@ def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, say
 
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_bytes(b"\xff")
-    for path, says in ((tmp_path / "w.json", "is not UTF-8 text"), (tmp_path, "cannot be read: Is a directory")):
+    os.mkfifo(tmp_path / "pipe")
+    for path, says in (
+        (tmp_path / "w.json", "is not UTF-8 text"),
+        (tmp_path, "cannot be read: not a regular file|Is a directory"),
+        (tmp_path / "pipe", "cannot be read: not a regular file"),
+    ):
         with pytest.raises(TraceError, match=says):
             read_items(path, MODEL)
 

@@ -4,6 +4,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_frozen_here = False
+"""Whether ``keep_for_good`` was called; to ask Python, which counts what is frozen, takes longer than a case."""
+
 
 @contextmanager
 def kept() -> Iterator[None]:
@@ -14,12 +17,15 @@ def kept() -> Iterator[None]:
         yield
     finally:
         if looking:
-            _grown_old()
+            # What is young would be looked through at once. Frozen and thawed it is old, but so is all that was frozen.
+            if not _frozen_here:
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
-def _grown_old() -> None:
-    """Spare what is young now from being looked through at once, unless that would bring back what was frozen."""
-    if not gc.get_freeze_count():
-        gc.freeze()
-        gc.unfreeze()
+def keep_for_good() -> None:
+    """Never look again through what there is now."""
+    global _frozen_here
+    gc.freeze()
+    _frozen_here = True

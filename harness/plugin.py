@@ -4,7 +4,6 @@ Threads are set before torch is imported anywhere: on the tiny model one thread 
 workers that fight for cores are many times slower.
 """
 
-import gc
 import os
 import sys
 from collections import Counter
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.garbage import kept
+from harness.garbage import keep_for_good, kept
 
 with kept():  # every process of a run starts with these, and modules are no garbage
     from checkpoints import CheckpointError, resolve
@@ -111,7 +110,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if settings is not None:
         settings.engines.close()
     # pytest collects garbage five times over at its very end. What is left now goes with the process: it need not look.
-    gc.freeze()
+    keep_for_good()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
@@ -128,7 +127,7 @@ def pytest_collection() -> Generator[None, object, object]:
     """Tests by the ten thousand, and no garbage among them: later looks leave them out as well."""
     with kept():
         result = yield
-        gc.freeze()
+        keep_for_good()
         return result
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness import garbage
 from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
-from harness.garbage import kept
+from harness.garbage import keep_for_good, kept
 from harness.search.workloads import shape_for_search
 from harness.second_opinion import PlannedRequest
 from harness.workload import run_workload
@@ -21,9 +22,10 @@ def _collecting() -> Iterator[None]:
 
 
 @pytest.fixture
-def nothing_frozen() -> Iterator[None]:
+def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a program; a run of tests has frozen what it collected."""
     gc.unfreeze()
+    monkeypatch.setattr(garbage, "_frozen_here", False)
     yield
     gc.freeze()
 
@@ -56,7 +58,7 @@ def test_what_was_made_inside_is_no_longer_young(nothing_frozen: None) -> None:
 
 
 def test_what_was_frozen_stays_so(nothing_frozen: None) -> None:
-    gc.freeze()
+    keep_for_good()
     frozen = gc.get_freeze_count()
     with kept():
         pass

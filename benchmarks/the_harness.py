@@ -135,8 +135,7 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
         Figure(
             "-n 2 on the scheduler-step suites",
             taken["one process"] / taken["two processes"],
-            " x",
-            at_least=1.7,
+            " ×",
             base=f"{taken['one process']:.1f} s and {taken['two processes']:.1f} s",
         ),
     ]

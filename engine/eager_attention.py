@@ -58,9 +58,15 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """The keyword arguments of a model's forward that feed the operation on tensors like ``cache``."""
+    """The keyword arguments of a model's forward that feed the operation on tensors like ``cache``.
+
+    Raises IndexError for a block that is not there: loops of our own would read what lies beyond.
+    """
     if inputs.block_table is None:
         return {"slot_mapping": inputs.slot_mapping}
+    last = inputs.block_table.numpy().max()
+    if last >= cache.shape[0]:
+        raise IndexError(f"block {last} of a cache of {cache.shape[0]} blocks")
     is_long = inputs.input_ids.shape[1] == 1 and inputs.block_table.shape[1] >= LONG_CONTEXT
     if is_long and not kernels.usable(cache):
         return {"slot_mapping": inputs.slot_mapping, "spans": spans(inputs)}
@@ -143,11 +149,9 @@ def _decode(
 def _in_place(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, visible: Tensor, scale: float | None
 ) -> Tensor:
-    """One position a row, keys and values read where they are. Raises IndexError for a block that is not there."""
+    """One position a row, keys and values read where they are."""
     rows, _, heads, width = query.shape
     table, seen = block_table.numpy(), visible.view(rows, -1).numpy()
-    if table.max() >= key_cache.shape[0]:
-        raise IndexError(f"block {table.max()} of a cache of {key_cache.shape[0]} blocks")
     scores, out = torch.empty(rows, heads, seen.shape[1]), torch.empty(rows, 1, heads, width)
     factor = width**-0.5 if scale is None else scale
     queries = query.detach().reshape(rows, heads, width).contiguous()

@@ -163,8 +163,7 @@ class CaseItem(pytest.Item):
         except UnavailableError as error:
             pytest.skip(str(error))
         except ValueError as error:
-            hint = "limits are rounded up to what an engine is built for: ask for less"
-            raise CaseError(f"{error} — {hint}") from error
+            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}") from error
         # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
@@ -241,6 +240,14 @@ class CaseItem(pytest.Item):
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.line - 1, self.name
+
+
+def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
+    """Where the numbers in an engine's complaint come from that are not the case's."""
+    held_to = _held_to(limits, setup)
+    if (held_to.max_model_len, held_to.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
+        return ""
+    return " — limits are rounded up to what an engine is built for: ask for less"
 
 
 def _held_to(limits: Limits, setup: EngineSetup) -> SchedulingLimits:

@@ -18,6 +18,7 @@ with kept():  # every process of a run starts with these, and modules are no gar
     from checkpoints import CheckpointError, resolve
     from harness import plugins
     from harness.drivers.base import TOKENS, EnginePool
+    from harness.expectations import SUITE_SUFFIXES
     from harness.items import CaseItem, SuiteFile
     from harness.known_failures.plugin import KnownFailures
     from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
@@ -115,7 +116,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
     """Every YAML file that pytest comes by is a suite, unless its name or its folder says otherwise."""
-    if file_path.suffix not in {".yaml", ".yml"}:
+    if file_path.suffix not in SUITE_SUFFIXES:
         return None
     if file_path.name not in NOT_SUITES and "expectations" not in file_path.parts:
         return SuiteFile.from_parent(parent, path=file_path)

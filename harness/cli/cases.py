@@ -12,6 +12,7 @@ from typing import Any
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
 from harness.expand import Expanded, TooManyTestsError, expand
+from harness.expectations import SUITE_SUFFIXES
 from harness.loader import LoadedSuite, load_suite
 from harness.markers import MARKERS, explain_unknown, left_out
 from harness.plugin import NOT_SUITES
@@ -99,7 +100,7 @@ def suite_files(paths: Sequence[Path]) -> list[Path]:
 
 def _is_suite(path: Path) -> bool:
     """As the pytest plugin and conftest.py have it: YAML is a suite unless its name or folder says otherwise."""
-    if path.suffix not in {".yaml", ".yml"} or path.name in NOT_SUITES or not path.is_file():
+    if path.suffix not in SUITE_SUFFIXES or path.name in NOT_SUITES or not path.is_file():
         return False
     return not any(part in NO_FOLDERS_OF_SUITES or part.startswith(".") for part in path.parts[:-1] if part != "..")
 

@@ -5,7 +5,7 @@ import torch
 from fms.modules.head import LinearClassificationHead
 from torch import nn
 
-from engine import kernels
+from engine import kernels, linear
 from engine.linear import few_rows, quicken
 
 
@@ -17,6 +17,7 @@ def test_products_are_those_of_a_usual_layer(layer, shape, bias, loops):
     quick = nn.Sequential(layer(24, 40, bias=bias))
     quick[0].load_state_dict(usual.state_dict())
     quicken(quick)
+    assert quick[0].forward.__func__ is linear._forward
     x = torch.randn(*shape, 24)
     out = quick(x)
     assert out.is_contiguous()

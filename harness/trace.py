@@ -4,7 +4,8 @@ A workload file is a suite, or a JSON list of items ``{"name", "limits", "reques
 there; a request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. They may join in
 any order. What comes out is the same items with ``columns`` and ``steps``, so a trace can be traced again. An item with
 ``chunking`` (options as in a suite) is run by the chunked scheduler; its ``tables`` are the ids of the blocks of each
-request whenever they change, as [step, request, ids].
+request whenever they change, as [step, request, ids]. An item that cannot be run to its end comes out with ``error``, a
+sentence, in place of columns and steps.
 """
 
 import json
@@ -44,8 +45,10 @@ TRACE_COLUMNS = (
 )
 CHUNKED_TRACE_COLUMNS = (*TRACE_COLUMNS, "paused", "usable_hit_blocks")
 FIELDS = ("name", "limits", "requests", "chunking")
-KEPT = frozenset({"columns", "steps", "tables", "mode", "validate"})
-"""What a trace or a recording has beside them: it comes out as it was, or made anew."""
+MADE = frozenset({"columns", "steps", "tables", "error"})
+"""What a trace adds to a workload; where a trace is traced again these are replaced."""
+KEPT = MADE | {"mode", "validate"}
+"""What a trace or a recording may have besides the fields of a workload."""
 MEANT = {"aborts": "a request has abort_step", "scheduler": "chunking, {} for its defaults, asks for the chunked one"}
 MOST_BYTES = 100_000_000
 
@@ -72,11 +75,19 @@ def read_items(path: Path, model: str) -> list[Item]:
 
 
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
-    """Each item with its step table, as soon as it ran. Raises TraceError; CheckpointError for the model."""
+    """Each item with its step table, as soon as it ran, or with the ``error`` that kept it from running to its end.
+
+    A failed item ends its engine; the next one gets another. Raises CheckpointError for the model.
+    """
     engines = EnginePool(driver)
     try:
         for item in items:
-            yield _traced(item, engines)
+            kept = {name: value for name, value in item.data.items() if name not in MADE}
+            data = {"name": item.name, **kept}
+            try:
+                yield {**data, **_traced(item, engines)}
+            except TraceError as error:
+                yield {**data, "error": str(error)}
     finally:
         engines.close()
 
@@ -267,18 +278,19 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
         session = engines.session(item.setup)
         held_to = session.reset(SchedulingLimits(**item.limits.model_dump()))
     except ValueError as error:
-        raise TraceError(f"{item.where}: {one_line(str(error))}") from error
+        raise TraceError(one_line(str(error))) from error
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
+        engines.discard(item.setup)
         impossible = generation_for(item.setup.chunking).impossible(held_to, specs, item.requests, run)
         why = f"{impossible}; " if impossible else ""
-        raise TraceError(f"{item.where}: {why}{one_line(run.unfinished)}")
+        raise TraceError(f"{why}{one_line(run.unfinished)}")
     # Chunks are shared by those whose tokens are alike, with or without a model.
     meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
     steps = [as_builtins(step) for step in run.steps]
-    traced = {**item.data, "requests": requests, "columns": list(_columns(item)), "steps": steps}
+    traced = {"requests": requests, "columns": list(_columns(item)), "steps": steps}
     if item.setup.chunking is None:
         return traced
     return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
@@ -298,7 +310,7 @@ def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
     for number, request in enumerate(item.requests):
         if not request.can_be_simulated:
             field = shown_path(("requests", number))
-            raise TraceError(f"{item.where}: {field}: when it ends only a model can tell, or simulated_tokens")
+            raise TraceError(f"{field}: when it ends only a model can tell, or simulated_tokens")
     texts = any(request.prompt.length is None for request in item.requests)
     words = _vocabulary(item.setup.model) if texts else None
     return [nameless_spec(request, position, words) for position, request in enumerate(item.requests)]

@@ -5,7 +5,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from harness.drivers.base import UnavailableError
 from harness.run_settings import driver_by_name, simulated
 from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
+
+FAILED = 1
+"""The exit status where a workload could not be run to its end; what is typed wrongly is 2, as everywhere."""
 
 _EXAMPLES = """\
   spyre-cb trace suites/scheduler_steps/joining.yaml --simulate --plot
@@ -63,20 +66,29 @@ def run(arguments: Namespace) -> int:
         raise CommandError(f"--driver {arguments.driver}: {error}") from error
     try:
         items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
-        # Written when everything ran: half a trace would look like one.
-        traced = list(trace_items(items, driver))
     except TraceError as error:
         raise CommandError(str(error)) from error
+    # Written when everything ran: half a trace would look like a whole one.
+    traced = list(trace_items(items, driver))
+    drawn = [item for item in traced if "error" not in item]
     if arguments.svg:
         folder = _folder(arguments.svg)
-        for name, item in _named_apart(traced):
+        for name, item in _named_apart(drawn):
             _write(folder / f"{name}.svg", as_svg(of_trace(item), title=f"Time-line of {item['name']}"))
-    text = _plotted(traced) if arguments.plot else as_json(traced)
+    text = _plotted(drawn) if arguments.plot else as_json(traced)
     if arguments.output:
         _write(arguments.output, text)
     else:
         sys.stdout.write(text)
-    return 0
+    return _report_failed(items, traced)
+
+
+def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -> int:
+    """A sentence on stderr for each workload that failed; the exit status of the command."""
+    failed = [(item.where, trace["error"]) for item, trace in zip(items, traced, strict=True) if "error" in trace]
+    for where, error in failed:
+        print(f"spyre-cb: {where}: {error}", file=sys.stderr)
+    return FAILED if failed else 0
 
 
 def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:

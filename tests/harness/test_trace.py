@@ -129,10 +129,6 @@ def item_with(**request: object) -> list[object]:
             [{"name": "x", "limits": {"max_num_seqs": 0}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
             "item 0 (x): limits.max_num_seqs: must be greater than 0, not 0",
         ),
-        (
-            [{"name": "x", "limits": {"max_batch_tkv_limit": 9999}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
-            "item 0 (x): max_batch_tkv_limit 9999 is more than the 2048 the engine was built with",
-        ),
         ([{"name": "x", "requests": [{"prompt_len": 1}]}], "item 0 (x): requests[0].max_tokens: is missing"),
         (item_with(max_tokens="5"), 'item 1 (second): requests[0].max_tokens: must be a whole number, not "5"'),
         (item_with(join_step=True), "item 1 (second): requests[0].join_step: must be a whole number, not true"),
@@ -145,12 +141,6 @@ def item_with(**request: object) -> list[object]:
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
         (item_with(prompt={"text": "x"}), "requests[0].prompt: say prompt_len or prompt_token_ids here"),
         (item_with(prompt_length=3), "requests[0].prompt_length: is no field that is known here"),
-        (item_with(stop_token_ids=[1]), "item 1 (second): requests[0]: when it ends only a model can tell"),
-        (
-            item_with(max_tokens=5000),
-            "item 1 (second): request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, "
-            "and 35 are available; the engine failed in step 1",
-        ),
         (
             [{"limit": {}, "requests": [{"prompt_len": 1}]}],
             "item 0: limit: is no field that is known here: did you mean",
@@ -172,6 +162,43 @@ def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, say
     assert says in str(error.value)
     assert str(error.value).startswith(str(path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"max_tokens": 5000},
+            "request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, and 35 are available; "
+            "the engine failed in step 1",
+        ),
+        ({"stop_token_ids": [1]}, "requests[0]: when it ends only a model can tell"),
+    ],
+)
+def test_a_workload_that_fails_has_an_error_and_the_others_their_steps(
+    wrong: dict[str, Any], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = {"requests": [{"prompt_len": 1, "max_tokens": 2}]}
+    path = written(tmp_path / "w.json", [*item_with(**wrong), {"name": "third", **good, "steps": [], "error": "old"}])
+    assert main(["trace", str(path), "--simulate", "-o", str(tmp_path / "out.json")]) == 1
+    first, failed, third = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert failed["error"].startswith(says)
+    assert "steps" not in failed
+    assert "error" not in third
+    assert (len(first["steps"]), len(third["steps"])) == (3, 4)
+    complaint = capsys.readouterr().err
+    assert complaint.startswith(f"spyre-cb: {path}: item 1 (second): {says}")
+    assert complaint.count("\n") == 1
+
+
+def test_impossible_limits_are_an_error_of_their_workload_alone(tmp_path: Path) -> None:
+    requests = [{"prompt_len": 1, "max_tokens": 1}]
+    path = written(
+        tmp_path / "w.json", [{"limits": {"max_batch_tkv_limit": 9999}, "requests": requests}, {"requests": requests}]
+    )
+    failed, other = traced(path, SimulationDriver())
+    assert failed["error"] == "max_batch_tkv_limit 9999 is more than the 2048 the engine was built with"
+    assert len(other["steps"]) == 3
 
 
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
@@ -206,7 +233,8 @@ def test_a_batch_size_that_is_a_parameter_gives_an_item_each(tmp_path: Path) -> 
 def test_an_item_needs_no_name(tmp_path: Path) -> None:
     item = {"limits": {"max_num_seqs": 2}, "requests": [{"prompt_len": 49, "max_tokens": 3, "join_step": 0}]}
     [after] = traced(written(tmp_path / "w.json", [item]), SimulationDriver())
-    assert list(after) == ["limits", "requests", "columns", "steps"]
+    assert list(after) == ["name", "limits", "requests", "columns", "steps"]
+    assert after["name"] == "item-0"
     assert after["steps"][1] == [1, 64, [], [0], [0], [], 2, 1]
 
 

@@ -89,7 +89,7 @@ class EngineCore:
                 raise SamplingParamsError("stop strings need an engine with a tokenizer")
             decode = partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         max_tokens = request.max_tokens
-        sequence = SequenceState(request, self._eos_token_ids, decode)
+        sequence = SequenceState(request, self._eos_token_ids, decode, self.limits.max_model_len)
         self.sequences[request.request_id] = sequence
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 

@@ -13,10 +13,15 @@ from engine.content import ContentKey
 
 
 class PrefixPool:
-    """Blocks 1 to ``available``, handed out oldest-freed first; those with a key can be found by their content."""
+    """Blocks 1 to ``available``, handed out from the front of a free queue; those with a key are found by content.
 
-    def __init__(self, available: int) -> None:
+    With ``enable_prefix_caching`` a freed block that has no key goes to the front of the queue, since it can't be
+    found, and one with a key to the end; without it every freed block goes to the end (vLLM 0.27's ``BlockPool``).
+    """
+
+    def __init__(self, available: int, *, enable_prefix_caching: bool) -> None:
         self.available = available
+        self._enable_prefix_caching = enable_prefix_caching
         self.reserved_total = 0
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, available + 1))
         self._held: dict[str, list[int]] = {}
@@ -96,12 +101,18 @@ class PrefixPool:
             self._blocks_of.setdefault(key, deque()).append(block)
 
     def free(self, holder: str) -> None:
-        """A holder leaves: blocks that nobody else holds are free, its last one first. Contents stay."""
+        """Take back the blocks of a holder that have no other, its last one first. Contents stay."""
+        keyless = []
         for block in reversed(self._held.pop(holder)):
             self._holders[block] -= 1
-            if not self._holders[block]:
-                del self._holders[block]
-                self._free[block] = None
+            if self._holders[block]:
+                continue
+            del self._holders[block]
+            self._free[block] = None
+            if self._enable_prefix_caching and block not in self._key_of:
+                keyless.append(block)
+        for block in reversed(keyless):
+            self._free.move_to_end(block, last=False)
         self.reserved_total -= self._reserved.pop(holder)
 
     def check_integrity(self) -> None:

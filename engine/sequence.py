@@ -34,6 +34,8 @@ class TextStream:
 class SequenceState:
     """A request under way, with everything an executor needs to run it and sample for it.
 
+    It ends with the finish reason ``length`` at ``max_tokens``, or where prompt and generated tokens together reach
+    ``max_model_len`` (docs/scheduling-rules.md, "One step", 4).
     ``generator`` belongs to the sampler (a seeded random source made at
     the first use); it lives here so that a request draws the same numbers whoever shares its batch.
     """
@@ -53,7 +55,9 @@ class SequenceState:
         "tokens",
     )
 
-    def __init__(self, request: Request, eos_token_ids: frozenset[int], decode: Decode | None) -> None:
+    def __init__(
+        self, request: Request, eos_token_ids: frozenset[int], decode: Decode | None, max_model_len: int
+    ) -> None:
         self.request = request
         self.params = request.sampling_params
         self.tokens: list[TokenOutput] = []
@@ -64,7 +68,8 @@ class SequenceState:
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
         self._stream = TextStream(decode) if decode and self.params.stop_strings else None
-        self._max_tokens = request.max_tokens
+        # A prompt that fills the context still gets the token that its prefill yields.
+        self._max_tokens = min(request.max_tokens, max(1, max_model_len - len(request.prompt_token_ids)))
         self._may_stop_early = bool(self._ending_token_ids or self._eos_token_ids or self._stream)
 
     @property

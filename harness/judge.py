@@ -113,7 +113,7 @@ def judge(test: Test, session: Session) -> Verdicts:
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
     others = [generation.invariants(run, plan.specs, case.requests, held_to)]
-    others += judge_outputs(plan, case, run, session)
+    others += judge_outputs(plan, case, run, session, held_to.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
         others.insert(0, _explained(test, steps, held_to, plan.specs, case, run))

@@ -94,13 +94,19 @@ def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, judgi
     return replace(spec, golden_token_ids=ended(reference, spec, judging.vocabulary).token_ids)
 
 
-def judge_outputs(plan: OutputPlan, case: StepsCase | OutputCase, run: Run, session: Session) -> list[Verdict]:
-    """A verdict a request, and what else the case says of its tokens. May run requests again, alone."""
-    verdicts = _against_reference(plan.judging, plan.specs, case, run) if plan.judging else []
+def judge_outputs(
+    plan: OutputPlan, case: StepsCase | OutputCase, run: Run, session: Session, max_model_len: int | None
+) -> list[Verdict]:
+    """A verdict a request, and what else the case says of its tokens. May run requests again, alone.
+
+    ``max_model_len`` is the context of the run in tokens, None where it is not known: it may end a request early.
+    """
+    specs = [spec.within(max_model_len) for spec in plan.specs]
+    verdicts = _against_reference(plan.judging, specs, case, run) if plan.judging else []
     verdicts += _simulated_tokens(plan, case, run)
     if isinstance(case, OutputCase):
         if case.expect.output == "alone":
-            for spec, request, tokens in zip(plan.specs, case.requests, run.tokens, strict=True):
+            for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
                 verdicts.append(check_alone(session, spec, tokens, aborted=request.abort_step is not None))
         verdicts += [check_same(group, run.tokens) for group in case.expect.same]
     return verdicts

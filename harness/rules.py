@@ -14,13 +14,14 @@ _PREFILL = {
 }
 _DECODE = {
     "tkv": '"Decode": tkv grows by 1, after whole blocks of padding that all share were removed ("One step", 3)',
-    "reserved": '"Steps": a reservation is fixed at the prefill and goes at the start of the step after the last token',
+    "reserved": '"Steps": a reservation is fixed at the prefill and goes back in the step after the last token',
     "used": '"Decode": where tkv is a multiple of 64 every running sequence takes one block; blocks of the finished go '
-    "at the start of the next step",
-    "waiting": '"One step", 2: strict first in, first out; nobody leaves the queue in a decode',
+    "back in the next step",
+    "waiting": '"One step", 1: strict first in, first out; nobody leaves the queue in a decode',
     "running": '"Steps": running is newest first; a sequence that finishes leaves it in that step',
     "outputs": '"Steps": every running sequence gets one token in a decode, in running order',
-    "finished": '"One step", 4: a sequence ends at max_tokens, end of text (unless ignored) or a stop condition',
+    "finished": '"One step", 4: a sequence ends at max_tokens, end of text (unless ignored), a stop condition, or with '
+    "the context full",
 }
 _IDLE = dict.fromkeys(
     (*_DECODE, "kind"),
@@ -33,7 +34,7 @@ _BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _STA
 
 
 _ADMISSION = (
-    '"One step", 2 and "Admission": strict first in, first out; the head of the queue joins exactly when batch, '
+    '"One step", 1 and "Admission": strict first in, first out; the head of the queue joins exactly when batch, '
     "context, blocks and volume allow it, and its prefill goes before any decode"
 )
 

@@ -14,6 +14,9 @@ from harness.schema import StepRow
 
 BLOCK = 64
 
+_Said = tuple[int, int, int, int]
+"""The four numbers of the limits, none of them missing."""
+
 
 class ImpossibleWorkload(ValueError):  # noqa: N818 - it is the workload that cannot be, nothing went wrong
     """A request reaches the head of the queue with nothing running, and needs more blocks than there are."""
@@ -41,10 +44,10 @@ class PlannedRequest:
         if self.stops_after is not None and self.stops_after < 1:
             raise ValueError(f"a request stops after one token or later, not {self}")
 
-    @property
-    def length(self) -> int:
-        """How many tokens it gets if nobody aborts it."""
-        return self.max_tokens if self.stops_after is None else min(self.max_tokens, self.stops_after)
+    def length(self, max_model_len: int) -> int:
+        """How many tokens it gets if it is not aborted: a sequence ends where it fills the context, too."""
+        length = min(self.max_tokens, max(1, max_model_len - self.prompt_length))
+        return length if self.stops_after is None else min(length, self.stops_after)
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,24 @@ class Seat:
         """Blocks it holds."""
         return _blocks(tkv) - self.padding // BLOCK
 
-    def is_done(self, tkv: int) -> bool:
+    def is_done(self, tkv: int, max_model_len: int) -> bool:
         """Whether its last token has been generated."""
-        return self.decoded(tkv) + 1 >= self.request.length
+        return self.decoded(tkv) + 1 >= self.request.length(max_model_len)
 
 
 @dataclass(frozen=True)
 class State:
-    """The engine between two steps. ``running`` is newest first; ``leaving`` ended, and still hold their blocks."""
+    """The engine between two steps. ``running`` is newest first; ``leaving`` ended, and still hold their blocks.
+
+    ``refused_at`` are the tkvs at which the batch × tkv limit refused the head of the queue since ``running`` last
+    changed.
+    """
 
     tkv: int = 0
     waiting: tuple[tuple[int, PlannedRequest], ...] = ()
     running: tuple[Seat, ...] = ()
     leaving: tuple[Seat, ...] = ()
+    refused_at: tuple[int, ...] = ()
 
     @property
     def has_work(self) -> bool:
@@ -118,17 +126,16 @@ def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: 
 
 def decision(limits: SchedulingLimits, state: State) -> str:
     """What the step after ``state`` does, and what keeps the head of the queue waiting where it does."""
-    before = _freed(state)
-    if not before.waiting:
+    if not state.waiting:
         head = "nothing waits"
     else:
-        head_id, request = before.waiting[0]
-        reason = why_not(limits, before, request)
+        head_id, request = state.waiting[0]
+        reason = why_not(limits, state, request)
         if reason is None:
-            why = f"admissible at tkv {before.tkv}" if before.running else "nothing runs"
+            why = f"admissible at tkv {state.tkv}" if state.running else "nothing runs"
             return f"prefill of {head_id}, {why}"
         head = f"{head_id} waits for {reason}"
-    ids = " ".join(str(seat.request_id) for seat in before.running)
+    ids = " ".join(str(seat.request_id) for seat in state.running)
     return f"decode of {ids}, {head}" if ids else f"nothing to run, {head}"
 
 
@@ -151,20 +158,26 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
 def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
     """Which conditions of admission hold the head of the queue back, in one phrase; None where none does.
 
-    ``state`` is the one before the step.
+    ``state`` is the one before the step: what ended in the step before it still counts as reserved.
     """
-    state = _freed(state)
     if not state.running:
         return None
     said = _said(limits)
     tkv = _tkv_with(request.prompt_length, state.tkv)
     reasons = (
-        _batch_is_full(said, state),
-        _context_is_short(said, state, request, tkv),
-        _blocks_are_short(said, state, request, tkv),
-        _volume_is_exceeded(said, state, request, tkv),
+        *_other_reasons(said, state, request, tkv),
+        _volume_is_exceeded(said, state, request, tkv) or _volume_was_exceeded(state, tkv),
     )
     return "; ".join(reason for reason in reasons if reason) or None
+
+
+def _other_reasons(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
+    """All conditions but the last, which is looked at only where these hold."""
+    return (
+        _batch_is_full(limits, state),
+        _context_is_short(limits, state, request, tkv),
+        _blocks_are_short(limits, state, request, tkv),
+    )
 
 
 def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
@@ -179,10 +192,6 @@ def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Ite
 
 def _last_event(requests: Sequence[PlannedRequest]) -> int:
     return max((max(request.join_step, request.abort_step or 0) for request in requests), default=0)
-
-
-# The four numbers, said.
-_Said = tuple[int, int, int, int]
 
 
 def _said(limits: SchedulingLimits) -> _Said:
@@ -230,8 +239,10 @@ def _context_is_short(limits: _Said, state: State, request: PlannedRequest, tkv:
 
 def _blocks_are_short(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
     available = limits[2]
-    needed, free = _worst_case(request, tkv), available - sum(seat.reserved for seat in state.running)
-    return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved"
+    ended = sum(seat.reserved for seat in state.leaving)
+    needed, free = _worst_case(request, tkv), available - ended - sum(seat.reserved for seat in state.running)
+    late = f" ({ended} of those that ended go back after this step's admission)" if needed <= free + ended else ""
+    return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved{late}"
 
 
 def _volume_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
@@ -251,6 +262,12 @@ def _volume_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tk
     return None if _volume(peak) <= limit else f"volume: {peak[0]} x {peak[1]} = {_volume(peak)} exceeds {limit}"
 
 
+def _volume_was_exceeded(state: State, tkv: int) -> str | None:
+    """A refusal holds at every larger tkv until the batch changes, whatever a new count would be."""
+    at = min(state.refused_at, default=tkv + 1)
+    return None if at > tkv else f"volume: it was exceeded at tkv {at}, which counts until the batch changes"
+
+
 def _volume(peak: tuple[int, int]) -> int:
     return peak[0] * peak[1]
 
@@ -259,17 +276,28 @@ def _volume(peak: tuple[int, int]) -> int:
 
 
 def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
-    before = _freed(moment.state)
-    joins = bool(before.waiting) and why_not(limits, before, before.waiting[0][1]) is None
-    packed = _without_shared_padding(before)
+    state = moment.state
+    joins = bool(state.waiting) and why_not(limits, state, state.waiting[0][1]) is None
+    packed = _without_shared_padding(_freed(_remembering(limits, state)))
     if joins:
         return _prefill(limits, moment.step + 1, packed)
-    return _decode(moment.step + 1, packed)
+    return _decode(limits, moment.step + 1, packed)
 
 
 def _freed(state: State) -> State:
     """Those that left give their blocks back; tkv belongs to a batch, so without one it is 0."""
-    return State(state.tkv if state.running else 0, state.waiting, state.running)
+    return replace(state, tkv=state.tkv if state.running else 0, leaving=())
+
+
+def _remembering(limits: SchedulingLimits, state: State) -> State:
+    """With the tkv at which only the batch × tkv limit refuses the head of the queue, where it does."""
+    if not state.waiting or not state.running:
+        return state
+    said, request = _said(limits), state.waiting[0][1]
+    tkv = _tkv_with(request.prompt_length, state.tkv)
+    if any(_other_reasons(said, state, request, tkv)) or not _volume_is_exceeded(said, state, request, tkv):
+        return state
+    return replace(state, refused_at=(*state.refused_at, tkv))
 
 
 def _without_shared_padding(state: State) -> State:
@@ -294,27 +322,28 @@ def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
         )
     seat = Seat(request_id, request, tkv - request.prompt_length, needed)
     grown = _shifted(state, tkv - state.tkv) if tkv > state.tkv else state
-    after = replace(grown, waiting=state.waiting[1:], running=(seat, *grown.running))
-    return _finish(Moment(step, after, (request_id,)))
+    after = replace(grown, waiting=state.waiting[1:], running=(seat, *grown.running), refused_at=())
+    return _finish(limits, Moment(step, after, (request_id,)))
 
 
-def _decode(step: int, state: State) -> Moment:
+def _decode(limits: SchedulingLimits, step: int, state: State) -> Moment:
     if not state.running:
         return Moment(step, state)
     outputs = tuple(seat.request_id for seat in state.running)
-    return _finish(Moment(step, State(state.tkv + 1, state.waiting, state.running), outputs))
+    return _finish(limits, Moment(step, replace(state, tkv=state.tkv + 1), outputs))
 
 
-def _finish(moment: Moment) -> Moment:
+def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
     """Those that got their last token in this step leave; they are listed as they are in the outputs."""
-    state = moment.state
-    done = tuple(seat for seat in state.running if seat.request_id in moment.outputs and seat.is_done(state.tkv))
+    state, context = moment.state, _said(limits)[0]
+    ran = [seat for seat in state.running if seat.request_id in moment.outputs]
+    done = tuple(seat for seat in ran if seat.is_done(state.tkv, context))
     if not done:
         return moment
     stay = tuple(seat for seat in state.running if seat not in done)
     return replace(
         moment,
-        state=replace(state, running=stay, leaving=done),
+        state=replace(state, running=stay, leaving=done, refused_at=()),
         finished=tuple(seat.request_id for seat in done),
     )
 
@@ -329,11 +358,15 @@ def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
     if not joining and not aborted:
         return moment
     state = moment.state
+    waiting = tuple((i, r) for i, r in (*state.waiting, *joining) if i not in aborted)
+    running = tuple(seat for seat in state.running if seat.request_id not in aborted)
+    same = running == state.running and waiting[:1] == state.waiting[:1]
     after = State(
         tkv=state.tkv,
-        waiting=tuple((i, r) for i, r in (*state.waiting, *joining) if i not in aborted),
-        running=tuple(seat for seat in state.running if seat.request_id not in aborted),
+        waiting=waiting,
+        running=running,
         leaving=(*state.leaving, *(seat for seat in state.running if seat.request_id in aborted)),
+        refused_at=state.refused_at if same else (),
     )
     return replace(moment, state=after)
 

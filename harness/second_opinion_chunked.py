@@ -8,6 +8,7 @@ is in the order in which they will be handed out. Whatever can be derived from l
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from math import inf
 
 from harness.drivers.base import ChunkingSetup, SchedulingLimits
 from harness.schema import ChunkedRow
@@ -255,17 +256,27 @@ class _Engine:
         for reader in batch:
             reader.outputs += 1
         self.outputs = tuple(reader.number for reader in batch)
-        self.finished = tuple(reader.number for reader in batch if reader.outputs == len(reader.plan.generated))
+        self.finished = tuple(reader.number for reader in batch if self.is_done(reader))
+
+    def is_done(self, reader: Reader) -> bool:
+        """Whether it has all its tokens, or fills the context with those it has."""
+        fills_context = reader.length + reader.outputs >= (self.limits.max_model_len or inf)
+        return fills_context or reader.outputs == len(reader.plan.generated)
 
     def leave(self, reader: Reader) -> None:
-        """It is gone; of its pages those that nobody else holds are free, the last one first."""
+        """It is gone; of its pages those that have no other holder are free, the last one first.
+
+        Pages that can't be found are handed out before all others, those that can be found after them. Without
+        prefix caching no page can be found, and all are handed out in the order in which they were freed.
+        """
         for place in (self.waiting, self.running, self.paused):
             if reader in place:
                 place.remove(reader)
-        for page in reversed(reader.pages):
+        for page in reader.pages:
             page.holders -= 1
-            if not page.holders:
-                self.free.append(page)
+        freed = [page for page in reversed(reader.pages) if not page.holders]
+        first = [page for page in freed if page.text is None and self.options.enable_prefix_caching]
+        self.free = [*first, *self.free, *(page for page in freed if page not in first)]
         reader.pages = []
 
     # --- what is seen -------------------------------------------------------------------------------------------

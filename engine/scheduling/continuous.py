@@ -5,7 +5,7 @@ scheduler is told who ended (``commit``).
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,14 @@ class _Rows(NamedTuple):
     block_tables: tuple[tuple[int, ...], ...]
 
 
+class _Refusal(NamedTuple):
+    """The smallest ``tkv`` at which the batch × tkv limit kept a request from joining the batch ``running``."""
+
+    request_id: str
+    running: tuple[str, ...]
+    tkv: int
+
+
 class ContinuousScheduler:
     """Strict first-in-first-out, one prefill a step, prefill before decode, one tkv for everybody."""
 
@@ -54,12 +62,13 @@ class ContinuousScheduler:
         self._tkv = 0
         self._waiting: deque[ScheduledSequence] = deque()
         self._running: list[ScheduledSequence] = []  # newest first
-        self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step begins
+        self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step has looked at the queue
         self._somebody_left = False  # since padding was last removed
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
         self._kept_running: tuple[str, ...] = ()
         self._kept_waiting: tuple[str, ...] | None = None
+        self._refusal = _Refusal("", (), 0)
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
         """Queue a request behind all others. Lengths in tokens, both at least 1; which ``tokens`` does not matter."""
@@ -69,7 +78,7 @@ class ContinuousScheduler:
     def abort(self, request_id: str) -> bool:
         """End a request between two steps; False where it is not (or no longer) here.
 
-        A running one is treated as one that finished: its blocks go back at the start of the next step.
+        A running one is treated as one that finished: its blocks go back in the next step, after admission.
         """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
@@ -83,14 +92,16 @@ class ContinuousScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Free what ended, choose the step, remove padding, take the blocks it needs ("One step", 1 to 3).
+        """Choose the step, free what ended, remove padding, take the blocks it needs ("One step", 1 to 3).
+
+        Admission comes first: it still counts the reservations of sequences that ended in the step before.
 
         Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold; it
         stays at the head of the queue until it is aborted.
         """
+        joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         if self._ended:
             self._free_ended()
-        joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         self._remove_padding()
         if joining is not None:
             self._plan = self._prefill(joining)
@@ -164,8 +175,19 @@ class ContinuousScheduler:
         return (
             fits_context(new, running, tkv, limits.max_model_len)
             and fits_blocks(new, tkv, self.pool.unreserved)
-            and largest_volume(new, running, tkv) <= limits.max_batch_tkv_limit
+            and self._fits_batch_tkv(sequence.request_id, new, running)
         )
+
+    def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
+        """Condition 5: not counted again where the limit refused the request to this batch at no larger a tkv."""
+        grown = tkv_with_prompt(self._tkv, new.prompt_length)
+        refused = self._refusal
+        if refused.request_id == request_id and refused.running == self._kept_running and grown >= refused.tkv:
+            return False
+        if largest_volume(new, running, self._tkv) <= self.limits.max_batch_tkv_limit:
+            return True
+        self._refusal = _Refusal(request_id, self._kept_running, grown)
+        return False
 
     def _remove_padding(self) -> None:
         """Whole blocks of left padding that all have go; they can come to share some only as others leave."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from harness.checks.ends import length_broken
 from harness.checks.moves import BLOCK_SIZE, Broken
 from harness.checks.verdict import Verdict
 from harness.drivers.base import ChunkingSetup, RequestSpec, SchedulingLimits
@@ -27,7 +28,7 @@ CHUNKED_RULES = {
     "interleave": f'{DOC} "May prefill": with interleaving no chunk runs right after another while any request decodes',
     "queue": f'{DOC} "Candidates": first in, first out, and never two prefills at once',
     "chunks": f'{DOC} "Chunks" and "Prefix caching": a prompt takes its chunks, less those that were entirely hit',
-    "end": f'{DOC} "Steps": every request ends exactly once, with its tokens',
+    "end": f'{DOC} "Steps": every request ends exactly once: with its tokens, or where it fills the context',
     "abort": f'{DOC} "Aborts": an aborted request leaves at once and gets no further token',
     "idle": f'{DOC} "Steps": nothing is held and tkv is 0 when nothing is left to do',
 }
@@ -45,7 +46,7 @@ def check_chunked_invariants(
         return Verdict(False, f"invariants: {run.unfinished}", rule=CHUNKED_RULES["end"])
     watch = _Watch(requests, timings, limits, chunking)
     broken = [found for step in run.steps for found in watch.see(step)]
-    broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings)]
+    broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
     broken.sort(key=lambda found: found.step)
     if not broken:
         return Verdict(True, f"invariants hold after each of {len(run.steps)} observations")
@@ -239,17 +240,17 @@ class _Watch:
                 yield Broken(step.step, f"{request} got a token after it was aborted", "abort")
 
 
-def _ends(run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request]) -> Iterator[Broken]:
+def _ends(
+    run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
+) -> Iterator[Broken]:
     last = run.steps[-1].step
     for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
         number = request.request_id
         ends = [step.step for step in run.steps if number in step.finished]
         if len(ends) > 1 or (not ends and timing.abort_step is None):
             yield Broken(ends[-1] if ends else last, f"request {number} finished at steps {ends}", "end")
-        elif ends and timing.runs_to_max_tokens and len(tokens) != request.max_tokens:
-            yield Broken(ends[0], f"request {number} finished with {len(tokens)} of {request.max_tokens} tokens", "end")
-        elif len(tokens) > request.max_tokens:
-            yield Broken(last, f"request {number} got {len(tokens)} tokens, max_tokens is {request.max_tokens}", "end")
+            continue
+        yield from length_broken(request, timing, len(tokens), limits.max_model_len, ends[0] if ends else None, last)
 
 
 def _blocks(tokens: int) -> int:

@@ -7,6 +7,7 @@ here; what leads from one to the next is in ``moves.py``.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from harness.checks.ends import length_broken
 from harness.checks.moves import Broken, each_move
 from harness.checks.verdict import Verdict
 from harness.drivers.base import RequestSpec, SchedulingLimits
@@ -32,7 +33,7 @@ def check_invariants(
             *_volume(run.steps, limits),
             *_nothing_is_left(run.steps[-1]),
             *each_move(run.steps, telling, requests, timings),
-            *_every_request_ends_once(run, telling, requests, timings),
+            *_every_request_ends_once(run, telling, requests, timings, limits),
             *_aborted_ones_are_gone(telling, timings),
             *_blocks_have_one_owner(telling),
         ],
@@ -57,8 +58,9 @@ RULES = {
     "a longer prompt makes tkv grow by ceil((L − tkv)/64)·64; a decode adds 1",
     "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, one a step',
     "running": 'docs/scheduling-rules.md "Steps": running is newest first',
-    "queue": 'docs/scheduling-rules.md "One step", 2: strict first in, first out',
-    "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once, with its tokens',
+    "queue": 'docs/scheduling-rules.md "One step", 1: strict first in, first out',
+    "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once: with its tokens, or where it '
+    "fills the context",
     "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves at once and gets no further token',
     "idle": 'docs/scheduling-rules.md "Steps": nothing is held and tkv is 0 when nothing is left to do',
 }
@@ -109,7 +111,11 @@ def _nothing_is_left(last: Step) -> Iterator[Broken]:
 
 
 def _every_request_ends_once(
-    run: Run, steps: Sequence[Step], requests: Sequence[RequestSpec], timings: Sequence[Request]
+    run: Run,
+    steps: Sequence[Step],
+    requests: Sequence[RequestSpec],
+    timings: Sequence[Request],
+    limits: SchedulingLimits,
 ) -> Iterator[Broken]:
     ends: dict[int, list[int]] = {request.request_id: [] for request in requests}
     for step in steps:
@@ -122,11 +128,8 @@ def _every_request_ends_once(
             yield Broken(found[1], f"request {number} finished twice, at steps {found}", "end")
         if not found and timing.abort_step is None:
             yield Broken(last, f"request {number} never finished", "end")
-        if count > request.max_tokens:
-            yield Broken(last, f"request {number} got {count} tokens, max_tokens is {request.max_tokens}", "end")
-        if found and timing.runs_to_max_tokens and count != request.max_tokens:
-            yield Broken(found[0], f"request {number} finished with {count} of {request.max_tokens} tokens", "end")
-        if found and count < request.min_tokens:
+        yield from length_broken(request, timing, count, limits.max_model_len, found[0] if found else None, last)
+        if found and count < request.within(limits.max_model_len).min_tokens:
             what = f"request {number} finished with {count} tokens, min_tokens is {request.min_tokens}"
             yield Broken(found[0], what, "end")
 

@@ -6,7 +6,7 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -95,6 +95,17 @@ class RequestSpec:
     logprobs: int = 0
     golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
+
+    def within(self, max_model_len: int | None) -> "RequestSpec":
+        """The same with as many tokens as it gets in a context of ``max_model_len`` tokens (None: not known).
+
+        A sequence ends where prompt and generated tokens together fill the context (docs/scheduling-rules.md, "One
+        step", 4), and after its first token where the prompt fills it alone.
+        """
+        room = self.max_tokens if max_model_len is None else max(1, max_model_len - len(self.prompt_token_ids))
+        if self.max_tokens <= room:
+            return self
+        return replace(self, max_tokens=room, min_tokens=min(self.min_tokens, room))
 
 
 class Token(NamedTuple):

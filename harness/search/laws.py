@@ -72,7 +72,8 @@ def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
 
     Runs every request again, alone and with the limits of the engine as it was built.
     """
-    for spec, request, tokens in zip(trial.specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
+    specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
+    for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
         verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
         if not verdict.passed:
             return verdict

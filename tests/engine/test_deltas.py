@@ -14,7 +14,7 @@ TOKENS = st.lists(st.integers(0, 2047), min_size=1, max_size=25)
 
 def sequence(tokenizer, max_tokens: int, **params: object) -> SequenceState:
     request = Request("r", (5,), SamplingParams(temperature=0, max_tokens=max_tokens, **params))
-    return SequenceState(request, tokenizer.eos_token_ids, tokenizer.decode)
+    return SequenceState(request, tokenizer.eos_token_ids, tokenizer.decode, max_model_len=512)
 
 
 def feed(tokenizer, token_ids, **params: object):

@@ -31,7 +31,7 @@ def test_a_key_says_all_tokens_up_to_the_end_of_a_block():
 
 
 def test_the_longest_run_is_found_and_not_what_comes_after_a_gap():
-    pool = PrefixPool(8)
+    pool = PrefixPool(8, enable_prefix_caching=True)
     one, two = held_and_named(pool, "x", A, AB)
     assert pool.find([A, AB]) == (one, two)
     assert pool.find([A, AC]) == (one,)
@@ -40,7 +40,7 @@ def test_the_longest_run_is_found_and_not_what_comes_after_a_gap():
 
 
 def test_of_blocks_alike_the_oldest_is_found():
-    pool = PrefixPool(8)
+    pool = PrefixPool(8, enable_prefix_caching=True)
     (older,), _ = held_and_named(pool, "x", A), held_and_named(pool, "y", A)
     assert pool.find([A]) == (older,)
     pool.free("x")
@@ -52,7 +52,7 @@ def test_of_blocks_alike_the_oldest_is_found():
 
 
 def test_a_shared_block_is_counted_once_and_is_free_when_the_last_has_gone():
-    pool = PrefixPool(4)
+    pool = PrefixPool(4, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.open("y", (block,), 2)
     assert (pool.used_total, pool.reserved_total, pool.unreserved) == (1, 1, 2)
@@ -63,7 +63,7 @@ def test_a_shared_block_is_counted_once_and_is_free_when_the_last_has_gone():
 
 
 def test_what_is_found_in_use_need_not_be_free():
-    pool = PrefixPool(3)
+    pool = PrefixPool(3, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     assert pool.worst_case(3, (block,)) == 2
     pool.open("y", (block,), 3)
@@ -73,7 +73,7 @@ def test_what_is_found_in_use_need_not_be_free():
 
 
 def test_a_free_block_that_is_found_counts_as_one_that_is_taken():
-    pool = PrefixPool(2)
+    pool = PrefixPool(2, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.free("x")
     assert pool.worst_case(2, pool.find([A])) == 2
@@ -82,7 +82,7 @@ def test_a_free_block_that_is_found_counts_as_one_that_is_taken():
 
 
 def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first():
-    pool = PrefixPool(3)
+    pool = PrefixPool(3, enable_prefix_caching=True)
     first, second, third = held_and_named(pool, "x", A, AB, B)
     pool.free("x")
     pool.open("y", (), 2)
@@ -92,7 +92,7 @@ def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first():
 
 
 def test_a_holder_takes_no_more_than_was_promised_to_it():
-    pool = PrefixPool(4)
+    pool = PrefixPool(4, enable_prefix_caching=True)
     pool.open("x", (), 1)
     pool.take("x", 1)
     with pytest.raises(OutOfBlocksError, match="request x asks for 1 more blocks, but 0 are reserved for it"):
@@ -100,7 +100,7 @@ def test_a_holder_takes_no_more_than_was_promised_to_it():
 
 
 def test_a_block_keeps_the_key_it_has():
-    pool = PrefixPool(2)
+    pool = PrefixPool(2, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.name(block, B)
     assert (pool.find([A]), pool.find([B])) == ((block,), ())
@@ -111,7 +111,7 @@ class AnyUse(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = PrefixPool(9)
+        self.pool = PrefixPool(9, enable_prefix_caching=True)
         self.made = 0
         self.promised: dict[str, int] = {}
 
@@ -151,7 +151,7 @@ TestAnyUse = AnyUse.TestCase
 
 @pytest.mark.parametrize("break_it", ["held", "key", "reserved", "free"])
 def test_its_own_check_tells_what_does_not_add_up(break_it):
-    pool = PrefixPool(4)
+    pool = PrefixPool(4, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     match break_it:
         case "held":

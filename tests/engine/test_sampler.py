@@ -18,7 +18,7 @@ LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
 
 
 def sequence(request_id: str = "a", eos: frozenset[int] = frozenset(), **params: object) -> SequenceState:
-    return SequenceState(Request(request_id, (5,), SamplingParams(**params)), eos, None)
+    return SequenceState(Request(request_id, (5,), SamplingParams(**params)), eos, None, max_model_len=512)
 
 
 def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list[int]:

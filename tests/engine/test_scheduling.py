@@ -136,7 +136,8 @@ def test_budgets_of_one_token_never_meet_in_the_batch():
 def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_volume_say():
     core = add(core_with(Limits(max_model_len=64, max_batch_tkv_limit=1)), request("a", 70, 4))
     records = run(core)
-    assert [record.tkv for record in records] == [128, 129, 130, 131, 0]
+    # It fills the context, so the token of its prefill is its last.
+    assert [(record.tkv, record.finished_requests) for record in records] == [(128, ("a",)), (0, ())]
 
 
 def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_it():

@@ -20,7 +20,7 @@ def tokens_of(text):
 
 def sequence(decode=letters, eos=frozenset({EOS}), **params) -> SequenceState:
     params = {"temperature": 0, "max_tokens": 100, **params}
-    return SequenceState(Request("a", (5, 6), SamplingParams(**params)), eos, decode)
+    return SequenceState(Request("a", (5, 6), SamplingParams(**params)), eos, decode, max_model_len=512)
 
 
 def feed(state: SequenceState, token_ids) -> SequenceState:

@@ -8,6 +8,7 @@ from tests.harness import (
     planted_admission,
     planted_chunked,
     planted_ends,
+    planted_memory,
     planted_outputs,
     planted_schedule,
     planted_shapes,
@@ -43,6 +44,7 @@ PLANTED_BY = (
     planted_ends,
     planted_shapes,
     planted_chunked,
+    planted_memory,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,

@@ -220,6 +220,17 @@ def forget_what_is_freed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PrefixPool, "free", forgetting)
 
 
+@chunked_fault("the-older-text-is-handed-out-first", "step 23")
+def hand_out_blocks_in_the_order_in_which_they_were_freed(patch: pytest.MonkeyPatch) -> None:
+    start = PrefixPool.__init__
+
+    def plain(self: PrefixPool, available: int, **options: Any) -> None:
+        start(self, available, **options)
+        self._enable_prefix_caching = False  # which is all that it decides
+
+    patch.setattr(PrefixPool, "__init__", plain)
+
+
 @chunked_fault("the-end-of-a-text-is-handed-out-first", "step 12")
 def free_the_first_block_first(patch: pytest.MonkeyPatch) -> None:
     free = PrefixPool.free

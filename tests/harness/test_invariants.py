@@ -21,7 +21,7 @@ HELD = "used = ceil(tkv/64)"
 RUNNING = "running is newest first"
 OUTPUTS = "only a running sequence gets a token, one a step"
 QUEUE = "strict first in, first out"
-END = "every sequence ends exactly once, with its tokens"
+END = "every sequence ends exactly once: with its tokens, or where it fills the context"
 IDLE = "nothing is held and tkv is 0 when nothing is left to do"
 
 

@@ -23,7 +23,7 @@ class ChunkedScheduler:
     def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
         self.limits = limits
         self.chunking = chunking
-        self.pool = PrefixPool(limits.available_blocks)
+        self.pool = PrefixPool(limits.available_blocks, enable_prefix_caching=chunking.enable_prefix_caching)
         self._tkv = 0
         self._waiting: deque[ChunkedSequence] = deque()
         self._running: list[ChunkedSequence] = []  # the one that is being prefilled among them

@@ -1,0 +1,163 @@
+"""Faults of what one step leaves to the admission of the next: reservations of what ended, refusals by the limit."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from engine.request import Request
+from engine.scheduling.admission import Candidate, Running
+from engine.scheduling.continuous import ContinuousScheduler, ScheduledSequence
+from engine.sequence import SequenceState
+from tests.harness.faults import chunked_fault, schedule_fault
+
+
+@schedule_fault("blocks-come-back-a-step-after-the-end", "go back after this step's admission")
+def free_what_finished_before_admission(patch: pytest.MonkeyPatch) -> None:
+    free_first(patch)
+
+
+@schedule_fault("abort-makes-room-in-the-blocks", "go back after this step's admission")
+def free_what_was_aborted_before_admission(patch: pytest.MonkeyPatch) -> None:
+    free_first(patch)
+
+
+@schedule_fault("blocks-of-a-single-token-request-come-back-a-step-later", "go back after this step's admission")
+def free_what_finished_at_its_prefill_before_admission(patch: pytest.MonkeyPatch) -> None:
+    free_first(patch)
+
+
+def free_first(patch: pytest.MonkeyPatch) -> None:
+    plan = ContinuousScheduler.plan
+
+    def freeing(self: ContinuousScheduler) -> Any:
+        self._free_ended()
+        return plan(self)
+
+    patch.setattr(ContinuousScheduler, "plan", freeing)
+
+
+@schedule_fault("blocks-of-two-that-end-together-come-back-together", "reserved 4, expected 2")
+def free_one_of_those_that_ended_a_step(patch: pytest.MonkeyPatch) -> None:
+    def free_one(self: ContinuousScheduler) -> None:
+        self.pool.free(self._ended.pop(0).request_id)
+
+    patch.setattr(ContinuousScheduler, "_free_ended", free_one)
+
+
+@schedule_fault("an-empty-batch-does-not-wait-for-blocks", "expected a prefill of 1")
+def wait_for_blocks_where_nothing_runs(patch: pytest.MonkeyPatch) -> None:
+    wait_while_blocks_are_counted(patch)
+
+
+@schedule_fault("abort-of-all-that-run-lets-the-head-in-immediately", "expected a prefill of 1")
+def wait_for_blocks_of_what_was_aborted_where_nothing_runs(patch: pytest.MonkeyPatch) -> None:
+    wait_while_blocks_are_counted(patch)
+
+
+def wait_while_blocks_are_counted(patch: pytest.MonkeyPatch) -> None:
+    may_join = ContinuousScheduler._may_join
+    patch.setattr(ContinuousScheduler, "_may_join", lambda self, head: not self._ended and may_join(self, head))
+
+
+@schedule_fault("a-volume-that-was-too-large-is-counted-anew", "which counts until the batch changes")
+def count_the_limit_anew(patch: pytest.MonkeyPatch) -> None:
+    before_the_limit(patch, lambda self, request_id, tkv: forget(self))
+
+
+@schedule_fault("a-refusal-holds-at-larger-tkv-only", "expected a prefill of 1")
+def remember_a_refusal_at_every_tkv(patch: pytest.MonkeyPatch) -> None:
+    before_the_limit(patch, lambda self, request_id, tkv: change_refusal(self, tkv=0))
+
+
+@schedule_fault("a-refusal-is-for-one-request", "expected a prefill of 2")
+def remember_a_refusal_for_whichever_request_is_next(patch: pytest.MonkeyPatch) -> None:
+    before_the_limit(patch, lambda self, request_id, tkv: change_refusal(self, request_id=request_id))
+
+
+@schedule_fault("a-refusal-is-for-one-batch", "expected a prefill of 2")
+def remember_a_refusal_when_the_batch_has_changed(patch: pytest.MonkeyPatch) -> None:
+    before_the_limit(patch, lambda self, request_id, tkv: change_refusal(self, running=self._kept_running))
+
+
+@schedule_fault("what-the-context-refused-is-not-remembered", "expected a prefill of 1")
+def look_at_the_limit_before_the_context(patch: pytest.MonkeyPatch) -> None:
+    may_join = ContinuousScheduler._may_join
+
+    def limit_first(self: ContinuousScheduler, head: ScheduledSequence) -> bool:
+        if self._running:
+            running = [Running(s.prompt_length, s.max_tokens, self._tkv - s.left_padding) for s in self._running]
+            self._fits_batch_tkv(head.request_id, Candidate(head.prompt_length, head.max_tokens), running)
+        return may_join(self, head)
+
+    patch.setattr(ContinuousScheduler, "_may_join", limit_first)
+
+
+def forget(scheduler: ContinuousScheduler) -> None:
+    change_refusal(scheduler, request_id="")
+
+
+def change_refusal(scheduler: ContinuousScheduler, **changes: Any) -> None:
+    if scheduler._refusal.request_id:
+        scheduler._refusal = scheduler._refusal._replace(**changes)
+
+
+def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousScheduler, str, int], None]) -> None:
+    """Change what is remembered just before the limit is applied."""
+    fits = ContinuousScheduler._fits_batch_tkv
+
+    def changed(self: ContinuousScheduler, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
+        change(self, request_id, self._tkv)
+        return fits(self, request_id, new, running)
+
+    patch.setattr(ContinuousScheduler, "_fits_batch_tkv", changed)
+
+
+def end_at(patch: pytest.MonkeyPatch, context: Callable[[Request, int], int]) -> None:
+    """Let requests take ``context(request, max_model_len)`` for the context."""
+    made = SequenceState.__init__
+
+    def changed(self: SequenceState, request: Request, eos: Any, decode: Any, max_model_len: int) -> None:
+        made(self, request, eos, decode, context(request, max_model_len))
+
+    patch.setattr(SequenceState, "__init__", changed)
+
+
+@schedule_fault("running-sequences-are-not-asked-where-tkv-does-not-grow", "its prompt of 60 leaves 68")
+def run_past_the_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: 10_000)
+
+
+@schedule_fault("sequences-end-where-they-fill-the-context", "its prompt of 62 leaves 2")
+def run_one_token_past_the_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len + 1)
+
+
+@schedule_fault("single-token-just-fits-the-context", "finished with 12 of 13 tokens")
+def end_one_token_before_the_context_is_full(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len - 1)
+
+
+@schedule_fault("running-sequences-are-not-asked-where-tkv-does-not-grow", "finished with 64 of 68 tokens")
+def end_where_the_padded_prompt_fills_the_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len - -len(request.prompt_token_ids) % 64)
+
+
+@chunked_fault("an-answer-that-fills-the-context", "its prompt of 60 leaves 68")
+def run_a_chunked_request_past_the_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: 10_000)
+
+
+@chunked_fault("prompts-that-fill-the-context", "its prompt of 126 leaves 2")
+def run_a_chunked_request_one_token_past_the_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len + 1)
+
+
+@schedule_fault("min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
+def let_min_tokens_hold_off_a_full_context(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)
+
+
+@chunked_fault("chunked-min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
+def let_min_tokens_hold_off_a_full_context_in_chunks(patch: pytest.MonkeyPatch) -> None:
+    end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)

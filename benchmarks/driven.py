@@ -12,7 +12,8 @@ import time
 
 from workload import BATCH, CONTEXT, MODEL, prompts
 
-from harness.drivers.base import Driver, EngineSetup, RequestSpec, SchedulingLimits, Session
+from harness.drivers.base import Driver, Session
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 
 
 def driver(name: str) -> Driver:

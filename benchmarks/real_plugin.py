@@ -148,9 +148,9 @@ class Side:
 
 def simulation() -> Callable[[], int]:
     """The same workload without a model, as ``--simulate`` runs it, every row written down; returns how many steps."""
-    from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
     from harness.drivers.reference import SimulationDriver
-    from harness.second_opinion import PlannedRequest
+    from harness.schedulers.continuous.model import PlannedRequest
+    from harness.types import EngineSetup, RequestSpec, SchedulingLimits
     from harness.workload import run_workload
 
     session = SimulationDriver().open(EngineSetup(MODEL, "eager", 1, CONTEXT, BATCH))

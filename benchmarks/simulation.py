@@ -18,13 +18,13 @@ from measuring import Figure, in_turn, medians, parser_of, report
 from engine.config import EngineConfig, Limits
 from engine.request import Request, SamplingParams
 from engine.simulation import simulated_core
-from harness.checks.invariants import check_invariants
 from harness.checks.steps import check_steps
-from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
+from harness.schedulers.continuous.invariants import check_invariants
+from harness.schedulers.continuous.model import PlannedRequest, filled_in, predict
 from harness.schema import Request as CaseRequest
-from harness.second_opinion import PlannedRequest, filled_in, predict
 from harness.step_table import as_row, shorten
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 from harness.workload import run_workload
 
 SETUP = EngineSetup("none", "eager", 1, 512, 4)

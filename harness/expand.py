@@ -11,8 +11,8 @@ from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 
-from harness.drivers.base import ChunkingSetup, EngineSetup
 from harness.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
+from harness.types import ChunkingSetup, EngineSetup
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4

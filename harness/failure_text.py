@@ -6,10 +6,10 @@ from typing import Any
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 
-from harness.checks.verdict import Verdict, failures
 from harness.expand import Expanded
 from harness.schema import StepsCase
 from harness.timeline import as_text, first_of, legend_of
+from harness.types import Verdict, failures
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:

@@ -12,9 +12,8 @@ import pytest
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
 from harness.cards.discovery import leased_cards
-from harness.checks.verdict import failures
 from harness.compilations import watch
-from harness.drivers.base import EngineSetup, SchedulingLimits, ServerKey, UnavailableError, scheduler_of
+from harness.drivers.base import ServerKey, UnavailableError, scheduler_of
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
@@ -26,6 +25,7 @@ from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
+from harness.types import EngineSetup, SchedulingLimits, failures
 from harness.yaml_source import shown_file
 
 TOO_MANY = "raise max_tests in the suite if you mean it, or give --max-tests"

@@ -5,33 +5,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.behaviour.judging import Watched, judge_behaviour
+from harness.behaviour.judging import Invariants, Watched, judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
-from harness.checks.verdict import Verdict, failures
-from harness.drivers.base import (
-    BLOCK_ACCOUNTING,
-    GOLDEN_TOKENS,
-    LOGPROBS,
-    STEP_TRACE,
-    TOKENS,
-    Jumping,
-    RequestSpec,
-    SchedulingLimits,
-    Session,
-)
+from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS, Jumping, Session
 from harness.drivers.door import Door
 from harness.expand import Expanded
 from harness.expectations import GoldenError, golden_path, read_golden
-from harness.generation import generation_of
 from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.schedulers import scheduler_named
 from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
 from harness.step_table import as_row, columns_of
 from harness.timeline import tables_of
-from harness.workload import Run, run_workload, turns
+from harness.types import RequestSpec, Run, SchedulingLimits, Verdict, failures
+from harness.workload import run_workload, turns
 
 
 class CaseError(ValueError):
@@ -93,7 +83,7 @@ def judge(test: Test, session: Session) -> Verdicts:
     if isinstance(case, BehaviourCase):
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
-            watched = Watched(session, held_to, generation_of(expanded).invariants)
+            watched = Watched(session, held_to, _invariants_of(expanded))
             return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
         except ReferenceFileError:
             raise
@@ -106,18 +96,23 @@ def judge(test: Test, session: Session) -> Verdicts:
         test.blessing.accept_references(plan.judging)
     jumping = session if isinstance(session, Jumping) else None
     run = run_workload(session, plan.specs, case.requests, jumping)
-    generation = generation_of(expanded)
+    scheduler = scheduler_named(expanded.configuration.scheduler)
     if run.unfinished is not None:
-        if reason := generation.impossible(held_to, plan.specs, case.requests, run):
+        if reason := scheduler.impossible(held_to, expanded.chunking, plan.specs, case.requests, run):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
-    others = [generation.invariants(run, plan.specs, case.requests, held_to)]
+    others = [_invariants_of(expanded)(run, plan.specs, case.requests, held_to)]
     others += judge_outputs(plan, case, run, session, held_to.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
         others.insert(0, _explained(test, steps, held_to, plan.specs, case, run))
     return _with_picture(others, plan.specs, expanded, run)
+
+
+def _invariants_of(expanded: Expanded) -> Invariants:
+    check = scheduler_named(expanded.configuration.scheduler).check_invariants
+    return lambda run, specs, timings, limits: check(run, specs, timings, limits, expanded.chunking)
 
 
 def _with_picture(verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], expanded: Expanded, run: Run) -> Verdicts:
@@ -227,8 +222,11 @@ def _explained(
 ) -> Verdict:
     """A wrong step with what the rules say of it, in this case's numbers."""
     first = verdict.data.get("first")
-    said = None if first is None else generation_of(test.expanded).said(limits, specs, case.requests, run, first)
-    return replace(verdict, details=(*verdict.details, f"by the rules, {said}")) if said else verdict
+    if first is None:
+        return verdict
+    scheduler, options = scheduler_named(test.expanded.configuration.scheduler), test.expanded.chunking
+    explanation = scheduler.explain(limits, options, specs, case.requests, run, first)
+    return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict
 
 
 def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:

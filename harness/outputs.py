@@ -6,8 +6,7 @@ from pathlib import Path
 
 from checkpoints import Checkpoint
 from harness.checks.output import check_alone, check_output, check_same
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, Session
+from harness.drivers.base import Session
 from harness.expand import Expanded
 from harness.expectations import reference_path
 from harness.oracle import Oracle, Reference, Wanted
@@ -16,7 +15,7 @@ from harness.oracle.values import widened
 from harness.policies import ResolvedPolicy, precision_of, resolve_policy
 from harness.prompts import Vocabulary, model_of_run, vocabulary_of
 from harness.schema import OutputCase, Policy, StepsCase
-from harness.workload import Run
+from harness.types import RequestSpec, Run, Verdict
 
 LIKELIEST_SHOWN = 3
 LIKELIEST_COMPARED = 20

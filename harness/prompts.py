@@ -8,8 +8,8 @@ from itertools import chain, cycle, islice
 from typing import Any
 
 from checkpoints import Checkpoint, resolve
-from harness.drivers.base import RequestSpec
 from harness.schema import Prompt, Request
+from harness.types import RequestSpec
 
 
 @dataclass(frozen=True)

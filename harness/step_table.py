@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.schema import AnyRow, ChunkedRow, StepRow
-from harness.workload import Step
+from harness.types import Step
 
 COLUMNS = StepRow._fields
 

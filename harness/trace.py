@@ -21,15 +21,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from checkpoints import resolve
-from harness.drivers.base import TOKENS, ChunkingSetup, Driver, EnginePool, EngineSetup, RequestSpec, SchedulingLimits
+from harness.drivers.base import TOKENS, Driver, EnginePool
 from harness.expand import Configuration, Expanded, expand
 from harness.expectations import SUITE_SUFFIXES
-from harness.generation import generation_for
 from harness.loader import load_suite
 from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.schedulers import scheduler_named
 from harness.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
 from harness.step_table import as_builtins
 from harness.timeline import tables_of
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from harness.workload import run_workload
 from harness.yaml_source import one_line, read_ordinary, shown_path
 
@@ -282,7 +283,8 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         engines.discard(item.setup)
-        impossible = generation_for(item.setup.chunking).impossible(held_to, specs, item.requests, run)
+        scheduler = scheduler_named(item.setup.scheduler)
+        impossible = scheduler.impossible(held_to, item.setup.chunking, specs, item.requests, run)
         why = f"{impossible}; " if impossible else ""
         raise TraceError(f"{why}{one_line(run.unfinished)}")
     # Chunks are shared by those whose tokens are alike, with or without a model.

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, Protocol, overload
+from typing import Protocol, overload
 
-from harness.drivers.base import Jump, Jumping, Observation, RequestSpec, Session, StepRecord, Token
+from harness.drivers.base import Jump, Jumping, Observation, Session, StepRecord
 from harness.engine_failure import failure_of, traceback_of
 from harness.garbage import kept
-
-BLOCK_SIZE = 64
+from harness.types import RequestSpec, Run, Step, Token, decodes_on
 
 
 class Timing(Protocol):
@@ -25,40 +24,6 @@ class Timing(Protocol):
     def join_step(self) -> int: ...
     @property
     def abort_step(self) -> int | None: ...
-
-
-class Step(NamedTuple):
-    """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start.
-
-    ``block_tables`` goes by row like ``outputs``; empty where the driver cannot see blocks by id. ``paused`` and
-    ``hits`` are the chunked generation's own, None in others.
-    """
-
-    step: int
-    kind: str
-    tkv: int
-    waiting: tuple[int, ...]
-    running: tuple[int, ...]
-    outputs: tuple[int, ...]
-    finished: tuple[int, ...]
-    reserved: int | None
-    used: int | None
-    block_tables: tuple[tuple[int, ...], ...] = ()
-    paused: tuple[int, ...] | None = None
-    hits: tuple[tuple[int, int], ...] | None = None
-
-
-@dataclass(frozen=True)
-class Run:
-    """A workload that ran: its step table and, by request, the tokens it got.
-
-    ``unfinished`` says why it was broken off, where it was; ``traceback`` is that of an engine that failed.
-    """
-
-    steps: tuple[Step, ...]
-    tokens: Sequence[tuple[Token, ...]]
-    unfinished: str | None = None
-    traceback: tuple[str, ...] = ()
 
 
 def run_workload(
@@ -197,18 +162,3 @@ def turns(steps: Sequence[Step]) -> list[Step]:
         if not (before and decodes_on(before, after))
     ]
     return kept if kept[-1] is steps[-1] else [*kept, steps[-1]]
-
-
-def decodes_on(before: Step, after: Step) -> bool:
-    """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
-
-    Told by identity first: drivers hand out the same tuples until something changes.
-    """
-    return (
-        after.kind == before.kind == "decode"
-        and after.tkv == before.tkv + 1
-        and before.tkv % BLOCK_SIZE != 0
-        and not after.finished
-        and after[3:] == before[3:]
-        and after.outputs == after.running
-    )

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from harness.behaviour.scene import SECONDS, Result, Scene, streamed, whole
-from harness.checks.verdict import Verdict
 from harness.drivers.door import Answer, Ask, DoorError
 from harness.schema import Flood
+from harness.types import Verdict
 
 
 async def flood(scene: Scene, label: str, wanted: Flood) -> list[Verdict]:

@@ -1,33 +1,35 @@
 """A behaviour case at a door: its requests as the door takes them, and what the reference says of them."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
+from harness.drivers.base import Session
 from harness.drivers.door import Ask, Door
 from harness.expectations import reference_path
-from harness.generation import Invariants
 from harness.oracle import Oracle
 from harness.oracle.stopping import ended, ended_text, forks, wanted_for
 from harness.oracle.values import widened
 from harness.policies import USUAL_BOUNDS, precision_of
 from harness.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
 from harness.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
-from harness.workload import Run, Step, as_step
+from harness.types import RequestSpec, Run, SchedulingLimits, Step, Token, Verdict
+from harness.workload import as_step
 
 CHAT_TOKENS = 16
 """New tokens of a conversation that does not say how many."""
 
 
+Invariants = Callable[[Run, Sequence[RequestSpec], Sequence[Request], SchedulingLimits], Verdict]
+
+
 @dataclass(frozen=True)
 class Watched:
-    """An engine in this process, what it is held to, and what must hold after every step of its generation."""
+    """An engine in this process, what it is held to, and what must hold after every step of its scheduler."""
 
     session: Session
     limits: SchedulingLimits

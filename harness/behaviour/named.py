@@ -12,11 +12,10 @@ from typing import Any
 
 from harness.behaviour.scene import SECONDS, Scene
 from harness.behaviour.waiting import wait_for
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec
 from harness.drivers.door import Ask
 from harness.engine_failure import failure_of, traceback_of
 from harness.schema import Check, Wait
+from harness.types import RequestSpec, Verdict
 
 CheckFunction = Callable[..., Awaitable[str]]
 CHECKS: dict[str, CheckFunction] = {}

@@ -6,10 +6,10 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.checks.output.compare import close
-from harness.checks.verdict import Verdict
 from harness.drivers.door import Answer, Choice, DoorError, RawAnswer
 from harness.policies import USUAL_BOUNDS
 from harness.schema import Outcome
+from harness.types import Verdict
 
 Result = Answer | DoorError | RawAnswer
 

@@ -11,9 +11,9 @@ from harness.behaviour.named import run_check
 from harness.behaviour.outcome import Right, judge
 from harness.behaviour.scene import SECONDS, Background, MakeAsk, MakeChat, Result, Scene, streamed, whole
 from harness.behaviour.waiting import POLL_SECONDS, eventually, wait_for
-from harness.checks.verdict import Verdict
 from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
 from harness.schema import Action, BehaviourCase, Figures
+from harness.types import Verdict
 
 LAST_WORD = "the engine is idle at the end"
 RULE = 'docs/scheduling-rules.md "Front doors"; what an action asks for is in docs/behaviour.md'

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from harness.drivers.base import RequestSpec
 from harness.drivers.door import Answer, Ask, Door, DoorError, Piece, RawAnswer
 from harness.drivers.streams import assembled
 from harness.schema import Call, Chat, Request, StreamCall
+from harness.types import RequestSpec
 
 SECONDS = 60
 """How long anything may take that must come to an end."""

@@ -3,12 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from harness.checks.verdict import Verdict
-from harness.rules import rule_for, rule_for_kinds
-from harness.rules_chunked import chunked_rule_for, chunked_rule_for_kinds
-from harness.schema import AnyRow, ChunkedRow
+from harness.schedulers import scheduler_of_columns
+from harness.schema import AnyRow
 from harness.step_table import as_builtins, as_row, columns_of, lengthen, shorten
-from harness.workload import Run, Step, turns
+from harness.types import Run, Step, Verdict
+from harness.workload import turns
 
 CONTEXT_ROWS = 2
 BLOCK_COLUMNS = ("reserved", "used")
@@ -53,17 +52,7 @@ def _compared_row_by_row(
 
 def expected_kind(row: AnyRow, before: AnyRow | None, got_tokens: Collection[int] = ()) -> str:
     """What kind of step a row of an expected table describes. ``got_tokens`` are those that got any before it."""
-    if row.step == 0 or before is None:
-        return "start"
-    if isinstance(row, ChunkedRow):
-        # A chunk that is not the last yields nothing, but a tkv; the last one yields a request's first token.
-        if not row.outputs:
-            return "prefill" if row.tkv else "idle"
-        return "decode" if set(row.outputs) <= set(got_tokens) else "prefill"
-    if not row.outputs:
-        return "idle"
-    new = set(row.outputs) - set(before.running)
-    return "prefill" if new else "decode"
+    return scheduler_of_columns(len(row)).kind_of_row(row, before, got_tokens)
 
 
 def _differences(row: AnyRow, wanted: AnyRow, columns: Sequence[str]) -> list[str]:
@@ -95,11 +84,11 @@ def _explain(
 
 
 def _rule(row: AnyRow, kind: str, column: str) -> str:
-    return (chunked_rule_for if isinstance(row, ChunkedRow) else rule_for)(kind, column)
+    return scheduler_of_columns(len(row)).rule_for(kind, column)
 
 
 def _rule_for_kinds(row: AnyRow, expected: str, seen: str) -> str:
-    return (chunked_rule_for_kinds if isinstance(row, ChunkedRow) else rule_for_kinds)(expected, seen)
+    return scheduler_of_columns(len(row)).rule_for_kinds(expected, seen)
 
 
 def _kind_of_row(number: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow]) -> str:

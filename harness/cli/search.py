@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from harness.search.run import Found, Progress, SearchResult
 
 WORKLOADS = 1000
+SEARCHED = ("continuous", "chunked")
+"""Schedulers with rules of their own; static batching has none of who joins when."""
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
@@ -43,9 +45,9 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
     parser.add_argument(
         "--scheduler",
-        choices=("continuous", "chunked"),
+        choices=SEARCHED,
         default="continuous",
-        help="which generation (default: continuous)",
+        help="whose workloads and rules (default: continuous)",
     )
     parser.add_argument(
         "--model-laws",

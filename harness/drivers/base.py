@@ -6,8 +6,10 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 if TYPE_CHECKING:
     from harness.drivers.door import Door
@@ -31,94 +33,6 @@ class RefusedError(Exception):
 
 class UnavailableError(Exception):
     """This driver cannot run this setup here; the message says why and what to do. Cases are skipped with it."""
-
-
-@dataclass(frozen=True)
-class ChunkingSetup:
-    """Options of the chunked generation: ``chunk_size`` in tokens; what the others mean is in the suite format."""
-
-    chunk_size: int = 128
-    enable_prefix_caching: bool = True
-    interleave: bool = True
-    long_output_priority: bool = False
-
-
-@dataclass(frozen=True)
-class EngineSetup:
-    """What an engine is started for: the compile shape, not the scheduling limits.
-
-    ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, ``static`` as a foil, or ``chunked``, which alone has ``chunking``.
-    """
-
-    model: str
-    backend: str
-    tensor_parallel_size: int
-    max_model_len: int
-    max_num_seqs: int
-    num_blocks: int | None = None
-    scheduler: str = "continuous"
-    chunking: ChunkingSetup | None = None
-
-
-@dataclass(frozen=True)
-class SchedulingLimits:
-    """What scheduling may use; None: what the engine was started with. Units as in EngineSetup."""
-
-    max_model_len: int | None = None
-    max_num_seqs: int | None = None
-    available_blocks: int | None = None
-    max_batch_tkv_limit: int | None = None
-
-
-@dataclass(frozen=True)
-class RequestSpec:
-    """One request. ``request_id`` is its position in the case.
-
-    ``logprobs`` is how many of the likeliest tokens are wanted at each position. ``golden_token_ids`` are given out in
-    place of what would be sampled, for drivers with ``golden-tokens``. ``simulated_token_ids`` are for drivers without
-    tokens of their own: what a model would generate.
-    """
-
-    request_id: int
-    prompt_token_ids: tuple[int, ...]
-    max_tokens: int
-    ignore_eos: bool = True
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    seed: int | None = None
-    min_tokens: int = 0
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    logprobs: int = 0
-    golden_token_ids: tuple[int, ...] = ()
-    simulated_token_ids: tuple[int, ...] = ()
-
-    def within(self, max_model_len: int | None) -> "RequestSpec":
-        """The same with as many tokens as it gets in a context of ``max_model_len`` tokens (None: not known).
-
-        A sequence ends where prompt and generated tokens together fill the context (docs/scheduling-rules.md, "One
-        step", 4), and after its first token where the prompt fills it alone.
-        """
-        room = self.max_tokens if max_model_len is None else max(1, max_model_len - len(self.prompt_token_ids))
-        if self.max_tokens <= room:
-            return self
-        return replace(self, max_tokens=room, min_tokens=min(self.min_tokens, room))
-
-
-class Token(NamedTuple):
-    """A generated token with its logprob: the natural logarithm of its probability under the model's raw logits.
-
-    ``rank`` is its place among all tokens, from 1, ``top`` the likeliest tokens as (token id, logprob), best first, as
-    many as were asked for. Without ``logprobs`` the driver has none of them.
-    """
-
-    token_id: int
-    logprob: float | None = None
-    rank: int | None = None
-    top: tuple[tuple[int, float], ...] = ()
 
 
 class Observation(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from harness.drivers.base import RequestSpec
+from harness.types import RequestSpec
 
 HTTP = "http"
 """Requests can be sent as they are written, and connections broken off: there is a server."""

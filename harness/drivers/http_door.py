@@ -8,9 +8,10 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
-from harness.drivers.base import RequestSpec, UnavailableError
+from harness.drivers.base import UnavailableError
 from harness.drivers.door import HTTP, RESTART, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.servers import ServerProcess, StubbornServerError
+from harness.types import RequestSpec
 
 SECONDS = 120
 """How long a client waits for a byte."""

@@ -11,12 +11,13 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import EngineSetup, SchedulingLimits, Session, UnavailableError
+from harness.drivers.base import Session, UnavailableError
 from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import FIGURES, HttpDoor
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import Scheduler, ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
 
 API_KEY = "OPENAI_API_KEY"
 STARTERS: Mapping[str, Callable[[EngineSetup, SchedulingLimits, ServerOptions], ServerProcess]] = {

@@ -36,14 +36,10 @@ from harness.drivers.base import (
     TOKENS,
     Compilation,
     Completion,
-    EngineSetup,
     Jump,
     Observation,
     RefusedError,
-    RequestSpec,
-    SchedulingLimits,
     StepRecord,
-    Token,
     UnavailableError,
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
@@ -51,6 +47,7 @@ from harness.drivers.http_door import HttpDoor
 from harness.drivers.servers import reference_server
 from harness.garbage import kept
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PRELOADED = (
     "engine.llm",

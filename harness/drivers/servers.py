@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
 
-from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.base import UnavailableError
 from harness.lifetime import start_attended
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
 
 START_SECONDS = 600
 """What a server may take to load a model and, on a card, to compile it."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.drivers.base import EngineSetup
 from harness.items import CaseItem
+from harness.types import EngineSetup
 
 
 def engine_of(item: pytest.Item) -> EngineSetup | Path:

@@ -13,7 +13,6 @@ from harness.cards.discovery import CardsError
 from harness.cards.lease import Lease
 from harness.cards.plugin import lease_for
 from harness.case_protocol import run_here
-from harness.drivers.base import EngineSetup
 from harness.isolation.attendant import Attendant
 from harness.isolation.grouping import by_engine
 from harness.isolation.messages import Broken, Done, Start
@@ -21,6 +20,7 @@ from harness.isolation.modes import Mode
 from harness.isolation.reports import reports_of
 from harness.items import CaseItem
 from harness.run_settings import draws_failures
+from harness.types import EngineSetup
 
 NOT_FOR_CHILDREN: dict[str, Any] = {
     "allure_report_dir": None,

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from harness.drivers.base import RequestSpec
 from harness.oracle.values import TOP, Reference, Wanted
 from harness.prompts import Vocabulary
+from harness.types import RequestSpec
 
 UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 

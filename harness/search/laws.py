@@ -7,27 +7,24 @@ from dataclasses import dataclass, replace
 
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
-from harness.checks.verdict import Verdict
-from harness.drivers.base import Jumping, RequestSpec, Session
+from harness.drivers.base import Jumping, Session
+from harness.schedulers.spec import Workload
 from harness.schema import AnyRow
-from harness.search.chunked import ChunkedWorkload
-from harness.search.workloads import Workload
 from harness.step_table import as_row
-from harness.workload import Run, run_workload
-
-AnyWorkload = Workload | ChunkedWorkload
+from harness.types import RequestSpec, Run, Verdict
+from harness.workload import run_workload
 
 
 @dataclass(frozen=True)
 class Trial:
     """A workload that was run."""
 
-    workload: AnyWorkload
+    workload: Workload
     specs: Sequence[RequestSpec]
     run: Run
 
 
-def try_workload(session: Session, workload: AnyWorkload, specs: Sequence[RequestSpec]) -> Trial:
+def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
     """Run a workload under its limits."""
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))

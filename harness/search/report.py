@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.schedulers import scheduler_named
 from harness.schema import AnyRow, Request
-from harness.search.chunked import ChunkedWorkload
 from harness.search.run import Found
 from harness.search.violated import violated
 from harness.step_table import columns_of, shorten
@@ -45,19 +45,18 @@ def suite_text(found: Found, name: str = "") -> str:
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
-    chunking = workload.chunking if isinstance(workload, ChunkedWorkload) else None
+    chunking, scheduler = workload.chunking, scheduler_named(workload.scheduler)
     lines = [
         f"# Found by spyre-cb search on: {_one_line(found.engine)}",
         f"suite: {name or workload.case_id}",
         "kind: scheduler_steps",
-        *([] if chunking else ["markers: [cb]"]),
         "parameters:",
         "  model: $models",
         "  backend: [eager, sendnn]",
-        *(["  scheduler: [chunked]"] if chunking else []),
+        f"  scheduler: [{scheduler.name}]",
         "cases:",
         f"  - id: {workload.case_id}",
-        f"    requirement: {_flow(list(violated(found.verdict)))}",
+        f"    requirement: {_flow(list(violated(scheduler, found.verdict)))}",
         f"    about: {_quoted(found.verdict.headline)}",
         f"    limits: {_flow(workload.as_limits().model_dump(exclude_none=True))}",
         *([f"    chunking: {_flow(asdict(chunking))}"] if chunking else []),

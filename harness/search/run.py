@@ -10,22 +10,19 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.strategies import SearchStrategy
 
 from checkpoints import resolve
-from harness.checks.verdict import Verdict
 from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, EnginePool
 from harness.prompts import vocabulary_of
-from harness.search.chunked import CHUNKED_SIZES, CHUNKED_SIZES_ON_A_MODEL, chunked_workloads
+from harness.schedulers import scheduler_named
+from harness.schedulers.spec import Workload
 from harness.search.laws import (
-    AnyWorkload,
     follows_the_rules,
     jumps_as_it_steps,
     keeps_invariants,
     keeps_to_itself,
     try_workload,
 )
-from harness.search.workloads import Sizes, workloads
+from harness.types import Verdict
 
-# Every step costs a forward, and every request is run once more alone.
-SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
 Progress = Callable[[int, int], None]
 
 
@@ -33,7 +30,7 @@ Progress = Callable[[int, int], None]
 class Found:
     """The smallest workload that breaks a law, and what the law says of it. ``engine`` is the driver's description."""
 
-    workload: AnyWorkload
+    workload: Workload
     verdict: Verdict
     engine: str
     on_a_model: bool
@@ -83,20 +80,15 @@ def search(
     return SearchResult(hunt.tried, hunt.steps, seconds, None)
 
 
-def strategy_for(driver: Driver, scheduler: str, *, early_stops: bool = False) -> SearchStrategy[AnyWorkload]:
+def strategy_for(driver: Driver, scheduler: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
     """The workloads of a search, as large as they get on this driver."""
-    tokens = TOKENS in driver.capabilities
-    if scheduler == "chunked":
-        sizes = CHUNKED_SIZES_ON_A_MODEL if tokens else CHUNKED_SIZES
-        # Nobody knows beforehand what a model generates, so no prompt can go on from it.
-        return chunked_workloads(sizes, decoded=not tokens)
-    return workloads(SIZES_ON_A_MODEL if tokens else Sizes(), early_stops=early_stops)
+    return scheduler_named(scheduler).search_tools().strategy(TOKENS in driver.capabilities, early_stops)
 
 
 class _LawBrokenError(AssertionError):
     """Carries the workload and what a law said of it through hypothesis."""
 
-    def __init__(self, workload: AnyWorkload, verdict: Verdict) -> None:
+    def __init__(self, workload: Workload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
         self.broken = (workload, verdict)
 
@@ -115,7 +107,7 @@ class Hunt:
         self.tried = 0
         self.steps = 0
 
-    def judge(self, workload: AnyWorkload) -> Verdict:
+    def judge(self, workload: Workload) -> Verdict:
         """The first law that this workload breaks, or one that it keeps."""
         self.broken = True
         try:
@@ -139,8 +131,8 @@ class Hunt:
 
 
 def _smallest_failure(
-    judge: Callable[[AnyWorkload], Verdict], strategy: SearchStrategy[AnyWorkload], budget: int, seed: int
-) -> tuple[AnyWorkload, Verdict] | None:
+    judge: Callable[[Workload], Verdict], strategy: SearchStrategy[Workload], budget: int, seed: int
+) -> tuple[Workload, Verdict] | None:
     last: list[_LawBrokenError] = []
 
     @with_seed(seed)
@@ -155,7 +147,7 @@ def _smallest_failure(
         print_blob=False,
     )
     @given(strategy)
-    def attempt(workload: AnyWorkload) -> None:
+    def attempt(workload: Workload) -> None:
         verdict = judge(workload)
         if not verdict.passed:
             last.append(_LawBrokenError(workload, verdict))

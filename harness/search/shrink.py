@@ -4,19 +4,15 @@ Hypothesis shrinks the one failure it was stopped by; a survey has many, and shr
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.checks.verdict import Verdict
-from harness.search.chunked import ChunkedWorkload
-from harness.search.numbers import AS_BUILT, towards
-from harness.search.shrink_chunked import smaller_chunked, takes_of_chunked
-from harness.search.workloads import Workload
-from harness.second_opinion import PlannedRequest
+from harness.schedulers import scheduler_named
+from harness.schedulers.spec import Workload
+from harness.types import Verdict
 
 MOST_TRIALS = 200
-W = TypeVar("W", bound=Workload | ChunkedWorkload)
+W = TypeVar("W", bound=Workload)
 
 
 def manner(verdict: Verdict) -> str:
@@ -24,21 +20,20 @@ def manner(verdict: Verdict) -> str:
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
-def limits_that_matter(workload: Workload | ChunkedWorkload) -> tuple[str, ...]:
+def limits_that_matter(workload: Workload) -> tuple[str, ...]:
     """What a workload that was shrunk still takes, limits above all: without, it would not go wrong in this way."""
-    if isinstance(workload, ChunkedWorkload):
-        return takes_of_chunked(workload)
-    return tuple(name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
+    return scheduler_named(workload.scheduler).search_tools().takes(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
     """The smallest that was found within MOST_TRIALS, and what is said of it."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
+    smaller_ones: Callable[[Any], Any] = scheduler_named(workload.scheduler).search_tools().smaller
     again = True
     while again and trials < MOST_TRIALS:
         again = False
-        for smaller in _SMALLER[type(workload)](workload):
+        for smaller in smaller_ones(workload):
             if smaller in tried:
                 continue
             tried.add(smaller)
@@ -50,45 +45,3 @@ def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tupl
             if trials >= MOST_TRIALS:
                 break
     return workload, verdict
-
-
-def _smaller(workload: Workload) -> Iterator[Workload]:
-    """Simpler ones, the boldest first: without a request, without a limit, then with smaller numbers."""
-    requests = workload.requests
-    for i in range(len(requests) if len(requests) > 1 else 0):
-        yield _with(workload, [*requests[:i], *requests[i + 1 :]])
-    for name, built in AS_BUILT.items():
-        if getattr(workload.limits, name) != built:
-            yield replace(workload, limits=replace(workload.limits, **{name: built}))
-    if earliest := min(request.join_step for request in requests):
-        yield _with(workload, [_earlier(request, earliest) for request in requests])
-    for i, request in enumerate(requests):
-        for simpler in _simpler(request):
-            yield _with(workload, [*requests[:i], simpler, *requests[i + 1 :]])
-
-
-def _with(workload: Workload, requests: list[PlannedRequest]) -> Workload:
-    return replace(workload, requests=tuple(sorted(requests, key=lambda request: request.join_step)))
-
-
-def _earlier(request: PlannedRequest, steps: int) -> PlannedRequest:
-    abort = None if request.abort_step is None else request.abort_step - steps
-    return replace(request, join_step=request.join_step - steps, abort_step=abort)
-
-
-def _simpler(request: PlannedRequest) -> Iterator[PlannedRequest]:
-    if request.abort_step is not None:
-        yield replace(request, abort_step=None)
-    for join in towards(request.join_step, 0):
-        later = None if request.abort_step is None else request.abort_step - request.join_step + join
-        yield replace(request, join_step=join, abort_step=later)
-    if request.abort_step is not None:
-        for abort in towards(request.abort_step, request.join_step):
-            yield replace(request, abort_step=abort)
-    for prompt in towards(request.prompt_length, 1):
-        yield replace(request, prompt_length=prompt)
-    for budget in towards(request.max_tokens, 1):
-        yield replace(request, max_tokens=budget)
-
-
-_SMALLER: Mapping[type, Callable[[Any], Iterator[Any]]] = {Workload: _smaller, ChunkedWorkload: smaller_chunked}

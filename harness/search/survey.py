@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as with_seed
 
-from harness.checks.verdict import Verdict
 from harness.drivers.base import Driver, EnginePool
-from harness.search.laws import AnyWorkload
+from harness.schedulers.spec import Workload
 from harness.search.run import Found, Hunt, Progress, strategy_for
 from harness.search.shrink import limits_that_matter, manner, shrunk
-from harness.second_opinion import BLOCK
+from harness.types import BLOCK_SIZE, Verdict, blocks_for
 
 DRAWS = 3
 """How often hypothesis is asked for each workload that is wanted: it likes to draw the same ones again."""
@@ -61,13 +60,13 @@ def survey(
 ) -> Survey:
     """Judge ``budget`` different workloads on engines of ``driver`` by the laws of ``search``, to the end.
 
-    ``scheduler`` is ``continuous`` or ``chunked``: which generation's workloads and rules.
+    ``scheduler`` is the name of the one whose workloads and rules they are.
     ``shrinking`` is told, before each workload that went wrong is shrunk, which it is and how many there are.
     """
     engines = EnginePool(driver)
     hunt = Hunt(engines, model, progress)
-    wrong: list[tuple[AnyWorkload, Verdict]] = []
-    judged: dict[AnyWorkload, Verdict] = {}
+    wrong: list[tuple[Workload, Verdict]] = []
+    judged: dict[Workload, Verdict] = {}
 
     @with_seed(seed)
     @settings(
@@ -79,14 +78,14 @@ def survey(
         verbosity=Verbosity.quiet,
     )
     @given(strategy_for(driver, scheduler))
-    def judge_one(workload: AnyWorkload) -> None:
+    def judge_one(workload: Workload) -> None:
         if workload in judged or len(judged) == budget:
             return
         verdict = judge(workload)
         if not verdict.passed:
             wrong.append((workload, verdict))
 
-    def judge(workload: AnyWorkload) -> Verdict:
+    def judge(workload: Workload) -> Verdict:
         # Workloads become alike as they shrink: most have been judged before.
         if workload not in judged:
             judged[workload] = hunt.judge(workload)
@@ -119,7 +118,8 @@ def beyond_the_door(found: Found) -> bool:
     """Whether it takes a request that no front door lets in, put into the core past it ("Limits")."""
     context = found.workload.limits.max_model_len
     requests = found.workload.requests
-    return context is not None and any(-(-r.prompt_length // BLOCK) * BLOCK + r.max_tokens > context for r in requests)
+    padded = [blocks_for(r.prompt_length) * BLOCK_SIZE + r.max_tokens for r in requests]
+    return context is not None and max(padded) > context
 
 
 def _size(found: Found) -> tuple[int, int]:

@@ -5,7 +5,8 @@ One model (``model.py``), made from an observed or an expected step table and th
 for reports and documents (``svg.py``).
 """
 
-from harness.timeline.model import Bar, Shared, Size, Stretch, TimeLine
+from harness.schedulers.bars import Bar, Shared, Size, Stretch
+from harness.timeline.model import TimeLine
 from harness.timeline.sources import first_of, of_lists, of_rows, of_trace, tables_of, with_tables
 from harness.timeline.stretches import time_line
 from harness.timeline.svg import as_svg

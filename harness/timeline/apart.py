@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from harness.timeline.model import Stretch, TimeLine
+from harness.schedulers.bars import Stretch
+from harness.timeline.model import TimeLine
 
 
 def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:

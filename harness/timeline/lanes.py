@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from harness.timeline.model import Stretch, TimeLine
-from harness.workload import BLOCK_SIZE
+from harness.schedulers.bars import Stretch
+from harness.timeline.model import TimeLine
+from harness.types import BLOCK_SIZE
 
 LABELS = 96
 """Pixels on the left for names."""

@@ -1,104 +1,9 @@
-"""What is drawn: how many tokens of what each sequence holds after each step, whichever generation it ran in.
+"""A whole run as it is drawn. The layout is the scheduler's (``schedulers/*/bars.py``), ``stretches.py`` uses it."""
 
-Where the numbers come from is in ``continuous.py`` and ``chunked.py``; ``stretches.py`` makes time-lines of tables.
-"""
+from dataclasses import dataclass
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
-
-from harness.workload import BLOCK_SIZE, Step
-
-
-class Size(NamedTuple):
-    """A request: its prompt and its budget in tokens, and the step at which it joins the queue."""
-
-    prompt_length: int
-    max_tokens: int
-    join_step: int = 0
-
-
-class Bar(NamedTuple):
-    """What one sequence has, in tokens; ``parts`` has them from left to right as the device lays them out.
-
-    They fill the blocks that it holds and those that are reserved for it, but for whole blocks of left padding, which
-    are nobody's. ``found`` are tokens of the prompt that were in the cache and are not computed again.
-    """
-
-    left_padding: int
-    prompt: int
-    generated: int
-    right_padding: int
-    unused: int
-    found: int = 0
-
-    @property
-    def parts(self) -> tuple[int, ...]:
-        """Left padding, found, prompt, generated, right padding, reserved and not used."""
-        return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
-
-    @property
-    def indent(self) -> int:
-        """Tokens of left padding before the first block that it holds."""
-        return self.left_padding - self.left_padding % BLOCK_SIZE
-
-    @property
-    def top(self) -> int:
-        """Tokens from the beginning of its left padding to the end of its last block."""
-        return self.left_padding + self.found + self.prompt + self.generated + self.right_padding
-
-    @property
-    def held(self) -> int:
-        """Tokens of the blocks it holds."""
-        return self.top - self.indent
-
-
-class Shared(NamedTuple):
-    """Blocks ``first`` to ``last`` of a sequence, counted from 0, that ``others`` hold too."""
-
-    first: int
-    last: int
-    others: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """``row`` and the steps after it, to ``last``, that differ from it in nothing but tkv and generated tokens.
-
-    Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; a sequence that ended in it is among
-    them. ``prefilled`` is the one that is prefilled, ``chunk`` which chunk of how many (from 1) that is, where there
-    are chunks; ``shared`` are the shared blocks of each sequence that has any.
-    """
-
-    row: Step
-    last: int
-    bars: Mapping[int, Bar]
-    prefilled: int | None = None
-    chunk: tuple[int, int] | None = None
-    shared: Mapping[int, tuple[Shared, ...]] = field(default_factory=dict)
-
-    @property
-    def first(self) -> int:
-        return self.row.step
-
-    @property
-    def steps(self) -> int:
-        return self.last - self.first + 1
-
-    @property
-    def decodes(self) -> tuple[int, ...]:
-        """Those that get a token of a decode."""
-        return self.row.outputs if self.row.kind == "decode" else ()
-
-    def tkv_at(self, step: int) -> int:
-        """tkv after a step of this stretch."""
-        return self.row.tkv + step - self.first
-
-    def bars_at(self, step: int) -> dict[int, Bar]:
-        """The bars after a step of this stretch."""
-        more = step - self.first
-        growing = set(self.decodes)
-        return {i: _grown(bar, more) if i in growing else bar for i, bar in self.bars.items()}
+from harness.schedulers.bars import Size, Stretch
+from harness.types import BLOCK_SIZE
 
 
 @dataclass(frozen=True)
@@ -126,17 +31,3 @@ class TimeLine:
     def at(self, step: int) -> Stretch | None:
         """The stretch that a step belongs to."""
         return next((stretch for stretch in self.stretches if stretch.first <= step <= stretch.last), None)
-
-
-def blocks_for(tokens: int) -> int:
-    """How many blocks hold so many tokens."""
-    return -(-tokens // BLOCK_SIZE)
-
-
-def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:
-    """The size of a sequence; nothing of one that no request is about."""
-    return sizes[sequence] if 0 <= sequence < len(sizes) else Size(0, 0)
-
-
-def _grown(bar: Bar, tokens: int) -> Bar:
-    return bar._replace(generated=bar.generated + tokens, right_padding=max(0, bar.right_padding - tokens))

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checks.steps import expected_kind
+from harness.schedulers.bars import Size
 from harness.schema import AnyRow, ChunkedRow, StepRow
 from harness.step_table import as_expected
 from harness.timeline.apart import steps_apart
-from harness.timeline.model import Size, TimeLine
+from harness.timeline.model import TimeLine
 from harness.timeline.stretches import time_line
-from harness.workload import Step
+from harness.types import Step
 
 
 def of_rows(rows: Iterable[AnyRow]) -> Iterator[Step]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from harness.timeline.model import Bar, Shared, Stretch
+from harness.schedulers.bars import Bar, Shared, Stretch
 
 PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "right padding", "reserved, not used")
 """In the order of ``Bar.parts``."""

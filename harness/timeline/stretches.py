@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from harness.timeline.chunked import ChunkedBars
-from harness.timeline.continuous import ContinuousBars
-from harness.timeline.model import Size, Stretch, TimeLine
-from harness.workload import Step
+from harness.schedulers import scheduler_named
+from harness.schedulers.bars import Size, Stretch
+from harness.timeline.model import TimeLine
+from harness.types import Step
 
 
 def time_line(steps: Iterable[Step], sizes: Sequence[Size], chunk_size: int | None = None) -> TimeLine:
@@ -16,7 +16,8 @@ def time_line(steps: Iterable[Step], sizes: Sequence[Size], chunk_size: int | No
     far as they go: a picture of a wrong run is what it is for. Raises ValueError for no rows at all.
     """
     rows, all_sizes = list(steps), tuple(sizes)
-    bars = ContinuousBars(all_sizes) if chunk_size is None else ChunkedBars(all_sizes, chunk_size, rows)
+    name = "continuous" if chunk_size is None else "chunked"
+    bars = scheduler_named(name).bars(all_sizes, chunk_size, rows)
     stretches = list(_merged(bars.after(row, count) for row, count in _without_gaps(rows)))
     if not stretches:
         raise ValueError("a time-line needs at least one row")

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from html import escape
 
+from harness.schedulers.bars import Stretch
 from harness.timeline.apart import steps_apart
 from harness.timeline.lanes import CHUNKED_LANE, LABELS, LANE, Scale, lane, place
 from harness.timeline.legend import legend_height, legend_parts, patterns, style
-from harness.timeline.model import Stretch, TimeLine
+from harness.timeline.model import TimeLine
 from harness.timeline.spoken import described
 from harness.timeline.turns import groups, turns, wanted_turns
 

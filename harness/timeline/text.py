@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.timeline.model import Stretch, TimeLine
+from harness.schedulers.bars import Stretch
+from harness.timeline.model import TimeLine
 from harness.timeline.text_blocks import TOKENS_OF_A_CHARACTER, batches
-from harness.workload import BLOCK_SIZE
+from harness.types import BLOCK_SIZE
 
 _TOKENS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
 _LEGEND = (

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from harness.timeline.model import Bar, Stretch, TimeLine
-from harness.workload import BLOCK_SIZE
+from harness.schedulers.bars import Bar, Stretch
+from harness.timeline.model import TimeLine
+from harness.types import BLOCK_SIZE
 
 TOKENS_OF_A_CHARACTER = 8
 SIGNS = "░▚▓█▒-"

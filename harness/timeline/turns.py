@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from harness.schedulers.bars import Stretch
 from harness.timeline.lanes import LABELS, Scale, place, spans
-from harness.timeline.model import Stretch, TimeLine
-from harness.workload import BLOCK_SIZE
+from harness.timeline.model import TimeLine
+from harness.types import BLOCK_SIZE
 
 SMALLEST_LETTER = 7
 """Pixels that a letter needs."""

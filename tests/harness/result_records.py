@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.checks.steps import check_steps
-from harness.drivers.base import ChunkingSetup, EngineSetup, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.prompts import simulated_spec
 from harness.report.page import write_page
 from harness.report.reading import Recorded
+from harness.schedulers.chunked.workloads import NUMBERS
 from harness.schema import Request, StepRow
-from harness.search.chunked import NUMBERS
 from harness.step_table import as_row
 from harness.timeline import tables_of
-from harness.workload import Run, Step, run_workload
+from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, Step
+from harness.workload import run_workload
 
 Record = dict[str, Any]
 REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"

@@ -15,7 +15,7 @@ import torch
 from checkpoints import resolve
 from engine import attention, batch, model_runner
 from engine.model_runner import ModelRunner
-from harness.drivers.base import GOLDEN_TOKENS, SchedulingLimits, Session
+from harness.drivers.base import GOLDEN_TOKENS, Session
 from harness.drivers.reference import ReferenceDriver
 from harness.expand import Expanded, expand
 from harness.loader import load_suite
@@ -24,6 +24,7 @@ from harness.outputs import judge_outputs, plan_outputs
 from harness.policies import resolve_policy
 from harness.prompts import request_spec, vocabulary_of
 from harness.schema import POLICY_NAMES, OutputCase, Policy
+from harness.types import SchedulingLimits
 from harness.workload import run_workload
 from tests.harness.planted_outputs import change_decode_inputs
 

@@ -4,20 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from harness.drivers.base import (
-    Completion,
-    EngineSetup,
-    Observation,
-    RefusedError,
-    RequestSpec,
-    SchedulingLimits,
-    StepRecord,
-)
+from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.reference import SimulationDriver
 from harness.prompts import nameless_spec
 from harness.schema import Prompt, Request, StepRow
 from harness.step_table import as_row
-from harness.workload import Run, run_workload
+from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits
+from harness.workload import run_workload
 
 SHAPE = EngineSetup("tiny-granite", "eager", 1, 512, 4)
 IDLE = StepRecord("idle", (), (), ())

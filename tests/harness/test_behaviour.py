@@ -11,11 +11,10 @@ from harness.behaviour import perform as performing
 from harness.behaviour.judging import check_limits
 from harness.behaviour.outcome import Right
 from harness.behaviour.perform import perform
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.streams import assembled
 from harness.schema import BehaviourCase, Chat, Limits, Request
+from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 IDLE = DoorState(0, 0, 0, 0)
 CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}

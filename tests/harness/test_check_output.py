@@ -12,13 +12,13 @@ import pytest
 from checkpoints import Checkpoint
 from harness.checks.output import check_output
 from harness.checks.output.compare import close, kl_over_top
-from harness.checks.verdict import Verdict
-from harness.drivers.base import GOLDEN_TOKENS, RequestSpec, Token
+from harness.drivers.base import GOLDEN_TOKENS
 from harness.oracle import Oracle, Reference, ReferenceToken
 from harness.oracle.stopping import end_of, ended, wanted_for
 from harness.policies import USUAL_BOUNDS, ResolvedPolicy, resolve_policy, usual_policy
 from harness.prompts import Vocabulary
 from harness.schema import POLICY_NAMES, Policy
+from harness.types import RequestSpec, Token, Verdict
 
 NO_CHECKPOINT = Checkpoint("made-up", "made-up", Path("nowhere"), None, "")
 SPECIAL = 26

@@ -7,10 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.checks.steps import check_steps, expected_kind
-from harness.checks.verdict import Verdict
 from harness.schema import StepRow
 from harness.step_table import shorten
-from harness.workload import Run
+from harness.types import Run, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 
 SEEN = two_that_overlap()

@@ -8,24 +8,24 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from harness.checks.chunked_invariants import CHUNKED_RULES, check_chunked_invariants
 from harness.checks.steps import check_steps
-from harness.checks.verdict import Verdict
-from harness.drivers.base import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.expand import expand
 from harness.expectations import golden_text, read_golden
 from harness.loader import SuiteError, load_suite
 from harness.prompts import simulated_spec
 from harness.report.step_view import step_table
-from harness.rules_chunked import chunked_rule_for, chunked_rule_for_kinds
+from harness.schedulers.chunked import SPEC
+from harness.schedulers.chunked.invariants import RULES, check_invariants
+from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
+from harness.schedulers.chunked.workloads import NUMBERS
 from harness.schema import ChunkedRow, Request, StepRow, StepTable
 from harness.search import search
-from harness.search.chunked import NUMBERS
 from harness.search.report import suite_text
 from harness.search.violated import violated
 from harness.step_table import as_row, columns_of, lengthen, shorten
-from harness.workload import Run, run_workload
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
+from harness.workload import run_workload
 from harness.yaml_source import read_yaml
 from tests.harness.faults import Patch
 from tests.harness.planted import CHUNKED_FAULTS
@@ -179,30 +179,30 @@ DOCTORED = {
 @pytest.mark.parametrize("name", DOCTORED)
 def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]]) -> None:
     run, specs = ran
-    assert check_chunked_invariants(run, specs, REQUESTS, LIMITS, CHUNKING).passed
+    assert check_invariants(run, specs, REQUESTS, LIMITS, CHUNKING).passed
     which, change, told = DOCTORED[name]
-    verdict = check_chunked_invariants(doctored(run, which, change), specs, REQUESTS, LIMITS, CHUNKING)
+    verdict = check_invariants(doctored(run, which, change), specs, REQUESTS, LIMITS, CHUNKING)
     assert not verdict.passed
-    assert verdict.rule == CHUNKED_RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
+    assert verdict.rule == RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
 
 
 def test_a_hit_is_wrong_where_nothing_is_cached(ran: tuple[Run, list[RequestSpec]]) -> None:
     off = replace(CHUNKING, enable_prefix_caching=False)
-    verdict = check_chunked_invariants(*ran, REQUESTS, LIMITS, off)
+    verdict = check_invariants(*ran, REQUESTS, LIMITS, off)
     assert not verdict.passed
-    assert verdict.rule == CHUNKED_RULES["owner"]
+    assert verdict.rule == RULES["owner"]
 
 
 def test_rules_quote_headings_that_the_document_has() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "scheduling-rules-chunked.md").read_text(encoding="utf-8")
     headings = {line.lstrip("# ") for line in text.splitlines() if line.startswith("##")}
-    rules = [chunked_rule_for(kind, column) for kind in KINDS for column in ChunkedRow._fields[1:]]
-    rules += [*CHUNKED_RULES.values(), chunked_rule_for_kinds("prefill", "decode")]
+    rules = [rule_for(kind, column) for kind in KINDS for column in ChunkedRow._fields[1:]]
+    rules += [*RULES.values(), rule_for_kinds("prefill", "decode")]
     for rule in rules:
         quoted = re.findall(r'"([^"]+)"', rule)
         assert quoted, rule
         assert set(quoted) <= headings, rule
-        assert set(violated(Verdict(False, "", rule=rule))) <= set(REQUIREMENTS), rule
+        assert set(violated(SPEC, Verdict(False, "", rule=rule))) <= set(REQUIREMENTS), rule
 
 
 def test_search_finds_nothing_where_nothing_is_wrong() -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.base import EngineSetup, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.expand import Configuration, Expanded, TooManyTestsError, expand, model_label, power_of_two, round_up
 from harness.schema import StepsSuite
+from harness.types import EngineSetup, SchedulingLimits
 
 
 def suite(*case_ids: str, limits: dict[str, int] | None = None, max_tests: int = 200, **parameters: Any) -> StepsSuite:

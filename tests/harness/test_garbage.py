@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from harness import garbage
-from harness.drivers.base import RequestSpec, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.garbage import keep_for_good, kept
-from harness.search.workloads import shape_for_search
-from harness.second_opinion import PlannedRequest
+from harness.schedulers.continuous.model import PlannedRequest
+from harness.schedulers.continuous.workloads import shape_for_search
+from harness.types import RequestSpec, SchedulingLimits
 from harness.workload import run_workload
 
 

@@ -5,11 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks.invariants import check_invariants
-from harness.checks.verdict import Verdict
-from harness.drivers.base import SchedulingLimits, Token
+from harness.schedulers.continuous.invariants import check_invariants
 from harness.schema import Prompt, Request
-from harness.workload import Run
+from harness.types import Run, SchedulingLimits, Token, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 
 SEEN = two_that_overlap()

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.base import UnavailableError
 from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
 from harness.drivers.reference import reference_unavailable
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
 from tests.harness.test_plugin import run, write
 
 SETUP = EngineSetup("tiny-granite", "eager", 1, 512, 4)

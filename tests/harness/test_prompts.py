@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from checkpoints import Checkpoint, resolve
-from harness.drivers.base import RequestSpec
 from harness.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
 from harness.schema import FOLDER, Prompt, Request
+from harness.types import RequestSpec
 from tests.harness.support import a_request
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.invariants import RULES as INVARIANTS
-from harness.rules import rule_for, rule_for_kinds
+from harness.schedulers.continuous.invariants import RULES as INVARIANTS
+from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
 from harness.step_table import COLUMNS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scheduling-rules.md"

@@ -14,21 +14,22 @@ from checkpoints import resolve
 from engine import batch
 from engine.scheduling import admission, continuous, padding
 from engine.scheduling.continuous import ContinuousScheduler
-from harness.checks.invariants import RULES
-from harness.checks.verdict import Verdict
-from harness.drivers.base import SchedulingLimits
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.house_rules import check_house_rules
 from harness.loader import load_suite
 from harness.prompts import vocabulary_of
+from harness.schedulers.continuous.invariants import RULES
+from harness.schedulers.continuous.model import PlannedRequest
+from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY_REASON
+from harness.schedulers.continuous.workloads import shape_for_search, workloads
+from harness.schedulers.sizes import Sizes
 from harness.schema import StepsSuite
 from harness.search import Found, Workload, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
 from harness.search.report import run_command
 from harness.search.run import _smallest_failure
-from harness.search.violated import BY_CELL, BY_INVARIANT, BY_REASON, FAILED, TOKENS
-from harness.search.workloads import Sizes, shape_for_search, workloads
-from harness.second_opinion import PlannedRequest
+from harness.search.violated import FAILED, TOKENS
+from harness.types import SchedulingLimits, Verdict
 from harness.workload import run_workload
 from harness.yaml_source import read_yaml
 

@@ -7,13 +7,13 @@ import pytest
 
 from engine.config import EngineConfig, resolve_limits
 from engine.config import Limits as EngineLimits
-from harness.drivers.base import EngineSetup, SchedulingLimits
 from harness.expand import Expanded, expand
 from harness.expectations import golden_path, read_golden
 from harness.loader import load_suite
+from harness.schedulers.continuous.model import ImpossibleWorkload, PlannedRequest, explain, filled_in, predict
 from harness.schema import Request, StepRow, StepsCase
-from harness.second_opinion import ImpossibleWorkload, PlannedRequest, explain, filled_in, predict
 from harness.step_table import lengthen
+from harness.types import EngineSetup, SchedulingLimits
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 SETUP = EngineSetup("tiny-granite", "eager", 1, 512, 4)

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.base import ChunkingSetup, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.expand import expand
 from harness.expectations import golden_path, read_golden
-from harness.explain_chunked import planned_texts
 from harness.judge import Test, _specs
 from harness.loader import load_suite
+from harness.schedulers.chunked.explain import planned_texts
+from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.continuous.model import ImpossibleWorkload
 from harness.schema import StepsCase
-from harness.second_opinion import ImpossibleWorkload
-from harness.second_opinion_chunked import PlannedText, explain_chunked, predict_chunked
 from harness.step_table import shorten
+from harness.types import ChunkingSetup, SchedulingLimits
 from tests.engine.test_chunked_recordings import RECORDINGS, texts
 
 SUITES = sorted((Path(__file__).resolve().parents[2] / "suites" / "scheduler_steps").glob("chunked_*.yaml"))
@@ -37,7 +37,7 @@ def planned(recording: dict[str, Any]) -> list[PlannedText]:
 @pytest.mark.parametrize("recording", RECORDINGS, ids=[r["name"] for r in RECORDINGS])
 def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
     options = ChunkingSetup(**recording["chunking"])
-    rows = predict_chunked(SchedulingLimits(**recording["limits"]), options, planned(recording))
+    rows = predict(SchedulingLimits(**recording["limits"]), options, planned(recording))
     seen = [
         [r.step, r.tkv, *map(list, (r.waiting, r.running, r.paused, r.outputs, r.finished)), r.used, r.reserved]
         for r in rows
@@ -58,7 +58,7 @@ def test_it_has_every_golden_table(path: Path) -> None:
         session = SimulationDriver().open(expanded.setup)
         limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
         assert expanded.chunking is not None
-        rows = predict_chunked(limits, expanded.chunking, planned_texts(_specs(test, case), case.requests, None))
+        rows = predict(limits, expanded.chunking, planned_texts(_specs(test, case), case.requests, None))
         assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
 
 
@@ -66,16 +66,16 @@ def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
     two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 2, 2)]
     tight = SchedulingLimits(128, 2, 2, 2048)
     options = ChunkingSetup(chunk_size=64)
-    assert explain_chunked(tight, options, two, 1) == "step 1: chunk of 0"
-    said = explain_chunked(tight, options, two, 3)
+    assert explain(tight, options, two, 1) == "step 1: chunk of 0"
+    said = explain(tight, options, two, 3)
     assert said == "step 3: decode of 0, 1 waits for blocks: 2 needed, 0 free, 0 of them reserved"
-    assert explain_chunked(AS_BUILT, options, two, 2) == "step 2: decode of 0, 1 waits for a turn of 0"
-    assert explain_chunked(AS_BUILT, options, two, 99) == "step 99: the workload is done"
+    assert explain(AS_BUILT, options, two, 2) == "step 2: decode of 0, 1 waits for a turn of 0"
+    assert explain(AS_BUILT, options, two, 99) == "step 99: the workload is done"
 
 
 def test_what_can_never_go_on_is_told() -> None:
     long = PlannedText((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
-        predict_chunked(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
+        predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
     with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds the volume 66 at 67"):
-        predict_chunked(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])
+        predict(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])

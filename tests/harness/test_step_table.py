@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from harness.expectations import read_golden
 from harness.schema import StepRow
 from harness.step_table import COLUMNS, as_row, lengthen, plain_decode, shorten
-from harness.workload import Step
+from harness.types import Step
 from tests.harness.support import a_request, simulate, two_that_overlap
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 
 from engine.scheduling import continuous, padding
-from harness.checks.verdict import Verdict
 from harness.cli import main
-from harness.drivers.base import SchedulingLimits
 from harness.drivers.reference import SimulationDriver
+from harness.schedulers.continuous.model import PlannedRequest
+from harness.schedulers.continuous.workloads import Workload
 from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.search.survey import beyond_the_door, survey
-from harness.search.workloads import Workload
-from harness.second_opinion import PlannedRequest
+from harness.types import SchedulingLimits, Verdict
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 RESERVED = "step N differs (prefill of N): reserved N, expected N"

@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
-from harness.checks.verdict import Verdict
 from harness.cli import main
-from harness.drivers.base import ChunkingSetup, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
-from harness.search.chunked import ChunkedWorkload, SharingRequest
+from harness.schedulers.chunked.workloads import ChunkedWorkload, SharingRequest
 from harness.search.shrink import limits_that_matter, shrunk
 from harness.search.survey import survey
+from harness.types import ChunkingSetup, SchedulingLimits, Verdict
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 USUAL = ChunkingSetup()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.drivers.base import EnginePool, SchedulingLimits
+from harness.drivers.base import EnginePool
 from harness.drivers.reference import ReferenceDriver
 from harness.expand import Configuration, Expanded
 from harness.loader import load_suite
 from harness.markers import ONLY_IF_NAMED
 from harness.prompts import model_of_run, request_spec, vocabulary_of
 from harness.schema import OutputCase
+from harness.types import SchedulingLimits
 from harness.workload import run_workload
 
 SUITES = Path(__file__).resolve().parents[2] / "suites" / "output"

@@ -5,13 +5,13 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 
-from harness.drivers.base import EngineSetup
 from harness.drivers.reference import SimulationDriver
-from harness.search.workloads import Workload, workloads
+from harness.schedulers.continuous.workloads import Workload, workloads
 from harness.step_table import as_row, shorten
 from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_lists, of_rows, time_line
 from harness.timeline.svg import described, steps_apart
-from harness.workload import Run, run_workload, turns
+from harness.types import EngineSetup, Run
+from harness.workload import run_workload, turns
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 
 SESSION = SimulationDriver().open(EngineSetup("none", "eager", 1, 512, 4))

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 
 from harness.checks.steps import steps_as_data
 from harness.cli import main
-from harness.drivers.base import ChunkingSetup, EngineSetup, SchedulingLimits
 from harness.drivers.reference import SimulationDriver
 from harness.prompts import simulated_spec
+from harness.schedulers.chunked.workloads import NUMBERS, ChunkedWorkload, chunked_workloads
 from harness.schema import Request
-from harness.search.chunked import NUMBERS, ChunkedWorkload, chunked_workloads
 from harness.step_table import as_row, shorten
 from harness.timeline import (
     Bar,
@@ -33,7 +32,8 @@ from harness.timeline import (
 )
 from harness.timeline.apart import steps_apart
 from harness.timeline.spoken import described
-from harness.workload import Run, run_workload, turns
+from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits
+from harness.workload import run_workload, turns
 from tests.harness.support import doctored
 
 CHUNKING = ChunkingSetup()

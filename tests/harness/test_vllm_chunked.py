@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.drivers.base import ChunkingSetup, EngineSetup, Observation, RequestSpec, SchedulingLimits, scheduler_of
+from harness.drivers.base import Observation, scheduler_of
 from harness.drivers.reference import SimulationDriver
 from harness.drivers.vllm import VllmDriver, generations, server
 from harness.drivers.vllm.chunked import engine_arguments, engine_environment
@@ -13,6 +13,7 @@ from harness.drivers.vllm.generations import CHUNKED, ONE_TKV, find_generation
 from harness.drivers.vllm.session import VllmSession
 from harness.expand import expand
 from harness.schema import OutputSuite, ServerOptions
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from tests.harness.fake_vllm_chunked import FIRST, TWIN, FakeChunkedCore, install_chunked
 from tests.harness.test_expand import suite
 

@@ -11,14 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from checkpoints import CheckpointError
-from harness.drivers.base import (
-    EngineSetup,
-    Observation,
-    RequestSpec,
-    SchedulingLimits,
-    Token,
-    UnavailableError,
-)
+from harness.drivers.base import Observation, UnavailableError
 from harness.drivers.vllm import VllmDriver, checkpoint, generations, server
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.generations import ONE_TKV, described, find_generation, why_none
@@ -26,6 +19,7 @@ from harness.drivers.vllm.insides import resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.drivers.vllm.session import VllmSession
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 from tests.harness.fake_vllm import ONE, TWO, FakeCore, install, output
 from tests.harness.test_plugin import GOOD, run, write
 

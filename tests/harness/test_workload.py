@@ -5,8 +5,9 @@ from itertools import repeat
 
 import pytest
 
-from harness.drivers.base import Observation, RequestSpec, StepRecord, Token
-from harness.workload import Run, run_workload
+from harness.drivers.base import Observation, StepRecord
+from harness.types import RequestSpec, Run, Token
+from harness.workload import run_workload
 from tests.harness.support import IDLE, ScriptedSession, a_request, simulate, two_that_overlap
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, SchedulingLimits, Session, Token
-from harness.workload import Run, run_workload
+from harness.drivers.base import Session
+from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
+from harness.workload import run_workload
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from harness.drivers.base import Token
 from harness.oracle import Reference, ReferenceToken
 from harness.policies import Bounds, ResolvedPolicy
+from harness.types import Token
 
 TOKEN = "token"
 LOGPROB = "logprob"

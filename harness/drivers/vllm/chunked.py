@@ -7,8 +7,8 @@ reservations are the scheduler's, blocks those of vLLM's own manager, what was l
 import sys
 from typing import Any
 
-from harness.drivers.base import ChunkingSetup, EngineSetup, SchedulingLimits
 from harness.drivers.vllm.insides import Seen, held_blocks, model_runner, names
+from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
 
 
 def observe(core: Any) -> Seen:

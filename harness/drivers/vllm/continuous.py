@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.drivers.base import EngineSetup, SchedulingLimits
 from harness.drivers.vllm.insides import Seen, held_blocks, model_runner, names
+from harness.types import EngineSetup, SchedulingLimits
 
 
 def observe(core: Any) -> Seen:

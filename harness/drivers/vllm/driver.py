@@ -3,12 +3,13 @@
 import importlib
 from importlib.util import find_spec
 
-from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
 from harness.drivers.door import Door
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
 from harness.drivers.vllm.session import VllmSession
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
 
 PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")
 

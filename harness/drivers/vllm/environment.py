@@ -5,8 +5,8 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from harness.drivers.base import EngineSetup
 from harness.drivers.vllm.generations import Generation
+from harness.types import EngineSetup
 
 ALWAYS: Mapping[str, str] = {
     # The engine core lives in this process: its scheduler and model runner are looked at after each step.

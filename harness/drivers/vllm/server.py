@@ -3,12 +3,13 @@
 import os
 from importlib.util import find_spec
 
-from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
+from harness.drivers.base import UnavailableError
 from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
 from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
 from harness.schema import Scheduler, ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
 """Options of a case's server that ``vllm serve`` has nothing for."""

@@ -7,17 +7,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from harness.drivers.base import (
-    Compilation,
-    Completion,
-    EngineSetup,
-    Observation,
-    RefusedError,
-    RequestSpec,
-    SchedulingLimits,
-    StepRecord,
-    Token,
-)
+from harness.drivers.base import Compilation, Completion, Observation, RefusedError, StepRecord
 from harness.drivers.door import Door
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import prepare_engine
@@ -25,6 +15,7 @@ from harness.drivers.vllm.generations import Generation, version_of
 from harness.drivers.vllm.insides import model_runner, resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.schema import ServerOptions
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 MOST_STEPS_TO_DRAIN = 10
 ANY_TOKEN = 5

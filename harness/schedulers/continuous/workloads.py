@@ -4,19 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
+from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.checks.invariants import check_invariants
-from harness.checks.verdict import Verdict
-from harness.drivers.base import EngineSetup, RequestSpec, SchedulingLimits
 from harness.prompts import Vocabulary, nameless_spec, request_spec
+from harness.schedulers.continuous.invariants import check_invariants
+from harness.schedulers.continuous.model import BLOCK, PlannedRequest, explain, predict
+from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.schema import Limits, Prompt, Request, StepRow
-from harness.second_opinion import BLOCK, PlannedRequest, explain, predict
-from harness.workload import Run
-
-CONTEXT, BATCH, BLOCKS = 512, 4, 35
-"""The shape that suites run on where they ask for nothing larger: tokens, sequences, blocks for sequences."""
+from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
@@ -27,21 +24,13 @@ MADE_UP_TOKEN = -1
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How large workloads get: requests, tokens, tokens, steps."""
-
-    requests: int = 7
-    prompt: int = 200
-    budget: int = 130
-    join_step: int = 120
-
-
-@dataclass(frozen=True)
 class Workload:
     """Requests, in the order in which they join, under limits that say all four numbers."""
 
     limits: SchedulingLimits
     requests: tuple[PlannedRequest, ...]
+    scheduler: ClassVar[str] = "continuous"
+    chunking: ClassVar[None] = None
 
     @property
     def case_id(self) -> str:
@@ -88,7 +77,7 @@ class Workload:
         return explain(self.limits, self.requests, step)
 
     def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
-        """Those of this generation."""
+        """The invariants of this scheduler."""
         return check_invariants(run, specs, self.as_requests(), self.limits)
 
     def as_limits(self) -> Limits:
@@ -101,8 +90,18 @@ def shape_for_search(model: str) -> EngineSetup:
     return EngineSetup(model, "eager", 1, CONTEXT, BATCH)
 
 
+SIZES = Sizes()
+# Every step costs a forward, and every request is run once more alone.
+SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
+
+
+def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[Workload]:
+    """The workloads of a search, as large as they get in simulation or on a model."""
+    return workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, early_stops=early_stops)
+
+
 @st.composite
-def workloads(draw: st.DrawFn, sizes: Sizes = Sizes(), *, early_stops: bool = False) -> Workload:
+def workloads(draw: st.DrawFn, sizes: Sizes = SIZES, *, early_stops: bool = False) -> Workload:
     """Workloads that the engine core can work off: each request alone fits into the available blocks."""
     requests = draw(_lists_of_requests(sizes, early_stops))
     requests.sort(key=lambda request: request.join_step)

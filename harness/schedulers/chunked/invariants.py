@@ -1,4 +1,4 @@
-"""What must hold after every step of every workload of the chunked generation, as far as its driver can see.
+"""What must hold after every step of every workload of the chunked scheduler, as far as its driver can see.
 
 Nobody needs to know the schedule for this: how many tokens a request has in its cache follows from the tokens it got,
 and what two requests may share from their texts.
@@ -8,15 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.checks.ends import length_broken
-from harness.checks.moves import BLOCK_SIZE, Broken
-from harness.checks.verdict import Verdict
-from harness.drivers.base import ChunkingSetup, RequestSpec, SchedulingLimits
+from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schema import Request
-from harness.workload import Run, Step
+from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, SchedulingLimits, Step, Verdict, blocks_for
 
 DOC = "docs/scheduling-rules-chunked.md"
-CHUNKED_RULES = {
+RULES = {
     "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; what is reserved is what may still be taken',
     "owner": f'{DOC} "Prefix caching": a block is shared by those whose texts are the same up to its end',
     "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
@@ -34,7 +31,7 @@ CHUNKED_RULES = {
 }
 
 
-def check_chunked_invariants(
+def check_invariants(
     run: Run,
     requests: Sequence[RequestSpec],
     timings: Sequence[Request],
@@ -43,21 +40,11 @@ def check_chunked_invariants(
 ) -> Verdict:
     """All invariants over all steps. What is None in ``limits`` is not known, and not checked."""
     if run.unfinished is not None:
-        return Verdict(False, f"invariants: {run.unfinished}", rule=CHUNKED_RULES["end"])
+        return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(requests, timings, limits, chunking)
     broken = [found for step in run.steps for found in watch.see(step)]
     broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
-    broken.sort(key=lambda found: found.step)
-    if not broken:
-        return Verdict(True, f"invariants hold after each of {len(run.steps)} observations")
-    details = tuple(f"step {found.step}: {found.what}" for found in broken[:8]) if len(broken) > 1 else ()
-    more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-    return Verdict(
-        False,
-        f"invariant broken at step {broken[0].step}: {broken[0].what}{more}",
-        details,
-        CHUNKED_RULES[broken[0].rule],
-    )
+    return as_verdict(broken, RULES, len(run.steps))
 
 
 @dataclass
@@ -153,7 +140,7 @@ class _Watch:
     def _all_chunks(self, step: Step, new: int) -> Iterator[Broken]:
         size, length = self.chunking.chunk_size, len(self.requests[new].prompt_token_ids)
         count = -(-length // size)
-        padding = count * size - _blocks(length) * BLOCK_SIZE
+        padding = count * size - blocks_for(length) * BLOCK_SIZE
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0
         if new in step.finished or new in self._gone(step):
@@ -174,8 +161,8 @@ class _Watch:
         elif [r for r in step.outputs if r in step.running] != decoding:
             yield Broken(number, f"tokens went to {step.outputs} in this order, running is {step.running}", "outputs")
         tokens = {request: self._computed(request) + 1 for request in step.outputs}
-        most = max(map(_blocks, tokens.values()), default=0)
-        tkv = max(((most - _blocks(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
+        most = max(map(blocks_for, tokens.values()), default=0)
+        tkv = max(((most - blocks_for(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
         if step.tkv != tkv:
             yield Broken(number, f"tkv {step.tkv} after a decode of {sorted(tokens.items())}, not {tkv}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
@@ -191,7 +178,7 @@ class _Watch:
         if not step.block_tables:
             return
         for request, table in zip(step.outputs, step.block_tables, strict=True):
-            wanted = _blocks(self._computed(request))
+            wanted = blocks_for(self._computed(request))
             if len(table) != wanted or 0 in table or len(set(table)) != len(table):
                 yield Broken(step.step, f"{request} holds {table}, {wanted} blocks other than 0 are due", "held")
             earlier = self.tables.get(request, ())
@@ -251,7 +238,3 @@ def _ends(
             yield Broken(ends[-1] if ends else last, f"request {number} finished at steps {ends}", "end")
             continue
         yield from length_broken(request, timing, len(tokens), limits.max_model_len, ends[0] if ends else None, last)
-
-
-def _blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK_SIZE)

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from harness.drivers.base import RequestSpec, SchedulingLimits
+from harness.schedulers.continuous.model import PlannedRequest, explain, predict
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schema import Request
-from harness.second_opinion import ImpossibleWorkload, PlannedRequest, explain, predict
-from harness.workload import Run
+from harness.types import RequestSpec, Run, SchedulingLimits
 
 
 def by_the_rules(

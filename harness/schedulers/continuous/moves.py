@@ -8,20 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.drivers.base import RequestSpec
+from harness.schedulers.broken import Broken
 from harness.schema import Request
-from harness.workload import Step
-
-BLOCK_SIZE = 64
-
-
-@dataclass(frozen=True)
-class Broken:
-    """An invariant that does not hold after a step; ``rule`` names its text."""
-
-    step: int
-    what: str
-    rule: str
+from harness.types import BLOCK_SIZE, RequestSpec, Step, blocks_for
 
 
 def each_move(
@@ -126,7 +115,7 @@ class _Ledger:
         tkv = before.tkv - shared if running else 0
         new = after.outputs[0] if after.kind == "prefill" and after.outputs else None
         length = len(self.requests[new].prompt_token_ids) if new is not None else 0
-        wanted = tkv + _blocks(max(0, length - tkv)) * BLOCK_SIZE if new is not None else tkv + 1
+        wanted = tkv + blocks_for(max(0, length - tkv)) * BLOCK_SIZE if new is not None else tkv + 1
         if after.tkv != wanted:
             removed = f", {shared} of padding go" if shared else ""
             what = f"a {after.kind} moved tkv from {before.tkv} to {after.tkv}, not to {wanted}{removed}"
@@ -137,17 +126,13 @@ class _Ledger:
         if new is not None:
             self.padding[new] = after.tkv - length
             budget = self.requests[new].max_tokens
-            self.reserved[new] = _blocks(after.tkv + budget - 1) - self.padding[new] // BLOCK_SIZE
-        used = sum(_blocks(after.tkv) - padding // BLOCK_SIZE for padding in self.padding.values())
+            self.reserved[new] = blocks_for(after.tkv + budget - 1) - self.padding[new] // BLOCK_SIZE
+        used = sum(blocks_for(after.tkv) - padding // BLOCK_SIZE for padding in self.padding.values())
         reserved = sum(self.reserved.values())
         if after.used is not None and after.used != used:
             yield Broken(after.step, f"{after.used} blocks used, {used} hold what runs", "held")
         if after.reserved is not None and after.reserved != reserved:
             yield Broken(after.step, f"{after.reserved} blocks reserved, {reserved} are the worst case", "held")
-
-
-def _blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK_SIZE)
 
 
 def _named(ids: Sequence[int]) -> str:

@@ -1,17 +1,17 @@
-"""Smaller workloads of the chunked generation: what a request shares with another goes on being what it shares."""
+"""Smaller workloads of the chunked scheduler: what a request shares with another goes on being what it shares."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import pairwise
 
-from harness.drivers.base import ChunkingSetup
-from harness.search.chunked import ChunkedWorkload, SharingRequest
-from harness.search.numbers import AS_BUILT, towards
+from harness.schedulers.chunked.workloads import ChunkedWorkload, SharingRequest
+from harness.schedulers.sizes import AS_BUILT, towards
+from harness.types import ChunkingSetup
 
 USUAL = ChunkingSetup()
 
 
-def takes_of_chunked(workload: ChunkedWorkload) -> tuple[str, ...]:
+def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
     """Limits and options that are not the usual ones, and what its requests do beside running to their ends."""
     limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
     options = (f.name for f in fields(USUAL) if getattr(workload.chunking, f.name) != getattr(USUAL, f.name))
@@ -20,7 +20,7 @@ def takes_of_chunked(workload: ChunkedWorkload) -> tuple[str, ...]:
     return (*limits, *options, *shares, *aborts)
 
 
-def smaller_chunked(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
+def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
     """Simpler ones, the boldest first: without a request, with usual limits and options, then with smaller numbers."""
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):

@@ -7,12 +7,10 @@ here; what leads from one to the next is in ``moves.py``.
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from harness.checks.ends import length_broken
-from harness.checks.moves import Broken, each_move
-from harness.checks.verdict import Verdict
-from harness.drivers.base import RequestSpec, SchedulingLimits
+from harness.schedulers.broken import Broken, as_verdict, length_broken
+from harness.schedulers.continuous.moves import each_move
 from harness.schema import Request
-from harness.workload import Run, Step, decodes_on
+from harness.types import RequestSpec, Run, SchedulingLimits, Step, Verdict, decodes_on
 
 PADDING_BLOCK = 0
 
@@ -20,31 +18,23 @@ PADDING_BLOCK = 0
 def check_invariants(
     run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
 ) -> Verdict:
-    """All invariants over all steps of a run of the first generation (one tkv for the batch).
+    """All invariants over all steps of a run of the continuous scheduler (one tkv for the batch).
 
     ``limits`` are the ones the engine was held to; what is None there is not known, and not checked.
     """
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     telling = _telling(run.steps, timings)
-    broken = sorted(
-        [
-            *_each_step(telling, limits),
-            *_volume(run.steps, limits),
-            *_nothing_is_left(run.steps[-1]),
-            *each_move(run.steps, telling, requests, timings),
-            *_every_request_ends_once(run, telling, requests, timings, limits),
-            *_aborted_ones_are_gone(telling, timings),
-            *_blocks_have_one_owner(telling),
-        ],
-        key=lambda found: found.step,
-    )
-    if not broken:
-        return Verdict(True, f"invariants hold after each of {len(run.steps)} observations")
-    details = tuple(f"step {found.step}: {found.what}" for found in broken[:8]) if len(broken) > 1 else ()
-    more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-    rule = RULES[broken[0].rule]
-    return Verdict(False, f"invariant broken at step {broken[0].step}: {broken[0].what}{more}", details, rule)
+    broken = [
+        *_each_step(telling, limits),
+        *_volume(run.steps, limits),
+        *_nothing_is_left(run.steps[-1]),
+        *each_move(run.steps, telling, requests, timings),
+        *_every_request_ends_once(run, telling, requests, timings, limits),
+        *_aborted_ones_are_gone(telling, timings),
+        *_blocks_have_one_owner(telling),
+    ]
+    return as_verdict(broken, RULES, len(run.steps))
 
 
 RULES = {

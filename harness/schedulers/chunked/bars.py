@@ -7,8 +7,8 @@ all but its own are known. Which blocks are shared is told by their ids, where t
 
 from collections.abc import Mapping, Sequence
 
-from harness.timeline.model import Bar, Shared, Size, Stretch, blocks_for, size_of
-from harness.workload import BLOCK_SIZE, Step
+from harness.schedulers.bars import Bar, Shared, Size, Stretch, size_of
+from harness.types import BLOCK_SIZE, Step, blocks_for
 
 
 class ChunkedBars:

@@ -9,17 +9,14 @@ number of whole blocks, so what a sequence holds is always ceil(tkv/64) − padd
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
-from harness.drivers.base import EngineSetup, SchedulingLimits
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schema import StepRow
+from harness.types import EngineSetup, SchedulingLimits
 
 BLOCK = 64
 
 _Said = tuple[int, int, int, int]
 """The four numbers of the limits, none of them missing."""
-
-
-class ImpossibleWorkload(ValueError):  # noqa: N818 - it is the workload that cannot be, nothing went wrong
-    """A request reaches the head of the queue with nothing running, and needs more blocks than there are."""
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,11 @@ _WHICH = (
 DOC = "docs/scheduling-rules-chunked.md "
 
 
-def chunked_rule_for(kind: str, column: str) -> str:
+def rule_for(kind: str, column: str) -> str:
     """The rule behind a column in a step of that kind (the kind the step should have been)."""
     return DOC + _BY_KIND[kind][column]
 
 
-def chunked_rule_for_kinds(expected: str, seen: str) -> str:
+def rule_for_kinds(expected: str, seen: str) -> str:
     """The rule behind a step that was of another kind than it should have been."""
-    return DOC + _WHICH if "prefill" in (expected, seen) else chunked_rule_for(expected, "outputs")
+    return DOC + _WHICH if "prefill" in (expected, seen) else rule_for(expected, "outputs")

@@ -1,22 +1,21 @@
-"""Random workloads of the chunked generation: prompts that begin like earlier texts, crowded where rules turn."""
+"""Random workloads of the chunked scheduler: prompts that begin like earlier texts, crowded where rules turn."""
 
 import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.checks.chunked_invariants import check_chunked_invariants
-from harness.checks.verdict import Verdict
-from harness.drivers.base import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
-from harness.explain_chunked import planned_texts
 from harness.prompts import Vocabulary, request_spec, simulated_spec
+from harness.schedulers.chunked.explain import planned_texts
+from harness.schedulers.chunked.invariants import check_invariants
+from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.schema import ChunkedRow, Limits, Prompt, Request
-from harness.search.workloads import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.second_opinion_chunked import PlannedText, explain_chunked, predict_chunked
-from harness.workload import Run
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
 
 BLOCK = 64
 CHUNKED_SIZES = Sizes(requests=5, prompt=400, budget=80, join_step=40)
@@ -48,6 +47,7 @@ class ChunkedWorkload:
     limits: SchedulingLimits
     chunking: ChunkingSetup
     requests: tuple[SharingRequest, ...]
+    scheduler: ClassVar[str] = "chunked"
 
     @cached_property
     def case_id(self) -> str:
@@ -106,18 +106,18 @@ class ChunkedWorkload:
 
     def expected(self) -> tuple[ChunkedRow, ...]:
         """What the rules say: it depends on what is alike, not on which tokens that is."""
-        return predict_chunked(self.limits, self.chunking, self._texts())
+        return predict(self.limits, self.chunking, self._texts())
 
     def explain(self, step: int) -> str:
         """What step ``step`` does by the rules."""
-        return explain_chunked(self.limits, self.chunking, self._texts(), step)
+        return explain(self.limits, self.chunking, self._texts(), step)
 
     def _texts(self) -> list[PlannedText]:
         return planned_texts(self.specs(None), self.as_requests(), None)
 
     def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
-        """Those of this generation."""
-        return check_chunked_invariants(run, specs, self.as_requests(), self.limits, self.chunking)
+        """The invariants of this scheduler."""
+        return check_invariants(run, specs, self.as_requests(), self.limits, self.chunking)
 
 
 NUMBERS = Vocabulary(
@@ -145,6 +145,11 @@ def _prompt(begin: Sequence[tuple[str, int]], generated: tuple[int, ...], tail: 
     last = [Prompt(random_tokens=length, seed=seed) for seed, length in tail]
     parts = [*first, *middle, *last]
     return parts[0] if len(parts) == 1 else Prompt(parts=tuple(parts))
+
+
+def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWorkload]:  # noqa: ARG001
+    """The workloads of a search. What a model generates is not known beforehand, so no prompt goes on from it."""
+    return chunked_workloads(CHUNKED_SIZES_ON_A_MODEL if on_a_model else CHUNKED_SIZES, decoded=not on_a_model)
 
 
 @st.composite

@@ -4,8 +4,8 @@ Three numbers say all: its tokens in the cache (its prompt, and one more with ea
 what was reserved at its prefill. Padding is what is left of tkv; whole blocks of padding are held by nobody.
 """
 
-from harness.timeline.model import Bar, Size, Stretch, blocks_for, size_of
-from harness.workload import BLOCK_SIZE, Step
+from harness.schedulers.bars import Bar, Size, Stretch, size_of
+from harness.types import BLOCK_SIZE, Step, blocks_for
 
 
 class ContinuousBars:

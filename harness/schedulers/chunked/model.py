@@ -1,4 +1,4 @@
-"""The chunked generation's rules said a second time, apart from any engine: every step of a workload.
+"""The rules of the chunked scheduler stated a second time, apart from any engine: every step of a workload.
 
 Written from docs/scheduling-rules-chunked.md alone, for reading and not for speed. There are no block ids here: a block
 of the cache is an object that knows its holders and, once it is full, the text up to its end. The list of free blocks
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from math import inf
 
-from harness.drivers.base import ChunkingSetup, SchedulingLimits
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schema import ChunkedRow
-from harness.second_opinion import ImpossibleWorkload
+from harness.types import ChunkingSetup, SchedulingLimits
 
 BLOCK = 64
 Text = tuple[int, ...]
@@ -302,7 +302,7 @@ class _Engine:
         )
 
 
-def predict_chunked(
+def predict(
     limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
 ) -> tuple[ChunkedRow, ...]:
     """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says all four numbers.
@@ -312,9 +312,7 @@ def predict_chunked(
     return tuple(row for row, _ in _moments(limits, options, requests))
 
 
-def explain_chunked(
-    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int
-) -> str:
+def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int) -> str:
     """What step ``step`` does, and what keeps the next to be prefilled waiting where it does; one phrase."""
     for row, why in _moments(limits, options, requests):
         if row.step == step:

@@ -1,18 +1,17 @@
-"""What a step of the chunked generation should have been, in the words of the rules and with the case's numbers."""
+"""What a step of the chunked scheduler should have been, in the words of the rules and with the case's numbers."""
 
 from collections.abc import Sequence
 
-from harness.drivers.base import ChunkingSetup, RequestSpec, SchedulingLimits
+from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schema import Request
-from harness.second_opinion import ImpossibleWorkload
-from harness.second_opinion_chunked import PlannedText, explain_chunked, predict_chunked
-from harness.workload import Run
+from harness.types import ChunkingSetup, RequestSpec, Run, SchedulingLimits
 
 UNKNOWN_TOKEN = -1
 """Stands for a token that nobody has seen: no prompt has it."""
 
 
-def by_the_chunked_rules(
+def by_the_rules(
     limits: SchedulingLimits,
     options: ChunkingSetup,
     specs: Sequence[RequestSpec],
@@ -22,12 +21,12 @@ def by_the_chunked_rules(
 ) -> str | None:
     """What step ``step`` of a workload does by the rules; None where that cannot be said."""
     try:
-        return explain_chunked(limits, options, planned_texts(specs, timings, run), step)
+        return explain(limits, options, planned_texts(specs, timings, run), step)
     except ValueError:
         return None
 
 
-def impossible_chunked(
+def impossible(
     limits: SchedulingLimits,
     options: ChunkingSetup,
     specs: Sequence[RequestSpec],
@@ -36,7 +35,7 @@ def impossible_chunked(
 ) -> str | None:
     """Why no engine can finish this workload under these limits; None where the rules see no reason."""
     try:
-        predict_chunked(limits, options, planned_texts(specs, timings, run))
+        predict(limits, options, planned_texts(specs, timings, run))
     except ImpossibleWorkload as reason:
         return str(reason)
     except ValueError:

@@ -1,0 +1,46 @@
+"""Invariants that do not hold: what one of them says, what all of them come to, and those of how requests end."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.schema import Request
+from harness.types import RequestSpec, Verdict
+
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An invariant that does not hold after a step; ``rule`` names its text."""
+
+    step: int
+    what: str
+    rule: str
+
+
+def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
+    """All that is broken in a run of so many observations, by step; ``rules`` are the texts by name."""
+    broken = sorted(found, key=lambda each: each.step)
+    if not broken:
+        return Verdict(True, f"invariants hold after each of {observations} observations")
+    details = tuple(f"step {each.step}: {each.what}" for each in broken[:SHOWN]) if len(broken) > 1 else ()
+    more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+    headline = f"invariant broken at step {broken[0].step}: {broken[0].what}{more}"
+    return Verdict(False, headline, details, rules[broken[0].rule])
+
+
+def length_broken(
+    request: RequestSpec, timing: Request, count: int, max_model_len: int | None, finished: int | None, last: int
+) -> Iterator[Broken]:
+    """What is wrong with the ``count`` tokens of a request that finished at step ``finished`` (None: it didn't).
+
+    It ends at ``max_tokens``, or where prompt and generated tokens reach ``max_model_len`` (None: not known).
+    """
+    number, most = request.request_id, request.within(max_model_len).max_tokens
+    limit = f"max_tokens is {request.max_tokens}"
+    if most < request.max_tokens:
+        limit = f"its prompt of {len(request.prompt_token_ids)} leaves {most} of max_model_len {max_model_len}"
+    if count > most:
+        yield Broken(last, f"request {number} got {count} tokens, {limit}", "end")
+    if finished is not None and timing.runs_to_max_tokens and count != most:
+        yield Broken(finished, f"request {number} finished with {count} of {most} tokens", "end")

@@ -1,0 +1,23 @@
+"""Which requirements a verdict says are violated, so that a workload that was found can be committed as a case."""
+
+from harness.schedulers.chunked.rules import DOC
+from harness.types import Verdict
+
+BY_HEADING = {
+    "Chunks": ("CP-CHUNK-01",),
+    "Candidates": ("CP-QUEUE-01", "CP-BLOCK-01"),
+    "Which kind of step": ("CP-KIND-01",),
+    "May prefill": ("CP-KIND-03", "CP-INTER-01"),
+    "Pausing": ("CP-PAUSE-01",),
+    "Decode": ("CP-DECODE-01",),
+    "Reservation": ("CP-RES-01",),
+    "Prefix caching": ("CP-HIT-01",),
+    "Steps": ("CP-END-01", "CP-IDLE-01"),
+    "Aborts": ("CP-ABORT-01",),
+}
+"""Headings of docs/scheduling-rules-chunked.md, which a rule names first."""
+
+
+def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:  # noqa: ARG001
+    """Ids of suites/requirements.yaml; none where the verdict names no rule of this scheduler."""
+    return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

@@ -1,0 +1,31 @@
+"""Continuous batching with one tkv for the whole batch (docs/scheduling-rules.md)."""
+
+from harness.schedulers.continuous.bars import ContinuousBars
+from harness.schedulers.continuous.explain import by_the_rules, impossible
+from harness.schedulers.continuous.invariants import check_invariants
+from harness.schedulers.continuous.requirements import requirements_of
+from harness.schedulers.continuous.rows import COLUMNS, kind_of_row
+from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
+from harness.schedulers.spec import SchedulerSpec, SearchTools
+
+
+def _search_tools() -> SearchTools:
+    from harness.schedulers.continuous import shrink, workloads
+
+    return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
+
+
+# It has no options, so none are passed on.
+SPEC = SchedulerSpec(
+    name="continuous",
+    columns=COLUMNS,
+    rule_for=rule_for,
+    rule_for_kinds=rule_for_kinds,
+    kind_of_row=kind_of_row,
+    check_invariants=lambda run, specs, timings, limits, _: check_invariants(run, specs, timings, limits),
+    impossible=lambda limits, _, specs, timings, run: impossible(limits, specs, timings, run),
+    explain=lambda limits, _, specs, timings, run, step: by_the_rules(limits, specs, timings, run, step),
+    requirements_of=requirements_of,
+    bars=lambda sizes, *_: ContinuousBars(sizes),
+    search_tools=_search_tools,
+)

@@ -1,0 +1,61 @@
+"""Which requirements a verdict says are violated, so that a workload that was found can be committed as a case."""
+
+from harness.schedulers.continuous.invariants import RULES
+from harness.schedulers.continuous.rules import rule_for
+from harness.types import Verdict
+
+BY_CELL = {
+    ("prefill", "tkv"): ("CB-TKV-01", "CB-TKV-02", "CB-TKV-03", "CB-PREFILL-03"),
+    ("prefill", "reserved"): ("CB-BLOCK-02",),
+    ("prefill", "used"): ("CB-BLOCK-01", "CB-PAD-03"),
+    ("prefill", "waiting"): ("CB-FIFO-02",),
+    ("prefill", "running"): ("CB-RUN-01",),
+    ("prefill", "outputs"): ("CB-OUT-01", "CB-FIFO-01"),
+    ("prefill", "finished"): ("CB-END-01",),
+    ("decode", "tkv"): ("CB-TKV-04", "CB-PAD-01"),
+    ("decode", "reserved"): ("CB-FREE-01", "CB-BLOCK-02"),
+    ("decode", "used"): ("CB-BLOCK-03", "CB-FREE-01"),
+    ("decode", "waiting"): ("CB-FIFO-02",),
+    ("decode", "running"): ("CB-RUN-02",),
+    ("decode", "outputs"): ("CB-OUT-02",),
+    ("decode", "finished"): ("CB-END-02",),
+    ("idle", "outputs"): ("CB-IDLE-01",),
+    ("start", "outputs"): ("CB-FIFO-02",),
+}
+BY_INVARIANT = {
+    "blocks": ("CB-ADMIT-05", "CB-BLOCK-02"),
+    "owner": ("CB-BLOCK-04",),
+    "held": ("CB-BLOCK-01", "CB-BLOCK-02", "CB-BLOCK-03"),
+    "batch": ("CB-ADMIT-02",),
+    "volume": ("CB-ADMIT-06", "CB-ADMIT-07"),
+    "tkv": ("CB-TKV-02", "CB-TKV-04", "CB-PAD-01"),
+    "outputs": ("CB-OUT-01", "CB-OUT-02"),
+    "running": ("CB-RUN-01",),
+    "queue": ("CB-FIFO-01", "CB-FIFO-02"),
+    "end": ("CB-END-02",),
+    "abort": ("CB-ABORT-01", "CB-ABORT-02"),
+    "idle": ("CB-IDLE-01",),
+}
+BY_REASON = {
+    "waits for batch: ": "CB-ADMIT-02",
+    "context: sequence": "CB-ADMIT-04",
+    " tokens asked, ": "CB-ADMIT-03",
+    "blocks: ": "CB-ADMIT-05",
+    "volume: ": "CB-ADMIT-06",
+}
+"""Words of the scheduler model (``why_not``) for what the head of the queue waits for."""
+
+
+def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
+    """Ids of suites/requirements.yaml; none where the verdict names no rule of this scheduler."""
+    for (kind, column), ids in BY_CELL.items():
+        if verdict.rule == rule_for(kind, column):
+            return ids
+    for name, ids in BY_INVARIANT.items():
+        if verdict.rule == RULES[name]:
+            return ids
+    explanation = " ".join(verdict.details[-1:])
+    reasons = tuple(requirement for words, requirement in BY_REASON.items() if words in explanation)
+    if "Admission" in verdict.rule:
+        return reasons or ("CB-PREFILL-02", "CB-FIFO-01")
+    return reasons if broken_off else ()

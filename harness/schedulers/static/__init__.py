@@ -1,0 +1,10 @@
+"""Static batching, the baseline: a batch is filled, runs to its end, and only then is the next one filled.
+
+It keeps the invariants of continuous batching and not its rules of who joins when, so nothing explains its steps.
+"""
+
+from dataclasses import replace
+
+from harness.schedulers import continuous
+
+SPEC = replace(continuous.SPEC, name="static", explain=lambda *_: None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.expectations import forsaken, golden_folder, readable_rows, reference_folders, write_golden
 from harness.oracle.files import write_references
 from harness.oracle.store import made_with
-from harness.schema import AnyRow
+from harness.types import StepRow
 from harness.yaml_source import shown_file
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Blessing:
     changes: list[str] = field(default_factory=list)
     unchanged: int = 0
 
-    def accept(self, path: Path, suite: str, case: str, rows: Sequence[AnyRow]) -> None:
+    def accept(self, path: Path, suite: str, case: str, rows: Sequence[StepRow]) -> None:
         """Write the table of a case, unless it holds these rows already."""
         self.done.add(path)
         before = readable_rows(path)
@@ -76,7 +76,7 @@ class Blessing:
         return [*self.changes, f"blessed: files changed: {len(self.changes)}, as they were: {self.unchanged}"]
 
 
-def _difference(before: Sequence[AnyRow], after: Sequence[AnyRow]) -> str:
+def _difference(before: Sequence[StepRow], after: Sequence[StepRow]) -> str:
     changed = [new.step for old, new in zip(before, after, strict=False) if old != new]
     words = []
     if changed:

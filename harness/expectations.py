@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from harness.schema import AnyRow, Model, StepTable
-from harness.step_table import columns_of, lengthen, shorten
+from harness.schema import Model, StepTable
+from harness.step_table import cells_of, columns_of, lengthen, shorten
+from harness.types import StepRow
 from harness.yaml_source import Source, YamlError, described, read_yaml, shown_path
 
 
@@ -98,7 +99,7 @@ def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
     return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
-def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[AnyRow, ...]:
+def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
     """The rows of a golden file, in the short form. ``of``: the suite and the case that it must be of.
 
     Raises GoldenError, with the command that would write the file, where it is missing, wrong, or of another case.
@@ -155,7 +156,7 @@ def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
     return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), said]))
 
 
-def readable_rows(path: Path) -> list[AnyRow] | None:
+def readable_rows(path: Path) -> list[StepRow] | None:
     """Every row of a golden file; None where there is none that can be read."""
     golden = _readable(path)
     return None if golden is None else lengthen(golden.steps)
@@ -168,7 +169,7 @@ def _readable(path: Path) -> Golden | None:
         return None
 
 
-def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[AnyRow]) -> bool:
+def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
     """Write a golden file in the short form; False where it holds these rows already, whichever engine they came from.
 
     Raises GoldenError where it cannot be written.
@@ -184,10 +185,10 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
     return True
 
 
-def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[AnyRow]) -> str:
+def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
     """A golden file's text: aligned columns, a row a line, plain decodes left out."""
     columns = columns_of(rows)
-    cells = [list(columns)] + [[_cell(value) for value in row] for row in shorten(rows)]
+    cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     aligned = [_aligned(line, widths) for line in cells]
     names = {"suite": suite, "case": case, "blessed_from": blessed_from}

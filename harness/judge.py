@@ -17,10 +17,10 @@ from harness.oracle import Oracle, ReferenceFileError
 from harness.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schedulers import scheduler_named
-from harness.schema import AnyRow, BehaviourCase, OutputCase, Policy, Request, StepsCase
+from harness.schema import BehaviourCase, OutputCase, Policy, Request, StepsCase
 from harness.step_table import as_row, columns_of
 from harness.timeline import tables_of
-from harness.types import RequestSpec, Run, SchedulingLimits, Verdict, failures
+from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict, failures
 from harness.workload import run_workload, turns
 
 
@@ -173,7 +173,7 @@ def _broken_off(test: Test, run: Run) -> Verdict:
     return replace(verdict, details=(*verdict.details, *then, *end), data={**verdict.data, "broken": True})
 
 
-def _expected_steps(test: Test, case: StepsCase) -> Sequence[AnyRow]:
+def _expected_steps(test: Test, case: StepsCase) -> Sequence[StepRow]:
     """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps

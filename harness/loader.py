@@ -12,9 +12,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.hints import example_of
 from harness.schema import (
+    CHUNKED_COLUMNS,
     FOLDER,
     BehaviourSuite,
-    ChunkedRow,
     MarkerName,
     MisfitError,
     OutputSuite,
@@ -191,7 +191,7 @@ def _where(path: YamlPath) -> str:
     """The path as it is shown; cells of step tables by the name of their column."""
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
     if isinstance(column, int):
-        path = (*path[:5], ChunkedRow._fields[column], *path[6:])
+        path = (*path[:5], CHUNKED_COLUMNS[column], *path[6:])
     return shown_path(path)
 
 

@@ -28,9 +28,9 @@ from harness.loader import load_suite
 from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.schedulers import scheduler_named
 from harness.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
-from harness.step_table import as_builtins
+from harness.step_table import as_data
 from harness.timeline import tables_of
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits, StepRow
 from harness.workload import run_workload
 from harness.yaml_source import one_line, read_ordinary, shown_path
 
@@ -291,11 +291,17 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
-    steps = [as_builtins(step) for step in run.steps]
+    steps = [_cells(step, item) for step in run.steps]
     traced = {"requests": requests, "columns": list(_columns(item)), "steps": steps}
     if item.setup.chunking is None:
         return traced
     return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
+
+
+def _cells(step: StepRow, item: Item) -> list[Any]:
+    """A row in the order of the trace's columns."""
+    data = as_data(step)
+    return [data[name] for name in scheduler_named(item.setup.scheduler).columns]
 
 
 def _columns(item: Item) -> tuple[str, ...]:

@@ -106,25 +106,31 @@ class Token(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Step(NamedTuple):
-    """One row of an observed step table; the fields are StepRow's, ``kind`` is prefill, decode, idle or start.
+class StepRow(NamedTuple):
+    """One row of a step table: what can be seen after a step. Requests are named by their position in the case, from 0.
 
-    ``block_tables`` goes by row like ``outputs``; empty where the driver cannot see blocks by id. ``paused`` and
-    ``hits`` are the chunked generation's own, None in others.
+    ``waiting`` in the order of arrival, ``running`` newest first, ``outputs`` those that got a token in the step that
+    just ran, ``finished`` those of them that ended. ``reserved`` and ``used`` count blocks, None where the driver can't
+    see them. Columns that not every scheduler has are None elsewhere: ``paused`` in the order in which they are taken,
+    ``hits`` as (request, blocks of its prefix that were found and not computed again).
+
+    ``kind`` is prefill, decode, idle or start, empty in expected tables, which don't say it. ``block_tables`` goes by
+    position like ``outputs``; empty where the driver can't see blocks by id. Rows that are left out between two given
+    ones are plain decodes: tkv grows by one, the same sequences run, and no request comes, goes or takes a block.
     """
 
     step: int
-    kind: str
     tkv: int
     waiting: tuple[int, ...]
     running: tuple[int, ...]
     outputs: tuple[int, ...]
     finished: tuple[int, ...]
-    reserved: int | None
-    used: int | None
-    block_tables: tuple[tuple[int, ...], ...] = ()
+    reserved: int | None = None
+    used: int | None = None
     paused: tuple[int, ...] | None = None
     hits: tuple[tuple[int, int], ...] | None = None
+    kind: str = ""
+    block_tables: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ class Run:
     ``unfinished`` says why it was broken off, where it was; ``traceback`` is that of an engine that failed.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[StepRow, ...]
     tokens: Sequence[tuple[Token, ...]]
     unfinished: str | None = None
     traceback: tuple[str, ...] = ()
@@ -159,7 +165,7 @@ def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return [verdict for verdict in verdicts if not verdict.passed]
 
 
-def decodes_on(before: Step, after: Step) -> bool:
+def decodes_on(before: StepRow, after: StepRow) -> bool:
     """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
 
     Told by identity first: drivers hand out the same tuples until something changes.
@@ -169,6 +175,6 @@ def decodes_on(before: Step, after: Step) -> bool:
         and after.tkv == before.tkv + 1
         and before.tkv % BLOCK_SIZE != 0
         and not after.finished
-        and after[3:] == before[3:]
+        and after[2:] == before[2:]
         and after.outputs == after.running
     )

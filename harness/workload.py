@@ -14,7 +14,7 @@ from typing import Protocol, overload
 from harness.drivers.base import Jump, Jumping, Observation, Session, StepRecord
 from harness.engine_failure import failure_of, traceback_of
 from harness.garbage import kept
-from harness.types import RequestSpec, Run, Step, Token, decodes_on
+from harness.types import RequestSpec, Run, StepRow, Token, decodes_on
 
 
 class Timing(Protocol):
@@ -138,23 +138,23 @@ def _let_happen(session: Session, events: _Events) -> None:
         session.abort(request_id)
 
 
-def as_step(step: int, record: StepRecord, seen: Observation) -> Step:
+def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
     """A row of the observed table: what the step did and what could be seen after it."""
     kind, outputs, finished, _, block_tables = record
     tkv, waiting, running, reserved, used, paused, hits = seen
-    return Step(step, kind, tkv, waiting, running, outputs, finished, reserved, used, block_tables, paused, hits)
+    return StepRow(step, tkv, waiting, running, outputs, finished, reserved, used, paused, hits, kind, block_tables)
 
 
-def _rows(step: int, jump: Jump) -> list[Step]:
+def _rows(step: int, jump: Jump) -> list[StepRow]:
     """The rows of a jump, the first of them with that number."""
     first = as_step(step, jump.record, jump.first)
     # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
-    new, kind, rest = tuple.__new__, first.kind, first[3:]
+    new, rest = tuple.__new__, first[2:]
     tkvs = range(first.tkv, first.tkv + jump.steps)
-    return [new(Step, (number, kind, tkv, *rest)) for number, tkv in enumerate(tkvs, step)]
+    return [new(StepRow, (number, tkv, *rest)) for number, tkv in enumerate(tkvs, step)]
 
 
-def turns(steps: Sequence[Step]) -> list[Step]:
+def turns(steps: Sequence[StepRow]) -> list[StepRow]:
     """The steps that are more than a decode like the one before; the last one always, it says where the run ends."""
     kept = [
         after

@@ -17,7 +17,7 @@ from harness.oracle.values import widened
 from harness.policies import USUAL_BOUNDS, precision_of
 from harness.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
 from harness.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
-from harness.types import RequestSpec, Run, SchedulingLimits, Step, Token, Verdict
+from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Token, Verdict
 from harness.workload import as_step
 
 CHAT_TOKENS = 16
@@ -145,7 +145,7 @@ def _invariants(
         return []
     positions = tuple(range(len(requests)))
     nothing = None if shown[0][1].paused is None else ()
-    steps = [Step(0, "start", 0, positions, (), (), (), 0, 0, (), nothing, nothing)]
+    steps = [StepRow(0, 0, positions, (), (), (), 0, 0, nothing, nothing, "start")]
     tokens: list[list[Token]] = [[] for _ in requests]
     for record, seen in shown:
         for position, token in zip(record.request_outputs, record.tokens, strict=True):

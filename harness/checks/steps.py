@@ -3,23 +3,22 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from harness.schedulers import scheduler_of_columns
-from harness.schema import AnyRow
-from harness.step_table import as_builtins, as_row, columns_of, lengthen, shorten
-from harness.types import Run, Step, Verdict
+from harness.schedulers import scheduler_of_row
+from harness.step_table import as_data, as_row, columns_of, lengthen, shorten
+from harness.types import Run, StepRow, Verdict
 from harness.workload import turns
 
 CONTEXT_ROWS = 2
 BLOCK_COLUMNS = ("reserved", "used")
 
 
-def check_steps(run: Run, expected: Sequence[AnyRow], *, blocks: bool = True) -> Verdict:
+def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
     """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared.
 
     ``data`` has both tables in the short form, the observed one with the kind of each step.
     """
     told, wanted = turns(run.steps), shorten(expected)
-    data = {"steps": steps_as_data(told), "expected": [as_builtins(row) for row in wanted], "differing": {}}
+    data = {"steps": steps_as_data(told), "expected": [as_data(row) for row in wanted], "differing": {}}
     if run.unfinished is None and blocks and shorten(map(as_row, told)) == wanted:
         return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)
     columns = columns_of([*wanted, *map(as_row, told[:1])])[1:]
@@ -27,7 +26,7 @@ def check_steps(run: Run, expected: Sequence[AnyRow], *, blocks: bool = True) ->
 
 
 def _compared_row_by_row(
-    run: Run, wanted: Sequence[AnyRow], columns: Sequence[str], data: Mapping[str, Any]
+    run: Run, wanted: Sequence[StepRow], columns: Sequence[str], data: Mapping[str, Any]
 ) -> Verdict:
     by_number = {row.step: row for row in wanted}
     rows = [as_row(step) for step in run.steps]
@@ -50,17 +49,17 @@ def _compared_row_by_row(
     return Verdict(False, headline, tuple(details), rule, data | {"first": first, "blessable": run.unfinished is None})
 
 
-def expected_kind(row: AnyRow, before: AnyRow | None, got_tokens: Collection[int] = ()) -> str:
+def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
     """What kind of step a row of an expected table describes. ``got_tokens`` are those that got any before it."""
-    return scheduler_of_columns(len(row)).kind_of_row(row, before, got_tokens)
+    return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
 
-def _differences(row: AnyRow, wanted: AnyRow, columns: Sequence[str]) -> list[str]:
+def _differences(row: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if getattr(row, name) != getattr(wanted, name)]
 
 
 def _explain(
-    first: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow], names: list[str], run: Run
+    first: int, rows: Sequence[StepRow], by_number: dict[int, StepRow], names: list[str], run: Run
 ) -> tuple[str, str]:
     if first >= len(rows):
         if run.unfinished is not None:
@@ -83,25 +82,25 @@ def _explain(
     return f"step {first} differs ({_named(kind, wanted)}): {cells}", _rule(wanted, kind, names[0])
 
 
-def _rule(row: AnyRow, kind: str, column: str) -> str:
-    return scheduler_of_columns(len(row)).rule_for(kind, column)
+def _rule(row: StepRow, kind: str, column: str) -> str:
+    return scheduler_of_row(row).rule_for(kind, column)
 
 
-def _rule_for_kinds(row: AnyRow, expected: str, seen: str) -> str:
-    return scheduler_of_columns(len(row)).rule_for_kinds(expected, seen)
+def _rule_for_kinds(row: StepRow, expected: str, seen: str) -> str:
+    return scheduler_of_row(row).rule_for_kinds(expected, seen)
 
 
-def _kind_of_row(number: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow]) -> str:
+def _kind_of_row(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> str:
     got_tokens = {request for row in rows[:number] for request in row.outputs}
     return expected_kind(by_number[number], _row_before(number, rows, by_number), got_tokens)
 
 
-def _row_before(number: int, rows: Sequence[AnyRow], by_number: dict[int, AnyRow]) -> AnyRow | None:
+def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
     """The expected row before a step; where the table only begins there, the one that was seen."""
     return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 
 
-def _named(kind: str, row: AnyRow) -> str:
+def _named(kind: str, row: StepRow) -> str:
     ids = " ".join(map(str, row.outputs))
     if kind == "prefill" and not ids:
         return f"chunk of the prefill of {row.running[0]}" if row.running else "chunk of a prefill"
@@ -111,7 +110,7 @@ def _named(kind: str, row: AnyRow) -> str:
 
 
 def step_table_lines(
-    steps: Sequence[Step], expected: dict[int, AnyRow], first: int, columns: Sequence[str]
+    steps: Sequence[StepRow], expected: dict[int, StepRow], first: int, columns: Sequence[str]
 ) -> list[str]:
     """The rows around step ``first`` as aligned text; a differing cell reads ``observed≠expected``."""
     numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
@@ -153,6 +152,6 @@ def _short_list(steps: Sequence[int], most: int = 8) -> str:
     return shown if len(steps) <= most else f"{shown}, …"
 
 
-def steps_as_data(steps: Sequence[Step]) -> list[list[Any]]:
-    """Steps as reports have them: number, kind, tkv, four lists of ids, blocks reserved and used."""
-    return [[step.step, step.kind, *as_builtins(step)[1:]] for step in steps]
+def steps_as_data(steps: Sequence[StepRow]) -> list[dict[str, Any]]:
+    """Steps as results have them: a mapping each, by the names of the columns."""
+    return [as_data(step) for step in steps]

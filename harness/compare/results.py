@@ -50,7 +50,7 @@ def reason_of(record: Record | None) -> str:
 
 
 def steps_of(record: Record | None) -> list[Any] | None:
-    """The observed step table of a test in its short form, a row as (step, kind, then COLUMNS); None without one."""
+    """The observed step table of a test in its short form, rows by the names of columns; None without one."""
     for verdict in (record or {}).get("verdicts", ()):
         if "steps" in verdict.get("data", {}):
             return list(verdict["data"]["steps"])

@@ -6,8 +6,9 @@ from typing import Any
 from harness.compare.changes import Change
 from harness.compare.results import steps_of
 from harness.report.step_view import Line, StepTable, full_rows, step_table
-from harness.schema import AnyRow
-from harness.step_table import as_builtins, columns_of
+from harness.step_table import as_data as row_as_data
+from harness.step_table import columns_of
+from harness.types import StepRow
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
@@ -19,11 +20,11 @@ def tables_side_by_side(change: Change) -> StepTable | None:
     differing = {str(row.step): names for row in seen if (names := _differences(row, wanted))}
     if not differing and len(wanted) == len(seen):
         return None
-    data = {"steps": after, "expected": [as_builtins(row) for row in wanted], "differing": differing}
+    data = {"steps": after, "expected": [row_as_data(row) for row in wanted], "differing": differing}
     return step_table(data)
 
 
-def _differences(row: AnyRow, others: Sequence[AnyRow]) -> list[str]:
+def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
     if row.step >= len(others):
         return []
     other = others[row.step]

@@ -8,9 +8,12 @@ from pathlib import Path
 from harness.report.outcomes import Record, counts_of
 from harness.report.tested import leases_of
 
+FORMAT = 2
+"""Of files of results. In format 1 a row of a step table was a list that had to be read by position."""
+
 
 class ResultsError(ValueError):
-    """A file that is no file of results; one sentence."""
+    """A file that is not a file of results, or not of this format; one sentence."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ def read_run(path: Path) -> Recorded:
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
         raise ResultsError(f"{path}: is no file of results: it does not begin with their header")
+    if (version := whole[0]["header"]) != FORMAT:
+        again = f"{whole[0].get('command', 'pytest')} --results FILE"
+        what = f"is of results format {version!r}, and this version reads format {FORMAT}; to make it anew:  {again}"
+        raise ResultsError(f"{path}: {what}")
     footer = whole[-1] if "footer" in whole[-1] else None
     results = whole[1:-1] if footer is not None else whole[1:]
     for number, record in enumerate(results, 2):

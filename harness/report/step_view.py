@@ -9,12 +9,11 @@ from itertools import zip_longest
 from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS, cell_text
-from harness.schema import AnyRow, ChunkedRow, StepRow
-from harness.step_table import COLUMNS, as_expected, columns_of, lengthen, plain_decode
+from harness.schema import CHUNKED_COLUMNS
+from harness.step_table import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
+from harness.types import StepRow
 
 CONTEXT_ROWS = 2
-_RESERVED = 1 + COLUMNS.index("reserved")
-"""Where an observed row, which has its kind in it, says how many blocks are reserved."""
 FEWEST_FOLDED = 2
 
 
@@ -52,8 +51,8 @@ class _Pair:
     """A step as it was seen and as it was expected; either may be missing."""
 
     number: int
-    seen: AnyRow | None
-    wanted: AnyRow | None
+    seen: StepRow | None
+    wanted: StepRow | None
     kind: str
     mark: str
     differing: frozenset[str]
@@ -74,7 +73,7 @@ class _Pair:
         )
 
 
-def _is_plain(row: AnyRow | None, before: AnyRow | None) -> bool:
+def _is_plain(row: StepRow | None, before: StepRow | None) -> bool:
     if row is None or before is None:
         return row is before
     return row == plain_decode(before)
@@ -102,16 +101,16 @@ def _step_table(data: str) -> StepTable:
     return StepTable(columns, tuple(_lines(pairs, columns)), title, first)
 
 
-def full_rows(steps: Sequence[Sequence[Any]]) -> list[AnyRow]:
+def full_rows(steps: Sequence[Mapping[str, Any]]) -> list[StepRow]:
     """Every row of an observed table that is given in its short form, as verdicts keep it."""
-    return [_as_row([row[0], *row[2:]]) for row in _all_of(steps)]
+    return [as_row(row) for row in _all_of(steps)]
 
 
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
-    seen = {row[0]: row for row in _all_of(data["steps"])}
+    seen = {row.step: row for row in _all_of(data["steps"])}
     # What is as expected need not be looked at twice.
     expected = () if as_expected(data) else data.get("expected", ())
-    wanted = {row.step: row for row in lengthen([_as_row(row) for row in expected])}
+    wanted = {row.step: row for row in lengthen([from_data(row) for row in expected])}
     differing = data.get("differing", {})
     pairs = []
     for number in sorted({*seen, *wanted}):
@@ -119,25 +118,19 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
         names = frozenset(differing.get(str(number), ()))
         extra = bool(wanted) and number > max(wanted)
         mark = "missing" if row is None else "extra" if extra else "differs" if names else ""
-        blind = row is not None and row[_RESERVED] is None and row[_RESERVED + 1] is None
-        observed = _as_row([row[0], *row[2:]]) if row else None
-        pairs.append(_Pair(number, observed, wanted.get(number), row[1] if row else "", mark, names, blind))
+        blind = row is not None and row.reserved is None and row.used is None
+        kind = row.kind if row else ""
+        pairs.append(_Pair(number, as_row(row) if row else None, wanted.get(number), kind, mark, names, blind))
     return pairs
 
 
-def _all_of(steps: Sequence[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+def _all_of(steps: Sequence[Mapping[str, Any]]) -> Iterator[StepRow]:
     """Observed steps with the decodes that were left out between two: each like the one before, tkv one more."""
-    for step, after in zip_longest(steps, steps[1:]):
-        yield step
-        for more in range(1, after[0] - step[0] if after else 1):
-            yield [step[0] + more, step[1], step[2] + more, *step[3:]]
-
-
-def _as_row(values: Sequence[Any]) -> AnyRow:
-    cells: list[Any] = [tuple(value) if isinstance(value, list) else value or 0 for value in values]
-    if len(cells) == len(COLUMNS):
-        return StepRow._make(cells)
-    return ChunkedRow._make([*cells[:-1], tuple((request, blocks) for request, blocks in cells[-1])])
+    rows = [from_data(step) for step in steps]
+    for row, after in zip_longest(rows, rows[1:]):
+        yield row
+        for more in range(1, after.step - row.step if after else 1):
+            yield row._replace(step=row.step + more, tkv=row.tkv + more)
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
@@ -174,7 +167,7 @@ def _folded(pairs: Sequence[_Pair]) -> Line:
     assert end is not None
     what = "plain decodes" if first.mark in ("", "differs") else f"plain decodes {_MARKS[first.mark]}"
     again = (
-        f", {' '.join(c for c in ChunkedRow._fields if c in first.differing)} wrong as above" if first.differing else ""
+        f", {' '.join(c for c in CHUNKED_COLUMNS if c in first.differing)} wrong as above" if first.differing else ""
     )
     text = f"… {len(pairs)} {what}, tkv {begin.tkv} to {end.tkv}{again} …"
     return Line(first.number, "", (), first.mark, text)
@@ -191,6 +184,6 @@ def _cell(pair: _Pair, column: str) -> Cell:
     return Cell(seen, wanted if column in pair.differing else None)
 
 
-def _shown(row: AnyRow | None, column: str) -> str:
+def _shown(row: StepRow | None, column: str) -> str:
     value = getattr(row, column, "")
     return cell_text(value)

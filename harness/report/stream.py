@@ -20,7 +20,7 @@ from harness.cards.discovery import find_cards
 from harness.compilations import added_up
 from harness.house_rules import requirements_above
 from harness.report.outcomes import counts_of, properties_of
-from harness.report.reading import Recorded
+from harness.report.reading import FORMAT, Recorded
 from harness.report.tested import leases_of, model_digests, models_that_ran
 from harness.report.writing import ReportError, Wanted, write_reports
 
@@ -146,7 +146,7 @@ class ResultStream:
 
         settings = self._config.stash[settings_key]
         return {
-            "header": 1,
+            "header": FORMAT,
             "engine": settings.driver.describe(),
             "models": list(settings.models),
             "digests": model_digests(settings.models, settings.driver),

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.schedulers import chunked, continuous, static
 from harness.schedulers.spec import SchedulerSpec
+from harness.types import StepRow
 
 SPECS: Mapping[str, SchedulerSpec] = {module.SPEC.name: module.SPEC for module in (continuous, chunked, static)}
 
@@ -13,6 +14,6 @@ def scheduler_named(name: str) -> SchedulerSpec:
     return SPECS[name]
 
 
-def scheduler_of_columns(count: int) -> SchedulerSpec:
-    """The scheduler whose step tables have so many columns, for rows that don't say it themselves."""
-    return next(spec for spec in SPECS.values() if len(spec.columns) == count)
+def scheduler_of_row(row: StepRow) -> SchedulerSpec:
+    """The scheduler whose step tables have the columns of this row, for rows that don't say it themselves."""
+    return SPECS["continuous" if row.paused is None else "chunked"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from harness.types import BLOCK_SIZE, Step
+from harness.types import BLOCK_SIZE, StepRow
 
 
 class Size(NamedTuple):
@@ -67,7 +67,7 @@ class Stretch:
     are chunks; ``shared`` are the shared blocks of each sequence that has any.
     """
 
-    row: Step
+    row: StepRow
     last: int
     bars: Mapping[int, Bar]
     prefilled: int | None = None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.prompts import Vocabulary
 from harness.schedulers.bars import Size, Stretch
-from harness.schema import AnyRow, Limits, Request
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, Step, Verdict
+from harness.schema import Limits, Request
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -41,7 +41,7 @@ class Workload(Protocol):
     def as_requests(self) -> tuple[Request, ...]: ...
     def as_limits(self) -> Limits: ...
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]: ...
-    def expected(self) -> Sequence[AnyRow]: ...
+    def expected(self) -> Sequence[StepRow]: ...
     def explain(self, step: int) -> str: ...
     def invariants(self, run: Run, specs: Specs) -> Verdict: ...
 
@@ -49,7 +49,7 @@ class Workload(Protocol):
 class Bars(Protocol):
     """Follows a run row by row and says what each sequence holds, for time-lines."""
 
-    def after(self, row: Step, count: int) -> Stretch:
+    def after(self, row: StepRow, count: int) -> Stretch:
         """The stretch of ``count`` steps that begins with ``row``."""
 
 
@@ -77,10 +77,10 @@ class SchedulerSpec:
     columns: tuple[str, ...]
     rule_for: Callable[[str, str], str]
     rule_for_kinds: Callable[[str, str], str]
-    kind_of_row: Callable[[AnyRow, AnyRow | None, Collection[int]], str]
+    kind_of_row: Callable[[StepRow, StepRow | None, Collection[int]], str]
     check_invariants: Callable[[Run, Specs, Timings, SchedulingLimits, Options], Verdict]
     impossible: Callable[[SchedulingLimits, Options, Specs, Timings, Run], str | None]
     explain: Callable[[SchedulingLimits, Options, Specs, Timings, Run, int], str | None]
     requirements_of: Callable[..., tuple[str, ...]]
-    bars: Callable[[tuple[Size, ...], int | None, Sequence[Step]], Bars]
+    bars: Callable[[tuple[Size, ...], int | None, Sequence[StepRow]], Bars]
     search_tools: Callable[[], SearchTools]

@@ -15,7 +15,7 @@ from harness.schema.base import (
     one_or_many,
 )
 from harness.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
-from harness.schema.expect import AnyRow, ChunkedRow, OutputExpectation, StepRow, StepsExpectation, StepTable
+from harness.schema.expect import CHUNKED_COLUMNS, COLUMNS, OutputExpectation, StepsExpectation, StepTable
 from harness.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.schema.prompts import FOLDER, Prompt
 from harness.schema.requests import Chunking, Limits, Request
@@ -30,11 +30,12 @@ from harness.schema.suites import (
 )
 
 __all__ = [
+    "CHUNKED_COLUMNS",
+    "COLUMNS",
     "FOLDER",
     "MODELS_OF_THE_RUN",
     "POLICY_NAMES",
     "Action",
-    "AnyRow",
     "AnySuite",
     "BehaviourCase",
     "BehaviourSuite",
@@ -42,7 +43,6 @@ __all__ = [
     "Case",
     "Chat",
     "Check",
-    "ChunkedRow",
     "Chunking",
     "Figures",
     "Flood",
@@ -62,7 +62,6 @@ __all__ = [
     "Scheduler",
     "ServerOptions",
     "Slug",
-    "StepRow",
     "StepTable",
     "StepsCase",
     "StepsExpectation",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BeforeValidator,
@@ -16,15 +16,11 @@ from pydantic import (
 from harness.schema.base import MOST, Ids, MisfitError, Model, Number, StepNumber, as_tuple
 from harness.schema.policy import PolicyChoice
 from harness.schema.requests import Limits
+from harness.types import StepRow
 
 
-class StepRow(NamedTuple):
-    """One row of a step table. Requests are named by their position in the case, from 0.
-
-    ``running`` is newest first, ``outputs`` those that got a token in the step that just ran, ``finished`` those
-    of them that ended. Rows that are left out between two given ones are plain decodes: tkv grows by one, the
-    same sequences run, nobody comes or goes, no block is taken.
-    """
+class _Cells(NamedTuple):
+    """The columns that every scheduler's rows have, as pydantic checks them."""
 
     step: StepNumber
     tkv: Number
@@ -36,45 +32,26 @@ class StepRow(NamedTuple):
     used: Number
 
 
-class ChunkedRow(NamedTuple):
-    """One row of a step table of the chunked generation: a StepRow with two columns more.
-
-    ``reserved`` counts blocks still to be taken, ``used`` a shared block once. ``paused`` is in the order in which they
-    are taken, ``hits`` has [request, blocks of its prefix that were found and not computed again], by request.
-    """
-
-    step: int
-    tkv: int
-    waiting: tuple[int, ...]
-    running: tuple[int, ...]
-    outputs: tuple[int, ...]
-    finished: tuple[int, ...]
-    reserved: int
-    used: int
-    paused: tuple[int, ...]
-    hits: tuple[tuple[int, int], ...]
-
-
-AnyRow = StepRow | ChunkedRow
+COLUMNS = _Cells._fields
+CHUNKED_COLUMNS = (*COLUMNS, "paused", "hits")
 
 
 def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    columns = StepRow._fields
     length = len(value) if isinstance(value, list | tuple) else None
-    if length not in (len(columns), len(ChunkedRow._fields)):
+    if length not in (len(COLUMNS), len(CHUNKED_COLUMNS)):
         given = "something else" if length is None else f"{length} values"
-        what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
+        what = f"a row is a list of {len(COLUMNS)} ({', '.join(COLUMNS)}), not {given}"
         raise MisfitError(what, hint="such as `[1, 64, [], [0], [0], [], 2, 1]`")
-    row = check(tuple(value[: len(columns)]))
-    if length == len(columns):
+    row = StepRow(*check(tuple(value[: len(COLUMNS)])))
+    if length == len(COLUMNS):
         return row
-    paused, hits = value[len(columns) :]
+    paused, hits = value[len(COLUMNS) :]
     if not _are_numbers(paused):
-        raise MisfitError("paused is a list of requests", len(columns), hint="such as `[2, 0]`")
+        raise MisfitError("paused is a list of requests", len(COLUMNS), hint="such as `[2, 0]`")
     if not isinstance(hits, list | tuple) or not all(_are_numbers(hit) and len(hit) == 2 for hit in hits):
         what = "hits is a list of [request, blocks]"
-        raise MisfitError(what, len(columns) + 1, hint="such as `[[1, 2]]`")
-    return ChunkedRow._make([*row, tuple(paused), tuple((request, blocks) for request, blocks in hits)])
+        raise MisfitError(what, len(COLUMNS) + 1, hint="such as `[[1, 2]]`")
+    return row._replace(paused=tuple(paused), hits=tuple((request, blocks) for request, blocks in hits))
 
 
 def _are_numbers(value: Any) -> bool:
@@ -91,10 +68,13 @@ def _row_schema() -> dict[str, Any]:
     number, ids = {"type": "integer", "minimum": 0}, {"type": "array", "items": {"type": "integer", "minimum": 0}}
     pairs = {"type": "array", "items": {**ids, "minItems": 2, "maxItems": 2}}
     columns = [number, number, ids, ids, ids, ids, number, number, ids, pairs]
-    return {"type": "array", "prefixItems": columns, "minItems": len(StepRow._fields), "maxItems": len(columns)}
+    return {"type": "array", "prefixItems": columns, "minItems": len(COLUMNS), "maxItems": len(columns)}
 
 
-Row = Annotated[StepRow, WrapValidator(_as_row), WithJsonSchema(_row_schema())]
+if TYPE_CHECKING:
+    Row = StepRow
+else:
+    Row = Annotated[_Cells, WrapValidator(_as_row), WithJsonSchema(_row_schema())]
 StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
@@ -123,7 +103,8 @@ class StepsExpectation(Model):
     def check_rows(self, requests: int) -> None:
         """Raise MisfitError where a row names a request that is not there."""
         for i, row in enumerate(() if self.steps == "golden" else self.steps):
-            for column, ids in enumerate(row):
+            for column, name in enumerate(CHUNKED_COLUMNS):
+                ids: Any = getattr(row, name)
                 for j, named in enumerate(ids if isinstance(ids, tuple) else ()):
                     request = named[0] if isinstance(named, tuple) else named
                     if request >= requests:

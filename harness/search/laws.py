@@ -9,9 +9,8 @@ from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.drivers.base import Jumping, Session
 from harness.schedulers.spec import Workload
-from harness.schema import AnyRow
 from harness.step_table import as_row
-from harness.types import RequestSpec, Run, Verdict
+from harness.types import RequestSpec, Run, StepRow, Verdict
 from harness.workload import run_workload
 
 
@@ -77,5 +76,5 @@ def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
     return Verdict(True, f"{len(trial.specs)} requests get the tokens they get alone")
 
 
-def _without_blocks(row: AnyRow) -> AnyRow:
+def _without_blocks(row: StepRow) -> StepRow:
     return row._replace(reserved=0, used=0)

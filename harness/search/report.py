@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.schedulers import scheduler_named
-from harness.schema import AnyRow, Request
+from harness.schema import Request
 from harness.search.run import Found
 from harness.search.violated import violated
-from harness.step_table import columns_of, shorten
+from harness.step_table import cells_of, columns_of, shorten
+from harness.types import StepRow
 
 
 def write_suite(folder: Path, found: Found) -> Path:
@@ -74,9 +75,9 @@ def _request(request: Request) -> str:
     return _flow(request.model_dump(exclude_defaults=True, exclude_none=True))
 
 
-def _table(expected: Sequence[AnyRow]) -> list[str]:
+def _table(expected: Sequence[StepRow]) -> list[str]:
     rows, columns = shorten(expected), columns_of(expected)
-    cells = [[_flow(list(value) if isinstance(value, tuple) else value) for value in row] for row in rows]
+    cells = [[_flow(value) for value in cells_of(row, columns)] for row in rows]
     widths = [max(len(line[i]) for line in [list(columns), *cells]) for i in range(len(columns))]
     header = "#   " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()
     return [header, *(f"- [ {_aligned(line, widths)} ]" for line in cells)]

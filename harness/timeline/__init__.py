@@ -7,7 +7,7 @@ for reports and documents (``svg.py``).
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch
 from harness.timeline.model import TimeLine
-from harness.timeline.sources import first_of, of_lists, of_rows, of_trace, tables_of, with_tables
+from harness.timeline.sources import first_of, of_rows, of_trace, tables_of, with_tables
 from harness.timeline.stretches import time_line
 from harness.timeline.svg import as_svg
 from harness.timeline.text import as_text, legend_of
@@ -22,7 +22,6 @@ __all__ = [
     "as_text",
     "first_of",
     "legend_of",
-    "of_lists",
     "of_rows",
     "of_trace",
     "tables_of",

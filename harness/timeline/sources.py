@@ -5,37 +5,25 @@ from typing import Any
 
 from harness.checks.steps import expected_kind
 from harness.schedulers.bars import Size
-from harness.schema import AnyRow, ChunkedRow, StepRow
-from harness.step_table import as_expected
+from harness.schema import CHUNKED_COLUMNS, COLUMNS
+from harness.step_table import as_expected, from_data
 from harness.timeline.apart import steps_apart
 from harness.timeline.model import TimeLine
 from harness.timeline.stretches import time_line
-from harness.types import Step
+from harness.types import StepRow
 
 
-def of_rows(rows: Iterable[AnyRow]) -> Iterator[Step]:
-    """Rows of a table, in the short form or complete; what kind of step each is, is told by what it did."""
-    before: AnyRow | None = None
+def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
+    """Rows of a table, in the short form or complete, with the kind of step that each describes."""
+    before: StepRow | None = None
     got_tokens: set[int] = set()
     for row in rows:
-        own = (row.paused, row.hits) if isinstance(row, ChunkedRow) else (None, None)
-        first = StepRow._make(row[: len(StepRow._fields)])
-        yield Step(row.step, expected_kind(row, before, got_tokens), *first[1:], (), *own)
+        yield row._replace(kind=expected_kind(row, before, got_tokens))
         got_tokens.update(row.outputs)
         before = row
 
 
-def of_lists(rows: Iterable[Sequence[Any]]) -> Iterator[Step]:
-    """Steps as results have them: number, kind, tkv, four lists of ids, blocks reserved and used, and in the chunked
-    generation who is paused, and hits.
-    """
-    for number, kind, tkv, waiting, running, outputs, finished, reserved, used, *own in rows:
-        sets = tuple(waiting), tuple(running), tuple(outputs), tuple(finished)
-        paused, hits = (tuple(own[0]), _hits(own[1])) if own else (None, None)
-        yield Step(number, kind, tkv, *sets, reserved, used, (), paused, hits)
-
-
-def with_tables(steps: Iterable[Step], tables: Iterable[Sequence[Any]]) -> Iterator[Step]:
+def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> Iterator[StepRow]:
     """Steps with the block tables that ``tables_of`` took out of them."""
     changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for number, request, table in tables:
@@ -47,7 +35,7 @@ def with_tables(steps: Iterable[Step], tables: Iterable[Sequence[Any]]) -> Itera
         yield step._replace(block_tables=tuple(known[request] for request in step.outputs) if seen else ())
 
 
-def tables_of(steps: Iterable[Step]) -> list[list[Any]]:
+def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
     """The ids of the blocks of each request whenever they are others than before: step, request, ids."""
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
@@ -66,14 +54,10 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
     return time_line(steps, sizes, item.get("chunking", {}).get("chunk_size"))
 
 
-def _row(values: Sequence[Any]) -> AnyRow:
-    number, tkv, waiting, running, outputs, finished, reserved, used, *own = values
-    row = StepRow(number, tkv, tuple(waiting), tuple(running), tuple(outputs), tuple(finished), reserved, used)
-    return ChunkedRow(*row, tuple(own[0]), _hits(own[1])) if own else row
-
-
-def _hits(pairs: Iterable[Sequence[int]]) -> tuple[tuple[int, int], ...]:
-    return tuple((request, blocks) for request, blocks in pairs)
+def _row(values: Sequence[Any]) -> StepRow:
+    """A row of a trace, which has its columns in their order."""
+    columns = CHUNKED_COLUMNS if len(values) == len(CHUNKED_COLUMNS) else COLUMNS
+    return from_data(dict(zip(columns, values, strict=True)))
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
@@ -87,8 +71,8 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
     sizes, chunk_size = [Size(*size) for size in data["sizes"]], data.get("chunk_size")
     expected = None if as_expected(data) else data.get("expected")
     return (
-        time_line(with_tables(of_lists(data["steps"]), data.get("tables", ())), sizes, chunk_size),
-        time_line(of_rows(map(_row, expected)), sizes, chunk_size) if expected else None,
+        time_line(with_tables(map(from_data, data["steps"]), data.get("tables", ())), sizes, chunk_size),
+        time_line(of_rows(map(from_data, expected)), sizes, chunk_size) if expected else None,
     )
 
 

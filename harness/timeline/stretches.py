@@ -6,10 +6,10 @@ from dataclasses import replace
 from harness.schedulers import scheduler_named
 from harness.schedulers.bars import Size, Stretch
 from harness.timeline.model import TimeLine
-from harness.types import Step
+from harness.types import StepRow
 
 
-def time_line(steps: Iterable[Step], sizes: Sequence[Size], chunk_size: int | None = None) -> TimeLine:
+def time_line(steps: Iterable[StepRow], sizes: Sequence[Size], chunk_size: int | None = None) -> TimeLine:
     """Rows of a step table, all of them or without those that are plain decodes, as a time-line.
 
     ``chunk_size``, in tokens, where the run is of the chunked generation. Rows that no engine should show are drawn as
@@ -37,9 +37,9 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
         yield last
 
 
-def _without_gaps(steps: Iterable[Step]) -> Iterator[tuple[Step, int]]:
+def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
     """Each row with the number of steps it stands for: between two that are given lie plain decodes."""
-    before: Step | None = None
+    before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
             same_batch = before.block_tables if before.outputs == before.running else ()

@@ -14,17 +14,17 @@ from harness.prompts import simulated_spec
 from harness.report.page import write_page
 from harness.report.reading import Recorded
 from harness.schedulers.chunked.workloads import NUMBERS
-from harness.schema import Request, StepRow
+from harness.schema import Request
 from harness.step_table import as_row
 from harness.timeline import tables_of
-from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, Step
+from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, StepRow
 from harness.workload import run_workload
 
 Record = dict[str, Any]
 REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"
 SUITE = "suites/scheduler_steps/joining.yaml"
 HEADER: Record = {
-    "header": 1,
+    "header": 2,
     "engine": "reference engine 0.1.0 (torch 2.13.0)",
     "models": ["tiny-granite"],
     "command": "pytest suites",
@@ -100,9 +100,9 @@ def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: 
     )
 
 
-def as_step(row: StepRow, kind: str, blocks: bool) -> Step:
+def as_step(row: StepRow, kind: str, blocks: bool) -> StepRow:
     last = (row.reserved, row.used) if blocks else (None, None)
-    return Step(row.step, kind, row.tkv, row.waiting, row.running, row.outputs, row.finished, *last)
+    return row._replace(kind=kind, reserved=last[0], used=last[1])
 
 
 def kind_of(row: StepRow, before: StepRow | None) -> str:

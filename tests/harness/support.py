@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.reference import SimulationDriver
 from harness.prompts import nameless_spec
-from harness.schema import Prompt, Request, StepRow
+from harness.schema import Prompt, Request
 from harness.step_table import as_row
-from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits
+from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow
 from harness.workload import run_workload
 
 SHAPE = EngineSetup("tiny-granite", "eager", 1, 512, 4)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.checks.steps import check_steps, expected_kind
-from harness.schema import StepRow
+from harness.schema import COLUMNS
 from harness.step_table import shorten
-from harness.types import Run, Verdict
+from harness.types import Run, StepRow, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 
 SEEN = two_that_overlap()
@@ -42,7 +42,7 @@ def cell(value: int | tuple[int, ...]) -> str:
 def single_changes() -> Iterator[tuple[int, str, int | tuple[int, ...]]]:
     """Every cell of the table, with another value that leaves the kind of its step as it is."""
     for row in ROWS:
-        for column in StepRow._fields[1:]:
+        for column in COLUMNS[1:]:
             value = getattr(row, column)
             if column == "outputs":
                 if len(value) < 2:
@@ -85,7 +85,7 @@ def test_a_single_other_cell_is_found_and_named(step: int, column: str, expected
 
 def test_every_kind_of_step_is_among_the_changed_cells() -> None:
     assert {SEEN.run.steps[step].kind for step, _, _ in single_changes()} == {"start", "prefill", "decode", "idle"}
-    assert {column for _, column, _ in single_changes()} == set(StepRow._fields[1:])
+    assert {column for _, column, _ in single_changes()} == set(COLUMNS[1:])
 
 
 def test_all_differing_columns_of_the_first_step_and_the_numbers_of_the_others_are_told() -> None:
@@ -253,6 +253,9 @@ def test_the_data_of_a_verdict_survives_a_journey_as_json(seen: Simulated) -> No
     verdict = check_steps(seen.run, shorten(with_row(4, running=())))
     data = json.loads(json.dumps(verdict.data))
     assert data == verdict.data
-    assert data["expected"][0] == [0, 0, [0], [], [], [], 0, 0]
-    assert data["steps"][3] == [3, "prefill", 65, [], [1, 0], [1], [], *([4, 4] if seen is SEEN else [None, None])]
+    columns = ("step", "tkv", "waiting", "running", "outputs", "finished", "reserved", "used")
+    assert data["expected"][0] == dict(zip(columns, [0, 0, [0], [], [], [], 0, 0], strict=True))
+    blocks = [4, 4] if seen is SEEN else [None, None]
+    row = dict(zip(columns, [3, 65, [], [1, 0], [1], [], *blocks], strict=True))
+    assert data["steps"][3] == row | {"kind": "prefill"}
     assert "running" in data["differing"]["4"]

@@ -19,12 +19,12 @@ from harness.schedulers.chunked import SPEC
 from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.chunked.workloads import NUMBERS
-from harness.schema import ChunkedRow, Request, StepRow, StepTable
+from harness.schema import CHUNKED_COLUMNS, COLUMNS, Request, StepTable
 from harness.search import search
 from harness.search.report import suite_text
 from harness.search.violated import violated
 from harness.step_table import as_row, columns_of, lengthen, shorten
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 from harness.workload import run_workload
 from harness.yaml_source import read_yaml
 from tests.harness.faults import Patch
@@ -110,12 +110,12 @@ def test_wrong_rows_are_told(more: list[Any], words: str) -> None:
 
 def test_rows_of_both_generations_are_read_back(tmp_path: Path, ran: tuple[Run, list[RequestSpec]]) -> None:
     rows = [as_row(step) for step in ran[0].steps]
-    assert all(isinstance(row, ChunkedRow) for row in rows)
+    assert all(isinstance(row, StepRow) for row in rows)
     assert lengthen(shorten(rows)) == rows
     path = tmp_path / "golden.yaml"
     path.write_text(golden_text("suite", "case", "engine", rows), encoding="utf-8")
     assert lengthen(read_golden(path, "")) == rows
-    assert columns_of([*rows, StepRow(0, 0, (), (), (), (), 0, 0)]) == StepRow._fields
+    assert columns_of([*rows, StepRow(0, 0, (), (), (), (), 0, 0)]) == COLUMNS
 
 
 def test_the_page_shows_the_columns_of_the_generation(ran: tuple[Run, list[RequestSpec]]) -> None:
@@ -196,7 +196,7 @@ def test_a_hit_is_wrong_where_nothing_is_cached(ran: tuple[Run, list[RequestSpec
 def test_rules_quote_headings_that_the_document_has() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "scheduling-rules-chunked.md").read_text(encoding="utf-8")
     headings = {line.lstrip("# ") for line in text.splitlines() if line.startswith("##")}
-    rules = [rule_for(kind, column) for kind in KINDS for column in ChunkedRow._fields[1:]]
+    rules = [rule_for(kind, column) for kind in KINDS for column in CHUNKED_COLUMNS[1:]]
     rules += [*RULES.values(), rule_for_kinds("prefill", "decode")]
     for rule in rules:
         quoted = re.findall(r'"([^"]+)"', rule)

@@ -11,10 +11,16 @@ from harness.cli import main
 from harness.compare import compare_runs, read_results
 from harness.compare.changes import Kind
 from harness.compare.tables import as_cells, tables_side_by_side
+from harness.step_table import as_data
+from harness.types import StepRow
 
-STEPS = [[0, "start", 0, [0], [], [], [], 0, 0], [1, "prefill", 64, [], [0], [0], [], 2, 1]]
-LATER = [*STEPS, [2, "decode", 65, [], [0], [0], [], 2, 2], [5, "decode", 68, [], [], [0], [0], 2, 2]]
-OTHER = [*STEPS, [2, "decode", 65, [], [0], [0], [], 2, 2], [4, "decode", 67, [], [], [0], [0], 2, 2]]
+STEPS = [
+    as_data(StepRow(0, 0, (0,), (), (), (), 0, 0, kind="start")),
+    as_data(StepRow(1, 64, (), (0,), (0,), (), 2, 1, kind="prefill")),
+]
+DECODE = as_data(StepRow(2, 65, (), (0,), (0,), (), 2, 2, kind="decode"))
+LATER = [*STEPS, DECODE, as_data(StepRow(5, 68, (), (), (0,), (0,), 2, 2, kind="decode"))]
+OTHER = [*STEPS, DECODE, as_data(StepRow(4, 67, (), (), (0,), (0,), 2, 2, kind="decode"))]
 
 
 def result(case: str, outcome: str, why: str = "", steps: Sequence[Any] = (), **more: Any) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def result(case: str, outcome: str, why: str = "", steps: Sequence[Any] = (), **
 
 
 def write(path: Path, engine: str, *results: dict[str, Any]) -> Path:
-    lines = [{"header": 1, "engine": engine}, *results, {"footer": 1, "exitstatus": 0}]
+    lines = [{"header": 2, "engine": engine}, *results, {"footer": 1, "exitstatus": 0}]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
@@ -144,11 +150,16 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
         ("", "is no file of results: it does not begin with their header"),
         ("hello\n", ":1: is not JSON: results are written with --results FILE"),
         ('{"test": "a", "outcome": "passed"}\n', "is no file of results"),
-        ('{"header": 1}\n{"test": "a", "outcome": "passed"}\n', "is cut off: the last line is not the footer"),
-        ('{"header": 1}\n{"test": "a", "outc', "is cut off"),
-        ('{"header": 1}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: is not JSON"),
-        ('{"header": 1}\n[1]\n{"footer": 1}\n', ":2: is not the result of a test"),
-        ('{"header": 1}\n{"test": "a"}\n{"footer": 1}\n', ":2: is not the result of a test"),
+        ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "is cut off: the last line is not the footer"),
+        ('{"header": 2}\n{"test": "a", "outc', "is cut off"),
+        (
+            '{"header": 1, "command": "pytest suites"}\n{"footer": 1}\n',
+            "is of results format 1, and this version reads format 2; to make it anew:  pytest suites --results FILE",
+        ),
+        ('{"header": "x"}\n{"footer": 1}\n', "is of results format 'x', and this version reads format 2"),
+        ('{"header": 2}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: is not JSON"),
+        ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: is not the result of a test"),
+        ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: is not the result of a test"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from harness import expectations
 from harness.blessing import Blessing
 from harness.expectations import GoldenError, golden_folder, golden_path, golden_text, read_golden, write_golden
-from harness.schema import StepRow
-from harness.step_table import COLUMNS, lengthen, shorten
+from harness.step_table import COLUMNS, cells_of, lengthen, shorten
+from harness.types import StepRow
 from tests.harness.support import a_request, simulate, two_that_overlap
 
 BLESS = 'python -m pytest "suites/a.yaml::a-case" --bless'
@@ -227,7 +227,9 @@ def test_blessing_keeps_the_same_rows_however_they_are_laid_out(path: Path) -> N
     text = golden_text("a", "a-case", "by hand", LONG)
     rows = text.splitlines()[5:]
     loose = text.replace("\n- [", "\n\n  -   [").replace("#   step", "# a comment\n#   step")
-    every_row = "\n".join([*text.splitlines()[:5], *(f"- {list(map(_listed, row))}" for row in LONG)]) + "\n"
+    every_row = (
+        "\n".join([*text.splitlines()[:5], *(f"- {list(map(_listed, cells_of(row, COLUMNS)))}" for row in LONG)]) + "\n"
+    )
     assert len(rows) == 5
     for layout in (loose, every_row):
         assert not bless(written(path, layout), LONG)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.loader import MAX_PROBLEMS, LoadedSuite, Problem, SuiteError, load_suite
-from harness.schema import BehaviourSuite, OutputSuite, StepRow, StepsSuite
+from harness.schema import BehaviourSuite, OutputSuite, StepsSuite
+from harness.types import StepRow
 from harness.yaml_source import Place, composer
 
 MALFORMED = sorted((Path(__file__).parent / "malformed").glob("*.yaml"))

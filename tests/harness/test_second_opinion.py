@@ -11,9 +11,9 @@ from harness.expand import Expanded, expand
 from harness.expectations import golden_path, read_golden
 from harness.loader import load_suite
 from harness.schedulers.continuous.model import ImpossibleWorkload, PlannedRequest, explain, filled_in, predict
-from harness.schema import Request, StepRow, StepsCase
+from harness.schema import Request, StepsCase
 from harness.step_table import lengthen
-from harness.types import EngineSetup, SchedulingLimits
+from harness.types import EngineSetup, SchedulingLimits, StepRow
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 SETUP = EngineSetup("tiny-granite", "eager", 1, 512, 4)

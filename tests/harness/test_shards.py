@@ -59,7 +59,7 @@ def test_a_part_that_does_not_exist_is_one_sentence(text: str, told: str) -> Non
 def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "r.jsonl"
     lines = [
-        {"header": 1},
+        {"header": 2},
         {"test": "b", "seconds": 2.34567},
         {"test": "a", "seconds": 0.0},
         {"footer": 1, "seconds": 9},

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.expectations import read_golden
-from harness.schema import StepRow
 from harness.step_table import COLUMNS, as_row, lengthen, plain_decode, shorten
-from harness.types import Step
+from harness.types import StepRow
 from tests.harness.support import a_request, simulate, two_that_overlap
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,7 +95,7 @@ def test_there_are_golden_tables() -> None:
 
 
 def test_columns_an_engine_does_not_have_count_as_0() -> None:
-    step = Step(3, "decode", 66, (2,), (1, 0), (1, 0), (0,), None, None)
+    step = StepRow(3, 66, (2,), (1, 0), (1, 0), (0,), None, None, kind="decode")
     assert as_row(step) == StepRow(3, 66, (2,), (1, 0), (1, 0), (0,), 0, 0)
 
 

@@ -165,7 +165,7 @@ def test_results_stand_between_a_header_and_a_footer_in_the_order_they_came(run:
         run.reports(("setup", "passed"), ("call", outcome), ("teardown", "passed"), test=test)
     header, *entries, footer = run.finish(exitstatus=1)
     assert [entry["test"] for entry in entries] == ["t::c", "t::a", "t::b", "t::d"]
-    assert header["header"] == 1
+    assert header["header"] == 2
     assert header["engine"] == SimulationDriver().describe()
     assert header["models"] == ["m", "n"]
     assert (header["digests"], header["cards"], header["simulated"]) == ({}, [], False)
@@ -179,7 +179,7 @@ def test_results_stand_between_a_header_and_a_footer_in_the_order_they_came(run:
 
 def test_a_run_of_nothing_has_a_header_and_a_footer(run: Run) -> None:
     header, footer = run.finish(exitstatus=5)
-    assert (header["header"], footer["counts"], footer["exitstatus"]) == (1, {}, 5)
+    assert (header["header"], footer["counts"], footer["exitstatus"]) == (2, {}, 5)
 
 
 def test_the_file_is_written_into_a_new_folder_and_its_place_is_said(run: Run) -> None:

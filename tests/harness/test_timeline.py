@@ -1,5 +1,6 @@
 """Time-lines: what each sequence holds, drawn from whole tables and from short ones, as text and as SVG."""
 
+import json
 from xml.etree import ElementTree
 
 import pytest
@@ -7,8 +8,8 @@ from hypothesis import given, settings
 
 from harness.drivers.reference import SimulationDriver
 from harness.schedulers.continuous.workloads import Workload, workloads
-from harness.step_table import as_row, shorten
-from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_lists, of_rows, time_line
+from harness.step_table import as_data, as_row, from_data, shorten
+from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_rows, time_line
 from harness.timeline.svg import described, steps_apart
 from harness.types import EngineSetup, Run
 from harness.workload import run_workload, turns
@@ -66,11 +67,8 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: Workload) -
 
 def test_results_are_read_as_they_are_written() -> None:
     simulated = two_that_overlap()
-    lists = [
-        [s.step, s.kind, s.tkv, *map(list, (s.waiting, s.running, s.outputs, s.finished)), s.reserved, s.used]
-        for s in simulated.run.steps
-    ]
-    assert time_line(of_lists(lists), sizes(simulated)) == line_of(simulated)
+    lists = json.loads(json.dumps([as_data(step) for step in simulated.run.steps]))
+    assert time_line(map(from_data, lists), sizes(simulated)) == line_of(simulated)
 
 
 def test_text_draws_who_waits_is_prefilled_decodes_and_ends() -> None:

@@ -14,7 +14,7 @@ from harness.drivers.reference import SimulationDriver
 from harness.prompts import simulated_spec
 from harness.schedulers.chunked.workloads import NUMBERS, ChunkedWorkload, chunked_workloads
 from harness.schema import Request
-from harness.step_table import as_row, shorten
+from harness.step_table import as_row, from_data, shorten
 from harness.timeline import (
     Bar,
     Shared,
@@ -24,7 +24,6 @@ from harness.timeline import (
     as_svg,
     as_text,
     legend_of,
-    of_lists,
     of_rows,
     tables_of,
     time_line,
@@ -127,7 +126,7 @@ def again(stretch: Stretch) -> int:
 def test_results_are_read_as_they_are_written(twins: Run) -> None:
     told = turns(twins.steps)
     data = json.loads(json.dumps({"steps": steps_as_data(told), "tables": tables_of(told)}))
-    line = time_line(with_tables(of_lists(data["steps"]), data["tables"]), SIZES, CHUNKING.chunk_size)
+    line = time_line(with_tables(map(from_data, data["steps"]), data["tables"]), SIZES, CHUNKING.chunk_size)
     assert line == line_of(twins, SIZES)
 
 

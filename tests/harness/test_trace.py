@@ -13,7 +13,7 @@ from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.expectations import golden_path, read_golden
 from harness.loader import load_suite
 from harness.schema import StepsCase
-from harness.step_table import lengthen
+from harness.step_table import COLUMNS, cells_of, lengthen
 from harness.trace import TRACE_COLUMNS, TraceError, as_json, read_items, trace_items
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
@@ -33,7 +33,7 @@ def written(path: Path, data: object) -> Path:
 
 def golden_rows(suite: str, case_id: str) -> list[list[Any]]:
     rows = lengthen(read_golden(golden_path(SUITES / suite, case_id), ""))
-    return [[list(cell) if isinstance(cell, tuple) else cell for cell in row] for row in rows]
+    return [[list(cell) if isinstance(cell, tuple) else cell for cell in cells_of(row, COLUMNS)] for row in rows]
 
 
 @pytest.mark.parametrize("driver", [SimulationDriver(), ReferenceDriver()], ids=lambda driver: driver.name)

@@ -4,9 +4,10 @@ from harness.schedulers.chunked.bars import ChunkedBars
 from harness.schedulers.chunked.explain import by_the_rules, impossible
 from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.requirements import requirements_of
-from harness.schedulers.chunked.rows import COLUMNS, kind_of_row
+from harness.schedulers.chunked.rows import kind_of_row
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
+from harness.schema import CHUNKED_COLUMNS
 from harness.types import ChunkingSetup
 
 
@@ -22,7 +23,7 @@ def _options(options: Options) -> ChunkingSetup:
 
 SPEC = SchedulerSpec(
     name="chunked",
-    columns=COLUMNS,
+    columns=CHUNKED_COLUMNS,
     rule_for=rule_for,
     rule_for_kinds=rule_for_kinds,
     kind_of_row=kind_of_row,

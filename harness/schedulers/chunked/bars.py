@@ -8,13 +8,13 @@ all but its own are known. Which blocks are shared is told by their ids, where t
 from collections.abc import Mapping, Sequence
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch, size_of
-from harness.types import BLOCK_SIZE, Step, blocks_for
+from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class ChunkedBars:
     """Follows a run row by row. ``rows`` are all of it: a request's blocks are seen by id only once it got a token."""
 
-    def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[Step]) -> None:
+    def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:
         self._sizes = sizes
         self._chunk_size = chunk_size
         self._first_tables = _first_tables(rows)
@@ -25,7 +25,7 @@ class ChunkedBars:
         self._chunk: dict[int, int] = {}
         self._tables: dict[int, tuple[int, ...]] = {}
 
-    def after(self, row: Step, count: int) -> Stretch:
+    def after(self, row: StepRow, count: int) -> Stretch:
         """The stretch of ``count`` steps that begins with ``row``."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
@@ -46,7 +46,7 @@ class ChunkedBars:
                 self._cached[sequence] += count - 1
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
 
-    def _run_chunk(self, row: Step, sequence: int, others: Sequence[int]) -> tuple[int, int]:
+    def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
         """Which chunk it is, of how many."""
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
         chunks = max(1, -(-prompt // size))
@@ -98,7 +98,7 @@ class ChunkedBars:
             known.pop(sequence, None)
 
 
-def _first_tables(rows: Sequence[Step]) -> dict[int, tuple[int, ...]]:
+def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
     """The blocks of each request when they are seen first; its chunks before had the same, as far as they went."""
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schema import Request
-from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, SchedulingLimits, Step, Verdict, blocks_for
+from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict, blocks_for
 
 DOC = "docs/scheduling-rules-chunked.md"
 RULES = {
@@ -60,11 +60,11 @@ class _Watch:
     chunks: Counter[int] = field(default_factory=Counter)
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     queue: tuple[int, ...] = ()
-    before: Step | None = None
+    before: StepRow | None = None
     after_chunk: bool = False
     prefilled: int | None = None
 
-    def see(self, step: Step) -> Iterator[Broken]:
+    def see(self, step: StepRow) -> Iterator[Broken]:
         """What is wrong with the next observation."""
         yield from self._always(step)
         if step.kind == "prefill":
@@ -80,7 +80,7 @@ class _Watch:
         self.after_chunk = step.kind == "prefill"
         self.before = step
 
-    def left(self, last: Step) -> Iterator[Broken]:
+    def left(self, last: StepRow) -> Iterator[Broken]:
         """What is wrong with how it ended."""
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
@@ -88,11 +88,11 @@ class _Watch:
             what = ", ".join(f"{name} {value}" for name, value in zip(names, held, strict=True) if value)
             yield Broken(last.step, f"left behind: {what}", "idle")
 
-    def _gone(self, step: Step) -> set[int]:
+    def _gone(self, step: StepRow) -> set[int]:
         """Those that were aborted until now."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
-    def _always(self, step: Step) -> Iterator[Broken]:
+    def _always(self, step: StepRow) -> Iterator[Broken]:
         paused, number, limits = step.paused or (), step.step, self.limits
         everybody = [*step.running, *paused, *step.waiting]
         if len(set(everybody)) != len(everybody):
@@ -107,7 +107,7 @@ class _Watch:
             if blocks and not self.chunking.enable_prefix_caching:
                 yield Broken(number, f"{request} hit {blocks} blocks, and prefix caching is off", "owner")
 
-    def _prefill(self, step: Step) -> Iterator[Broken]:
+    def _prefill(self, step: StepRow) -> Iterator[Broken]:
         number, before = step.step, self.before
         assert before is not None
         under_way = [request for request in before.running if not self.got[request]]
@@ -137,7 +137,7 @@ class _Watch:
         elif step.outputs:
             yield from self._all_chunks(step, new)
 
-    def _all_chunks(self, step: Step, new: int) -> Iterator[Broken]:
+    def _all_chunks(self, step: StepRow, new: int) -> Iterator[Broken]:
         size, length = self.chunking.chunk_size, len(self.requests[new].prompt_token_ids)
         count = -(-length // size)
         padding = count * size - blocks_for(length) * BLOCK_SIZE
@@ -151,7 +151,7 @@ class _Watch:
             what = f"the prompt of {new} took {self.chunks[new]} chunks: it has {count}, and {skipped} were hit"
             yield Broken(step.step, what, "chunks")
 
-    def _decode(self, step: Step) -> Iterator[Broken]:
+    def _decode(self, step: StepRow) -> Iterator[Broken]:
         number, before = step.step, self.before
         assert before is not None
         known = {*step.running, *step.finished, *self._gone(step)}
@@ -173,7 +173,7 @@ class _Watch:
         """Tokens in the cache of one that decodes: its prompt, and what it generated but for the last."""
         return len(self.requests[request].prompt_token_ids) + self.got[request] - 1
 
-    def _tables(self, step: Step) -> Iterator[Broken]:
+    def _tables(self, step: StepRow) -> Iterator[Broken]:
         """Where blocks can be seen by id: full and in order, and shared only by those with the same text."""
         if not step.block_tables:
             return
@@ -209,7 +209,7 @@ class _Watch:
         known = min(end, len(first), len(second))
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
-    def _events(self, step: Step) -> Iterator[Broken]:
+    def _events(self, step: StepRow) -> Iterator[Broken]:
         """Who waits: those that came, in that order, less those that were prefilled or aborted."""
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)

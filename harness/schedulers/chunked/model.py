@@ -11,8 +11,7 @@ from itertools import takewhile
 from math import inf
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schema import ChunkedRow
-from harness.types import ChunkingSetup, SchedulingLimits
+from harness.types import ChunkingSetup, SchedulingLimits, StepRow
 
 BLOCK = 64
 Text = tuple[int, ...]
@@ -285,10 +284,10 @@ class _Engine:
     def has_work(self) -> bool:
         return bool(self.waiting or self.running or self.paused or self.tkv)
 
-    def row(self) -> ChunkedRow:
+    def row(self) -> StepRow:
         alive = [*self.running, *self.paused]
         pages = {id(page) for reader in alive for page in reader.pages}
-        return ChunkedRow(
+        return StepRow(
             self.step,
             self.tkv,
             _numbers(self.waiting),
@@ -302,9 +301,7 @@ class _Engine:
         )
 
 
-def predict(
-    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
-) -> tuple[ChunkedRow, ...]:
+def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> tuple[StepRow, ...]:
     """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says all four numbers.
 
     Raises ImpossibleWorkload.
@@ -322,7 +319,7 @@ def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
 def _moments(
     limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
-) -> Iterator[tuple[ChunkedRow, str]]:
+) -> Iterator[tuple[StepRow, str]]:
     readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = _Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)

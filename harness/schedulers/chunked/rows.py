@@ -2,12 +2,10 @@
 
 from collections.abc import Collection
 
-from harness.schema import AnyRow, ChunkedRow
-
-COLUMNS = ChunkedRow._fields
+from harness.types import StepRow
 
 
-def kind_of_row(row: AnyRow, before: AnyRow | None, got_tokens: Collection[int] = ()) -> str:
+def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
     """``start``, ``prefill``, ``decode`` or ``idle``; ``got_tokens`` are the requests that got any before it.
 
     A chunk that is not the last yields nothing, but reports a tkv; the last one yields a request's first token.

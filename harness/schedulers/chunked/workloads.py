@@ -14,8 +14,8 @@ from harness.schedulers.chunked.explain import planned_texts
 from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.model import PlannedText, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.schema import ChunkedRow, Limits, Prompt, Request
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
+from harness.schema import Limits, Prompt, Request
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 BLOCK = 64
 CHUNKED_SIZES = Sizes(requests=5, prompt=400, budget=80, join_step=40)
@@ -104,7 +104,7 @@ class ChunkedWorkload:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
-    def expected(self) -> tuple[ChunkedRow, ...]:
+    def expected(self) -> tuple[StepRow, ...]:
         """What the rules say: it depends on what is alike, not on which tokens that is."""
         return predict(self.limits, self.chunking, self._texts())
 

@@ -5,7 +5,7 @@ what was reserved at its prefill. Padding is what is left of tkv; whole blocks o
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
-from harness.types import BLOCK_SIZE, Step, blocks_for
+from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class ContinuousBars:
@@ -16,7 +16,7 @@ class ContinuousBars:
         self._cached: dict[int, int] = {}
         self._reserved: dict[int, int] = {}
 
-    def after(self, row: Step, count: int) -> Stretch:
+    def after(self, row: StepRow, count: int) -> Stretch:
         """The stretch of ``count`` steps that begins with ``row``."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)

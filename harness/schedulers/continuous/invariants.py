@@ -10,7 +10,7 @@ from itertools import pairwise
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.continuous.moves import each_move
 from harness.schema import Request
-from harness.types import RequestSpec, Run, SchedulingLimits, Step, Verdict, decodes_on
+from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict, decodes_on
 
 PADDING_BLOCK = 0
 
@@ -56,7 +56,7 @@ RULES = {
 }
 
 
-def _telling(steps: Sequence[Step], timings: Sequence[Request]) -> list[Step]:
+def _telling(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
     """The observations that can break something: all but those between plain decodes, where only tkv moves.
 
     The first of a row of plain decodes is kept, since what went before may have left padding to be removed.
@@ -67,7 +67,7 @@ def _telling(steps: Sequence[Step], timings: Sequence[Request]) -> list[Step]:
     return [step for step, skip in zip(steps, skipped, strict=True) if not skip]
 
 
-def _each_step(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Broken]:
+def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
     for step in steps:
         size, number = len(step.running), step.step
         if len(set(step.running)) != size:
@@ -80,7 +80,7 @@ def _each_step(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Brok
             yield Broken(number, f"{step.reserved} reserved, {limits.available_blocks} available", "blocks")
 
 
-def _volume(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Broken]:
+def _volume(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
     """Also that of a batch in the step in which some of it ended. A sequence alone is not held to the limit."""
     limit = limits.max_batch_tkv_limit
     if not limit:
@@ -91,7 +91,7 @@ def _volume(steps: Sequence[Step], limits: SchedulingLimits) -> Iterator[Broken]
             yield Broken(step.step, f"{size} x {step.tkv} = {size * step.tkv} exceeds the volume {limit}", "volume")
 
 
-def _nothing_is_left(last: Step) -> Iterator[Broken]:
+def _nothing_is_left(last: StepRow) -> Iterator[Broken]:
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
         what = (
             f"left behind: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
@@ -102,7 +102,7 @@ def _nothing_is_left(last: Step) -> Iterator[Broken]:
 
 def _every_request_ends_once(
     run: Run,
-    steps: Sequence[Step],
+    steps: Sequence[StepRow],
     requests: Sequence[RequestSpec],
     timings: Sequence[Request],
     limits: SchedulingLimits,
@@ -124,7 +124,7 @@ def _every_request_ends_once(
             yield Broken(found[0], what, "end")
 
 
-def _aborted_ones_are_gone(steps: Sequence[Step], timings: Sequence[Request]) -> Iterator[Broken]:
+def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request]) -> Iterator[Broken]:
     aborts = {i: timing.abort_step for i, timing in enumerate(timings) if timing.abort_step is not None}
     if not aborts:
         return
@@ -137,7 +137,7 @@ def _aborted_ones_are_gone(steps: Sequence[Step], timings: Sequence[Request]) ->
             yield Broken(step.step, f"{late} got a token after they were aborted", "abort")
 
 
-def _blocks_have_one_owner(steps: Sequence[Step]) -> Iterator[Broken]:
+def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
     """Where blocks can be seen by id: each has one owner, who keeps it, block 0 has none, and none is lost."""
     tables: dict[int, tuple[int, ...]] = {}
     seen = any(step.block_tables for step in steps)
@@ -155,7 +155,7 @@ def _blocks_have_one_owner(steps: Sequence[Step]) -> Iterator[Broken]:
         tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}
 
 
-def _wrongly_owned(step: Step, tables: Mapping[int, tuple[int, ...]]) -> Iterator[Broken]:
+def _wrongly_owned(step: StepRow, tables: Mapping[int, tuple[int, ...]]) -> Iterator[Broken]:
     owners: dict[int, int] = {}
     for request_id, table in tables.items():
         for block in table:

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schema import StepRow
-from harness.types import EngineSetup, SchedulingLimits
+from harness.types import EngineSetup, SchedulingLimits, StepRow
 
 BLOCK = 64
 

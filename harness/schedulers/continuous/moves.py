@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken
 from harness.schema import Request
-from harness.types import BLOCK_SIZE, RequestSpec, Step, blocks_for
+from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 
 
 def each_move(
-    steps: Sequence[Step], telling: Sequence[Step], requests: Sequence[RequestSpec], timings: Sequence[Request]
+    steps: Sequence[StepRow], telling: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
     """What is wrong with the steps ``telling`` among ``steps``; the others are plain decodes that change nothing."""
     events = _Events.of(timings)
@@ -54,7 +54,7 @@ class _Events:
         return cls(joins, {step: frozenset(numbers) for step, numbers in aborts.items()})
 
 
-def _queue(before: Step, after: Step, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
+def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
     """The head of the queue is prefilled or nobody; who comes goes to its end."""
     waiting = before.waiting
     if after.kind == "prefill" and after.outputs:
@@ -70,7 +70,7 @@ def _queue(before: Step, after: Step, came: Sequence[int], gone: frozenset[int])
         yield Broken(after.step, f"waiting {_named(after.waiting)}, in order of arrival {_named(waiting)}", "queue")
 
 
-def _who_runs(before: Step, after: Step, gone: frozenset[int]) -> Iterator[Broken]:
+def _who_runs(before: StepRow, after: StepRow, gone: frozenset[int]) -> Iterator[Broken]:
     """Who gets a token, and who runs on: newest first, less those that ended."""
     running = before.running
     if after.kind == "prefill":
@@ -88,13 +88,13 @@ def _who_runs(before: Step, after: Step, gone: frozenset[int]) -> Iterator[Broke
         yield Broken(after.step, f"running {_named(after.running)}, newest first {_named(stay)}", "running")
 
 
-def _idle(before: Step, after: Step) -> Iterator[Broken]:
+def _idle(before: StepRow, after: StepRow) -> Iterator[Broken]:
     if before.running or before.waiting:
         what = f"nothing ran, though {_named(before.running)} ran before and {_named(before.waiting)} waited"
         yield Broken(after.step, what, "queue")
 
 
-def _empty(step: Step) -> Iterator[Broken]:
+def _empty(step: StepRow) -> Iterator[Broken]:
     if step.tkv or step.reserved or step.used:
         what = f"nothing runs at tkv {step.tkv}, {step.reserved} blocks reserved, {step.used} used"
         yield Broken(step.step, what, "idle")
@@ -108,7 +108,7 @@ class _Ledger:
     padding: dict[int, int] = field(default_factory=dict)
     reserved: dict[int, int] = field(default_factory=dict)
 
-    def account(self, before: Step, after: Step) -> Iterator[Broken]:
+    def account(self, before: StepRow, after: StepRow) -> Iterator[Broken]:
         """tkv and the sums of blocks after a prefill or a decode."""
         running = [i for i in before.running if i in self.padding]
         shared = min((self.padding[i] for i in running), default=0) // BLOCK_SIZE * BLOCK_SIZE

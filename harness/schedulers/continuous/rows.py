@@ -2,12 +2,10 @@
 
 from collections.abc import Collection
 
-from harness.schema import AnyRow, StepRow
-
-COLUMNS = StepRow._fields
+from harness.types import StepRow
 
 
-def kind_of_row(row: AnyRow, before: AnyRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
+def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
     """``start``, ``prefill``, ``decode`` or ``idle``; a prefill is of a sequence that did not run before."""
     if row.step == 0 or before is None:
         return "start"

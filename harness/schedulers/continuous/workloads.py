@@ -12,8 +12,8 @@ from harness.prompts import Vocabulary, nameless_spec, request_spec
 from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.model import BLOCK, PlannedRequest, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.schema import Limits, Prompt, Request, StepRow
-from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, Verdict
+from harness.schema import Limits, Prompt, Request
+from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)

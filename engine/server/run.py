@@ -13,11 +13,13 @@ from contextlib import closing, suppress
 from math import ceil
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from checkpoints import CheckpointError
 from engine.async_llm import AsyncLLM
 from engine.build import Engine, build_engine
 from engine.engine_thread import EngineDeadError, EngineStoppedError
+from engine.server.admin import Administration
 from engine.server.app import create_app
 from engine.server.arguments import ServerSettings
 from engine.server.job import Service
@@ -80,10 +82,13 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
     most = settings.engine.max_num_seqs + settings.max_queue
     llm = AsyncLLM(engine, most_unfinished=most, observers=[metrics])
     metrics.watch(llm)
-    service = Service(llm, settings.engine.model)
+    service = Service(llm, settings.engine.model, settings.app)
+    app: ASGIApp = create_app(service, metrics)
+    if settings.admin_token is not None:
+        app = Administration(app, settings.admin_token, settings, service, metrics)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(service, metrics, settings.app),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,

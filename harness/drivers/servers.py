@@ -1,12 +1,12 @@
 """Servers that the harness starts: as a process of their own, on a free port, ended in any case."""
 
 import os
-import queue
 import re
+import secrets
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,9 @@ START_SECONDS = 600
 END_SECONDS = 60
 ASKING_SECONDS = 5
 """How long a server that is not wanted any more may take to end, before it is ended by force."""
-LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
+ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
+"""Where the reference engine's server finds the token of its administrative call; without it there is no such call."""
+LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
 class StubbornServerError(Exception):
@@ -49,7 +51,6 @@ class ServerProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if self._fixed_url is None else self._said,
             stderr=self._said,
-            text=True,
             process_group=0,
         )
         try:
@@ -59,16 +60,20 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """The URL in its first line, read beside: a server that hangs must not take the harness along."""
-        lines: queue.Queue[str] = queue.Queue()
-        stdout = self.process.stdout
+        """The URL in its first line. A server that hangs must not block the harness, nor may reading start a thread:
+        this process may be one that forks.
+        """
+        stdout, line = self.process.stdout, b""
         assert stdout is not None
-        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
-        try:
-            line = lines.get(timeout=START_SECONDS)
-        except queue.Empty:
-            raise UnavailableError(f"the server said nothing for {START_SECONDS} s") from None
-        ready = re.fullmatch(r"ready: (\S+)\n", line)
+        give_up = time.monotonic() + START_SECONDS
+        while not line.endswith(b"\n"):
+            if not select.select([stdout], [], [], max(0.0, give_up - time.monotonic()))[0]:
+                raise UnavailableError(f"the server said nothing for {START_SECONDS} s")
+            read = os.read(stdout.fileno(), 1)  # no further than the line: what comes after is not for the harness
+            if not read:
+                break
+            line += read
+        ready = re.fullmatch(r"ready: (\S+)\n", line.decode(errors="replace"))
         if ready is None:
             raise UnavailableError(f"the server did not start: {self._last_words()}")
         return ready[1]
@@ -130,27 +135,53 @@ class ServerProcess:
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
     """The reference engine's server, built for just these limits. Raises UnavailableError."""
-    blocks = limits.available_blocks
     flags = {
-        "--model": setup.model,
-        "--backend": setup.backend,
-        "--scheduler": setup.scheduler,
-        "--tensor-parallel-size": setup.tensor_parallel_size,
-        **_chunking_flags(setup),
-        "--max-model-len": limits.max_model_len,
-        "--max-num-seqs": limits.max_num_seqs,
-        "--num-blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
-        "--max-batch-tkv-limit": limits.max_batch_tkv_limit,
+        **{f"--{name.replace('_', '-')}": value for name, value in flags_of(limits).items()},
         "--max-queue": options.max_queue,
         "--api-key": options.api_key,
         "--max-body-bytes": options.max_body_bytes,
         "--drain-seconds": options.drain_seconds,
     }
-    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
+    return _start_reference(setup, flags, {})
+
+
+def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
+    """The reference engine's server with the whole shape of ``setup``, and the token of its administrative call.
+
+    Raises UnavailableError.
+    """
+    token = secrets.token_urlsafe(32)
+    flags = {
+        "--max-model-len": setup.max_model_len,
+        "--max-num-seqs": setup.max_num_seqs,
+        "--num-blocks": setup.num_blocks,
+    }
+    return _start_reference(setup, flags, {ADMIN_TOKEN: token}), token
+
+
+def flags_of(limits: SchedulingLimits) -> dict[str, int | None]:
+    """Limits as the reference engine's server takes them, by the names of its settings."""
+    blocks = limits.available_blocks
+    return {
+        "max_model_len": limits.max_model_len,
+        "max_num_seqs": limits.max_num_seqs,
+        "num_blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
+        "max_batch_tkv_limit": limits.max_batch_tkv_limit,
+    }
+
+
+def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: Mapping[str, str]) -> ServerProcess:
+    engine = {
+        "--model": setup.model,
+        "--backend": setup.backend,
+        "--scheduler": setup.scheduler,
+        "--tensor-parallel-size": setup.tensor_parallel_size,
+        **_chunking_flags(setup),
+    }
+    given = [str(part) for flag, value in {**engine, **flags}.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
-    return ServerProcess(
-        command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    )
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return ServerProcess(command, None, {**environ_of_a_server(), **threads, **environ})
 
 
 def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:

@@ -55,7 +55,7 @@ class _Kept:
 
     door: "Door | None"
     shared: SharedServer | None
-    started_in: int = field(default_factory=os.getpid)
+    started_in: int = field(default_factory=lambda: os.getpid())
     last_case: str = ""
 
     def end(self) -> None:

@@ -71,7 +71,9 @@ class SharedReferenceServer:
         """Raises DirtyServerError where clients see something else than of a server that was just started."""
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
-            raise DirtyServerError(f"/v1/models is answered with {status}")
+            raise DirtyServerError(f"with the key of this case /v1/models is answered with {status}")
+        if api_key is not None and self._send("GET", "/v1/models", None)[0] != http.client.UNAUTHORIZED:
+            raise DirtyServerError("it was asked for api_key, and answers without one")
         context = _object(answer)["data"][0]["max_model_len"]
         if context != said["max_model_len"]:
             raise DirtyServerError(f"it was asked for max_model_len {said['max_model_len']} and shows {context}")

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
+from typing import Any, Protocol
 
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.lifetime import start_attended
@@ -31,6 +32,29 @@ class StubbornServerError(Exception):
     """A server that does not end when it is asked to; one sentence."""
 
 
+class Launched(Protocol):
+    """A process as ``subprocess.Popen`` has it. It leads a process group, and ends with this process at the latest."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | Any: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
+"""How a command becomes a process: with this environment, and these file descriptors for what it prints."""
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
+    """A new process. Another way may do the same in a fork of a process that has imported everything."""
+    return start_attended(command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0)
+
+
 class ServerProcess:
     """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
 
@@ -38,21 +62,25 @@ class ServerProcess:
     Raises UnavailableError where it does not start, with its last words.
     """
 
-    def __init__(self, command: Sequence[str], url: str | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], url: str | None, environ: Mapping[str, str], launch: Launch = spawn
+    ) -> None:
         self._command, self._fixed_url, self._environ = list(command), url, dict(environ)
+        self._launch = launch
         self.url = ""
         self._start()
 
     def _start(self) -> None:
         self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = start_attended(
-            self._command,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if self._fixed_url is None else self._said,
-            stderr=self._said,
-            process_group=0,
-        )
+        reading, writing = os.pipe()
+        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - likewise
+        said = self._said.fileno()
+        try:
+            self.process = self._launch(
+                self._command, self._environ, writing if self._fixed_url is None else said, said
+            )
+        finally:
+            os.close(writing)
         try:
             self.url = self._announced() if self._fixed_url is None else self._answering(self._fixed_url)
         except BaseException:
@@ -63,13 +91,12 @@ class ServerProcess:
         """The URL in its first line. A server that hangs must not block the harness, nor may reading start a thread:
         this process may be one that forks.
         """
-        stdout, line = self.process.stdout, b""
-        assert stdout is not None
+        line = b""
         give_up = time.monotonic() + START_SECONDS
         while not line.endswith(b"\n"):
-            if not select.select([stdout], [], [], max(0.0, give_up - time.monotonic()))[0]:
+            if not select.select([self._printed], [], [], max(0.0, give_up - time.monotonic()))[0]:
                 raise UnavailableError(f"the server said nothing for {START_SECONDS} s")
-            read = os.read(stdout.fileno(), 1)  # no further than the line: what comes after is not for the harness
+            read = self._printed.read(1)  # no further than the line: what comes after is not for the harness
             if not read:
                 break
             line += read
@@ -128,8 +155,7 @@ class ServerProcess:
             return
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._printed.close()
         self._said.close()
 
 

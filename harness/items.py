@@ -155,13 +155,16 @@ class CaseItem(pytest.Item):
             raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
-        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self.user_properties[1:]]
+        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
         failed = failures(verdicts)
         if failed:
             text = failure_text(self.expanded, verdicts, self.place, self.bless_command)
             if draws_failures(self.config):
                 text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
+
+    def _properties(self, name: str) -> list[tuple[str, object]]:
+        return [pair for pair in self.user_properties if pair[0] == name]
 
     def _judge(self) -> Verdicts:
         settings, setup = self.settings, self.expanded.setup

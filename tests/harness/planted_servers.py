@@ -1,7 +1,7 @@
 """Shared servers that are wrong on purpose, which must be noticed before the next case gets them.
 
 Also a program: ``python -m tests.harness.planted_servers NAME…`` is the server of tests/engine/odd_server.py with the
-fault of that name, or with none.
+fault of that name, or with none; without arguments it prints the table of docs/behaviour.md.
 """
 
 import sys
@@ -43,7 +43,15 @@ def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
 
 @server_fault("tighter", "it was asked for api_key, and answers without one")
 def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
-    _forget_settings(patch)
+    go_on = Administration._go_on_with
+
+    async def forgetful(self: Administration, wanted: Any) -> Any:
+        before = self._service.settings
+        said = await go_on(self, wanted)
+        self._service.settings = before
+        return said
+
+    patch.setattr(Administration, "_go_on_with", forgetful)
 
 
 @server_fault("as it was", "its figures are not those of a new server")
@@ -72,19 +80,17 @@ def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Administration, "_go_on_with", once)
 
 
-def _forget_settings(patch: pytest.MonkeyPatch) -> None:
-    go_on = Administration._go_on_with
-
-    async def forgetful(self: Administration, wanted: Any) -> Any:
-        before = self._service.settings
-        said = await go_on(self, wanted)
-        self._service.settings = before
-        return said
-
-    patch.setattr(Administration, "_go_on_with", forgetful)
+def as_table() -> str:
+    """The table in docs/behaviour.md: every fault, and what is said of it."""
+    lines = ["| the server would … | what is said |", "| --- | --- |"]
+    lines += [f"| {planted.name} | {planted.says} |" for planted in SERVER_FAULTS]
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:
+    if len(sys.argv) == 1:
+        print(as_table(), end="")
+        return 0
     name = sys.argv.pop(1)
     for planted in SERVER_FAULTS:
         if planted.name == name:

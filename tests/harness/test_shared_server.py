@@ -18,7 +18,7 @@ from harness.drivers.servers import ADMIN_TOKEN, ServerProcess, environ_of_a_ser
 from harness.drivers.shared_server import SharedReferenceServer
 from harness.schema import BehaviourCase, ServerOptions
 from tests.harness.faults import Fault
-from tests.harness.planted_servers import SERVER_FAULTS
+from tests.harness.planted_servers import SERVER_FAULTS, as_table
 from tests.harness.test_plugin import ROOT, run, write
 
 SETUP = EngineSetup("tiny-granite", "eager", 1, 512, 4)
@@ -88,6 +88,11 @@ def test_a_shared_server_that_is_wrong_is_noticed_before_a_case_has_it(
         with pytest.raises(DirtyServerError) as noticed:
             shared.door(*wanted)
         assert fault.says in str(noticed.value)
+
+
+def test_the_table_of_planted_servers_is_true() -> None:
+    page = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
+    assert as_table() in page, "write it into docs/behaviour.md:  python -m tests.harness.planted_servers"
 
 
 # --- which cases share -----------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> 
     return asyncio.run(_serve(engine, settings, listener))
 
 
-async def _serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Service]:
+    """The application that serves an engine, with the administrative call where there is a token for it."""
     metrics = Metrics()
     most = settings.engine.max_num_seqs + settings.max_queue
     llm = AsyncLLM(engine, most_unfinished=most, observers=[metrics])
@@ -86,6 +87,11 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
     app: ASGIApp = create_app(service, metrics)
     if settings.admin_token is not None:
         app = Administration(app, settings.admin_token, settings, service, metrics)
+    return app, service
+
+
+async def _serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+    app, service = assembled(engine, settings)
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -106,7 +112,7 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
         with suppress(OSError):
             print(f"ready: {url}", flush=True)
     await serving
-    return 1 if isinstance(llm.dead, EngineDeadError) else 0
+    return 1 if isinstance(service.llm.dead, EngineDeadError) else 0
 
 
 def _url(listener: socket.socket) -> str:

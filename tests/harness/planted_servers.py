@@ -1,10 +1,5 @@
-"""Shared servers that are wrong on purpose, which must be noticed before the next case gets them.
+"""Shared servers that are wrong on purpose, which must be noticed before the next case gets them."""
 
-Also a program: ``python -m tests.harness.planted_servers NAME…`` is the server of tests/engine/odd_server.py with the
-fault of that name, or with none; without arguments it prints the table of docs/behaviour.md.
-"""
-
-import sys
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -16,7 +11,6 @@ from engine.config import Limits, ResolvedLimits
 from engine.engine_thread import EngineThread
 from engine.server.admin import Administration
 from engine.server.metrics import Metrics
-from tests.engine import odd_server
 from tests.harness.faults import Fault, fault
 
 SERVER_FAULTS: list[Fault] = []
@@ -87,16 +81,5 @@ def as_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    if len(sys.argv) == 1:
-        print(as_table(), end="")
-        return 0
-    name = sys.argv.pop(1)
-    for planted in SERVER_FAULTS:
-        if planted.name == name:
-            planted.patch(pytest.MonkeyPatch())
-    return odd_server.main()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    print(as_table(), end="")

@@ -2,21 +2,30 @@
 
 import http.client
 import json
-import os
-import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
+from checkpoints import resolve
+from engine.build import Engine
+from engine.core import EngineCore
+from engine.server.arguments import parse
+from engine.server.run import assembled, bind
+from engine.tokenizer import Tokenizer
 from harness.behaviour.needs import wants_a_server_alone
 from harness.drivers import shared_server
 from harness.drivers.base import EngineSetup, SchedulingLimits, UnavailableError
 from harness.drivers.server_pool import MOST_SERVERS, DirtyServerError, ServerNeed, ServerPool
-from harness.drivers.servers import ADMIN_TOKEN, ServerProcess, environ_of_a_server
+from harness.drivers.servers import ADMIN_TOKEN
 from harness.drivers.shared_server import SharedReferenceServer
 from harness.schema import BehaviourCase, ServerOptions
+from tests.engine.support import ScriptedTokens
 from tests.harness.faults import Fault
 from tests.harness.planted_servers import SERVER_FAULTS, as_table
 from tests.harness.test_plugin import ROOT, run, write
@@ -28,14 +37,38 @@ OPTIONS = ServerOptions(max_queue=1, api_key="open sesame", max_body_bytes=5000)
 TOKEN = "token"
 
 
+class Slow(ScriptedTokens):
+    """Always the same token, at a pace."""
+
+    def execute(self, plan: Any, sequences: Any) -> Any:
+        time.sleep(0.01)
+        return super().execute(plan, sequences)
+
+
+class InAThread:
+    """The reference engine's server in this process, where faults can be planted; without a model."""
+
+    def __init__(self) -> None:
+        settings = parse(["--port", "0"], {ADMIN_TOKEN: TOKEN})
+        checkpoint = resolve(settings.engine.model)
+        app, _ = assembled(Engine(checkpoint, Tokenizer(checkpoint), EngineCore(settings.engine, Slow())), settings)
+        listener = bind(settings.host, settings.port)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        self._thread = threading.Thread(target=self._server.run, args=([listener],), daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.005)
+
+    def end(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
 @contextmanager
-def server(fault: str = "none") -> Iterator[SharedReferenceServer]:
-    """One without a model, which starts quickly; ``fault`` is one of planted_servers."""
-    command = [sys.executable, "-m", "tests.harness.planted_servers", fault, "--port", "0"]
-    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environ = environ_of_a_server() | {ADMIN_TOKEN: TOKEN, "ODD_PACE": "0.01", "PYTHONPATH": python_path}
-    process = ServerProcess(command, None, environ)
-    shared = SharedReferenceServer(process, SETUP.model, TOKEN)
+def server() -> Iterator[SharedReferenceServer]:
+    shared = SharedReferenceServer(InAThread(), SETUP.model, TOKEN)  # type: ignore[arg-type]
     try:
         yield shared
     finally:
@@ -79,7 +112,8 @@ def test_a_shared_server_that_is_wrong_is_noticed_before_a_case_has_it(
     fault: Fault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_server, "IDLE_SECONDS", 0.2)
-    with server(fault.name) as shared:
+    fault.patch(monkeypatch)
+    with server() as shared:
         if fault.caught_by == "as it was":
             leave_in_mid_stream(shared.door(TIGHT, OPTIONS).url, "open sesame")
             wanted = BUILT, ServerOptions()
@@ -264,11 +298,10 @@ def pytest_runtest_teardown(item):
 """
 
 
-@pytest.mark.parametrize("mode", ["none", "engine"])
-def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: Path, mode: str) -> None:
+def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: Path) -> None:
     write(tmp_path, mine=SUITE)
     (tmp_path / "conftest.py").write_text(DIRTY, encoding="utf-8")
-    done = run(tmp_path, "mine.yaml", f"--isolation={mode}", "--results", "r.jsonl")
+    done = run(tmp_path, "mine.yaml", "--isolation=engine", "--results", "r.jsonl")
     assert "3 passed" in done.stdout, done.stdout
     test = "mine.yaml::{}[tiny-granite-eager-http]"
     dead = f"before {test.format('second')}, a server was replaced: it was not clean after {test.format('first')}: "

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from engine.build import Engine, build_engine
 from engine.config import EngineConfig, Limits, ResolvedLimits
 from engine.deltas import merged
-from engine.engine_thread import EngineDeadError, EngineStoppedError, EngineThread, Observer
+from engine.engine_thread import EngineBusyError, EngineDeadError, EngineStoppedError, EngineThread, Observer
 from engine.mailbox import Mailbox, Slot
 from engine.prompts import Admitted, Prompt, admitted, requests_for
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
@@ -160,6 +160,13 @@ class AsyncLLM:
     async def reset(self, limits: Limits) -> ResolvedLimits:
         """Abort every request and tighten (or widen again) the limits. Raises ConfigError."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
+        return self._limits
+
+    async def tighten(self, limits: Limits) -> ResolvedLimits:
+        """Other limits for an engine on which nothing is under way. Raises EngineBusyError and ConfigError."""
+        if self._open:
+            raise EngineBusyError(f"answers that their clients have not had yet {len(self._open)}")
+        self._limits = await asyncio.wrap_future(self._thread.tighten(limits))
         return self._limits
 
     async def idle(self) -> None:

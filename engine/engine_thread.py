@@ -32,6 +32,10 @@ class EngineStoppedError(RuntimeError):
     """The engine was shut down; what had not ended by then did not end."""
 
 
+class EngineBusyError(RuntimeError):
+    """The engine was asked for other limits while something was under way or held; the message says what."""
+
+
 class Subscriber(Protocol):
     """Who is told about one request. Called in the engine's thread, so it must be quick and must not block."""
 
@@ -98,6 +102,13 @@ class EngineThread:
     def reset(self, limits: Limits) -> Future[ResolvedLimits]:
         """Abort every request, then EngineCore.reset. The Future raises ConfigError for impossible limits."""
         return self._leave(partial(self._reset, limits))
+
+    def tighten(self, limits: Limits) -> Future[ResolvedLimits]:
+        """EngineCore.reset, but never at the expense of a request.
+
+        The Future raises EngineBusyError where anything is under way or held, ConfigError for impossible limits.
+        """
+        return self._leave(partial(self._tighten, limits))
 
     def when_idle(self) -> Future[None]:
         """Done as soon as no request is left and nothing is held."""
@@ -169,6 +180,21 @@ class EngineThread:
 
     def _reset(self, limits: Limits) -> ResolvedLimits:
         self._abort(tuple(self._subscribers))
+        return self._core.reset(limits)
+
+    def _tighten(self, limits: Limits) -> ResolvedLimits:
+        state = self._core.state()
+        held = {
+            "requests": len(self._core.sequences),
+            "waiting": len(state.waiting),
+            "running": len(state.running),
+            "reserved blocks": state.n_reserved_blocks,
+            "used blocks": state.n_used_blocks,
+        }
+        if any(held.values()) or self._core.has_work:
+            raise EngineBusyError(
+                ", ".join(f"{name} {count}" for name, count in held.items() if count) or "a step is due"
+            )
         return self._core.reset(limits)
 
     def _stop(self) -> None:

@@ -11,9 +11,11 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.behaviour.judging import has_reference
+from harness.behaviour.needs import wants_a_server_alone
 from harness.cards.discovery import leased_cards
 from harness.compilations import watch
-from harness.drivers.base import ServerKey, UnavailableError, scheduler_of
+from harness.drivers.base import UnavailableError, scheduler_of
+from harness.drivers.server_pool import DirtyServerError, ServerNeed
 from harness.expand import Expanded, TooManyTestsError, expand
 from harness.expectations import GoldenError
 from harness.failure_text import CaseFailedError, FailureRepr, failure_text, picture_text
@@ -25,9 +27,11 @@ from harness.oracle import ReferenceFileError, ReferenceMissingError
 from harness.report.stream import RESULT_PROPERTY
 from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
-from harness.types import EngineSetup, SchedulingLimits, failures
+from harness.types import EngineSetup, SchedulingLimits, Verdict, failures
 from harness.yaml_source import shown_file
 
+SERVER_PROPERTY = "spyre_cb_server"
+"""A property of a test before which a server was replaced: why, in a sentence."""
 TOO_MANY = "raise max_tests in the suite if you mean it, or give --max-tests"
 
 
@@ -119,12 +123,27 @@ class CaseItem(pytest.Item):
         return f"{shown_file(self.path)}:{self.line}"
 
     @property
-    def server_key(self) -> ServerKey | None:
+    def server_need(self) -> ServerNeed | None:
         """The server this test wants, if any."""
-        case = self.expanded.case
+        case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.door != "http" or not isinstance(case, BehaviourCase):
             return None
-        return self.expanded.setup, _held_to(self.expanded.limits, self.expanded.setup), case.server
+        return ServerNeed(setup, _held_to(self.expanded.limits, setup), case.server, wants_a_server_alone(case))
+
+    def warm_up(self) -> None:
+        """Start in this process what a fork of it is to use: what each would start alike is started once."""
+        engines, need = self.settings.engines, self.server_need
+        if need is None:
+            engines.warm_up([self.expanded.setup])
+        elif not self.on_card:  # one process at a time has a card
+            engines.warm_up_server(need, self.nodeid)
+
+    def cool_down(self, *, well: bool) -> None:
+        """After a fork of this process ran the test: a server that may be in a bad state goes."""
+        engines, need = self.settings.engines, self.server_need
+        engines.servers.take_notes()  # the fork has said them
+        if need is not None and not well:
+            engines.servers.discard(need)
 
     def announce(self) -> None:
         """Say what this test is before it runs, so that a skip or a crash is reported with it."""
@@ -136,13 +155,16 @@ class CaseItem(pytest.Item):
             raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
         verdicts = self._judge()
         record = self._header() | {"verdicts": as_data(verdicts)}
-        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record))]
+        self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
         failed = failures(verdicts)
         if failed:
             text = failure_text(self.expanded, verdicts, self.place, self.bless_command)
             if draws_failures(self.config):
                 text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
+
+    def _properties(self, name: str) -> list[tuple[str, object]]:
+        return [pair for pair in self.user_properties if pair[0] == name]
 
     def _judge(self) -> Verdicts:
         settings, setup = self.settings, self.expanded.setup
@@ -182,19 +204,22 @@ class CaseItem(pytest.Item):
         return verdicts
 
     def _judge_at_server(self, test: Test) -> Verdicts:
-        engines, server = self.settings.engines, self.server_key
-        assert server is not None
+        engines, need = self.settings.engines, self.server_need
+        assert need is not None
         try:
-            verdicts = judge_at_server(test, engines.server(*server))
-        except UnavailableError as error:
-            raise CaseError(str(error)) from error
+            verdicts = judge_at_server(test, engines.server(need, self.nodeid))
+        except (UnavailableError, DirtyServerError) as error:
+            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
         except BaseException:
-            engines.discard_server(*server)
+            engines.servers.discard(need)
             raise
+        finally:
+            notes = engines.servers.take_notes()
+            self.user_properties += [(SERVER_PROPERTY, note) for note in notes]
         # A server outlives the process that asked for it: a forked child must not leave one behind.
         if not all(verdict.passed for verdict in verdicts) or engines.in_a_child:
-            engines.discard_server(*server)
-        return verdicts
+            engines.servers.discard(need)
+        return (*verdicts, *(Verdict(True, note) for note in notes))
 
     @property
     def bless_command(self) -> str:

@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -33,6 +34,8 @@ def start_attended(
 ) -> "subprocess.Popen[Any]":
     """``subprocess.Popen`` for a command that knows nothing of us; it ends with this process at the latest."""
     attended = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+    if threading.current_thread() is threading.main_thread():  # it stays, and a process that forks must have no other
+        return subprocess.Popen(attended, env=env, **more)
     return _starter(os.getpid()).submit(lambda: subprocess.Popen(attended, env=env, **more)).result()
 
 

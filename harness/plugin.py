@@ -19,7 +19,7 @@ with kept():  # every process of a run starts with these, and modules are no gar
     from harness import plugins
     from harness.drivers.base import TOKENS, EnginePool
     from harness.expectations import SUITE_SUFFIXES
-    from harness.items import CaseItem, SuiteFile
+    from harness.items import SERVER_PROPERTY, CaseItem, SuiteFile
     from harness.known_failures.plugin import KnownFailures
     from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
     from harness.report import options as report_options
@@ -222,7 +222,16 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Why tests were skipped, a line a reason: beside their names there is no room for it."""
+    """Which servers were replaced, and why tests were skipped, a line a reason: beside their names there is no room."""
+    replaced = {
+        (report.nodeid, value): None
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == SERVER_PROPERTY
+    }
+    for nodeid, why in replaced:
+        terminalreporter.write_line(f"warning: before {nodeid}, {why}", yellow=True)
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", ())

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +31,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-if __name__ == "__main__":
-    status = main()
+def become(argv: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> NoReturn:
+    """Be the server, to the end of this process: one that was forked for it, from one that has imported what it needs.
+
+    It is as ``python -m engine.server`` with these arguments, this environment and these two file descriptors. Torch
+    must not have started threads before.
+    """
+    os.environ.clear()
+    os.environ.update(environ)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115 - to the end of the process
+    _end(main(argv))
+
+
+def _end(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # everything is closed by now, and taking torch apart takes Python seconds
+
+
+if __name__ == "__main__":
+    _end(main())

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -32,15 +31,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _ANSWERS = _ERRORS | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
-@dataclass(frozen=True)
-class AppSettings:
-    """What a server asks of its clients. ``api_key`` None: nothing."""
-
-    api_key: str | None = None
-    max_body_bytes: int = 2**20
-
-
-def create_app(service: Service, metrics: Metrics, settings: AppSettings) -> FastAPI:
+def create_app(service: Service, metrics: Metrics) -> FastAPI:
     """The server as an ASGI application. It shuts ``service.llm`` down at its end."""
 
     @asynccontextmanager
@@ -52,7 +43,7 @@ def create_app(service: Service, metrics: Metrics, settings: AppSettings) -> Fas
         title="spyre-cb", version=version("spyre-cb"), lifespan=lifespan, docs_url=None, redoc_url=None, debug=False
     )
     app.router.route_class = JsonRoute
-    app.add_middleware(Gate, api_key=settings.api_key, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Gate, settings=lambda: service.settings)
     handle_errors(app)
     _add_generation(app, service)
     _add_models(app, service)

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -11,9 +11,12 @@ from engine import environment
 from engine.backends import BACKENDS
 from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
 from engine.flags import add_chunking_flags, chunking_said, positive
-from engine.server.app import AppSettings
+from engine.server.job import AppSettings
 
 API_KEY = "SPYRE_CB_API_KEY"
+
+ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
+"""Where this is set when a server starts, the administrative call is there for who has it (admin.py)."""
 
 PROGRAM = "SPYRE_CB_PROG"
 """The name under which another command runs this one."""
@@ -21,7 +24,10 @@ PROGRAM = "SPYRE_CB_PROG"
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What was asked for. ``max_queue`` counts sequences beyond the batch; ``port`` 0 is any free one."""
+    """What was asked for. ``max_queue`` counts sequences beyond the batch; ``port`` 0 is any free one.
+
+    ``admin_token`` None: there is no administrative call.
+    """
 
     engine: EngineConfig
     app: AppSettings
@@ -29,6 +35,7 @@ class ServerSettings:
     port: int
     max_queue: int
     drain_seconds: float
+    admin_token: str | None = None
 
 
 def program() -> str:
@@ -43,8 +50,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -> ServerSettings:
-    """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read."""
+def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.environ) -> ServerSettings:
+    """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read.
+
+    The token of the administrative call is taken out of ``environ``: processes started from here must not have it.
+    """
+    token = environ.pop(ADMIN_TOKEN, None) or None
     said = _parser().parse_args(argv)
     volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
     backend = environment.backend(environ) if said.backend is None else said.backend
@@ -65,7 +76,7 @@ def parse(argv: Sequence[str] | None, environ: Mapping[str, str] = os.environ) -
     )
     key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
     app = AppSettings(key, said.max_body_bytes)
-    return ServerSettings(engine, app, said.host, said.port, said.max_queue, said.drain_seconds)
+    return ServerSettings(engine, app, said.host, said.port, said.max_queue, said.drain_seconds, token)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,12 +15,24 @@ from engine.server.errors import ApiError, bad_request, try_again
 from engine.server.responses import Usage
 
 
+@dataclass(frozen=True)
+class AppSettings:
+    """What a server asks of its clients. ``api_key`` None: nothing."""
+
+    api_key: str | None = None
+    max_body_bytes: int = 2**20
+
+
 @dataclass
 class Service:
-    """What every handler needs. ``draining`` is set once, when the server has begun to shut down."""
+    """What every handler needs. ``draining`` is set once, when the server has begun to shut down.
+
+    ``settings`` stay as they are but where the administrative call is there (admin.py).
+    """
 
     llm: AsyncLLM
     model: str
+    settings: AppSettings = AppSettings()
     created: int = field(default_factory=lambda: int(time.time()))
     draining: bool = False
 

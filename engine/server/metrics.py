@@ -20,6 +20,11 @@ class Metrics:
     """Counts and times what an engine does (engine_thread.Observer). Times are of the monotonic clock, in seconds."""
 
     def __init__(self) -> None:
+        self._llm: AsyncLLM | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from zero again, as a server that has just been started. Only while nothing is under way."""
         self.registry = CollectorRegistry()
         self._waits_since: dict[str, float] = {}
         self._last_token: dict[str, float] = {}
@@ -41,9 +46,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
+        if self._llm is not None:
+            self.watch(self._llm)
 
     def watch(self, llm: AsyncLLM) -> None:
         """Show what ``llm`` holds, at the time somebody asks."""
+        self._llm = llm
         state = llm.state
         self._gauge("requests_waiting", "Sequences that wait for their prefill", lambda: len(state().waiting))
         self._gauge("requests_running", "Sequences in the decode batch", lambda: len(state().running))

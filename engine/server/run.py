@@ -13,11 +13,13 @@ from contextlib import closing, suppress
 from math import ceil
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from checkpoints import CheckpointError
 from engine.async_llm import AsyncLLM
 from engine.build import Engine, build_engine
 from engine.engine_thread import EngineDeadError, EngineStoppedError
+from engine.server.admin import Administration
 from engine.server.app import create_app
 from engine.server.arguments import ServerSettings
 from engine.server.job import Service
@@ -75,15 +77,24 @@ def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> 
     return asyncio.run(_serve(engine, settings, listener))
 
 
-async def _serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Service]:
+    """The application that serves an engine, with the administrative call where there is a token for it."""
     metrics = Metrics()
     most = settings.engine.max_num_seqs + settings.max_queue
     llm = AsyncLLM(engine, most_unfinished=most, observers=[metrics])
     metrics.watch(llm)
-    service = Service(llm, settings.engine.model)
+    service = Service(llm, settings.engine.model, settings.app)
+    app: ASGIApp = create_app(service, metrics)
+    if settings.admin_token is not None:
+        app = Administration(app, settings.admin_token, settings, service, metrics)
+    return app, service
+
+
+async def _serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+    app, service = assembled(engine, settings)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(service, metrics, settings.app),
+            app,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -101,7 +112,7 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
         with suppress(OSError):
             print(f"ready: {url}", flush=True)
     await serving
-    return 1 if isinstance(llm.dead, EngineDeadError) else 0
+    return 1 if isinstance(service.llm.dead, EngineDeadError) else 0
 
 
 def _url(listener: socket.socket) -> str:

@@ -29,6 +29,15 @@ def needs_of(case: BehaviourCase, door: str) -> Iterator[str]:
             yield ABORT if door != "http" else IN_PROCESS_ONLY
 
 
+def wants_a_server_alone(case: BehaviourCase) -> bool:
+    """Whether what a case does over HTTP ends its server, or may: it restarts it, it says how long it is to drain, or
+    it has a check of which nothing is known here.
+    """
+    foreign = (action.check is not None and ":" in action.check.name for action in case.actions)
+    restarts = (action.restart is not None for action in case.actions)
+    return case.server.drain_seconds is not None or any(restarts) or any(foreign)
+
+
 def _of_many_clients(action: Action) -> bool:
     """Whether it takes a door that serves while the case goes on; ``generate`` and waiting do not."""
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

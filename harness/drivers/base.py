@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from harness.drivers.server_pool import ServerNeed, ServerPool, SharedServer
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ class Driver(Protocol):
         Only asked of drivers with the capability ``http``.
         """
 
+    def share(self, setup: EngineSetup) -> SharedServer | None:
+        """A server whose limits and options can be changed between cases; None where each set of them takes another.
+
+        UnavailableError where it does not start. Only asked of drivers with the capability ``http``.
+        """
+
 
 @runtime_checkable
 class OfOneGeneration(Protocol):
@@ -194,18 +201,13 @@ def scheduler_of(driver: Driver) -> "Scheduler":
     return driver.scheduler if isinstance(driver, OfOneGeneration) else "continuous"
 
 
-ServerKey = tuple[EngineSetup, SchedulingLimits, "ServerOptions"]
-MOST_SERVERS = 3
-"""Servers that are kept for later cases of a process."""
-
-
 @dataclass
 class EnginePool:
     """One warm engine a setup, for every case of a process."""
 
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
-    servers: dict[ServerKey, "Door"] = field(default_factory=dict)
+    servers: ServerPool = field(default_factory=ServerPool)
     made_in: int = field(default_factory=os.getpid)
 
     @property
@@ -232,24 +234,18 @@ class EnginePool:
         if session is not None:
             session.close()
 
-    def server(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Door":
-        """The server for these, started at the first call; the one that was asked for longest ago makes room."""
-        key = (setup, limits, options)
-        door = self.servers.pop(key, None)
-        while door is None and len(self.servers) >= MOST_SERVERS:
-            self.servers.pop(next(iter(self.servers))).close()
-        self.servers[key] = self.driver.serve(setup, limits, options) if door is None else door
-        return self.servers[key]
+    def server(self, need: ServerNeed, case: str) -> "Door":
+        """The server that ``case`` needs. Raises UnavailableError and DirtyServerError."""
+        return self.servers.door(self.driver, need, case)
 
-    def discard_server(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> None:
-        """End a server that may be in a bad state; the next case starts another."""
-        door = self.servers.pop((setup, limits, options), None)
-        if door is not None:
-            door.close()
+    def warm_up_server(self, need: ServerNeed, case: str) -> None:
+        """Start, or prove clean, a server that forked children can share. What goes wrong is left to them to say."""
+        if not need.alone and self.driver.unavailable(need.setup) is None:
+            with suppress(Exception):
+                self.server(need, case)
 
     def close(self) -> None:
         """Close every engine and every server."""
         for setup in list(self.sessions):
             self.discard(setup)
-        for key in list(self.servers):
-            self.discard_server(*key)
+        self.servers.close()

@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass
 from harness.drivers.base import Session, UnavailableError
 from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import FIGURES, HttpDoor
+from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import ServerProcess, reference_server
+from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
 from harness.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
@@ -96,7 +98,9 @@ def _key() -> str:
 
 
 class OpenAIHttpDriver:
-    """``running``: the server to knock on; else ``start`` names what is started, for just the limits of each case."""
+    """``running``: the server to knock on; else ``start`` names what is started: the reference engine's server once
+    an engine shape, its limits changed between cases, others for just the limits of each case.
+    """
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
@@ -159,3 +163,6 @@ class OpenAIHttpDriver:
             return HttpDoor(self._running.url, self._running.model, api_key=_key())
         process = STARTERS[self._start](setup, limits, options)
         return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
+
+    def share(self, setup: EngineSetup) -> SharedServer | None:
+        return start_shared(setup) if self._running is None and self._start == "reference" else None

@@ -44,7 +44,9 @@ from harness.drivers.base import (
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
+from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import reference_server
+from harness.drivers.shared_server import start_shared
 from harness.garbage import kept
 from harness.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
@@ -359,6 +361,9 @@ class ReferenceDriver:
         process = reference_server(setup, limits, options)
         return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
 
+    def share(self, setup: EngineSetup) -> SharedServer:
+        return start_shared(setup)
+
 
 class SimulationDriver:
     """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
@@ -389,6 +394,9 @@ class SimulationDriver:
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
         raise UnavailableError("simulation has no server")
+
+    def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
+        return None
 
 
 @lru_cache(maxsize=4)

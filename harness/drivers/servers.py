@@ -1,17 +1,18 @@
 """Servers that the harness starts: as a process of their own, on a free port, ended in any case."""
 
 import os
-import queue
 import re
+import secrets
+import select
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
+from typing import Any, Protocol
 
 from harness.drivers.base import UnavailableError
 from harness.lifetime import start_attended
@@ -23,11 +24,36 @@ START_SECONDS = 600
 END_SECONDS = 60
 ASKING_SECONDS = 5
 """How long a server that is not wanted any more may take to end, before it is ended by force."""
-LEFT_OUT = ("SPYRE_CB_API_KEY", "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
+ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
+"""Where the reference engine's server finds the token of its administrative call; without it there is no such call."""
+LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
 class StubbornServerError(Exception):
     """A server that does not end when it is asked to; one sentence."""
+
+
+class Launched(Protocol):
+    """A process as ``subprocess.Popen`` has it. It leads a process group, and ends with this process at the latest."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | Any: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
+"""How a command becomes a process: with this environment, and these file descriptors for what it prints."""
+
+
+def spawn(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
+    """A new process. Another way may do the same in a fork of a process that has imported everything."""
+    return start_attended(command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0)
 
 
 class ServerProcess:
@@ -37,22 +63,25 @@ class ServerProcess:
     Raises UnavailableError where it does not start, with its last words.
     """
 
-    def __init__(self, command: Sequence[str], url: str | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], url: str | None, environ: Mapping[str, str], launch: Launch = spawn
+    ) -> None:
         self._command, self._fixed_url, self._environ = list(command), url, dict(environ)
+        self._launch = launch
         self.url = ""
         self._start()
 
     def _start(self) -> None:
         self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
-        self.process = start_attended(
-            self._command,
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE if self._fixed_url is None else self._said,
-            stderr=self._said,
-            text=True,
-            process_group=0,
-        )
+        reading, writing = os.pipe()
+        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - likewise
+        said = self._said.fileno()
+        try:
+            self.process = self._launch(
+                self._command, self._environ, writing if self._fixed_url is None else said, said
+            )
+        finally:
+            os.close(writing)
         try:
             self.url = self._announced() if self._fixed_url is None else self._answering(self._fixed_url)
         except BaseException:
@@ -60,16 +89,19 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """The URL in its first line, read beside: a server that hangs must not take the harness along."""
-        lines: queue.Queue[str] = queue.Queue()
-        stdout = self.process.stdout
-        assert stdout is not None
-        threading.Thread(target=lambda: lines.put(stdout.readline()), daemon=True).start()
-        try:
-            line = lines.get(timeout=START_SECONDS)
-        except queue.Empty:
-            raise UnavailableError(f"the server said nothing for {START_SECONDS} s") from None
-        ready = re.fullmatch(r"ready: (\S+)\n", line)
+        """The URL in its first line. A server that hangs must not block the harness, nor may reading start a thread:
+        this process may be one that forks.
+        """
+        line = b""
+        give_up = time.monotonic() + START_SECONDS
+        while not line.endswith(b"\n"):
+            if not select.select([self._printed], [], [], max(0.0, give_up - time.monotonic()))[0]:
+                raise UnavailableError(f"the server said nothing for {START_SECONDS} s")
+            read = self._printed.read(1)  # no further than the line: what comes after is not for the harness
+            if not read:
+                break
+            line += read
+        ready = re.fullmatch(r"ready: (\S+)\n", line.decode(errors="replace"))
         if ready is None:
             raise UnavailableError(f"the server did not start: {self._last_words()}")
         return ready[1]
@@ -124,34 +156,59 @@ class ServerProcess:
             return
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
+        self._printed.close()
         self._said.close()
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
     """The reference engine's server, built for just these limits. Raises UnavailableError."""
-    blocks = limits.available_blocks
     flags = {
-        "--model": setup.model,
-        "--backend": setup.backend,
-        "--scheduler": setup.scheduler,
-        "--tensor-parallel-size": setup.tensor_parallel_size,
-        **_chunking_flags(setup),
-        "--max-model-len": limits.max_model_len,
-        "--max-num-seqs": limits.max_num_seqs,
-        "--num-blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
-        "--max-batch-tkv-limit": limits.max_batch_tkv_limit,
+        **{f"--{name.replace('_', '-')}": value for name, value in flags_of(limits).items()},
         "--max-queue": options.max_queue,
         "--api-key": options.api_key,
         "--max-body-bytes": options.max_body_bytes,
         "--drain-seconds": options.drain_seconds,
     }
-    given = [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
+    return _start_reference(setup, flags, {})
+
+
+def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
+    """The reference engine's server with the whole shape of ``setup``, and the token of its administrative call.
+
+    Raises UnavailableError.
+    """
+    token = secrets.token_urlsafe(32)
+    flags = {
+        "--max-model-len": setup.max_model_len,
+        "--max-num-seqs": setup.max_num_seqs,
+        "--num-blocks": setup.num_blocks,
+    }
+    return _start_reference(setup, flags, {ADMIN_TOKEN: token}), token
+
+
+def flags_of(limits: SchedulingLimits) -> dict[str, int | None]:
+    """Limits as the reference engine's server takes them, by the names of its settings."""
+    blocks = limits.available_blocks
+    return {
+        "max_model_len": limits.max_model_len,
+        "max_num_seqs": limits.max_num_seqs,
+        "num_blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
+        "max_batch_tkv_limit": limits.max_batch_tkv_limit,
+    }
+
+
+def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: Mapping[str, str]) -> ServerProcess:
+    engine = {
+        "--model": setup.model,
+        "--backend": setup.backend,
+        "--scheduler": setup.scheduler,
+        "--tensor-parallel-size": setup.tensor_parallel_size,
+        **_chunking_flags(setup),
+    }
+    given = [str(part) for flag, value in {**engine, **flags}.items() if value is not None for part in (flag, value)]
     command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
-    return ServerProcess(
-        command, None, environ_of_a_server() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    )
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    return ServerProcess(command, None, {**environ_of_a_server(), **threads, **environ})
 
 
 def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:

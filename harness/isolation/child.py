@@ -63,16 +63,18 @@ class Serving:
         self._connection.send_bytes(json.dumps(word).encode())
 
     def _run_in_a_fork(self, item: pytest.Item) -> None:
-        if isinstance(item, CaseItem) and item.expanded.configuration.door == "in-process":
-            # What each fork would compile alike is compiled once, here.
-            item.settings.engines.warm_up([item.expanded.setup])
+        if isinstance(item, CaseItem):
+            item.warm_up()
 
         def reports() -> bytes:
             return json.dumps(self._run(item)).encode()
 
         said, returncode = run_in_a_fork(reports, lambda pid: self._say({"word": "running", "pid": pid}))
-        if returncode == 0 and said:
-            self._say({"word": "reports", "reports": json.loads(said)})
+        reports_of_it = json.loads(said) if returncode == 0 and said else []
+        if isinstance(item, CaseItem):
+            item.cool_down(well=bool(reports_of_it) and all(r["outcome"] != "failed" for r in reports_of_it))
+        if reports_of_it:
+            self._say({"word": "reports", "reports": reports_of_it})
         else:
             self._say({"word": "died", "returncode": returncode})
 
@@ -126,7 +128,7 @@ class _Announcing:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._driver, name)
-        return self._announced(value) if name in ("open", "serve") else value
+        return self._announced(value) if name in ("open", "serve", "share") else value
 
     def _announced(self, start: Callable[..., Any]) -> Callable[..., Any]:
         def announced(*arguments: Any) -> Any:

@@ -26,4 +26,5 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def _server_of(item: pytest.Item) -> Hashable:
-    return item.server_key if isinstance(item, CaseItem) else None
+    need = item.server_need if isinstance(item, CaseItem) else None
+    return None if need is None else need.key

@@ -7,7 +7,7 @@ import pytest
 
 from engine.block_pool import OutOfBlocksError
 from engine.config import ConfigError, Limits
-from engine.engine_thread import EngineDeadError, EngineStoppedError, EngineThread
+from engine.engine_thread import EngineBusyError, EngineDeadError, EngineStoppedError, EngineThread
 from engine.request import FinishReason
 from tests.engine.support import ScriptedTokens, core_with, request
 
@@ -190,6 +190,22 @@ def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake):
     assert isinstance(hopeless.error, OutOfBlocksError)
     assert fine.reason == "length"
     assert engine.end is None
+
+
+def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, brake):
+    listener = Listener()
+    engine.add(request("a", 10, 5), listener)
+    brake.leave.release(1)
+    assert listener.begun.wait(SOON)
+    refused = engine.tighten(Limits(max_num_seqs=2))
+    brake.leave.release(4)
+    with pytest.raises(EngineBusyError, match="requests 1, running 1, reserved blocks "):
+        refused.result(SOON)
+    engine.when_idle().result(SOON)
+    assert listener.reason == "length"
+    assert engine.tighten(Limits(max_num_seqs=2)).result(SOON).max_num_seqs == 2
+    with pytest.raises(ConfigError):
+        engine.tighten(Limits(max_num_seqs=5)).result(SOON)
 
 
 def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake):

@@ -43,6 +43,16 @@ cases:
     actions:
       - check: {name: "forever:wait"}
 """
+AT_A_SHARED_SERVER = """\
+suite: shared
+kind: behaviour
+markers: [cb]
+parameters: {door: [http]}
+cases:
+  - id: waits
+    actions:
+      - check: {name: slow-reader, options: {seconds: 100}}
+"""
 
 
 class Run:
@@ -179,6 +189,21 @@ def test_a_server_goes_with_the_process_that_started_it(tmp_path: Path, started:
         "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parent))\n"
     )
     run = Run(tmp_path, "--isolation=engine", ".")
+    started.append(run)
+    run.wait_for("no server", lambda: bool(run.of("server")))
+    run.kill(role)
+    run.wait_for("it does not end", lambda: run.controller.poll() is not None)
+    run.wait_for("left behind", lambda: not run.processes())
+
+
+@pytest.mark.parametrize(
+    ("mode", "role"), [("engine", "controller"), ("engine", "engine"), ("case", "controller"), ("case", "engine")]
+)
+def test_a_server_that_cases_share_goes_with_the_process_that_started_it(
+    tmp_path: Path, started: list[Run], mode: str, role: str
+) -> None:
+    write(tmp_path, shared=AT_A_SHARED_SERVER)
+    run = Run(tmp_path, f"--isolation={mode}", ".")
     started.append(run)
     run.wait_for("no server", lambda: bool(run.of("server")))
     run.kill(role)

@@ -70,3 +70,6 @@ class VllmDriver:
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
         raise UnavailableError("the vllm driver has no server: --driver openai-http --serve vllm starts one")
+
+    def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
+        return None

@@ -1,0 +1,128 @@
+"""The servers of a process: for one test alone, or shared by all tests of an engine shape, one after the other.
+
+A shared server is held to a test's limits and options, and proven to be as one that was just started, before the test
+gets it. One that is not is replaced, which is reported.
+"""
+
+import os
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from harness.drivers.base import Driver
+    from harness.drivers.door import Door
+    from harness.schema import ServerOptions
+    from harness.types import EngineSetup, SchedulingLimits
+
+MOST_SERVERS = 3
+"""Servers that are kept for later cases of a process."""
+
+
+class DirtyServerError(Exception):
+    """A shared server that is not as one that was just started, or does not answer; the message says what is wrong."""
+
+
+class SharedServer(Protocol):
+    """A server whose limits and options can be changed while it runs."""
+
+    def door(self, limits: "SchedulingLimits", options: "ServerOptions") -> "Door":
+        """The server, held to these and proven clean. Raises DirtyServerError; UnavailableError for limits that no
+        server can have.
+        """
+
+    def end(self) -> None:
+        """End its process. Again does no harm."""
+
+
+@dataclass(frozen=True)
+class ServerNeed:
+    """The server that a test wants. ``alone``: it kills, drains or restarts it, and no other test may have it."""
+
+    setup: "EngineSetup"
+    limits: "SchedulingLimits"
+    options: "ServerOptions"
+    alone: bool
+
+    @property
+    def key(self) -> Hashable:
+        """What tests have in common that can use the same server one after the other."""
+        return (self.setup, self.limits, self.options) if self.alone else self.setup
+
+
+@dataclass
+class _Kept:
+    """A server, and the last case that had it. ``started_in``: the process that has to end it."""
+
+    door: "Door | None"
+    shared: SharedServer | None
+    started_in: int = field(default_factory=lambda: os.getpid())
+    last_case: str = ""
+
+    def end(self) -> None:
+        if self.started_in != os.getpid():
+            return  # a fork knows its parent's servers, and leaves them to it
+        if self.shared is not None:
+            self.shared.end()
+        if self.door is not None:
+            self.door.close()
+
+
+@dataclass
+class ServerPool:
+    """Servers by what tests have in common that use them. Only ``MOST_SERVERS`` are kept."""
+
+    _kept: dict[Hashable, _Kept] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+
+    def door(self, driver: "Driver", need: ServerNeed, case: str) -> "Door":
+        """The server that ``case`` needs, started where there is none that can be used.
+
+        Raises UnavailableError, and DirtyServerError where even a new one is not clean.
+        """
+        try:
+            return self._proven(driver, need, case)
+        except DirtyServerError as error:
+            before = self._kept[need.key].last_case
+            self.discard(need)
+            if not before:
+                raise
+            self._notes.append(f"a server was replaced: it was not clean after {before}: {error}")
+        try:
+            return self._proven(driver, need, case)
+        except DirtyServerError:
+            self.discard(need)
+            raise
+
+    def _proven(self, driver: "Driver", need: ServerNeed, case: str) -> "Door":
+        kept = self._kept.pop(need.key, None)
+        if kept is None:
+            while len(self._kept) >= MOST_SERVERS:  # the one that was asked for longest ago makes room
+                self._kept.pop(next(iter(self._kept))).end()
+            kept = _start(driver, need)
+        self._kept[need.key] = kept
+        door = kept.door if kept.shared is None else kept.shared.door(need.limits, need.options)
+        assert door is not None
+        kept.last_case = case
+        return door
+
+    def discard(self, need: ServerNeed) -> None:
+        """End a server that may be in a bad state; the next case starts another."""
+        kept = self._kept.pop(need.key, None)
+        if kept is not None:
+            kept.end()
+
+    def take_notes(self) -> list[str]:
+        """What was replaced since this was last asked, a sentence each."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def close(self) -> None:
+        """End every server of this process."""
+        while self._kept:
+            self._kept.popitem()[1].end()
+
+
+def _start(driver: "Driver", need: ServerNeed) -> _Kept:
+    shared = None if need.alone else driver.share(need.setup)
+    return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)

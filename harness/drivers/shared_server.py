@@ -1,0 +1,137 @@
+"""A server of the reference engine for many cases: held to the limits of each in turn, and proven clean before each.
+
+What its administrative call answers is not taken for granted: what clients are shown of the limits, and every figure in
+``/metrics``, must be as that of a server which was started for just this case.
+"""
+
+import http.client
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.drivers.base import UnavailableError
+from harness.drivers.door import Door
+from harness.drivers.http_door import HttpDoor
+from harness.drivers.server_pool import DirtyServerError
+from harness.drivers.servers import ServerProcess, flags_of, robust_reference_server
+from harness.schema import ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
+
+PATH = "/admin/limits"
+ANSWER_SECONDS = 30
+IDLE_SECONDS = 10.0
+"""What a server may take to let go of requests whose clients went away with the case before."""
+POLL_SECONDS = 0.02
+OPTIONS = ("max_queue", "api_key", "max_body_bytes")
+"""Options that can be changed while it runs."""
+NOT_ZERO = {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
+"""Figures that are not zero in a server that was just started."""
+
+Reply = tuple[int, bytes]
+
+
+class SharedReferenceServer:
+    """See the module. Its URL and token are all that a fork needs to use it."""
+
+    def __init__(self, process: ServerProcess, model: str, token: str) -> None:
+        self._process = process
+        self._model = model
+        self._token = token
+
+    def door(self, limits: SchedulingLimits, options: ServerOptions) -> Door:
+        """Raises DirtyServerError and UnavailableError."""
+        said = self._held_to(limits, options)
+        _compare(said, limits, options)
+        self._prove(said, options.api_key)
+        return HttpDoor(self._process.url, self._model, api_key=options.api_key)
+
+    def end(self) -> None:
+        self._process.end()
+
+    def _held_to(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
+        """Ask for these limits until the engine is idle; what the server says it has now."""
+        wanted = flags_of(limits) | {name: getattr(options, name) for name in OPTIONS}
+        body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
+        give_up = time.monotonic() + IDLE_SECONDS
+        while True:
+            status, answer = self._send("POST", PATH, self._token, body)
+            if status != http.client.CONFLICT or time.monotonic() > give_up:
+                break
+            time.sleep(POLL_SECONDS)
+        if status == http.client.OK:
+            return _object(answer)
+        message = _object(answer).get("error", {}).get("message", "")
+        if status == http.client.BAD_REQUEST:
+            raise UnavailableError(f"no server can be held to these limits: {message}")
+        raise DirtyServerError(message or f"{PATH} is answered with {status}")
+
+    def _prove(self, said: Mapping[str, Any], api_key: str | None) -> None:
+        """Raises DirtyServerError where clients see something else than of a server that was just started."""
+        status, answer = self._send("GET", "/v1/models", api_key)
+        if status != http.client.OK:
+            raise DirtyServerError(f"with the key of this case /v1/models is answered with {status}")
+        if api_key is not None and self._send("GET", "/v1/models", None)[0] != http.client.UNAUTHORIZED:
+            raise DirtyServerError("it was asked for api_key, and answers without one")
+        context = _object(answer)["data"][0]["max_model_len"]
+        if context != said["max_model_len"]:
+            raise DirtyServerError(f"it was asked for max_model_len {said['max_model_len']} and shows {context}")
+        _, text = self._send("GET", "/metrics", None)
+        figures = _figures(text.decode())
+        if figures.get("spyre_cb_blocks_available") != said["available_blocks"]:
+            shown = figures.get("spyre_cb_blocks_available")
+            raise DirtyServerError(f"it has available_blocks {said['available_blocks']} and counts {shown}")
+        if figures.get("spyre_cb_engine_up") != 1:
+            raise DirtyServerError("its engine is dead")
+        left = [f"{name} {value:g}" for name, value in figures.items() if value and name not in NOT_ZERO]
+        if left:
+            raise DirtyServerError(f"its figures are not those of a new server: {', '.join(left[:5])}")
+
+    def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
+        """One request on a connection of its own, without threads. Raises DirtyServerError where nothing answers."""
+        address = urlsplit(self._process.url)
+        assert address.hostname is not None
+        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_SECONDS)
+        headers = {"Content-Type": "application/json"} | ({} if key is None else {"Authorization": f"Bearer {key}"})
+        try:
+            connection.request(method, path, body, headers)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise DirtyServerError(f"it does not answer: {type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+
+
+def start_shared(setup: EngineSetup) -> SharedReferenceServer:
+    """A server with the whole shape of ``setup``. Raises UnavailableError."""
+    process, token = robust_reference_server(setup)
+    return SharedReferenceServer(process, setup.model, token)
+
+
+def _compare(said: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
+    """Raises DirtyServerError where the server has not what it was asked for."""
+    asked = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
+    blocks = asked.pop("available_blocks")
+    for name, value in asked.items():
+        if value is not None and said.get(name) != value:
+            raise DirtyServerError(f"it was asked for {name} {value} and has {said.get(name)}")
+    # A server that is started for so many blocks has them rounded up to a multiple of its batch.
+    if blocks is not None and not blocks <= said["available_blocks"] < blocks + said["max_num_seqs"]:
+        raise DirtyServerError(f"it was asked for available_blocks {blocks} and has {said['available_blocks']}")
+
+
+def _object(answer: bytes) -> dict[str, Any]:
+    try:
+        data = json.loads(answer)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _figures(text: str) -> dict[str, float]:
+    """Every figure by its name, with its labels where it has some."""
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

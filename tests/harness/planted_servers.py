@@ -1,0 +1,85 @@
+"""Shared servers that are wrong on purpose, which must be noticed before the next case gets them."""
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engine.async_llm import AsyncLLM
+from engine.config import Limits, ResolvedLimits
+from engine.engine_thread import EngineThread
+from engine.server.admin import Administration
+from engine.server.metrics import Metrics
+from tests.harness.faults import Fault, fault
+
+SERVER_FAULTS: list[Fault] = []
+server_fault = partial(fault, SERVER_FAULTS)
+
+
+@server_fault("tighter", "it was asked for max_model_len 128 and shows 512")
+def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
+    async def agree(self: AsyncLLM, limits: Limits) -> ResolvedLimits:
+        return ResolvedLimits(**asdict(limits))
+
+    patch.setattr(AsyncLLM, "tighten", agree)
+
+
+@server_fault("tighter", "it was asked for available_blocks 5 and has 35")
+def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
+    tighten = EngineThread._tighten
+
+    def roomy(self: EngineThread, limits: Limits) -> ResolvedLimits:
+        return tighten(self, replace(limits, available_blocks=None))
+
+    patch.setattr(EngineThread, "_tighten", roomy)
+
+
+@server_fault("tighter", "it was asked for api_key, and answers without one")
+def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
+    go_on = Administration._go_on_with
+
+    async def forgetful(self: Administration, wanted: Any) -> Any:
+        before = self._service.settings
+        said = await go_on(self, wanted)
+        self._service.settings = before
+        return said
+
+    patch.setattr(Administration, "_go_on_with", forgetful)
+
+
+@server_fault("as it was", "its figures are not those of a new server")
+def count_on(patch: pytest.MonkeyPatch) -> None:
+    restart = Metrics.restart
+    patch.setattr(Metrics, "restart", lambda self: None if hasattr(self, "registry") else restart(self))
+
+
+@server_fault("as it was", "the engine is not idle: ")
+def let_requests_of_the_case_before_run_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AsyncLLM, "_close", lambda self, mailbox: self._open.pop(mailbox) and None)
+
+
+@server_fault("as it was", "with the key of this case /v1/models is answered with 401")
+def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
+    go_on, calls = Administration._go_on_with, []
+
+    async def once(self: Administration, wanted: Any) -> Any:
+        before = self._service.settings
+        said = await go_on(self, wanted)
+        calls.append(wanted)
+        if len(calls) > 1:
+            self._service.settings = before
+        return said
+
+    patch.setattr(Administration, "_go_on_with", once)
+
+
+def as_table() -> str:
+    """The table in docs/behaviour.md: every fault, and what is said of it."""
+    lines = ["| the server would … | what is said |", "| --- | --- |"]
+    lines += [f"| {planted.name} | {planted.says} |" for planted in SERVER_FAULTS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

@@ -16,7 +16,8 @@ from torch.fx import GraphModule, Node
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention
-from engine.backends.simulated.rules import CompiledFor, check_chunk, check_decode, check_dtypes, check_prefill
+from engine.backends.simulated.program import PROGRAM, CompiledFor
+from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 
 STORE = torch.ops.spyre.paged_attn_store
 COMPUTE = torch.ops.spyre.paged_attn_compute
@@ -37,10 +38,13 @@ class Inputs(NamedTuple):
 def compile_graph(
     graph: GraphModule, example_inputs: Sequence[Any], options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take."""
+    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take.
+
+    It may be shared by several engines: each run is checked against the limits of the engine whose step it is.
+    """
     if options != dict(sendnn.BACKEND.options):
         raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
-    limits = CompiledFor.said()
+    CompiledFor.said()
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     check_dtypes(
         [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
@@ -50,7 +54,7 @@ def compile_graph(
     run = graph.forward
 
     def checked(*values: Any) -> Any:
-        _check(inputs, values, limits)
+        _check(inputs, values, PROGRAM.get().limits)
         return run(*values)
 
     return checked

@@ -1,5 +1,6 @@
 """A model that is compiled in a warm-up, and never after it."""
 
+import gc
 import logging
 import os
 import sys
@@ -152,7 +153,10 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
     propagated, trace.propagate = trace.propagate, False
     try:
         # Dimensions that happen to be equal, or 1, in the warm-up are as dynamic as others.
-        with symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True):  # type: ignore[attr-defined]
+        with (
+            symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True),  # type: ignore[attr-defined]
+            _quick_tracing(),
+        ):
             yield
     finally:
         trace.propagate = propagated
@@ -161,3 +165,16 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _quick_tracing() -> Iterator[None]:
+    """Without what costs more than it saves for a few small graphs: torch's cache of dispatches, garbage collection."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with torch._dynamo.config.patch(fake_tensor_cache_enabled=False, run_gc_after_compile=False):
+            yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
-from fms.models import get_model
+from fms.models import get_model, list_variants
 from torch import distributed
 
 from checkpoints import Checkpoint
+from engine.fms_parameters import fms_model
 
 LOG = logging.getLogger("engine")
 USUAL_DTYPE = "float32"
@@ -68,11 +69,11 @@ def _weights(model: Any) -> tuple[_Weights, ...]:
 def _loaded(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> Any:
     parts = {"distributed_strategy": "tp", "group": distributed.group.WORLD} if divided else {}
     model = get_model(
-        "hf_pretrained",
         model_path=str(checkpoint.path),
         device_type="cpu",
         data_type=dtype,
         fused_weights=False,
+        **_described(checkpoint),
         **parts,
     ).eval()
     _cast_rotations(model, dtype)
@@ -85,6 +86,16 @@ def _say_what_is_cast(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
     gets = str(dtype).removeprefix("torch.")
     if dtype == torch.float16 and has != gets:
         LOG.warning("model %s is in %s, and is cast to %s: the device has no other", checkpoint.name, has, gets)
+
+
+def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What ``get_model`` is to make: all of its parameters, or that it is to infer them with transformers."""
+    described = fms_model(json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8")))
+    if described is None:
+        return {"architecture": "hf_pretrained"}
+    # Any variant will do: the parameters replace all of its own, as where ibm-fms infers them.
+    architecture = {"architecture": described.architecture, "variant": list_variants(described.architecture)[0]}
+    return architecture | {"source": "hf"} | described.parameters
 
 
 def _cast_rotations(model: Any, dtype: torch.dtype) -> None:

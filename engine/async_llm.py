@@ -46,6 +46,7 @@ class AsyncLLM:
     ) -> None:
         self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
+        self.engine.tokenizer.load()  # rather than while the first client waits
         self.most_unfinished = most_unfinished
         workers = self.engine.workers
         self._thread = EngineThread(self.engine.core, observers, None if workers is None else workers.check)

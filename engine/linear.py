@@ -6,6 +6,8 @@ memory (kernels.py). Where that cannot be used, MKL reads it about twice as fast
 (benchmarks/memory_floor.py measures all three). Sums are taken in another order: logits differ by some 1e-6.
 """
 
+from copy import deepcopy
+from itertools import chain
 from types import MethodType
 
 import torch
@@ -15,6 +17,11 @@ from torch import Tensor, nn
 from engine import kernels
 
 FEW_ROWS = range(1, 9)
+
+
+def with_shared_weights(model: nn.Module) -> nn.Module:
+    """A copy of ``model`` whose layers can be changed without changing those of ``model``; the weights are the same."""
+    return deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
 
 
 def quicken(model: nn.Module) -> None:

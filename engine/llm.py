@@ -13,13 +13,17 @@ from engine.request import Request, RequestOutput, SamplingParams
 
 
 class LLM:
-    """An engine with ``generate``. Keyword arguments are EngineConfig's.
+    """An engine with ``generate``. ``model`` may be an engine that is built; keyword arguments are EngineConfig's.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
 
-    def __init__(self, model: str = "tiny-granite", **config: Any) -> None:
-        self.engine: Engine = build_engine(EngineConfig(model=model, **config))
+    def __init__(self, model: str | Engine = "tiny-granite", **config: Any) -> None:
+        if isinstance(model, str):
+            self.engine = build_engine(EngineConfig(model=model, **config))
+            self.engine.tokenizer.load()  # rather than in the first ``generate``
+        else:
+            self.engine = model
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:

@@ -18,7 +18,7 @@ from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import EngineConfig
 from engine.eager_attention import NAME as EAGER_ATTENTION
 from engine.eager_attention import attention_arguments, without_padding
-from engine.linear import quicken
+from engine.linear import quicken, with_shared_weights
 from engine.load import load_model
 from engine.request import TokenOutput
 from engine.sampler import sample
@@ -46,12 +46,14 @@ class ModelRunner:
         self._attention = config.attention_op
         self._seed = config.seed
         self._dtype: torch.dtype = getattr(torch, backend.dtype)
-        self.model = load_model(checkpoint, self._dtype, divided=config.tensor_parallel_size > 1)
+        divided = config.tensor_parallel_size > 1
+        self.model = load_model(checkpoint, self._dtype, divided=divided)
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
         # What ibm-fms ships is run as it is shipped.
         self._quick = self._attention == "paged" and not backend.compiled
         if self._quick:
+            self.model = self.model if divided else with_shared_weights(self.model)
             quicken(self.model)
         if backend.compiled:
             self.compiled = CompiledModel(self.model, backend)
@@ -107,7 +109,8 @@ class ModelRunner:
         """What was compiled; None where the backend compiles nothing."""
         if self.compiled is None:
             return None
-        return Compilation(self._backend, self.compiled.graphs, self.compiled.recompiles)
+        compiled = self.compiled
+        return Compilation(self._backend, compiled.graphs, compiled.recompiles, compiled.shared)
 
     def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
         """The model as it is, not compiled."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,24 @@ class ChatTemplateError(ValueError):
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer. ``eos_token_ids`` is what its generation configuration says, else its model's."""
+    """A checkpoint's tokenizer. ``eos_token_ids`` is what its generation configuration says, else its model's.
+
+    It is loaded by ``load``, else when it is first used: importing transformers takes more than a second.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        self._path = checkpoint.path
+        self.eos_token_ids = eos_token_ids(checkpoint.path)
+
+    def load(self) -> None:
+        """Load it now. Raises what transformers raises where it cannot."""
+        _ = self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
-        self._tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
-        self.eos_token_ids = eos_token_ids(checkpoint.path)
+        return AutoTokenizer.from_pretrained(self._path)
 
     @property
     def vocabulary_size(self) -> int:

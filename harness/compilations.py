@@ -25,14 +25,22 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """A line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``."""
-    engines: dict[str, dict[str, int]] = {}
+    """A line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``.
+
+    Where engines share graphs: ``4 graphs (2 shared, traced once)``.
+    """
+    engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}
     for one in filter(None, seen):
-        engines.setdefault(one["backend"], {})[one["engine"]] = one["graphs"]
+        engines.setdefault(one["backend"], {})[one["engine"]] = one["graphs"], one["shared"]
         recompiles[one["backend"]] = recompiles.get(one["backend"], 0) + one["recompiles"]
     return [
-        f"{backend}: {plural(len(of), 'engine')}, {plural(sum(of.values()), 'graph')}, "
+        f"{backend}: {plural(len(of), 'engine')}, {_graphs(of.values())}, "
         f"{plural(recompiles[backend], 'recompile')} after warm-up"
         for backend, of in engines.items()
     ]
+
+
+def _graphs(of: Iterable[tuple[int, int]]) -> str:
+    graphs, shared = (sum(counts) for counts in zip(*of, strict=True))
+    return plural(graphs, "graph") + (f" ({shared} shared, traced once)" if shared else "")

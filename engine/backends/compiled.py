@@ -1,11 +1,12 @@
 """A model that is compiled in a warm-up, and never after it."""
 
+import gc
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -18,72 +19,95 @@ from torch.fx.experimental import _config as symbolic_shapes
 from engine.backends import sendnn
 from engine.backends.backend import Backend
 from engine.backends.errors import RecompileError
-
-DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
-    "prefill": {"input_ids": (1,), "position_ids": (1,), "slot_mapping": (1,), "mask": (2, 3)},
-    "chunk": {"block_table": (1,), "visible": (3,)},
-    "decode": {
-        "input_ids": (0,),
-        "position_ids": (0,),
-        "slot_mapping": (0,),
-        "block_table": (0, 1),
-        "current_tkv_mask": (0,),
-        "left_padded_prompt_mask": (0,),
-        "visible": (0, 3),
-    },
-}
-"""Dimensions that change from step to step: a graph is compiled for all their values. Others are compiled in."""
+from engine.backends.graphs import (
+    DYNAMIC,
+    Cache,
+    TracedFunction,
+    fixed_sizes,
+    functions_for,
+    mark,
+    mark_shared,
+    sharable,
+    signature,
+)
+from engine.backends.simulated.program import PROGRAM, Program
 
 
 class CompiledModel:
     """``model`` by ``torch.compile``: a function for prefills, one for chunks of prefills, one for decodes.
 
-    Until ``seal`` whatever comes is compiled; after it, what does not fit a graph is a RecompileError.
+    Until ``seal`` whatever comes is compiled, unless an engine of the same shape had it compiled before; after it, what
+    does not fit a graph is a RecompileError. ``shared`` counts the graphs that were there before.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
         if backend.name == sendnn.BACKEND.name:
             sendnn.register()
         self._model = model
-        # Graphs are kept by code object: with some of its own, an engine never meets the graphs of another.
-        self._codes = {kind: _forward.__code__.replace(co_name=kind) for kind in DYNAMIC}
-        self._functions: dict[str, Callable[..., Any]] = {
-            kind: torch.compile(
-                FunctionType(code, globals(), kind),
-                backend=backend.name,
-                options=dict(backend.options) or None,
-                fullgraph=True,
-            )
-            for kind, code in self._codes.items()
-        }
+        self._backend = backend
+        self._known = functions_for(model, backend)
+        self._functions: dict[str, TracedFunction] = {}
+        self._sizes: dict[str, dict[tuple[str, int], int]] = {}
+        self._program = Program()
         self._sealed = False
+        self.shared = 0
         self.recompiles = 0
 
     @property
     def graphs(self) -> int:
-        """How many have been compiled."""
-        return sum(len(_debug_get_cache_entry_list(code)) for code in self._codes.values())
+        """How many there are for this engine, its own and shared ones."""
+        return sum(len(function.graphs) for function in self._functions.values())
 
-    def __call__(self, kind: str, cache: list[Any], tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
+    def __call__(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
         """One forward of ``kind`` prefill, chunk or decode: what the model returns.
 
         ``tensors`` are its arguments by name, ``others`` those that are none. Raises RecompileError and
         DeviceRefusedError.
         """
-        if not self._sealed:
-            _mark(DYNAMIC[kind], tensors)
+        program = PROGRAM.set(self._program)
         try:
-            return self._functions[kind](self._model, cache, tensors, others)
+            if self._sealed:
+                self._check_sizes(kind, tensors)
+                return self._functions[kind].sealed(self._model, cache, tensors, others)
+            return self._compile(kind, cache, tensors, others)
         except RecompileError:
             self.recompiles += 1
             raise
         except BackendCompilerFailed as failed:
             raise failed.inner_exception from None
+        finally:
+            PROGRAM.reset(program)
 
     def seal(self) -> None:
         """Compile nothing any more."""
-        self._functions = {kind: torch._dynamo.run(function) for kind, function in self._functions.items()}
+        for kind in DYNAMIC.keys() - self._functions.keys():
+            self._functions[kind] = TracedFunction(_forward, kind, self._backend)
         self._sealed = True
+
+    def _compile(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
+        if sharable(self._backend):
+            mark_shared(kind, cache, tensors)
+            self._sizes[kind] = fixed_sizes(kind, tensors)
+        else:
+            mark(kind, tensors)
+        shape = signature(self._backend, kind, cache, tensors, others)
+        if shape not in self._known:
+            self._known[shape] = TracedFunction(_forward, kind, self._backend)
+        function = self._known[shape]
+        if self._functions.get(kind) is not function:
+            self._functions[kind] = function
+            self.shared += len(function.graphs)
+        return function.compiling(self._model, cache, tensors, others)
+
+    def _check_sizes(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
+        """As a guard would where graphs are not shared."""
+        for (name, dimension), size in self._sizes.get(kind, {}).items():
+            actual = tensors[name].shape[dimension]
+            if actual != size:
+                guard = (
+                    f"tensor 'tensors['{name}']' size mismatch at index {dimension}. expected {size}, actual {actual}"
+                )
+                raise RecompileError(_fits_none(kind, guard))
 
 
 def _forward(model: Any, cache: list[Any], tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
@@ -96,7 +120,11 @@ def _forward(model: Any, cache: list[Any], tensors: Mapping[str, Tensor], others
 
 def _what_does_not_fit(frame: FrameType) -> str:
     guards = " and ".join(_failed_guards(frame.f_code, frame.f_locals)) or "none was compiled"
-    return f"this {frame.f_code.co_name} fits no graph of the warm-up, and compiling is over: {guards}"
+    return _fits_none(frame.f_code.co_name, guards)
+
+
+def _fits_none(kind: str, guards: str) -> str:
+    return f"this {kind} fits no graph of the warm-up, and compiling is over: {guards}"
 
 
 def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
@@ -109,13 +137,6 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
         # Between the number of the compilation and the line of torch or ibm-fms that made the guard.
         reasons.append(" ".join(reason.split()).partition(": ")[2].partition(" # ")[0])
     return reasons
-
-
-def _mark(dynamic: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Tensor]) -> None:
-    for name, tensor in tensors.items():
-        for dimension in range(tensor.dim()):
-            mark = torch._dynamo.mark_dynamic if dimension in dynamic.get(name, ()) else torch._dynamo.mark_static
-            mark(tensor, dimension)
 
 
 @contextmanager
@@ -132,7 +153,10 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
     propagated, trace.propagate = trace.propagate, False
     try:
         # Dimensions that happen to be equal, or 1, in the warm-up are as dynamic as others.
-        with symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True):  # type: ignore[attr-defined]
+        with (
+            symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True),  # type: ignore[attr-defined]
+            _quick_tracing(),
+        ):
             yield
     finally:
         trace.propagate = propagated
@@ -141,3 +165,16 @@ def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _quick_tracing() -> Iterator[None]:
+    """Without what costs more than it saves for a few small graphs: torch's cache of dispatches, garbage collection."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with torch._dynamo.config.patch(fake_tensor_cache_enabled=False, run_gc_after_compile=False):
+            yield
+    finally:
+        if collecting:
+            gc.enable()

@@ -93,7 +93,8 @@ class Workers:
         """What was compiled in all of them; None where the backend compiles nothing."""
         if not self._compiled:
             return None
-        return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
+        graphs, shared = (sum(counts) for counts in zip(*((c.graphs, c.shared) for c in self._compiled), strict=True))
+        return Compilation(self._compiled[0].backend, graphs, self._recompiles, shared)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""

@@ -79,12 +79,14 @@ class Compilation(NamedTuple):
     """What an engine had compiled. ``engine`` tells one engine from another, also across processes.
 
     ``graphs`` were compiled before the first request, ``recompiles`` counts what would have had to be compiled since.
+    ``shared`` of the graphs had been compiled for another engine of the process.
     """
 
     engine: str
     backend: str
     graphs: int
     recompiles: int
+    shared: int = 0
 
 
 class Session(Protocol):

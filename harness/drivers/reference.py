@@ -17,6 +17,7 @@ from checkpoints import CheckpointError, resolve
 from engine.backends import BACKENDS, inductor
 from engine.backends import label as reference_label
 from engine.backends.errors import DeviceRefusedError, RecompileError
+from engine.build import build_engine
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
@@ -233,23 +234,16 @@ class ReferenceSession(CoreSession):
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
         with kept():  # seconds of imports, an eighth of them spent on looking for garbage
-            import fms.models.hf.utils  # noqa: F401  (ibm-fms imports it at its first model)
             import torch
 
             from engine.llm import LLM
 
+            if setup.tensor_parallel_size == 1:  # else the workers import it
+                importlib.import_module("engine.model_runner")
+
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        self.llm = LLM(
-            setup.model,
-            backend=setup.backend,
-            attention=attention,
-            tensor_parallel_size=setup.tensor_parallel_size,
-            max_model_len=setup.max_model_len,
-            max_num_seqs=setup.max_num_seqs,
-            num_blocks=setup.num_blocks,
-            scheduler=setup.scheduler,
-            **chunking_of(setup),
-        )
+        # The tokenizer is loaded by the first case that needs text: most cases need only token ids.
+        self.llm = LLM(build_engine(_config(setup, attention)))
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
         self._name = f"{os.getpid()}-{next(_NUMBERS)}"
@@ -303,6 +297,20 @@ class ReferenceSession(CoreSession):
 
     def close(self) -> None:
         self.llm.close()
+
+
+def _config(setup: EngineSetup, attention: str | None) -> EngineConfig:
+    return EngineConfig(
+        model=setup.model,
+        backend=setup.backend,
+        attention=attention,
+        tensor_parallel_size=setup.tensor_parallel_size,
+        max_model_len=setup.max_model_len,
+        max_num_seqs=setup.max_num_seqs,
+        num_blocks=setup.num_blocks,
+        scheduler=setup.scheduler,
+        **chunking_of(setup),
+    )
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:

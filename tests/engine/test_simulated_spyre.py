@@ -9,7 +9,8 @@ from engine.attention import _SHIPPED  # noqa: F401  (registers the operations o
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention, device
-from engine.backends.simulated.rules import CompiledFor, check_chunk, check_decode, check_dtypes, check_prefill
+from engine.backends.simulated.program import CompiledFor
+from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 from tests.engine.support import is_one_sentence
 
 LIMITS = CompiledFor(context=256, batch=4, volume=700)

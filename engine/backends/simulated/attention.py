@@ -4,6 +4,8 @@ The device's compiler has kernels of its own for them too. ``tests/engine/test_s
 the operations that ibm-fms ships.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +16,16 @@ def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, 
     for cache, new in ((key_cache, keys), (value_cache, values)):
         cache.view(-1, *cache.shape[2:]).index_copy_(0, slots.reshape(-1), new.reshape(-1, *new.shape[2:]))
     return key_cache, value_cache
+
+
+class Seen(NamedTuple):
+    """What the positions of a step may attend to, bool, True where they may: the same in each layer.
+
+    ``padding`` is ``[rows, positions, 1]``, ``mask`` ``[rows, 1, group * positions, columns]``.
+    """
+
+    padding: Tensor
+    mask: Tensor
 
 
 def compute(
@@ -27,24 +39,39 @@ def compute(
 ) -> Tensor:
     """Attention of the last positions of each row, ``[rows, positions, heads, width]``, to what its blocks hold.
 
-    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros. The query heads
-    that share a key head stand beside each other in the place of the query positions, so no key is copied.
+    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros.
     """
-    rows, positions, heads, width = query.shape
-    kv_heads = key_cache.shape[2]
-    group = heads // kv_heads
+    visible = seen(query, key_cache, current_tkv, left_padding, block_table)
+    return attend(query, key_cache, value_cache, scale, block_table, visible)
+
+
+def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Tensor, block_table: Tensor) -> Seen:
+    """What the positions of ``query`` may attend to; of ``query`` and ``key_cache`` only the shapes matter."""
+    positions = query.shape[1]
+    group = query.shape[2] // key_cache.shape[2]
     columns = torch.arange(block_table.shape[1] * key_cache.shape[1])
     own = current_tkv[:, None] - positions + torch.arange(positions)
     padding = (own < left_padding[:, None])[:, :, None]
     # Padding sees itself: of a softmax over nothing there would be NaN.
-    seen = (columns <= own[:, :, None]) & ((columns >= left_padding[:, None, None]) | padding)
+    mask = (columns <= own[:, :, None]) & ((columns >= left_padding[:, None, None]) | padding)
+    return Seen(padding, mask[:, None].repeat(1, 1, group, 1))
+
+
+def attend(
+    query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float, block_table: Tensor, visible: Seen
+) -> Tensor:
+    """``compute`` with what the positions may attend to. The query heads that share a key head stand beside each other
+    in the place of the query positions, so no key is copied.
+    """
+    rows, positions, heads, width = query.shape
+    kv_heads = key_cache.shape[2]
+    group = heads // kv_heads
     keys, values = (
         cache.index_select(0, block_table.reshape(-1)).view(rows, -1, kv_heads, width).transpose(1, 2)
         for cache in (key_cache, value_cache)
     )
     grouped = query.view(rows, positions, kv_heads, group, width).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(rows, kv_heads, group * positions, width)
-    mask = seen[:, None].repeat(1, 1, group, 1)
-    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible.mask, scale=scale)
     out = out.view(rows, kv_heads, group, positions, width).permute(0, 3, 1, 2, 4)
-    return out.reshape(rows, positions, heads, width).masked_fill(padding[..., None], 0)
+    return out.reshape(rows, positions, heads, width).masked_fill(visible.padding[..., None], 0)

@@ -4,7 +4,7 @@ What an input of a graph is, is told by the operation that takes it: slots go in
 block table into its attention, the mask into the prompt's attention.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import fms.utils.spyre.paged  # noqa: F401  (the operations looked for)
@@ -16,11 +16,11 @@ from torch.fx import GraphModule, Node
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention
-from engine.backends.simulated.rules import CompiledFor, check_chunk, check_decode, check_dtypes, check_prefill
+from engine.backends.simulated.program import PROGRAM, CompiledFor
+from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 
 STORE = torch.ops.spyre.paged_attn_store
 COMPUTE = torch.ops.spyre.paged_attn_compute
-KERNELS: dict[Any, Callable[..., Any]] = {STORE: attention.store, COMPUTE: attention.compute}
 
 
 class Inputs(NamedTuple):
@@ -37,10 +37,13 @@ class Inputs(NamedTuple):
 def compile_graph(
     graph: GraphModule, example_inputs: Sequence[Any], options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take."""
+    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take.
+
+    It may be shared by several engines: each run is checked against the limits of the engine whose step it is.
+    """
     if options != dict(sendnn.BACKEND.options):
         raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
-    limits = CompiledFor.said()
+    CompiledFor.said()
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     check_dtypes(
         [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
@@ -50,7 +53,7 @@ def compile_graph(
     run = graph.forward
 
     def checked(*values: Any) -> Any:
-        _check(inputs, values, limits)
+        _check(inputs, values, PROGRAM.get().limits)
         return run(*values)
 
     return checked
@@ -80,10 +83,27 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
 
 
 def _put_in_kernels(graph: GraphModule) -> None:
-    for node in graph.graph.nodes:
-        if node.op == "call_function" and node.target in KERNELS:
-            node.target = KERNELS[node.target]
+    """The device's kernels in the place of ibm-fms's operations, and what all layers need only once in a step."""
+    seen: dict[Hashable, Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.target == STORE:
+            node.target = attention.store
+        elif node.target == COMPUTE:
+            query, keys, values, scale, tkv, left, table = node.args
+            shapes = (_shape(query)[1:], _shape(keys)[1:])
+            if (tkv, left, table, shapes) not in seen:
+                with graph.graph.inserting_before(node):
+                    made = graph.graph.call_function(attention.seen, (query, keys, tkv, left, table))
+                seen[tkv, left, table, shapes] = made
+            node.target = attention.attend
+            node.args = (query, keys, values, scale, table, seen[tkv, left, table, shapes])
+    graph.graph.eliminate_dead_code()
     graph.recompile()
+
+
+def _shape(node: Node) -> tuple[Any, ...]:
+    """As it was traced; sizes that change are symbols."""
+    return tuple(map(str, node.meta["example_value"].shape))
 
 
 def _check(inputs: Inputs, values: Sequence[Any], limits: CompiledFor) -> None:

@@ -1,36 +1,16 @@
 """What the device refuses, looked at before every run; a sentence each. Limits are those that it was compiled for."""
 
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
+from engine.backends.simulated.program import CompiledFor
 
 BLOCK_SIZE = 64
 PADDING_BLOCK = 0
 SMALLEST_DECODE_BATCH = 2
-
-
-@dataclass(frozen=True)
-class CompiledFor:
-    """``context`` in tokens, ``batch`` in rows of a decode, ``volume`` the most that rows x tkv may be."""
-
-    context: int
-    batch: int
-    volume: int
-
-    @classmethod
-    def said(cls) -> "CompiledFor":
-        """As the environment says while a graph is compiled. Raises DeviceRefusedError where it does not."""
-        try:
-            return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME)))
-        except (KeyError, ValueError):
-            names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME))
-            raise DeviceRefusedError(f"the device is not told what to compile for: {names}") from None
 
 
 def check_dtypes(inputs: Iterable[tuple[str, torch.dtype]]) -> None:

@@ -14,6 +14,7 @@ from harness.cards.plugin import CardsHere, CardsShown, cards_of_run
 from harness.case_protocol import CaseProtocol, run_here
 from harness.expectations import SUITE_SUFFIXES
 from harness.isolation import modes, workers
+from harness.isolation.parents import Parents
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.known_failures import plugin as known_failures
@@ -88,7 +89,9 @@ def _register_how_cases_run(config: pytest.Config) -> None:
     limit = modes.case_seconds(config.option, mode)
     run = run_here
     if mode != "none":
-        isolation = Isolation(config, mode, limit)
+        parents = Parents(config)
+        isolation = Isolation(config, mode, limit, parents)
+        config.pluginmanager.register(parents, "spyre-cb-parents")
         config.pluginmanager.register(isolation, "spyre-cb-isolation")
         run = isolation.run
     else:

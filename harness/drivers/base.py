@@ -4,7 +4,7 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -239,13 +239,19 @@ class Driver(Protocol):
     def backend_label(self, backend: str) -> str:
         """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
 
+    starts_in_forks: bool
+    """Whether an engine that is on no card starts in a fork of a process that has called ``preload``."""
+
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        """Whether a forked child can use such an engine of its parent: slow to start, no other processes, no threads,
-        and nothing of a card in it.
+        """Whether a forked child can use such an engine of its parent: no other processes, no threads, and nothing of
+        a card in it.
         """
+
+    def shared(self, setup: EngineSetup) -> Hashable:
+        """What such an engine has in common with others that inherit it, where that takes seconds to make; or None."""
 
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""

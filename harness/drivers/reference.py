@@ -6,7 +6,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 import importlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -66,7 +66,9 @@ PRELOADED = (
 )
 
 
-SCHEDULED_FOR = "eager"
+EAGER = "eager"
+
+SCHEDULED_FOR = EAGER
 """The backend that a schedule without a model is taken to be for: it would be the same for the others."""
 
 PLACEHOLDER = Token(-1)
@@ -321,6 +323,7 @@ class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
+    starts_in_forks = True
     capabilities = frozenset(
         {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
         | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
@@ -349,8 +352,14 @@ class ReferenceDriver:
 
     def inheritable(self, setup: EngineSetup) -> bool:
         # With one thread torch starts no others, which a fork would lose.
-        simulated = self.backend_label(setup.backend) != setup.backend
-        return simulated and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+        cardless = setup.backend == EAGER or self._is_simulated(setup)
+        return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+
+    def shared(self, setup: EngineSetup) -> Hashable:
+        return (setup.model, setup.backend) if self._is_simulated(setup) and self.inheritable(setup) else None
+
+    def _is_simulated(self, setup: EngineSetup) -> bool:
+        return self.backend_label(setup.backend) != setup.backend
 
     def open(self, setup: EngineSetup) -> ReferenceSession:
         try:
@@ -367,6 +376,7 @@ class SimulationDriver:
     """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
 
     name = "simulation"
+    starts_in_forks = True
     capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
     def describe(self) -> str:
@@ -386,6 +396,9 @@ class SimulationDriver:
 
     def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
         return False
+
+    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+        return None
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness import spent
 from harness.behaviour.judging import Watched, judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
@@ -70,9 +71,10 @@ def judge_at_server(test: Test, door: Door) -> Verdicts:
     assert isinstance(case, BehaviourCase)
     try:
         configuration = test.expanded.configuration
-        return tuple(
-            judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
-        )
+        with spent.timed("behaviour"):
+            return tuple(
+                judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
+            )
     except ReferenceFileError:
         raise
     except ValueError as error:
@@ -94,7 +96,8 @@ def judge(test: Test, session: Session) -> Verdicts:
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
             watched = Watched(session, held_to, generation_of(expanded).invariants)
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
+            with spent.timed("behaviour"):
+                return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
         except ReferenceFileError:
             raise
         except ValueError as error:
@@ -105,7 +108,9 @@ def judge(test: Test, session: Session) -> Verdicts:
     if test.blessing is not None and plan.judging is not None:
         test.blessing.accept_references(plan.judging)
     jumping = session if isinstance(session, Jumping) else None
-    run = run_workload(session, plan.specs, case.requests, jumping)
+    with spent.timed("stepping"):
+        run = run_workload(session, plan.specs, case.requests, jumping)
+    spent.add("steps", len(run.steps) - 1)
     generation = generation_of(expanded)
     if run.unfinished is not None:
         if reason := generation.impossible(held_to, plan.specs, case.requests, run):

@@ -14,6 +14,7 @@ from harness.cards.plugin import CardsHere, CardsShown, cards_of_run
 from harness.case_protocol import CaseProtocol, run_here
 from harness.expectations import SUITE_SUFFIXES
 from harness.isolation import modes, workers
+from harness.isolation.distribution import Distribution
 from harness.isolation.parents import Parents
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
@@ -21,6 +22,7 @@ from harness.known_failures import plugin as known_failures
 from harness.lifetime import die_with
 from harness.progress import Progress, add_progress_options
 from harness.report.options import wanted_reports
+from harness.report.stages import Stages
 from harness.report.stream import ResultStream
 from harness.retries import FlakyTests
 from harness.shards import RECORDED, Sharding, shard
@@ -70,6 +72,8 @@ def register(config: pytest.Config) -> None:
         raise pytest.UsageError("--durations-from is for cutting shards: say --shard I/N too")
     if hasattr(config, "workerinput"):
         die_with(os.getppid())
+        if option.isolation == "engine":
+            manager.register(Distribution(config, None), "spyre-cb-distribution")
         return
     for name in ("html_report", "markdown_report", "results"):
         _refuse_suite(f"--{name.replace('_', '-')}", getattr(option, name))
@@ -81,6 +85,10 @@ def register(config: pytest.Config) -> None:
     manager.register(CardsShown(cards), "spyre-cb-cards")
     results = ResultStream(config, option.results, wanted_reports(config))
     manager.register(results, "spyre-cb-results")
+    if option.isolation == "engine":
+        stages = Stages(results)
+        manager.register(stages, "spyre-cb-stages")
+        manager.register(Distribution(config, stages), "spyre-cb-distribution")
     manager.register(Progress(results), "spyre-cb-progress")
 
 

@@ -4,10 +4,13 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 """
 
 import os
+import time
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+
+from harness import spent
 
 if TYPE_CHECKING:
     from harness.drivers.door import Door
@@ -297,7 +300,11 @@ class EnginePool:
     def session(self, setup: EngineSetup) -> Session:
         """The engine for ``setup``, started at the first call."""
         if setup not in self.sessions:
-            self.sessions[setup] = self.driver.open(setup)
+            began = time.perf_counter()
+            session = self.sessions[setup] = self.driver.open(setup)
+            compiles = session.compilation is not None
+            spent.add("traced" if compiles else "engines", 1)
+            spent.add("tracing" if compiles else "opening", time.perf_counter() - began)
         return self.sessions[setup]
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
@@ -319,8 +326,12 @@ class EnginePool:
         door = self.servers.pop(key, None)
         while door is None and len(self.servers) >= MOST_SERVERS:
             self.servers.pop(next(iter(self.servers))).close()
-        self.servers[key] = self.driver.serve(setup, limits, options) if door is None else door
-        return self.servers[key]
+        if door is None:
+            spent.add("servers", 1)
+            with spent.timed("serving"):
+                door = self.driver.serve(setup, limits, options)
+        self.servers[key] = door
+        return door
 
     def discard_server(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> None:
         """End a server that may be in a bad state; the next case starts another."""

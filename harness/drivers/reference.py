@@ -26,6 +26,7 @@ from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
+from harness import spent
 from harness.drivers.base import (
     ASYNC_DOOR,
     BLOCK_ACCOUNTING,
@@ -235,7 +236,8 @@ class ReferenceSession(CoreSession):
     """The engine with a model, and its offline front door."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        with kept():  # seconds of imports, an eighth of them spent on looking for garbage
+        # Seconds of imports, an eighth of them spent on looking for garbage.
+        with kept(), spent.timed("imports"):
             import fms.models.hf.utils  # noqa: F401  (ibm-fms imports it at its first model)
             import torch
 
@@ -346,7 +348,7 @@ class ReferenceDriver:
 
     def preload(self) -> None:
         # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
-        with kept():
+        with kept(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
 

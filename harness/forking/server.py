@@ -36,14 +36,23 @@ class _Child:
 
 
 class ForkServer:
-    """Forks of this process. ``prepare`` is called once in a new branch, with its key, before anything is forked
-    from it; ``first`` is a request that has been received already.
+    """Forks of this process.
+
+    ``prepare`` is called once in a new branch, with its key, before anything is forked from it, and ``forked`` where
+    something was; ``first`` is a request that has been received already.
     """
 
-    def __init__(self, listener: socket.socket, prepare: Callable[[Hashable], None], first: Handed) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        prepare: Callable[[Hashable], None],
+        forked: Callable[[], object],
+        first: Handed,
+    ) -> None:
         self._source = listener
         self._accept = _accepted_by
         self._prepare = prepare
+        self._forked = forked
         self._waiting = [first]
         self._children: list[_Child] = []
         self._branches: dict[Hashable, socket.socket] = {}
@@ -89,6 +98,7 @@ class ForkServer:
             self._forget_clients()
             _close(client)
             return request.work, _become(server, request, fds)
+        self._forked()
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)  # here and there: whoever comes first
         self._children.append(_Child(pid, os.pidfd_open(pid), client))
@@ -124,6 +134,7 @@ class ForkServer:
             self._source, self._accept = its, _handed_by
             self._prepare(key)
             return
+        self._forked()
         its.close()
         self._branches[key] = ours
         self._children.append(_Child(pid, os.pidfd_open(pid), branch=key))

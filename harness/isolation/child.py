@@ -20,6 +20,7 @@ import pytest
 from _pytest.config import Config
 from _pytest.runner import runtestprotocol
 
+from harness import spent
 from harness.drivers.base import Driver
 from harness.isolation.forks import run_in_a_fork
 from harness.isolation.messages import Start, Word
@@ -73,7 +74,11 @@ class Serving:
         def reports() -> bytes:
             return json.dumps(self._run(item)).encode()
 
-        said, returncode = run_in_a_fork(reports, lambda pid: self._say({"word": "running", "pid": pid}))
+        def began(pid: int) -> None:
+            spent.take()  # the fork sends it
+            self._say({"word": "running", "pid": pid})
+
+        said, returncode = run_in_a_fork(reports, began)
         if returncode == 0 and said:
             self._say({"word": "reports", "reports": json.loads(said)})
         else:

@@ -16,7 +16,7 @@ from harness.case_protocol import run_here
 from harness.drivers.base import EngineSetup
 from harness.forking.process import ForkRefusedError
 from harness.isolation.attendant import Attendant
-from harness.isolation.grouping import by_engine
+from harness.isolation.grouping import by_engine, failed_first, failed_last_time
 from harness.isolation.launching import ALONE, Environ, ParentGoneError, fork, spawn
 from harness.isolation.messages import Branch, Broken, Done, Start
 from harness.isolation.modes import Mode
@@ -65,13 +65,12 @@ class Isolation:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self._mode == "engine":
-            items[:] = by_engine(items)
+        items[:] = failed_first(by_engine(items), failed_last_time(self._config))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
-        if self._mode != "engine" or config.getvalue("dist") != "load":
+        if self._mode != "case" or config.getvalue("dist") != "load":
             return None
         from xdist.scheduler import WorkStealingScheduling
 

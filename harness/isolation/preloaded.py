@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
+from harness import spent
 from harness.forking.server import ForkServer, Handed
 from harness.forking.wire import receive
 from harness.isolation.child import Serving, answer_with_stacks, session_of, write_at_once
@@ -36,7 +37,7 @@ class Forking:
             assert isinstance(branch, Branch)
             engines.warm_up([branch.setup])
 
-        forked = ForkServer(self._listener, prepare, self._first).serve()
+        forked = ForkServer(self._listener, prepare, spent.take, self._first).serve()
         if forked is None:
             return True
         connection, stacks = Connection(forked[1][0]), forked[1][1]

@@ -34,7 +34,7 @@ def prepare(branch):
     prepared.append(branch)
 if "thread" in sys.argv:
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
-work = ForkServer(listener, prepare, (request, fds, client)).serve()
+work = ForkServer(listener, prepare, lambda: None, (request, fds, client)).serve()
 if work:
     exec(work[0])
     os._exit(0)

@@ -49,7 +49,8 @@ def timeless(text: str) -> str:
     """A report without what is never the same twice."""
     text = re.sub(r'"(seconds|start)": [0-9.e+-]+', "", text)
     text = re.sub(r'(time|timestamp|hostname)="[^"]*"', "", text)
-    text = re.sub(r'<section id="slowest">.*?</section>|<dt>Spent</dt>.*', "", text, flags=re.S)
+    text = re.sub(r'<section id="slowest">.*?</section>', "", text, flags=re.S)
+    text = re.sub(r"<dt>Spent</dt>.*", "", text)
     text = re.sub(r"\b[0-9.]+ (ms|s)\b", "", text)
     return re.sub(r"<time .*?</time>|<code>pytest .*?</code>|\[gw\d\].*", "", text)
 

@@ -48,6 +48,7 @@ from harness.drivers.base import (
     UnavailableError,
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
+from harness.drivers.forked_workers import fork_workers
 from harness.drivers.http_door import HttpDoor
 from harness.drivers.servers import reference_server
 from harness.garbage import kept
@@ -351,6 +352,7 @@ class ReferenceDriver:
         with kept(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
+        fork_workers()
 
     def inheritable(self, setup: EngineSetup) -> bool:
         # With one thread torch starts no others, which a fork would lose.

@@ -12,12 +12,11 @@ import signal
 import socket
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from pathlib import Path
-from threading import active_count
 from typing import Any
 
 from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.name import name_module
+from harness.forking.threads import count_threads, refusal
 from harness.forking.wire import receive, send
 from harness.lifetime import die_with
 
@@ -207,17 +206,6 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
         os.dup2(fd, standard)
         os.close(fd)
     return fds[2:]
-
-
-def refusal(threads: int) -> str:
-    """A fork would have none of the other threads, but their locks, and OpenMP waits for ever for those not there."""
-    return f"a process of {threads} threads is not to be forked: something imported or run here began one"
-
-
-def count_threads() -> int:
-    """Of this process."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else active_count()
 
 
 def _kill(child: _Child) -> None:

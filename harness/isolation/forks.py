@@ -4,7 +4,7 @@ import os
 import traceback
 from collections.abc import Callable
 
-from harness.forking.server import count_threads, refusal
+from harness.forking.threads import count_threads, refusal
 from harness.lifetime import die_with
 
 RAISED = 3

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from harness.forking.process import ForkRefusedError
 from harness.isolation.launching import ParentGoneError, PreloadedParent
 from harness.run_settings import settings_key
 
@@ -27,7 +26,7 @@ class Parents:
     def pytest_sessionstart(self) -> None:
         """It imports while tests are collected."""
         option = self._config.option
-        if not hasattr(self._config, "workerinput") and not option.collectonly and self._why_not() is None:
+        if not hasattr(self._config, "workerinput") and not option.collectonly and self.wanted:
             self._own = self._started()
 
     @pytest.hookimpl(optionalhook=True)
@@ -37,12 +36,7 @@ class Parents:
 
     @contextmanager
     def one(self) -> Generator[Path, None, None]:
-        """The folder of one to fork from. Raises ForkRefusedError where there is to be none.
-
-        Where it turns out to be gone, the next call starts another: ParentGoneError is for the caller.
-        """
-        if (why := self._why_not()) is not None:
-            raise ForkRefusedError(why)
+        """The folder of one to fork from. Where it turns out to be gone, the next call starts another."""
         if self._named is None and self._own is None:
             self._own = self._started()
         try:
@@ -52,13 +46,11 @@ class Parents:
             self.close()
             raise
 
-    def _why_not(self) -> str | None:
+    @property
+    def wanted(self) -> bool:
+        """Whether processes of this run are forked, where they are for no card."""
         driver = self._config.stash[settings_key].driver
-        if self._config.option.start_processes == "spawn":
-            return "--start-processes=spawn"
-        if sys.platform != "linux":
-            return f"{sys.platform} is not Linux"
-        return None if driver.starts_in_forks else f"engines of the {driver.name} driver do not start in a fork"
+        return self._config.option.start_processes == "fork" and sys.platform == "linux" and driver.starts_in_forks
 
     def _started(self) -> PreloadedParent:
         option = self._config.option

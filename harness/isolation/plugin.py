@@ -120,7 +120,7 @@ class Isolation:
         """Forked where that can be. Raises ParentGoneError."""
         all_cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         start = start_for(self._config, all_cases, forks=self._mode == "case")
-        if self._lease is None and not any(case.on_card for case in cases):
+        if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
                 return self._forked(item, start, wanted)
         return Attendant(start, spawn(self._environ()))

@@ -42,6 +42,7 @@ class Forking:
             return True
         connection, stacks = Connection(forked[1][0]), forked[1][1]
         answer_with_stacks(stacks)
+        engines.made_in = os.getpid()  # what it starts from now on is its own to keep and to end
         serving = Serving(connection, connection.recv())
         session.config.pluginmanager.register(serving, "spyre-cb-serving-fork")
         return serving.pytest_runtestloop(session)

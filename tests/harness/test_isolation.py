@@ -1,6 +1,7 @@
 """Cases in processes of their own: the same reports in every mode, and a crash or a hang costs one case."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ workers.Workers._send = planted
         r"in (all_reduce|all_gather|broadcast|wait)", first
     )  # it waits for the other, which has nothing to do
     assert 'connection.py", line' in second
-    assert re.search(r'worker.py", line \d+ in main', second)
+    assert re.search(r'worker.py", line \d+ in serve', second)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
@@ -278,3 +279,12 @@ def test_of_stacks_the_frames_of_pytest_are_left_out() -> None:
         "Thread 2:",
     ]
     assert without_pytest(stacks) == [*stacks[:3], *stacks[4:]]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="tensor_parallel_size 2 needs as many cores")
+def test_a_forked_process_keeps_its_tensor_parallel_engine_from_case_to_case(tmp_path: Path) -> None:
+    divided = GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:")
+    write(tmp_path, one=divided.replace("mine", "one"), two=divided.replace("mine", "two"))
+    done = run(tmp_path, "--isolation=engine", ".")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 engine built in" in done.stdout

@@ -15,8 +15,6 @@ from harness.report.stages import Stages
 
 _FOLDER = "spyre_cb_groups"
 _FILE = "groups.json"
-BYTES_OF_A_WORKER = 2 << 30
-"""What a worker and its engine may need, with some to spare."""
 
 
 class GroupScheduling(LoadScopeScheduling):
@@ -76,22 +74,6 @@ class Distribution:
         assert self._folder is not None
         return Path(self._folder.name, _FILE)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_auto_num_workers(self) -> int:
-        """For ``-n auto``: a worker a core, as far as there is memory for them."""
-        free = free_memory()
-        most = max(1, free // BYTES_OF_A_WORKER) if free is not None else 1
-        return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, most)
-
     def pytest_unconfigure(self) -> None:
         if self._folder is not None:
             self._folder.cleanup()
-
-
-def free_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)

@@ -48,8 +48,8 @@ from harness.drivers.base import (
     UnavailableError,
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
-from harness.drivers.forked_workers import fork_workers
 from harness.drivers.http_door import HttpDoor
+from harness.drivers.reference_workers import fork_workers
 from harness.drivers.servers import reference_server
 from harness.garbage import kept
 from harness.schema import ServerOptions

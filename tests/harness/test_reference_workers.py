@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from engine.parallel.workers import spawn_worker
-from harness.drivers import forked_workers
+from harness.drivers import reference_workers
 from harness.isolation.stacks import command
 from tests.harness.test_plugin import ROOT
 
@@ -60,12 +60,12 @@ def test_a_process_with_threads_starts_its_workers_anew(monkeypatch: pytest.Monk
         asked.append(meeting_place)
         return spawn_worker
 
-    monkeypatch.setattr(forked_workers, "spawn_worker", spawned)
+    monkeypatch.setattr(reference_workers, "spawn_worker", spawned)
     waiting = threading.Event()
     thread = threading.Thread(target=waiting.wait)
     thread.start()
     try:
-        forked_workers._fork_or_spawn("somewhere")
+        reference_workers._fork_or_spawn("somewhere")
     finally:
         waiting.set()
         thread.join()
@@ -74,7 +74,7 @@ def test_a_process_with_threads_starts_its_workers_anew(monkeypatch: pytest.Monk
 
 def test_how_a_forked_worker_ended_is_known_also_later() -> None:
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 600"], {})
-    worker = forked_workers.ForkedWorker(pid)
+    worker = reference_workers.ForkedWorker(pid)
     assert worker.poll() is None
     assert command(pid).endswith("sleep 600")
     with pytest.raises(subprocess.TimeoutExpired):

@@ -9,7 +9,6 @@ import pytest
 
 from engine.parallel.workers import spawn_worker
 from harness.drivers import reference_workers
-from harness.isolation.stacks import command
 from tests.harness.test_plugin import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -76,7 +75,6 @@ def test_how_a_forked_worker_ended_is_known_also_later() -> None:
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", "sleep 600"], {})
     worker = reference_workers.ForkedWorker(pid)
     assert worker.poll() is None
-    assert command(pid).endswith("sleep 600")
     with pytest.raises(subprocess.TimeoutExpired):
         worker.wait(0.05)
     worker.kill()

@@ -5,6 +5,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 REPORT ?= reports/conformance.html
 
+# Worker processes: one for each core, as far as there is memory for them. 0: everything in one.
+WORKERS ?= auto
+
 # A test that hangs is one failed test, its worker is replaced, and the rest goes on.
 BOUNDED := --timeout 600 --timeout-method thread
 
@@ -27,7 +30,7 @@ PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit suites forked benchmarks browser report clean
+.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit forked properties benchmarks browser report clean
 
 ## The environment alone, in which every command of the README runs.
 venv: $(VENV)/.installed
@@ -39,7 +42,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 ## Run every suite on the built-in model and write the report; an engine that crashes or hangs costs a case, not the report.
 conformance: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs --isolation=engine suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
+	$(BIN)/python -m pytest -rs -n $(WORKERS) --isolation=engine suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(REPORT))"
 
 ## The same suites on the real plugin, as far as they can be seen in-process: step tables, outputs, offline behaviour.
@@ -78,11 +81,15 @@ lint: $(VENV)/.installed
 
 # Each worker begins with tests that are in order, so that engines and fixtures are started once, not once a worker.
 unit: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal $(BOUNDED) tests suites
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(BOUNDED) tests suites
 
 ## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -n 2 -m "cb and not http and not multi" --forked suites
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "cb and not http and not multi" --forked suites
+
+## Property tests with the many examples that a night has time for, new ones each time.
+properties: $(VENV)/.installed
+	env -u CI SPYRE_CB_NIGHTLY=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile nightly tests/engine tests/harness
 
 # A checkout of vllm-spyre 1.6.1, where the plugin's own tests are to be timed: PLUGIN_TESTS=FOLDER.
 PLUGIN_TESTS ?=

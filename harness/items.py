@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from checkpoints import CheckpointError
+from harness import spent
 from harness.behaviour.judging import has_reference
 from harness.behaviour.needs import wants_a_server_alone
 from harness.cards.discovery import leased_cards
@@ -24,7 +25,7 @@ from harness.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_se
 from harness.loader import LoadedSuite, SuiteError, load_suite
 from harness.markers import registered
 from harness.oracle import ReferenceFileError, ReferenceMissingError
-from harness.report.stream import RESULT_PROPERTY
+from harness.report.stream import RESULT_PROPERTY, SPENT_PROPERTY
 from harness.run_settings import Count, Settings, draws_failures, settings_key
 from harness.schema import BehaviourCase, Limits
 from harness.types import EngineSetup, SchedulingLimits, Verdict, failures
@@ -150,6 +151,12 @@ class CaseItem(pytest.Item):
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
+        try:
+            self._run()
+        finally:
+            self.user_properties.append((SPENT_PROPERTY, json.dumps(spent.take())))
+
+    def _run(self) -> None:
         if self.config.option.require_hardware and self.get_closest_marker("simulated"):
             # Workers of -n find out one by one; without them the run has not begun.
             raise CaseError(f"--require-hardware: this would run on {self.backend_label}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness import spent
 from harness.behaviour.judging import Invariants, Watched, judge_behaviour
 from harness.behaviour.needs import needs_of
 from harness.blessing import Blessing
@@ -60,9 +61,10 @@ def judge_at_server(test: Test, door: Door) -> Verdicts:
     assert isinstance(case, BehaviourCase)
     try:
         configuration = test.expanded.configuration
-        return tuple(
-            judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
-        )
+        with spent.timed("behaviour"):
+            return tuple(
+                judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
+            )
     except ReferenceFileError:
         raise
     except ValueError as error:
@@ -84,7 +86,8 @@ def judge(test: Test, session: Session) -> Verdicts:
         model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
         try:
             watched = Watched(session, held_to, _invariants_of(expanded))
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
+            with spent.timed("behaviour"):
+                return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
         except ReferenceFileError:
             raise
         except ValueError as error:
@@ -95,7 +98,9 @@ def judge(test: Test, session: Session) -> Verdicts:
     if test.blessing is not None and plan.judging is not None:
         test.blessing.accept_references(plan.judging)
     jumping = session if isinstance(session, Jumping) else None
-    run = run_workload(session, plan.specs, case.requests, jumping)
+    with spent.timed("stepping"):
+        run = run_workload(session, plan.specs, case.requests, jumping)
+    spent.add("steps", len(run.steps) - 1)
     scheduler = scheduler_named(expanded.configuration.scheduler)
     if run.unfinished is not None:
         if reason := scheduler.impossible(held_to, expanded.chunking, plan.specs, case.requests, run):

@@ -19,6 +19,7 @@ with kept():  # every process of a run starts with these, and modules are no gar
     from harness import plugins
     from harness.drivers.base import TOKENS, EnginePool
     from harness.expectations import SUITE_SUFFIXES
+    from harness.isolation.worker_count import workers_that_pay
     from harness.items import SERVER_PROPERTY, CaseItem, SuiteFile
     from harness.known_failures.plugin import KnownFailures
     from harness.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
@@ -88,6 +89,12 @@ def pytest_configure(config: pytest.Config) -> None:
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
     plugins.register(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """For ``-n auto``, asked before anything is configured; None leaves it to xdist."""
+    return workers_that_pay() if config.option.isolation or getattr(config.option, "forked", False) else None
 
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:

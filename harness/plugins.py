@@ -14,12 +14,15 @@ from harness.cards.plugin import CardsHere, CardsShown, cards_of_run
 from harness.case_protocol import CaseProtocol, run_here
 from harness.expectations import SUITE_SUFFIXES
 from harness.isolation import modes, workers
+from harness.isolation.distribution import Distribution
+from harness.isolation.parents import Parents
 from harness.isolation.plugin import Isolation
 from harness.isolation.reports import FailuresTravel
 from harness.known_failures import plugin as known_failures
 from harness.lifetime import die_with
 from harness.progress import Progress, add_progress_options
 from harness.report.options import wanted_reports
+from harness.report.stages import Stages
 from harness.report.stream import ResultStream
 from harness.retries import FlakyTests
 from harness.shards import RECORDED, Sharding, shard
@@ -69,6 +72,8 @@ def register(config: pytest.Config) -> None:
         raise pytest.UsageError("--durations-from is for cutting shards: say --shard I/N too")
     if hasattr(config, "workerinput"):
         die_with(os.getppid())
+        if option.isolation == "engine":
+            manager.register(Distribution(config, None), "spyre-cb-distribution")
         return
     for name in ("html_report", "markdown_report", "results"):
         _refuse_suite(f"--{name.replace('_', '-')}", getattr(option, name))
@@ -80,6 +85,10 @@ def register(config: pytest.Config) -> None:
     manager.register(CardsShown(cards), "spyre-cb-cards")
     results = ResultStream(config, option.results, wanted_reports(config))
     manager.register(results, "spyre-cb-results")
+    if option.isolation == "engine":
+        stages = Stages(results)
+        manager.register(stages, "spyre-cb-stages")
+        manager.register(Distribution(config, stages), "spyre-cb-distribution")
     manager.register(Progress(results), "spyre-cb-progress")
 
 
@@ -88,7 +97,9 @@ def _register_how_cases_run(config: pytest.Config) -> None:
     limit = modes.case_seconds(config.option, mode)
     run = run_here
     if mode != "none":
-        isolation = Isolation(config, mode, limit)
+        parents = Parents(config)
+        isolation = Isolation(config, mode, limit, parents)
+        config.pluginmanager.register(parents, "spyre-cb-parents")
         config.pluginmanager.register(isolation, "spyre-cb-isolation")
         run = isolation.run
     else:

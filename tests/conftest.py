@@ -1,4 +1,7 @@
-"""Hypothesis for every test: no deadlines (machines are noisy), and the same examples each time where CI is set."""
+"""Hypothesis for every test: no deadlines (machines are noisy), and the same examples each time where CI is set.
+
+The profile ``nightly`` has many examples, new ones each time; tests that say how many they have ask ``budget.py``.
+"""
 
 import os
 
@@ -6,4 +9,5 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, database=None)
+settings.register_profile("nightly", settings.get_profile("here"), max_examples=1000)
 settings.load_profile("ci" if os.environ.get("CI") else "here")

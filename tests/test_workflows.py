@@ -23,9 +23,9 @@ def commands(name: str) -> list[str]:
     return [step["run"] for step in steps if "run" in step]
 
 
-def test_both_are_what_github_takes() -> None:
+def test_all_are_what_github_takes() -> None:
     """By the JSON Schema for workflows that check-jsonschema brings along."""
-    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml"]
+    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml", "properties.yml"]
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,8 +33,17 @@ def test_both_are_what_github_takes() -> None:
 
 def test_ci_runs_what_a_change_must_pass() -> None:
     assert commands("ci.yml") == ["make test", "make conformance"]
-    for command in commands("ci.yml"):
+    for command in (*commands("ci.yml"), *commands("properties.yml")):
         assert re.search(rf"^{command.removeprefix('make ')}:", MAKEFILE, re.MULTILINE)
+
+
+def test_property_tests_have_many_examples_at_night() -> None:
+    assert commands("properties.yml") == ["make properties"]
+    assert read("properties.yml")[True]["schedule"]
+    recipe = re.search(r"^properties:.*\n\t(.*)", MAKEFILE, re.MULTILINE)
+    assert recipe is not None
+    assert "SPYRE_CB_NIGHTLY=1" in recipe[1]
+    assert "--hypothesis-profile nightly" in recipe[1]
 
 
 def test_the_nightly_run_is_on_cards_in_parts_that_make_a_whole() -> None:

@@ -34,9 +34,13 @@ PATIENCE = timedelta(minutes=10)
 
 
 def main() -> None:
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
+
+
+def serve(connection: Connection, parent: int, meeting_place: str) -> None:
+    """Be a worker until the connection ends, and then end this process."""
     # Told by the process id, since a fork of the parent may hold the other end of the connection open.
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever finds it hanging may ask where
-    connection, parent, meeting_place = Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3]
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:
         start: Start = connection.recv()

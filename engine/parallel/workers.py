@@ -12,11 +12,11 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
@@ -34,6 +34,23 @@ LAST_WORDS_SECONDS = 1.0
 """How long the others may take to say what happened when one worker has failed."""
 
 
+class WorkerProcess(Protocol):
+    """What ``subprocess.Popen`` has, too."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+Starter = Callable[[str], tuple[WorkerProcess, Connection]]
+"""Starts a worker that meets the others in that folder: the process, and this process's end of its connection."""
+
+
 class WorkerDiedError(RuntimeError):
     """A worker ended, or the engine was closed: nothing runs on it any more.
 
@@ -48,7 +65,7 @@ class Workers:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[WorkerProcess] = []
         self._connections: list[Connection] = []
         self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
         self._owner = os.getpid()
@@ -60,7 +77,7 @@ class Workers:
         self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
-                process, connection = _started(self._meeting_place)
+                process, connection = _starter(self._meeting_place)
                 self._processes.append(process)
                 self._connections.append(connection)
                 self._send(connection, Start(config, rank))
@@ -184,8 +201,8 @@ class Workers:
         return f"worker {rank} {of} failed: {first.error}", first.traceback.rstrip()
 
 
-def _started(meeting_place: str) -> tuple[subprocess.Popen[bytes], Connection]:
-    """A worker, and our end of the connection to it."""
+def spawn_worker(meeting_place: str) -> tuple[WorkerProcess, Connection]:
+    """A process that is started anew, and imports what it needs."""
     ours, its = Pipe()
     with its:
         process = subprocess.Popen(
@@ -200,12 +217,21 @@ def _started(meeting_place: str) -> tuple[subprocess.Popen[bytes], Connection]:
     return process, ours
 
 
+_starter: Starter = spawn_worker
+
+
+def start_workers_with(starter: Starter) -> None:
+    """From now on, in this process: a program that embeds the engine may know a quicker way than a new process."""
+    global _starter
+    _starter = starter
+
+
 def _python_path() -> str:
     """Where this very package is found, before anything else."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
-def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+def _how_it_ended(process: WorkerProcess) -> str:
     try:
         status = process.wait(LAST_WORDS_SECONDS)
     except subprocess.TimeoutExpired:
@@ -213,7 +239,7 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]], meeting_place: str, owner: int) -> None:
+def _end(processes: Sequence[WorkerProcess], meeting_place: str, owner: int) -> None:
     """By force: a worker has nothing to put in order. They are not for a fork of the owner to end."""
     if os.getpid() != owner:
         return

@@ -4,11 +4,13 @@ A driver gets requests and limits and hands back what it saw. Expectations never
 """
 
 import os
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
+from harness import spent
 from harness.drivers.server_pool import ServerNeed, ServerPool, SharedServer
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
@@ -167,13 +169,19 @@ class Driver(Protocol):
     def backend_label(self, backend: str) -> str:
         """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
 
+    starts_in_forks: bool
+    """Whether an engine that is on no card starts in a fork of a process that has called ``preload``."""
+
     def preload(self) -> None:
         """Import what an engine will need, without running any of it: forked children then start quickly."""
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        """Whether a forked child can use such an engine of its parent: slow to start, no other processes, no threads,
-        and nothing of a card in it.
+        """Whether a forked child can use such an engine of its parent: no other processes, no threads, and nothing of
+        a card in it.
         """
+
+    def shared(self, setup: EngineSetup) -> Hashable:
+        """What such an engine has in common with others that inherit it, where that takes seconds to make; or None."""
 
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
@@ -220,7 +228,11 @@ class EnginePool:
     def session(self, setup: EngineSetup) -> Session:
         """The engine for ``setup``, started at the first call."""
         if setup not in self.sessions:
-            self.sessions[setup] = self.driver.open(setup)
+            began = time.perf_counter()
+            session = self.sessions[setup] = self.driver.open(setup)
+            compiles = session.compilation is not None
+            spent.add("traced" if compiles else "engines", 1)
+            spent.add("tracing" if compiles else "opening", time.perf_counter() - began)
         return self.sessions[setup]
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:

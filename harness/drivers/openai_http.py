@@ -8,7 +8,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 
 from harness.drivers.base import Session, UnavailableError
@@ -102,6 +102,8 @@ class OpenAIHttpDriver:
     an engine shape, its limits changed between cases, others for just the limits of each case.
     """
 
+    starts_in_forks = False
+
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
@@ -154,6 +156,9 @@ class OpenAIHttpDriver:
 
     def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
         return False
+
+    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+        return None
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")

@@ -6,7 +6,7 @@ Imports of torch and ibm-fms happen when an engine is opened, so that collecting
 import importlib
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
+from harness import spent
 from harness.drivers.base import (
     ASYNC_DOOR,
     BLOCK_ACCOUNTING,
@@ -45,6 +46,7 @@ from harness.drivers.base import (
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import HttpDoor
+from harness.drivers.reference_workers import fork_workers
 from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import reference_server
 from harness.drivers.shared_server import start_shared
@@ -66,7 +68,9 @@ PRELOADED = (
 )
 
 
-SCHEDULED_FOR = "eager"
+EAGER = "eager"
+
+SCHEDULED_FOR = EAGER
 """The backend that a schedule without a model is taken to be for: it would be the same for the others."""
 
 PLACEHOLDER = Token(-1)
@@ -233,7 +237,8 @@ class ReferenceSession(CoreSession):
     """The engine with a model, and its offline front door."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        with kept():  # seconds of imports, an eighth of them spent on looking for garbage
+        # Seconds of imports, an eighth of them spent on looking for garbage.
+        with kept(), spent.timed("imports"):
             import torch
 
             from engine.llm import LLM
@@ -328,6 +333,7 @@ class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
+    starts_in_forks = True
     capabilities = frozenset(
         {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
         | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
@@ -350,14 +356,21 @@ class ReferenceDriver:
 
     def preload(self) -> None:
         # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
-        with kept():
+        with kept(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
+        fork_workers()
 
     def inheritable(self, setup: EngineSetup) -> bool:
         # With one thread torch starts no others, which a fork would lose.
-        simulated = self.backend_label(setup.backend) != setup.backend
-        return simulated and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+        cardless = setup.backend == EAGER or self._is_simulated(setup)
+        return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+
+    def shared(self, setup: EngineSetup) -> Hashable:
+        return (setup.model, setup.backend) if self._is_simulated(setup) and self.inheritable(setup) else None
+
+    def _is_simulated(self, setup: EngineSetup) -> bool:
+        return self.backend_label(setup.backend) != setup.backend
 
     def open(self, setup: EngineSetup) -> ReferenceSession:
         try:
@@ -377,6 +390,7 @@ class SimulationDriver:
     """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
 
     name = "simulation"
+    starts_in_forks = True
     capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
     def describe(self) -> str:
@@ -396,6 +410,9 @@ class SimulationDriver:
 
     def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
         return False
+
+    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+        return None
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)

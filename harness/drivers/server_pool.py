@@ -9,6 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from harness import spent
+
 if TYPE_CHECKING:
     from harness.drivers.base import Driver
     from harness.drivers.door import Door
@@ -124,5 +126,7 @@ class ServerPool:
 
 
 def _start(driver: "Driver", need: ServerNeed) -> _Kept:
-    shared = None if need.alone else driver.share(need.setup)
-    return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)
+    spent.add("servers", 1)
+    with spent.timed("serving"):
+        shared = None if need.alone else driver.share(need.setup)
+        return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)

@@ -5,18 +5,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from multiprocessing import Pipe
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from harness.isolation.launching import Files, Launch, how_it_ended
 from harness.isolation.messages import Broken, Done, Start, Word
 from harness.isolation.stacks import stacks_below, stacks_of
 
-ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 0.25
 """How often a process is looked at beside its connection."""
 START_SECONDS = 1800.0
@@ -28,28 +25,22 @@ END_SECONDS = 20.0
 class Attendant:
     """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
 
-    ``environ`` comes on top of this process's own environment; None takes a variable out of it.
+    Raises what ``launch`` raises.
     """
 
-    def __init__(self, start: Start, environ: Mapping[str, str | None]) -> None:
+    def __init__(self, start: Start, launch: Launch) -> None:
         self._shown = start.shown
         self._stacks = _file()
         self._printed: tuple[IO[bytes], ...] = () if start.shown else (_file(), _file())
         self._offsets = (0, 0)
         self._running: int | None = None
         self._connection, its = Pipe()
-        fds = [its.fileno(), self._stacks.fileno()]
-        stdout, stderr = self._printed or (None, None)
         with its:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "harness.isolation.child", *map(str, fds), str(os.getpid())],
-                env=_environ(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                pass_fds=fds,
-                start_new_session=True,  # Ctrl-C is for pytest to judge, and what a hung engine started ends with it
-            )
+            try:
+                self.process = launch(start, Files(its.fileno(), self._stacks.fileno(), *map(_number, self._printed)))
+            except BaseException:
+                self._release()
+                raise
         with contextlib.suppress(OSError):  # it has ended already: the first case will hear of it
             self._connection.send(start)
         self._is_ready = False
@@ -151,6 +142,9 @@ class Attendant:
         if self.alive:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._release()
+
+    def _release(self) -> None:
         self._connection.close()
         for file in (self._stacks, *self._printed):
             file.close()
@@ -160,24 +154,10 @@ def _file() -> IO[bytes]:
     return TemporaryFile()
 
 
-def how_it_ended(returncode: int) -> str:
-    """In words: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
-    if returncode >= 0:
-        return f"ended with exit status {returncode}"
-    name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else "unknown"
-    return f"died of signal {-returncode} ({name})"
+def _number(file: IO[bytes]) -> int:
+    return file.fileno()
 
 
 def _since(file: IO[bytes], offset: int) -> str:
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), size - offset, offset).decode(errors="replace")
-
-
-def _environ(more: Mapping[str, str | None]) -> dict[str, str]:
-    whole = {**os.environ, "PYTHONPATH": _python_path(), **more}
-    return {name: value for name, value in whole.items() if value is not None}
-
-
-def _python_path() -> str:
-    """Where this very package is found, before anything else."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -20,12 +20,16 @@ import pytest
 from _pytest.config import Config
 from _pytest.runner import runtestprotocol
 
+from harness import spent
 from harness.drivers.base import Driver
 from harness.isolation.forks import run_in_a_fork
 from harness.isolation.messages import Start, Word
 from harness.items import CaseItem
 from harness.lifetime import die_with
 from harness.run_settings import settings_key
+
+SERVING = "spyre-cb-serving"
+"""The name of the plugin by which a session of pytest knows that it only runs what it is asked for."""
 
 
 class Serving:
@@ -69,7 +73,11 @@ class Serving:
         def reports() -> bytes:
             return json.dumps(self._run(item)).encode()
 
-        said, returncode = run_in_a_fork(reports, lambda pid: self._say({"word": "running", "pid": pid}))
+        def began(pid: int) -> None:
+            spent.take()  # the fork sends it
+            self._say({"word": "running", "pid": pid})
+
+        said, returncode = run_in_a_fork(reports, began)
         reports_of_it = json.loads(said) if returncode == 0 and said else []
         if isinstance(item, CaseItem):
             item.cool_down(well=bool(reports_of_it) and all(r["outcome"] != "failed" for r in reports_of_it))
@@ -141,19 +149,35 @@ class _Announcing:
         return announced
 
 
+def session_of(start: Start, plugin: object) -> int:
+    """Be the pytest session of ``start``, in which ``plugin`` says what runs; the exit status."""
+    sys.path[:] = start.sys_path
+    options = dict(start.options)
+    plugins = [part for name in options.pop("plugins") for part in ("-p", name)]
+    config = Config.fromdictargs(options, [*plugins, *start.files])
+    config.pluginmanager.register(plugin, SERVING)
+    return int(config.hook.pytest_cmdline_main(config=config) or 0)
+
+
+def answer_with_stacks(file: int) -> None:
+    """Write all threads' stacks there at SIGUSR1."""
+    faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
+
+
+def write_at_once() -> None:
+    """What is not written yet is lost in a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(write_through=True)
+
+
 def main() -> None:
     connection, stacks, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     die_with(parent)
-    faulthandler.register(signal.SIGUSR1, file=stacks, all_threads=True)
-    for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        stream.reconfigure(write_through=True)  # what is not written yet is lost in a crash
+    answer_with_stacks(stacks)
+    write_at_once()
     start: Start = connection.recv()
-    sys.path[:] = start.sys_path
-    blocked = [part for plugin in start.options.pop("plugins") for part in ("-p", plugin)]
-    config = Config.fromdictargs(start.options, [*blocked, *start.files])
-    config.pluginmanager.register(Serving(connection, start), "spyre-cb-serving")
-    sys.exit(int(config.hook.pytest_cmdline_main(config=config) or 0))
+    sys.exit(session_of(start, Serving(connection, start)))
 
 
 if __name__ == "__main__":

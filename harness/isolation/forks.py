@@ -1,11 +1,10 @@
 """One function in a fork of this process, which may crash or hang without taking it along."""
 
 import os
-import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
+from harness.forking.threads import count_threads, refusal
 from harness.lifetime import die_with
 
 RAISED = 3
@@ -18,10 +17,8 @@ def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -
     ``began`` is told its process id. RuntimeError where this process has other threads: a fork would have none of them,
     but their locks, and OpenMP waits for ever for threads that are not there.
     """
-    if (threads := _threads()) > 1:
-        raise RuntimeError(
-            f"a process of {threads} threads is not to be forked: something imported or run here began one"
-        )
+    if (threads := count_threads()) > 1:
+        raise RuntimeError(refusal(threads))
     reading, writing = os.pipe()
     parent = os.getpid()
     pid = os.fork()
@@ -46,8 +43,3 @@ def _be_the_fork(parent: int, function: Callable[[], bytes], writing: int) -> No
         traceback.print_exc()
     finally:
         os._exit(status)
-
-
-def _threads() -> int:
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()

@@ -1,7 +1,10 @@
 """What goes between the process that collects and the one that runs cases. Answers are JSON: builtins and no more."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
+
+from harness.types import EngineSetup
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,17 @@ class Start:
     """Whether each case gets a fork of the child, rather than the child itself."""
     shown: bool
     """Whether what is printed is shown as it comes, and not kept for the reports."""
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A process between the preloaded one and those of engines that have ``shared`` in common.
+
+    An engine of ``setup``, the first of them, is started in it; the others inherit what it had compiled.
+    """
+
+    shared: Hashable
+    setup: EngineSetup = field(compare=False)
 
 
 class Word(TypedDict, total=False):

@@ -20,6 +20,13 @@ def add_options(group: pytest.OptionGroup) -> None:
         "or everything in this one (the default)",
     )
     group.addoption(
+        "--start-processes",
+        choices=("fork", "spawn"),
+        default="fork",
+        help="how the processes of --isolation start: forked from one that has imported everything (the default, where "
+        "that can be), or each anew",
+    )
+    group.addoption(
         "--case-timeout",
         type=seconds,
         metavar="SECONDS",

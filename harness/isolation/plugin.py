@@ -13,10 +13,13 @@ from harness.cards.discovery import CardsError
 from harness.cards.lease import Lease
 from harness.cards.plugin import lease_for
 from harness.case_protocol import run_here
+from harness.forking.process import ForkRefusedError
 from harness.isolation.attendant import Attendant
-from harness.isolation.grouping import by_engine
-from harness.isolation.messages import Broken, Done, Start
+from harness.isolation.grouping import by_engine, failed_first, failed_last_time
+from harness.isolation.launching import ALONE, Environ, ParentGoneError, fork, spawn
+from harness.isolation.messages import Branch, Broken, Done, Start
 from harness.isolation.modes import Mode
+from harness.isolation.parents import Parents
 from harness.isolation.reports import reports_of
 from harness.items import CaseItem
 from harness.run_settings import draws_failures
@@ -51,23 +54,23 @@ NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
 class Isolation:
     """A pytest plugin, wherever tests are run: here or, with xdist, in each worker."""
 
-    def __init__(self, config: pytest.Config, mode: Mode, limit: float | None) -> None:
+    def __init__(self, config: pytest.Config, mode: Mode, limit: float | None, parents: Parents) -> None:
         self._config = config
         self._mode = mode
         self._limit = limit
+        self._parents = parents
         self._attendant: Attendant | None = None
         self._serves: EngineSetup | None = None
         self._lease: Lease | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        if self._mode == "engine":
-            items[:] = by_engine(items)
+        items[:] = failed_first(by_engine(items), failed_last_time(self._config))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
-        if self._mode != "engine" or config.getvalue("dist") != "load":
+        if self._mode != "case" or config.getvalue("dist") != "load":
             return None
         from xdist.scheduler import WorkStealingScheduling
 
@@ -82,6 +85,8 @@ class Isolation:
             outcome = self._attendant_for(item).run(item.nodeid, self._limit)
         except CardsError as error:
             outcome = Broken(str(error))
+        except ParentGoneError as error:
+            outcome = Broken(str(error), stderr=error.stderr)
         except BaseException:  # Ctrl-C: what runs is not waited for
             if self._attendant is not None:
                 self._attendant.kill()
@@ -108,19 +113,43 @@ class Isolation:
         if self._attendant is None:
             cases = self._cases(item, wanted)
             self._lease = lease_for(cases)
-            start = start_for(self._config, cases, forks=self._mode == "case")
-            self._attendant, self._serves = Attendant(start, self._environ()), wanted
+            self._attendant, self._serves = self._started(item, cases, wanted), wanted
         return self._attendant
+
+    def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Attendant:
+        """Forked where that can be. Raises ParentGoneError."""
+        all_cases = [other for other in item.session.items if isinstance(other, CaseItem)]
+        start = start_for(self._config, all_cases, forks=self._mode == "case")
+        if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
+            with contextlib.suppress(ForkRefusedError):
+                return self._forked(item, start, wanted)
+        return Attendant(start, spawn(self._environ()))
+
+    def _forked(self, item: CaseItem, start: Start, wanted: EngineSetup | None) -> Attendant:
+        """Raises ForkRefusedError, which is warned of, and ParentGoneError."""
+        branch = self._branch(item, wanted)
+        try:
+            with self._parents.one() as folder:
+                return Attendant(start, fork(folder, self._environ(), branch))
+        except ForkRefusedError as error:
+            with contextlib.suppress(Warning):
+                item.warn(pytest.PytestWarning(f"engines are started anew, not forked: {error}"))
+            raise
+
+    def _branch(self, item: CaseItem, wanted: EngineSetup | None) -> Branch | None:
+        if wanted is None:
+            return None
+        shared = item.settings.driver.shared(wanted)
+        return None if shared is None else Branch(shared, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
         """All that the process that ``item`` needs will serve: those of one engine, or all there are."""
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
 
-    def _environ(self) -> dict[str, str | None]:
-        # OpenBLAS starts threads when numpy is imported, and what has threads is not to be forked.
-        alone: dict[str, str | None] = {"OPENBLAS_NUM_THREADS": "1"} if self._mode == "case" else {}
-        return alone | (self._lease.environ if self._lease is not None else {})
+    def _environ(self) -> Environ:
+        alone = ALONE if self._mode == "case" else {}
+        return {**alone, **(self._lease.environ if self._lease is not None else {})}
 
     def _end(self) -> None:
         if self._attendant is not None:
@@ -132,6 +161,7 @@ class Isolation:
 
     def pytest_sessionfinish(self) -> None:
         self._end()
+        self._parents.close()
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:

@@ -25,7 +25,7 @@ def _lines(run: Recorded) -> Iterator[str]:
     views = result_views(run.results)
     footer = run.footer or {}
     about = {**run.header, **footer}
-    yield f"## {_plain(summary_of(views, int(footer.get('exitstatus', 0)), cut_off=run.footer is None).sentence)}"
+    yield f"## {_plain(summary_of(views, footer, cut_off=run.footer is None).sentence)}"
     yield ""
     backends = ", ".join(map(str, about.get("backends", ()))) or "none"
     yield f"{_plain(run.engine)}, backends {_plain(backends)}, {duration(float(footer.get('seconds', 0.0)))}"

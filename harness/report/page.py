@@ -26,6 +26,7 @@ from harness.report.suite_view import suite_views
 from harness.timeline.legend import patterns, style
 from harness.timeline.svg import legend
 
+MOST_SLOWEST = 10
 MOST_INLINE = 10
 """Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
 
@@ -40,7 +41,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
     body: Any = templates.get_template("result.html.j2").module.body  # type: ignore[attr-defined]
     page = templates.get_template("page.html.j2").render(
         run=run_view(about),
-        summary=summary_of(views, int(about.get("exitstatus", 0)), cut_off=run.footer is None),
+        summary=summary_of(views, about, cut_off=run.footer is None),
         counts=counted(views),
         problems=problems,
         broken=broken_requirements(about, views),
@@ -50,6 +51,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         requirements=requirement_matrix(about, views),
         suites=suite_views(views),
         history=history(run, earlier),
+        slowest=sorted((view for view in views if view.took), key=lambda view: -view.took)[:MOST_SLOWEST],
         symbols=SYMBOLS,
         bad=PROBLEMS,
         inline=inline,

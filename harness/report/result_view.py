@@ -68,6 +68,11 @@ class ResultView:
         return Markup(picture(self.record, alone=False))
 
     @property
+    def took(self) -> float:
+        """Seconds; 0 for a test that did not run."""
+        return 0.0 if self.status == "skipped" else float(self.record.get("seconds", 0.0))
+
+    @property
     def searchable(self) -> str:
         """What a search looks at beside what the list shows of a test."""
         return " ".join(filter(None, [f"@{self.column}", self.kind, *self.markers, self.place]))

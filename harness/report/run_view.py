@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from harness import spent
 from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration
 from harness.report.tested import cards_in_words, models_in_words
 from harness.words import plural
@@ -27,6 +28,7 @@ class RunView:
     began: str
     began_iso: str
     duration: str
+    spent: str
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ def run_view(about: Record) -> RunView:
         began=began.strftime("%Y-%m-%d %H:%M:%S %Z") if began else "unknown",
         began_iso=began.isoformat(timespec="seconds") if began else "",
         duration=duration(float(about.get("seconds", 0.0))),
+        spent=spent.summary(about.get("spent", {})),
     )
 
 
-def summary_of(views: Sequence[HasStatus], exitstatus: int, *, cut_off: bool = False) -> Summary:
-    """Green only if something ran, all of it passed, and pytest itself ended well."""
+def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = False) -> Summary:
+    """Green only if something ran, all of it passed, and pytest itself ended well. ``about`` as in ``run_view``."""
+    exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
+    if about.get("goes_on"):
+        tone = "failed" if tone == "failed" else "unknown"
+        return Summary(f"The run goes on. Until now: {_uncapitalised(sentence)}", tone)
     if cut_off:
         return Summary(f"The results are cut off, some are missing. Until then: {_uncapitalised(sentence)}", "failed")
     if exitstatus == INTERRUPTED:

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import IO, Any
 
 import pytest
 
+from harness import spent
 from harness.cards.discovery import find_cards
 from harness.compilations import added_up
 from harness.house_rules import requirements_above
@@ -25,6 +27,8 @@ from harness.report.tested import leases_of, model_digests, models_that_ran
 from harness.report.writing import ReportError, Wanted, write_reports
 
 RESULT_PROPERTY = "spyre_cb"
+SPENT_PROPERTY = "spyre_cb_spent"
+"""What the processes behind a test took their time for since the test before, see ``harness/spent.py``."""
 WORKER_DIED = "???"
 """The phase that xdist gives a test whose worker died."""
 ATTEMPTS = "spyre_cb_attempts"
@@ -44,6 +48,7 @@ class ResultStream:
         self._written: set[str] = set()
         self._file: IO[str] | None = None
         self._began = time.time()
+        self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
         """Begin the file of results, which can be written: options are looked at before (``harness/plugins.py``)."""
@@ -66,9 +71,11 @@ class ResultStream:
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
+            elif name == SPENT_PROPERTY and report.when == "call":  # properties come again with each phase
+                self._spent.update(json.loads(str(value)))
         # pytest's own JUnit file gets names that a query can look for in place of all that reports need.
         report.user_properties = [
-            *(pair for pair in report.user_properties if pair[0] != RESULT_PROPERTY),
+            *(pair for pair in report.user_properties if pair[0] not in (RESULT_PROPERTY, SPENT_PROPERTY)),
             *(properties_of(entry) if report.when == "call" or report.failed else ()),
         ]
         if report.failed:
@@ -111,6 +118,8 @@ class ResultStream:
         compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
         for line in compiled:
             self._say(line)
+        if self._spent:
+            self._say(f"where time went, all processes together: {spent.summary(self._spent)}")
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)
@@ -125,6 +134,24 @@ class ResultStream:
         except ReportError as error:
             self._say(f"ERROR: {error}")
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
+
+    def show_so_far(self, line: str) -> None:
+        """Say it in the terminal, and write the page, where one is wanted, about what is known by now."""
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+        self._say(line)
+        if self._wanted.html is None:
+            return
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        footer = self._footer(0, compiled) | {"goes_on": True}
+        known = tuple(entry for entry in self._by_test.values() if entry["test"] in self._written)
+        run = Recorded(self._results or Path("results"), self._header(), known, footer)
+        try:
+            for written in write_reports(Wanted(html=self._wanted.html), run):
+                self._say(f"{written}, of which this is the beginning")
+        except ReportError as error:
+            self._say(f"ERROR: {error}")
 
     def _write_result(self, nodeid: str) -> None:
         if nodeid in self._by_test and nodeid not in self._written:
@@ -178,6 +205,7 @@ class ResultStream:
             "seconds": time.time() - self._began,
             "backends": list(dict.fromkeys(entry["backend"] for entry in entries if "backend" in entry)),
             "compiled": compiled,
+            "spent": {name: round(amount, 3) for name, amount in self._spent.items()},
             "requirements": self._requirements(),
         }
 

@@ -11,6 +11,7 @@ from engine.batch import ModelInputs, decode_inputs, pad_block_tables, prefill_i
 from engine.request import TokenOutput
 from engine.scheduling.plan import Decode, Prefill
 from engine.sequence import SequenceState
+from tests.budget import examples
 from tests.engine.support import MADE_UP_TOKEN, Workload, core_with, run, workloads
 
 PROMPT = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
@@ -164,7 +165,7 @@ class RememberingCache:
         return [self.slots[table[column // 64] * 64 + column % 64] for column in columns]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25, 250))
 @given(workload=workloads())
 def test_every_row_reads_back_its_own_tokens_in_their_order(workload: Workload):
     core = core_with(workload.limits, RememberingCache())

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from engine.block_pool import PADDING_BLOCK, BlockPool, OutOfBlocksError
+from tests.budget import examples
 
 
 def pool_with(available: int, **reserved: int) -> BlockPool:
@@ -176,5 +177,5 @@ class AnyUseOfThePool(RuleBasedStateMachine):
         assert {holder: len(self.pool.held(holder)) for holder in self.held} == self.held
 
 
-AnyUseOfThePool.TestCase.settings = settings(deadline=None, max_examples=40)
+AnyUseOfThePool.TestCase.settings = settings(deadline=None, max_examples=examples(40, 400))
 TestAnyUseOfThePool = AnyUseOfThePool.TestCase

@@ -16,6 +16,7 @@ from engine.request import Request, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from harness.oracle.compute import continuations
 from harness.oracle.values import Wanted
+from tests.budget import examples
 from tests.engine.support import random_tokens
 from tests.engine.test_chunked_recordings import RECORDINGS, row
 
@@ -161,7 +162,7 @@ def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
     return requests
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(5, 200), deadline=None)
 @given(
     requests=sharing_requests(),
     chunk=st.sampled_from([64, 128, 192]),

@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from engine.block_pool import OutOfBlocksError
 from engine.content import NOTHING, content_key
 from engine.prefix_pool import PrefixPool
+from tests.budget import examples
 
 A, AB, AC, B = (content_key(*key) for key in ((NOTHING, [1]), (b"a", [2]), (b"a", [3]), (NOTHING, [2])))
 
@@ -145,7 +146,7 @@ class AnyUse(RuleBasedStateMachine):
         assert self.pool.reserved_total == sum(self.promised.values())
 
 
-AnyUse.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+AnyUse.TestCase.settings = settings(max_examples=examples(40, 400), stateful_step_count=30, deadline=None)
 TestAnyUse = AnyUse.TestCase
 
 

@@ -8,6 +8,7 @@ from engine.block_pool import OutOfBlocksError
 from engine.config import Limits
 from engine.request import FinishReason
 from engine.scheduling.plan import Decode, Idle, Prefill
+from tests.budget import examples
 from tests.engine.support import Workload, add, core_with, request, run, step, workloads
 
 
@@ -282,7 +283,7 @@ class Watched:
                 assert len(sequence.tokens) == self.got[str(i)] == arrival.max_tokens
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200, 2000))
 @given(workload=workloads(), aborts=st.dictionaries(st.integers(0, 120), st.integers(0, 9), max_size=3))
 def test_every_workload_keeps_the_books_the_limits_and_the_order(workload, aborts):
     Watched(workload, aborts).run()

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from engine.server.__main__ import main
+from tests.budget import examples
 from tests.engine.server_process import SECONDS, Server, command, environment, eventually, started
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -261,7 +262,7 @@ def test_whatever_fits_the_openapi_document_is_answered_as_it_says():
 
 def check_operation(server: Server, case, deadline: float) -> None:
     @settings(
-        max_examples=10,
+        max_examples=examples(5, 50),
         derandomize=True,
         deadline=None,
         phases=[Phase.generate],

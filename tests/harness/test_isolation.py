@@ -1,6 +1,7 @@
 """Cases in processes of their own: the same reports in every mode, and a crash or a hang costs one case."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harness.isolation.stacks import without_pytest
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
 MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")
+SPAWNED = "--isolation=engine --start-processes=spawn"
 WORKERS = ("--isolation=none -n2", "--isolation=case -n2", "--isolation=engine -n2")
 PLANTED = """\
 import ctypes, os, signal, sys, time
@@ -48,6 +50,8 @@ def timeless(text: str) -> str:
     """A report without what is never the same twice."""
     text = re.sub(r'"(seconds|start)": [0-9.e+-]+', "", text)
     text = re.sub(r'(time|timestamp|hostname)="[^"]*"', "", text)
+    text = re.sub(r'<section id="slowest">.*?</section>', "", text, flags=re.S)
+    text = re.sub(r"<dt>Spent</dt>.*", "", text)
     text = re.sub(r"\b[0-9.]+ (ms|s)\b", "", text)
     return re.sub(r"<time .*?</time>|<code>pytest .*?</code>|\[gw\d\].*", "", text)
 
@@ -74,7 +78,7 @@ def reports(folder: Path, mode: str) -> dict[str, str]:
     return {"results": "\n".join(lines), "junit": "\n".join(shown), "page": said["page"], "summary": "\n".join(summary)}
 
 
-@pytest.mark.parametrize("mode", [*MODES[1:], *WORKERS])
+@pytest.mark.parametrize("mode", [*MODES[1:], *WORKERS, SPAWNED])
 def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], mode: str) -> None:
     folder, expected = plain
     got = reports(folder, mode)
@@ -92,7 +96,7 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
     [
         *(
             (mode, "ctypes.string_at(0)", "the process that ran this case died of signal 11 (SIGSEGV)")
-            for mode in ("--isolation=case", "--isolation=engine", "--isolation=engine -n2", "--forked -n1")
+            for mode in ("--isolation=case", "--isolation=engine", "--isolation=engine -n2", "--forked -n1", SPAWNED)
         ),
         ("--isolation=case", "os._exit(7)", "the process that ran this case ended with exit status 7"),
         ("--isolation=engine", "os._exit(7)", "the process that ran this case ended with exit status 7"),
@@ -127,7 +131,7 @@ def test_a_known_failure_may_be_a_crash(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("mode", ["--isolation=case", "--isolation=engine", "--isolation=none -n1"])
+@pytest.mark.parametrize("mode", ["--isolation=case", "--isolation=engine", "--isolation=none -n1", SPAWNED])
 def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> None:
     planted(tmp_path, "time.sleep(600)")
     done = simulated(tmp_path, *mode.split(), "--case-timeout", "2", ".")
@@ -156,7 +160,7 @@ workers.Workers._send = planted
         r"in (all_reduce|all_gather|broadcast|wait)", first
     )  # it waits for the other, which has nothing to do
     assert 'connection.py", line' in second
-    assert re.search(r'worker.py", line \d+ in main', second)
+    assert re.search(r'worker.py", line \d+ in serve', second)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
@@ -207,12 +211,41 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_a_process_that_does_not_start_says_why(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["--isolation=engine", SPAWNED])
+def test_a_process_that_does_not_start_says_why(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD)
-    (tmp_path / "conftest.py").write_text("import os, sys\nif 'harness.isolation.child' in str(sys.orig_argv): 1 / 0\n")
-    done = simulated(tmp_path, "--isolation=engine", ".")
+    (tmp_path / "conftest.py").write_text("import os, sys\nif 'harness.isolation.' in str(sys.orig_argv): 1 / 0\n")
+    done = simulated(tmp_path, *mode.split(), ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert "ZeroDivisionError" in done.stdout
+
+
+def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOOD)
+    (tmp_path / "conftest.py").write_text(
+        "import sys, threading, time\n"
+        "if 'harness.isolation.preloaded' in str(sys.orig_argv):\n"
+        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+    )
+    done = simulated(tmp_path, "--isolation=engine", ".")
+    assert "1 passed, 1 warning" in done.stdout, done.stdout + done.stderr
+    assert "engines are started anew, not forked: a process of 2 threads is not to be forked" in done.stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
+def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, workers: list[str]) -> None:
+    """Two suites for an engine each; every process that collects leaves its id and its command line."""
+    large = GOOD.replace("mine", "large").replace("requests:", "limits: {max_model_len: 1024}\n    requests:")
+    write(tmp_path, small=GOOD.replace("mine", "small"), large=large)
+    (tmp_path / "conftest.py").write_text(
+        "import os, sys\nwith open(os.environ['STARTED'], 'a') as file: print(os.getpid(), *sys.orig_argv, file=file)\n"
+    )
+    told = tmp_path / "started"
+    done = simulated(tmp_path, "--isolation=engine", *workers, ".", STARTED=str(told))
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    lines = told.read_text(encoding="utf-8").splitlines()
+    assert sum("harness.isolation.preloaded" in line for line in lines) == 1
+    assert not any("harness.isolation.child" in line for line in lines)
 
 
 def test_a_process_with_threads_is_not_forked() -> None:
@@ -246,3 +279,12 @@ def test_of_stacks_the_frames_of_pytest_are_left_out() -> None:
         "Thread 2:",
     ]
     assert without_pytest(stacks) == [*stacks[:3], *stacks[4:]]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="tensor_parallel_size 2 needs as many cores")
+def test_a_forked_process_keeps_its_tensor_parallel_engine_from_case_to_case(tmp_path: Path) -> None:
+    divided = GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:")
+    write(tmp_path, one=divided.replace("mine", "one"), two=divided.replace("mine", "two"))
+    done = run(tmp_path, "--isolation=engine", ".")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "1 engine built in" in done.stdout

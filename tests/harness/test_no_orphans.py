@@ -28,6 +28,7 @@ def hangs(self):
 EngineCore.step = hangs
 """
 ROLES = {
+    "parent": "harness.isolation.preloaded",
     "engine": "harness.isolation.child",
     "worker": "sys.stdin.readline",
     "rank": "engine.parallel.worker",
@@ -144,11 +145,13 @@ def test_when_a_worker_is_killed_its_engine_goes_and_the_run_goes_on(tmp_path: P
     run.wait_for("left behind", lambda: not run.processes())
 
 
-def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[Run]) -> None:
+@pytest.mark.parametrize("role", ["engine", "parent"])
+def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[Run], role: str) -> None:
     hanging_steps(tmp_path)
     run = Run(tmp_path, "--simulate", "--isolation=engine", ".")
     started.append(run)
-    run.kill("engine")
+    run.wait_for("no engine", lambda: bool(run.of("engine")))
+    run.kill(role)
     run.wait_for("it does not end", lambda: run.controller.poll() is not None)
     assert "died of signal 9 (SIGKILL)" in run.output.read_text()
     run.wait_for("left behind", lambda: not run.processes())

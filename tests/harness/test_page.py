@@ -174,6 +174,16 @@ def test_the_matrix_has_a_cell_for_every_case_and_configuration(tmp_path: Path) 
     assert heads == ["case", "tiny-granite-eager", "tiny-granite-inductor", "tiny-granite-sendnn"]
 
 
+def test_the_ten_tests_that_took_longest_are_named(tmp_path: Path) -> None:
+    results = [record(f"case-{number}") | {"seconds": float(number)} for number in range(1, 13)]
+    skipped = record("never-ran", "skipped") | {"seconds": 99.0}
+    html = page(tmp_path, [*results, skipped])
+    slowest = html[html.index('id="slowest"') : html.index("</section>", html.index('id="slowest"'))]
+    assert [f"case-{number}<" in slowest for number in range(1, 13)] == [False] * 2 + [True] * 10
+    assert slowest.index("case-12<") < slowest.index("case-11<")
+    assert "never-ran" not in slowest
+
+
 def test_every_link_leads_to_something(tmp_path: Path) -> None:
     results = [record("one"), record("two", "failed"), poor("one", "skipped", REASON, "sendnn")]
     elements = Elements(page(tmp_path, results))
@@ -182,8 +192,9 @@ def test_every_link_leads_to_something(tmp_path: Path) -> None:
     assert len(set(ids)) == len(ids)
     tests = {quote(result["test"]) for result in results}
     assert {str(link).removeprefix("#") for link in links} <= {*ids, *tests}
-    # The matrix, the problem, the suite, the requirement in its matrix and as one that does not hold, each test itself.
-    assert len(links) == 3 + 1 + 1 + 2 + 2 + 3
+    # The matrix, the problem, the suite, the requirement in its matrix and as one that does not hold, each test itself,
+    # and those that ran once more, where it says what took longest.
+    assert len(links) == 3 + 1 + 1 + 2 + 2 + 3 + 2
 
 
 def test_the_matrix_names_the_first_wrong_step(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Starts engines: vLLM with whichever generation of the Spyre plugin is installed beside the harness."""
 
 import importlib
+from collections.abc import Hashable
 from importlib.util import find_spec
 
 from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
@@ -22,6 +23,8 @@ class VllmDriver:
 
     ``schedule_only``: the plugin's scheduler and model runner without the forward of the model, for step tables alone.
     """
+
+    starts_in_forks = False
 
     def __init__(self, generation: Generation | None = None, *, schedule_only: bool = False) -> None:
         found = generation or find_generation()
@@ -56,6 +59,9 @@ class VllmDriver:
 
     def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
         return False
+
+    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+        return None
 
     def preload(self) -> None:
         prepare(self.generation)

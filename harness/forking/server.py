@@ -1,0 +1,225 @@
+"""The process that others are forked from: takes requests, forks, watches what it forked, says how that ended.
+
+A client has one connection for each fork. It hears ``Forked`` or ``Refused`` and, in the end, ``Ended``; when it closes
+its end, or dies, its fork is ended by force together with the process group that the fork leads. Forks die with the
+server.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from harness.forking.messages import Ended, Forked, Refused, Request
+from harness.forking.name import name_module
+from harness.forking.threads import count_threads, refusal
+from harness.forking.wire import receive, send
+from harness.lifetime import die_with
+
+Handed = tuple[Request, list[int], socket.socket]
+"""A request, the file descriptors that came with it, and the connection to who wants it."""
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A fork of a client, or a branch."""
+
+    pid: int
+    pidfd: int
+    client: socket.socket | None = None
+    branch: Hashable = None
+
+
+class ForkServer:
+    """Forks of this process.
+
+    ``prepare`` is called once in a new branch, with its key, before anything is forked from it, and ``forked`` where
+    something was; ``first`` is a request that has been received already.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        prepare: Callable[[Hashable], None],
+        forked: Callable[[], object],
+        first: Handed,
+    ) -> None:
+        self._source = listener
+        self._accept = _accepted_by
+        self._prepare = prepare
+        self._forked = forked
+        self._waiting = [first]
+        self._children: list[_Child] = []
+        self._branches: dict[Hashable, socket.socket] = {}
+        self._lost: set[Hashable] = set()
+        self._serving = True
+
+    def serve(self) -> tuple[Any, list[int]] | None:
+        """Returns in each fork, with its work and the file descriptors for that; here, when nobody can ask any more."""
+        while self._serving:
+            while self._waiting:
+                work = self._answer(*self._waiting.pop(0))
+                if work is not None:
+                    return work
+            self._look()
+        return None
+
+    def _look(self) -> None:
+        clients = {child.client.fileno(): child for child in self._children if child.client is not None}
+        pidfds = {child.pidfd: child for child in self._children}
+        ready = set(select.select([self._source.fileno(), *clients, *pidfds], [], [])[0])
+        for fd in ready & clients.keys():  # a client says nothing more but that it is gone
+            _kill(clients[fd])
+        for fd in ready & pidfds.keys():
+            self._has_ended(pidfds[fd])
+        if self._source.fileno() in ready:
+            self._waiting += self._accept(self)
+
+    def _answer(self, request: Request, fds: list[int], client: socket.socket) -> tuple[Any, list[int]] | None:
+        """In a fork, what it is to do."""
+        if request.without_branch:
+            self._lose(request.branch)
+        elif request.branch is not None and self._hand_over(request, fds, client):
+            _close(client, *fds)
+            return None
+        if (threads := count_threads()) > 1:
+            with contextlib.suppress(OSError):
+                send(client, Refused(refusal(threads)))
+            _close(client, *fds)
+            return None
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._forget_clients()
+            _close(client)
+            return request.work, _become(server, request, fds)
+        self._forked()
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # here and there: whoever comes first
+        self._children.append(_Child(pid, os.pidfd_open(pid), client))
+        _close(*fds)
+        with contextlib.suppress(OSError):  # the client is gone: seen at the next look
+            send(client, Forked(pid))
+        return None
+
+    def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
+        """To a branch; whether that will answer. In a new branch: True, and it has become one."""
+        key = request.branch
+        if self._accept is _handed_by or key in self._lost or count_threads() > 1:
+            return False
+        if key not in self._branches:
+            self._grow(key)
+            if self._accept is _handed_by:
+                return True
+        try:
+            send(self._branches[key], request, [client.fileno(), *fds])
+        except OSError:
+            self._lose(key)
+            return False
+        return True
+
+    def _grow(self, key: Hashable) -> None:
+        ours, its = socket.socketpair()
+        server = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            die_with(server)
+            self._forget_clients()
+            ours.close()
+            self._source, self._accept = its, _handed_by
+            self._prepare(key)
+            return
+        self._forked()
+        its.close()
+        self._branches[key] = ours
+        self._children.append(_Child(pid, os.pidfd_open(pid), branch=key))
+
+    def _lose(self, key: Hashable) -> None:
+        """End a branch; there is not to be another for this key."""
+        self._lost.add(key)
+        if (connection := self._branches.pop(key, None)) is not None:
+            connection.close()
+        for child in self._children:
+            if child.branch == key and child.client is None:
+                _kill(child)
+
+    def _has_ended(self, child: _Child) -> None:
+        _, status = os.waitpid(child.pid, 0)
+        os.close(child.pidfd)
+        self._children.remove(child)
+        if child.client is None:
+            self._lose(child.branch)
+            return
+        with contextlib.suppress(OSError):
+            send(child.client, Ended(os.waitstatus_to_exitcode(status)))
+        child.client.close()
+
+    def _forget_clients(self) -> None:
+        """In a fork: none of this is its own."""
+        self._source.close()
+        for child in self._children:
+            os.close(child.pidfd)
+            if child.client is not None:
+                child.client.close()
+        for connection in self._branches.values():
+            connection.close()
+        for _, fds, client in self._waiting:
+            _close(client, *fds)
+        self._children, self._branches, self._waiting = [], {}, []
+
+
+def _accepted_by(server: ForkServer) -> list[Handed]:
+    client, _ = server._source.accept()
+    try:
+        request, fds = receive(client)
+    except (EOFError, OSError):
+        client.close()
+        return []
+    return [(request, fds, client)]
+
+
+def _handed_by(server: ForkServer) -> list[Handed]:
+    """In a branch, by the server it came from."""
+    try:
+        request, fds = receive(server._source)
+    except (EOFError, OSError):
+        server._serving = False
+        return []
+    return [(request, fds[1:], socket.socket(fileno=fds[0]))]
+
+
+def _become(server: int, request: Request, fds: list[int]) -> list[int]:
+    """A process of its own; the file descriptors that its work is to have."""
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+    die_with(server)
+    os.environ.clear()
+    os.environ.update(request.environ)
+    name_module(request.name)
+    if not request.own_output:
+        return fds
+    for standard, fd in enumerate(fds[:2], start=1):
+        os.dup2(fd, standard)
+        os.close(fd)
+    return fds[2:]
+
+
+def _kill(child: _Child) -> None:
+    """With the group that it leads. It ends; that is seen by its pidfd."""
+    with contextlib.suppress(ProcessLookupError):
+        if child.client is None:
+            os.kill(child.pid, signal.SIGKILL)
+        else:
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def _close(*those: socket.socket | int) -> None:
+    for one in those:
+        if isinstance(one, int):
+            os.close(one)
+        else:
+            one.close()

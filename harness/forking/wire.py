@@ -1,0 +1,41 @@
+"""Messages on a Unix socket: pickled values, and file descriptors that go with them."""
+
+import pickle
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+_LENGTH = struct.Struct("!I")
+MOST_FDS = 8
+
+
+def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
+    """Raises OSError where the other end is closed."""
+    data = pickle.dumps(value)
+    head = _LENGTH.pack(len(data))
+    if fds:
+        socket.send_fds(to, [head], fds)
+    else:
+        to.sendall(head)
+    to.sendall(data)
+
+
+def receive(connection: socket.socket) -> tuple[Any, list[int]]:
+    """The next message. Raises EOFError where the other end is closed, and OSError."""
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MOST_FDS)
+    if not head:
+        raise EOFError
+    head += _exactly(connection, _LENGTH.size - len(head))
+    return pickle.loads(_exactly(connection, _LENGTH.unpack(head)[0])), fds
+
+
+def _exactly(connection: socket.socket, count: int) -> bytes:
+    parts = []
+    while count:
+        part = connection.recv(count)
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,57 @@
+"""What a run says of where its time went."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness import spent
+from tests.harness.test_isolation import SPAWNED, simulated
+from tests.harness.test_plugin import GOOD, write
+
+
+def test_what_is_taken_is_forgotten() -> None:
+    spent.take()
+    spent.add("steps", 3)
+    spent.add("steps", 4)
+    with pytest.raises(ZeroDivisionError), spent.timed("stepping"):
+        _ = 1 / 0
+    taken = spent.take()
+    assert taken["steps"] == 7
+    assert "stepping" in taken
+    assert spent.take() == {}
+
+
+def test_a_summary_leaves_out_what_there_was_none_of() -> None:
+    assert spent.summary({}) == ""
+    said = spent.summary({"engines": 2, "opening": 0.31, "steps": 1056, "stepping": 9.84})
+    assert said == "2 engines built in 0.3 s; 1056 steps in 9.8 s"
+    said = spent.summary({"imports": 4.02, "traced": 1, "tracing": 3.0, "servers": 1, "serving": 2.0, "behaviour": 1.0})
+    assert said == (
+        "imports 4.0 s; 1 engine traced and built in 3.0 s; 1 server started in 2.0 s; behaviour cases 1.0 s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "engines"),
+    [
+        ("--isolation=none", 1),
+        ("--isolation=engine", 1),
+        (SPAWNED, 1),
+        ("--isolation=case", 2),
+        ("--isolation=engine -n2", 1),
+    ],
+)
+def test_every_process_of_a_run_is_counted(tmp_path: Path, mode: str, engines: int) -> None:
+    """Two cases of one engine, which simulation starts in each fork."""
+    write(tmp_path, one=GOOD.replace("mine", "one"), two=GOOD.replace("mine", "two"))
+    done = simulated(tmp_path, *mode.split(), "--results", "r.jsonl", ".")
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    footer = json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    assert footer["spent"]["engines"] == engines
+    steps = int(footer["spent"]["steps"])
+    assert steps > 2
+    assert steps % 2 == 0
+    said = rf"where time went, all processes together: .*{engines} engines? built in [\d.]+ s; {steps} steps in"
+    assert re.search(said, done.stdout)

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 from checkpoints import CheckpointError, resolve
 from engine.backends import BACKENDS, inductor
@@ -384,6 +384,13 @@ class ReferenceDriver:
 
     def share(self, setup: EngineSetup) -> SharedServer:
         return start_shared(setup)
+
+
+def become_server(argv: Sequence[str]) -> NoReturn:
+    """Be the reference engine's server in this process, a fork, with its environment and output; does not return."""
+    from engine.server.__main__ import become
+
+    become(argv, dict(os.environ), 1, 2)
 
 
 class SimulationDriver:

@@ -26,6 +26,8 @@ ASKING_SECONDS = 5
 """How long a server that is not wanted any more may take to end, before it is ended by force."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
 """Where the reference engine's server finds the token of its administrative call; without it there is no such call."""
+SERVER = (sys.executable, "-m", "engine.server")
+"""The command of the reference engine's server, before its arguments."""
 LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
@@ -47,13 +49,23 @@ class Launched(Protocol):
     def kill(self) -> None: ...
 
 
-Launch = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
+LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
 """How a command becomes a process: with this environment, and these file descriptors for what it prints."""
 
 
-def spawn(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
-    """A new process. Another way may do the same in a fork of a process that has imported everything."""
+def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
+    """A new process, which imports what it needs."""
     return start_attended(command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0)
+
+
+_launch: LaunchServer = spawn_server
+"""How servers of the reference engine start in this process."""
+
+
+def launch_servers_with(launch: LaunchServer) -> None:
+    """From now on, in this process and its forks: how servers of the reference engine start."""
+    global _launch
+    _launch = launch
 
 
 class ServerProcess:
@@ -64,7 +76,7 @@ class ServerProcess:
     """
 
     def __init__(
-        self, command: Sequence[str], url: str | None, environ: Mapping[str, str], launch: Launch = spawn
+        self, command: Sequence[str], url: str | None, environ: Mapping[str, str], launch: LaunchServer = spawn_server
     ) -> None:
         self._command, self._fixed_url, self._environ = list(command), url, dict(environ)
         self._launch = launch
@@ -206,9 +218,9 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
         **_chunking_flags(setup),
     }
     given = [str(part) for flag, value in {**engine, **flags}.items() if value is not None for part in (flag, value)]
-    command = [sys.executable, "-m", "engine.server", "--port", "0", *given]
+    command = [*SERVER, "--port", "0", *given]
     threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    return ServerProcess(command, None, {**environ_of_a_server(), **threads, **environ})
+    return ServerProcess(command, None, {**environ_of_a_server(), **threads, **environ}, _launch)
 
 
 def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:

@@ -1,5 +1,7 @@
 """One fork, from the process that asked for it; looks like ``subprocess.Popen`` as far as that is needed."""
 
+import contextlib
+import os
 import select
 import signal
 import socket
@@ -52,6 +54,18 @@ class ForkedProcess:
         if returncode is None:
             raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
         return returncode
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens to one that has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
     def _look(self, timeout: float | None) -> int | None:
         if self.returncode is None and select.select([self._connection], [], [], timeout)[0]:

@@ -5,15 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
+from harness.drivers.servers import SERVER, Launched, LaunchServer, spawn_server
 from harness.forking.messages import Request
-from harness.forking.process import ForkedProcess, ServerGoneError
-from harness.isolation.messages import Start
+from harness.forking.process import ForkedProcess, ForkRefusedError, ServerGoneError
+from harness.isolation.messages import Serve, Start
 
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = "harness.isolation.child"
@@ -92,6 +93,23 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
             said = parent / "stderr"
             text = said.read_text(encoding="utf-8", errors="replace") if said.is_file() else ""
             raise ParentGoneError("the process that engines are forked from has ended", text) from None
+
+    return launch
+
+
+def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
+    """Servers of the reference engine as forks of the process that listens in the folder ``parent``.
+
+    Where that process is gone or does not fork, they are spawned.
+    """
+
+    def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
+        work = Serve(tuple(command[len(SERVER) :]))
+        request = Request(work, environ, "engine.server", own_output=True, branch=branch)
+        try:
+            return ForkedProcess(_socket(parent), request, [stdout, stderr])
+        except (ServerGoneError, ForkRefusedError):
+            return spawn_server(command, environ, stdout, stderr)
 
     return launch
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from harness.types import EngineSetup
@@ -18,6 +19,17 @@ class Start:
     """Whether each case gets a fork of the child, rather than the child itself."""
     shown: bool
     """Whether what is printed is shown as it comes, and not kept for the reports."""
+    parent: Path | None = None
+    """The folder of the process that it was forked from, which forks servers, too; None where it was spawned."""
+    branch: "Branch | None" = None
+    """The branch of that process that it was forked from, if any."""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """To a fork of the preloaded process, in place of a ``Start``: be the reference engine's server."""
+
+    argv: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import pickle
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,7 +131,8 @@ class Isolation:
         branch = self._branch(item, wanted)
         try:
             with self._parents.one() as folder:
-                return Attendant(start, fork(folder, self._environ(), branch))
+                told = replace(start, parent=folder, branch=branch)
+                return Attendant(told, fork(folder, self._environ(), branch))
         except ForkRefusedError as error:
             with contextlib.suppress(Warning):
                 item.warn(pytest.PytestWarning(f"engines are started anew, not forked: {error}"))

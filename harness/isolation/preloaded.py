@@ -14,10 +14,12 @@ from multiprocessing.connection import Connection
 import pytest
 
 from harness import spent
+from harness.drivers.servers import launch_servers_with
 from harness.forking.server import ForkServer, Handed
 from harness.forking.wire import receive
 from harness.isolation.child import Serving, answer_with_stacks, session_of, write_at_once
-from harness.isolation.messages import Branch, Start
+from harness.isolation.launching import fork_server
+from harness.isolation.messages import Branch, Serve, Start
 from harness.lifetime import die_with
 from harness.run_settings import driver_by_name, settings_key
 
@@ -40,10 +42,18 @@ class Forking:
         forked = ForkServer(self._listener, prepare, spent.take, self._first).serve()
         if forked is None:
             return True
-        connection, stacks = Connection(forked[1][0]), forked[1][1]
+        work, fds = forked
+        if isinstance(work, Serve):
+            from harness.drivers.reference import become_server
+
+            become_server(work.argv)
+        connection, stacks = Connection(fds[0]), fds[1]
         answer_with_stacks(stacks)
         engines.made_in = os.getpid()  # what it starts from now on is its own to keep and to end
-        serving = Serving(connection, connection.recv())
+        start: Start = connection.recv()
+        if start.parent is not None:
+            launch_servers_with(fork_server(start.parent, start.branch))
+        serving = Serving(connection, start)
         session.config.pluginmanager.register(serving, "spyre-cb-serving-fork")
         return serving.pytest_runtestloop(session)
 

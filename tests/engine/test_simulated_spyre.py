@@ -8,7 +8,7 @@ import torch
 from engine.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
-from engine.backends.simulated import attention, device
+from engine.backends.simulated import attention, device, products
 from engine.backends.simulated.program import CompiledFor
 from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 from tests.engine.support import is_one_sentence
@@ -134,3 +134,42 @@ def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch):
         )
     with pytest.raises(DeviceRefusedError, match=r"compiles for changing shapes"):
         device.compile_graph(graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+@pytest.mark.parametrize("bias", [None, torch.ones(32, dtype=torch.float16)])
+def test_products_are_those_of_torch_to_the_last_bit_but_one(rows: int, bias: torch.Tensor | None) -> None:
+    torch.manual_seed(0)
+    inputs = torch.randn(1, rows, 256, dtype=torch.float16)
+    weight = torch.randn(32, 256, dtype=torch.float16)
+    ours = products.linear(inputs, weight, bias)
+    theirs = torch.nn.functional.linear(inputs, weight, bias)
+    assert ours.dtype is torch.float16
+    torch.testing.assert_close(ours, theirs, rtol=2**-10, atol=2**-8)
+    if rows == 1:
+        assert torch.equal(ours, theirs)
+
+
+def test_a_compiled_graph_has_the_products_of_the_device() -> None:
+    taken: list[torch.Size] = []
+    linear = products.linear
+
+    def counted(inputs: torch.Tensor, *rest: Any) -> torch.Tensor:
+        taken.append(inputs.shape)
+        return linear(inputs, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "linear", counted)
+        graph = torch.fx.symbolic_trace(torch.nn.Linear(4, 4))
+        for node in graph.graph.nodes:
+            if node.op == "call_module":
+                with graph.graph.inserting_before(node):
+                    weight = graph.graph.call_function(torch.ones, ((4, 4),))
+                    node.replace_all_uses_with(
+                        graph.graph.call_function(torch.nn.functional.linear, (node.args[0], weight))
+                    )
+                graph.graph.erase_node(node)
+        graph.recompile()
+        device._put_in_kernels(graph)
+        graph(torch.ones(3, 4))
+    assert taken == [torch.Size([3, 4])]

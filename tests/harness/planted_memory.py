@@ -9,7 +9,7 @@ from engine.request import Request
 from engine.scheduling.admission import Candidate, Running
 from engine.scheduling.continuous import ContinuousScheduler, ScheduledSequence
 from engine.sequence import SequenceState
-from tests.harness.faults import chunked_fault, schedule_fault
+from tests.harness.faults import chunked_fault, output_fault, schedule_fault
 
 
 @schedule_fault("blocks-come-back-a-step-after-the-end", "go back after this step's admission")
@@ -153,11 +153,6 @@ def run_a_chunked_request_one_token_past_the_context(patch: pytest.MonkeyPatch) 
     end_at(patch, lambda request, max_model_len: max_model_len + 1)
 
 
-@schedule_fault("min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
+@output_fault("min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
 def let_min_tokens_hold_off_a_full_context(patch: pytest.MonkeyPatch) -> None:
-    end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)
-
-
-@chunked_fault("chunked-min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
-def let_min_tokens_hold_off_a_full_context_in_chunks(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)

@@ -34,9 +34,11 @@ def suite_of(path: Path) -> AnySuite:
 
 
 def all_tests(driver: Driver) -> list[Test]:
-    """Every scheduler-step and behaviour test of the suites that the driver can run."""
+    """Every test of the suites that the driver can run."""
     tests = []
-    for path in sorted(path for kind in ("scheduler_steps", "behaviour") for path in (SUITES / kind).glob("*.yaml")):
+    for path in sorted(
+        path for kind in ("scheduler_steps", "behaviour", "output") for path in (SUITES / kind).glob("*.yaml")
+    ):
         suite = suite_of(path)
         for expanded in expand(suite, ["tiny-granite"]):
             if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):

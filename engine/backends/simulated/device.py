@@ -15,7 +15,7 @@ from torch.fx import GraphModule, Node
 
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
-from engine.backends.simulated import attention
+from engine.backends.simulated import attention, products
 from engine.backends.simulated.program import PROGRAM, CompiledFor
 from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 
@@ -86,7 +86,9 @@ def _put_in_kernels(graph: GraphModule) -> None:
     """The device's kernels in the place of ibm-fms's operations, and what all layers need only once in a step."""
     seen: dict[Hashable, Node] = {}
     for node in list(graph.graph.nodes):
-        if node.target == STORE:
+        if node.target is F.linear:
+            node.target = products.linear
+        elif node.target == STORE:
             node.target = attention.store
         elif node.target == COMPUTE:
             query, keys, values, scale, tkv, left, table = node.args

@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES]
-FAULT = "reserve as if the last token were written"
+FAULT = "context one too lax where three run"
+CASE = "three-run-and-the-joiner-is-one-token-too-long"
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def cases() -> Counter[str]:
 def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
     requirements = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
     assert f"65 of the {cases['scheduler_steps']} tables were recorded" in README
-    assert f"of output cases alone there are {cases['output']}." in README
-    assert f"There are {cases['behaviour']} of them" in README
+    assert f"there are {cases['output']} beside those of the step cases." in README
+    assert f"in-process and over HTTP; there are {cases['behaviour']}." in README
     said = (
         f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1, 37 from "
         "sendnn-inference 2.6.3), "
@@ -44,17 +45,22 @@ def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
 
 
 def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    driver, test = ReferenceDriver(), case_named("last-token-needs-no-block", ReferenceDriver())
+    driver, test = ReferenceDriver(), case_named(CASE, ReferenceDriver())
     next(fault for fault in SCHEDULE_FAULTS if fault.name == FAULT).patch(monkeypatch)
     verdicts = judge(test, driver.open(test.expanded.setup))
-    shown = README.split("________________ last-token-needs-no-block[tiny-granite-eager] _________________\n")[1]
+    shown = README.split(f" {CASE}[tiny-granite-eager] _________\n")[1]
     shown = shown.split("\n====")[0]
-    place = re.search(r"suites/scheduler_steps/blocks\.yaml:\d+", shown)
+    place = re.search(r"suites/scheduler_steps/context_edges\.yaml:\d+", shown)
     assert place is not None
     line = int(place[0].rsplit(":")[1])
-    loaded = next(loaded for loaded in SUITES if loaded.suite.suite == "scheduler_steps/blocks")
+    loaded = next(loaded for loaded in SUITES if loaded.suite.suite == "scheduler_steps/context_edges")
     assert line == loaded.line_of_case(test.expanded.index)
-    assert failure_text(test.expanded, verdicts, place[0], "pytest --bless") == shown
+    bless = f'python -m pytest "suites/scheduler_steps/context_edges.yaml::{CASE}[tiny-granite-eager]" --bless'
+    assert failure_text(test.expanded, verdicts, place[0], bless) == shown
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 90
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ the operations that ibm-fms ships.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from engine.backends.simulated import products
 
 
 def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,6 +73,6 @@ def attend(
     )
     grouped = query.view(rows, positions, kv_heads, group, width).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(rows, kv_heads, group * positions, width)
-    out = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=visible.mask, scale=scale)
+    out = products.attention(grouped, keys, values, visible.mask, scale=scale)
     out = out.view(rows, kv_heads, group, positions, width).permute(0, 3, 1, 2, 4)
     return out.reshape(rows, positions, heads, width).masked_fill(visible.padding[..., None], 0)

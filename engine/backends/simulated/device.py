@@ -88,6 +88,8 @@ def _put_in_kernels(graph: GraphModule) -> None:
     for node in list(graph.graph.nodes):
         if node.target is F.linear:
             node.target = products.linear
+        elif node.target is F.scaled_dot_product_attention:
+            node.target = products.attention
         elif node.target == STORE:
             node.target = attention.store
         elif node.target == COMPUTE:

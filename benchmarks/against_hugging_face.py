@@ -47,7 +47,7 @@ class Both:
         import transformers
 
         from checkpoints import resolve
-        from engine.llm import LLM
+        from engine.entrypoints.llm import LLM
 
         transformers.logging.set_verbosity_error()
         self.ours = LLM(name, max_model_len=LONG + 64, max_num_seqs=BATCH)

@@ -2,8 +2,8 @@
 
     python benchmarks/profile_step.py [--model tiny-granite] [--kind decode|prefill] [--rows 12]
 
-Milliseconds a step of the thread's own time in each operator and each loop of engine/kernels.py; "beside operators" is
-Python. The profiler slows Python down: shares between operators are right, its share is too large.
+Milliseconds a step of the thread's own time in each operator and each loop of engine/optimized/kernels.py; "beside
+operators" is Python. The profiler slows Python down: shares between operators are right, its share is too large.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def show_loops() -> None:
     """Give the profiler, which knows operators of torch, the loops by name."""
     from torch.profiler import record_function
 
-    from engine import kernels
+    from engine.optimized import kernels
 
     for name in ("multiply", "score", "weigh"):
         loop = getattr(kernels, name)

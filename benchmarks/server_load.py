@@ -75,7 +75,7 @@ class Server:
         began = time.perf_counter()
         flags = ["--port", str(self.port), "--max-num-seqs", str(BATCH), "--max-queue", "2000"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "engine.server", *flags],
+            [sys.executable, "-m", "engine.entrypoints.server", *flags],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -316,7 +316,7 @@ def offline_speed(everything: list[Ask]) -> float:
     """Tokens a second of the same requests through the offline door."""
     import torch
 
-    from engine.llm import LLM
+    from engine.entrypoints.llm import LLM
     from engine.request import SamplingParams
 
     torch.set_num_threads(1)

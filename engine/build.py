@@ -12,9 +12,9 @@ from engine.backends import BACKENDS
 from engine.backends.compilation import Compilation
 from engine.config import ConfigError, EngineConfig
 from engine.core import EngineCore, Executor
-from engine.parallel.division import check_division
-from engine.parallel.workers import Workers
 from engine.scheduling.padding import BLOCK_SIZE
+from engine.tensor_parallel.division import check_division
+from engine.tensor_parallel.workers import Workers
 from engine.tokenizer import Tokenizer
 
 
@@ -81,10 +81,10 @@ def build_engine(config: EngineConfig) -> Engine:
 
 def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | None) -> ModelExecutor:
     if workers is None:
-        from engine.model_runner import ModelRunner  # torch and ibm-fms take seconds to import
+        from engine.model.runner import ModelRunner
 
         return ModelRunner(config, checkpoint)
-    from engine.parallel.runner import ParallelRunner
+    from engine.tensor_parallel.runner import ParallelRunner
 
     workers.ready()
     return ParallelRunner(workers, config.seed)

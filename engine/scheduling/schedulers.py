@@ -4,9 +4,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from engine.config import EngineConfig, ResolvedLimits
-from engine.content import TokenSource
+from engine.kv_cache.block_hash import TokenSource
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
-from engine.scheduling.continuous import ContinuousScheduler
+from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from engine.scheduling.plan import AlignedDecode, Decode, SchedulerState, StepPlan
 from engine.scheduling.static import StaticScheduler
 

@@ -6,7 +6,7 @@ Its outputs are those of continuous batching; its steps are not. That is how one
 from collections.abc import Collection
 
 from engine.config import ResolvedLimits
-from engine.scheduling.continuous import ContinuousScheduler, ScheduledSequence
+from engine.scheduling.continuous.scheduler import ContinuousScheduler, ScheduledSequence
 from engine.scheduling.plan import Decode
 
 

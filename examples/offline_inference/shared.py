@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from engine.backends import label
 from engine.config import SCHEDULERS, require_hardware
 from engine.core import StepRecord
+from engine.entrypoints.llm import LLM
+from engine.entrypoints.prompts import Prompt
 from engine.environment import backend, threads, volume_limit
 from engine.flags import add_chunking_flags, chunking_said, positive
-from engine.llm import LLM
-from engine.prompts import Prompt
 from engine.request import RequestOutput, SamplingParams
 from engine.scheduling.plan import kind_of
 from engine.trace import HEADER, trace_line

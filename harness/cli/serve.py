@@ -20,4 +20,4 @@ def add_to(subparsers: Subparsers) -> None:
 def hand_over(argv: Sequence[str]) -> None:
     """Become the server. Never returns."""
     os.environ["SPYRE_CB_PROG"] = "spyre-cb serve"
-    os.execv(sys.executable, [sys.executable, "-m", "engine.server", *argv])
+    os.execv(sys.executable, [sys.executable, "-m", "engine.entrypoints.server", *argv])

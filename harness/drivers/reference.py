@@ -21,8 +21,8 @@ from engine.build import build_engine
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
+from engine.entrypoints.validation import RequestRefusedError
 from engine.environment import threads
-from engine.front_door import RequestRefusedError
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
@@ -55,8 +55,8 @@ from harness.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PRELOADED = (
-    "engine.llm",
-    "engine.model_runner",
+    "engine.entrypoints.llm",
+    "engine.model.runner",
     "fms.models.hf.utils",
     "rich.progress",
     "transformers.generation.utils",
@@ -241,10 +241,10 @@ class ReferenceSession(CoreSession):
         with kept(), spent.timed("imports"):
             import torch
 
-            from engine.llm import LLM
+            from engine.entrypoints.llm import LLM
 
             if setup.tensor_parallel_size == 1:  # else the workers import it
-                importlib.import_module("engine.model_runner")
+                importlib.import_module("engine.model.runner")
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         # The tokenizer is loaded by the first case that needs text: most cases need only token ids.
@@ -388,7 +388,7 @@ class ReferenceDriver:
 
 def become_server(argv: Sequence[str]) -> NoReturn:
     """Be the reference engine's server in this process, a fork, with its environment and output; does not return."""
-    from engine.server.__main__ import become
+    from engine.entrypoints.server.__main__ import become
 
     become(argv, dict(os.environ), 1, 2)
 

@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from engine.async_llm import AsyncLLM, QueueFullError
-from engine.engine_thread import EngineDeadError, EngineStoppedError
-from engine.front_door import RequestRefusedError
+from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
+from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
+from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
 from harness.drivers.base import RefusedError
 from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer

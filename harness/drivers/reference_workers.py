@@ -12,12 +12,12 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 from engine.environment import threads
-from engine.parallel.worker import serve
-from engine.parallel.workers import WorkerProcess, spawn_worker, start_workers_with
+from engine.tensor_parallel.worker import serve
+from engine.tensor_parallel.workers import WorkerProcess, spawn_worker, start_workers_with
 from harness.forking.name import name_module
 from harness.forking.threads import count_threads
 
-MODULE = "engine.parallel.worker"
+MODULE = "engine.tensor_parallel.worker"
 
 
 class ForkedWorker:

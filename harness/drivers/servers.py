@@ -26,7 +26,7 @@ ASKING_SECONDS = 5
 """How long a server that is not wanted any more may take to end, before it is ended by force."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
 """Where the reference engine's server finds the token of its administrative call; without it there is no such call."""
-SERVER = (sys.executable, "-m", "engine.server")
+SERVER = (sys.executable, "-m", "engine.entrypoints.server")
 """The command of the reference engine's server, before its arguments."""
 LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 

@@ -105,7 +105,7 @@ def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
 
     def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
         work = Serve(tuple(command[len(SERVER) :]))
-        request = Request(work, environ, "engine.server", own_output=True, branch=branch)
+        request = Request(work, environ, "engine.entrypoints.server", own_output=True, branch=branch)
         try:
             return ForkedProcess(_socket(parent), request, [stdout, stderr])
         except (ServerGoneError, ForkRefusedError):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from checkpoints import resolve
-from engine import kernels
 from engine.config import Limits
-from engine.llm import LLM
+from engine.entrypoints.llm import LLM
+from engine.optimized import kernels
 from engine.tokenizer import Tokenizer
 
 

@@ -12,8 +12,8 @@ from checkpoints import resolve
 from engine.build import Engine
 from engine.config import ConfigError
 from engine.core import EngineCore
-from engine.server.arguments import parse
-from engine.server.run import StartError, bind, serve
+from engine.entrypoints.server.arguments import parse
+from engine.entrypoints.server.run import StartError, bind, serve
 from engine.tokenizer import Tokenizer
 from tests.engine.support import ScriptedTokens
 

@@ -55,7 +55,7 @@ def eventually(holds: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def command(*arguments: str, module: str = "engine.server") -> list[str]:
+def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[str]:
     return [sys.executable, "-m", module, *arguments]
 
 
@@ -67,7 +67,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextmanager
-def started(*arguments: str, module: str = "engine.server", **environ: str) -> Iterator[Server]:
+def started(*arguments: str, module: str = "engine.entrypoints.server", **environ: str) -> Iterator[Server]:
     """A server on a free port, ended in any case."""
     process = subprocess.Popen(
         command("--port", "0", *arguments, module=module),

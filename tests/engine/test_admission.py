@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.config import Limits
-from engine.scheduling.admission import Candidate, Running, fits_blocks, fits_context, largest_volume
+from engine.scheduling.continuous.admission import (
+    Candidate,
+    Running,
+    fits_blocks,
+    fits_context,
+    largest_volume,
+)
 from tests.engine.support import add, core_with, request, step
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from engine.async_llm import AsyncLLM, QueueFullError
 from engine.build import Engine
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
-from engine.deltas import merged
-from engine.engine_thread import EngineDeadError, EngineStoppedError
-from engine.front_door import RequestRefusedError
-from engine.llm import LLM
+from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
+from engine.entrypoints.deltas import merged
+from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
+from engine.entrypoints.llm import LLM
+from engine.entrypoints.validation import RequestRefusedError
 from engine.request import RequestOutput, RequestOutputKind, SamplingParams
 from tests.engine.support import ScriptedTokens
 

@@ -17,10 +17,10 @@ from engine.backends import BACKENDS, label, sendnn
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.backends.inductor import cpp_compiler
 from engine.config import ConfigError, EngineConfig, Limits, require_hardware
-from engine.llm import LLM
-from engine.load import load_model
+from engine.entrypoints.llm import LLM
+from engine.model.loader import load_model
 from engine.request import SamplingParams
-from engine.scheduling import continuous
+from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.plan import Decode, Prefill
 from tests.engine.support import is_one_sentence, random_tokens
 
@@ -200,8 +200,8 @@ def test_a_compiled_engine_has_no_threads_that_a_fork_would_lose():
     code = """
 import os, torch
 torch.set_num_threads(1)
-from engine.llm import LLM
-from engine.load import load_model
+from engine.entrypoints.llm import LLM
+from engine.model.loader import load_model
 LLM("tiny-granite", backend="sendnn")
 print(len(os.listdir("/proc/self/task")))
 """
@@ -232,8 +232,8 @@ def test_where_there_is_a_runtime_it_gets_the_graphs_of_each_engine(tmp_path: Pa
     code = """
 import torch
 torch.set_num_threads(1)
-from engine.llm import LLM
-from engine.load import load_model
+from engine.entrypoints.llm import LLM
+from engine.model.loader import load_model
 for _ in range(2):
     print(LLM("tiny-granite", backend="sendnn").engine.compilation)
 """

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.batch import ModelInputs, decode_inputs, pad_block_tables, prefill_inputs
+from engine.model.inputs import ModelInputs, decode_inputs, pad_block_tables, prefill_inputs
 from engine.request import TokenOutput
 from engine.scheduling.plan import Decode, Prefill
 from engine.sequence import SequenceState

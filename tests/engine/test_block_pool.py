@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engine.block_pool import PADDING_BLOCK, BlockPool, OutOfBlocksError
+from engine.kv_cache.block_pool import PADDING_BLOCK, BlockPool, OutOfBlocksError
 from tests.budget import examples
 
 

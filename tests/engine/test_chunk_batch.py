@@ -2,7 +2,7 @@
 
 import torch
 
-from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
+from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 

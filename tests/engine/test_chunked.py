@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.block_pool import HopelessError
 from engine.config import Chunking, ConfigError, EngineConfig, Limits
 from engine.core import EngineCore
-from engine.engine_thread import EngineThread
+from engine.entrypoints.engine_thread import EngineThread
+from engine.kv_cache.block_pool import HopelessError
 from engine.request import FinishReason
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import tkvs

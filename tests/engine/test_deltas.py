@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.completion import completion
-from engine.deltas import DeltaMaker, held_back, merged
+from engine.entrypoints.completion import completion
+from engine.entrypoints.deltas import DeltaMaker, held_back, merged
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 

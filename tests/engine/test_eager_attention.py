@@ -6,9 +6,9 @@ import pytest
 import torch
 from fms.modules.attention import get_attention_type
 
-from engine import eager_attention
-from engine.batch import decode_inputs, prefill_inputs
-from engine.eager_attention import LONG_CONTEXT, Span, attention_arguments, spans, without_padding
+from engine.model.inputs import decode_inputs, prefill_inputs
+from engine.optimized import eager_attention
+from engine.optimized.eager_attention import LONG_CONTEXT, Span, attention_arguments, spans, without_padding
 from engine.scheduling.plan import Decode, Prefill
 
 WIDTH = 16

@@ -5,9 +5,9 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from engine.block_pool import OutOfBlocksError
 from engine.config import ConfigError, Limits
-from engine.engine_thread import EngineBusyError, EngineDeadError, EngineStoppedError, EngineThread
+from engine.entrypoints.engine_thread import EngineBusyError, EngineDeadError, EngineStoppedError, EngineThread
+from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import FinishReason
 from tests.engine.support import ScriptedTokens, core_with, request
 

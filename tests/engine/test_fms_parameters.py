@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from checkpoints import resolve
-from engine.fms_parameters import fms_model
+from engine.model.fms_parameters import fms_model
 
 ROOT = Path(__file__).resolve().parents[2]
 GRANITE = json.loads((resolve("tiny-granite").path / "config.json").read_text(encoding="utf-8"))

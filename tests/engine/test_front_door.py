@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.front_door import RequestRefusedError, admit
+from engine.entrypoints.validation import RequestRefusedError, admit
 from engine.request import SamplingParams, SamplingParamsError
 
 

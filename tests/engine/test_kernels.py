@@ -7,7 +7,7 @@ import numpy
 import pytest
 import torch
 
-from engine import kernels
+from engine.optimized import kernels
 from engine.request import SamplingParams
 
 PROMPTS = [

@@ -5,8 +5,8 @@ import torch
 from fms.modules.head import LinearClassificationHead
 from torch import nn
 
-from engine import kernels, linear
-from engine.linear import few_rows, quicken
+from engine.optimized import kernels, linear
+from engine.optimized.linear import few_rows, quicken
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -8,11 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from checkpoints import resolve
-from engine.block_pool import OutOfBlocksError
 from engine.config import Limits
 from engine.core import StepRecord
-from engine.front_door import RequestRefusedError
-from engine.llm import LLM
+from engine.entrypoints.llm import LLM
+from engine.entrypoints.validation import RequestRefusedError
+from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import Request, RequestOutput, SamplingParams
 from engine.scheduling.plan import Decode, Idle
 from tests.engine.support import random_tokens, run, step

@@ -5,9 +5,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.block_pool import OutOfBlocksError
-from engine.content import NOTHING, content_key
-from engine.prefix_pool import PrefixPool
+from engine.kv_cache.block_hash import NOTHING, content_key
+from engine.kv_cache.block_pool import OutOfBlocksError
+from engine.kv_cache.prefix_pool import PrefixPool
 from tests.budget import examples
 
 A, AB, AC, B = (content_key(*key) for key in ((NOTHING, [1]), (b"a", [2]), (b"a", [3]), (NOTHING, [2])))

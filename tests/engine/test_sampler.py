@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.model.sampler import filtered_probabilities, hash_text, sample
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.sampler import filtered_probabilities, hash_text, sample
 from engine.sequence import SequenceState
 
 EOS = 0

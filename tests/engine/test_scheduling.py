@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.block_pool import OutOfBlocksError
 from engine.config import Limits
+from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import FinishReason
 from engine.scheduling.plan import Decode, Idle, Prefill
 from tests.budget import examples

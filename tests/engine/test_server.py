@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import NotFoundError, OpenAI
 
-from engine.llm import LLM
+from engine.entrypoints.llm import LLM
 from engine.request import SamplingParams
 from tests.engine.server_process import SECONDS, Server, eventually, started
 

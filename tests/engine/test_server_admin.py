@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from engine.config import EngineConfig
-from engine.server.arguments import ADMIN_TOKEN, parse
+from engine.entrypoints.server.arguments import ADMIN_TOKEN, parse
 from tests.engine.server_process import SECONDS, Server, eventually, started
 
 ODD = "tests.engine.odd_server"

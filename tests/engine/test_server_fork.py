@@ -9,9 +9,9 @@ from tests.engine.server_process import ROOT, SECONDS, environment
 
 FORKING = """
 import os, sys
-import engine.server.admin, engine.server.run
-import engine.model_runner, fms.models.hf.utils
-from engine.server.__main__ import become
+import engine.entrypoints.server.admin, engine.entrypoints.server.run
+import engine.model.runner, fms.models.hf.utils
+from engine.entrypoints.server.__main__ import become
 from harness.lifetime import die_with
 parent = os.getpid()
 if os.fork() == 0:

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from engine.server.__main__ import main
+from engine.entrypoints.server.__main__ import main
 from tests.budget import examples
 from tests.engine.server_process import SECONDS, Server, command, environment, eventually, started
 
@@ -206,7 +206,7 @@ def test_what_is_typed_wrongly_is_one_sentence_and_status_2(arguments, says, cap
         status = exit_.code
     said = capsys.readouterr()
     assert (status, said.out) == (2, "")
-    assert said.err.startswith("python -m engine.server: ")
+    assert said.err.startswith("python -m engine.entrypoints.server: ")
     assert says in said.err
     assert said.err.count("\n") == 1
 
@@ -224,7 +224,8 @@ def test_a_port_in_use_is_one_sentence(strict, capsys):
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=SECONDS, check=False)
     assert done.returncode == 2
     assert (
-        done.stderr == f"python -m engine.server: port {port} of {host} cannot be listened on: Address already in use\n"
+        done.stderr
+        == f"python -m engine.entrypoints.server: port {port} of {host} cannot be listened on: Address already in use\n"
     )
 
 

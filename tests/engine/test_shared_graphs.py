@@ -8,15 +8,15 @@ import torch
 from torch._dynamo.utils import counters
 
 from checkpoints import resolve
-from engine.attention import attention_name, attention_tensors
 from engine.backends import BACKENDS
 from engine.backends.compilation import Compilation
 from engine.backends.compiled import CompiledModel, compiling_for
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.backends.simulated import device
-from engine.batch import prefill_inputs
-from engine.llm import LLM
-from engine.load import load_model
+from engine.entrypoints.llm import LLM
+from engine.model.attention import attention_name, attention_tensors
+from engine.model.inputs import prefill_inputs
+from engine.model.loader import load_model
 from engine.scheduling.plan import Decode, Prefill, PrefillChunk
 from tests.engine.support import random_tokens
 

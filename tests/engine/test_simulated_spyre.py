@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from engine.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
 from engine.backends.simulated import attention, device, products
 from engine.backends.simulated.program import CompiledFor
 from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
+from engine.model.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
 from tests.engine.support import is_one_sentence
 
 LIMITS = CompiledFor(context=256, batch=4, volume=700)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.async_llm import AsyncLLM
 from engine.config import ConfigError, EngineConfig
-from engine.engine_thread import EngineDeadError
-from engine.llm import LLM
-from engine.parallel.division import check_division
-from engine.parallel.workers import WorkerDiedError, Workers
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.engine_thread import EngineDeadError
+from engine.entrypoints.llm import LLM
 from engine.request import RequestOutput, RequestOutputKind, SamplingParams
 from engine.scheduling.plan import Decode
+from engine.tensor_parallel.division import check_division
+from engine.tensor_parallel.workers import WorkerDiedError, Workers
 from tests.engine.support import is_one_sentence, random_tokens
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +124,7 @@ def test_two_engines_beside_each_other_of_which_one_loses_a_worker(llm: LLM, pai
 
 ENGINE_THAT_WAITS = """
 import sys, time
-from engine.parallel.workers import Workers
+from engine.tensor_parallel.workers import Workers
 from engine.config import EngineConfig
 workers = Workers(EngineConfig(tensor_parallel_size=2))
 if sys.argv[1] == "ready":

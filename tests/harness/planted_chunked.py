@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from engine import model_runner
-from engine.chunk_batch import aligned_decode_inputs, chunk_inputs
 from engine.config import Chunking
-from engine.content import NOTHING, content_key
-from engine.prefix_pool import PrefixPool
+from engine.kv_cache.block_hash import NOTHING, content_key
+from engine.kv_cache.prefix_pool import PrefixPool
+from engine.model import runner as model_runner
+from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.scheduling.chunked import pausing, scheduler
 from engine.scheduling.chunked import sequence as sequences
 from engine.scheduling.chunked.chunks import Chunks

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine import async_llm, deltas, prompts
-from engine.async_llm import AsyncLLM
-from engine.engine_thread import EngineThread
-from engine.front_door import admit
-from engine.mailbox import Mailbox, Slot
+from engine.entrypoints import async_llm, deltas, prompts
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.engine_thread import EngineThread
+from engine.entrypoints.output_queue import Mailbox, Slot
+from engine.entrypoints.validation import admit
 from engine.sequence import SequenceState
 from tests.harness.faults import Fault, fault
 

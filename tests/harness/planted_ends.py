@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine import prompts
-from engine.front_door import admit
+from engine.entrypoints import prompts
+from engine.entrypoints.validation import admit
 from engine.request import FinishReason, SamplingParams
 from engine.sequence import SequenceState
 from tests.harness.faults import end_fault

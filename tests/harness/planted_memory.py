@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from engine.request import Request
-from engine.scheduling.admission import Candidate, Running
-from engine.scheduling.continuous import ContinuousScheduler, ScheduledSequence
+from engine.scheduling.continuous.admission import Candidate, Running
+from engine.scheduling.continuous.scheduler import ContinuousScheduler, ScheduledSequence
 from engine.sequence import SequenceState
 from tests.harness.faults import chunked_fault, output_fault, schedule_fault
 

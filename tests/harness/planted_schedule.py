@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from engine.block_pool import BlockPool
-from engine.scheduling import admission, continuous, padding
-from engine.scheduling.admission import Candidate, Running
-from engine.scheduling.continuous import ContinuousScheduler
+from engine.kv_cache.block_pool import BlockPool
+from engine.scheduling import padding
+from engine.scheduling.continuous import admission
+from engine.scheduling.continuous import scheduler as continuous
+from engine.scheduling.continuous.admission import Candidate, Running
+from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from engine.scheduling.plan import Idle
 from engine.sequence import SequenceState
 from tests.harness.faults import schedule_fault

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from engine.async_llm import AsyncLLM
 from engine.config import Limits, ResolvedLimits
-from engine.engine_thread import EngineThread
-from engine.server.admin import Administration
-from engine.server.metrics import Metrics
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.engine_thread import EngineThread
+from engine.entrypoints.server.admin import Administration
+from engine.entrypoints.server.metrics import Metrics
 from tests.harness.faults import Fault, fault
 
 SERVER_FAULTS: list[Fault] = []

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from engine import batch, chunk_batch, model_runner
-from engine.batch import ModelInputs
+from engine.model import chunk_inputs as chunk_batch
+from engine.model import inputs as batch
+from engine.model import runner as model_runner
+from engine.model.inputs import ModelInputs
 from tests.harness.faults import shape_fault, start_fault
 from tests.harness.planted_outputs import change_decode_inputs
 

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from checkpoints import resolve
-from engine import attention, batch, model_runner
-from engine.model_runner import ModelRunner
+from engine.model import attention
+from engine.model import inputs as batch
+from engine.model import runner as model_runner
+from engine.model.runner import ModelRunner
 from harness.drivers.base import GOLDEN_TOKENS, Session
 from harness.drivers.reference import ReferenceDriver
 from harness.expand import Expanded, expand

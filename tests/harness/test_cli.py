@@ -210,7 +210,7 @@ def test_a_search_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_search_that_finds_something(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engine.scheduling.continuous import ContinuousScheduler
+    from engine.scheduling.continuous.scheduler import ContinuousScheduler
 
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     assert main(["search", "--workloads", "3000", "--write", str(tmp_path / "found")]) == 1
@@ -225,7 +225,7 @@ def test_a_search_that_finds_something(
 def test_a_folder_that_cannot_be_written_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engine.scheduling.continuous import ContinuousScheduler
+    from engine.scheduling.continuous.scheduler import ContinuousScheduler
 
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     assert main(["search", "--workloads", "3000", "--write", "pyproject.toml"]) == 2

@@ -143,7 +143,7 @@ def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> 
 
 def test_a_hang_of_a_tensor_parallel_engine_shows_where_its_workers_are(tmp_path: Path) -> None:
     one_alone = """\
-from engine.parallel import workers
+from engine.tensor_parallel import workers
 send = workers.Workers._send
 def planted(self, connection, message):
     if not isinstance(message, workers.Step) or connection is self._connections[0]:

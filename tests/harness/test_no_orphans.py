@@ -31,8 +31,8 @@ ROLES = {
     "parent": "harness.isolation.preloaded",
     "engine": "harness.isolation.child",
     "worker": "sys.stdin.readline",
-    "rank": "engine.parallel.worker",
-    "server": "engine.server",
+    "rank": "engine.tensor_parallel.worker",
+    "server": "engine.entrypoints.server",
 }
 AT_A_SERVER = """\
 suite: served

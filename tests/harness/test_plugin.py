@@ -281,7 +281,7 @@ def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> 
 def test_an_engine_that_fails_is_told_with_its_place_and_nothing_is_offered_to_bless(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     (tmp_path / "conftest.py").write_text(
-        "from engine.scheduling.continuous import ContinuousScheduler\n"
+        "from engine.scheduling.continuous.scheduler import ContinuousScheduler\n"
         "def decode(self):\n    raise ValueError('no such row')\n"
         "ContinuousScheduler._decode = decode\n"
     )

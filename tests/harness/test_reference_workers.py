@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from engine.parallel.workers import spawn_worker
+from engine.tensor_parallel.workers import spawn_worker
 from harness.drivers import reference_workers
 from tests.harness.test_plugin import ROOT
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 ENGINE = """\
 import os, signal, subprocess
 from engine.config import EngineConfig
-from engine.parallel.workers import WorkerDiedError, Workers
+from engine.tensor_parallel.workers import WorkerDiedError, Workers
 from engine.scheduling.plan import Decode
 from harness.drivers.reference import ReferenceDriver
 from harness.isolation.stacks import command
@@ -46,7 +46,7 @@ def test_workers_are_forks_with_a_name_and_nothing_of_the_files_of_their_parent(
     done = subprocess.run([sys.executable, "-c", ENGINE], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == [
-        *["engine.parallel.worker False /dev/null"] * 2,
+        *["engine.tensor_parallel.worker False /dev/null"] * 2,
         "worker 1 of 2 was ended by SIGKILL",
         "[False, False]",
     ]

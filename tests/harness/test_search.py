@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from checkpoints import resolve
-from engine import batch
-from engine.scheduling import admission, continuous, padding
-from engine.scheduling.continuous import ContinuousScheduler
+from engine.model import inputs as batch
+from engine.scheduling import padding
+from engine.scheduling.continuous import admission
+from engine.scheduling.continuous import scheduler as continuous
+from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.house_rules import check_house_rules
 from harness.loader import load_suite

@@ -15,8 +15,8 @@ import uvicorn
 from checkpoints import resolve
 from engine.build import Engine
 from engine.core import EngineCore
-from engine.server.arguments import parse
-from engine.server.run import assembled, bind
+from engine.entrypoints.server.arguments import parse
+from engine.entrypoints.server.run import assembled, bind
 from engine.tokenizer import Tokenizer
 from harness.behaviour.needs import wants_a_server_alone
 from harness.drivers import shared_server

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.scheduling import continuous, padding
+from engine.scheduling import padding
+from engine.scheduling.continuous import scheduler as continuous
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
 from harness.schedulers.continuous.model import PlannedRequest

@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.linear import FEW_ROWS, few_rows
+from engine.optimized.linear import FEW_ROWS, few_rows
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

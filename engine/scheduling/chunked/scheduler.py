@@ -6,10 +6,10 @@ Source of every rule: docs/scheduling-rules-chunked.md. Used like ContinuousSche
 from collections import deque
 from collections.abc import Collection
 
-from engine.block_pool import HopelessError
 from engine.config import Chunking, ResolvedLimits
-from engine.content import TokenSource
-from engine.prefix_pool import PrefixPool
+from engine.kv_cache.block_hash import TokenSource
+from engine.kv_cache.block_pool import HopelessError
+from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import divide, in_turn, tkvs, volume
 from engine.scheduling.chunked.sequence import ChunkedSequence

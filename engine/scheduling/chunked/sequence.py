@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.content import NOTHING, ContentKey, TokenSource, content_key
+from engine.kv_cache.block_hash import NOTHING, ContentKey, TokenSource, content_key
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 

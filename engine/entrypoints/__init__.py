@@ -1,0 +1,1 @@
+"""How requests reach the engine: offline, with asyncio, over HTTP."""

@@ -1,0 +1,76 @@
+"""Text as it grows: what each token adds to an answer, such that all that was added is the answer.
+
+Held back are characters whose bytes are not all there, and what could be the beginning of a stop string: a stop cuts
+the text where it begins, and what was handed over cannot be taken back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+from engine.entrypoints.completion import logprob_entries, whole_text
+from engine.request import CompletionOutput
+from engine.sequence import SequenceState, TextStream
+from engine.tokenizer import Tokenizer
+
+
+class DeltaMaker:
+    """Makes the deltas of one sequence, in the order of its tokens."""
+
+    def __init__(self, index: int, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
+        self._index = index
+        self._tokenizer = tokenizer
+        self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
+        self._tokens_given = 0
+        self._text_given = 0
+        self._logprob = 0.0
+
+    def delta(self, sequence: SequenceState) -> CompletionOutput:
+        """What came since the last call; ``cumulative_logprob`` alone is of everything so far."""
+        new = sequence.tokens[self._tokens_given :]
+        self._tokens_given += len(new)
+        for token in new:
+            self._stream.push(token.token_id)
+            self._logprob += token.logprob or 0.0
+        wants_logprobs = sequence.params.logprobs is not None
+        return CompletionOutput(
+            index=self._index,
+            text=self._new_text(sequence),
+            token_ids=tuple(token.token_id for token in new),
+            cumulative_logprob=self._logprob if wants_logprobs else None,
+            logprobs=logprob_entries(new, self._tokenizer) if wants_logprobs else None,
+            finish_reason=sequence.finish_reason,
+            stop_reason=sequence.stop_reason,
+        )
+
+    def _new_text(self, sequence: SequenceState) -> str:
+        if sequence.finish_reason is not None:
+            text = whole_text(sequence, self._tokenizer)
+            end = len(text)
+        else:
+            text = self._stream.text
+            end = len(text) - held_back(text, sequence.params.stop_strings)
+        new = text[self._text_given : end]
+        self._text_given = max(self._text_given, end)
+        return new
+
+
+def held_back(text: str, stops: Sequence[str]) -> int:
+    """How many characters at the end of ``text`` could be the beginning of a stop string."""
+    most = min(max(map(len, stops), default=1) - 1, len(text))
+    for length in range(most, 0, -1):
+        end = text[-length:]
+        if any(stop.startswith(end) for stop in stops if len(stop) > length):
+            return length
+    return 0
+
+
+def merged(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutput:
+    """Two deltas of one answer, as one."""
+    both = earlier.logprobs is not None and later.logprobs is not None
+    return replace(
+        later,
+        text=earlier.text + later.text,
+        token_ids=earlier.token_ids + later.token_ids,
+        logprobs=(*(earlier.logprobs or ()), *(later.logprobs or ())) if both else None,
+    )

@@ -1,0 +1,276 @@
+"""An engine core in a thread of its own: whoever wants something of it leaves a call, done between two steps.
+
+Nothing here waits for the engine: a call is a Future, and what a request generates goes to its subscriber. No torch.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from engine.config import Limits, ResolvedLimits
+from engine.core import EngineCore, StepRecord
+from engine.kv_cache.block_pool import HopelessError, OutOfBlocksError
+from engine.request import FinishReason, Request
+from engine.scheduling.plan import SchedulerState
+from engine.sequence import SequenceState
+
+Result = TypeVar("Result")
+
+LOOK_SECONDS = 1.0
+"""How often an idle engine is asked whether it could still run."""
+
+
+class EngineDeadError(RuntimeError):
+    """The engine stopped because of an error, which is this one's ``__cause__``; nothing runs on it any more."""
+
+
+class EngineStoppedError(RuntimeError):
+    """The engine was shut down; what had not ended by then did not end."""
+
+
+class EngineBusyError(RuntimeError):
+    """The engine was asked for other limits while something was under way or held; the message says what."""
+
+
+class Subscriber(Protocol):
+    """Who is told about one request. Called in the engine's thread, so it must be quick and must not block."""
+
+    def progressed(self, sequence: SequenceState) -> None:
+        """After each token, and at an abort. Where ``finish_reason`` is set, this is the last call."""
+
+    def failed(self, error: Exception) -> None:
+        """Nothing more will come of this request. The last call."""
+
+
+class Observer(Protocol):
+    """Who watches the engine: metrics, traces. Called in the engine's thread."""
+
+    def queued(self, request: Request) -> None: ...
+    def stepped(self, record: StepRecord) -> None: ...
+    def ended(self, request_id: str, reason: FinishReason) -> None: ...
+
+
+class EngineThread:
+    """Steps ``core`` while there is work, and sleeps otherwise. From its start on, nobody else may touch the core.
+
+    ``check`` raises where the core could no longer run, and is asked every second without work. ``seen`` is the state
+    between the last two steps, for anybody to read at any time.
+    """
+
+    def __init__(
+        self, core: EngineCore, observers: Sequence[Observer] = (), check: Callable[[], None] | None = None
+    ) -> None:
+        self._core = core
+        self._check = check
+        self._observers = tuple(observers)
+        self._subscribers: dict[str, Subscriber] = {}
+        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._idle_waiters: list[Future[None]] = []
+        self._door = threading.Lock()  # a call is either left before the end, and answered, or refused
+        self._end: EngineDeadError | EngineStoppedError | None = None
+        self._stopping = False
+        self.seen: SchedulerState = core.state()
+        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def end(self) -> EngineDeadError | EngineStoppedError | None:
+        """Why nothing runs any more; None while the engine is well."""
+        return self._end
+
+    def add(self, request: Request, subscriber: Subscriber) -> None:
+        """Queue a request. What the core says against it goes to ``subscriber.failed``.
+
+        Raises EngineDeadError or EngineStoppedError, now rather than later.
+        """
+
+        def tell(answer: Future[None]) -> None:
+            error = answer.exception()
+            if isinstance(error, Exception):
+                subscriber.failed(error)
+
+        self._leave(partial(self._add, request, subscriber)).add_done_callback(tell)
+
+    def abort(self, request_ids: Sequence[str]) -> Future[None]:
+        """End requests before the next step, which frees their blocks; those that have ended are no matter."""
+        return self._leave(partial(self._abort, tuple(request_ids)))
+
+    def reset(self, limits: Limits) -> Future[ResolvedLimits]:
+        """Abort every request, then EngineCore.reset. The Future raises ConfigError for impossible limits."""
+        return self._leave(partial(self._reset, limits))
+
+    def tighten(self, limits: Limits) -> Future[ResolvedLimits]:
+        """EngineCore.reset, but never at the expense of a request.
+
+        The Future raises EngineBusyError where anything is under way or held, ConfigError for impossible limits.
+        """
+        return self._leave(partial(self._tighten, limits))
+
+    def when_idle(self) -> Future[None]:
+        """Done as soon as no request is left and nothing is held."""
+        idle: Future[None] = Future()
+        self._leave(partial(self._idle_waiters.append, idle))
+        return idle
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the thread after its present step; every open request fails with EngineStoppedError."""
+        with suppress(EngineDeadError, EngineStoppedError):
+            self._leave(self._stop)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def _leave(self, call: Callable[[], Result]) -> "Future[Result]":
+        answer: Future[Result] = Future()
+        with self._door:
+            if self._end is not None:
+                raise type(self._end)(*self._end.args) from self._end.__cause__
+            self._calls.put((call, answer))
+        return answer
+
+    def _live(self) -> None:
+        try:
+            while not self._stopping:
+                self._answer_calls()
+                if self._core.has_work:
+                    self._step()
+                self._tell_who_waits_for_idle()
+            self._empty_the_core()
+            self._finish(EngineStoppedError("the engine was shut down"))
+        except BaseException as error:
+            # Whatever it was: a client that waits must not wait for ever.
+            dead = EngineDeadError(f"the engine died of {type(error).__name__}: {error}")
+            dead.__cause__ = error
+            self._finish(dead)
+
+    def _answer_calls(self) -> None:
+        """Do what was asked since the last step; where there is nothing else to do, wait for the next call."""
+        wait = not self._core.has_work
+        while True:
+            try:
+                call, answer = self._calls.get(wait, LOOK_SECONDS if self._check else None)
+            except queue.Empty:
+                if wait and self._check:
+                    self._check()
+                return
+            wait = False
+            if not answer.set_running_or_notify_cancel():
+                continue
+            try:
+                result = call()
+                self.seen = self._core.state()
+                answer.set_result(result)
+            except Exception as error:
+                answer.set_exception(error)
+
+    def _add(self, request: Request, subscriber: Subscriber) -> None:
+        self._core.add_request(request)
+        self._subscribers[request.request_id] = subscriber
+        for observer in self._observers:
+            observer.queued(request)
+
+    def _abort(self, request_ids: Sequence[str]) -> None:
+        for request_id in request_ids:
+            if request_id in self._subscribers:
+                self._core.abort(request_id)
+                self._progress(request_id)
+
+    def _reset(self, limits: Limits) -> ResolvedLimits:
+        self._abort(tuple(self._subscribers))
+        return self._core.reset(limits)
+
+    def _tighten(self, limits: Limits) -> ResolvedLimits:
+        state = self._core.state()
+        held = {
+            "requests": len(self._core.sequences),
+            "waiting": len(state.waiting),
+            "running": len(state.running),
+            "reserved blocks": state.n_reserved_blocks,
+            "used blocks": state.n_used_blocks,
+        }
+        if any(held.values()) or self._core.has_work:
+            raise EngineBusyError(
+                ", ".join(f"{name} {count}" for name, count in held.items() if count) or "a step is due"
+            )
+        return self._core.reset(limits)
+
+    def _stop(self) -> None:
+        self._stopping = True
+
+    def _step(self) -> None:
+        try:
+            record = self._core.step()
+        except OutOfBlocksError as error:
+            self._fail_the_hopeless(error)
+            return
+        self.seen = self._core.state()  # before anybody hears of the step, so that who looks then sees it
+        for observer in self._observers:
+            observer.stepped(record)
+        for request_id in record.request_outputs:
+            self._progress(request_id)
+
+    def _fail_the_hopeless(self, error: OutOfBlocksError) -> None:
+        """A request that the empty cache cannot hold is that request's end, not the engine's."""
+        hopeless = self._hopeless(error)
+        self._core.abort(hopeless)
+        self._core.release(hopeless)
+        self._tell_ended(hopeless, FinishReason.ABORT)
+        self.seen = self._core.state()
+        self._subscribers.pop(hopeless).failed(error)
+
+    def _hopeless(self, error: OutOfBlocksError) -> str:
+        """Whom the error is about. Raises it where it is not about one request."""
+        if isinstance(error, HopelessError):
+            return error.request_id
+        state = self._core.state()
+        if state.running or not state.waiting:
+            raise error
+        return state.waiting[0]
+
+    def _progress(self, request_id: str) -> None:
+        """Tell the subscriber; let go of a request that has ended."""
+        sequence, subscriber = self._core.sequences[request_id], self._subscribers[request_id]
+        if sequence.finish_reason is not None:
+            del self._subscribers[request_id]
+            self._core.release(request_id)
+            self._tell_ended(request_id, sequence.finish_reason)
+        subscriber.progressed(sequence)
+
+    def _tell_ended(self, request_id: str, reason: FinishReason) -> None:
+        for observer in self._observers:
+            observer.ended(request_id, reason)
+
+    def _tell_who_waits_for_idle(self) -> None:
+        if self._idle_waiters and not self._core.has_work:
+            for idle in self._idle_waiters:
+                if idle.set_running_or_notify_cancel():
+                    idle.set_result(None)
+            self._idle_waiters.clear()
+
+    def _empty_the_core(self) -> None:
+        """Leave a core that its owner can go on with."""
+        for request_id in self._subscribers:
+            self._core.abort(request_id)
+            self._core.release(request_id)
+            self._tell_ended(request_id, FinishReason.ABORT)
+        while self._core.has_work:
+            self._core.step()
+        self.seen = self._core.state()
+
+    def _finish(self, end: EngineDeadError | EngineStoppedError) -> None:
+        """Refuse what comes, and tell everybody who waits."""
+        with self._door:
+            self._end = end
+        for subscriber in self._subscribers.values():
+            subscriber.failed(end)
+        self._subscribers.clear()
+        for idle in self._idle_waiters:
+            if idle.set_running_or_notify_cancel():
+                idle.set_exception(end)
+        while not self._calls.empty():
+            _, answer = self._calls.get()
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(end)

@@ -1,0 +1,120 @@
+"""The administrative call: other limits and options for a server that runs, between two test cases.
+
+It is there where the environment of the process had a token when it started (arguments.ADMIN_TOKEN), as it has where
+the harness starts a server for several cases, and for who has that token. For anybody else the path does not exist.
+"""
+
+from dataclasses import asdict, replace
+from http import HTTPStatus
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from engine.config import ConfigError, Limits, ResolvedLimits, resolve_limits
+from engine.entrypoints.engine_thread import EngineBusyError
+from engine.entrypoints.server.arguments import ServerSettings
+from engine.entrypoints.server.errors import ApiError, bad_request, from_engine, from_validation
+from engine.entrypoints.server.gate import has_key, read_body
+from engine.entrypoints.server.job import AppSettings, Service
+from engine.entrypoints.server.metrics import Metrics
+from engine.entrypoints.server.requests import Body, Text
+
+PATH = "/admin/limits"
+MOST_BYTES = 2**16
+"""Of the body of the call itself, whatever clients are allowed."""
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Wanted(Body):
+    """What the server is to be like from now on; None: as it was started. Names and units as in ServerSettings."""
+
+    max_model_len: Positive | None = None
+    max_num_seqs: Positive | None = None
+    num_blocks: Positive | None = None
+    max_batch_tkv_limit: Positive | None = None
+    max_queue: Annotated[int, Field(ge=0)] | None = None
+    api_key: Text | None = None
+    max_body_bytes: Positive | None = None
+
+
+class Administration:
+    """Answers ``POST /admin/limits`` of who has the token, and hands on everything else. Plain ASGI."""
+
+    def __init__(self, app: ASGIApp, token: str, settings: ServerSettings, service: Service, metrics: Metrics) -> None:
+        self._app = app
+        self._token = token
+        self._settings = settings
+        self._service = service
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_the_call(scope):
+            await self._app(scope, receive, send)
+            return
+        try:
+            body = await read_body(Headers(scope=scope), receive, MOST_BYTES)
+            answer: Response = JSONResponse(await self._go_on_with(_parsed(body or b"")))
+        except Exception as error:
+            answer = _refusal(error).response()
+        await answer(scope, receive, send)
+
+    def _is_the_call(self, scope: Scope) -> bool:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] != PATH:
+            return False
+        return has_key(Headers(scope=scope), self._token)
+
+    async def _go_on_with(self, wanted: Wanted) -> dict[str, object]:
+        """Change limits and options, and count from zero; what they are now. All of it or nothing."""
+        service, started = self._service, self._settings
+        service.check_open()
+        limits = self._limits(wanted)
+        held_to = await service.llm.tighten(Limits(**asdict(limits)))
+        self._metrics.restart()
+        queue = started.max_queue if wanted.max_queue is None else wanted.max_queue
+        service.llm.most_unfinished = held_to.max_num_seqs + queue
+        service.settings = AppSettings(
+            wanted.api_key or started.app.api_key, wanted.max_body_bytes or started.app.max_body_bytes
+        )
+        options = {"max_queue": queue, "max_body_bytes": service.settings.max_body_bytes}
+        return asdict(held_to) | options
+
+    def _limits(self, wanted: Wanted) -> ResolvedLimits:
+        """The limits of a server that was started with just these flags. Raises ConfigError."""
+        built = self._settings.engine
+        asked = replace(
+            built,
+            max_model_len=wanted.max_model_len or built.max_model_len,
+            max_num_seqs=wanted.max_num_seqs or built.max_num_seqs,
+            num_blocks=wanted.num_blocks or _unless_smaller(wanted, built.num_blocks),
+            max_batch_tkv_limit=wanted.max_batch_tkv_limit or _unless_smaller(wanted, built.max_batch_tkv_limit),
+        )
+        # What was rounded up, and a volume beyond every batch there can be, are no more than there is.
+        blocks = min(asked.available_blocks, built.available_blocks)
+        volume = min(asked.volume_limit, built.volume_limit)
+        return resolve_limits(built, Limits(asked.max_model_len, asked.max_num_seqs, blocks, volume))
+
+
+def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
+    """What follows from context and batch follows from those that are asked for."""
+    return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
+
+
+def _parsed(body: bytes) -> Wanted:
+    try:
+        return Wanted.model_validate_json(body)
+    except ValidationError as error:
+        raise from_validation(error.errors()) from error
+
+
+def _refusal(error: Exception) -> ApiError:
+    match error:
+        case ConfigError():
+            return bad_request(str(error), code="impossible_limits")
+        case EngineBusyError():
+            return ApiError(HTTPStatus.CONFLICT, f"the engine is not idle: {error}", code="engine_busy")
+        case _:
+            return from_engine(error)

@@ -1,0 +1,147 @@
+"""The command line of the server."""
+
+import argparse
+import os
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
+
+from engine import environment
+from engine.backends import BACKENDS
+from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
+from engine.entrypoints.server.job import AppSettings
+from engine.flags import add_chunking_flags, chunking_said, positive
+
+API_KEY = "SPYRE_CB_API_KEY"
+
+ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
+"""Where this is set when a server starts, the administrative call is there for who has it (admin.py)."""
+
+PROGRAM = "SPYRE_CB_PROG"
+"""The name under which another command runs this one."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What was asked for. ``max_queue`` counts sequences beyond the batch; ``port`` 0 is any free one.
+
+    ``admin_token`` None: there is no administrative call.
+    """
+
+    engine: EngineConfig
+    app: AppSettings
+    host: str
+    port: int
+    max_queue: int
+    drain_seconds: float
+    admin_token: str | None = None
+
+
+def program() -> str:
+    """What the person who typed it typed."""
+    return os.environ.get(PROGRAM, "python -m engine.entrypoints.server")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.environ) -> ServerSettings:
+    """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read.
+
+    The token of the administrative call is taken out of ``environ``: processes started from here must not have it.
+    """
+    token = environ.pop(ADMIN_TOKEN, None) or None
+    said = _parser().parse_args(argv)
+    volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    backend = environment.backend(environ) if said.backend is None else said.backend
+    if said.require_hardware:
+        require_hardware(backend)
+    engine = EngineConfig(
+        model=said.model,
+        backend=backend,
+        attention=said.attention,
+        scheduler=said.scheduler,
+        tensor_parallel_size=said.tensor_parallel_size,
+        max_model_len=said.max_model_len,
+        max_num_seqs=said.max_num_seqs,
+        num_blocks=said.num_blocks,
+        max_batch_tkv_limit=volume,
+        seed=said.seed,
+        **chunking_said(said),
+    )
+    key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
+    app = AppSettings(key, said.max_body_bytes)
+    return ServerSettings(engine, app, said.host, said.port, said.max_queue, said.drain_seconds, token)
+
+
+def _parser() -> argparse.ArgumentParser:
+    name = program()
+    parser = _Parser(
+        prog=name,
+        description="Serve the reference engine over HTTP, as OpenAI's API.",
+        epilog=f"example: {name} --port 0 --max-num-seqs 8",
+        formatter_class=partial(argparse.RawDescriptionHelpFormatter, max_help_position=32, width=100),
+        allow_abbrev=False,
+        usage="%(prog)s [options]",
+        add_help=False,
+    )
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+
+    def add(flag: str, default: Any, kind: Any, metavar: str | None, about: str, **more: Any) -> None:
+        shown = "" if default is None else f" ({default})"
+        parser.add_argument(flag, default=default, type=kind, metavar=metavar, help=about + shown, **more)
+
+    add("--model", "tiny-granite", str, "NAME", "built-in name, folder, or Hugging Face id")
+    add("--host", "127.0.0.1", str, "ADDR", "where to listen")
+    add("--port", 8000, _port, "PORT", "0 is any free one; it is printed")
+    add("--max-model-len", 512, positive, "N", "context: padded prompt and new tokens")
+    add("--max-num-seqs", 4, positive, "N", "decode batch")
+    add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block among them")
+    add("--max-batch-tkv-limit", None, positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
+    names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
+    add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
+    # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
+    add_chunking_flags(parser, in_help=False)
+    add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
+    add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
+    parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
+    add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
+    add("--seed", 0, _count, "N", "for requests that sample without a seed")
+    add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
+    add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
+    add("--max-body-bytes", 2**20, positive, "N", "most that a request's body may be")
+    add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 5 or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds from 0 to 86400, not {text!r}")
+    return seconds
+
+
+def _key(text: str) -> str:
+    if not text.strip() or not text.isascii() or not text.isprintable():
+        raise argparse.ArgumentTypeError("must be printable ASCII and not empty")
+    return text

@@ -1,0 +1,136 @@
+"""Errors in OpenAI's form, and which status each of ours has."""
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from engine.entrypoints.async_llm import QueueFullError
+from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
+from engine.kv_cache.block_pool import OutOfBlocksError
+from engine.request import SamplingParams, SamplingParamsError
+
+RETRY_AFTER_SECONDS = 1
+logger = logging.getLogger("uvicorn.error")
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+class ApiError(Exception):
+    """An answer that is an error. ``param`` names the field of the body that is to blame."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+        if status is HTTPStatus.TOO_MANY_REQUESTS:
+            kind = "rate_limit_error"
+        self.body = ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
+
+    def response(self) -> JSONResponse:
+        return JSONResponse(self.body.model_dump(), self.status, headers=self.headers and dict(self.headers))
+
+
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
+    return ApiError(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
+
+
+def try_again(status: HTTPStatus, message: str, code: str) -> ApiError:
+    """429 or 503, with a hint when to come back."""
+    return ApiError(status, message, code=code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def from_engine(error: Exception) -> ApiError:
+    """What the engine said, as an answer to a request that was under way or about to be."""
+    match error:
+        case ApiError():
+            return error
+        case SamplingParamsError():
+            field = str(error).split()[0]
+            return bad_request(str(error), field if field in SamplingParams.__dataclass_fields__ else None)
+        case OutOfBlocksError():
+            return bad_request(str(error), code="out_of_blocks")
+        case QueueFullError():
+            return try_again(HTTPStatus.TOO_MANY_REQUESTS, str(error), "queue_full")
+        case EngineStoppedError():
+            return try_again(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", "shutting_down")
+        case EngineDeadError():
+            return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error), code="engine_dead")
+        case _:
+            logger.error("unforeseen error", exc_info=error)
+            return ApiError(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}", code="internal_error")
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Give every error of ``app`` OpenAI's form."""
+
+    @app.exception_handler(ApiError)
+    async def ours(_: Request, error: ApiError) -> Response:
+        return error.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        if "json" not in request.headers.get("content-type", ""):
+            return bad_request("the header Content-Type must be application/json").response()
+        return from_validation(error.errors()).response()
+
+    @app.exception_handler(HTTPException)
+    async def by_the_framework(request: Request, error: HTTPException) -> Response:
+        where = f"{request.method} {request.url.path}"
+        status = HTTPStatus(error.status_code)
+        said = {
+            HTTPStatus.NOT_FOUND: f"{where}: there is nothing here",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{where}: this method is not allowed here",
+        }
+        return ApiError(status, said.get(status, str(error.detail)), headers=error.headers).response()
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> Response:
+        return from_engine(error).response()
+
+
+def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """The first complaint about a body, with the field it is about."""
+    first = errors[0]
+    where = [part for part in first["loc"] if part != "body"]
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    if not where:
+        return bad_request("the body must be a JSON object")
+    field = str(where[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where[1:])
+    if first["type"] == "extra_forbidden":
+        return bad_request(f"unrecognized request argument: {field}", field, "unknown_field")
+    return bad_request(f"{field}: {printable(message)}", field)
+
+
+def printable(text: str) -> str:
+    """``text`` without what UTF-8 cannot carry, and not without end."""
+    return text.encode("utf-8", "backslashreplace").decode()[:500]

@@ -1,0 +1,109 @@
+"""One request under way: from checked prompts to a mailbox in which its answers arrive."""
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.output_queue import Mailbox
+from engine.entrypoints.prompts import Admitted
+from engine.entrypoints.server.errors import ApiError, bad_request, try_again
+from engine.entrypoints.server.responses import Usage
+from engine.entrypoints.validation import RequestRefusedError
+from engine.request import CompletionOutput, SamplingParams
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """What a server asks of its clients. ``api_key`` None: nothing."""
+
+    api_key: str | None = None
+    max_body_bytes: int = 2**20
+
+
+@dataclass
+class Service:
+    """What every handler needs. ``draining`` is set once, when the server has begun to shut down.
+
+    ``settings`` stay as they are but where the administrative call is there (admin.py).
+    """
+
+    llm: AsyncLLM
+    model: str
+    settings: AppSettings = AppSettings()
+    created: int = field(default_factory=lambda: int(time.time()))
+    draining: bool = False
+
+    def check_open(self) -> None:
+        """Raises ApiError (503) where no new request is taken any more."""
+        if self.draining:
+            raise try_again(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", "shutting_down")
+        if self.llm.dead is not None:
+            raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(self.llm.dead), code="engine_dead")
+
+    def check_model(self, name: str | None) -> None:
+        """Raises ApiError (404) for a model that is not the one served."""
+        if name not in (None, self.model):
+            message = f"The model {name!r} does not exist here: this server has {self.model!r}."
+            raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Answers on their way; answer ``i`` of prompt ``p`` has index ``p * n + i``. The mailbox has to be closed."""
+
+    id: str
+    created: int
+    model: str
+    prompts: tuple[Admitted, ...]
+    mailbox: Mailbox
+
+    def prompt_of(self, index: int) -> Admitted:
+        return self.prompts[index // self.prompts[0].params.n]
+
+    def usage(self, completion_tokens: int) -> Usage:
+        prompt_tokens = sum(len(prompt.token_ids) for prompt in self.prompts)
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+        )
+
+
+async def start(
+    service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, param: str
+) -> Job:
+    """Queue all prompts, or none. ``param`` is the field they came in.
+
+    Raises ApiError, and what AsyncLLM.prepare and submit raise.
+    """
+    llm = service.llm
+    for token_ids in prompts:
+        _check_context(token_ids, llm.limits.max_model_len, param)
+    try:
+        admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
+    except RequestRefusedError as refusal:
+        raise bad_request(str(refusal), param, "request_refused") from refusal
+    wanted, most = len(admitted) * params.n, llm.most_unfinished
+    if most is not None and wanted > most:
+        raise bad_request(f"{len(admitted)} prompts x n {params.n} are more than the {most} this server takes", param)
+    service.check_open()
+    request_id = f"{kind}-{uuid.uuid4().hex}"
+    return Job(request_id, int(time.time()), service.model, tuple(admitted), llm.submit(admitted, request_id))
+
+
+def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
+    """A prompt that leaves no room for a token, padded or not; the front door speaks of the others."""
+    if len(token_ids) >= max_model_len:
+        raise bad_request(
+            f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "
+            f"{len(token_ids)} tokens. Please reduce its length.",
+            param,
+            "context_length_exceeded",
+        )
+
+
+def tokens_in(outputs: Sequence[CompletionOutput]) -> int:
+    return sum(len(output.token_ids) for output in outputs)

@@ -1,0 +1,97 @@
+"""Figures for Prometheus: taken from step records in the engine's thread, read by whoever asks."""
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+from engine.core import StepRecord
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.request import FinishReason, Request
+from engine.scheduling.plan import Prefill, PrefillChunk, kind_of
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside every figure says nothing that the process's own would not
+
+TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+
+
+class Metrics:
+    """Counts and times what an engine does (engine_thread.Observer). Times are of the monotonic clock, in seconds."""
+
+    def __init__(self) -> None:
+        self._llm: AsyncLLM | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from zero again, as a server that has just been started. Only while nothing is under way."""
+        self.registry = CollectorRegistry()
+        self._waits_since: dict[str, float] = {}
+        self._last_token: dict[str, float] = {}
+        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were prefilled")
+        self._tokens = self._counter("generation_tokens", "Tokens generated")
+        self._steps = self._counter("steps", "Engine steps", "kind")
+        self._ended = self._counter("requests_finished", "Sequences that ended", "finish_reason")
+        for reason in FinishReason:
+            self._ended.labels(reason)
+        self._first = Histogram(
+            "spyre_cb_time_to_first_token_seconds",
+            "From being queued to the first token",
+            buckets=TTFT_BUCKETS,
+            registry=self.registry,
+        )
+        self._between = Histogram(
+            "spyre_cb_inter_token_latency_seconds",
+            "Between two tokens of a sequence",
+            buckets=LATENCY_BUCKETS,
+            registry=self.registry,
+        )
+        if self._llm is not None:
+            self.watch(self._llm)
+
+    def watch(self, llm: AsyncLLM) -> None:
+        """Show what ``llm`` holds, at the time somebody asks."""
+        self._llm = llm
+        state = llm.state
+        self._gauge("requests_waiting", "Sequences that wait for their prefill", lambda: len(state().waiting))
+        self._gauge("requests_running", "Sequences in the decode batch", lambda: len(state().running))
+        self._gauge("tkv", "Padded length that the batch shares, in tokens", lambda: state().tkv)
+        self._gauge("blocks_used", "Blocks held", lambda: state().n_used_blocks)
+        self._gauge("blocks_reserved", "Blocks promised", lambda: state().n_reserved_blocks)
+        self._gauge("blocks_available", "Blocks there are for sequences", lambda: llm.limits.available_blocks)
+        self._gauge("requests_unfinished", "Sequences under way, as their clients see it", lambda: llm.unfinished)
+        self._gauge("engine_up", "1 while the engine runs", lambda: int(llm.dead is None))
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self.registry)
+
+    def queued(self, request: Request) -> None:
+        self._waits_since[request.request_id] = time.monotonic()
+
+    def stepped(self, record: StepRecord) -> None:
+        now = time.monotonic()
+        self._steps.labels(kind_of(record.plan)).inc()
+        self._tokens.inc(len(record.tokens))
+        if isinstance(record.plan, Prefill):
+            self._prompt_tokens.inc(record.plan.prompt_length)
+        elif isinstance(record.plan, PrefillChunk):
+            self._prompt_tokens.inc(len(record.plan.token_ids))
+        for request_id in record.request_outputs:
+            before = self._last_token.get(request_id)
+            if before is not None:
+                self._between.observe(now - before)
+            elif request_id in self._waits_since:
+                self._first.observe(now - self._waits_since.pop(request_id))
+            self._last_token[request_id] = now
+
+    def ended(self, request_id: str, reason: FinishReason) -> None:
+        self._waits_since.pop(request_id, None)
+        self._last_token.pop(request_id, None)
+        self._ended.labels(reason).inc()
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"spyre_cb_{name}", about, labels, registry=self.registry)
+
+    def _gauge(self, name: str, about: str, value: Callable[[], float]) -> None:
+        Gauge(f"spyre_cb_{name}", about, registry=self.registry).set_function(value)

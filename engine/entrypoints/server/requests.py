@@ -1,0 +1,202 @@
+"""The bodies of requests: OpenAI's fields, and vLLM's beside them where the engine has them.
+
+Types are strict. A field that OpenAI or vLLM know and this engine does not have is taken at the value that means
+nothing, and refused at any other; a field that nobody knows is refused. Better a clear no than another answer than was
+asked for. Where a complaint is about several fields together, ApiError names the one to change.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from engine.entrypoints.server.errors import bad_request
+from engine.request import MOST_LOGPROBS
+
+MOST_STOPS = 64
+LONGEST_STOP = 1024
+MOST_ANSWERS = 128
+
+WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "repetition_penalty": (None, 1),
+    "length_penalty": (None, 1),
+    "logit_bias": (None, {}),
+    "suffix": (None, ""),
+    "best_of": (None, 1),
+    "use_beam_search": (None, False),
+    "prompt_logprobs": (None,),
+    "truncate_prompt_tokens": (None,),
+    "response_format": (None, {"type": "text"}),
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "parallel_tool_calls": (None, True, False),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+    "prediction": (None,),
+    "reasoning_effort": (None,),
+    "store": (None, False),
+    "service_tier": (None, "auto", "default"),
+}
+"""Fields we do not have, and the values that ask for nothing."""
+
+
+def check_prompt(value: object) -> object:
+    """One sentence for what is neither a text, nor tokens, nor a list of either."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("the prompt is empty")
+        if all(isinstance(item, str) for item in value) or _are_tokens(value):
+            return value
+        if all(isinstance(item, list) and _are_tokens(item) for item in value):
+            return value
+    raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists")
+
+
+def _are_tokens(items: list[Any]) -> bool:
+    return all(type(item) is int for item in items)
+
+
+def check_stop(value: object) -> object:
+    """A text or a list of texts, not too many and not too long: every token is compared with them."""
+    stops = [value] if isinstance(value, str) else value
+    if value is None:
+        return value
+    if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
+        raise ValueError("must be a text or a list of texts")
+    if len(stops) > MOST_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
+        raise ValueError(f"at most {MOST_STOPS} stop strings of at most {LONGEST_STOP} characters")
+    return value
+
+
+def check_content(value: object) -> object:
+    """One sentence for content that is neither a text nor parts of text."""
+    if isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_part, value))):
+        return value
+    raise ValueError('must be a text, or a list of parts {"type": "text", "text": "..."}')
+
+
+def _is_text_part(part: object) -> bool:
+    return (
+        isinstance(part, dict)
+        and part.keys() == {"type", "text"}
+        and part["type"] == "text"
+        and isinstance(part["text"], str)
+    )
+
+
+Text = Annotated[str, Field(strict=True)]
+Prompt = Annotated[str | list[Text] | list[int] | list[list[int]], BeforeValidator(check_prompt)]
+Stop = Annotated[str | list[Text] | None, BeforeValidator(check_stop)]
+Float = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """What every body of ours is: strict, and without fields that nobody knows."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+
+
+class CommonRequest(Body):
+    """What completions and chat completions have in common."""
+
+    model: Text | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] | None = None
+    temperature: Float | None = None
+    top_p: Float | None = None
+    top_k: int | None = None
+    min_p: Float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: Stop = None
+    stop_token_ids: Annotated[list[int], Field(max_length=MOST_STOPS)] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    return_token_ids: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Text | None = None
+    metadata: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_asks_for_nothing(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        for name in WITHOUT_EFFECT.keys() & body.keys():
+            if body[name] not in WITHOUT_EFFECT[name]:
+                raise bad_request(f"{name} is not supported here: leave it out", name)
+        return {name: value for name, value in body.items() if name not in WITHOUT_EFFECT}
+
+    @model_validator(mode="after")
+    def _stream_options_go_with_stream(self) -> "CommonRequest":
+        if self.stream_options is not None and not self.stream:
+            raise bad_request("stream_options is only allowed where stream is true", "stream_options")
+        return self
+
+    @property
+    def include_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+class CompletionRequest(CommonRequest):
+    """POST /v1/completions."""
+
+    prompt: Prompt
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _no_logprobs_of_a_prompt(self) -> "CompletionRequest":
+        if self.echo and self.logprobs is not None:
+            raise bad_request("echo and logprobs do not go together: there are no logprobs of a prompt here", "echo")
+        return self
+
+
+class TextPart(Body):
+    """A part of a message's content."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(Body):
+    """A message of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | list[TextPart], BeforeValidator(check_content)]
+    name: Text | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class ChatRequest(CommonRequest):
+    """POST /v1/chat/completions."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ChatRequest":
+        if self.top_logprobs is not None and not self.logprobs:
+            raise bad_request("top_logprobs is only allowed where logprobs is true", "top_logprobs")
+        if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
+            raise bad_request("max_tokens and max_completion_tokens differ: give one of them", "max_tokens")
+        return self

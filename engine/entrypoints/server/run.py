@@ -1,0 +1,143 @@
+"""Start to end of a server: bind, load, serve, drain.
+
+A first SIGTERM or SIGINT stops accepting, lets running requests end for a while, and ends the rest; a second one ends
+the process at once.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from contextlib import closing, suppress
+from math import ceil
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from checkpoints import CheckpointError
+from engine.build import Engine, build_engine
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
+from engine.entrypoints.server.admin import Administration
+from engine.entrypoints.server.app import create_app
+from engine.entrypoints.server.arguments import ServerSettings
+from engine.entrypoints.server.job import Service
+from engine.entrypoints.server.metrics import Metrics
+
+BACKLOG = 1024
+LAST_WORDS_SECONDS = 3
+"""For connections to be written out and closed when nothing runs any more."""
+
+
+class StartError(Exception):
+    """The server cannot start; the message is one sentence."""
+
+
+def run(settings: ServerSettings) -> int:
+    """Serve until a signal; the exit status: 0, or 1 where the engine had died. Raises StartError, ConfigError."""
+    with bind(settings.host, settings.port) as listener:
+        try:
+            engine = build_engine(settings.engine)
+        except CheckpointError as error:
+            raise StartError(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            blocks = settings.engine.total_blocks
+            raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
+        with closing(engine):
+            return serve(engine, settings, listener)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket, which takes no connections yet. Raises StartError."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise StartError(f"host {host!r} cannot be listened on: {_one_line(error)}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        return listener
+    except OSError as error:
+        listener.close()
+        raise StartError(f"port {port} of {host} cannot be listened on: {error.strerror or error}") from error
+
+
+def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+    """Serve an engine that is built on a socket that is bound, until a signal; the exit status."""
+    try:
+        listener.listen(BACKLOG)  # SO_REUSEADDR lets two bind; only one can listen
+    except OSError as error:
+        raise StartError(f"port {listener.getsockname()[1]} cannot be listened on: {error.strerror}") from error
+    return asyncio.run(_serve(engine, settings, listener))
+
+
+def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Service]:
+    """The application that serves an engine, with the administrative call where there is a token for it."""
+    metrics = Metrics()
+    most = settings.engine.max_num_seqs + settings.max_queue
+    llm = AsyncLLM(engine, most_unfinished=most, observers=[metrics])
+    metrics.watch(llm)
+    service = Service(llm, settings.engine.model, settings.app)
+    app: ASGIApp = create_app(service, metrics)
+    if settings.admin_token is not None:
+        app = Administration(app, settings.admin_token, settings, service, metrics)
+    return app, service
+
+
+async def _serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
+    app, service = assembled(engine, settings)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=ceil(settings.drain_seconds) + LAST_WORDS_SECONDS,
+        )
+    )
+    url = _url(listener)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if server.started:
+        # After uvicorn has put its own handlers in place: it would re-raise the signal, and not exit with 0.
+        _handle_signals(server, service, settings.drain_seconds)
+        with suppress(OSError):
+            print(f"ready: {url}", flush=True)
+    await serving
+    return 1 if isinstance(service.llm.dead, EngineDeadError) else 0
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+    draining: list[asyncio.Task[None]] = []
+
+    def on_signal(number: int) -> None:
+        if draining:
+            os._exit(128 + number)
+        service.draining = True
+        server.should_exit = True
+        print(f"shutting down: running requests have {drain_seconds:g} s", file=sys.stderr, flush=True)
+        draining.append(asyncio.create_task(_drain(service.llm, drain_seconds)))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+
+
+async def _drain(llm: AsyncLLM, seconds: float) -> None:
+    """Wait for what runs; end what has not ended by then, which its clients are told."""
+    with suppress(TimeoutError, EngineDeadError, EngineStoppedError):
+        await asyncio.wait_for(llm.idle(), seconds)
+    await asyncio.to_thread(llm.shutdown)

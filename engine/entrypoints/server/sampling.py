@@ -1,0 +1,38 @@
+"""From a request's body to the engine's sampling parameters."""
+
+from engine.entrypoints.server.requests import ChatRequest, CommonRequest, CompletionRequest
+from engine.request import RequestOutputKind, SamplingParams
+
+DEFAULT_COMPLETION_TOKENS = 16
+_SAME_NAMES = (
+    "n",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
+)
+
+
+def completion_params(body: CompletionRequest) -> SamplingParams:
+    """As OpenAI: 16 tokens where nothing is said. Raises SamplingParamsError."""
+    budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+    return _params(body, budget, body.logprobs)
+
+
+def chat_params(body: ChatRequest) -> SamplingParams:
+    """As OpenAI: as many tokens as the context allows where nothing is said. Raises SamplingParamsError."""
+    budget = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    return _params(body, budget, (body.top_logprobs or 0) if body.logprobs else None)
+
+
+def _params(body: CommonRequest, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
+    given = {name: value for name in _SAME_NAMES if (value := getattr(body, name)) is not None}
+    kind = RequestOutputKind.DELTA if body.stream else RequestOutputKind.FINAL_ONLY
+    return SamplingParams(**given, max_tokens=max_tokens, logprobs=logprobs, output_kind=kind)

@@ -1,0 +1,136 @@
+"""A step plan as the tensors that ibm-fms's paged attention takes (docs/engine.md). Pure functions.
+
+A prompt never attends to padding. Left padding attends to itself, so that no row of the mask is all -inf; right
+padding attends to what stands before it, and nobody reads what comes of that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.kv_cache.block_pool import PADDING_BLOCK
+from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
+from engine.sequence import SequenceState
+
+IntArray = NDArray[numpy.int64]
+
+PAD_TOKEN_ID = 0
+SMALLEST_DECODE_BATCH = 2
+"""The device has no decode of one row: a lone sequence is doubled and the copy's output thrown away."""
+
+
+@dataclass(frozen=True)
+class ModelInputs:
+    """What goes into one forward.
+
+    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: prefill one row of whole
+    blocks, decode one position a row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
+    ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
+    with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
+    A chunk of a prefill has what a decode has, for one row of many positions.
+    ``last_n_tokens`` positions of logits come back, of which ``output_position`` is the one to sample, for the
+    first ``output_rows`` rows.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    slot_mapping: Tensor
+    mask: Tensor | None
+    block_table: Tensor | None
+    current_tkv_mask: Tensor | None
+    left_padded_prompt_mask: Tensor | None
+    last_n_tokens: int
+    output_position: int
+    output_rows: int
+
+    @property
+    def kind(self) -> str:
+        """``prefill``, ``chunk`` or ``decode``: each is a graph of its own where a backend compiles."""
+        if self.block_table is None:
+            return "prefill"
+        return "chunk" if self.input_ids.shape[1] > 1 else "decode"
+
+
+def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
+    """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode."""
+    if isinstance(plan, PrefillChunk):
+        return plan.token_ids
+    if isinstance(plan, Prefill):
+        return rows[0].request.prompt_token_ids
+    return tuple([sequence.tokens[-1].token_id for sequence in rows])
+
+
+def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
+    """One prompt in whole blocks: left padding, prompt, right padding."""
+    length, left = plan.prompt_length, plan.left_padding
+    computed = len(plan.blocks) * BLOCK_SIZE
+    right = computed - left - length
+    input_ids = torch.full((1, computed), PAD_TOKEN_ID, dtype=torch.int64)
+    input_ids[0, left : left + length] = torch.tensor(prompt_token_ids, dtype=torch.int64)
+    blocks = torch.tensor(plan.blocks, dtype=torch.int64)
+    return ModelInputs(
+        input_ids=input_ids,
+        position_ids=(torch.arange(computed) - left).clamp(min=0)[None],
+        slot_mapping=(blocks[:, None] * BLOCK_SIZE + torch.arange(BLOCK_SIZE)).view(1, -1),
+        mask=_prefill_mask(computed, left, dtype),
+        block_table=None,
+        current_tkv_mask=None,
+        left_padded_prompt_mask=None,
+        last_n_tokens=BLOCK_SIZE,
+        output_position=BLOCK_SIZE - 1 - right,
+        output_rows=1,
+    )
+
+
+def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
+    """Causal; what follows the left padding does not see it."""
+    mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
+    mask[left:, :left] = -torch.inf
+    return mask[None, None]
+
+
+def decode_inputs(plan: Decode, last_token_ids: Sequence[int]) -> ModelInputs:
+    """One new token a row; ``last_token_ids`` goes by row like the plan."""
+    copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
+    tkv, left = plan.tkv, numpy.array(plan.left_paddings * copies)
+    tables = pad_block_tables(plan.block_tables * copies, blocks_for(tkv + 1))
+    return one_token_a_row(plan, last_token_ids, tkv - left, left, numpy.full_like(left, tkv + 1), tables)
+
+
+def one_token_a_row(
+    plan: Decode | AlignedDecode,
+    last_token_ids: Sequence[int],
+    positions: IntArray,
+    left_paddings: IntArray,
+    tkvs: IntArray,
+    tables: Sequence[Sequence[int]],
+) -> ModelInputs:
+    """Tensors of a decode from arrays ``[rows]``, copies of a lone row among them; ``tkvs`` with the new token.
+
+    In numpy: of arrays this small torch would spend ten times as long on each.
+    """
+    rows = len(plan.request_ids)
+    block_table = numpy.array(tables)
+    slots = block_table[:, -1] * BLOCK_SIZE + (tkvs - 1) % BLOCK_SIZE
+    return ModelInputs(
+        input_ids=torch.from_numpy(numpy.array([*last_token_ids] * (len(positions) // rows)).reshape(-1, 1)),
+        position_ids=torch.from_numpy(positions.reshape(-1, 1)),
+        slot_mapping=torch.from_numpy(slots.reshape(-1, 1)),
+        mask=None,
+        block_table=torch.from_numpy(block_table),
+        current_tkv_mask=torch.from_numpy(tkvs),
+        left_padded_prompt_mask=torch.from_numpy(left_paddings),
+        last_n_tokens=1,
+        output_position=0,
+        output_rows=rows,
+    )
+
+
+def pad_block_tables(tables: Sequence[Sequence[int]], width: int) -> list[list[int]]:
+    """A rectangle of block ids: shorter tables get the padding block on the left."""
+    return [[PADDING_BLOCK] * (width - len(table)) + list(table) for table in tables]

@@ -1,0 +1,154 @@
+"""The executor that runs a real model: ibm-fms with a paged KV cache, on one of the backends."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from checkpoints import Checkpoint
+from engine.backends import BACKENDS, label
+from engine.backends.compilation import Compilation
+from engine.backends.compiled import CompiledModel
+from engine.backends.warm_up import warm_up
+from engine.config import EngineConfig
+from engine.model.attention import attention_name, attention_tensors
+from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
+from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
+from engine.model.loader import load_model
+from engine.model.sampler import sample
+from engine.optimized.eager_attention import NAME as EAGER_ATTENTION
+from engine.optimized.eager_attention import attention_arguments, without_padding
+from engine.optimized.linear import quicken, with_shared_weights
+from engine.request import TokenOutput
+from engine.scheduling.padding import BLOCK_SIZE
+from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
+from engine.sequence import SequenceState
+
+Cache = list[tuple[Tensor, Tensor]]
+
+
+class ModelRunner:
+    """Holds the weights and the KV cache; turns a plan into sampled tokens.
+
+    ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``. Where
+    ``tensor_parallel_size`` is more than 1, torch's process group must be there: this process has one part of the
+    weights and of the heads then, and every process must be given the same plans. ``compiled`` is the model where the
+    backend compiles, warmed up.
+
+    Raises RecompileError and DeviceRefusedError where the warm-up fails.
+    """
+
+    def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
+        backend = BACKENDS[config.backend]
+        self._backend = label(backend.name)
+        self._attention = config.attention_op
+        self._seed = config.seed
+        self._dtype: torch.dtype = getattr(torch, backend.dtype)
+        divided = config.tensor_parallel_size > 1
+        self.model = load_model(checkpoint, self._dtype, divided=divided)
+        self.cache = self._empty_cache(config.total_blocks)
+        self.compiled: CompiledModel | None = None
+        # What ibm-fms ships is run as it is shipped.
+        self._quick = self._attention == "paged" and not backend.compiled
+        if self._quick:
+            self.model = self.model if divided else with_shared_weights(self.model)
+            quicken(self.model)
+        if backend.compiled:
+            self.compiled = CompiledModel(self.model, backend)
+            warm_up(self.compiled, self._run_blindly, config)
+            self._blank(list(range(config.total_blocks)))
+
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        """Run the plan; one token for each of ``plan.request_ids``, in that order."""
+        rows = [sequences[request_id] for request_id in plan.request_ids]
+        logits = self.logits(plan, token_ids_for(plan, rows))
+        return sample(logits, rows, self._seed) if rows else []
+
+    @torch.inference_mode()
+    def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
+        """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them.
+
+        Raises RecompileError and DeviceRefusedError.
+        """
+        if isinstance(plan, Prefill):
+            if self._quick:
+                self._blank([plan.blocks[0], plan.blocks[-1]])
+            return self.forward(prefill_inputs(plan, token_ids, self._dtype))
+        if isinstance(plan, PrefillChunk):
+            return self.forward(chunk_inputs(plan))
+        if isinstance(plan, AlignedDecode):
+            rows = zip(plan.block_tables, plan.computed, strict=True)
+            self._blank([table[-1] for table, computed in rows if computed % BLOCK_SIZE == 0])
+            return self.forward(aligned_decode_inputs(plan, token_ids))
+        if plan.tkv % BLOCK_SIZE == 0:
+            self._blank([table[-1] for table in plan.block_tables])
+        return self.forward(decode_inputs(plan, token_ids))
+
+    def forward(self, inputs: ModelInputs) -> Tensor:
+        """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache.
+
+        In inference mode, as ``logits`` calls it.
+        """
+        if self._quick:
+            inputs = without_padding(inputs)
+            logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs, self.cache[0][0]))
+        elif self.compiled is None:
+            logits = self._run(inputs, attention_name(self._attention), attention_tensors(self._attention, inputs))
+        else:
+            tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
+            tensors |= attention_tensors(self._attention, inputs)
+            others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
+            logits, self.cache = self.compiled(inputs.kind, self.cache, tensors, others)
+        sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
+        return sampled
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled; None where the backend compiles nothing."""
+        if self.compiled is None:
+            return None
+        compiled = self.compiled
+        return Compilation(self._backend, compiled.graphs, compiled.recompiles, compiled.shared)
+
+    def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
+        """The model as it is, not compiled."""
+        logits, self.cache = self.model(
+            inputs.input_ids,
+            position_ids=inputs.position_ids,
+            past_key_value_states=self.cache,
+            use_cache=True,
+            last_n_tokens=inputs.last_n_tokens,
+            attn_name=attention,
+            **arguments,
+        )
+        return logits
+
+    def _run_blindly(self, plan: Runnable) -> None:
+        """Any tokens will do."""
+        count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
+        self.logits(plan, [0] * count)
+
+    @torch.inference_mode()
+    def _blank(self, blocks: list[int]) -> None:
+        """Clear blocks that were just taken and are not written whole.
+
+        Attention masks the rest of a block, but a NaN that an earlier request left there would come through.
+        """
+        if not blocks:
+            return
+        rows = torch.tensor(blocks)
+        for tensor in chain.from_iterable(self.cache):
+            tensor.index_fill_(0, rows, 0)
+
+    @torch.inference_mode()
+    def _empty_cache(self, blocks: int) -> Cache:
+        heads, width = self._cache_heads()
+        shape = (blocks, BLOCK_SIZE, heads, width)
+        layers = len(self.model.base_model.layers)
+        return [(torch.zeros(shape, dtype=self._dtype), torch.zeros(shape, dtype=self._dtype)) for _ in range(layers)]
+
+    def _cache_heads(self) -> tuple[int, int]:
+        attention = self.model.base_model.layers[0].attn
+        return attention.kvheads, attention.emb_kq_per_head

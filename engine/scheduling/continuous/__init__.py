@@ -1,0 +1,1 @@
+"""Continuous batching with one tkv for the whole batch (docs/scheduling-rules.md)."""

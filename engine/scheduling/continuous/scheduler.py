@@ -1,0 +1,253 @@
+"""Continuous batching with one tkv for the whole batch: the first generation on Spyre.
+
+Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), somebody runs it, and the
+scheduler is told who ended (``commit``).
+"""
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from engine.config import ResolvedLimits
+from engine.kv_cache.block_hash import TokenSource
+from engine.kv_cache.block_pool import BlockPool
+from engine.scheduling.continuous.admission import (
+    Candidate,
+    Running,
+    fits_blocks,
+    fits_context,
+    largest_volume,
+)
+from engine.scheduling.padding import (
+    BLOCK_SIZE,
+    blocks_reserved,
+    blocks_used,
+    padding_blocks,
+    round_up_to_block,
+    tkv_with_prompt,
+)
+from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
+
+
+@dataclass(slots=True, eq=False)
+class ScheduledSequence:
+    """A request as the scheduler sees it. ``left_padding`` in columns, whole blocks of it included.
+
+    A decode moves tkv and everybody's tokens together, so a sequence that runs is known by its left padding: what
+    it has in the cache is tkv less that.
+    """
+
+    request_id: str
+    prompt_length: int
+    max_tokens: int
+    left_padding: int = 0
+
+
+class _Rows(NamedTuple):
+    """The running batch as a decode plan shows it; the same from step to step until somebody comes, goes or moves."""
+
+    left_paddings: tuple[int, ...]
+    block_tables: tuple[tuple[int, ...], ...]
+
+
+class _Refusal(NamedTuple):
+    """The smallest ``tkv`` at which the batch × tkv limit kept a request from joining the batch ``running``."""
+
+    request_id: str
+    running: tuple[str, ...]
+    tkv: int
+
+
+class ContinuousScheduler:
+    """Strict first-in-first-out, one prefill a step, prefill before decode, one tkv for everybody."""
+
+    def __init__(self, limits: ResolvedLimits) -> None:
+        self.limits = limits
+        self.pool = BlockPool(limits.available_blocks)
+        self._tkv = 0
+        self._waiting: deque[ScheduledSequence] = deque()
+        self._running: list[ScheduledSequence] = []  # newest first
+        self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step has looked at the queue
+        self._somebody_left = False  # since padding was last removed
+        self._plan: StepPlan = Idle()
+        self._kept_rows: _Rows | None = None
+        self._kept_running: tuple[str, ...] = ()
+        self._kept_waiting: tuple[str, ...] | None = None
+        self._refusal = _Refusal("", (), 0)
+
+    def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
+        """Queue a request behind all others. Lengths in tokens, both at least 1; which ``tokens`` does not matter."""
+        self._waiting.append(ScheduledSequence(request_id, prompt_length, max_tokens))
+        self._kept_waiting = None
+
+    def abort(self, request_id: str) -> bool:
+        """End a request between two steps; False where it is not (or no longer) here.
+
+        A running one is treated as one that finished: its blocks go back in the next step, after admission.
+        """
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                self._kept_waiting = None
+                return True
+        for sequence in self._running:
+            if sequence.request_id == request_id:
+                self._end(sequence)
+                return True
+        return False
+
+    def plan(self) -> StepPlan:
+        """Choose the step, free what ended, remove padding, take the blocks it needs ("One step", 1 to 3).
+
+        Admission comes first: it still counts the reservations of sequences that ended in the step before.
+
+        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold; it
+        stays at the head of the queue until it is aborted.
+        """
+        joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
+        if self._ended:
+            self._free_ended()
+        self._remove_padding()
+        if joining is not None:
+            self._plan = self._prefill(joining)
+            self._waiting.popleft()
+            # A long queue is not listed anew for each that leaves it.
+            self._kept_waiting = self._kept_waiting and self._kept_waiting[1:]
+        elif self._running:
+            self._plan = self._decode()
+        else:
+            self._tkv = 0
+            self._plan = Idle()
+        return self._plan
+
+    def commit(self, ended: Collection[str]) -> None:
+        """Take note that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
+        if isinstance(self._plan, Decode):
+            self._tkv += 1
+        if ended:
+            for sequence in [s for s in self._running if s.request_id in ended]:
+                self._end(sequence)
+        self._plan = Idle()
+
+    def plain_decodes(self) -> int:
+        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
+
+        Nothing is to be freed, nobody can join, no block of padding goes, and no block is due before they are done.
+        0 where that is not certain; ``plan`` finds out then.
+        """
+        may_join = self._waiting and len(self._running) < self.limits.max_num_seqs
+        if self._ended or self._somebody_left or may_join or not self._running:
+            return 0
+        return -self._tkv % BLOCK_SIZE
+
+    def decode_on(self, steps: int) -> Decode:
+        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
+        first = self._decode_of(self._kept_rows or self._rows())
+        self._tkv += steps
+        return first
+
+    def state(self) -> SchedulerState:
+        """What can be seen now."""
+        if self._kept_waiting is None:
+            self._kept_waiting = tuple([s.request_id for s in self._waiting])
+        pool = self.pool
+        return SchedulerState(self._tkv, self._kept_waiting, self._kept_running, pool.reserved_total, pool.used_total)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything, the one that frees the last blocks included."""
+        return bool(self._waiting or self._running or self._ended or self._tkv)
+
+    def _end(self, sequence: ScheduledSequence) -> None:
+        self._running.remove(sequence)
+        self._ended.append(sequence)
+        self._somebody_left = True
+        self._list_running()
+
+    def _free_ended(self) -> None:
+        for sequence in self._ended:
+            self.pool.free(sequence.request_id)
+        self._ended.clear()
+
+    def _may_join(self, sequence: ScheduledSequence) -> bool:
+        if not self._running:
+            return True
+        limits, tkv = self.limits, self._tkv
+        if len(self._running) >= limits.max_num_seqs:
+            return False
+        new = Candidate(sequence.prompt_length, sequence.max_tokens)
+        running = [Running(s.prompt_length, s.max_tokens, tkv - s.left_padding) for s in self._running]
+        return (
+            fits_context(new, running, tkv, limits.max_model_len)
+            and fits_blocks(new, tkv, self.pool.unreserved)
+            and self._fits_batch_tkv(sequence.request_id, new, running)
+        )
+
+    def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
+        """Condition 5: not counted again where the limit refused the request to this batch at no larger a tkv."""
+        grown = tkv_with_prompt(self._tkv, new.prompt_length)
+        refused = self._refusal
+        if refused.request_id == request_id and refused.running == self._kept_running and grown >= refused.tkv:
+            return False
+        if largest_volume(new, running, self._tkv) <= self.limits.max_batch_tkv_limit:
+            return True
+        self._refusal = _Refusal(request_id, self._kept_running, grown)
+        return False
+
+    def _remove_padding(self) -> None:
+        """Whole blocks of left padding that all have go; they can come to share some only as others leave."""
+        if self._somebody_left:
+            self._somebody_left = False
+            shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
+            self._shift(-shared * BLOCK_SIZE)
+
+    def _shift(self, columns: int) -> None:
+        """Move the running batch to the right (or left): tkv and everybody's left padding together."""
+        if columns:
+            self._tkv += columns
+            for sequence in self._running:
+                sequence.left_padding += columns
+            self._kept_rows = None
+
+    def _prefill(self, sequence: ScheduledSequence) -> Prefill:
+        length = sequence.prompt_length
+        tkv = tkv_with_prompt(self._tkv, length) if self._running else round_up_to_block(length)
+        self.pool.reserve(sequence.request_id, blocks_reserved(tkv, length, sequence.max_tokens))
+        self.pool.allocate(sequence.request_id, blocks_used(tkv, length))
+        self._shift(tkv - self._tkv)
+        sequence.left_padding = tkv - length
+        self._running.insert(0, sequence)
+        self._list_running()
+        return Prefill(
+            sequence.request_id,
+            length,
+            tkv,
+            sequence.left_padding - padding_blocks(tkv, length) * BLOCK_SIZE,
+            self.pool.held(sequence.request_id),
+        )
+
+    def _decode(self) -> Decode:
+        if self._tkv % BLOCK_SIZE == 0:
+            self._take_blocks()
+        return self._decode_of(self._kept_rows or self._rows())
+
+    def _decode_of(self, rows: _Rows) -> Decode:
+        return Decode(self._kept_running, self._tkv, rows.left_paddings, rows.block_tables)
+
+    def _take_blocks(self) -> None:
+        for sequence in self._running:
+            self.pool.allocate(sequence.request_id, 1)
+        self._kept_rows = None
+
+    def _list_running(self) -> None:
+        """Somebody came or went."""
+        self._kept_running = tuple([s.request_id for s in self._running])
+        self._kept_rows = None
+
+    def _rows(self) -> _Rows:
+        if self._kept_rows is None:
+            held = self.pool.held
+            tables = [held(request_id) for request_id in self._kept_running]
+            self._kept_rows = _Rows(tuple([s.left_padding for s in self._running]), tuple(tables))
+        return self._kept_rows

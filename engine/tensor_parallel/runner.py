@@ -1,0 +1,32 @@
+"""The executor whose model runs in other processes: they compute, this one samples."""
+
+from collections.abc import Mapping
+
+import torch
+
+from engine.backends.compilation import Compilation
+from engine.model.inputs import token_ids_for
+from engine.model.sampler import sample
+from engine.request import TokenOutput
+from engine.scheduling.plan import Runnable
+from engine.sequence import SequenceState
+from engine.tensor_parallel.workers import Workers
+
+
+class ParallelRunner:
+    """Sends each plan to the workers and samples from what comes back. ``seed`` as in EngineConfig."""
+
+    def __init__(self, workers: Workers, seed: int) -> None:
+        self._workers = workers
+        self._seed = seed
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled in all workers; None where the backend compiles nothing."""
+        return self._workers.compilation
+
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        """One token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
+        rows = [sequences[request_id] for request_id in plan.request_ids]
+        logits = torch.from_numpy(self._workers.logits(plan, token_ids_for(plan, rows)))
+        return sample(logits, rows, self._seed) if rows else []

@@ -1,0 +1,88 @@
+"""One process of a tensor-parallel model: ``python -m engine.tensor_parallel.worker FD PARENT FOLDER``.
+
+``FD`` is its end of a connection to the engine's process, ``PARENT`` the id of that process, ``FOLDER`` where the
+workers meet. It runs what comes until the connection ends, and never outlives its parent.
+"""
+
+import faulthandler
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.backends.errors import RecompileError
+from engine.environment import threads
+from engine.tensor_parallel.messages import Failed, Logits, Ready, Start, Step
+
+if TYPE_CHECKING:
+    from engine.model.runner import ModelRunner
+
+WATCH_SECONDS = 0.25
+"""How long a worker may outlive its parent where no connection tells it so."""
+
+PATIENCE = timedelta(minutes=10)
+"""What one worker may wait for the others, at the start and in a step."""
+
+
+def main() -> None:
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
+
+
+def serve(connection: Connection, parent: int, meeting_place: str) -> None:
+    """Be a worker until the connection ends, and then end this process."""
+    # Told by the process id, since a fork of the parent may hold the other end of the connection open.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever finds it hanging may ask where
+    threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
+    try:
+        start: Start = connection.recv()
+        runner = _set_up(start, meeting_place)
+        connection.send(Ready(runner.compilation))
+        while True:
+            step: Step = connection.recv()
+            logits = runner.logits(step.plan, step.token_ids)
+            if start.rank == 0:
+                connection.send(Logits(logits.numpy()))
+    except BaseException as error:
+        last = traceback.format_exception_only(error)[-1].strip()
+        with suppress(OSError):  # nobody listens any more where the engine has closed
+            recompile = isinstance(error, RecompileError)
+            connection.send(Failed(last, traceback.format_exc(), time.monotonic(), recompile))
+        os._exit(1)  # taking torch apart while others wait in a collective may hang
+
+
+def _leave_with(parent: int, meeting_place: str) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    shutil.rmtree(meeting_place, ignore_errors=True)
+    os._exit(1)
+
+
+def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
+    """Meet the other workers, load this one's part of the weights, and warm up with the others."""
+    # Before torch: otherwise gloo resolves this machine's name, which need not lead to it.
+    os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
+    import torch
+    from torch import distributed
+
+    from checkpoints import resolve
+    from engine.model.runner import ModelRunner
+
+    torch.set_num_threads(threads(os.environ))
+    size = start.config.tensor_parallel_size
+    # A file rather than a port, which another engine could have taken in the meantime.
+    store = Path(meeting_place, "store").as_uri()
+    distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
+    return ModelRunner(start.config, resolve(start.config.model, start.config.revision))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""The workers of a tensor-parallel model, from outside: started, fed, watched, ended. No torch in here.
+
+Every engine has processes of its own, which form a process group of their own; the process that holds the engine is in
+none, so there may be several engines in it, used from any thread.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.backends.compilation import Compilation
+from engine.config import EngineConfig
+from engine.environment import threads
+from engine.scheduling.plan import Runnable
+from engine.tensor_parallel.messages import Failed, Logits, Ready, Start, Step
+
+if TYPE_CHECKING:
+    import numpy
+
+WORKER = "engine.tensor_parallel.worker"
+ROOT = Path(__file__).resolve().parents[2]
+LOOK_SECONDS = 1.0
+"""How often processes are looked at beside their connections."""
+LAST_WORDS_SECONDS = 1.0
+"""How long the others may take to say what happened when one worker has failed."""
+
+
+class WorkerProcess(Protocol):
+    """What ``subprocess.Popen`` has, too."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+Starter = Callable[[str], tuple[WorkerProcess, Connection]]
+"""Starts a worker that meets the others in that folder: the process, and this process's end of its connection."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker ended, or the engine was closed: nothing runs on it any more.
+
+    The message says in a line what happened; what a worker raised is there as a note, with its own traceback.
+    """
+
+
+class Workers:
+    """``config.tensor_parallel_size`` processes that load one model; started by the call, usable after ``ready``.
+
+    They end with ``close``, with this object, and with this process, however it ends.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._processes: list[WorkerProcess] = []
+        self._connections: list[Connection] = []
+        self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
+        self._owner = os.getpid()
+        self._compiled: list[Compilation] = []
+        self._recompiles = 0
+        self._end: str | None = None
+        self._traceback: str | None = None
+        # Not the connections, on which another thread may wait at that moment: it hears of the end by them.
+        self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
+        try:
+            for rank in range(config.tensor_parallel_size):
+                process, connection = _starter(self._meeting_place)
+                self._processes.append(process)
+                self._connections.append(connection)
+                self._send(connection, Start(config, rank))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """By rank."""
+        return tuple(process.pid for process in self._processes)
+
+    def ready(self) -> None:
+        """Wait until every worker has loaded its part. Raises WorkerDiedError."""
+        try:
+            waiting = list(self._connections)
+            while waiting:
+                for connection, message in self._heard():
+                    assert isinstance(message, Ready)
+                    waiting.remove(connection)
+                    if message.compilation is not None:
+                        self._compiled.append(message.compilation)
+        except BaseException:
+            self.close("the engine did not start")
+            raise
+        shutil.rmtree(self._meeting_place, ignore_errors=True)
+
+    @property
+    def compilation(self) -> Compilation | None:
+        """What was compiled in all of them; None where the backend compiles nothing."""
+        if not self._compiled:
+            return None
+        graphs, shared = (sum(counts) for counts in zip(*((c.graphs, c.shared) for c in self._compiled), strict=True))
+        return Compilation(self._compiled[0].backend, graphs, self._recompiles, shared)
+
+    def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
+        """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
+        if os.getpid() != self._owner:
+            raise WorkerDiedError("the engine's workers belong to the process that this one was forked from")
+        if self._end is not None:
+            raise self._died()
+        step = Step(plan, tuple(token_ids))
+        try:
+            for connection in self._connections:
+                self._send(connection, step)
+            while True:
+                for _, message in self._heard():
+                    assert isinstance(message, Logits)
+                    return message.values
+        except BaseException:
+            # Whatever broke it off: the workers may be in the midst of this step, and cannot take another.
+            self.close("a step of the engine was broken off")
+            raise
+
+    def check(self) -> None:
+        """Whether a step could run now. Raises WorkerDiedError."""
+        if self._end is not None or any(process.poll() is not None for process in self._processes):
+            raise self._died()
+
+    def close(self, why: str = "the engine was closed") -> None:
+        """End the workers; again does no harm."""
+        self._end = self._end or why
+        self._finalizer()
+
+    def _send(self, connection: Connection, message: Start | Step) -> None:
+        try:
+            connection.send(message)
+        except OSError:
+            raise self._died() from None
+
+    def _heard(self) -> list[tuple[Connection, Ready | Logits]]:
+        """What has come from workers, at least one message. Raises WorkerDiedError as soon as one has failed."""
+        heard: list[tuple[Connection, Ready | Logits]] = []
+        while not heard:
+            for connection in wait(self._connections, LOOK_SECONDS):
+                assert isinstance(connection, Connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    raise self._died() from None
+                if isinstance(message, Failed):
+                    raise self._died({self._connections.index(connection): message})
+                heard.append((connection, message))
+            if not heard and any(process.poll() is not None for process in self._processes):
+                raise self._died()
+        return heard
+
+    def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
+        """What ended it all; ``failed`` is what is known already, by rank."""
+        if self._end is None:
+            what, self._traceback = self._cause(dict(failed or {}))
+            self.close(what)
+        error = WorkerDiedError(self._end)
+        if self._traceback is not None:
+            error.add_note(self._traceback)
+        return error
+
+    def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
+        """In a line, and the traceback where there is one.
+
+        When one worker ends, the others fail too, for want of it: one that ended without a word was the first, else the
+        one that failed first.
+        """
+        give_up = time.monotonic() + LAST_WORDS_SECONDS
+        of = f"of {len(self._processes)}"
+        open_ends = {connection: rank for rank, connection in enumerate(self._connections) if rank not in failed}
+        while open_ends and (left := give_up - time.monotonic()) > 0:
+            for connection in wait(list(open_ends), left):
+                assert isinstance(connection, Connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    rank = open_ends[connection]
+                    return f"worker {rank} {of} {_how_it_ended(self._processes[rank])}", None
+                if isinstance(message, Failed):
+                    failed[open_ends.pop(connection)] = message
+        if not failed:
+            return f"a worker {of} ended", None
+        rank, first = min(failed.items(), key=lambda item: item[1].when)
+        self._recompiles += first.recompile
+        return f"worker {rank} {of} failed: {first.error}", first.traceback.rstrip()
+
+
+def spawn_worker(meeting_place: str) -> tuple[WorkerProcess, Connection]:
+    """A process that is started anew, and imports what it needs."""
+    ours, its = Pipe()
+    with its:
+        process = subprocess.Popen(
+            # -P: what lies in the working directory is not for the worker to import.
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "engine.tensor_parallel.worker",
+                str(its.fileno()),
+                str(os.getpid()),
+                meeting_place,
+            ],
+            env=os.environ | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": str(threads(os.environ))},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,  # ibm-fms prints there, and a server's first line is its URL
+            pass_fds=[its.fileno()],
+            start_new_session=True,  # Ctrl-C and SIGTERM to a group are for the engine's process to judge
+        )
+    return process, ours
+
+
+_starter: Starter = spawn_worker
+
+
+def start_workers_with(starter: Starter) -> None:
+    """From now on, in this process: a program that embeds the engine may know a quicker way than a new process."""
+    global _starter
+    _starter = starter
+
+
+def _python_path() -> str:
+    """Where this very package is found, before anything else."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+
+
+def _how_it_ended(process: WorkerProcess) -> str:
+    try:
+        status = process.wait(LAST_WORDS_SECONDS)
+    except subprocess.TimeoutExpired:
+        return "closed its connection"
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+
+
+def _end(processes: Sequence[WorkerProcess], meeting_place: str, owner: int) -> None:
+    """By force: a worker has nothing to put in order. They are not for a fork of the owner to end."""
+    if os.getpid() != owner:
+        return
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+    shutil.rmtree(meeting_place, ignore_errors=True)

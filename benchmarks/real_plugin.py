@@ -149,9 +149,9 @@ class Side:
 def simulation() -> Callable[[], int]:
     """The same workload without a model, as ``--simulate`` runs it, every row written down; returns how many steps."""
     from harness.drivers.reference import SimulationDriver
+    from harness.runs.runner import run_workload
     from harness.schedulers.continuous.model import PlannedRequest
     from harness.types import EngineSetup, RequestSpec, SchedulingLimits
-    from harness.workload import run_workload
 
     session = SimulationDriver().open(EngineSetup(MODEL, "eager", 1, CONTEXT, BATCH))
     specs = [RequestSpec(i, prompt, most) for i, (prompt, most) in enumerate(prompts())]

@@ -20,12 +20,12 @@ from engine.request import Request, SamplingParams
 from engine.simulation import simulated_core
 from harness.checks.steps import check_steps
 from harness.drivers.reference import SimulationDriver
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_row, shorten
 from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.model import PlannedRequest, filled_in, predict
-from harness.schema import Request as CaseRequest
-from harness.step_table import as_row, shorten
+from harness.suites.schema import Request as CaseRequest
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits
-from harness.workload import run_workload
 
 SETUP = EngineSetup("none", "eager", 1, 512, 4)
 

@@ -22,17 +22,17 @@ from pydantic import ValidationError
 
 from checkpoints import resolve
 from harness.drivers.base import TOKENS, Driver, EnginePool
-from harness.expand import Configuration, Expanded, expand
-from harness.expectations import SUITE_SUFFIXES
-from harness.loader import load_suite
-from harness.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_data
 from harness.schedulers import scheduler_named
-from harness.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
-from harness.step_table import as_data
+from harness.suites.discovery import SUITE_SUFFIXES
+from harness.suites.expand import Configuration, Expanded, expand
+from harness.suites.loader import load_suite
+from harness.suites.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.suites.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
+from harness.suites.yaml import one_line, read_ordinary, shown_path
 from harness.timeline import tables_of
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits, StepRow
-from harness.workload import run_workload
-from harness.yaml_source import one_line, read_ordinary, shown_path
 
 TRACE_COLUMNS = (
     "step",

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.cases.failure_text import failure_text
+from harness.cases.judge import judge
 from harness.drivers.reference import ReferenceDriver
-from harness.failure_text import failure_text
-from harness.judge import judge
-from harness.loader import load_suite
-from harness.plugin import NOT_SUITES
-from harness.yaml_source import read_yaml
+from harness.suites.discovery import NOT_SUITES
+from harness.suites.loader import load_suite
+from harness.suites.yaml import read_yaml
 from tests.harness.planted import SCHEDULE_FAULTS
 from tests.harness.test_planted_faults import case_named
 

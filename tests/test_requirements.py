@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 
 from checkpoints import resolve
-from harness.behaviour.judging import has_reference
+from harness.cases.behaviour.judging import has_reference
 from harness.cli import main
-from harness.expectations import reference_path
-from harness.loader import LoadedSuite, load_suite
-from harness.oracle import Oracle
-from harness.oracle.stopping import end_of, wanted_for
-from harness.oracle.values import widened
-from harness.plugin import NOT_SUITES
-from harness.prompts import request_spec, vocabulary_of
-from harness.schema import OutputCase
-from harness.yaml_source import read_yaml
+from harness.golden.tables import reference_path
+from harness.references import Oracle
+from harness.references.stopping import end_of, wanted_for
+from harness.references.values import widened
+from harness.suites.discovery import NOT_SUITES
+from harness.suites.loader import LoadedSuite, load_suite
+from harness.suites.prompts import request_spec, vocabulary_of
+from harness.suites.schema import OutputCase
+from harness.suites.yaml import read_yaml
 
 KINDS = ("scheduler_steps", "output", "behaviour")
 ROOT = Path(__file__).resolve().parents[1]

@@ -114,7 +114,7 @@ def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most
 
 def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
     """Compare with greedy decoding by Hugging Face on CPU; prints where the first difference of each is."""
-    from harness.oracle import Oracle, Wanted
+    from harness.references import Oracle, Wanted
 
     tokenizer, same = llm.engine.tokenizer, True
     print("\nComparing with Hugging Face on CPU ...")

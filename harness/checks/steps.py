@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.runs.runner import turns
+from harness.runs.step_table import as_data, as_row, columns_of, lengthen, shorten
 from harness.schedulers import scheduler_of_row
-from harness.step_table import as_data, as_row, columns_of, lengthen, shorten
 from harness.types import Run, StepRow, Verdict
-from harness.workload import turns
 
 CONTEXT_ROWS = 2
 BLOCK_COLUMNS = ("reserved", "used")

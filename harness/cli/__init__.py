@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from checkpoints import CheckpointError
 from harness.cli import cards, cases, compare, known_failures, models, references, report, schema, search, serve, trace
 from harness.cli.arguments import CommandError, Parser
-from harness.loader import SuiteError
+from harness.suites.discovery import NoSuitesError
+from harness.suites.loader import SuiteError
 
 __all__ = ["main"]
 
@@ -67,6 +68,6 @@ def _run(argv: Sequence[str] | None) -> int:
         return int(arguments.run(arguments))
     except SystemExit as exit_:
         return int(exit_.code or 0)
-    except (CommandError, CheckpointError, SuiteError) as error:
+    except (CommandError, CheckpointError, NoSuitesError, SuiteError) as error:
         print(f"spyre-cb: {error}", file=sys.stderr)
         return 2

@@ -11,14 +11,11 @@ from typing import Any
 
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
-from harness.expand import Expanded, TooManyTestsError, expand
-from harness.expectations import SUITE_SUFFIXES
-from harness.loader import LoadedSuite, load_suite
-from harness.markers import MARKERS, explain_unknown, left_out
-from harness.plugin import NOT_SUITES
-from harness.words import plural
-
-NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
+from harness.suites.discovery import suite_files
+from harness.suites.expand import Expanded, TooManyTestsError, expand
+from harness.suites.loader import LoadedSuite, load_suite
+from harness.suites.markers import MARKERS, explain_unknown, left_out
+from harness.utils.text import plural
 
 _EXAMPLES = """\
   spyre-cb cases --marker cpu --marker scheduler_steps
@@ -83,26 +80,6 @@ def run(arguments: Namespace) -> int:
     for name, count in sorted(out.items()):
         print(f"left out: {plural(count, f'{name} test')}; to list them:  --marker {name}")
     return 0
-
-
-def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """The suites among these paths and below them, each once. Raises CommandError where there are none."""
-    if not paths and not Path("suites").is_dir():
-        raise CommandError("there is no folder suites here: say which suites, or go to where it is")
-    files: dict[Path, None] = {}
-    for path in paths or [Path("suites")]:
-        found = [path] if path.is_file() else sorted(filter(_is_suite, path.rglob("*")))
-        if not found:
-            raise CommandError(f"{path}: there is no suite in this folder")
-        files.update(dict.fromkeys(found))
-    return list(files)
-
-
-def _is_suite(path: Path) -> bool:
-    """As the pytest plugin and conftest.py have it: YAML is a suite unless its name or folder says otherwise."""
-    if path.suffix not in SUITE_SUFFIXES or path.name in NOT_SUITES or not path.is_file():
-        return False
-    return not any(part in NO_FOLDERS_OF_SUITES or part.startswith(".") for part in path.parts[:-1] if part != "..")
 
 
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:

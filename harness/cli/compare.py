@@ -10,7 +10,7 @@ from harness.cli.arguments import CommandError, Subparsers, add_command, apart, 
 from harness.compare.changes import MEANING, Change, Comparison, Kind, compare_runs
 from harness.compare.results import ResultsError, read_results, reason_of
 from harness.compare.tables import as_cells, as_data, tables_side_by_side
-from harness.words import plural
+from harness.utils.text import plural
 
 _EXAMPLES = """\
   spyre-cb compare reports/conformance.jsonl reports/conformance-vllm-spyre.jsonl

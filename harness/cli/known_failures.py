@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
-from harness.known_failures.writing import ResultsError, read_results, written
+from harness.pytest_plugin.known_failures.writing import ResultsError, read_results, written
 
 _EXAMPLES = """\
   spyre-cb known-failures results.jsonl

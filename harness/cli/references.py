@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
-from harness.behaviour.judging import has_reference, specs_with_reference
+from harness.cases.behaviour.judging import has_reference, specs_with_reference
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
-from harness.cli.cases import Listed, listed_tests, suite_files, with_markers
-from harness.expectations import reference_path
-from harness.markers import left_out
-from harness.oracle import Oracle, Reference, Wanted
-from harness.oracle.files import write_references
-from harness.oracle.stopping import wanted_for
-from harness.oracle.store import made_with
-from harness.oracle.values import widened
-from harness.prompts import vocabulary_of
-from harness.words import plural
-from harness.yaml_source import shown_file
+from harness.cli.cases import Listed, listed_tests, with_markers
+from harness.golden.tables import reference_path
+from harness.references import Oracle, Reference, Wanted
+from harness.references.files import write_references
+from harness.references.stopping import wanted_for
+from harness.references.store import made_with
+from harness.references.values import widened
+from harness.suites.discovery import suite_files
+from harness.suites.markers import left_out
+from harness.suites.prompts import vocabulary_of
+from harness.suites.yaml import shown_file
+from harness.utils.text import plural
 
 if TYPE_CHECKING:
-    from harness.oracle.compute import Progress
+    from harness.references.compute import Progress
 
 _EXAMPLES = """\
   spyre-cb references suites/output

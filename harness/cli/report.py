@@ -4,9 +4,9 @@ from argparse import Namespace
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
-from harness.garbage import kept
 from harness.report.reading import ResultsError, merged, read_run
 from harness.report.writing import ReportError, Wanted, write_reports
+from harness.utils.gc import kept
 
 _EXAMPLES = """\
   spyre-cb report shard-*.jsonl --html nightly.html --junit nightly.xml

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from harness.cli.arguments import Subparsers, add_command
-from harness.schema import POLICY_NAMES, Suite, by_name, one_or_many
+from harness.suites.schema import POLICY_NAMES, Suite, by_name, one_or_many
 
 _EXAMPLES = """\
   spyre-cb schema > suite.schema.json

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
 from harness.drivers.base import Driver, UnavailableError
-from harness.run_settings import driver_by_name, simulated
-from harness.words import plural
+from harness.pytest_plugin.settings import driver_by_name, simulated
+from harness.utils.text import plural
 
 if TYPE_CHECKING:
     from harness.search.run import Found, Progress, SearchResult

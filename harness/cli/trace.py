@@ -13,7 +13,7 @@ from typing import Any
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing, named
 from harness.drivers.base import UnavailableError
-from harness.run_settings import driver_by_name, simulated
+from harness.pytest_plugin.settings import driver_by_name, simulated
 from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 

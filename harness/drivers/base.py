@@ -10,13 +10,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from harness import spent
 from harness.drivers.server_pool import ServerNeed, ServerPool, SharedServer
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
+from harness.utils import spent
 
 if TYPE_CHECKING:
     from harness.drivers.door import Door
-    from harness.schema import Scheduler, ServerOptions
+    from harness.suites.schema import Scheduler, ServerOptions
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"

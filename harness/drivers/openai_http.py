@@ -18,7 +18,7 @@ from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
-from harness.schema import Scheduler, ServerOptions
+from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
 API_KEY = "OPENAI_API_KEY"

@@ -27,7 +27,6 @@ from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
 from engine.simulation import NoModel, jump, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
-from harness import spent
 from harness.drivers.base import (
     ASYNC_DOOR,
     BLOCK_ACCOUNTING,
@@ -50,9 +49,10 @@ from harness.drivers.reference_workers import fork_workers
 from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import reference_server
 from harness.drivers.shared_server import start_shared
-from harness.garbage import kept
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
+from harness.utils import spent
+from harness.utils.gc import kept
 
 PRELOADED = (
     "engine.entrypoints.llm",

@@ -9,12 +9,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from harness import spent
+from harness.utils import spent
 
 if TYPE_CHECKING:
     from harness.drivers.base import Driver
     from harness.drivers.door import Door
-    from harness.schema import ServerOptions
+    from harness.suites.schema import ServerOptions
     from harness.types import EngineSetup, SchedulingLimits
 
 MOST_SERVERS = 3

@@ -15,9 +15,9 @@ from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from harness.drivers.base import UnavailableError
-from harness.lifetime import start_attended
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
+from harness.utils.subprocesses import start_attended
 
 START_SECONDS = 600
 """What a server may take to load a model and, on a card, to compile it."""

@@ -17,7 +17,7 @@ from harness.drivers.door import Door
 from harness.drivers.http_door import HttpDoor
 from harness.drivers.server_pool import DirtyServerError
 from harness.drivers.servers import ServerProcess, flags_of, robust_reference_server
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
 PATH = "/admin/limits"

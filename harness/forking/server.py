@@ -18,7 +18,7 @@ from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.name import name_module
 from harness.forking.threads import count_threads, refusal
 from harness.forking.wire import receive, send
-from harness.lifetime import die_with
+from harness.utils.subprocesses import die_with
 
 Handed = tuple[Request, list[int], socket.socket]
 """A request, the file descriptors that came with it, and the connection to who wants it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.report.outcomes import PROBLEMS, Record, count
 from harness.report.result_view import ResultView
-from harness.words import plural
+from harness.utils.text import plural
 
 
 @dataclass(frozen=True)

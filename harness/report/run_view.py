@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness import spent
 from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration
 from harness.report.tested import cards_in_words, models_in_words
-from harness.words import plural
+from harness.utils import spent
+from harness.utils.text import plural
 
 INTERRUPTED = 2
 NOTHING_COLLECTED = 5

@@ -9,8 +9,8 @@ from itertools import zip_longest
 from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS, cell_text
-from harness.schema import CHUNKED_COLUMNS
-from harness.step_table import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
+from harness.runs.step_table import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
+from harness.suites.schema import CHUNKED_COLUMNS
 from harness.types import StepRow
 
 CONTEXT_ROWS = 2

@@ -7,7 +7,7 @@ from typing import Any
 from checkpoints import CheckpointError, resolve
 from harness.drivers.base import TOKENS, Driver
 from harness.report.outcomes import Record
-from harness.words import plural
+from harness.utils.text import plural
 
 SHOWN = 12
 """Of the characters of a digest, where a person reads it."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.schema import Request
+from harness.suites.schema import Request
 from harness.types import RequestSpec, Verdict
 
 SHOWN = 8

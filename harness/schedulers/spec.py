@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from harness.prompts import Vocabulary
 from harness.schedulers.bars import Size, Stretch
-from harness.schema import Limits, Request
+from harness.suites.prompts import Vocabulary
+from harness.suites.schema import Limits, Request
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 if TYPE_CHECKING:

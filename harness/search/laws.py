@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.drivers.base import Jumping, Session
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_row
 from harness.schedulers.spec import Workload
-from harness.step_table import as_row
 from harness.types import RequestSpec, Run, StepRow, Verdict
-from harness.workload import run_workload
 
 
 @dataclass(frozen=True)

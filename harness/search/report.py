@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.runs.step_table import cells_of, columns_of, shorten
 from harness.schedulers import scheduler_named
-from harness.schema import Request
 from harness.search.run import Found
 from harness.search.violated import violated
-from harness.step_table import cells_of, columns_of, shorten
+from harness.suites.schema import Request
 from harness.types import StepRow
 
 

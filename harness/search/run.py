@@ -11,7 +11,6 @@ from hypothesis.strategies import SearchStrategy
 
 from checkpoints import resolve
 from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, EnginePool
-from harness.prompts import vocabulary_of
 from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Workload
 from harness.search.laws import (
@@ -21,6 +20,7 @@ from harness.search.laws import (
     keeps_to_itself,
     try_workload,
 )
+from harness.suites.prompts import vocabulary_of
 from harness.types import Verdict
 
 Progress = Callable[[int, int], None]

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checks.steps import expected_kind
+from harness.runs.step_table import as_expected, from_data
 from harness.schedulers.bars import Size
-from harness.schema import CHUNKED_COLUMNS, COLUMNS
-from harness.step_table import as_expected, from_data
+from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS
 from harness.timeline.apart import steps_apart
 from harness.timeline.model import TimeLine
 from harness.timeline.stretches import time_line

@@ -14,8 +14,8 @@ from engine.core import EngineCore
 from engine.model.runner import ModelRunner
 from engine.request import Request, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
-from harness.oracle.compute import continuations
-from harness.oracle.values import Wanted
+from harness.references.compute import continuations
+from harness.references.values import Wanted
 from tests.budget import examples
 from tests.engine.support import random_tokens
 from tests.engine.test_chunked_recordings import RECORDINGS, row

@@ -12,7 +12,7 @@ import os, sys
 import engine.entrypoints.server.admin, engine.entrypoints.server.run
 import engine.model.runner, fms.models.hf.utils
 from engine.entrypoints.server.__main__ import become
-from harness.lifetime import die_with
+from harness.utils.subprocesses import die_with
 parent = os.getpid()
 if os.fork() == 0:
     die_with(parent)

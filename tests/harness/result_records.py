@@ -10,15 +10,15 @@ from typing import Any
 
 from harness.checks.steps import check_steps
 from harness.drivers.reference import SimulationDriver
-from harness.prompts import simulated_spec
 from harness.report.page import write_page
 from harness.report.reading import Recorded
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_row
 from harness.schedulers.chunked.workloads import NUMBERS
-from harness.schema import Request
-from harness.step_table import as_row
+from harness.suites.prompts import simulated_spec
+from harness.suites.schema import Request
 from harness.timeline import tables_of
 from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, StepRow
-from harness.workload import run_workload
 
 Record = dict[str, Any]
 REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"

@@ -17,17 +17,17 @@ from engine.model import attention
 from engine.model import inputs as batch
 from engine.model import runner as model_runner
 from engine.model.runner import ModelRunner
+from harness.checks.output.policies import resolve_policy
+from harness.checks.outputs import judge_outputs, plan_outputs
 from harness.drivers.base import GOLDEN_TOKENS, Session
 from harness.drivers.reference import ReferenceDriver
-from harness.expand import Expanded, expand
-from harness.loader import load_suite
-from harness.oracle import Oracle
-from harness.outputs import judge_outputs, plan_outputs
-from harness.policies import resolve_policy
-from harness.prompts import request_spec, vocabulary_of
-from harness.schema import POLICY_NAMES, OutputCase, Policy
+from harness.references import Oracle
+from harness.runs.runner import run_workload
+from harness.suites.expand import Expanded, expand
+from harness.suites.loader import load_suite
+from harness.suites.prompts import request_spec, vocabulary_of
+from harness.suites.schema import POLICY_NAMES, OutputCase, Policy
 from harness.types import SchedulingLimits
-from harness.workload import run_workload
 from tests.harness.planted_outputs import change_decode_inputs
 
 Patch = Callable[[pytest.MonkeyPatch], None]

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.reference import SimulationDriver
-from harness.prompts import nameless_spec
-from harness.schema import Prompt, Request
-from harness.step_table import as_row
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_row
+from harness.suites.prompts import nameless_spec
+from harness.suites.schema import Prompt, Request
 from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow
-from harness.workload import run_workload
 
 SHAPE = EngineSetup("tiny-granite", "eager", 1, 512, 4)
 IDLE = StepRecord("idle", (), (), ())

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from harness.behaviour import flood, scene, waiting
-from harness.behaviour import perform as performing
-from harness.behaviour.judging import check_limits
-from harness.behaviour.outcome import Right
-from harness.behaviour.perform import perform
+from harness.cases.behaviour import flood, scene, waiting
+from harness.cases.behaviour import perform as performing
+from harness.cases.behaviour.judging import check_limits
+from harness.cases.behaviour.outcome import Right
+from harness.cases.behaviour.perform import perform
 from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
 from harness.drivers.streams import assembled
-from harness.schema import BehaviourCase, Chat, Limits, Request
+from harness.suites.schema import BehaviourCase, Chat, Limits, Request
 from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 IDLE = DoorState(0, 0, 0, 0)
@@ -329,7 +329,7 @@ def test_a_client_that_gets_anothers_text_is_noticed() -> None:
 
 
 async def a_check_of_ours(scene: Any, well: bool = True) -> str:
-    from harness.behaviour.named import CheckFailedError
+    from harness.cases.behaviour.named import CheckFailedError
 
     if not well:
         raise CheckFailedError("it is not well")

@@ -12,12 +12,12 @@ import pytest
 from checkpoints import Checkpoint
 from harness.checks.output import check_output
 from harness.checks.output.compare import close, kl_over_top
+from harness.checks.output.policies import USUAL_BOUNDS, ResolvedPolicy, resolve_policy, usual_policy
 from harness.drivers.base import GOLDEN_TOKENS
-from harness.oracle import Oracle, Reference, ReferenceToken
-from harness.oracle.stopping import end_of, ended, wanted_for
-from harness.policies import USUAL_BOUNDS, ResolvedPolicy, resolve_policy, usual_policy
-from harness.prompts import Vocabulary
-from harness.schema import POLICY_NAMES, Policy
+from harness.references import Oracle, Reference, ReferenceToken
+from harness.references.stopping import end_of, ended, wanted_for
+from harness.suites.prompts import Vocabulary
+from harness.suites.schema import POLICY_NAMES, Policy
 from harness.types import RequestSpec, Token, Verdict
 
 NO_CHECKPOINT = Checkpoint("made-up", "made-up", Path("nowhere"), None, "")

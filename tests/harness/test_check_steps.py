@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from harness.checks.steps import check_steps, expected_kind
-from harness.schema import COLUMNS
-from harness.step_table import shorten
+from harness.runs.step_table import shorten
+from harness.suites.schema import COLUMNS
 from harness.types import Run, StepRow, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 

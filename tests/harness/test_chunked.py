@@ -10,23 +10,23 @@ from pydantic import TypeAdapter
 
 from harness.checks.steps import check_steps
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.expand import expand
-from harness.expectations import golden_text, read_golden
-from harness.loader import SuiteError, load_suite
-from harness.prompts import simulated_spec
+from harness.golden.tables import golden_text, read_golden
 from harness.report.step_view import step_table
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.schedulers.chunked import SPEC
 from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.chunked.workloads import NUMBERS
-from harness.schema import CHUNKED_COLUMNS, COLUMNS, Request, StepTable
 from harness.search import search
 from harness.search.report import suite_text
 from harness.search.violated import violated
-from harness.step_table import as_row, columns_of, lengthen, shorten
+from harness.suites.expand import expand
+from harness.suites.loader import SuiteError, load_suite
+from harness.suites.prompts import simulated_spec
+from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS, Request, StepTable
+from harness.suites.yaml import read_yaml
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
-from harness.workload import run_workload
-from harness.yaml_source import read_yaml
 from tests.harness.faults import Patch
 from tests.harness.planted import CHUNKED_FAULTS
 

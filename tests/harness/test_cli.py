@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import CUT_OFF, INTERRUPTED, main
-from harness.loader import load_suite
+from harness.suites.loader import load_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 

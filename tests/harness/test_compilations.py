@@ -1,6 +1,6 @@
 """The line of a report that says what engines had compiled."""
 
-from harness.compilations import added_up
+from harness.drivers.compilations import added_up
 
 
 def seen(engine: str, graphs: int, recompiles: int, shared: int) -> dict[str, object]:

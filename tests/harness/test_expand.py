@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from harness.drivers.reference import SimulationDriver
-from harness.expand import Configuration, Expanded, TooManyTestsError, expand, model_label, power_of_two, round_up
-from harness.schema import StepsSuite
+from harness.suites.expand import (
+    Configuration,
+    Expanded,
+    TooManyTestsError,
+    expand,
+    model_label,
+    power_of_two,
+    round_up,
+)
+from harness.suites.schema import StepsSuite
 from harness.types import EngineSetup, SchedulingLimits
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import expectations
-from harness.blessing import Blessing
-from harness.expectations import GoldenError, golden_folder, golden_path, golden_text, read_golden, write_golden
-from harness.step_table import COLUMNS, cells_of, lengthen, shorten
+from harness.cases.blessing import Blessing
+from harness.golden import tables as expectations
+from harness.golden.tables import GoldenError, golden_folder, golden_path, golden_text, read_golden, write_golden
+from harness.runs.step_table import COLUMNS, cells_of, lengthen, shorten
 from harness.types import StepRow
 from tests.harness.support import a_request, simulate, two_that_overlap
 

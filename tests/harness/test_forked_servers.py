@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from harness.drivers.servers import SERVER, Launched
-from harness.isolation import launching
+from harness.pytest_plugin.isolation import launching
 from tests.harness.test_plugin import run
 
 ROOT = Path(__file__).resolve().parents[2]
 DOORS = str(ROOT / "suites" / "behaviour" / "doors.yaml")
 NO_SPAWN = """\
 from harness.drivers import servers
-from harness.isolation import launching
+from harness.pytest_plugin.isolation import launching
 def refuse(command, *rest):
     raise RuntimeError("a server is spawned")
 launching.spawn_server = servers.spawn_server = servers._launch = refuse

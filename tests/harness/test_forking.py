@@ -12,7 +12,7 @@ import pytest
 
 from harness.forking.messages import Request
 from harness.forking.process import ForkedProcess, ForkRefusedError, ServerGoneError
-from harness.isolation.stacks import command, descendants
+from harness.pytest_plugin.isolation.stacks import command, descendants
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks are for Linux")
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import garbage
 from harness.drivers.reference import SimulationDriver
-from harness.garbage import keep_for_good, kept
+from harness.runs.runner import run_workload
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.workloads import shape_for_search
 from harness.types import RequestSpec, SchedulingLimits
-from harness.workload import run_workload
+from harness.utils import gc as garbage
+from harness.utils.gc import keep_for_good, kept
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness.schedulers.continuous.invariants import check_invariants
-from harness.schema import Prompt, Request
+from harness.suites.schema import Prompt, Request
 from harness.types import Run, SchedulingLimits, Token, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 

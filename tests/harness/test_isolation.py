@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.isolation.attendant import how_it_ended
-from harness.isolation.forks import run_in_a_fork
-from harness.isolation.stacks import without_pytest
+from harness.pytest_plugin.isolation.attendant import how_it_ended
+from harness.pytest_plugin.isolation.forks import run_in_a_fork
+from harness.pytest_plugin.isolation.stacks import without_pytest
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
 MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")
@@ -224,7 +224,7 @@ def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(t
     write(tmp_path, mine=GOOD)
     (tmp_path / "conftest.py").write_text(
         "import sys, threading, time\n"
-        "if 'harness.isolation.preloaded' in str(sys.orig_argv):\n"
+        "if 'harness.pytest_plugin.isolation.preloaded' in str(sys.orig_argv):\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
     done = simulated(tmp_path, "--isolation=engine", ".")
@@ -244,8 +244,8 @@ def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, worker
     done = simulated(tmp_path, "--isolation=engine", *workers, ".", STARTED=str(told))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     lines = told.read_text(encoding="utf-8").splitlines()
-    assert sum("harness.isolation.preloaded" in line for line in lines) == 1
-    assert not any("harness.isolation.child" in line for line in lines)
+    assert sum("harness.pytest_plugin.isolation.preloaded" in line for line in lines) == 1
+    assert not any("harness.pytest_plugin.isolation.child" in line for line in lines)
 
 
 def test_a_process_with_threads_is_not_forked() -> None:

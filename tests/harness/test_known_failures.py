@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.known_failures.entries import Conditions, load_known_failures
-from harness.known_failures.writing import written
-from harness.loader import SuiteError
+from harness.pytest_plugin.known_failures.entries import Conditions, load_known_failures
+from harness.pytest_plugin.known_failures.writing import written
+from harness.suites.loader import SuiteError
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
 REASON = "https://example.org/issues/1 tkv is counted wrongly"

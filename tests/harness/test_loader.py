@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.loader import MAX_PROBLEMS, LoadedSuite, Problem, SuiteError, load_suite
-from harness.schema import BehaviourSuite, OutputSuite, StepsSuite
+from harness.suites.loader import MAX_PROBLEMS, LoadedSuite, Problem, SuiteError, load_suite
+from harness.suites.schema import BehaviourSuite, OutputSuite, StepsSuite
+from harness.suites.yaml import Place, composer
 from harness.types import StepRow
-from harness.yaml_source import Place, composer
 
 MALFORMED = sorted((Path(__file__).parent / "malformed").glob("*.yaml"))
 EXPECTED = re.compile(r"# expect: (?P<line>\d+):(?P<column>\d+) (?P<fragment>.+)")

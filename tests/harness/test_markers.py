@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.markers import MARKERS, explain_unknown, unknown_names
+from harness.suites.markers import MARKERS, explain_unknown, unknown_names
 
 KNOWN = {"cb", "cpu", "spyre", "device"}
 

@@ -28,8 +28,8 @@ def hangs(self):
 EngineCore.step = hangs
 """
 ROLES = {
-    "parent": "harness.isolation.preloaded",
-    "engine": "harness.isolation.child",
+    "parent": "harness.pytest_plugin.isolation.preloaded",
+    "engine": "harness.pytest_plugin.isolation.child",
     "worker": "sys.stdin.readline",
     "rank": "engine.tensor_parallel.worker",
     "server": "engine.entrypoints.server",
@@ -218,7 +218,7 @@ def test_what_is_attended_outlives_the_thread_but_not_the_process_that_started_i
     """The kernel takes the thread that started a process for its parent: a passing one must not matter."""
     program = (
         "import asyncio, time\n"
-        "from harness.lifetime import start_attended\n"
+        "from harness.utils.subprocesses import start_attended\n"
         "async def main():\n"
         "    return await asyncio.to_thread(start_attended, ['sleep', '600'])\n"
         "print(asyncio.run(main()).pid, flush=True)\n"

@@ -13,7 +13,7 @@ from harness.drivers.base import UnavailableError
 from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
 from harness.drivers.reference import reference_unavailable
 from harness.drivers.servers import ServerProcess, reference_server
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from tests.harness.test_plugin import run, write
 

@@ -11,12 +11,20 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from checkpoints import Checkpoint, resolve
-from harness.oracle import Oracle, Reference, ReferenceFileError, ReferenceMissingError, ReferenceToken, Wanted, compute
-from harness.oracle.compute import continuations, scored
-from harness.oracle.files import read_references, write_references
-from harness.oracle.values import widened
-from harness.prompts import prompt_token_ids, vocabulary_of
-from harness.schema import Prompt
+from harness.references import (
+    Oracle,
+    Reference,
+    ReferenceFileError,
+    ReferenceMissingError,
+    ReferenceToken,
+    Wanted,
+    compute,
+)
+from harness.references.compute import continuations, scored
+from harness.references.files import read_references, write_references
+from harness.references.values import widened
+from harness.suites.prompts import prompt_token_ids, vocabulary_of
+from harness.suites.schema import Prompt
 
 PROMPTS = [Prompt(text="Return the number of"), Prompt(random_tokens=1), Prompt(random_tokens=90)]
 

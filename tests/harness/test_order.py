@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from harness.pytest_plugin.stages import Stages
 from harness.report.run_view import summary_of
-from harness.report.stages import Stages
 from tests.harness.test_plugin import GOOD, ROOT, WRONG, run, write
 
 BOTH = GOOD.replace("cases:", "parameters: {backend: [sendnn, eager]}\ncases:")
@@ -45,7 +45,7 @@ def test_eager_comes_first_and_its_verdict_with_a_page_as_soon_as_it_is_known(
     (tmp_path / "conftest.py").write_text(
         "from harness.drivers.reference import ReferenceDriver\n"
         "from harness.drivers.base import EngineSetup\n"
-        "from harness.items import CaseItem\n"
+        "from harness.pytest_plugin.items import CaseItem\n"
         "run = CaseItem.runtest\n"
         "def kept(self):\n"
         "    if 'sendnn' in self.nodeid:\n"

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.step_table import shorten
+from harness.runs.step_table import shorten
 from tests.harness.result_records import (
     REASON,
     SUITE,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.behaviour.named import CHECKS
+from harness.cases.behaviour.named import CHECKS
+from harness.cases.judge import Test, judge
 from harness.drivers.base import Session
 from harness.drivers.reference import ReferenceDriver
-from harness.expand import expand
-from harness.judge import Test, judge
-from harness.loader import load_suite
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
 from tests.harness.faults import Fault
 from tests.harness.planted_doors import DOOR_FAULTS, as_table
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.cases.failure_text import failure_text
+from harness.cases.judge import Test, judge, missing_capability
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.expand import expand
-from harness.failure_text import failure_text
-from harness.judge import Test, judge, missing_capability
-from harness.loader import load_suite
-from harness.schema import AnySuite
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import AnySuite
 from tests.harness.planted import (
     CHUNKED_FAULTS,
     CHUNKED_OUTPUT_FAULTS,

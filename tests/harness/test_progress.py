@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from harness.progress import OTHER_OUTPUT, wanted
-from harness.progress.view import RunState, rendered
+from harness.pytest_plugin.progress import OTHER_OUTPUT, wanted
+from harness.pytest_plugin.progress.view import RunState, rendered
 from tests.harness.test_isolation import GOOD, WRONG
 from tests.harness.test_plugin import write
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from checkpoints import Checkpoint, resolve
-from harness.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
-from harness.schema import FOLDER, Prompt, Request
+from harness.suites.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
+from harness.suites.schema import FOLDER, Prompt, Request
 from harness.types import RequestSpec
 from tests.harness.support import a_request
 

@@ -20,7 +20,7 @@ from engine.config import EngineConfig
 from engine.tensor_parallel.workers import WorkerDiedError, Workers
 from engine.scheduling.plan import Decode
 from harness.drivers.reference import ReferenceDriver
-from harness.isolation.stacks import command
+from harness.pytest_plugin.isolation.stacks import command
 ReferenceDriver().preload()
 def refused(*arguments, **more):
     raise AssertionError("a new process was started")

@@ -16,24 +16,24 @@ from engine.scheduling import padding
 from engine.scheduling.continuous import admission
 from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
+from harness.cases.lint import check_house_rules
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.house_rules import check_house_rules
-from harness.loader import load_suite
-from harness.prompts import vocabulary_of
+from harness.runs.runner import run_workload
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY_REASON
 from harness.schedulers.continuous.workloads import shape_for_search, workloads
 from harness.schedulers.sizes import Sizes
-from harness.schema import StepsSuite
 from harness.search import Found, Workload, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
 from harness.search.report import run_command
 from harness.search.run import _smallest_failure
 from harness.search.violated import FAILED, TOKENS
+from harness.suites.loader import load_suite
+from harness.suites.prompts import vocabulary_of
+from harness.suites.schema import StepsSuite
+from harness.suites.yaml import read_yaml
 from harness.types import SchedulingLimits, Verdict
-from harness.workload import run_workload
-from harness.yaml_source import read_yaml
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 ROOT = Path(__file__).resolve().parents[2]

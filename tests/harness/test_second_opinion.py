@@ -7,12 +7,12 @@ import pytest
 
 from engine.config import EngineConfig, resolve_limits
 from engine.config import Limits as EngineLimits
-from harness.expand import Expanded, expand
-from harness.expectations import golden_path, read_golden
-from harness.loader import load_suite
+from harness.golden.tables import golden_path, read_golden
+from harness.runs.step_table import lengthen
 from harness.schedulers.continuous.model import ImpossibleWorkload, PlannedRequest, explain, filled_in, predict
-from harness.schema import Request, StepsCase
-from harness.step_table import lengthen
+from harness.suites.expand import Expanded, expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import Request, StepsCase
 from harness.types import EngineSetup, SchedulingLimits, StepRow
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"

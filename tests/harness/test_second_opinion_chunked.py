@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
+from harness.cases.judge import Test, _specs
 from harness.drivers.reference import SimulationDriver
-from harness.expand import expand
-from harness.expectations import golden_path, read_golden
-from harness.judge import Test, _specs
-from harness.loader import load_suite
+from harness.golden.tables import golden_path, read_golden
+from harness.runs.step_table import shorten
 from harness.schedulers.chunked.explain import planned_texts
 from harness.schedulers.chunked.model import PlannedText, explain, predict
 from harness.schedulers.continuous.model import ImpossibleWorkload
-from harness.schema import StepsCase
-from harness.step_table import shorten
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import StepsCase
 from harness.types import ChunkingSetup, SchedulingLimits
 from tests.engine.test_chunked_recordings import RECORDINGS, texts
 

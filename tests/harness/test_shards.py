@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.shards import Shard, cut, expected, main, read_durations, shard
+from harness.pytest_plugin.shards import Shard, cut, expected, main, read_durations, shard
 from tests.harness.test_plugin import GOOD, run, write
 
 SECONDS = st.lists(st.floats(0.001, 1000), max_size=60)

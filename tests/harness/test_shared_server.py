@@ -18,13 +18,13 @@ from engine.core import EngineCore
 from engine.entrypoints.server.arguments import parse
 from engine.entrypoints.server.run import assembled, bind
 from engine.tokenizer import Tokenizer
-from harness.behaviour.needs import wants_a_server_alone
+from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.drivers import shared_server
 from harness.drivers.base import UnavailableError
 from harness.drivers.server_pool import MOST_SERVERS, DirtyServerError, ServerNeed, ServerPool
 from harness.drivers.servers import ADMIN_TOKEN
 from harness.drivers.shared_server import SharedReferenceServer
-from harness.schema import BehaviourCase, ServerOptions
+from harness.suites.schema import BehaviourCase, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from tests.engine.support import ScriptedTokens
 from tests.harness.faults import Fault

@@ -5,9 +5,9 @@ from pathlib import Path
 from checkpoints import resolve
 from engine.tokenizer import Tokenizer
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.schema import Request
+from harness.runs.runner import run_workload
+from harness.suites.schema import Request
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits
-from harness.workload import run_workload
 from tests.harness.test_planted_faults import case_named, outcome_of
 from tests.harness.test_plugin import run, write
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import spent
+from harness.utils import spent
 from tests.harness.test_isolation import SPAWNED, simulated
 from tests.harness.test_plugin import GOOD, write
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from harness.cases.judge import Test
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.judge import Test
 from tests.harness.test_planted_faults import all_tests, case_named, outcome_of
 
 

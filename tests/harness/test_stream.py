@@ -10,11 +10,11 @@ import pytest
 
 from harness.drivers.base import EnginePool
 from harness.drivers.reference import SimulationDriver
-from harness.oracle import Oracle
+from harness.pytest_plugin.results import RESULT_PROPERTY, ResultStream
+from harness.pytest_plugin.settings import Settings, settings_key
+from harness.references import Oracle
 from harness.report.reading import read_run
-from harness.report.stream import RESULT_PROPERTY, ResultStream
 from harness.report.writing import Wanted
-from harness.run_settings import Settings, settings_key
 
 TEST = "suites/a.yaml::a-case[m-eager]"
 Record = dict[str, Any]

@@ -10,13 +10,13 @@ import pytest
 
 from harness.drivers.base import EnginePool
 from harness.drivers.reference import ReferenceDriver
-from harness.expand import Configuration, Expanded
-from harness.loader import load_suite
-from harness.markers import ONLY_IF_NAMED
-from harness.prompts import model_of_run, request_spec, vocabulary_of
-from harness.schema import OutputCase
+from harness.runs.runner import run_workload
+from harness.suites.expand import Configuration, Expanded
+from harness.suites.loader import load_suite
+from harness.suites.markers import ONLY_IF_NAMED
+from harness.suites.prompts import model_of_run, request_spec, vocabulary_of
+from harness.suites.schema import OutputCase
 from harness.types import SchedulingLimits
-from harness.workload import run_workload
 
 SUITES = Path(__file__).resolve().parents[2] / "suites" / "output"
 

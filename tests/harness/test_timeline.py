@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 
 from harness.drivers.reference import SimulationDriver
+from harness.runs.runner import run_workload, turns
+from harness.runs.step_table import as_data, as_row, from_data, shorten
 from harness.schedulers.continuous.workloads import Workload, workloads
-from harness.step_table import as_data, as_row, from_data, shorten
 from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_rows, time_line
 from harness.timeline.svg import described, steps_apart
 from harness.types import EngineSetup, Run
-from harness.workload import run_workload, turns
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
 
 SESSION = SimulationDriver().open(EngineSetup("none", "eager", 1, 512, 4))

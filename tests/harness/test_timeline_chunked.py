@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from harness.checks.steps import steps_as_data
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
-from harness.prompts import simulated_spec
+from harness.runs.runner import run_workload, turns
+from harness.runs.step_table import as_row, from_data, shorten
 from harness.schedulers.chunked.workloads import NUMBERS, ChunkedWorkload, chunked_workloads
-from harness.schema import Request
-from harness.step_table import as_row, from_data, shorten
+from harness.suites.prompts import simulated_spec
+from harness.suites.schema import Request
 from harness.timeline import (
     Bar,
     Shared,
@@ -32,7 +33,6 @@ from harness.timeline import (
 from harness.timeline.apart import steps_apart
 from harness.timeline.spoken import described
 from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits
-from harness.workload import run_workload, turns
 from tests.harness.support import doctored
 
 CHUNKING = ChunkingSetup()

@@ -10,10 +10,10 @@ import pytest
 from harness.cli import main
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.expectations import golden_path, read_golden
-from harness.loader import load_suite
-from harness.schema import StepsCase
-from harness.step_table import COLUMNS, cells_of, lengthen
+from harness.golden.tables import golden_path, read_golden
+from harness.runs.step_table import COLUMNS, cells_of, lengthen
+from harness.suites.loader import load_suite
+from harness.suites.schema import StepsCase
 from harness.trace import TRACE_COLUMNS, TraceError, as_json, read_items, trace_items
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"

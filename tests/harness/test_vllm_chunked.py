@@ -11,8 +11,8 @@ from harness.drivers.vllm import VllmDriver, generations, server
 from harness.drivers.vllm.chunked import engine_arguments, engine_environment
 from harness.drivers.vllm.generations import CHUNKED, ONE_TKV, find_generation
 from harness.drivers.vllm.session import VllmSession
-from harness.expand import expand
-from harness.schema import OutputSuite, ServerOptions
+from harness.suites.expand import expand
+from harness.suites.schema import OutputSuite, ServerOptions
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from tests.harness.fake_vllm_chunked import FIRST, TWIN, FakeChunkedCore, install_chunked
 from tests.harness.test_expand import suite

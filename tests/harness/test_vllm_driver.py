@@ -18,7 +18,7 @@ from harness.drivers.vllm.generations import ONE_TKV, described, find_generation
 from harness.drivers.vllm.insides import resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.drivers.vllm.session import VllmSession
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 from tests.harness.fake_vllm import ONE, TWO, FakeCore, install, output
 from tests.harness.test_plugin import GOOD, run, write
@@ -285,4 +285,4 @@ def test_the_harness_imports_without_any_engine() -> None:
     done = subprocess.run([sys.executable, "-c", ONLY_THE_HARNESS], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "harness.drivers.vllm.session" in done.stdout
-    assert "harness.judge" in done.stdout
+    assert "harness.cases.judge" in done.stdout

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.isolation import worker_count
+from harness.pytest_plugin.isolation import worker_count
 from tests.harness.test_isolation import simulated
 from tests.harness.test_plugin import GOOD, write
 

@@ -6,8 +6,8 @@ from itertools import repeat
 import pytest
 
 from harness.drivers.base import Observation, StepRecord
+from harness.runs.runner import run_workload
 from harness.types import RequestSpec, Run, Token
-from harness.workload import run_workload
 from tests.harness.support import IDLE, ScriptedSession, a_request, simulate, two_that_overlap
 
 

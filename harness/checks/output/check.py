@@ -5,11 +5,11 @@ from typing import Any
 
 from checkpoints import Checkpoint
 from harness.checks.output.compare import Position, Sequences, compare, with_alternatives
+from harness.checks.output.policies import ResolvedPolicy
 from harness.checks.output.table import details, headline, rule, summary
-from harness.oracle import Oracle, Reference, ReferenceMissingError
-from harness.oracle.stopping import end_of, ended, wanted_for
-from harness.policies import ResolvedPolicy
-from harness.prompts import Vocabulary
+from harness.references import Oracle, Reference, ReferenceMissingError
+from harness.references.stopping import end_of, ended, wanted_for
+from harness.suites.prompts import Vocabulary
 from harness.types import RequestSpec, Token, Verdict
 
 

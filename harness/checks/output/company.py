@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from harness.drivers.base import Session
+from harness.runs.runner import run_workload
 from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
-from harness.workload import run_workload
 
 
 @dataclass(frozen=True)

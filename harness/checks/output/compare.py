@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
-from harness.oracle import Reference, ReferenceToken
-from harness.policies import Bounds, ResolvedPolicy
+from harness.checks.output.policies import Bounds, ResolvedPolicy
+from harness.references import Reference, ReferenceToken
 from harness.types import Token
 
 TOKEN = "token"

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.checks.output.compare import ALTERNATIVES, COUNT, KL, LOGPROB, RANK, TOKEN, Position
-from harness.policies import ResolvedPolicy
-from harness.prompts import Vocabulary
+from harness.checks.output.policies import ResolvedPolicy
+from harness.suites.prompts import Vocabulary
 
 CONTEXT_TOKENS = 3
 MOST_SHOWN = 3

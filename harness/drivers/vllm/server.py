@@ -8,7 +8,7 @@ from harness.drivers.servers import ServerProcess, environ_of_a_server, with_pad
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
 from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
-from harness.schema import Scheduler, ServerOptions
+from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")

@@ -14,7 +14,7 @@ from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.generations import Generation, version_of
 from harness.drivers.vllm.insides import model_runner, resolved
 from harness.drivers.vllm.requests import sampling_arguments, token_of
-from harness.schema import ServerOptions
+from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 MOST_STEPS_TO_DRAIN = 10

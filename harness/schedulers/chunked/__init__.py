@@ -7,7 +7,7 @@ from harness.schedulers.chunked.requirements import requirements_of
 from harness.schedulers.chunked.rows import kind_of_row
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
-from harness.schema import CHUNKED_COLUMNS
+from harness.suites.schema import CHUNKED_COLUMNS
 from harness.types import ChunkingSetup
 
 

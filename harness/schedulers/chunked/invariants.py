@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
-from harness.schema import Request
+from harness.suites.schema import Request
 from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict, blocks_for
 
 DOC = "docs/scheduling-rules-chunked.md"

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.prompts import Vocabulary, request_spec, simulated_spec
 from harness.schedulers.chunked.explain import planned_texts
 from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.model import PlannedText, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.schema import Limits, Prompt, Request
+from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
+from harness.suites.schema import Limits, Prompt, Request
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 BLOCK = 64

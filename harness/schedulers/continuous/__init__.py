@@ -7,7 +7,7 @@ from harness.schedulers.continuous.requirements import requirements_of
 from harness.schedulers.continuous.rows import kind_of_row
 from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
 from harness.schedulers.spec import SchedulerSpec, SearchTools
-from harness.schema import COLUMNS
+from harness.suites.schema import COLUMNS
 
 
 def _search_tools() -> SearchTools:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from harness.schedulers.continuous.model import PlannedRequest, explain, predict
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schema import Request
+from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits
 
 

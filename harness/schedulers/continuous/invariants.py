@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.continuous.moves import each_move
-from harness.schema import Request
+from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict, decodes_on
 
 PADDING_BLOCK = 0

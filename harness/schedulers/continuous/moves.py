@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken
-from harness.schema import Request
+from harness.suites.schema import Request
 from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 
 

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.prompts import Vocabulary, nameless_spec, request_spec
 from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.model import BLOCK, PlannedRequest, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.schema import Limits, Prompt, Request
+from harness.suites.prompts import Vocabulary, nameless_spec, request_spec
+from harness.suites.schema import Limits, Prompt, Request
 from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)

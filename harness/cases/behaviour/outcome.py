@@ -1,0 +1,164 @@
+"""What came of an action, held to what was expected of it: a verdict."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from harness.checks.output.compare import close
+from harness.checks.output.policies import USUAL_BOUNDS
+from harness.drivers.door import Answer, Choice, DoorError, RawAnswer
+from harness.suites.schema import Outcome
+from harness.types import Verdict
+
+Result = Answer | DoorError | RawAnswer
+
+
+@dataclass(frozen=True)
+class Right:
+    """What the reference has for one answer. ``precision`` is what the engine computes in.
+
+    ``forks`` are beginnings of other texts that are as right in that precision: the reference's text up to a token of
+    which another is nearly as likely, and that other one.
+    """
+
+    text: str
+    logprobs: tuple[float, ...]
+    alternatives: int
+    precision: str
+    forks: tuple[str, ...] = ()
+
+    def allows(self, text: str) -> bool:
+        """Whether an engine may have come to this text. After a fork nothing is known of it."""
+        return text == self.text or text.startswith(self.forks)
+
+
+def judge(
+    label: str,
+    results: Sequence[Result],
+    expect: Outcome,
+    *,
+    rights: Sequence[Right] = (),
+    others: Mapping[str, Result] = MappingProxyType({}),
+    prompt_tokens: Sequence[int] = (),
+) -> Verdict:
+    """``results`` go by request. ``rights`` are what the reference has for each answer, ``others`` what came of named
+    actions, ``prompt_tokens`` how long the prompts are; each where it is asked for.
+    """
+    errors = [result for result in results if isinstance(result, DoorError)]
+    if errors:
+        return judge_error(label, errors[0], expect)
+    raw = next((result for result in results if isinstance(result, RawAnswer)), None)
+    if raw is not None:
+        return _judge_raw(label, raw, expect)
+    answers = [result for result in results if isinstance(result, Answer)]
+    choices = [choice for answer in answers for choice in answer.choices]
+    data = _data(choices)
+    if expect.error is not None:
+        counts = [choice.tokens for choice in choices]
+        return Verdict(False, f"{label}: expected an error, but {counts} tokens came back", data=data)
+    wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, rights, others)]
+    if expect.logprobs == "reference":
+        wrong += [
+            said for i, pair in enumerate(zip(choices, rights, strict=True)) for said in _wrong_logprobs(i, *pair)
+        ]
+    if expect.usage:
+        wrong += _wrong_usage(answers, prompt_tokens)
+    if wrong:
+        return Verdict(False, f"{label}: {wrong[0]}", tuple(wrong[1:]), data=data)
+    return Verdict(True, f"{label}: {[choice.tokens for choice in choices]} tokens as expected", data=data)
+
+
+def judge_error(label: str, error: DoorError, expect: Outcome) -> Verdict:
+    """An error, where one was expected or where none was. In-process an error has neither status nor type."""
+    data = {"error": error.message, "status": error.status, "type": error.kind}
+    said = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
+    wanted = expect.error
+    if wanted is None:
+        return Verdict(False, f"{label}: refused: {said}", data=data)
+    wrong = [f"the message lacks: {text}" for text in wanted.message_contains if text not in error.message]
+    for name, seen, right in (("status", error.status, wanted.status), ("type", error.kind, wanted.type)):
+        if right is not None and seen is not None and seen != right:
+            wrong.append(f"{name} {seen}, expected {right}")
+    if wrong:
+        return Verdict(False, f"{label}: another error than expected", (f"it said:  {said}", *wrong), data=data)
+    return Verdict(True, f"{label}: refused as expected", data=data)
+
+
+def _judge_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
+    """An answer to a request that was sent as it is written."""
+    data = {"status": raw.status, "body": raw.body[:2000]}
+    if raw.error and raw.status >= 400 and expect.error is not None:
+        return judge_error(label, DoorError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
+    wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
+    if expect.error is not None:
+        wrong.append(f"status {raw.status} and no error in OpenAI's form")
+    wrong += [f"the body lacks: {text}" for text in expect.contains if text not in raw.body]
+    if wrong:
+        return Verdict(False, f"{label}: {wrong[0]}", (*wrong[1:], f"it said:  {raw.body[:500]}"), data=data)
+    return Verdict(True, f"{label}: status {raw.status} as expected", data=data)
+
+
+def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
+    wrong = []
+    for name, seen, right in (
+        ("token counts", [choice.tokens for choice in choices], expect.token_counts),
+        ("finish reasons", [choice.finish_reason for choice in choices], expect.finish_reasons),
+    ):
+        if right is not None and seen != list(right):
+            wrong.append(f"{name} {seen}, expected {list(right)}")
+    texts = zip(choices, expect.texts or (), strict=False)
+    wrong += [f"text {i} is {c.text!r}, expected {text!r}" for i, (c, text) in enumerate(texts) if c.text != text]
+    return wrong
+
+
+def _wrong_texts(
+    choices: Sequence[Choice], expect: Outcome, rights: Sequence[Right], others: Mapping[str, Result]
+) -> list[str]:
+    seen, wrong = [choice.text for choice in choices], []
+    if expect.text == "reference":
+        pairs = enumerate(zip(seen, rights, strict=True))
+        wrong += [f"text {i} is {a!r}, Hugging Face's is {b.text!r}" for i, (a, b) in pairs if not b.allows(a)]
+    for other, alike in ((expect.same_as, True), (expect.unlike, False)):
+        if other is not None and (seen == _texts(others[other])) is not alike:
+            wrong.append(f"texts {seen}, {'but' if alike else 'and'} those of {other} are {_texts(others[other])}")
+    return wrong
+
+
+def _texts(result: Result) -> list[str]:
+    return [choice.text for choice in result.choices] if isinstance(result, Answer) else [str(result)]
+
+
+def _wrong_logprobs(index: int, choice: Choice, right: Right) -> list[str]:
+    """Every logprob close, and as many alternatives as were asked for, the chosen token perhaps besides."""
+    if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
+        count = 0 if choice.logprobs is None else len(choice.logprobs)
+        return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]
+    bounds = USUAL_BOUNDS[right.precision]
+    pairs = enumerate(zip(choice.logprobs, right.logprobs, strict=True))
+    wrong = [
+        f"answer {index}: logprob of token {i} is {seen:.4f}, Hugging Face says {wanted:.4f}"
+        for i, (seen, wanted) in pairs
+        if not close(seen, wanted, bounds, relative=False)
+    ]
+    odd = [count for count in choice.alternatives if count not in (right.alternatives, right.alternatives + 1)]
+    if odd and right.alternatives:
+        wrong.append(f"answer {index}: {odd[0]} alternatives at a token, expected {right.alternatives}")
+    return wrong
+
+
+def _wrong_usage(answers: Sequence[Answer], prompt_tokens: Sequence[int]) -> list[str]:
+    wrong = []
+    for answer, length in zip(answers, prompt_tokens, strict=True):
+        right = (length, sum(choice.tokens or 0 for choice in answer.choices))
+        if answer.usage != right:
+            wrong.append(f"usage {answer.usage}, expected {right} (prompt, generated)")
+    return wrong
+
+
+def _data(choices: Sequence[Choice]) -> dict[str, Any]:
+    return {
+        "token_counts": [choice.tokens for choice in choices],
+        "finish_reasons": [choice.finish_reason for choice in choices],
+        "texts": [choice.text for choice in choices],
+    }

@@ -1,0 +1,78 @@
+"""Waiting until something is so, and no longer than it may take."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from harness.cases.behaviour.scene import SECONDS, Scene
+from harness.drivers.door import DoorError, DoorState
+from harness.suites.schema import Wait
+
+POLL_SECONDS = 0.01
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
+    """Whether it came to hold in time."""
+    give_up = time.monotonic() + SECONDS
+    while not await holds():
+        if time.monotonic() > give_up:
+            return False
+        await asyncio.sleep(POLL_SECONDS)
+    return True
+
+
+async def wait_for(scene: Scene, wait: Wait) -> str | None:
+    """None when it is so, or what did not come in time."""
+    if wait.end_of is not None:
+        done, _ = await asyncio.wait([scene.background[wait.end_of].task], timeout=SECONDS)
+        return None if done else f"{wait.end_of} did not end within {SECONDS} s"
+    if wait.of is not None and wait.pieces is not None:
+        return await _pieces(scene, wait.of, wait.pieces)
+    wanted = {name: getattr(wait, name) for name in ("running", "waiting", "tkv", "used_blocks", "reserved_blocks")}
+    last: list[DoorState] = []
+
+    async def holds() -> bool:
+        try:
+            last[:] = [await scene.door.state()]
+        except DoorError:
+            return False  # a server that is being started again
+        state = last[0]
+        counts = all(right is None or getattr(state, name) == right for name, right in wanted.items())
+        return counts and (not wait.idle or state.idle)
+
+    if await eventually(holds):
+        return _in_time(scene, wait)
+    return f"it did not come to {_shown(wait)} within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
+
+
+def _in_time(scene: Scene, wait: Wait) -> str | None:
+    """Whether it came before the action ``of`` had so many tokens."""
+    if wait.of is None or wait.before_tokens is None:
+        return None
+    had = sum(sum(piece.tokens.values()) for piece in scene.background[wait.of].pieces)
+    if had < wait.before_tokens:
+        return None
+    return f"it came to {_shown(wait)} too late: {wait.of} had {had} tokens by then"
+
+
+async def _pieces(scene: Scene, name: str, count: int) -> str | None:
+    background = scene.background[name]
+
+    async def enough() -> None:
+        async with background.came:
+            await background.came.wait_for(lambda: len(background.pieces) >= count)
+
+    waiting = asyncio.create_task(enough())
+    done, _ = await asyncio.wait([waiting, background.task], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if waiting in done or len(background.pieces) >= count:
+        return None
+    if background.task in done:
+        result = background.task.result()
+        why = f": {result}" if isinstance(result, DoorError) else ""
+        return f"{name} ended after {len(background.pieces)} pieces, {count} were waited for{why}"
+    return f"{name} brought {len(background.pieces)} of {count} pieces within {SECONDS} s"
+
+
+def _shown(wait: Wait) -> str:
+    return ", ".join(f"{name} {value}" for name, value in wait.model_dump(exclude_none=True).items())

@@ -1,0 +1,86 @@
+"""Accepting what an engine does, and keeping what the reference says: files written and removed with --bless."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.golden.tables import forsaken, golden_folder, readable_rows, reference_folders, write_golden
+from harness.references.files import write_references
+from harness.references.store import made_with
+from harness.suites.yaml import shown_file
+from harness.types import StepRow
+
+if TYPE_CHECKING:
+    from harness.checks.outputs import Judging
+
+
+@dataclass
+class Blessing:
+    """What one run has written so far, and what it says at its end.
+
+    A table is written once a run: where a case runs in several configurations, the first one is blessed and the
+    others are compared with it. References come from Hugging Face and not from the engine: they are written whatever
+    the engine does.
+    """
+
+    engine: str
+    done: set[Path] = field(default_factory=set)
+    changes: list[str] = field(default_factory=list)
+    unchanged: int = 0
+
+    def accept(self, path: Path, suite: str, case: str, rows: Sequence[StepRow]) -> None:
+        """Write the table of a case, unless it holds these rows already."""
+        self.done.add(path)
+        before = readable_rows(path)
+        if not write_golden(path, suite, case, self.engine, rows):
+            self.unchanged += 1
+        elif before is None:
+            self.changes.append(f"new      {shown_file(path)}: {len(rows) - 1} steps")
+        else:
+            self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
+
+    def accept_references(self, judging: "Judging") -> None:
+        """Write the reference outputs of a case, unless its file holds just these already."""
+        file, checkpoint = judging.file, judging.checkpoint
+        if file in self.done:
+            return
+        self.done.add(file)
+        if judging.oracle.holds(file, checkpoint, judging.wanted):
+            self.unchanged += 1
+            return
+        word = "changed" if file.is_file() else "new    "
+        texts = [judging.vocabulary.decode(reference.token_ids) for reference in judging.references]
+        pairs = list(zip(judging.wanted, judging.references, strict=True))
+        write_references(file, checkpoint, pairs, texts, made_with())
+        self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
+
+    def remove_orphans(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
+        """Remove the tables and references of a suite that belong to no case of it any more."""
+        tables = [path for path in golden_folder(suite_path).glob("*.yaml") if path.stem not in with_table]
+        folders = reference_folders(suite_path)
+        references = [path for folder in folders for path in folder.glob("*.json") if path.stem not in with_reference]
+        for what, orphans in (("a golden table", tables), ("reference outputs", references)):
+            for path in sorted(orphans):
+                path.unlink()
+                self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
+
+    def remove_forsaken(self, folder: Path) -> None:
+        """Remove what belongs to suites that are not there any more, in a folder that is blessed as a whole."""
+        for path, suite in forsaken(folder):
+            path.unlink()
+            self.changes.append(f"removed  {shown_file(path)}: there is no suite {shown_file(suite)}")
+
+    def summary(self) -> list[str]:
+        """A line a change, then the counts."""
+        return [*self.changes, f"blessed: files changed: {len(self.changes)}, as they were: {self.unchanged}"]
+
+
+def _difference(before: Sequence[StepRow], after: Sequence[StepRow]) -> str:
+    changed = [new.step for old, new in zip(before, after, strict=False) if old != new]
+    words = []
+    if changed:
+        words.append(f"{len(changed)} rows differ, the first at step {changed[0]}")
+    if len(before) != len(after):
+        words.append(f"{len(after)} rows instead of {len(before)}")
+    return "; ".join(words)

@@ -1,0 +1,57 @@
+"""What a person reads when a test fails: which case, which step, the table, the rule, what to do."""
+
+from collections.abc import Sequence
+
+from harness.suites.expand import Expanded
+from harness.suites.schema import StepsCase
+from harness.timeline import as_text, first_of, legend_of
+from harness.types import Verdict, failures
+
+
+def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
+    """All failed verdicts of a test as text."""
+    case, lines = expanded.case, _head(expanded, place)
+    for verdict in failures(verdicts):
+        lines.extend(["", verdict.headline])
+        if verdict.details:
+            lines.extend(["", *(f"  {line}".rstrip() for line in verdict.details), ""])
+        if verdict.rule:
+            lines.append(f"rule: {verdict.rule}")
+    passed = len(verdicts) - len(failures(verdicts))
+    if passed:
+        lines.append(f"({passed} of {len(verdicts)} checks of this case passed)")
+    golden = isinstance(case, StepsCase) and case.expect.steps == "golden"
+    if golden and all(verdict.data.get("blessable") for verdict in failures(verdicts)):
+        lines.append(f"to accept what the engine did:  {bless_command}")
+    return "\n".join(lines)
+
+
+def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
+    """The run as a time-line in text, and the expected one below it where it is another; empty where there is none."""
+    drawn = first_of(verdict.data for verdict in verdicts)
+    if drawn is None:
+        return ""
+    seen, expected = drawn
+    lines = ["", "", "what the engine did:", *as_text(seen, width)]
+    if expected is not None:
+        lines += ["what was expected:", *as_text(expected, width)]
+    return "\n".join([*lines, *legend_of(seen)])
+
+
+def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
+    """A test that did not come to its end, as text: which, what happened, and ``more`` lines about it."""
+    return "\n".join([*_head(expanded, place), "", what, *more])
+
+
+def _head(expanded: Expanded, place: str) -> list[str]:
+    case = expanded.case
+    head = "  ".join([*case.requirement, case.id, f"[{expanded.configuration.label}]"])
+    return [f"{head}      {place}", *([case.about] if case.about else []), case.described()]
+
+
+class CaseFailedError(Exception):
+    """A test whose verdicts are not all good: the first headline, and the whole text to show."""
+
+    def __init__(self, headline: str, text: str) -> None:
+        super().__init__(text)
+        self.headline = headline

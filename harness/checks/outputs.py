@@ -1,0 +1,142 @@
+"""The outputs of a case: what they will be compared with, settled before it runs; the comparison, after it ran."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from checkpoints import Checkpoint
+from harness.checks.output import check_alone, check_output, check_same
+from harness.checks.output.policies import ResolvedPolicy, precision_of, resolve_policy
+from harness.drivers.base import Session
+from harness.golden.tables import reference_path
+from harness.references import Oracle, Reference, Wanted
+from harness.references.stopping import ended, wanted_for
+from harness.references.values import widened
+from harness.suites.expand import Expanded
+from harness.suites.prompts import Vocabulary, model_of_run, vocabulary_of
+from harness.suites.schema import OutputCase, Policy, StepsCase
+from harness.types import RequestSpec, Run, Verdict
+
+LIKELIEST_SHOWN = 3
+LIKELIEST_COMPARED = 20
+"""How many of the engine's likeliest tokens are asked for: a few to show, all that vLLM gives to compare."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What outputs are compared with, and how. ``wanted`` and ``references`` go by request; the latter may run
+    beyond its ``max_tokens``. ``file`` is where they lie, or would.
+    """
+
+    policy: ResolvedPolicy
+    wanted: tuple[Wanted, ...]
+    references: tuple[Reference, ...]
+    checkpoint: Checkpoint
+    vocabulary: Vocabulary
+    oracle: Oracle
+    file: Path
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """The requests as they are run; ``judging`` None: nothing is compared with a reference."""
+
+    specs: tuple[RequestSpec, ...]
+    judging: Judging | None = None
+
+
+def policy_asked_for(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
+    """A suite's parameter goes before what a case says, and that before the run's own; None: the usual one."""
+    named = expanded.configuration.policy
+    if named is not None:
+        return Policy.model_validate({"name": named})
+    return getattr(expanded.case.expect, "policy", None) or of_the_run  # type: ignore[attr-defined]
+
+
+def plan_outputs(
+    expanded: Expanded,
+    case: StepsCase | OutputCase,
+    specs: Sequence[RequestSpec],
+    capabilities: Collection[str],
+    oracle: Oracle,
+    suite_path: Path,
+    policy: Policy | None,
+) -> OutputPlan:
+    """References for all requests, and the requests with what the policy needs of the engine.
+
+    Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
+    """
+    if case.expect.output != "reference":
+        return OutputPlan(tuple(specs))
+    configuration = expanded.configuration
+    checkpoint = model_of_run(configuration.model)
+    vocabulary = vocabulary_of(checkpoint)
+    resolved = resolve_policy(
+        policy_asked_for(expanded, policy), precision_of(configuration.backend, checkpoint), capabilities
+    )
+    wanted = widened([wanted_for(spec, vocabulary) for spec in specs])
+    file = reference_path(suite_path, case.id, checkpoint.label)
+    found = tuple(oracle.references(checkpoint, wanted, file))
+    judging = Judging(resolved, wanted, found, checkpoint, vocabulary, oracle, file)
+    triples = zip(specs, case.requests, found, strict=True)
+    return OutputPlan(
+        tuple(_as_run(spec, request.logprobs, reference, judging) for spec, request, reference in triples), judging
+    )
+
+
+def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, judging: Judging) -> RequestSpec:
+    golden = judging.policy.name == "golden"
+    usual = LIKELIEST_COMPARED if golden else LIKELIEST_SHOWN
+    spec = replace(spec, logprobs=usual if logprobs is None else logprobs)
+    if not golden:
+        return spec
+    return replace(spec, golden_token_ids=ended(reference, spec, judging.vocabulary).token_ids)
+
+
+def judge_outputs(
+    plan: OutputPlan, case: StepsCase | OutputCase, run: Run, session: Session, max_model_len: int | None
+) -> list[Verdict]:
+    """A verdict a request, and what else the case says of its tokens. May run requests again, alone.
+
+    ``max_model_len`` is the context of the run in tokens, None where it is not known: it may end a request early.
+    """
+    specs = [spec.within(max_model_len) for spec in plan.specs]
+    verdicts = _against_reference(plan.judging, specs, case, run) if plan.judging else []
+    verdicts += _simulated_tokens(plan, case, run)
+    if isinstance(case, OutputCase):
+        if case.expect.output == "alone":
+            for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
+                verdicts.append(check_alone(session, spec, tokens, aborted=request.abort_step is not None))
+        verdicts += [check_same(group, run.tokens) for group in case.expect.same]
+    return verdicts
+
+
+def _against_reference(
+    judging: Judging, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run
+) -> list[Verdict]:
+    return [
+        check_output(
+            spec,
+            tokens,
+            reference,
+            judging.policy,
+            judging.vocabulary,
+            oracle=judging.oracle,
+            checkpoint=judging.checkpoint,
+            aborted=request.abort_step is not None,
+            alternatives=request.logprobs,
+        )
+        for spec, request, tokens, reference in zip(specs, case.requests, run.tokens, judging.references, strict=True)
+    ]
+
+
+def _simulated_tokens(plan: OutputPlan, case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
+    """Tokens that a case gives for simulation must be those of the model that ran."""
+    wrong = []
+    for spec, request, tokens in zip(plan.specs, case.requests, run.tokens, strict=True):
+        seen = tuple(token.token_id for token in tokens)
+        given = request.simulated_tokens
+        if given and not spec.simulated_token_ids and given[: len(seen)] != seen:
+            details = (f"the suite says {list(given)}", f"the model said {list(seen)}")
+            wrong.append(Verdict(False, f"request {spec.request_id}: simulated_tokens are not the model's", details))
+    return wrong

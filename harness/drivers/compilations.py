@@ -1,0 +1,46 @@
+"""What engines had compiled in a run: seen case by case, added up for the reports."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from harness.drivers.base import Session
+from harness.utils.text import plural
+
+
+def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
+    """Call before a case; what it returns, called after the case, says what its record keeps, as builtins.
+
+    ``recompiles`` are those of this case, ``graphs`` those of the engine; None where nothing is compiled.
+    """
+    before = session.compilation
+
+    def seen() -> dict[str, Any] | None:
+        now = session.compilation
+        if now is None:
+            return None
+        earlier = before.recompiles if before is not None else 0
+        return now._asdict() | {"recompiles": now.recompiles - earlier}
+
+    return seen
+
+
+def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """A line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``.
+
+    Where engines share graphs: ``4 graphs (2 shared, traced once)``.
+    """
+    engines: dict[str, dict[str, tuple[int, int]]] = {}
+    recompiles: dict[str, int] = {}
+    for one in filter(None, seen):
+        engines.setdefault(one["backend"], {})[one["engine"]] = one["graphs"], one["shared"]
+        recompiles[one["backend"]] = recompiles.get(one["backend"], 0) + one["recompiles"]
+    return [
+        f"{backend}: {plural(len(of), 'engine')}, {_graphs(of.values())}, "
+        f"{plural(recompiles[backend], 'recompile')} after warm-up"
+        for backend, of in engines.items()
+    ]
+
+
+def _graphs(of: Iterable[tuple[int, int]]) -> str:
+    graphs, shared = (sum(counts) for counts in zip(*of, strict=True))
+    return plural(graphs, "graph") + (f" ({shared} shared, traced once)" if shared else "")

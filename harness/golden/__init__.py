@@ -1,0 +1,1 @@
+"""Golden step tables: read, written, blessed."""

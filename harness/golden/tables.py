@@ -1,0 +1,214 @@
+"""Where expectations lie, and golden step tables: one YAML file a case, read, compared and blessed here.
+
+For a suite under a folder named ``suites`` they lie in the folder ``expectations`` beside it, by the suite's path;
+for a suite anywhere else in ``expectations`` beside the file, by the file's name. Reference outputs lie in
+``expectations/references``, by model, then likewise.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from harness.runs.step_table import cells_of, columns_of, lengthen, shorten
+from harness.suites.discovery import SUITE_SUFFIXES
+from harness.suites.schema import Model, StepTable
+from harness.suites.yaml import Source, YamlError, described, read_yaml, shown_path
+from harness.types import StepRow
+
+
+class GoldenError(Exception):
+    """A golden file that is missing or cannot be read; the message says where and what to do."""
+
+
+class Golden(Model):
+    """What a golden file holds. ``blessed_from`` says which engine its rows come from."""
+
+    suite: Annotated[str, Field(min_length=1)]
+    case: Annotated[str, Field(min_length=1)]
+    blessed_from: Annotated[str, Field(min_length=1)]
+    steps: StepTable
+
+    @model_validator(mode="after")
+    def _rows_go_up(self) -> "Golden":
+        for earlier, later in pairwise(self.steps):
+            if later.step <= earlier.step:
+                raise ValueError(f"step {later.step} after step {earlier.step}")
+        return self
+
+
+REFERENCES = "references"
+
+
+def _home(suite_path: Path) -> tuple[Path, Path]:
+    """The folder ``expectations`` of a suite, and what the suite is called in it."""
+    path = suite_path.resolve()
+    for parent in path.parents:
+        if parent.name == "suites":
+            return parent.parent / "expectations", path.relative_to(parent).with_suffix("")
+    return path.parent / "expectations", Path(path.stem)
+
+
+def golden_folder(suite_path: Path) -> Path:
+    """Where the golden files of a suite lie."""
+    home, name = _home(suite_path)
+    return home / name
+
+
+def golden_path(suite_path: Path, case_id: str) -> Path:
+    """The golden file of a case."""
+    return golden_folder(suite_path) / f"{case_id}.yaml"
+
+
+def reference_folders(suite_path: Path) -> list[Path]:
+    """Where the reference outputs of a suite lie: a folder for each model that has some."""
+    home, name = _home(suite_path)
+    return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
+
+
+def forsaken(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """Golden tables and references of suites in ``folder`` that do not exist, each with the suite that it was for."""
+    home, name = _home(folder / "any.yaml")
+    suites = folder.resolve()
+    for _ in name.parts[:-1]:
+        suites = suites.parent
+    below = name.parent
+    tables = [(home / below, home, "*.yaml")]
+    references = [(model / below, model, "*.json") for model in (home / REFERENCES).glob("*")]
+    for root, start, pattern in (*tables, *references):
+        for path in sorted(root.rglob(pattern)):
+            suite = path.parent.relative_to(start)
+            if suite.parts[:1] == (REFERENCES,) or not suite.parts:
+                continue
+            # Suites in the folder suites/ and suites beside it have their tables in the same place.
+            bases = (suites, home.parent, home.parent / "suites")
+            places = [base / suite.with_name(suite.name + suffix) for base in bases for suffix in SUITE_SUFFIXES]
+            if not any(place.is_file() for place in places):
+                yield path, places[0]
+
+
+def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
+    """The reference outputs of a case for one model."""
+    home, name = _home(suite_path)
+    return home / REFERENCES / model_label / name / f"{case_id}.json"
+
+
+def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
+    """The rows of a golden file, in the short form. ``of``: the suite and the case that it must be of.
+
+    Raises GoldenError, with the command that would write the file, where it is missing, wrong, or of another case.
+    """
+    golden = _read(path, bless_command)
+    if of is not None and (golden.suite, golden.case) != of:
+        what = f"is the table of {golden.case} in {golden.suite}, not of {of[1]} in {of[0]}"
+        raise GoldenError(f"{path}: {what}; to write it again:  {bless_command}")
+    return golden.steps
+
+
+def _read(path: Path, bless_command: str) -> Golden:
+    if not path.exists():
+        raise GoldenError(f"there is no golden step table {path}; to write what the engine does:  {bless_command}")
+    try:
+        source = read_yaml(path)
+        return TypeAdapter(Golden).validate_python(source.data)
+    except ValidationError as error:
+        what = _first_problem(path, source, error)
+    except YamlError as error:
+        problem = error.problems[0]
+        what = f"{path}:{problem.line}:{problem.column}: {problem.what}"
+    except OSError as error:
+        what = f"{path}: cannot be read: {error.strerror or error}"
+    raise GoldenError(f"{what}; to write it again:  {bless_command}")
+
+
+_MUST_BE = {
+    "int_type": "a whole number",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a mapping with suite, case, blessed_from and steps",
+}
+
+
+def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
+    """File, line and column, where in the data, and what is wrong there."""
+    detail = error.errors(include_url=False)[0]
+    where = source.resolve(detail["loc"])
+    match detail["type"]:
+        case "value_error":
+            said = str(detail["ctx"]["error"])
+        case "missing":
+            said = f"the key `{detail['loc'][-1]}` is missing"
+        case "extra_forbidden":
+            said = "unknown key"
+        case "too_short" | "string_too_short":
+            said = "must not be empty"
+        case kind if kind in _MUST_BE:
+            said = f"must be {_MUST_BE[kind]}, not {described(source.node(where))}"
+        case _:
+            said = re.sub(r"^\w+ should ", "must ", detail["msg"])
+    place = source.place(where)
+    return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), said]))
+
+
+def readable_rows(path: Path) -> list[StepRow] | None:
+    """Every row of a golden file; None where there is none that can be read."""
+    golden = _readable(path)
+    return None if golden is None else lengthen(golden.steps)
+
+
+def _readable(path: Path) -> Golden | None:
+    try:
+        return _read(path, "")
+    except GoldenError:
+        return None
+
+
+def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
+    """Write a golden file in the short form; False where it holds these rows already, whichever engine they came from.
+
+    Raises GoldenError where it cannot be written.
+    """
+    there = _readable(path)
+    if there and (there.suite, there.case, lengthen(there.steps)) == (suite, case, lengthen(rows)):
+        return False
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(golden_text(suite, case, blessed_from, rows), encoding="utf-8")
+    except OSError as error:
+        raise GoldenError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return True
+
+
+def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
+    """A golden file's text: aligned columns, a row a line, plain decodes left out."""
+    columns = columns_of(rows)
+    cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    aligned = [_aligned(line, widths) for line in cells]
+    names = {"suite": suite, "case": case, "blessed_from": blessed_from}
+    head = "".join(f"{key}: {_text(value)}\n" for key, value in names.items())
+    head += "steps:  # rows left out are plain decodes\n"
+    header = "#   " + "  ".join(name.ljust(width) for name, width in zip(columns, widths, strict=True)).rstrip()
+    return head + "\n".join([header, *(f"- [ {line} ]" for line in aligned[1:])]) + "\n"
+
+
+def _text(value: str) -> str:
+    """As YAML, quoted where YAML would read something else than this text."""
+    plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
+    return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
+
+
+_NO_TEXTS = {"null", "true", "false", "yes", "no", "on", "off"}
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    parts = [f"{cell}," for cell in line[:-1]] + [line[-1]]
+    return " ".join(part.ljust(width + 1) for part, width in zip(parts, widths, strict=True)).rstrip()
+
+
+def _cell(value: Any) -> str:
+    return f"[{', '.join(map(_cell, value))}]" if isinstance(value, tuple) else str(value)

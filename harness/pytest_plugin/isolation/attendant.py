@@ -1,0 +1,163 @@
+"""One process that runs cases, from outside: started, told what to run, watched, ended."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from multiprocessing import Pipe
+from tempfile import TemporaryFile
+from typing import IO
+
+from harness.pytest_plugin.isolation.launching import Files, Launch, how_it_ended
+from harness.pytest_plugin.isolation.messages import Broken, Done, Start, Word
+from harness.pytest_plugin.isolation.stacks import stacks_below, stacks_of
+
+LOOK_SECONDS = 0.25
+"""How often a process is looked at beside its connection."""
+START_SECONDS = 1800.0
+"""What the start of an engine may take: on a card it is compiled."""
+END_SECONDS = 20.0
+"""What an engine may take to put itself in order."""
+
+
+class Attendant:
+    """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
+
+    Raises what ``launch`` raises.
+    """
+
+    def __init__(self, start: Start, launch: Launch) -> None:
+        self._shown = start.shown
+        self._stacks = _file()
+        self._printed: tuple[IO[bytes], ...] = () if start.shown else (_file(), _file())
+        self._offsets = (0, 0)
+        self._running: int | None = None
+        self._connection, its = Pipe()
+        with its:
+            try:
+                self.process = launch(start, Files(its.fileno(), self._stacks.fileno(), *map(_number, self._printed)))
+            except BaseException:
+                self._release()
+                raise
+        with contextlib.suppress(OSError):  # it has ended already: the first case will hear of it
+            self._connection.send(start)
+        self._is_ready = False
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def ended(self) -> str:
+        """How a process that is not alive ended, in words."""
+        return f"the process of the engine {how_it_ended(self.process.wait())}"
+
+    def run(self, name: str, limit: float | None) -> Done | Broken:
+        """Run one test. ``limit``: seconds for all but the start of an engine; None: no limit."""
+        while not self._is_ready:
+            word = self._next(START_SECONDS)
+            if isinstance(word, Broken):
+                return word
+            self._is_ready = word["word"] == "ready"
+        self._offsets = self._sizes()
+        self._running = None
+        with contextlib.suppress(OSError):  # what became of it shows at the other end
+            self._connection.send_bytes(name.encode())
+        return self._outcome(name, limit)
+
+    def _outcome(self, name: str, limit: float | None) -> Done | Broken:
+        allowed = limit
+        while True:
+            word = self._next(allowed)
+            if isinstance(word, Broken):
+                return word
+            match word["word"]:
+                case "running":
+                    self._running = word["pid"]
+                case "opening":
+                    allowed = max(limit, START_SECONDS) if limit is not None else None
+                case "opened":
+                    allowed = limit
+                case "reports":
+                    return Done(word["reports"])
+                case "died":
+                    return self._broken(f"the process that ran this case {how_it_ended(word['returncode'])}")
+                case "missing":
+                    return self._broken(f"the process for it does not find {name}")
+
+    def _next(self, allowed: float | None) -> Word | Broken:
+        """The next word. With nothing heard for ``allowed`` seconds, or from a process that ended: what happened."""
+        give_up = None if allowed is None else time.monotonic() + allowed
+        while True:
+            left = LOOK_SECONDS if give_up is None else min(LOOK_SECONDS, give_up - time.monotonic())
+            try:
+                ended = not self.alive
+                if self._connection.poll(max(0.0, left)):
+                    word: Word = json.loads(self._connection.recv_bytes())
+                    return word
+            except (EOFError, OSError):
+                ended = True
+            if ended:
+                return self._broken(f"the process that ran this case {how_it_ended(self._returncode())}")
+            if give_up is not None and time.monotonic() > give_up:
+                return self._hung(allowed)
+
+    def _hung(self, allowed: float | None) -> Broken:
+        pid = self._running or self.process.pid
+        stacks = stacks_of(pid, self._stacks)
+        below = stacks_below(pid, self._printed[1] if self._printed else None)
+        what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--case-timeout)"
+        broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"]), *below))
+        self.kill()
+        return broken
+
+    def _broken(self, what: str, more: tuple[str, ...] = ()) -> Broken:
+        texts = [_since(file, offset) for file, offset in zip(self._printed, self._offsets, strict=False)]
+        return Broken(what, more, *(texts or ["", ""]))
+
+    def _sizes(self) -> tuple[int, int]:
+        out, err = (os.fstat(file.fileno()).st_size for file in self._printed or (self._stacks, self._stacks))
+        return out, err
+
+    def _returncode(self) -> int:
+        """Of a process that has ended or closed its connection, which comes to the same."""
+        try:
+            return self.process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self.process.wait()
+
+    def close(self) -> None:
+        """Let it close its engines and end; by force where that takes too long. Again does no harm."""
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(b"")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End it and what it started, by force."""
+        if self.alive:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        self._connection.close()
+        for file in (self._stacks, *self._printed):
+            file.close()
+
+
+def _file() -> IO[bytes]:
+    return TemporaryFile()
+
+
+def _number(file: IO[bytes]) -> int:
+    return file.fileno()
+
+
+def _since(file: IO[bytes], offset: int) -> str:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), size - offset, offset).decode(errors="replace")

@@ -1,0 +1,79 @@
+"""How tests are divided among xdist's workers: by engine, each of which is started in one of them."""
+
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from harness.pytest_plugin.isolation.grouping import failed_last_time, groups_of, stage_of
+from harness.pytest_plugin.items import CaseItem
+from harness.pytest_plugin.stages import Stages
+
+_FOLDER = "spyre_cb_groups"
+_FILE = "groups.json"
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Hands out whole groups, in the order of the tests."""
+
+    def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+        self._file = file
+        self._groups: dict[str, str] = {}
+
+    def _split_scope(self, nodeid: str) -> str:
+        if not self._groups:
+            self._groups = json.loads(self._file.read_text(encoding="utf-8"))["groups"]
+        return self._groups.get(nodeid, nodeid)
+
+
+class Distribution:
+    """A pytest plugin on the controller and in each worker: workers, who alone collect, say what belongs together."""
+
+    def __init__(self, config: pytest.Config, stages: Stages | None) -> None:
+        self._config = config
+        self._stages = stages
+        self._failed = failed_last_time(config)
+        self._folder = TemporaryDirectory(prefix="spyre-cb-") if stages is not None else None
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        assert self._folder is not None
+        node.workerinput[_FOLDER] = self._folder.name
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Before xdist says that this worker has collected."""
+        stages = {item.nodeid: stage_of(item) for item in session.items if isinstance(item, CaseItem)}
+        worker = getattr(self._config, "workerinput", None)
+        if worker is None:
+            if self._stages is not None:
+                self._stages.plan(stages)
+            return
+        groups = groups_of(session.items, self._failed)
+        mine = Path(worker[_FOLDER], worker["workerid"])
+        mine.write_text(json.dumps({"groups": groups, "stages": stages}), encoding="utf-8")
+        os.replace(mine, mine.with_name(_FILE))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        if self._stages is not None:
+            self._stages.plan(json.loads(self._file.read_text(encoding="utf-8"))["stages"])
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        return GroupScheduling(config, log, self._file) if config.getvalue("dist") == "load" else None
+
+    @property
+    def _file(self) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name, _FILE)
+
+    def pytest_unconfigure(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()

@@ -1,0 +1,162 @@
+"""The two ways in which a process that runs cases starts: anew, or forked from one that has imported everything."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from harness.drivers.servers import SERVER, Launched, LaunchServer, spawn_server
+from harness.forking.messages import Request
+from harness.forking.process import ForkedProcess, ForkRefusedError, ServerGoneError
+from harness.pytest_plugin.isolation.messages import Serve, Start
+
+ROOT = Path(__file__).resolve().parents[3]
+CHILD = "harness.pytest_plugin.isolation.child"
+PARENT = "harness.pytest_plugin.isolation.preloaded"
+Environ = Mapping[str, str | None]
+"""Comes on top of this process's own environment; None takes a variable out of it."""
+ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
+"""OpenBLAS starts threads when numpy is imported, and what has threads is not to be forked."""
+
+
+class Process(Protocol):
+    """What ``subprocess.Popen`` has, too."""
+
+    @property
+    def pid(self) -> int:
+        """Of the process, which leads a process group."""
+
+    def poll(self) -> int | None:
+        """The return code; None where it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The return code. Raises subprocess.TimeoutExpired."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """File descriptors of a process that runs cases; without ``stdout`` and ``stderr`` it writes to the terminal."""
+
+    connection: int
+    stacks: int
+    stdout: int | None = None
+    stderr: int | None = None
+
+
+Launch = Callable[[Start, Files], Process]
+
+
+class ParentGoneError(Exception):
+    """The process to fork from has ended; the message says how, ``stderr`` what it wrote before."""
+
+    def __init__(self, what: str, stderr: str) -> None:
+        super().__init__(what)
+        self.stderr = stderr
+
+
+def spawn(environ: Environ) -> Launch:
+    """A process that is started anew, and imports what it needs."""
+
+    def launch(_: Start, files: Files) -> Process:
+        fds = [files.connection, files.stacks]
+        return subprocess.Popen(
+            [sys.executable, "-m", CHILD, *map(str, fds), str(os.getpid())],
+            env=_environ(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=files.stdout,
+            stderr=files.stderr,
+            pass_fds=fds,
+            start_new_session=True,  # Ctrl-C is for pytest to judge, and what a hung engine started ends with it
+        )
+
+    return launch
+
+
+def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
+    """A fork of the process that listens in the folder ``parent``; ``branch`` as in ``harness.forking``.
+
+    Raises ParentGoneError where there is none, and ForkRefusedError.
+    """
+
+    def launch(start: Start, files: Files) -> Process:
+        output = [fd for fd in (files.stdout, files.stderr) if fd is not None]
+        request = Request(start, _environ(environ), CHILD, bool(output), branch)
+        try:
+            return ForkedProcess(_socket(parent), request, [*output, files.connection, files.stacks])
+        except ServerGoneError:
+            said = parent / "stderr"
+            text = said.read_text(encoding="utf-8", errors="replace") if said.is_file() else ""
+            raise ParentGoneError("the process that engines are forked from has ended", text) from None
+
+    return launch
+
+
+def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
+    """Servers of the reference engine as forks of the process that listens in the folder ``parent``.
+
+    Where that process is gone or does not fork, they are spawned.
+    """
+
+    def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
+        work = Serve(tuple(command[len(SERVER) :]))
+        request = Request(work, environ, "engine.entrypoints.server", own_output=True, branch=branch)
+        try:
+            return ForkedProcess(_socket(parent), request, [stdout, stderr])
+        except (ServerGoneError, ForkRefusedError):
+            return spawn_server(command, environ, stdout, stderr)
+
+    return launch
+
+
+class PreloadedParent:
+    """The process that others are forked from, started by the call. It ends with ``close`` and with this process."""
+
+    def __init__(self, driver: str, attention: str | None, *, shown: bool) -> None:
+        self._folder = TemporaryDirectory(prefix="spyre-cb-")
+        self.folder = Path(self._folder.name)
+        with socket.socket(socket.AF_UNIX) as listener, (self.folder / "stderr").open("wb") as said:
+            listener.bind(str(_socket(self.folder)))
+            listener.listen()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", PARENT, str(listener.fileno()), str(os.getpid()), driver, attention or ""],
+                env=_environ(ALONE),
+                stdin=subprocess.DEVNULL,
+                stdout=None if shown else said,
+                stderr=None if shown else said,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # see above
+            )
+
+    def close(self) -> None:
+        """By force: it has nothing to put in order, and its forks end with it. Again does no harm."""
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+
+def _socket(folder: Path) -> Path:
+    return folder / "socket"
+
+
+def how_it_ended(returncode: int) -> str:
+    """In words: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
+    if returncode >= 0:
+        return f"ended with exit status {returncode}"
+    name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else "unknown"
+    return f"died of signal {-returncode} ({name})"
+
+
+def _environ(more: Environ) -> dict[str, str]:
+    whole = {**os.environ, "PYTHONPATH": _python_path(), **more}
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def _python_path() -> str:
+    """Where this very package is found, before anything else."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

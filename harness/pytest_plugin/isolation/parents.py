@@ -1,0 +1,63 @@
+"""The preloaded process of a run: one, also where xdist's workers are many, and another where it has ended."""
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.pytest_plugin.isolation.launching import ParentGoneError, PreloadedParent
+from harness.pytest_plugin.settings import settings_key
+
+_FOLDER = "spyre_cb_preloaded"
+
+
+class Parents:
+    """A pytest plugin: starts one at once in the process that was started by hand, and names it to xdist's workers."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._own: PreloadedParent | None = None
+        self._named: str | None = getattr(config, "workerinput", {}).get(_FOLDER)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """It imports while tests are collected."""
+        option = self._config.option
+        if not hasattr(self._config, "workerinput") and not option.collectonly and self.wanted:
+            self._own = self._started()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        if self._own is not None:
+            node.workerinput[_FOLDER] = str(self._own.folder)
+
+    @contextmanager
+    def one(self) -> Generator[Path, None, None]:
+        """The folder of one to fork from. Where it turns out to be gone, the next call starts another."""
+        if self._named is None and self._own is None:
+            self._own = self._started()
+        try:
+            yield Path(self._named) if self._named is not None else self._own.folder  # type: ignore[union-attr]
+        except ParentGoneError:
+            self._named = None
+            self.close()
+            raise
+
+    @property
+    def wanted(self) -> bool:
+        """Whether processes of this run are forked, where they are for no card."""
+        driver = self._config.stash[settings_key].driver
+        return self._config.option.start_processes == "fork" and sys.platform == "linux" and driver.starts_in_forks
+
+    def _started(self) -> PreloadedParent:
+        option = self._config.option
+        driver = self._config.stash[settings_key].driver
+        return PreloadedParent(driver.name, option.attention, shown=option.capture == "no")
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+        self._own = None

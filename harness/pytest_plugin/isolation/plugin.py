@@ -1,0 +1,187 @@
+"""Cases that run in other processes, as pytest sees them."""
+
+import contextlib
+import pickle
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.cards.discovery import CardsError
+from harness.cards.lease import Lease
+from harness.forking.process import ForkRefusedError
+from harness.pytest_plugin.cards import lease_for
+from harness.pytest_plugin.case_protocol import run_here
+from harness.pytest_plugin.isolation.attendant import Attendant
+from harness.pytest_plugin.isolation.grouping import by_engine, failed_first, failed_last_time
+from harness.pytest_plugin.isolation.launching import ALONE, Environ, ParentGoneError, fork, spawn
+from harness.pytest_plugin.isolation.messages import Branch, Broken, Done, Start
+from harness.pytest_plugin.isolation.modes import Mode
+from harness.pytest_plugin.isolation.parents import Parents
+from harness.pytest_plugin.isolation.reports import reports_of
+from harness.pytest_plugin.items import CaseItem
+from harness.pytest_plugin.settings import draws_failures
+from harness.types import EngineSetup
+
+NOT_FOR_CHILDREN: dict[str, Any] = {
+    "allure_report_dir": None,
+    "basetemp": None,
+    "capture": "no",
+    "case_timeout": None,
+    "collectonly": False,
+    "dist": "no",
+    "forked": False,
+    "html_report": None,
+    "isolation": None,
+    "markdown_report": None,
+    "maxfail": 0,
+    "numprocesses": None,
+    "retries": 0,
+    "results": None,
+    "shard": None,
+    "tx": [],
+    "xmlpath": None,
+}
+"""Options that are about the run, with what a process that runs single cases gets instead."""
+
+
+NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
+"""What a process that runs single cases has no use for; the last takes a second and more to import."""
+
+
+class Isolation:
+    """A pytest plugin, wherever tests are run: here or, with xdist, in each worker."""
+
+    def __init__(self, config: pytest.Config, mode: Mode, limit: float | None, parents: Parents) -> None:
+        self._config = config
+        self._mode = mode
+        self._limit = limit
+        self._parents = parents
+        self._attendant: Attendant | None = None
+        self._serves: EngineSetup | None = None
+        self._lease: Lease | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items[:] = failed_first(by_engine(items), failed_last_time(self._config))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
+        if self._mode != "case" or config.getvalue("dist") != "load":
+            return None
+        from xdist.scheduler import WorkStealingScheduling
+
+        return WorkStealingScheduling(config, log)
+
+    def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
+        """Run a case in its process, or here where it is skipped anyway."""
+        if item.get_closest_marker("skip") is not None:
+            return run_here(item, nextitem)
+        began = time.monotonic()
+        try:
+            outcome = self._attendant_for(item).run(item.nodeid, self._limit)
+        except CardsError as error:
+            outcome = Broken(str(error))
+        except ParentGoneError as error:
+            outcome = Broken(str(error), stderr=error.stderr)
+        except BaseException:  # Ctrl-C: what runs is not waited for
+            if self._attendant is not None:
+                self._attendant.kill()
+            raise
+        # What was set up for a test that ran here is not for this one.
+        item.session._setupstate.teardown_exact(nextitem)
+        if isinstance(outcome, Done):
+            return [
+                self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+                for data in outcome.reports
+            ]
+        if self._attendant is not None and not self._attendant.alive:
+            self._end()
+        return reports_of(item, outcome, time.monotonic() - began)
+
+    def _attendant_for(self, item: CaseItem) -> Attendant:
+        wanted = item.expanded.setup if self._mode == "engine" else None
+        if self._attendant is not None and not self._attendant.alive:
+            with contextlib.suppress(Warning):  # where warnings are errors, this one is still about no case
+                item.warn(pytest.PytestWarning(f"between two cases, {self._attendant.ended}; it is started again"))
+            self._end()
+        if self._attendant is not None and self._serves != wanted:
+            self._end()
+        if self._attendant is None:
+            cases = self._cases(item, wanted)
+            self._lease = lease_for(cases)
+            self._attendant, self._serves = self._started(item, cases, wanted), wanted
+        return self._attendant
+
+    def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Attendant:
+        """Forked where that can be. Raises ParentGoneError."""
+        all_cases = [other for other in item.session.items if isinstance(other, CaseItem)]
+        start = start_for(self._config, all_cases, forks=self._mode == "case")
+        if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
+            with contextlib.suppress(ForkRefusedError):
+                return self._forked(item, start, wanted)
+        return Attendant(start, spawn(self._environ()))
+
+    def _forked(self, item: CaseItem, start: Start, wanted: EngineSetup | None) -> Attendant:
+        """Raises ForkRefusedError, which is warned of, and ParentGoneError."""
+        branch = self._branch(item, wanted)
+        try:
+            with self._parents.one() as folder:
+                told = replace(start, parent=folder, branch=branch)
+                return Attendant(told, fork(folder, self._environ(), branch))
+        except ForkRefusedError as error:
+            with contextlib.suppress(Warning):
+                item.warn(pytest.PytestWarning(f"engines are started anew, not forked: {error}"))
+            raise
+
+    def _branch(self, item: CaseItem, wanted: EngineSetup | None) -> Branch | None:
+        if wanted is None:
+            return None
+        shared = item.settings.driver.shared(wanted)
+        return None if shared is None else Branch(shared, wanted)
+
+    def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
+        """All that the process that ``item`` needs will serve: those of one engine, or all there are."""
+        cases = [other for other in item.session.items if isinstance(other, CaseItem)]
+        return [case for case in cases if setup is None or case.expanded.setup == setup]
+
+    def _environ(self) -> Environ:
+        alone = ALONE if self._mode == "case" else {}
+        return {**alone, **(self._lease.environ if self._lease is not None else {})}
+
+    def _end(self) -> None:
+        if self._attendant is not None:
+            self._attendant.close()
+        self._attendant = None
+        if self._lease is not None:
+            self._lease.release()
+        self._lease = None
+
+    def pytest_sessionfinish(self) -> None:
+        self._end()
+        self._parents.close()
+
+
+def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
+    """The pytest session that a child is to be, from this one's."""
+    shown = config.option.capture == "no"
+    options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
+    options["plot"] = draws_failures(config)
+    options["plugins"] = [*config.option.plugins, *(f"no:{name}" for name in NO_PLUGINS)]
+    options["rootdir"] = str(config.rootpath)
+    options["inifilename"] = str(config.inipath) if config.inipath else None
+    options.pop("file_or_dir", None)
+    files = tuple(dict.fromkeys(str(case.path) for case in cases))
+    return Start(files, options, tuple(sys.path), forks, shown)
+
+
+def _travels(value: object) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return False
+    return True

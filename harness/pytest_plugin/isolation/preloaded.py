@@ -1,0 +1,76 @@
+"""The process that engines are forked from: ``python -m harness.pytest_plugin.isolation.preloaded …``.
+
+Its arguments are a socket that listens, the process without which this one ends, a driver and its attention. It imports
+what engines of that driver need, and collects once the first client says what; then it only forks. It runs no engine:
+a branch of it does, for each kind of engine whose forks can inherit what one of them had compiled.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Hashable
+from multiprocessing.connection import Connection
+
+import pytest
+
+from harness.drivers.servers import launch_servers_with
+from harness.forking.server import ForkServer, Handed
+from harness.forking.wire import receive
+from harness.pytest_plugin.isolation.child import Serving, answer_with_stacks, session_of, write_at_once
+from harness.pytest_plugin.isolation.launching import fork_server
+from harness.pytest_plugin.isolation.messages import Branch, Serve, Start
+from harness.pytest_plugin.settings import driver_by_name, settings_key
+from harness.utils import spent
+from harness.utils.subprocesses import die_with
+
+
+class Forking:
+    """A pytest plugin: forks, and in each fork runs the tests that it is told to."""
+
+    def __init__(self, listener: socket.socket, first: Handed) -> None:
+        self._listener = listener
+        self._first = first
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        engines = session.config.stash[settings_key].engines
+
+        def prepare(branch: Hashable) -> None:
+            assert isinstance(branch, Branch)
+            engines.warm_up([branch.setup])
+
+        forked = ForkServer(self._listener, prepare, spent.take, self._first).serve()
+        if forked is None:
+            return True
+        work, fds = forked
+        if isinstance(work, Serve):
+            from harness.drivers.reference import become_server
+
+            become_server(work.argv)
+        connection, stacks = Connection(fds[0]), fds[1]
+        answer_with_stacks(stacks)
+        engines.made_in = os.getpid()  # what it starts from now on is its own to keep and to end
+        start: Start = connection.recv()
+        if start.parent is not None:
+            launch_servers_with(fork_server(start.parent, start.branch))
+        serving = Serving(connection, start)
+        session.config.pluginmanager.register(serving, "spyre-cb-serving-fork")
+        return serving.pytest_runtestloop(session)
+
+
+def main() -> None:
+    listener, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    die_with(parent)
+    write_at_once()
+    driver_by_name(sys.argv[3], sys.argv[4] or None).preload()
+    client, _ = listener.accept()
+    request, fds = receive(client)
+    start: Start = request.work
+    status = session_of(start, Forking(listener, (request, fds, client)))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # taking torch apart takes a second, and a fork has nothing else to put in order
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""``known-failures.yaml``: what may stand in it, and reading it."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ValidationError
+
+from harness.suites.loader import SuiteError
+from harness.suites.schema import Scheduler
+from harness.suites.schema.base import Model, Number, Size, Text, as_tuple, one_or_many
+from harness.suites.yaml import Problem, Source, YamlError, YamlPath, read_yaml, shown_file, shown_path
+
+FILE_NAME = "known-failures.yaml"
+PLACEHOLDER = "TODO a link to the issue, and what is wrong in a sentence"
+"""What stands for a reason in a list that was written by a command; it is none."""
+
+
+def _a_reason(text: str) -> str:
+    if re.search(r"\b(TODO|FIXME|XXX)\b", text, re.IGNORECASE):
+        raise ValueError("is no reason yet: write the link of the issue and a sentence")
+    if not (link := re.search(r"https?://\S+", text)):
+        raise ValueError("has no link: a reason is the link of an issue (https://…) and a sentence")
+    if len(re.findall(r"\w{2,}", text.replace(link[0], " "))) < 2:
+        raise ValueError("is a link alone: say in a sentence what is wrong")
+    return text
+
+
+Texts = Annotated[tuple[Text, ...] | None, BeforeValidator(one_or_many)]
+Numbers = Annotated[tuple[Number, ...] | None, BeforeValidator(one_or_many)]
+Sizes = Annotated[tuple[Size, ...] | None, BeforeValidator(one_or_many)]
+Backend = Literal["eager", "inductor", "sendnn"]
+DoorName = Literal["in-process", "http"]
+
+
+class Conditions(Model):
+    """Facts of a run, each a value or a list of those it may be; what is left out may be anything."""
+
+    backend: Annotated[tuple[Backend, ...] | None, BeforeValidator(one_or_many)] = None
+    model: Texts = None
+    driver: Texts = None
+    tensor_parallel_size: Sizes = None
+    scheduler: Annotated[tuple[Scheduler, ...] | None, BeforeValidator(one_or_many)] = None
+    door: Annotated[tuple[DoorName, ...] | None, BeforeValidator(one_or_many)] = None
+    cards: Numbers = None
+    simulated: bool | None = None
+
+    def hold(self, facts: Mapping[str, Any]) -> bool:
+        """Whether all of them do; a fact may be several names of one thing."""
+        for name in type(self).model_fields:
+            wanted, fact = getattr(self, name), facts[name]
+            if wanted is None:
+                continue
+            choices = wanted if isinstance(wanted, tuple) else (wanted,)
+            if not any(each in choices for each in (fact if isinstance(fact, tuple) else (fact,))):
+                return False
+        return True
+
+
+class KnownFailure(Model):
+    """Tests that are expected to fail. ``case`` is SUITE/ID, in which ``*`` and ``?`` stand for any characters."""
+
+    case: Text
+    when: Conditions = Conditions()
+    reason: Annotated[Text, AfterValidator(_a_reason)]
+    strict: bool = True
+    """Whether one that passes is an error: else the list would grow old unseen."""
+
+
+class KnownFailuresFile(Model):
+    """All of the file."""
+
+    known_failures: Annotated[tuple[KnownFailure, ...], BeforeValidator(as_tuple)]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An entry where it stands. ``line`` and ``last_line`` from 1."""
+
+    entry: KnownFailure
+    file: Path
+    line: int
+    column: int
+    last_line: int
+
+    @property
+    def place(self) -> str:
+        return f"{shown_file(self.file)}:{self.line}"
+
+    def names(self, case: str) -> bool:
+        """Whether it means this SUITE/ID."""
+        return fnmatchcase(case, self.entry.case)
+
+
+@lru_cache(maxsize=8)
+def load_known_failures(file: Path) -> tuple[Listed, ...]:
+    """Every entry. Raises SuiteError, with a line for each mistake."""
+    try:
+        source = read_yaml(file)
+    except YamlError as error:
+        raise SuiteError(error.problems) from error
+    except OSError as error:
+        raise SuiteError([Problem(file, 1, 1, "", f"cannot be read: {error.strerror or error}")]) from error
+    try:
+        whole = KnownFailuresFile.model_validate(source.data)
+    except ValidationError as error:
+        raise SuiteError(list(_problems(file, source, error))) from error
+    return tuple(_listed(file, source, index, entry) for index, entry in enumerate(whole.known_failures))
+
+
+def _listed(file: Path, source: Source, index: int, entry: KnownFailure) -> Listed:
+    node = source.node(("known_failures", index))
+    return Listed(entry, file, node.place.line, node.place.column, node.last_line)
+
+
+def _problems(file: Path, source: Source, error: ValidationError) -> Iterator[Problem]:
+    for detail in error.errors(include_url=False):
+        path = source.resolve(detail["loc"])
+        place, what, hint = source.place(path), detail["msg"], ""
+        match detail["type"]:
+            case "extra_forbidden":
+                place, what, hint = source.key_place(path), "unknown key", _known_keys(path)
+            case "missing":
+                what = f"the key `{detail['loc'][-1]}` is missing"
+            case "value_error":
+                what = str(detail["ctx"]["error"])
+            case _:
+                what = re.sub(r"^\w+ should ", "must ", what)
+        yield Problem(file, place.line, place.column, shown_path(path), what, hint)
+
+
+def _known_keys(path: YamlPath) -> str:
+    models: list[type[Model]] = [KnownFailuresFile, KnownFailure, Conditions]
+    known = list(models[len([part for part in path[:-1] if isinstance(part, str)])].model_fields)
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"

@@ -1,0 +1,149 @@
+"""pytest's part of known failures: listed tests are expected to fail, and what is listed in vain is an error."""
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cases.lint import REQUIREMENTS
+from harness.pytest_plugin.items import CaseItem
+from harness.pytest_plugin.known_failures.entries import FILE_NAME, Listed, load_known_failures
+from harness.pytest_plugin.settings import settings_key
+from harness.suites.discovery import NoSuitesError, suite_files
+from harness.suites.expand import model_label
+from harness.suites.loader import SuiteError, load_suite
+from harness.suites.markers import closest
+from harness.utils.text import plural
+
+NAME = "spyre-cb-known-failures"
+_STRICT = "[XPASS(strict)]"
+
+
+class KnownFailures:
+    """A pytest plugin, in every process that has tests. ``given`` is the file that ``--known-failures`` names."""
+
+    def __init__(self, config: pytest.Config, given: Path | None) -> None:
+        self._config = config
+        self._given = given.resolve() if given else None
+        self._marked: dict[str, Listed] = {}
+        self._lists: dict[Path, Path | None] = {}  # by suite
+
+    @staticmethod
+    def of(config: pytest.Config) -> "KnownFailures":
+        """The one that is registered."""
+        plugin = config.pluginmanager.get_plugin(NAME)
+        assert isinstance(plugin, KnownFailures)
+        return plugin
+
+    def check(self) -> None:
+        """Before anything runs: raise pytest.UsageError for a list that is malformed, or of cases that do not exist."""
+        arguments = [Path(str(argument).partition("::")[0]) for argument in self._config.args]
+        for file in self._files(arguments):
+            try:
+                listed = load_known_failures(file)
+            except SuiteError as error:
+                raise pytest.UsageError(str(error)) from error
+            cases = self._cases_of_a_full_run(file, arguments) if listed else None
+            for each in listed if cases else ():
+                if cases and not any(each.names(case) for case in cases):
+                    hint = closest(each.entry.case, cases) or "it may have been renamed or removed"
+                    raise pytest.UsageError(
+                        f"{each.place}:{each.column}: there is no case {each.entry.case!r} — {hint}".rstrip()
+                    )
+
+    def _files(self, arguments: list[Path]) -> list[Path]:
+        if self._given is not None:
+            return [self._given]
+        below = [file for folder in arguments if folder.is_dir() for file in sorted(folder.rglob(FILE_NAME))]
+        above = [found for path in arguments if (found := _list_for(path.resolve())) is not None]
+        return list(dict.fromkeys(file.resolve() for file in (*above, *below)))
+
+    def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
+        """SUITE/ID of all cases that the list is for, where all of them were asked for; else None."""
+        if not all(argument.is_dir() for argument in arguments):
+            return None
+        try:
+            suites = [load_suite(suite) for suite in suite_files(arguments)]
+        except (SuiteError, NoSuitesError):
+            return None  # a malformed suite is told of by itself
+        roots = [_house_of(suite.path) for suite in suites] if self._given else [file.parent]
+        for root in roots:
+            if not any(root.is_relative_to(argument.resolve()) for argument in arguments):
+                return None
+        return [f"{suite.suite.suite}/{case.id}" for suite in suites for case in suite.suite.cases]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        for item in items:
+            if isinstance(item, CaseItem) and (listed := self._listed(item)) is not None:
+                self._marked[item.nodeid] = listed
+                item.known_failure = {
+                    "case": listed.entry.case,
+                    "reason": listed.entry.reason,
+                    "place": listed.place,
+                }
+                item.add_marker(pytest.mark.xfail(reason=listed.entry.reason, strict=listed.entry.strict))
+
+    def _listed(self, item: CaseItem) -> Listed | None:
+        if item.path not in self._lists:
+            self._lists[item.path] = self._given or _list_for(item.path.resolve())
+        file = self._lists[item.path]
+        if file is None:
+            return None
+        name, facts = f"{item.loaded.suite.suite}/{item.expanded.case.id}", _facts(item)
+        return next((e for e in load_known_failures(file) if e.names(name) and e.entry.when.hold(facts)), None)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        report = yield
+        listed = self._marked.get(item.nodeid)
+        if listed is not None and report.failed and str(report.longrepr).startswith(_STRICT):
+            report.longrepr = (
+                f"passed, and {listed.place} lists it as a known failure ({listed.entry.reason}): take it from the list"
+            )
+        return report
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """A line a reason, as for skips."""
+        for word, what in (("xfailed", "failed as expected"), ("xpassed", "passed though listed as a known failure")):
+            reasons = [report.wasxfail for report in terminalreporter.stats.get(word, ())]
+            for reason in dict.fromkeys(reasons):
+                terminalreporter.write_line(f"{what}: {plural(reasons.count(reason), 'test')}: {reason}")
+
+
+def _facts(item: CaseItem) -> dict[str, Any]:
+    """What conditions may ask for, of one test."""
+    configuration, settings = item.expanded.configuration, item.config.stash[settings_key]
+    return {
+        "backend": configuration.backend,
+        "model": (configuration.model, model_label(configuration.model)),
+        "driver": settings.driver.name,
+        "tensor_parallel_size": configuration.tensor_parallel_size,
+        "scheduler": configuration.scheduler,
+        "door": configuration.door,
+        "cards": item.config.option.cards_of_run,
+        "simulated": item.get_closest_marker("simulated") is not None,
+    }
+
+
+def _list_for(path: Path) -> Path | None:
+    """The list that a suite, or a folder, goes by: in its folder or above, up to where the requirements are."""
+    for folder in _upward(path if path.is_dir() else path.parent):
+        if (folder / FILE_NAME).is_file():
+            return folder / FILE_NAME
+    return None
+
+
+def _house_of(suite: Path) -> Path:
+    """The folder by which a suite is named."""
+    folder = suite.resolve().parent
+    return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
+
+
+def _upward(folder: Path) -> Iterator[Path]:
+    """The folder and those above it, not beyond the one with the requirements, or the whole project."""
+    for each in (folder, *folder.parents):
+        yield each
+        if (each / REQUIREMENTS).is_file() or (each / "pyproject.toml").is_file() or (each / ".git").exists():
+            return

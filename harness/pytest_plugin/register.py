@@ -1,0 +1,135 @@
+"""The parts of the pytest plugin that are plugins themselves: which of them a process wants, and their options.
+
+A process of a run is the one that was started by hand, one of xdist's workers, or one that only runs single cases and
+sends what comes of them (``isolation/child.py``).
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.pytest_plugin.cards import CardsHere, CardsShown, cards_of_run
+from harness.pytest_plugin.case_protocol import CaseProtocol, run_here
+from harness.pytest_plugin.isolation import modes, workers
+from harness.pytest_plugin.isolation.distribution import Distribution
+from harness.pytest_plugin.isolation.parents import Parents
+from harness.pytest_plugin.isolation.plugin import Isolation
+from harness.pytest_plugin.isolation.reports import FailuresTravel
+from harness.pytest_plugin.known_failures import plugin as known_failures
+from harness.pytest_plugin.progress import Progress, add_progress_options
+from harness.pytest_plugin.report_options import wanted_reports
+from harness.pytest_plugin.results import ResultStream
+from harness.pytest_plugin.retries import FlakyTests
+from harness.pytest_plugin.shards import RECORDED, Sharding, shard
+from harness.pytest_plugin.stages import Stages
+from harness.suites.discovery import SUITE_SUFFIXES
+from harness.utils.subprocesses import die_with
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    modes.add_options(group)
+    add_progress_options(group)
+    group.addoption(
+        "--known-failures",
+        type=Path,
+        metavar="FILE",
+        help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
+    )
+    group.addoption("--shard", type=shard, metavar="I/N", help="run part I of N parts that take as long as each other")
+    group.addoption(
+        "--durations-from",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=f"what tests took, to cut shards by: results of a run (default: {RECORDED}, where there is one)",
+    )
+    group.addoption(
+        "--retries",
+        type=_retries,
+        default=0,
+        metavar="N",
+        help="run a case that fails again, up to N times; one that passes then is flaky, and fails the run",
+    )
+    group.addoption("--allow-flaky", action="store_true", help="flaky tests do not fail the run")
+
+
+def register(config: pytest.Config) -> None:
+    """Register what this process wants. Raises pytest.UsageError for options that cannot work."""
+    manager, option = config.pluginmanager, config.option
+    manager.register(FailuresTravel(), "spyre-cb-failures")
+    manager.register(known_failures.KnownFailures(config, option.known_failures), known_failures.NAME)
+    if manager.has_plugin("spyre-cb-serving"):
+        return
+    cards = cards_of_run()
+    option.cards_of_run = len(cards)  # in a process that runs cases, its lease is all that can be seen
+    _register_how_cases_run(config)
+    if option.shard is not None:
+        manager.register(Sharding(config, option.shard, option.durations_from), "spyre-cb-shard")
+    elif option.durations_from:
+        raise pytest.UsageError("--durations-from is for cutting shards: say --shard I/N too")
+    if hasattr(config, "workerinput"):
+        die_with(os.getppid())
+        if option.isolation == "engine":
+            manager.register(Distribution(config, None), "spyre-cb-distribution")
+        return
+    for name in ("html_report", "markdown_report", "results"):
+        _refuse_suite(f"--{name.replace('_', '-')}", getattr(option, name))
+        _refuse_unwritable(f"--{name.replace('_', '-')}", getattr(option, name))
+    if option.retries:
+        manager.register(FlakyTests(allowed=option.allow_flaky), "spyre-cb-flaky")
+    elif option.allow_flaky:
+        raise pytest.UsageError("--allow-flaky: without --retries no test can be found flaky")
+    manager.register(CardsShown(cards), "spyre-cb-cards")
+    results = ResultStream(config, option.results, wanted_reports(config))
+    manager.register(results, "spyre-cb-results")
+    if option.isolation == "engine":
+        stages = Stages(results)
+        manager.register(stages, "spyre-cb-stages")
+        manager.register(Distribution(config, stages), "spyre-cb-distribution")
+    manager.register(Progress(results), "spyre-cb-progress")
+
+
+def _register_how_cases_run(config: pytest.Config) -> None:
+    mode = modes.mode_from(config)
+    limit = modes.case_seconds(config.option, mode)
+    run = run_here
+    if mode != "none":
+        parents = Parents(config)
+        isolation = Isolation(config, mode, limit, parents)
+        config.pluginmanager.register(parents, "spyre-cb-parents")
+        config.pluginmanager.register(isolation, "spyre-cb-isolation")
+        run = isolation.run
+    else:
+        config.pluginmanager.register(CardsHere(), "spyre-cb-cards-here")
+        if limit is not None:
+            workers.register(config, limit)
+    if mode != "none" or config.option.retries:
+        config.pluginmanager.register(CaseProtocol(run, config.option.retries), "spyre-cb-protocol")
+
+
+def _retries(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be how many more times, a whole number, not {text!r}")
+    return int(text)
+
+
+def _refuse_suite(option: str, path: Path | None) -> None:
+    if path is not None and path.suffix in SUITE_SUFFIXES:
+        raise pytest.UsageError(f"{option} {path}: a suite would be written over by it: name another file")
+
+
+def _refuse_unwritable(option: str, path: Path | None) -> None:
+    """Before an hour of tests, not after it."""
+    if path is None:
+        return
+    there = path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
+    if not there:
+        path.unlink()

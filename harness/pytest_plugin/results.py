@@ -1,0 +1,236 @@
+"""Collects results on the controller as they come in, in every mode pytest runs in, and writes the reports.
+
+Results travel as user properties of the test reports: those survive a forked child and an xdist worker. A test
+that died with its process has none; its report still says which test it was.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from harness.cards.discovery import find_cards
+from harness.cases.lint import requirements_above
+from harness.drivers.compilations import added_up
+from harness.report.outcomes import counts_of, properties_of
+from harness.report.reading import FORMAT, Recorded
+from harness.report.tested import leases_of, model_digests, models_that_ran
+from harness.report.writing import ReportError, Wanted, write_reports
+from harness.utils import spent
+
+RESULT_PROPERTY = "spyre_cb"
+SPENT_PROPERTY = "spyre_cb_spent"
+"""What the processes behind a test took their time for since the test before, see ``harness/utils/spent.py``."""
+WORKER_DIED = "???"
+"""The phase that xdist gives a test whose worker died."""
+ATTEMPTS = "spyre_cb_attempts"
+"""The attribute of a report of a test that was run more than once: how often."""
+FIRST_FAILURE = "spyre_cb_first_failure"
+"""The attribute of a report of a test that passed after it had failed: what was said of it then."""
+
+
+class ResultStream:
+    """A pytest plugin object, on the controller only. Results are written as they come: a run that dies leaves them."""
+
+    def __init__(self, config: pytest.Config, results: Path | None, wanted: Wanted) -> None:
+        self._config = config
+        self._results = results
+        self._wanted = wanted
+        self._by_test: dict[str, dict[str, Any]] = {}
+        self._written: set[str] = set()
+        self._file: IO[str] | None = None
+        self._began = time.time()
+        self._spent: Counter[str] = Counter()
+
+    def pytest_sessionstart(self) -> None:
+        """Begin the file of results. That it can be written was checked with the options (``register.py``)."""
+        if self._results is not None:
+            self._results.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._results.open("w", encoding="utf-8")
+            self._write(self._header())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
+        if report.when == WORKER_DIED:
+            report.when = "call"  # it ran, and counts as failed in every report, pytest's own among them
+        entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
+        entry["seconds"] += report.duration
+        if getattr(report, "start", None):
+            entry.setdefault("start", report.start)
+        if hasattr(report, ATTEMPTS):
+            entry["attempts"] = int(getattr(report, ATTEMPTS))
+        for name, value in report.user_properties:
+            if name == RESULT_PROPERTY:
+                entry.update(json.loads(str(value)))
+            elif name == SPENT_PROPERTY and report.when == "call":  # properties come again with each phase
+                self._spent.update(json.loads(str(value)))
+        # pytest's own JUnit file gets names that a query can look for in place of all that reports need.
+        report.user_properties = [
+            *(pair for pair in report.user_properties if pair[0] not in (RESULT_PROPERTY, SPENT_PROPERTY)),
+            *(properties_of(entry) if report.when == "call" or report.failed else ()),
+        ]
+        if report.failed:
+            entry["text"] = "\n".join([entry["text"], text_of(report)] if _failed(entry) else [text_of(report)])
+            entry["outcome"] = "failed" if report.when == "call" else "error"
+            entry["sections"] = [list(section) for section in report.sections]
+        elif hasattr(report, FIRST_FAILURE) and not _failed(entry):
+            entry["outcome"], entry["text"] = "flaky", str(getattr(report, FIRST_FAILURE))
+        elif hasattr(report, "wasxfail") and not _failed(entry):
+            entry["outcome"] = "xfailed" if report.skipped else "xpassed"
+            entry["text"] = text_of(report) or report.wasxfail
+        elif report.skipped and not _failed(entry):
+            entry["outcome"] = "skipped"
+            entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
+
+    def result_of(self, nodeid: str) -> Mapping[str, Any]:
+        """What is known of a test by now."""
+        return self._by_test.get(nodeid, {})
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        """A test is over. Of one whose worker died this is not said: it is written at the end."""
+        self._write_result(nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that could not be collected is a result too."""
+        if report.failed:
+            self._by_test[report.nodeid] = {
+                "test": report.nodeid,
+                "outcome": "error",
+                "seconds": 0.0,
+                "text": text_of(report),
+            }
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        """Write what was asked for, and say where it is below everything that pytest says."""
+        yield
+        for nodeid in self._by_test:
+            self._write_result(nodeid)
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        for line in compiled:
+            self._say(line)
+        if self._spent:
+            self._say(f"where time went, all processes together: {spent.summary(self._spent)}")
+        if self._file is None and self._wanted == Wanted():
+            return
+        footer = self._footer(int(session.exitstatus), compiled)
+        self._write(footer)
+        if self._file is not None:
+            self._file.close()
+            self._say(f"results: {self._results}")
+        run = Recorded(self._results or Path("results"), self._header(), tuple(self._by_test.values()), footer)
+        try:
+            for line in write_reports(self._wanted, run):
+                self._say(line)
+        except ReportError as error:
+            self._say(f"ERROR: {error}")
+            session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
+
+    def show_so_far(self, line: str) -> None:
+        """Say it in the terminal, and write the page, where one is wanted, about what is known by now."""
+        reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+        self._say(line)
+        if self._wanted.html is None:
+            return
+        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        footer = self._footer(0, compiled) | {"goes_on": True}
+        known = tuple(entry for entry in self._by_test.values() if entry["test"] in self._written)
+        run = Recorded(self._results or Path("results"), self._header(), known, footer)
+        try:
+            for written in write_reports(Wanted(html=self._wanted.html), run):
+                self._say(f"{written}, of which this is the beginning")
+        except ReportError as error:
+            self._say(f"ERROR: {error}")
+
+    def _write_result(self, nodeid: str) -> None:
+        if nodeid in self._by_test and nodeid not in self._written:
+            self._written.add(nodeid)
+            self._write(self._by_test[nodeid])
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+
+    def _say(self, line: str) -> None:
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(line)
+
+    def _header(self) -> dict[str, Any]:
+        from harness.pytest_plugin.settings import settings_key
+
+        settings = self._config.stash[settings_key]
+        return {
+            "header": FORMAT,
+            "engine": settings.driver.describe(),
+            "models": list(settings.models),
+            "digests": model_digests(settings.models, settings.driver),
+            "cards": list(map(str, find_cards())),
+            "simulated": settings.driver.backend_label("sendnn") != "sendnn",
+            "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
+            "python": sys.version.split()[0],
+            "revision": revision(self._config.rootpath),
+            "began": self._began,
+        }
+
+    def _requirements(self) -> dict[str, Any]:
+        """Those that the suites of this run are held to, by id."""
+        files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
+        suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
+        return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
+
+    def _footer(self, exitstatus: int, compiled: list[str]) -> dict[str, Any]:
+        from harness.pytest_plugin.settings import settings_key
+
+        entries = self._by_test.values()
+        settings = self._config.stash[settings_key]
+        return {
+            "footer": 1,
+            "digests": model_digests([*settings.models, *models_that_ran(entries)], settings.driver),
+            "leases": leases_of(entries),
+            "counts": counts_of(entries),
+            "exitstatus": exitstatus,
+            "seconds": time.time() - self._began,
+            "backends": list(dict.fromkeys(entry["backend"] for entry in entries if "backend" in entry)),
+            "compiled": compiled,
+            "spent": {name: round(amount, 3) for name, amount in self._spent.items()},
+            "requirements": self._requirements(),
+        }
+
+
+@lru_cache(maxsize=1)
+def revision(folder: Path) -> str | None:
+    """The commit that is checked out there, with a plus where files differ from it; None where there is no git."""
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None
+
+
+def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """What pytest shows of a failure; not which of xdist's workers it was in, which is not about the test."""
+    return "" if report.longrepr is None else str(report.longrepr).strip()
+
+
+def _failed(entry: Mapping[str, Any]) -> bool:
+    return entry["outcome"] in {"failed", "error"}

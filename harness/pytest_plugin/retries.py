@@ -1,0 +1,43 @@
+"""What a run says of tests that failed and then passed: they are flaky, which is an outcome of its own."""
+
+import pytest
+
+from harness.pytest_plugin.results import ATTEMPTS, FIRST_FAILURE
+from harness.utils.text import plural
+
+
+class FlakyTests:
+    """A pytest plugin on the controller. Unless they are ``allowed``, flaky tests fail the run."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self._allowed = allowed
+        self._flaky: list[pytest.TestReport] = []
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport
+    ) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+        if not hasattr(report, FIRST_FAILURE):
+            return None
+        return "flaky", "≈", ("FLAKY", {"yellow": True})
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if hasattr(report, FIRST_FAILURE):
+            self._flaky.append(report)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Each with what it said when it failed."""
+        if not self._flaky:
+            return
+        terminalreporter.section("FLAKY: failed, then passed", yellow=True)
+        for report in self._flaky:
+            attempt = f"passed at attempt {getattr(report, ATTEMPTS)}"
+            terminalreporter.write_line(f"{report.nodeid}: {attempt}; before, it said:", yellow=True)
+            terminalreporter.write_line(str(getattr(report, FIRST_FAILURE)))
+        if not self._allowed:
+            count = plural(len(self._flaky), "flaky test")
+            terminalreporter.write_line(f"{count}: the run fails for it; to let it pass:  --allow-flaky", red=True)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._flaky and not self._allowed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

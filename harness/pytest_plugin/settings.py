@@ -1,0 +1,117 @@
+"""What the options of one pytest run come to, in one place."""
+
+import os
+from argparse import Namespace
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from checkpoints import test_models
+from harness.cases.blessing import Blessing
+from harness.drivers.base import Driver, EnginePool, UnavailableError
+from harness.references import Oracle
+from harness.suites.schema import Policy
+from harness.utils.text import plural
+
+SIMULATED_VLLM = "simulated vllm"
+DRIVERS = ("reference", "simulation", "vllm", "openai-http")
+
+
+@dataclass(frozen=True)
+class Count:
+    """What the parameters of one suite came to."""
+
+    cases: int
+    tests: int
+
+    def __str__(self) -> str:
+        configurations = plural(self.tests // self.cases, "configuration")
+        return f"{plural(self.cases, 'case')} x {configurations} = {plural(self.tests, 'test')}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices of a run. ``counts`` is filled while suites are collected, by file, and so is ``left_out``, by marker."""
+
+    driver: Driver
+    engines: EnginePool
+    models: tuple[str, ...]
+    blessing: Blessing | None
+    max_tests: int | None
+    oracle: Oracle
+    policy: Policy | None
+    counts: dict[str, Count] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
+        """Raises pytest.UsageError where VLLM_SPYRE_TEST_MODEL_LIST names nothing."""
+        try:
+            models = test_models()
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from error
+        blessing = Blessing(driver.describe()) if option.bless else None
+        policy = Policy.model_validate({"name": option.policy}) if option.policy else None
+        oracle = Oracle(may_compute=_may_compute(option.references))
+        return cls(driver, engines, models, blessing, option.max_tests, oracle, policy)
+
+
+def _may_compute(chosen: str | None) -> bool:
+    """Where nobody says: anywhere but in CI, where what is not committed would hide."""
+    return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
+
+
+def draws_failures(config: pytest.Config) -> bool:
+    """Whether a failure in the terminal also shows the run as a picture: with ``--plot``, or where output is shown."""
+    said = config.option.plot
+    return bool(config.option.capture == "no" if said is None else said)
+
+
+settings_key = pytest.StashKey[Settings]()
+
+
+def driver_from_options(option: Namespace) -> Driver:
+    """The driver that a run of pytest asks for. Raises pytest.UsageError for a server that does not answer."""
+    url, start, said = option.server_url, option.serve, option.server_shape
+    if option.driver != "openai-http" or option.simulate:
+        for name, given in (("--server-url", url), ("--serve", start), ("--server-shape", said)):
+            if given:
+                raise pytest.UsageError(f"{name} belongs to --driver openai-http")
+        try:
+            return driver_by_name(simulated(option.driver) if option.simulate else option.driver, option.attention)
+        except UnavailableError as error:
+            raise pytest.UsageError(f"--driver {option.driver}: {error}") from error
+    from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
+
+    if (url is None) == (start is None):
+        raise pytest.UsageError("--driver openai-http: say either --server-url URL or --serve reference or vllm")
+    if start is not None:
+        return OpenAIHttpDriver(start=start)
+    try:
+        shape = shape_said(said or "")
+    except ServerError as error:
+        raise pytest.UsageError(f"--server-shape: {error}") from error
+    try:
+        return OpenAIHttpDriver(find_server(url, shape))
+    except ServerError as error:
+        raise pytest.UsageError(f"--server-url: {error}") from error
+
+
+def simulated(name: str) -> str:
+    """The driver that stands for this one where no model is to run."""
+    return SIMULATED_VLLM if name == "vllm" else "simulation"
+
+
+def driver_by_name(name: str, attention: str | None) -> Driver:
+    """The driver of that name. Imported here, so that a run needs only the engine it asks for.
+
+    Raises UnavailableError where that engine is not installed.
+    """
+    if name in ("vllm", SIMULATED_VLLM):
+        from harness.drivers.vllm import VllmDriver
+
+        return VllmDriver(schedule_only=name == SIMULATED_VLLM)
+    from harness.drivers.reference import ReferenceDriver, SimulationDriver
+
+    return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)

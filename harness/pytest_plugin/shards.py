@@ -1,0 +1,134 @@
+"""``--shard 2/5``: a part of the tests, the same for everybody, as long as every other part by recorded durations.
+
+Also a program that writes down what tests took:
+``python -m harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from harness.pytest_plugin.isolation.grouping import by_engine
+from harness.utils.text import plural
+
+RECORDED = Path("expectations", "durations.json")
+"""Where durations are looked for, below pytest's root, unless it is said."""
+SHORTEST = 0.001
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part ``number``, from 1, ``of`` so many."""
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+def shard(text: str) -> Shard:
+    """``2/5``."""
+    number, _, of = text.partition("/")
+    if not (number.isascii() and number.isdecimal() and of.isascii() and of.isdecimal()):
+        raise argparse.ArgumentTypeError(f"must be a part and how many there are, such as 2/5, not {text!r}")
+    if not 1 <= int(number) <= int(of):
+        raise argparse.ArgumentTypeError(
+            f"{text}: of {of} parts there are 1 to {of}" if int(of) else f"{text}: no parts"
+        )
+    return Shard(int(number), int(of))
+
+
+def cut(seconds: Sequence[float], parts: int) -> list[int]:
+    """The part, from 1, of each of a row of tests: cuts through the row, so that neighbours stay together.
+
+    A test belongs to the part in which its middle lies, so parts differ by no more than their longest tests.
+    """
+    total, passed, result = sum(seconds), 0.0, []
+    for each in seconds:
+        middle = passed + each / 2
+        result.append(min(parts, 1 + int(parts * middle / total)))
+        passed += each
+    return result
+
+
+def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
+    """What each test will take, in seconds; the median where nobody knows."""
+    known = [recorded[name] for name in names if name in recorded]
+    usual = median(known) if known else 1.0
+    return [max(SHORTEST, recorded.get(name, usual)) for name in names]
+
+
+def read_durations(file: Path) -> dict[str, float]:
+    """Seconds by test: from results of a run, or from what this module writes. Raises ValueError and OSError."""
+    text = file.read_text(encoding="utf-8")
+    if file.suffix != ".jsonl":
+        return {str(name): float(seconds) for name, seconds in json.loads(text).items()}
+    lines = [json.loads(line) for line in text.splitlines()]
+    return {str(line["test"]): float(line["seconds"]) for line in lines if "test" in line}
+
+
+class Sharding:
+    """A pytest plugin, in every process that collects all tests."""
+
+    def __init__(self, config: pytest.Config, wanted: Shard, files: Sequence[Path]) -> None:
+        self._config = config
+        self._wanted = wanted
+        recorded = config.rootpath / RECORDED
+        self._recorded: dict[str, float] = {}
+        for file in files or ([recorded] if recorded.is_file() else []):
+            try:
+                self._recorded |= read_durations(file)
+            except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+                why = getattr(error, "strerror", None) or "is neither results of a run nor durations by test"
+                raise pytest.UsageError(f"--durations-from {file}: {why}") from error
+        self._said = self._by_a_worker = ""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        row = by_engine(items)
+        names = [item.nodeid for item in row]
+        parts = cut(expected(names, self._recorded), self._wanted.of)
+        chosen = {id(item) for item, part in zip(row, parts, strict=True) if part == self._wanted.number}
+        out = [item for item in items if id(item) not in chosen]
+        self._said = f"shard {self._wanted}: {len(items) - len(out)} of {plural(len(items), 'test')}"
+        items[:] = [item for item in items if id(item) in chosen]
+        if out:
+            self._config.hook.pytest_deselected(items=out)
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput["spyre_cb_shard"] = self._said
+
+    def pytest_report_header(self) -> str:
+        return f"shard {self._wanted}"
+
+    def pytest_report_collectionfinish(self) -> str:
+        return self._said
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """With xdist only workers collect."""
+        self._by_a_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._by_a_worker)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self._by_a_worker:
+            terminalreporter.write_line(self._by_a_worker)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Durations of results, as JSON, a line a test."""
+    durations: dict[str, float] = {}
+    for argument in arguments:
+        durations |= read_durations(Path(argument))
+    rows = (f"{json.dumps(name)}: {max(SHORTEST, seconds):.3g}" for name, seconds in sorted(durations.items()))
+    print("{\n" + ",\n".join(rows) + "\n}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,7 @@
+"""What is right: greedy tokens and logprobs by Hugging Face on CPU, kept on disk by content."""
+
+from harness.references.files import ReferenceFileError
+from harness.references.store import Oracle, ReferenceMissingError
+from harness.references.values import TOP, Reference, ReferenceToken, Wanted
+
+__all__ = ["TOP", "Oracle", "Reference", "ReferenceFileError", "ReferenceMissingError", "ReferenceToken", "Wanted"]

@@ -1,0 +1,123 @@
+"""Hugging Face transformers on CPU, float32, greedy: what is right.
+
+A prompt that is computed alone knows no batch, no padding and no pages. Several at once are padded on the left by
+transformers' own means, none of this repository's; tests hold them to the same tokens and, within 1e-4, logprobs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+from checkpoints import Checkpoint
+from harness.references.values import Reference, ReferenceToken, Wanted
+
+MOST_ROWS = 16
+MOST_CELLS = 16_384
+"""Prompt tokens in one batch, padding counted: attention over them must fit into the memory of a small machine."""
+
+Progress = Callable[[int], None]
+"""Told how many continuations were finished since it was told last."""
+
+
+def continuations(
+    checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: Progress | None = None
+) -> list[Reference]:
+    """The greedy continuation of each, in the order they were asked for."""
+    found: dict[int, Reference] = {}
+    for batch in _batches(wanted):
+        computed = _greedy(checkpoint, [wanted[i] for i in batch])
+        found.update(zip(batch, computed, strict=True))
+        if progress:
+            progress(len(batch))
+    return [found[i] for i in range(len(wanted))]
+
+
+def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...], top: int) -> Reference:
+    """Tokens that somebody else chose, each judged by what stands before it: its logprob and the likeliest there."""
+    import torch
+
+    with torch.inference_mode():
+        ids = torch.tensor([prompt + token_ids[:-1]])
+        logits = _model(checkpoint)(input_ids=ids, logits_to_keep=len(token_ids)).logits[0]
+        return Reference(tuple(_tokens(logits.float().log_softmax(-1), list(token_ids), top)))
+
+
+def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
+    """Places in ``wanted``, those of like length together, so that little is padded and little runs on."""
+    order = sorted(range(len(wanted)), key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
+    batch: list[int] = []
+    for i in order:
+        longest = max(len(wanted[j].prompt_token_ids) for j in [*batch, i])
+        if batch and (len(batch) == MOST_ROWS or longest * (len(batch) + 1) > MOST_CELLS):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
+
+
+@lru_cache(maxsize=2)
+def _model(checkpoint: Checkpoint) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+    return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+
+
+def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]:
+    import torch
+
+    width = max(len(each.prompt_token_ids) for each in wanted)
+    padding = [width - len(each.prompt_token_ids) for each in wanted]
+    ids = torch.tensor([[0] * pad + list(each.prompt_token_ids) for pad, each in zip(padding, wanted, strict=True)])
+    left = torch.tensor(padding)[:, None]
+    top = max(each.top for each in wanted)
+    chosen: list[list[ReferenceToken]] = [[] for _ in wanted]
+    model, past, length = _model(checkpoint), None, width
+    with torch.inference_mode():
+        for step in range(max(each.max_tokens for each in wanted)):
+            columns = torch.arange(length)
+            out = model(
+                input_ids=ids,
+                position_ids=(columns[-ids.shape[1] :] - left).clamp(min=0),
+                # Without padding there is nothing to mask.
+                attention_mask=(columns >= left).long() if any(padding) else None,
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            past, logprobs = out.past_key_values, out.logits[:, -1].float().log_softmax(-1)
+            best = _allowed(logprobs, wanted, step).argmax(-1)
+            for row, token in zip(chosen, _tokens(logprobs, best.tolist(), top), strict=True):
+                row.append(token)
+            ids, length = best[:, None], length + 1
+    return [_as_wanted(tokens, each) for tokens, each in zip(chosen, wanted, strict=True)]
+
+
+def _allowed(logprobs: Any, wanted: Sequence[Wanted], step: int) -> Any:
+    """``logprobs`` ``[rows, vocabulary]`` without the tokens that must not be chosen at this step."""
+    import torch
+
+    allowed = logprobs
+    for row, each in enumerate(wanted):
+        if each.forbidden and step < each.forbidden_until:
+            allowed = logprobs.clone() if allowed is logprobs else allowed
+            allowed[row, [token for token in each.forbidden if token < logprobs.shape[1]]] = -torch.inf
+    return allowed
+
+
+def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:
+    """A token for each row of ``logprobs`` (``[rows, vocabulary]``)."""
+    best = logprobs.topk(min(top, logprobs.shape[1]))
+    ids, values = best.indices.tolist(), best.values.tolist()
+    for row, token_id in enumerate(token_ids):
+        pairs = tuple(zip(ids[row], values[row], strict=True))
+        yield ReferenceToken(token_id, logprobs[row, token_id].item(), pairs)
+
+
+def _as_wanted(tokens: Sequence[ReferenceToken], wanted: Wanted) -> Reference:
+    """Without what only others of the batch wanted."""
+    return Reference(tuple(token._replace(top=token.top[: wanted.top]) for token in tokens[: wanted.max_tokens]))

@@ -1,0 +1,131 @@
+"""Where references are looked for: the files beside the suites, this machine's own cache, and Hugging Face itself.
+
+What is computed here is kept in the cache, which is nobody's truth but this machine's. The files beside the suites
+are written on purpose only: ``spyre-cb references``, or ``--bless``.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+from checkpoints import Checkpoint, cache_folder
+from harness.references import compute
+from harness.references.files import ReferenceFileError, read_references, write_references
+from harness.references.values import TOP, Reference, Wanted
+
+Decode = Callable[[tuple[int, ...]], str]
+
+
+class ReferenceMissingError(LookupError):
+    """References that are not on disk, where none may be computed. ``numbers`` are their places in what was asked."""
+
+    def __init__(self, message: str, numbers: Sequence[int]) -> None:
+        super().__init__(message)
+        self.numbers = tuple(numbers)
+
+
+@dataclass
+class Oracle:
+    """References for any model. ``may_compute`` False: only files beside the suites count, as in CI."""
+
+    may_compute: bool = True
+    _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
+
+    def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
+        """A reference for each; ``file`` is where those of this case lie, or would.
+
+        Raises ReferenceMissingError, and ReferenceFileError where the file is damaged and nothing may be computed.
+        """
+        found = self.on_file(checkpoint, wanted, file)
+        missing = [i for i, reference in enumerate(found) if reference is None]
+        if missing and not self.may_compute:
+            raise ReferenceMissingError(_missing_sentence(missing, checkpoint, file), missing)
+        computed = self.computed(checkpoint, [wanted[i] for i in missing]) if missing else []
+        by_place = dict(zip(missing, computed, strict=True))
+        pairs = zip(found, wanted, strict=True)
+        return [(by_place[i] if r is None else r).upto(w.max_tokens) for i, (r, w) in enumerate(pairs)]
+
+    def on_file(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None) -> list[Reference | None]:
+        """What the file beside the suite holds of them; a file of another model holds nothing."""
+        try:
+            held = read_references(file) if file is not None else None
+        except ReferenceFileError:
+            if not self.may_compute:
+                raise
+            held = None
+        if held is None or held.model_digest != checkpoint.digest:
+            return [None] * len(wanted)
+        return [_if_it_answers(held.by_key.get(each.key), each) for each in wanted]
+
+    def holds(self, file: Path, checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> bool:
+        """Whether the file has just these references, and nothing that nobody wants any more."""
+        try:
+            held = read_references(file)
+        except ReferenceFileError:
+            return False
+        if held is None or held.model_digest != checkpoint.digest or set(held.by_key) != {w.key for w in wanted}:
+            return False
+        return all(held.by_key[each.key].answers(each) for each in wanted)
+
+    def computed(
+        self, checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: compute.Progress | None = None
+    ) -> list[Reference]:
+        """From this run, from this machine's cache, or from Hugging Face now."""
+        found = [self._recall(checkpoint, each) for each in wanted]
+        missing = [i for i, reference in enumerate(found) if reference is None]
+        if progress and len(missing) < len(wanted):
+            progress(len(wanted) - len(missing))
+        new = compute.continuations(checkpoint, [wanted[i] for i in missing], progress) if missing else []
+        for i, reference in zip(missing, new, strict=True):
+            found[i] = reference
+            self._remember(checkpoint, wanted[i], reference)
+        return [reference for reference in found if reference is not None]
+
+    def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
+        """Tokens that an engine chose, judged one by one by what stands before them.
+
+        Raises ReferenceMissingError where nothing may be computed: what an engine chooses nobody knows beforehand.
+        """
+        if not self.may_compute:
+            what = "what follows a divergence is judged by a forward of Hugging Face, and none may be computed here"
+            raise ReferenceMissingError(f"{what}: run with --references compute", ())
+        return compute.scored(checkpoint, prompt, token_ids, TOP)
+
+    def _recall(self, checkpoint: Checkpoint, wanted: Wanted) -> Reference | None:
+        known = _if_it_answers(self._known.get((checkpoint.digest, wanted.key)), wanted)
+        if known is None:
+            try:
+                held = read_references(_in_cache(checkpoint, wanted))
+            except ReferenceFileError:
+                held = None
+            known = _if_it_answers(held.by_key.get(wanted.key) if held else None, wanted)
+        if known is not None:
+            self._known[checkpoint.digest, wanted.key] = known
+        return known
+
+    def _remember(self, checkpoint: Checkpoint, wanted: Wanted, reference: Reference) -> None:
+        self._known[checkpoint.digest, wanted.key] = reference
+        with suppress(OSError):  # without a writable cache it is computed again next time
+            write_references(_in_cache(checkpoint, wanted), checkpoint, [(wanted, reference)], [""], made_with())
+
+
+def made_with() -> str:
+    """What references computed here come from."""
+    return f"transformers {version('transformers')}, torch {version('torch')}, float32 on CPU, greedy"
+
+
+def _if_it_answers(reference: Reference | None, wanted: Wanted) -> Reference | None:
+    return reference if reference is not None and reference.answers(wanted) else None
+
+
+def _in_cache(checkpoint: Checkpoint, wanted: Wanted) -> Path:
+    return cache_folder() / "references" / checkpoint.digest[:32] / f"{wanted.key[:32]}.json"
+
+
+def _missing_sentence(numbers: Sequence[int], checkpoint: Checkpoint, file: Path | None) -> str:
+    which = f"request {numbers[0]}" if len(numbers) == 1 else f"requests {', '.join(map(str, numbers))}"
+    stale = file is not None and file.is_file()
+    where = f"{file} has none" if stale else f"there is no {file}"
+    return f"no reference output of {checkpoint.name} for {which}: {where}"

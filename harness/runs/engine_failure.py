@@ -1,0 +1,22 @@
+"""What to say of an exception that came out of an engine under test: where it was raised, not only what it says."""
+
+import traceback
+from pathlib import Path
+
+from harness.suites.yaml import shown_file
+
+MOST_LINES = 24
+
+
+def failure_of(error: BaseException) -> str:
+    """The exception in one line, with the place that raised it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({shown_file(Path(frames[-1].filename))}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def traceback_of(error: BaseException) -> tuple[str, ...]:
+    """The last lines of the traceback."""
+    lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
+    return tuple(lines[-MOST_LINES:])

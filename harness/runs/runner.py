@@ -1,0 +1,164 @@
+"""Drive a session step by step through a case's requests, and write down what can be seen at every step.
+
+The observation at step n is taken after n engine steps, after the requests that join at step n were queued
+and those that are aborted at step n were ended.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol, overload
+
+from harness.drivers.base import Jump, Jumping, Observation, Session, StepRecord
+from harness.runs.engine_failure import failure_of, traceback_of
+from harness.types import RequestSpec, Run, StepRow, Token, decodes_on
+from harness.utils.gc import kept
+
+
+class Timing(Protocol):
+    """When a request comes and, perhaps, is made to go; in engine steps."""
+
+    @property
+    def join_step(self) -> int: ...
+    @property
+    def abort_step(self) -> int | None: ...
+
+
+def run_workload(
+    session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None = None
+) -> Run:
+    """Run until nothing is left to do, one idle step beyond the last sequence included.
+
+    ``jumping`` is the session once more, where it may take runs of plain decodes at once; else every step is taken.
+    An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
+    """
+    with nullcontext() if jumping is None else kept():  # rows by the ten thousand
+        return _run(session, requests, timings, jumping)
+
+
+def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None) -> Run:
+    tokens = _Tokens(len(requests))
+    events = _events(requests, timings)
+    pending = deque(sorted(events))
+    last_event = pending[-1]
+    most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
+    _let_happen(session, events[0])
+    rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
+    unfinished: str | None = None
+    lines: tuple[str, ...] = ()
+    step = 0
+    while step < last_event or session.has_work():
+        # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
+        try:
+            if jumping is not None:
+                while pending and pending[0] <= step:
+                    pending.popleft()
+                if jump := jumping.jump((pending[0] if pending else most + 1) - step - 1):
+                    tokens.take(jump.record, jump.steps)
+                    rows += _rows(step + 1, jump)
+                    step += jump.steps
+            step += 1
+            if step > most:
+                unfinished = f"not done after {most} steps: a correct engine needs fewer"
+                break
+            record = session.step()
+            tokens.take(record)
+            if step in events:
+                _let_happen(session, events[step])
+            rows.append(as_step(step, record, session.observe()))
+        except Exception as error:
+            unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
+            break
+    return Run(tuple(rows), tokens, unfinished, lines)
+
+
+class _Tokens(Sequence[tuple[Token, ...]]):
+    """The tokens of each request, put together when somebody asks: a schedule that is simulated has none to look at."""
+
+    def __init__(self, requests: int) -> None:
+        self._requests = range(requests)
+        self._taken: list[tuple[StepRecord, int]] = []
+
+    def take(self, record: StepRecord, steps: int = 1) -> None:
+        """What a step gave, or each of several. Raises ValueError where it does not fit together."""
+        requests, tokens = record.request_outputs, record.tokens
+        if len(requests) != len(tokens):
+            raise ValueError(f"{len(tokens)} tokens for requests {list(requests)}")
+        if requests and not (min(requests) in self._requests and max(requests) in self._requests):
+            raise ValueError(f"tokens for requests {list(requests)}: there are {len(self)}")
+        self._taken.append((record, steps))
+
+    @cached_property
+    def _by_request(self) -> tuple[tuple[Token, ...], ...]:
+        lists: list[list[Token]] = [[] for _ in self._requests]
+        for record, steps in self._taken:
+            for request, token in zip(record.request_outputs, record.tokens, strict=True):
+                lists[request].extend([token] * steps)
+        return tuple(map(tuple, lists))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._by_request == tuple(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any list
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    @overload
+    def __getitem__(self, request: int) -> tuple[Token, ...]: ...
+    @overload
+    def __getitem__(self, request: slice) -> Sequence[tuple[Token, ...]]: ...
+    def __getitem__(self, request: int | slice) -> tuple[Token, ...] | Sequence[tuple[Token, ...]]:
+        return self._by_request[request]
+
+
+@dataclass
+class _Events:
+    """What happens between two steps: requests that join, then ids that are aborted."""
+
+    joins: list[RequestSpec] = field(default_factory=list)
+    aborts: list[int] = field(default_factory=list)
+
+
+def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[int, _Events]:
+    events: dict[int, _Events] = {0: _Events()}
+    for request, timing in zip(requests, timings, strict=True):
+        events.setdefault(timing.join_step, _Events()).joins.append(request)
+        if timing.abort_step is not None:
+            events.setdefault(timing.abort_step, _Events()).aborts.append(request.request_id)
+    return events
+
+
+def _let_happen(session: Session, events: _Events) -> None:
+    for request in events.joins:
+        session.add_request(request)
+    for request_id in events.aborts:
+        session.abort(request_id)
+
+
+def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
+    """A row of the observed table: what the step did and what could be seen after it."""
+    kind, outputs, finished, _, block_tables = record
+    tkv, waiting, running, reserved, used, paused, hits = seen
+    return StepRow(step, tkv, waiting, running, outputs, finished, reserved, used, paused, hits, kind, block_tables)
+
+
+def _rows(step: int, jump: Jump) -> list[StepRow]:
+    """The rows of a jump, the first of them with that number."""
+    first = as_step(step, jump.record, jump.first)
+    # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
+    new, rest = tuple.__new__, first[2:]
+    tkvs = range(first.tkv, first.tkv + jump.steps)
+    return [new(StepRow, (number, tkv, *rest)) for number, tkv in enumerate(tkvs, step)]
+
+
+def turns(steps: Sequence[StepRow]) -> list[StepRow]:
+    """The steps that are more than a decode like the one before; the last one always, it says where the run ends."""
+    kept = [
+        after
+        for before, after in zip([None, *steps], steps, strict=False)
+        if not (before and decodes_on(before, after))
+    ]
+    return kept if kept[-1] is steps[-1] else [*kept, steps[-1]]

@@ -1,0 +1,1 @@
+"""YAML in, tests out: what a suite file is, read, checked and expanded."""

@@ -1,0 +1,176 @@
+"""Parameters to tests: every combination of a suite's parameter values, times its cases.
+
+Combinations grow quickly, so the number is printed, and bounded by the suite's own ``max_tests``.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import PurePath
+
+from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
+from harness.types import ChunkingSetup, EngineSetup
+
+SMALLEST_CONTEXT = 512
+SMALLEST_BATCH = 4
+BLOCK_SIZE = 64
+CONTINUOUS: Scheduler = "continuous"
+GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill"}
+
+
+class TooManyTestsError(ValueError):
+    """A suite expands to more tests than it allows."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One combination of parameter values. ``model_in_id`` is what a test's id calls the model, if not its label."""
+
+    model: str
+    backend: str
+    tensor_parallel_size: int = 1
+    max_num_seqs: int | None = None
+    scheduler: Scheduler = CONTINUOUS
+    door: str = "in-process"
+    policy: str | None = None
+    model_in_id: str = ""
+
+    @property
+    def label(self) -> str:
+        """What stands in brackets in a test's id. What every test of a run shares is left out."""
+        parts = [self.model_in_id or model_label(self.model), self.backend]
+        if self.tensor_parallel_size > 1:
+            parts.append(f"tp{self.tensor_parallel_size}")
+        if self.max_num_seqs is not None:
+            parts.append(f"seqs{self.max_num_seqs}")
+        if self.scheduler != "continuous":
+            parts.append(self.scheduler)
+        if self.door != "in-process":
+            parts.append(self.door)
+        if self.policy is not None:
+            parts.append(self.policy)
+        return "-".join(parts)
+
+    @property
+    def markers(self) -> tuple[str, ...]:
+        """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
+        http = ("http",) if self.door == "http" else ()
+        multi = ("multi",) if self.tensor_parallel_size > 1 else ()
+        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http, *multi)
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """One test: a case of a suite in one configuration. ``index`` is the case's place in its suite."""
+
+    index: int
+    case: Case
+    configuration: Configuration
+
+    @property
+    def name(self) -> str:
+        return f"{self.case.id}[{self.configuration.label}]"
+
+    @property
+    def limits(self) -> Limits:
+        """The case's limits, with those that are a parameter of the suite."""
+        seqs = self.configuration.max_num_seqs
+        return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
+
+    @cached_property
+    def setup(self) -> EngineSetup:
+        """The engine this test wants: a robust shape that many cases share."""
+        limits = self.limits
+        context = max(SMALLEST_CONTEXT, round_up(limits.max_model_len or 1, BLOCK_SIZE))
+        batch = max(SMALLEST_BATCH, power_of_two(limits.max_num_seqs or 1))
+        blocks = None
+        if limits.available_blocks and limits.available_blocks > context * batch // BLOCK_SIZE:
+            blocks = round_up(limits.available_blocks + 1, batch)
+        return EngineSetup(
+            self.configuration.model,
+            self.configuration.backend,
+            self.configuration.tensor_parallel_size,
+            context,
+            batch,
+            blocks,
+            self.configuration.scheduler,
+            self.chunking,
+        )
+
+    @property
+    def chunking(self) -> ChunkingSetup | None:
+        """The options of the chunked scheduler; None for others."""
+        if self.configuration.scheduler != "chunked":
+            return None
+        return ChunkingSetup(**(self.case.chunking or Chunking()).model_dump())
+
+    def markers(self, suite: AnySuite) -> tuple[str, ...]:
+        """Every marker of this test of ``suite``, each once, and of no generation but its own."""
+        caching = ("prefix_caching",) if self.chunking and self.chunking.enable_prefix_caching else ()
+        given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
+        others = {*GENERATION_MARKERS.values()} - {GENERATION_MARKERS[self.configuration.scheduler]}
+        return tuple(marker for marker in dict.fromkeys(given) if marker not in others)
+
+
+def expand(
+    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = CONTINUOUS
+) -> list[Expanded]:
+    """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
+
+    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is
+    how the engine under test batches: what requests get, and what clients see, is the same in every generation, so a
+    suite about that which does not say a scheduler is for the engine's own. Step tables never are.
+    Raises TooManyTestsError.
+    """
+    parameters = suite.parameters
+    says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
+    named = [m for model in parameters.model for m in (models if model == MODELS_OF_THE_RUN else (model,))]
+    labels = _labels_apart(dict.fromkeys(named))
+    configurations = [
+        Configuration(*values, labels[values[0]])
+        for values in product(
+            labels,
+            parameters.backend,
+            parameters.tensor_parallel_size,
+            parameters.max_num_seqs or (None,),
+            parameters.scheduler if says else (scheduler,),
+            parameters.door,
+            parameters.policy or (None,),
+        )
+    ]
+    count, bound = len(configurations) * len(suite.cases), most or suite.max_tests
+    if count > bound:
+        raise TooManyTestsError(
+            f"{len(suite.cases)} cases x {len(configurations)} configurations are {count} tests, "
+            f"more than max_tests {bound}"
+        )
+    return [Expanded(i, case, c) for c in configurations for i, case in enumerate(suite.cases)]
+
+
+def model_label(model: str) -> str:
+    """A model's name as it stands in a test id: the last part of a path or hub id, characters kept simple."""
+    return _simple(PurePath(model).name) or "model"
+
+
+def _labels_apart(models: Iterable[str]) -> dict[str, str]:
+    """A label for each model; those that would share one are called by their whole name, or ids would not be unique."""
+    labels = {model: model_label(model) for model in models}
+    count = Counter(labels.values())
+    return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}
+
+
+def _simple(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
+
+
+def round_up(value: int, multiple: int) -> int:
+    """``value`` rounded up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+def power_of_two(value: int) -> int:
+    """The smallest power of two that is at least ``value``."""
+    return 1 << (value - 1).bit_length()

@@ -1,0 +1,340 @@
+"""Reads a suite. Every mistake in one is a line: file, line, column, where in the data, what is wrong, a hint."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from harness.suites.hints import example_of
+from harness.suites.schema import (
+    CHUNKED_COLUMNS,
+    FOLDER,
+    BehaviourSuite,
+    MarkerName,
+    MisfitError,
+    OutputSuite,
+    RequirementId,
+    Slug,
+    StepsSuite,
+    Suite,
+    SuiteName,
+)
+from harness.suites.yaml import (
+    Node,
+    Problem,
+    Source,
+    YamlError,
+    YamlPath,
+    described,
+    read_yaml,
+    reads_as,
+    shortened,
+    shown_file,
+    shown_path,
+)
+
+__all__ = ["LoadedSuite", "Problem", "SuiteError", "load_suite"]
+
+MAX_PROBLEMS = 20
+
+
+class SuiteError(Exception):
+    """A suite that cannot be used; ``more`` problems were found than ``problems`` tells."""
+
+    def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
+        lines = [*map(str, problems)]
+        if more:
+            lines.append(f"{shown_file(problems[0].file)}: and {more} more")
+        super().__init__("\n".join(lines))
+        self.problems = tuple(problems)
+        self.more = more
+
+
+@dataclass(frozen=True)
+class LoadedSuite:
+    """A suite, and where in its file everything stands."""
+
+    path: Path
+    suite: StepsSuite | OutputSuite | BehaviourSuite
+    text: str
+    places: Source
+
+    def problem(self, path: YamlPath, what: str, hint: str) -> Problem:
+        """What is wrong with the value at a path, or with what should have it where nothing stands there."""
+        place = self.places.place(self.places.resolve(path))
+        return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
+
+    def place_of_case(self, index: int) -> str:
+        """File, line and column of a case, as mistakes in it are told."""
+        place = self.places.place(("cases", index))
+        return f"{shown_file(self.path)}:{place.line}:{place.column}"
+
+    def line_of_case(self, index: int) -> int:
+        """The line on which a case begins, from 1."""
+        return self.places.place(("cases", index)).line
+
+    def source_of_case(self, index: int) -> tuple[int, str]:
+        """The line on which a case begins, and its lines as they are written."""
+        node = self.places.node(("cases", index))
+        lines = self.text.splitlines()[node.place.line - 1 : node.last_line]
+        return node.place.line, "\n".join(lines).rstrip()
+
+
+def load_suite(path: Path) -> LoadedSuite:
+    """Read a suite. Raises SuiteError, and nothing else, for whatever is wrong with it."""
+    try:
+        source = read_yaml(path)
+    except YamlError as error:
+        raise _suite_error(error.problems) from error
+    except (OSError, ValueError) as error:
+        what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise _suite_error([Problem(path, 1, 1, "", what, "name a YAML file that you may read")]) from error
+    if problem := _no_suite(path, source):
+        raise _suite_error([problem])
+    try:
+        suite = _validated(source.data, {FOLDER: path.parent})
+    except ValidationError as error:
+        raise _suite_error(_explained(path, source, error)) from error
+    return LoadedSuite(path, suite, source.text, source)
+
+
+_SUITES: Mapping[str, type[StepsSuite | OutputSuite | BehaviourSuite]] = MappingProxyType(
+    {get_args(model.model_fields["kind"].annotation)[0]: model for model in (StepsSuite, OutputSuite, BehaviourSuite)}
+)
+
+
+def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | OutputSuite | BehaviourSuite:
+    """By the model of its kind alone: those of others take longer to build than a suite takes to read.
+
+    Mistakes are told as the union of all kinds finds them, which also knows which kinds there are.
+    """
+    kind = data.get("kind")
+    model = _SUITES.get(kind) if isinstance(kind, str) else None
+    if model is not None:
+        try:
+            return model.model_validate(data, context=context)
+        except ValidationError:
+            pass
+    every: TypeAdapter[StepsSuite | OutputSuite | BehaviourSuite] = TypeAdapter(Suite)
+    return every.validate_python(data, context=context)
+
+
+def _suite_error(problems: Iterable[Problem]) -> SuiteError:
+    """In the order of the file; what comes again and again through an alias, once."""
+    once = {(problem.line, problem.column, problem.what): problem for problem in reversed([*problems])}
+    ordered = sorted(once.values(), key=lambda problem: (problem.line, problem.column))
+    return SuiteError(ordered[:MAX_PROBLEMS], max(0, len(ordered) - MAX_PROBLEMS))
+
+
+def _no_suite(file: Path, source: Source) -> Problem | None:
+    place, content = source.root.place, source.root.content
+    if not isinstance(content, dict):
+        what = f"a suite is a mapping with `suite`, `kind` and `cases`, not {described(source.root)}"
+        return Problem(
+            file, place.line, place.column, "", what, "such as `suite: mine`, `kind: output`, `cases: [...]`"
+        )
+    if "suite" not in content and "kind" not in content:
+        what = "does not look like a suite: it has neither `suite` nor `kind`"
+        return Problem(file, place.line, place.column, "", what, f"kinds are {_listed(_SUITES, 'and')}")
+    return None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is wrong with the value at a path, or ``of_key`` with its key."""
+
+    path: YamlPath
+    what: str
+    hint: str = ""
+    of_key: bool = False
+
+
+def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[Problem]:
+    """One problem a mistake, from what pydantic says, in which a mistake may show more than once."""
+    details = [(_path(source, detail["loc"][1:]), detail) for detail in error.errors(include_url=False)]
+    # Who wrote max_token made one mistake: that max_tokens is missing is not another.
+    meant = {(*path[:-1], _meant(source, path)) for path, detail in details if detail["type"] == "extra_forbidden"}
+    for path, detail in details:
+        if detail["type"] == "missing" and (*path, detail["loc"][-1]) in meant:
+            continue
+        # The steps are a word or a list of rows; pydantic says of both what is wrong with them.
+        other_branch = "literal_error" if isinstance(source.node(path).content, list) else "tuple_type"
+        if _is_steps(path) and detail["type"] == other_branch:
+            continue
+        finding = _explain(source, path, detail)
+        if not finding.hint:
+            key = detail["loc"][-1] if detail["type"] == "missing" else ""
+            finding = replace(finding, hint=example_of((*finding.path, key) if key else finding.path))
+        place = source.key_place(finding.path) if finding.of_key else source.place(finding.path)
+        yield Problem(file, place.line, place.column, _where(finding.path), finding.what, finding.hint)
+
+
+def _path(source: Source, location: tuple[str | int, ...]) -> YamlPath:
+    """Where in the file pydantic means: no names of branches, no [0] where one value stands for a list."""
+    path: YamlPath = ()
+    for part in location:
+        if source.resolve((*path, part)) != path:
+            path = (*path, part)
+    return path
+
+
+def _is_steps(path: YamlPath) -> bool:
+    return len(path) == 4 and path[2:] == ("expect", "steps")
+
+
+def _where(path: YamlPath) -> str:
+    """The path as it is shown; cells of step tables by the name of their column."""
+    column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
+    if isinstance(column, int):
+        path = (*path[:5], CHUNKED_COLUMNS[column], *path[6:])
+    return shown_path(path)
+
+
+def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
+    node, context = source.node(path), detail.get("ctx", {})
+    match detail["type"]:
+        case "missing":
+            return _Finding(path, f"the key `{detail['loc'][-1]}` is missing")
+        case "extra_forbidden":
+            return _unknown_key(source, path)
+        case "union_tag_not_found":
+            return _no_kind(source)
+        case "union_tag_invalid":
+            node = source.node(("kind",))
+            return _Finding(("kind",), *_not_a_choice([*_SUITES], node))
+        case "literal_error":
+            choices = re.findall(r"'([^']*)'", context["expected"])
+            return _Finding(path, *_not_a_choice(choices, node, "a list of rows" if _is_steps(path) else ""))
+        case "value_error":
+            mistake = context["error"]
+            at = mistake.at if isinstance(mistake, MisfitError) else ()
+            hint = mistake.hint if isinstance(mistake, MisfitError) else ""
+            return _Finding(source.resolve((*path, *at)), str(mistake), hint)
+        case "string_pattern_mismatch":
+            words, example = _PATTERNS[context["pattern"]]
+            return _Finding(path, _must_be(words, node), f"such as `{example}`")
+        case "model_type":
+            hint = f"known keys: {', '.join(_known_keys(source, path))}"
+            return _Finding(path, _must_be("a mapping", node), hint)
+        case "too_short" if context["min_length"] > 1:
+            return _Finding(path, f"must have at least {context['min_length']} values, not {context['actual_length']}")
+        case "too_short" | "string_too_short":
+            return _Finding(path, "must not be empty")
+        case "string_too_long":
+            return _Finding(path, f"must have at most {context['max_length']} characters, not {len(str(node.content))}")
+        case kind if kind in _TYPES:
+            return _Finding(path, _must_be(_TYPES[kind], node), _cure(kind, node))
+        case kind if kind in _BOUNDS:
+            words, name = _BOUNDS[kind]
+            return _Finding(path, _must_be(f"{words} {_plain_number(context[name])}", node))
+        case _:
+            return _Finding(path, re.sub(r"^\w+ should ", "must ", detail["msg"]))
+
+
+_TYPES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+}
+_BOUNDS = {
+    "greater_than": ("greater than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+_PATTERNS = {
+    get_args(constrained)[1].pattern: (words, example)
+    for constrained, words, example in (
+        (Slug, "lower-case letters and digits, in words joined by `-`, `.` or `_`", "joins-at-block-end"),
+        (
+            SuiteName,
+            "lower-case letters and digits, in words joined by `/`, `-`, `.` or `_`",
+            "scheduler_steps/joining",
+        ),
+        (MarkerName, "lower-case letters, digits and `_`, not beginning with a digit", "long_context"),
+        (RequirementId, "capital letters and digits, in words joined by `-`", "CB-JOIN-02"),
+    )
+}
+
+
+def _must_be(wanted: str, node: Node) -> str:
+    return f"must be {wanted}, not {described(node)}"
+
+
+def _not_a_choice(choices: Sequence[str], node: Node, otherwise: str = "") -> tuple[str, str]:
+    wanted = f"{_listed(choices, 'or')} or {otherwise}" if otherwise else _listed(choices, "or")
+    given = node.content if isinstance(node.content, str) else node.raw
+    return _must_be(wanted, node), _did_you_mean(_closest(given, choices))
+
+
+def _cure(kind: str, node: Node) -> str:
+    """A hint for a value of the wrong type, where one can be given."""
+    content = node.content
+    if kind == "string_type" and node.raw:
+        return f"YAML reads `{shortened(node.raw)}` as {reads_as(content)}; quote it"
+    if kind == "tuple_type" and node.raw:
+        return f"write [{shortened(node.raw)}]"
+    if kind == "int_type" and isinstance(content, float) and content.is_integer():
+        return f"write {content:.0f}" if abs(content) < 10**15 else ""
+    if isinstance(content, str) and re.fullmatch(r"[-+]?[0-9]+(\.[0-9]*)?|true|false", content):
+        return "remove the quotes"
+    return ""
+
+
+def _unknown_key(source: Source, path: YamlPath) -> _Finding:
+    meant = _meant(source, path)
+    hint = _did_you_mean(meant) or f"known keys: {', '.join(_known_keys(source, path[:-1]))}"
+    return _Finding(path, "unknown key", hint, of_key=True)
+
+
+def _no_kind(source: Source) -> _Finding:
+    known = {name for suite in _SUITES.values() for name in suite.model_fields}
+    unknown = [name for name in source.root.keys if name not in known]
+    if almost := _closest("kind", unknown):
+        return _Finding((almost,), "unknown key", _did_you_mean("kind"), of_key=True)
+    return _Finding((), "the key `kind` is missing", f"kinds are {_listed(_SUITES, 'and')}")
+
+
+def _meant(source: Source, path: YamlPath) -> str:
+    return _closest(str(path[-1]), _known_keys(source, path[:-1]))
+
+
+def _known_keys(source: Source, path: YamlPath) -> list[str]:
+    """The keys of the model that a mapping is read as."""
+    model: type[BaseModel] = _SUITES[str(source.node(("kind",)).content)]
+    for part in path:
+        if isinstance(part, str):
+            model = next(_models_in(model.model_fields[part].annotation))
+    return list(model.model_fields)
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
+
+
+def _closest(word: str, choices: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1)), "")
+
+
+def _did_you_mean(word: str) -> str:
+    return f"did you mean `{word}`?" if word else ""
+
+
+def _listed(words: Iterable[str], conjunction: str) -> str:
+    *most, last = (f"`{word}`" for word in words)
+    return f"{', '.join(most)} {conjunction} {last}" if most else last
+
+
+def _plain_number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)

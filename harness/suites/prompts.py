@@ -1,0 +1,158 @@
+"""Prompts of a case to token ids. Random ones depend on the case's id and the request's position only."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, cycle, islice
+from typing import Any
+
+from checkpoints import Checkpoint, resolve
+from harness.suites.schema import Prompt, Request
+from harness.types import RequestSpec
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A model's tokens: how text becomes tokens and back, which are ordinary text and which are special, by id;
+    ``chat`` is a conversation (role, content) by the model's template, up to where the assistant speaks.
+
+    ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
+    """
+
+    encode: Callable[[str], tuple[int, ...]]
+    decode: Callable[[tuple[int, ...]], str]
+    visible: Callable[[tuple[int, ...]], str]
+    ordinary: tuple[int, ...]
+    size: int
+    eos_token_ids: frozenset[int]
+    special: tuple[int, ...] = ()
+    chat: Callable[[list[dict[str, str]]], tuple[int, ...]] = lambda messages: ()  # noqa: ARG005
+
+
+@lru_cache(maxsize=8)
+def model_of_run(name: str) -> Checkpoint:
+    """A model by name, looked up and checked once a process: a run asks for the same one at every test.
+
+    Raises CheckpointError.
+    """
+    return resolve(name)
+
+
+@lru_cache(maxsize=8)
+def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
+    """Read from the checkpoint's tokenizer and configuration."""
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+    special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+    return Vocabulary(
+        encode=lambda text: tuple(tokenizer(text)["input_ids"]),
+        decode=lambda ids: str(tokenizer.decode(list(ids))),
+        visible=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
+        ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
+        size=len(tokenizer),
+        eos_token_ids=_eos_token_ids(checkpoint),
+        special=tuple(sorted(special)),
+        chat=lambda messages: tuple(
+            tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        ),
+    )
+
+
+def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    """What the generation configuration says, else the model's: many checkpoints have no generation configuration."""
+    from transformers import AutoConfig, GenerationConfig
+
+    eos: Any = None
+    if (checkpoint.path / "generation_config.json").is_file():
+        eos = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
+    if eos is None:
+        eos = AutoConfig.from_pretrained(checkpoint.path).eos_token_id
+    return frozenset([eos] if isinstance(eos, int) else eos or ())
+
+
+def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """The tokens of request number ``position`` of a case.
+
+    Raises ValueError for a given token that the model does not have, and for a text of no tokens.
+    """
+    try:
+        return _token_ids(prompt, f"{case_id}/{position}", vocabulary)
+    except ValueError as error:
+        raise ValueError(f"request {position}: {error}") from error
+
+
+def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
+    """``name`` stands for this prompt among all others; random tokens without a seed of their own depend on it."""
+    if prompt.random_tokens is not None:
+        source = random.Random(prompt.seed or name)
+        return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
+    if prompt.parts is not None:
+        parts = [_token_ids(part, f"{name}/{i}", vocabulary) for i, part in enumerate(prompt.parts)]
+        return _as_long(tuple(chain.from_iterable(parts)), prompt.tokens)
+    return _as_long(_given(prompt, vocabulary), prompt.tokens)
+
+
+def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
+    if prompt.words is not None:
+        return vocabulary.encode(prompt.words)
+    if prompt.special_tokens is not None:
+        return vocabulary.special
+    unknown = [token for token in prompt.token_ids or () if token >= vocabulary.size]
+    if unknown:
+        raise ValueError(f"token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size}")
+    return prompt.token_ids or ()
+
+
+def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
+    """Repeated from the start, or cut, to ``length`` tokens."""
+    if not token_ids:
+        raise ValueError("the prompt has no tokens")
+    return token_ids if length is None else tuple(islice(cycle(token_ids), length))
+
+
+def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
+    """A request of a case as a driver takes it."""
+    return RequestSpec(
+        request_id=position,
+        prompt_token_ids=prompt_token_ids(request.prompt, case_id, position, vocabulary),
+        max_tokens=request.max_tokens,
+        ignore_eos=request.ignore_eos,
+        temperature=request.temperature,
+        top_k=request.top_k,
+        top_p=request.top_p,
+        min_p=request.min_p,
+        seed=request.seed,
+        min_tokens=request.min_tokens,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        logprobs=request.logprobs or 0,
+    )
+
+
+def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
+    """A request for a driver without tokens of its own that looks at those of prompts, as prefix caching does."""
+    return replace(request_spec(request, case_id, position, vocabulary), simulated_token_ids=request.simulated_tokens)
+
+
+def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
+    """A request for a driver without tokens: the prompt has the right length, and no meaning.
+
+    Raises ValueError for a prompt whose length depends on a tokenizer, where there is no ``vocabulary``.
+    """
+    length = request.prompt.length
+    if length is None and vocabulary is None:
+        raise ValueError("a prompt given as text has no length without a tokenizer: say random_tokens or token_ids")
+    if length is None and vocabulary is not None:
+        length = len(prompt_token_ids(request.prompt, "", position, vocabulary))
+    return RequestSpec(
+        position,
+        (0,) * (length or 0),
+        request.max_tokens,
+        ignore_eos=request.ignore_eos,
+        min_tokens=request.min_tokens,
+        stop=request.stop,
+        stop_token_ids=request.stop_token_ids,
+        simulated_token_ids=request.simulated_tokens,
+    )

@@ -1,0 +1,67 @@
+"""The suite file format, as pydantic models. docs/writing-cases.md explains it; ``spyre-cb schema`` exports it.
+
+Types are strict: ``max_tokens: "5"`` or ``id: yes`` (which YAML reads as true) is an error, not a guess. What a
+model cannot say about one field alone is said by a validator whose message fits on one line.
+"""
+
+from harness.suites.schema.actions import Action, Call, Chat, Check, Figures, Flood, Outcome, RawHttp, StreamCall, Wait
+from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
+from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
+from harness.suites.schema.expect import CHUNKED_COLUMNS, COLUMNS, OutputExpectation, StepsExpectation, StepTable
+from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
+from harness.suites.schema.prompts import FOLDER, Prompt
+from harness.suites.schema.requests import Chunking, Limits, Request
+from harness.suites.schema.suites import (
+    MODELS_OF_THE_RUN,
+    AnySuite,
+    BehaviourSuite,
+    OutputSuite,
+    Scheduler,
+    StepsSuite,
+    Suite,
+)
+
+__all__ = [
+    "CHUNKED_COLUMNS",
+    "COLUMNS",
+    "FOLDER",
+    "MODELS_OF_THE_RUN",
+    "POLICY_NAMES",
+    "Action",
+    "AnySuite",
+    "BehaviourCase",
+    "BehaviourSuite",
+    "Call",
+    "Case",
+    "Chat",
+    "Check",
+    "Chunking",
+    "Figures",
+    "Flood",
+    "Limits",
+    "MarkerName",
+    "MisfitError",
+    "Model",
+    "Outcome",
+    "OutputCase",
+    "OutputExpectation",
+    "OutputSuite",
+    "Policy",
+    "Prompt",
+    "RawHttp",
+    "Request",
+    "RequirementId",
+    "Scheduler",
+    "ServerOptions",
+    "Slug",
+    "StepTable",
+    "StepsCase",
+    "StepsExpectation",
+    "StepsSuite",
+    "StreamCall",
+    "Suite",
+    "SuiteName",
+    "Wait",
+    "by_name",
+    "one_or_many",
+]

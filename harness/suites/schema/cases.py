@@ -1,0 +1,165 @@
+"""The cases of each kind."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from harness.suites.schema.actions import Action, Requests
+from harness.suites.schema.base import (
+    BLOCK_SIZE,
+    MisfitError,
+    Model,
+    Names,
+    Number,
+    Requirements,
+    Size,
+    Slug,
+    Text,
+    as_tuple,
+)
+from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
+from harness.suites.schema.requests import Chunking, Limits, describe_request
+
+
+def blocks_for(tokens: int) -> int:
+    """The blocks that hold ``tokens`` tokens."""
+    return -(-tokens // BLOCK_SIZE)
+
+
+class Case(Model):
+    """What every case has, of whichever kind."""
+
+    id: Slug
+    about: Annotated[str, StringConstraints(min_length=1)] = ""
+    requirement: Requirements = ()
+    markers: Names = ()
+    limits: Limits = Limits()
+    chunking: Chunking | None = None
+
+    def described(self) -> str:
+        """A description made from the data, so that it cannot disagree with it."""
+        limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
+        chunked = ", ".join(f"{name} {value}" for name, value in self.chunking or ())
+        return f"limits: {limits or 'as built'}" + (f"; chunked: {chunked}" if chunked else "")
+
+
+class _RequestsCase(Case):
+    requests: Requests
+
+    @model_validator(mode="after")
+    def _join_in_order(self) -> "_RequestsCase":
+        joins = [request.join_step for request in self.requests]
+        for i, (earlier, later) in enumerate(pairwise(joins), start=1):
+            if later < earlier:
+                what = f"join steps go backwards: {later} after {earlier}"
+                raise MisfitError(what, "requests", i, "join_step", hint="list requests as they join")
+        return self
+
+    def described(self) -> str:
+        """Limits, then a line a request."""
+        return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
+
+    @model_validator(mode="after")
+    def _blocks_are_enough(self) -> "_RequestsCase":
+        """Even without any padding a request holds its prompt and all new tokens but the last.
+
+        The first one starts a batch, so its prompt is rounded up to whole blocks.
+        """
+        available = self.limits.available_blocks
+        for index, request in enumerate(self.requests):
+            length = request.prompt.length or 1
+            starts = index == 0 and request.abort_step != request.join_step and self.chunking is None
+            needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
+            if available is not None and needed > available:
+                what = (
+                    f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
+                )
+                raise MisfitError(what, "limits", "available_blocks", hint=f"say {needed} or more, or ask for less")
+        return self
+
+    def _refuse_sampling(self) -> None:
+        """Greedy decoding is the only thing there is a reference for."""
+        for index, request in enumerate(self.requests):
+            if request.temperature > 0:
+                what = "a request that samples has no reference to compare with: temperature must be 0 here"
+                raise MisfitError(what, "requests", index, "temperature", hint="or compare with `output: alone`")
+
+
+class StepsCase(_RequestsCase):
+    """A scheduler-step case."""
+
+    expect: StepsExpectation
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "StepsCase":
+        if self.expect.output == "reference":
+            self._refuse_sampling()
+        self.expect.check_rows(len(self.requests))
+        return self
+
+
+class OutputCase(_RequestsCase):
+    """An output case."""
+
+    expect: OutputExpectation
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "OutputCase":
+        if self.expect.output == "reference":
+            self._refuse_sampling()
+        for index, request in enumerate(self.requests):
+            if request.temperature > 0 and request.seed is None:
+                what = "a request that samples needs a seed: without one nothing says what it should get"
+                raise MisfitError(what, "requests", index, "temperature", hint="such as `seed: 1`")
+        self.expect.check_same(self.requests)
+        return self
+
+
+class ServerOptions(Model):
+    """What a server is started with, beyond limits; in-process only ``max_queue`` means something."""
+
+    max_queue: Number | None = None
+    api_key: Text | None = None
+    max_body_bytes: Size | None = None
+    drain_seconds: Annotated[float, Field(ge=0, le=60)] | None = None
+
+
+class BehaviourCase(Case):
+    """A behaviour case: actions one after the other, then a look at the engine."""
+
+    server: ServerOptions = ServerOptions()
+    actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+    expect: EndExpectation = EndExpectation()
+
+    @model_validator(mode="after")
+    def _names_are_there(self) -> "BehaviourCase":
+        known: dict[str, bool] = {}
+        for i, action in enumerate(self.actions):
+            for at, name in _references(action):
+                if name not in known:
+                    raise MisfitError(f"no action before this one has the name {name!r}", "actions", i, *at)
+            if action.name in known:
+                raise MisfitError(f"two actions have the name {action.name!r}", "actions", i, "name")
+            if action.name is not None:
+                known[action.name] = True
+        return self
+
+    def described(self) -> str:
+        """Limits, then what is done."""
+        return "\n".join([super().described(), *(line for action in self.actions for line in action.described())])
+
+
+def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The names that an action refers to, and where it does."""
+    wait = action.wait
+    places = (
+        (("abort",), action.abort),
+        (("disconnect",), action.disconnect),
+        (("wait", "end_of"), wait and wait.end_of),
+        (("wait", "of"), wait and wait.of),
+        (("expect", "same_as"), action.expect and action.expect.same_as),
+        (("expect", "unlike"), action.expect and action.expect.unlike),
+    )
+    yield from ((at, name) for at, name in places if name)

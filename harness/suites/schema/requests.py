@@ -1,0 +1,122 @@
+"""Requests, and the limits they run under."""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
+
+from harness.suites.schema.base import (
+    BLOCK_SIZE,
+    LONGEST,
+    Ids,
+    Length,
+    MisfitError,
+    Model,
+    Number,
+    Size,
+    StepNumber,
+    one_or_many,
+)
+from harness.suites.schema.prompts import Prompt
+
+MOST_LOGPROBS = 20
+_SAID_IF_UNUSUAL = (
+    "ignore_eos",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "logprobs",
+)
+
+
+class Request(Model):
+    """One request. Greedy and running to ``max_tokens`` (end of text ignored) unless it says otherwise.
+
+    ``logprobs`` asks the engine for that many alternatives a token, which are then compared too.
+    ``simulated_tokens`` stand for a model's in simulation, where something may end the request early; with a
+    model they must be what it generates.
+    """
+
+    prompt: Prompt
+    max_tokens: Length
+    join_step: StepNumber = 0
+    abort_step: StepNumber | None = None
+    ignore_eos: bool = True
+    temperature: NonNegativeFloat = 0.0
+    top_k: Number = 0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] = 0
+    stop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
+    stop_token_ids: Ids = ()
+    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    simulated_tokens: Ids = ()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Request":
+        if self.abort_step is not None and self.abort_step < self.join_step:
+            what = f"abort_step {self.abort_step} is before join_step {self.join_step}"
+            raise MisfitError(what, "abort_step", hint="both count engine steps from the start of the case")
+        if self.min_tokens > self.max_tokens:
+            what = f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}"
+            raise MisfitError(what, "min_tokens", hint=f"say {self.max_tokens} at most, or raise max_tokens")
+        return self
+
+    @property
+    def can_be_simulated(self) -> bool:
+        """Whether its schedule is known without a model: nothing can end it early, or its tokens are given."""
+        return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
+
+    @property
+    def runs_to_max_tokens(self) -> bool:
+        """Whether nothing but ``max_tokens`` can end it, so that its schedule does not depend on any token."""
+        known = self.prompt.length is not None
+        return known and self.ignore_eos and not self.stop and not self.stop_token_ids
+
+
+class Limits(Model):
+    """What scheduling may use; what is not said is what the engine was built with."""
+
+    max_model_len: Size | None = None
+    max_num_seqs: Size | None = None
+    available_blocks: Size | None = None
+    max_batch_tkv_limit: Size | None = None
+
+
+class Chunking(Model):
+    """Options of the chunked generation, as the engine takes them.
+
+    ``chunk_size`` in tokens, a multiple of 64. With ``interleave`` those that decode have a turn between two chunks;
+    with ``long_output_priority`` those that generated least are paused first.
+    """
+
+    chunk_size: Size = 128
+    enable_prefix_caching: bool = True
+    interleave: bool = True
+    long_output_priority: bool = False
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> "Chunking":
+        if self.chunk_size % BLOCK_SIZE:
+            what = f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}"
+            raise MisfitError(what, "chunk_size", hint="say 64, 128, …")
+        return self
+
+
+def describe_request(index: int, request: Request) -> str:
+    """One request in words, from its data."""
+    words = [f"request {index}: {request.prompt.described()}, max_tokens {request.max_tokens}"]
+    if request.join_step:
+        words.append(f"joins at step {request.join_step}")
+    if request.abort_step is not None:
+        words.append(f"is aborted at step {request.abort_step}")
+    for name in _SAID_IF_UNUSUAL:
+        value = getattr(request, name)
+        if value != Request.model_fields[name].default:
+            words.append(f"{name} {value}")
+    return ", ".join(words)

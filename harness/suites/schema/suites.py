@@ -1,0 +1,93 @@
+"""Suites: parameters and cases."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from harness.suites.schema.base import MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
+from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, StepsCase
+from harness.suites.schema.policy import PolicyName
+
+MODELS_OF_THE_RUN = "$models"
+Backend = Literal["eager", "inductor", "sendnn"]
+Door = Literal["in-process", "http"]
+Scheduler = Literal["continuous", "static", "chunked"]
+Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_length=1)]
+
+
+class Parameters(Model):
+    """Every combination of these values is a test of its own."""
+
+    model: Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(min_length=1)] = (MODELS_OF_THE_RUN,)
+    backend: Annotated[tuple[Backend, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("eager",)
+    max_num_seqs: Sizes | None = None
+    tensor_parallel_size: Sizes = (1,)
+    scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("continuous",)
+    door: Annotated[tuple[Door, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("in-process",)
+    policy: Annotated[tuple[PolicyName, ...], BeforeValidator(one_or_many), Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> "Parameters":
+        for name in type(self).model_fields:
+            values = getattr(self, name) or ()
+            if len(set(values)) != len(values):
+                raise MisfitError(f"{name} names a value twice", name, hint="once makes all its tests")
+        return self
+
+
+class AnySuite(Model):
+    """What suites of every kind have."""
+
+    suite: SuiteName
+    kind: str
+    about: str = ""
+    markers: Names = ()
+    parameters: Parameters = Parameters()
+    max_tests: Size = 200
+
+    cases: Sequence[Case]
+
+    @model_validator(mode="after")
+    def _no_repeated_ids(self) -> "AnySuite":
+        seen: set[str] = set()
+        for i, case in enumerate(self.cases):
+            if case.id in seen:
+                what = f"two cases have the id {case.id!r}"
+                raise MisfitError(what, "cases", i, "id", hint="an id is a case's name forever; choose another one")
+            seen.add(case.id)
+        return self
+
+    @model_validator(mode="after")
+    def _chunking_belongs_to_chunked(self) -> "AnySuite":
+        if self.parameters.scheduler == ("chunked",):
+            return self
+        for i, case in enumerate(self.cases):
+            if case.chunking is not None:
+                what = "chunking has options of scheduler chunked, and this suite has others"
+                raise MisfitError(what, "cases", i, "chunking", hint="say `scheduler: [chunked]` in its parameters")
+        return self
+
+
+class StepsSuite(AnySuite):
+    """A suite of scheduler-step cases."""
+
+    kind: Literal["scheduler_steps"]
+    cases: Annotated[tuple[StepsCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
+class OutputSuite(AnySuite):
+    """A suite of output cases."""
+
+    kind: Literal["output"]
+    cases: Annotated[tuple[OutputCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
+class BehaviourSuite(AnySuite):
+    """A suite of behaviour cases."""
+
+    kind: Literal["behaviour"]
+    cases: Annotated[tuple[BehaviourCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]
+
+
+Suite = Annotated[StepsSuite | OutputSuite | BehaviourSuite, Field(discriminator="kind")]

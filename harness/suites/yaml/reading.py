@@ -1,0 +1,62 @@
+"""A file as text, and the text as values."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from harness.suites.yaml.composer import Composer
+from harness.suites.yaml.values import Place, Problem, Source, YamlError
+
+MAX_BYTES = 2_000_000
+
+
+def read_yaml(path: Path) -> Source:
+    """Read a YAML file. Raises YamlError for what stands in it, OSError where it cannot be read."""
+    data = read_ordinary(path, MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise YamlError([Problem(path, 1, 1, "", f"is larger than {MAX_BYTES:,} bytes", "split it into several files")])
+    return Composer(path, _decode(path, data)).source()
+
+
+def read_ordinary(path: Path, most: int) -> bytes:
+    """The first ``most`` bytes of a file. Raises OSError where there is none, also for pipes and devices."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError("not a regular file")
+        return file.read(most)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    # A named pipe would otherwise wait for a writer for ever.
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+# Control characters; and U+0085, U+2028 and U+2029, line breaks to YAML 1.1 but not to editors: lines would not agree.
+_UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+def _decode(path: Path, data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+        wide = data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00"))
+        what = f"is UTF-{32 if wide else 16}, not UTF-8"
+        raise YamlError([Problem(path, 1, 1, "", what, "save it as UTF-8")])
+    try:
+        text = data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        place = _end_of(data[: error.start].decode("utf-8").removeprefix("\ufeff"))
+        what = f"byte 0x{data[error.start]:02x} is not UTF-8"
+        raise YamlError([Problem(path, place.line, place.column, "", what, "save the file as UTF-8")]) from error
+    if bad := _UNPRINTABLE.search(text):
+        place = _end_of(text[: bad.start()])
+        code = ord(bad.group())
+        escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+        hint = f'in a text write it as an escape: "{escape}"'
+        what = f"the character U+{code:04X} cannot stand in a file"
+        raise YamlError([Problem(path, place.line, place.column, "", what, hint)])
+    return text
+
+
+def _end_of(text: str) -> Place:
+    lines = re.split(r"\r\n|\r|\n", text)
+    return Place(len(lines), len(lines[-1]) + 1)

@@ -1,0 +1,47 @@
+"""What an unquoted word stands for."""
+
+import re
+from functools import lru_cache
+
+from harness.suites.yaml.values import Content, shortened
+
+MAX_DIGITS = 100
+
+_WORDS: dict[str, bool | None] = {
+    spelling: value
+    for word, value in (
+        *(("", None), ("~", None), ("null", None)),
+        *(("true", True), ("yes", True), ("on", True)),
+        *(("false", False), ("no", False), ("off", False)),
+    )
+    for spelling in (word, word.capitalize(), word.upper())
+}
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+# A number or a date to one reader of YAML, a text or another number to the next: nobody's guess is taken.
+_AMBIGUOUS = {
+    "an octal number": re.compile(r"[-+]?0o?[0-9_]+"),
+    "a hexadecimal number": re.compile(r"[-+]?0x[0-9a-fA-F_]+"),
+    "a binary number": re.compile(r"[-+]?0b[01_]+"),
+    "a number": re.compile(r"[-+]?(?=[^_]*_)[0-9][0-9_]*(\.[0-9_]*)?([eE][-+]?[0-9]+)?"),
+    "a number in base 60": re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"),
+    "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}([Tt \t][-+0-9:.Zz \t]*)?"),
+}
+
+
+@lru_cache(maxsize=4096)
+def meaning(raw: str) -> tuple[Content, str, str]:
+    """What an unquoted word stands for, what is wrong with it if anything is, and a hint."""
+    if raw in _WORDS:
+        return _WORDS[raw], "", ""
+    for other, form in _AMBIGUOUS.items():
+        if form.fullmatch(raw):
+            cure = "quote it" if other == "a date" else "write it in plain decimals, or quote it"
+            return raw, f"cannot be the unquoted `{shortened(raw)}`", f"YAML reads this as {other}; {cure}"
+    if not _FLOAT.fullmatch(raw):
+        return raw, "", ""
+    if len(raw) > MAX_DIGITS:
+        return raw, f"is a number of {len(raw)} digits, and {MAX_DIGITS} are the most", "quote it if it is text"
+    if _INTEGER.fullmatch(raw):
+        return int(raw), "", ""
+    return float(raw.lower().replace(".inf", "inf").replace(".nan", "nan")), "", ""

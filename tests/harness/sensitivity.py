@@ -177,7 +177,7 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
     plan = replace(plan, judging=replace(plan.judging, policy=resolved))
     session.reset(SchedulingLimits(**test.limits.model_dump()))
     run = run_workload(session, plan.specs, case.requests)
-    return [verdict.passed for verdict in judge_outputs(plan, case, run, session)]
+    return [verdict.passed for verdict in judge_outputs(plan, case, run, session, None)]
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:

@@ -184,7 +184,9 @@ SimulationDriver.open = open_
 @pytest.mark.parametrize("mode", ["--isolation=none", "--forked", "--isolation=engine"])
 def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     environ = machine(tmp_path, 2)
-    write(tmp_path, one=SENDNN.replace("mine", "one"), two=SENDNN.replace("mine", "two"))
+    # An engine of another shape: the cases of one engine run in one worker.
+    two = SENDNN.replace("mine", "two").replace("    requests:", "    limits: {max_num_seqs: 8}\n    requests:")
+    write(tmp_path, one=SENDNN.replace("mine", "one"), two=two)
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")
     told = tmp_path / "told"
     arguments = ["-p", "no:schemathesis", "--simulate", mode, "one.yaml", "two.yaml"]

@@ -31,6 +31,30 @@ class GroupScheduling(LoadScopeScheduling):
             self._groups = json.loads(self._file.read_text(encoding="utf-8"))["groups"]
         return self._groups.get(nodeid, nodeid)
 
+    def remove_node(self, node: Any) -> str | None:
+        """The test that a worker died of, which counts as run; what else it had goes to other workers.
+
+        xdist hands that test out again, to be died of by the next worker.
+        """
+        workload = self.assigned_work.pop(node)
+        unfinished = [(unit, nodeid) for unit in workload.values() for nodeid, done in unit.items() if not done]
+        if not unfinished:
+            return None
+        unit, crashed = unfinished[0]
+        unit[crashed] = True
+        self.workqueue.update({scope: unit for scope, unit in workload.items() if not all(unit.values())})
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return str(crashed)
+
+    def _reschedule(self, node: Any) -> None:
+        """Also ends a worker that has all there is left: it waits to be told before it runs its last test."""
+        if node not in self.registered_collections:
+            return  # a new worker that has not collected yet
+        super()._reschedule(node)
+        if not self.workqueue and not node.shutting_down:
+            node.shutdown()
+
 
 class Distribution:
     """A pytest plugin on the controller and in each worker: workers, who alone collect, say what belongs together."""

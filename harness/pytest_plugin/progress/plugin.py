@@ -97,5 +97,5 @@ def _steps(result: Any) -> int:
     for verdict in result.get("verdicts", ()):
         steps = verdict.get("data", {}).get("steps")
         if steps:
-            return int(steps[-1][0])
+            return int(steps[-1]["step"])
     return 0

@@ -3,10 +3,9 @@
     python benchmarks/simulation.py [--json FILE]
 
 Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step;
-the harness on top of it (driver, observations, step table) as ``--simulate`` runs it, which takes runs of plain decodes
-at once, and step by step, as search does; what a case does with that (the comparison with an expected table in the
-short form, the invariants); and the second opinion that search compares with. The ratio is to the engine core.
-Medians; these machines are noisy.
+the harness on top of it (driver, observations, step table) as ``--simulate`` runs it; what a case does with that (the
+comparison with an expected table in the short form, the invariants); and the scheduler model that search compares with.
+The ratio is to the engine core. Medians; these machines are noisy.
 """
 
 import random
@@ -55,13 +54,13 @@ def engine_core(count: int) -> Callable[[], int]:
     return run
 
 
-def harness(count: int, jumping: bool) -> Callable[[], int]:
+def harness(count: int) -> Callable[[], int]:
     session = SimulationDriver().open(SETUP)
     specs, timings = requests(count)
 
     def run() -> int:
         session.reset(SchedulingLimits())
-        return len(run_workload(session, specs, timings, session if jumping else None).steps) - 1
+        return len(run_workload(session, specs, timings).steps) - 1
 
     return run
 
@@ -91,7 +90,7 @@ def requests(count: int) -> tuple[list[RequestSpec], list[CaseRequest]]:
     return specs, [CaseRequest.model_validate({"prompt": {"random_tokens": p}, "max_tokens": b}) for p, b in pairs]
 
 
-def second_opinion(count: int) -> Callable[[], int]:
+def scheduler_model(count: int) -> Callable[[], int]:
     limits = filled_in(SchedulingLimits(), SETUP)
     planned = [PlannedRequest(prompt, budget) for prompt, budget in lengths(count)]
     return lambda: len(predict(limits, planned)) - 1
@@ -100,10 +99,9 @@ def second_opinion(count: int) -> Callable[[], int]:
 def figures_of(count: int, repeat: int) -> list[Figure]:
     ways = {
         "engine core": engine_core(count),
-        "harness": harness(count, True),
-        "harness, step by step": harness(count, False),
+        "harness": harness(count),
     } | checks(count)
-    ways["second opinion"] = second_opinion(count)
+    ways["scheduler model"] = scheduler_model(count)
     steps = ways["engine core"]()
     taken = medians(in_turn(ways, repeat))
     return [

@@ -98,11 +98,6 @@ class SequenceState:
         return frozenset()
 
     @property
-    def tokens_before_its_end(self) -> int:
-        """How many more tokens it can take that are certain not to end it."""
-        return 0 if self._may_stop_early else self._max_tokens - len(self.tokens) - 1
-
-    @property
     def golden_token_id(self) -> int | None:
         """The token that stands in place of the next one sampled; None where sampling is free."""
         golden, done = self.params.golden_token_ids, len(self.tokens)

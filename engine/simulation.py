@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from engine.config import EngineConfig
-from engine.core import DecodeText, EngineCore, StepRecord
+from engine.core import DecodeText, EngineCore
 from engine.request import TokenOutput
-from engine.scheduling.plan import Decode, Runnable
+from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
@@ -40,33 +40,3 @@ def simulated_core(
 ) -> EngineCore:
     """An engine core that schedules and keeps account of blocks, and computes nothing."""
     return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)
-
-
-def jump(core: EngineCore, executor: NoModel, most: int) -> tuple[StepRecord, int] | None:
-    """Up to ``most`` plain decodes of a simulated core at once: the record of the first, and how many there are.
-
-    The others would have the same record but for ``step`` and tkv, which grow by 1: they go as far as nothing else can
-    happen, to where a block is due, a request ends or could come in, or padding goes. None where the next step is, or
-    may be, another; ``step`` runs it.
-    """
-    if executor.scripts:
-        return None
-    scheduler, sequences = core.scheduler, core.sequences
-    steps = min(most, scheduler.plain_decodes())
-    if steps < 1:
-        return None
-    _, waiting, running, reserved, used, chunked = scheduler.state()
-    batch = [sequences[request_id] for request_id in running]
-    steps = min([steps, *[sequence.tokens_before_its_end for sequence in batch]])
-    if steps < 1:
-        return None
-    made_up = [MADE_UP] * steps
-    for sequence in batch:
-        sequence.tokens += made_up
-    number = core.steps_done + 1
-    core.steps_done += steps
-    plan = scheduler.decode_on(steps)
-    tokens = (MADE_UP,) * len(running)
-    tkv = plan.tkv + 1 if isinstance(plan, Decode) else max(plan.tkvs)
-    record = StepRecord(number, plan, tkv, waiting, running, running, (), reserved, used, tokens, chunked)
-    return record, steps

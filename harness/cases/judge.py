@@ -10,7 +10,7 @@ from harness.cases.behaviour.needs import needs_of
 from harness.cases.blessing import Blessing
 from harness.checks.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
-from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS, Jumping, Session
+from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS, Session
 from harness.drivers.door import Door
 from harness.golden.tables import GoldenError, golden_path, read_golden
 from harness.references import Oracle, ReferenceFileError
@@ -97,9 +97,8 @@ def judge(test: Test, session: Session) -> Verdicts:
     plan = _plan(test, case, specs)
     if test.blessing is not None and plan.judging is not None:
         test.blessing.accept_references(plan.judging)
-    jumping = session if isinstance(session, Jumping) else None
     with spent.timed("stepping"):
-        run = run_workload(session, plan.specs, case.requests, jumping)
+        run = run_workload(session, plan.specs, case.requests)
     spent.add("steps", len(run.steps) - 1)
     scheduler = scheduler_named(expanded.configuration.scheduler)
     if run.unfinished is not None:

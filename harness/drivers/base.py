@@ -132,25 +132,6 @@ class Session(Protocol):
         """Give back what the engine holds."""
 
 
-class Jump(NamedTuple):
-    """``steps`` decodes that each do what ``record`` says; ``first`` was seen after the first of them.
-
-    After each of the others the same is seen, but for a tkv that is one more.
-    """
-
-    record: StepRecord
-    first: Observation
-    steps: int
-
-
-@runtime_checkable
-class Jumping(Protocol):
-    """A session that can take many steps at once where nothing but tkv changes in them, as simulation can."""
-
-    def jump(self, most: int) -> Jump | None:
-        """Up to ``most`` steps at once, with what as many calls of ``step`` would show; None where ``step`` is due."""
-
-
 class Driver(Protocol):
     """Starts engines of one make."""
 

@@ -4,17 +4,14 @@ The observation at step n is taken after n engine steps, after the requests that
 and those that are aborted at step n were ended.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, overload
 
-from harness.drivers.base import Jump, Jumping, Observation, Session, StepRecord
+from harness.drivers.base import Observation, Session, StepRecord
 from harness.runs.engine_failure import failure_of, traceback_of
 from harness.types import RequestSpec, Run, StepRow, Token, decodes_on
-from harness.utils.gc import kept
 
 
 class Timing(Protocol):
@@ -26,23 +23,14 @@ class Timing(Protocol):
     def abort_step(self) -> int | None: ...
 
 
-def run_workload(
-    session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None = None
-) -> Run:
+def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
     """Run until nothing is left to do, one idle step beyond the last sequence included.
 
-    ``jumping`` is the session once more, where it may take runs of plain decodes at once; else every step is taken.
     An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
     """
-    with nullcontext() if jumping is None else kept():  # rows by the ten thousand
-        return _run(session, requests, timings, jumping)
-
-
-def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing], jumping: Jumping | None) -> Run:
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
-    pending = deque(sorted(events))
-    last_event = pending[-1]
+    last_event = max(events)
     most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
     _let_happen(session, events[0])
     rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
@@ -52,13 +40,6 @@ def _run(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Ti
     while step < last_event or session.has_work():
         # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
         try:
-            if jumping is not None:
-                while pending and pending[0] <= step:
-                    pending.popleft()
-                if jump := jumping.jump((pending[0] if pending else most + 1) - step - 1):
-                    tokens.take(jump.record, jump.steps)
-                    rows += _rows(step + 1, jump)
-                    step += jump.steps
             step += 1
             if step > most:
                 unfinished = f"not done after {most} steps: a correct engine needs fewer"
@@ -79,23 +60,23 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)
-        self._taken: list[tuple[StepRecord, int]] = []
+        self._taken: list[StepRecord] = []
 
-    def take(self, record: StepRecord, steps: int = 1) -> None:
-        """What a step gave, or each of several. Raises ValueError where it does not fit together."""
+    def take(self, record: StepRecord) -> None:
+        """Add what a step gave. Raises ValueError where it does not fit together."""
         requests, tokens = record.request_outputs, record.tokens
         if len(requests) != len(tokens):
             raise ValueError(f"{len(tokens)} tokens for requests {list(requests)}")
         if requests and not (min(requests) in self._requests and max(requests) in self._requests):
             raise ValueError(f"tokens for requests {list(requests)}: there are {len(self)}")
-        self._taken.append((record, steps))
+        self._taken.append(record)
 
     @cached_property
     def _by_request(self) -> tuple[tuple[Token, ...], ...]:
         lists: list[list[Token]] = [[] for _ in self._requests]
-        for record, steps in self._taken:
+        for record in self._taken:
             for request, token in zip(record.request_outputs, record.tokens, strict=True):
-                lists[request].extend([token] * steps)
+                lists[request].append(token)
         return tuple(map(tuple, lists))
 
     def __eq__(self, other: object) -> bool:
@@ -143,15 +124,6 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
     kind, outputs, finished, _, block_tables = record
     tkv, waiting, running, reserved, used, paused, hits = seen
     return StepRow(step, tkv, waiting, running, outputs, finished, reserved, used, paused, hits, kind, block_tables)
-
-
-def _rows(step: int, jump: Jump) -> list[StepRow]:
-    """The rows of a jump, the first of them with that number."""
-    first = as_step(step, jump.record, jump.first)
-    # ``tuple.__new__`` is ``Step._make`` without its count of the fields, which is most of its time.
-    new, rest = tuple.__new__, first[2:]
-    tkvs = range(first.tkv, first.tkv + jump.steps)
-    return [new(StepRow, (number, tkv, *rest)) for number, tkv in enumerate(tkvs, step)]
 
 
 def turns(steps: Sequence[StepRow]) -> list[StepRow]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
-from harness.drivers.base import Jumping, Session
+from harness.drivers.base import Session
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row
 from harness.schedulers.spec import Workload
@@ -47,20 +47,6 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
 def keeps_invariants(trial: Trial) -> Verdict:
     """No invariant breaks in any step."""
     return trial.workload.invariants(trial.run, trial.specs)
-
-
-def jumps_as_it_steps(trial: Trial, session: Session) -> Verdict:
-    """A session that takes runs of plain decodes at once shows what it shows step by step."""
-    if not isinstance(session, Jumping):
-        return Verdict(True, "every step is taken")
-    session.reset(trial.workload.limits)
-    jumped = run_workload(session, trial.specs, trial.workload.requests, session)
-    if jumped == trial.run:
-        return Verdict(True, "jumps are steps")
-    pairs = zip(trial.run.steps, jumped.steps, strict=False)
-    first = next((a.step for a, b in pairs if a != b), min(len(trial.run.steps), len(jumped.steps)))
-    details = [f"{name}: {run.steps[first : first + 1]}" for name, run in (("steps", trial.run), ("jumps", jumped))]
-    return Verdict(False, f"taken at once, step {first} is not what it is step by step", tuple(details))
 
 
 def keeps_to_itself(trial: Trial, session: Session) -> Verdict:

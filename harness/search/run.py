@@ -15,7 +15,6 @@ from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Workload
 from harness.search.laws import (
     follows_the_rules,
-    jumps_as_it_steps,
     keeps_invariants,
     keeps_to_itself,
     try_workload,
@@ -123,8 +122,6 @@ class Hunt:
         verdict = follows_the_rules(trial, blocks=self.blocks)
         if verdict.passed:
             verdict = keeps_invariants(trial)
-        if verdict.passed:
-            verdict = jumps_as_it_steps(trial, session)
         if verdict.passed and self.tokens:
             verdict = keeps_to_itself(trial, session)
         return verdict

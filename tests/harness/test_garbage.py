@@ -6,11 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.drivers.reference import SimulationDriver
-from harness.runs.runner import run_workload
-from harness.schedulers.continuous.model import PlannedRequest
-from harness.schedulers.continuous.workloads import shape_for_search
-from harness.types import RequestSpec, SchedulingLimits
 from harness.utils import gc as garbage
 from harness.utils.gc import keep_for_good, kept
 
@@ -77,19 +72,3 @@ def test_garbage_that_was_made_inside_is_found_later() -> None:
         assert watched() is not None
     gc.collect()
     assert watched() is None
-
-
-def test_only_a_run_that_takes_steps_at_once_puts_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    session = SimulationDriver().open(shape_for_search("tiny-granite"))
-    looking: list[bool] = []
-    add = session.add_request
-
-    def watched(request: RequestSpec) -> None:
-        looking.append(gc.isenabled())
-        add(request)
-
-    monkeypatch.setattr(session, "add_request", watched)
-    for jumping in (None, session):
-        session.reset(SchedulingLimits(512, 4, 35, 2048))
-        run_workload(session, [RequestSpec(0, (5, 6, 7), 2)], [PlannedRequest(3, 2)], jumping)
-    assert looking == [True, False]

@@ -18,7 +18,6 @@ from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from harness.cases.lint import check_house_rules
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from harness.runs.runner import run_workload
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY_REASON
@@ -111,43 +110,6 @@ def test_what_is_planted_is_found_shrunk_and_written_down(
     assert case.requests == found.workload.as_requests()
     assert case.limits == found.workload.as_limits()
     assert case.expect.output == "none"
-
-
-def jump_over_a_block_that_is_due(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ContinuousScheduler, "plain_decodes", lambda self: 0 if self._ended or self._waiting else 9)
-
-
-def jump_while_somebody_could_join(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ContinuousScheduler, "plain_decodes", lambda self: -self._tkv % 64 if self._running else 0)
-
-
-def jump_a_step_too_far(patch: pytest.MonkeyPatch) -> None:
-    decode_on = ContinuousScheduler.decode_on
-    patch.setattr(ContinuousScheduler, "decode_on", lambda self, steps: decode_on(self, steps + 1))
-
-
-@pytest.mark.parametrize("plant", [jump_over_a_block_that_is_due, jump_while_somebody_could_join, jump_a_step_too_far])
-def test_a_jump_that_is_not_what_its_steps_are_is_found(
-    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plant(monkeypatch)
-    found = search(SimulationDriver(), 2000, seed=4).found
-    assert found is not None
-    assert found.verdict.headline.startswith("taken at once, step ")
-    assert [line.partition(":")[0] for line in found.verdict.details] == ["steps", "jumps"]
-
-
-def test_simulation_jumps_from_one_event_to_the_next() -> None:
-    requests = (PlannedRequest(10, 70), PlannedRequest(10, 40, 20, abort_step=30))
-    workload = Workload(AS_BUILT, requests)
-    session = SimulationDriver().open(shape_for_search("tiny-granite"))
-    session.reset(AS_BUILT)
-    jumps = []
-    take = session.jump
-    session.jump = lambda most: jumps.append(take(most)) or jumps[-1]
-    run_workload(session, workload.specs(None), workload.requests, session)
-    # Prefill, a block is taken, 18 plain decodes to the step before 1 joins; it is prefilled, decodes to its abort …
-    assert [jump.steps for jump in jumps if jump] == [17, 8, 35, 3]
 
 
 def test_a_failure_tells_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,36 +72,6 @@ class ChunkedScheduler:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)
 
-    def plain_decodes(self) -> int:
-        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
-
-        Nobody is paused, prefilled or able to start, no block is due or filled before they are done, and the volume
-        limit is not reached. 0 where that is not certain; ``plan`` finds out then.
-        """
-        running = self._running
-        if self._paused or self._prefilling or not running or self._head_may_start():
-            return 0
-        until_a_block_fills = min([(BLOCK_SIZE - 1 - s.computed) % BLOCK_SIZE for s in running])
-        if any(s.computed % BLOCK_SIZE == 0 for s in running):
-            return 0
-        tkv = max(tkvs([s.computed for s in running])) - 1
-        return max(0, min(until_a_block_fills, self.limits.max_batch_tkv_limit // len(running) - tkv))
-
-    def decode_on(self, steps: int) -> AlignedDecode:
-        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
-        first = self._decode(self._running)
-        self._ran_a_chunk = False
-        for sequence in self._running:
-            sequence.computed += steps - 1
-        self._tkv += steps - 1
-        return first
-
-    def _head_may_start(self) -> bool:
-        """Whether the head of the queue could start now or once those that decode had their turn."""
-        if not self._waiting or len(self._running) >= self.limits.max_num_seqs:
-            return False
-        return self._fits(self._waiting[0], self._found(self._waiting[0]))
-
     def state(self) -> SchedulerState:
         """What can be seen now."""
         alive = [*self._running, *self._paused]

@@ -130,23 +130,6 @@ class ContinuousScheduler:
                 self._end(sequence)
         self._plan = Idle()
 
-    def plain_decodes(self) -> int:
-        """How many steps from now on are certain to be decodes that change nothing but tkv, if nobody ends in them.
-
-        Nothing is to be freed, nobody can join, no block of padding goes, and no block is due before they are done.
-        0 where that is not certain; ``plan`` finds out then.
-        """
-        may_join = self._waiting and len(self._running) < self.limits.max_num_seqs
-        if self._ended or self._somebody_left or may_join or not self._running:
-            return 0
-        return -self._tkv % BLOCK_SIZE
-
-    def decode_on(self, steps: int) -> Decode:
-        """As ``plan`` and ``commit`` of that many of those steps; returns the plan of the first."""
-        first = self._decode_of(self._kept_rows or self._rows())
-        self._tkv += steps
-        return first
-
     def state(self) -> SchedulerState:
         """What can be seen now."""
         if self._kept_waiting is None:

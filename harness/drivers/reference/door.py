@@ -9,7 +9,8 @@ from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
 from harness.drivers.base import RefusedError
 from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
-from harness.drivers.reference import ReferenceSession, sampling_params
+from harness.drivers.reference.core_session import sampling_params
+from harness.drivers.reference.session import ReferenceSession
 
 KINDS = {
     "delta": RequestOutputKind.DELTA,

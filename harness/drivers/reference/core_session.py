@@ -1,0 +1,169 @@
+"""A session on the engine's core, with a model or without: what the engine says, as the harness has it."""
+
+from dataclasses import asdict, replace
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any
+
+from engine.config import Limits
+from engine.core import EngineCore
+from engine.core import StepRecord as EngineRecord
+from engine.request import Request, SamplingParams, TokenOutput
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
+from harness.drivers.base import (
+    Compilation,
+    Observation,
+    StepRecord,
+)
+from harness.types import RequestSpec, SchedulingLimits, Token
+
+
+class CoreSession:
+    """Any engine core of this repository, driven a step at a time."""
+
+    def __init__(self, core: EngineCore) -> None:
+        self.core = core
+        self._waiting, self._running, self._outputs = _Numbers(), _Numbers(), _Numbers()
+        self._seen: Observation | None = None
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        held_to = self.core.reset(
+            Limits(
+                limits.max_model_len,
+                limits.max_num_seqs,
+                limits.available_blocks,
+                limits.max_batch_tkv_limit,
+            )
+        )
+        self._seen = None
+        return SchedulingLimits(**asdict(held_to))
+
+    def add_request(self, request: RequestSpec) -> None:
+        self._seen = None
+        params = sampling_params(request)
+        self.core.add_request(Request(str(request.request_id), request.prompt_token_ids, params))
+
+    def abort(self, request_id: int) -> None:
+        self._seen = None
+        self.core.abort(str(request_id))
+
+    def step(self) -> StepRecord:
+        record = self.core.step()
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        self._seen = self._observation(tkv, waiting, running, reserved, used, chunked)
+        return self._as_record(record)
+
+    def _observation(
+        self,
+        tkv: int,
+        waiting: tuple[str, ...],
+        running: tuple[str, ...],
+        reserved: int,
+        used: int,
+        chunked: ChunkedState | None,
+    ) -> Observation:
+        paused, hits = paused_and_hits(chunked)
+        return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
+        return StepRecord(
+            kind_of(record.plan),
+            self._outputs.of(record.request_outputs),
+            tuple(map(int, record.finished_requests)),
+            self._tokens(record),
+            block_tables_of(record.plan),
+        )
+
+    def observe(self) -> Observation:
+        # What the last step showed is still so, unless a request came or went since.
+        if self._seen is None:
+            self._seen = self._observation(*self.core.state())
+        return self._seen
+
+    def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
+        return tuple(map(as_token, record.tokens))
+
+    def has_work(self) -> bool:
+        return self.core.has_work
+
+    @property
+    def compilation(self) -> Compilation | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
+    """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
+    params = _checked_params(*_values_of(request))
+    return replace(params, **more) if more else params
+
+
+_PARAMS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+    "logprobs",
+    "golden_token_ids",
+)
+_values_of = attrgetter(*_PARAMS)
+
+
+@lru_cache(maxsize=1024)
+def _checked_params(*values: Any) -> SamplingParams:
+    """Many requests ask for the same, and checking it takes longer than a step."""
+    return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
+
+
+def paused_and_hits(
+    state: ChunkedState | None, first: int = 0
+) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
+    """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
+    if state is None:
+        return None, None
+    hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
+    return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
+
+
+def block_tables_of(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
+    if isinstance(plan, Decode) or isinstance(plan, AlignedDecode):  # noqa: SIM101 - a union is slower than a step
+        return plan.block_tables
+    if isinstance(plan, Idle) or not plan.request_ids:
+        return ()
+    return (plan.blocks,)
+
+
+def as_token(token: TokenOutput) -> Token:
+    return Token(token.token_id, token.logprob, token.rank, token.top)
+
+
+class _Numbers:
+    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this.
+
+    A queue that only lost its head is not counted anew.
+    """
+
+    def __init__(self) -> None:
+        self._ids: tuple[str, ...] = ()
+        self._numbers: tuple[int, ...] = ()
+
+    def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
+        if request_ids is not self._ids:
+            self._numbers = self._numbers[1:] if self._lost_its_head(request_ids) else tuple(map(int, request_ids))
+            self._ids = request_ids
+        return self._numbers
+
+    def _lost_its_head(self, request_ids: tuple[str, ...]) -> bool:
+        """One is missing and the second is first: it is the head that left, unless somebody came, who would be last."""
+        before = self._ids
+        if not request_ids or len(request_ids) != len(before) - 1:
+            return False
+        return request_ids[0] is before[1] and request_ids[-1] is before[-1]

@@ -1,0 +1,166 @@
+"""The drivers of the reference engine: with a model, and its scheduler alone."""
+
+import importlib
+import os
+from collections.abc import Hashable, Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from engine.backends import BACKENDS, inductor
+from engine.backends import label as reference_label
+from engine.backends.errors import DeviceRefusedError, RecompileError
+from engine.environment import threads
+from harness.drivers.base import (
+    ASYNC_DOOR,
+    BLOCK_ACCOUNTING,
+    FRONT_DOOR,
+    GOLDEN_TOKENS,
+    LOGPROBS,
+    STEP_TRACE,
+    TOKENS,
+    UnavailableError,
+)
+from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
+from harness.drivers.http_door import HttpDoor
+from harness.drivers.reference.session import ReferenceSession
+from harness.drivers.reference.simulated import SimulatedSession
+from harness.drivers.reference.workers import fork_workers
+from harness.drivers.server_pool import SharedServer
+from harness.drivers.servers import reference_server
+from harness.drivers.shared_server import start_shared
+from harness.suites.schema import ServerOptions
+from harness.types import EngineSetup, SchedulingLimits
+from harness.utils import spent
+from harness.utils.gc import kept
+
+PRELOADED = (
+    "engine.entrypoints.llm",
+    "engine.model.runner",
+    "fms.models.hf.utils",
+    "rich.progress",
+    "transformers.generation.utils",
+    "transformers.models.granite.modeling_granite",
+    "transformers.models.llama.modeling_llama",
+    "transformers.tokenization_utils_tokenizers",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.tokenization_auto",
+)
+
+
+EAGER = "eager"
+
+SCHEDULED_FOR = EAGER
+"""The backend that a schedule without a model is taken to be for: it would be the same for the others."""
+
+
+def reference_unavailable(setup: EngineSetup) -> str | None:
+    """Why the reference engine cannot be started so, in one sentence, or None."""
+    if setup.backend not in BACKENDS:
+        return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
+    if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
+        return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
+    if setup.tensor_parallel_size > 1 and setup.tensor_parallel_size > (cores := os.cpu_count() or 1):
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
+    return None
+
+
+class ReferenceDriver:
+    """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
+
+    name = "reference"
+    starts_in_forks = True
+    capabilities = frozenset(
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
+        | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
+    )
+
+    def __init__(self, attention: str | None = None) -> None:
+        self.attention = attention
+
+    def describe(self) -> str:
+        return f"reference engine {version('spyre-cb')} (torch {version('torch')}, ibm-fms {version('ibm-fms')})"
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        return reference_unavailable(setup)
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
+        return None
+
+    def backend_label(self, backend: str) -> str:
+        return reference_label(backend)
+
+    def preload(self) -> None:
+        # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
+        with kept(), spent.timed("imports"):
+            for module in PRELOADED:
+                importlib.import_module(module)
+        fork_workers()
+
+    def inheritable(self, setup: EngineSetup) -> bool:
+        # With one thread torch starts no others, which a fork would lose.
+        cardless = setup.backend == EAGER or self._is_simulated(setup)
+        return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
+
+    def shared(self, setup: EngineSetup) -> Hashable:
+        return (setup.model, setup.backend) if self._is_simulated(setup) and self.inheritable(setup) else None
+
+    def _is_simulated(self, setup: EngineSetup) -> bool:
+        return self.backend_label(setup.backend) != setup.backend
+
+    def open(self, setup: EngineSetup) -> ReferenceSession:
+        try:
+            return ReferenceSession(setup, self.attention)
+        except (RecompileError, DeviceRefusedError) as error:
+            raise ValueError(f"the engine did not start: {error}") from error
+
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
+        process = reference_server(setup, limits, options)
+        return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
+
+    def share(self, setup: EngineSetup) -> SharedServer:
+        return start_shared(setup)
+
+
+def become_server(argv: Sequence[str]) -> NoReturn:
+    """Be the reference engine's server in this process, a fork, with its environment and output; does not return."""
+    from engine.entrypoints.server.__main__ import become
+
+    become(argv, dict(os.environ), 1, 2)
+
+
+class SimulationDriver:
+    """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
+
+    name = "simulation"
+    starts_in_forks = True
+    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+
+    def describe(self) -> str:
+        return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"
+
+    def unavailable(self, setup: EngineSetup) -> str | None:
+        return None if setup.backend == SCHEDULED_FOR else f"schedules are simulated for {SCHEDULED_FOR} only"
+
+    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
+        return None
+
+    def backend_label(self, backend: str) -> str:
+        return backend
+
+    def preload(self) -> None:
+        pass
+
+    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
+        return False
+
+    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+        return None
+
+    def open(self, setup: EngineSetup) -> SimulatedSession:
+        return SimulatedSession(setup)
+
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
+        raise UnavailableError("simulation has no server")
+
+    def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
+        return None

@@ -1,0 +1,119 @@
+"""The engine with a model. Torch and ibm-fms are imported when it is opened, so that collecting stays quick."""
+
+import importlib
+import itertools
+import os
+from collections.abc import Sequence
+
+from engine.build import build_engine
+from engine.config import EngineConfig
+from engine.core import StepRecord as EngineRecord
+from engine.entrypoints.validation import RequestRefusedError
+from engine.scheduling.plan import kind_of
+from harness.drivers.base import (
+    Compilation,
+    Completion,
+    Observation,
+    RefusedError,
+    StepRecord,
+)
+from harness.drivers.door import Door
+from harness.drivers.reference.core_session import (
+    CoreSession,
+    as_token,
+    block_tables_of,
+    paused_and_hits,
+    sampling_params,
+)
+from harness.drivers.reference.setup import chunking_of
+from harness.suites.schema import ServerOptions
+from harness.types import EngineSetup, RequestSpec
+from harness.utils import spent
+from harness.utils.gc import kept
+
+_NUMBERS = itertools.count()
+
+
+class ReferenceSession(CoreSession):
+    """The engine with a model, and its offline front door."""
+
+    def __init__(self, setup: EngineSetup, attention: str | None) -> None:
+        # Seconds of imports, an eighth of them spent on looking for garbage.
+        with kept(), spent.timed("imports"):
+            import torch
+
+            from engine.entrypoints.llm import LLM
+
+            if setup.tensor_parallel_size == 1:  # else the workers import it
+                importlib.import_module("engine.model.runner")
+
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        # The tokenizer is loaded by the first case that needs text: most cases need only token ids.
+        self.llm = LLM(build_engine(_config(setup, attention)))
+        super().__init__(self.llm.engine.core)
+        self._steps: list[tuple[StepRecord, Observation]] = []
+        self._name = f"{os.getpid()}-{next(_NUMBERS)}"
+
+    @property
+    def compilation(self) -> Compilation | None:
+        compiled = self.llm.engine.compilation
+        return None if compiled is None else Compilation(self._name, *compiled)
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
+        self._steps, self._seen = [], None
+        first = self.llm.requests_made
+
+        def position(request_ids: Sequence[str]) -> tuple[int, ...]:
+            return tuple(int(request_id) - first for request_id in request_ids)
+
+        def on_step(record: EngineRecord) -> None:
+            seen = StepRecord(
+                kind_of(record.plan),
+                position(record.request_outputs),
+                position(record.finished_requests),
+                tuple(map(as_token, record.tokens)),
+                block_tables_of(record.plan),
+            )
+            waiting, running = position(record.waiting), position(record.running)
+            blocks = record.n_reserved_blocks, record.n_used_blocks
+            self._steps.append(
+                (seen, Observation(record.tkv, waiting, running, *blocks, *paused_and_hits(record.chunked, first)))
+            )
+
+        try:
+            outputs = self.llm.generate(
+                [{"prompt_token_ids": request.prompt_token_ids} for request in requests],
+                [sampling_params(request) for request in requests],
+                progress=False,
+                on_step=on_step,
+            )
+        except RequestRefusedError as refusal:
+            raise RefusedError(str(refusal)) from refusal
+        firsts = (output.outputs[0] for output in outputs)
+        # A plain word, not the engine's enumeration: it is shown to people.
+        return [Completion(f.token_ids, f.text, f.finish_reason and str(f.finish_reason)) for f in firsts]
+
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return self._steps
+
+    def door(self, options: ServerOptions) -> Door:
+        from harness.drivers.reference.door import ReferenceDoor
+
+        return ReferenceDoor(self, options.max_queue)
+
+    def close(self) -> None:
+        self.llm.close()
+
+
+def _config(setup: EngineSetup, attention: str | None) -> EngineConfig:
+    return EngineConfig(
+        model=setup.model,
+        backend=setup.backend,
+        attention=attention,
+        tensor_parallel_size=setup.tensor_parallel_size,
+        max_model_len=setup.max_model_len,
+        max_num_seqs=setup.max_num_seqs,
+        num_blocks=setup.num_blocks,
+        scheduler=setup.scheduler,
+        **chunking_of(setup),
+    )

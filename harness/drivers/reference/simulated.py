@@ -1,0 +1,94 @@
+"""The engine without a model: scheduler and blocks."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from checkpoints import CheckpointError, resolve
+from engine.config import EngineConfig
+from engine.core import StepRecord as EngineRecord
+from engine.scheduling.plan import Decode
+from engine.simulation import NoModel, simulated_core
+from engine.tokenizer import Tokenizer, eos_token_ids
+from harness.drivers.base import (
+    Completion,
+    Observation,
+    StepRecord,
+    UnavailableError,
+)
+from harness.drivers.door import Door
+from harness.drivers.reference.core_session import CoreSession
+from harness.drivers.reference.setup import chunking_of
+from harness.suites.schema import ServerOptions
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
+
+PLACEHOLDER = Token(-1)
+"""What simulation hands out: it has no tokens, as its capabilities say."""
+
+
+class SimulatedSession(CoreSession):
+    """The engine without a model: every token is the same placeholder, and there is no front door.
+
+    Where a request brings the tokens that a model would generate, they end it where they would there.
+    """
+
+    def __init__(self, setup: EngineSetup) -> None:
+        self._executor = NoModel()
+        self._model = setup.model
+        self._decoded = Decode(("",), 0, (), ())
+        self._decode = StepRecord("decode", (), (), ())
+        config = EngineConfig(
+            max_model_len=setup.max_model_len,
+            max_num_seqs=setup.max_num_seqs,
+            num_blocks=setup.num_blocks,
+            scheduler=setup.scheduler,
+            **chunking_of(setup),
+        )
+        super().__init__(
+            simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)
+        )
+
+    def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
+        self._executor.scripts.clear()
+        return super().reset(limits)
+
+    def add_request(self, request: RequestSpec) -> None:
+        if request.simulated_token_ids:
+            self._executor.scripts[str(request.request_id)] = request.simulated_token_ids
+        super().add_request(request)
+
+    def _eos(self) -> frozenset[int]:
+        try:
+            return eos_token_ids(resolve(self._model).path)
+        except CheckpointError:
+            return frozenset()  # a schedule can be simulated for a model that is not here
+
+    def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Only stop strings need text, and so a tokenizer."""
+        return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
+
+    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
+        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+
+    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
+        return ()
+
+    def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
+        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+
+    def _as_record(self, record: EngineRecord) -> StepRecord:
+        """The same record again and again while the same batch decodes on: one placeholder is like another."""
+        plan = record.plan
+        if record.finished_requests or not isinstance(plan, Decode):
+            return super()._as_record(record)
+        # As long as nobody comes, goes or takes a block, the scheduler hands out the same tuples.
+        if plan.block_tables is not self._decoded.block_tables or plan.request_ids is not self._decoded.request_ids:
+            self._decoded, self._decode = plan, super()._as_record(record)
+        return self._decode
+
+    def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
+        return (PLACEHOLDER,) * len(record.tokens)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(model: str) -> Tokenizer:
+    return Tokenizer(resolve(model))

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from engine.tensor_parallel.workers import spawn_worker
-from harness.drivers import reference_workers
+from harness.drivers.reference import workers as reference_workers
 from tests.harness.test_plugin import ROOT
 
 pytestmark = pytest.mark.skipif(

@@ -12,11 +12,10 @@ from itertools import product
 from pathlib import PurePath
 
 from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
-from harness.types import ChunkingSetup, EngineSetup
+from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
-BLOCK_SIZE = 64
 CONTINUOUS: Scheduler = "continuous"
 GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill"}
 

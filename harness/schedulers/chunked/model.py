@@ -11,9 +11,8 @@ from itertools import takewhile
 from math import inf
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.types import ChunkingSetup, SchedulingLimits, StepRow
+from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, blocks_for
 
-BLOCK = 64
 Text = tuple[int, ...]
 
 
@@ -62,7 +61,7 @@ class Reader:
 
     @property
     def reserved(self) -> int:
-        return _pages(self.length + self.plan.max_tokens) - len(self.pages)
+        return blocks_for(self.length + self.plan.max_tokens) - len(self.pages)
 
     @property
     def prefilling(self) -> bool:
@@ -73,7 +72,7 @@ class Reader:
         """Blocks of its hit that no chunk computes again."""
         chunks = -(-self.length // self.size)
         whole = min((self.padding + self.hit) // self.size, chunks - 1)
-        return max(0, whole * self.size - self.padding) // BLOCK
+        return max(0, whole * self.size - self.padding) // BLOCK_SIZE
 
     def text(self, end: int) -> Text:
         """Its first ``end`` tokens."""
@@ -108,8 +107,8 @@ class _Engine:
         """The pages of its longest hit."""
         if not self.options.enable_prefix_caching:
             return []
-        most = (reader.length - 1) // BLOCK
-        matches = (self.findable(reader.plan.prompt[: (i + 1) * BLOCK]) for i in range(most))
+        most = (reader.length - 1) // BLOCK_SIZE
+        matches = (self.findable(reader.plan.prompt[: (i + 1) * BLOCK_SIZE]) for i in range(most))
         return [page for page in takewhile(lambda page: page is not None, matches) if page is not None]
 
     def findable(self, text: Text) -> Page | None:
@@ -119,7 +118,7 @@ class _Engine:
     def lacking(self, reader: Reader) -> str | None:
         """Which blocks the head of the queue lacks; None where they are there."""
         held_now = sum(page.holders > 0 for page in self.found(reader))
-        needed = _pages(reader.length + reader.plan.max_tokens) - held_now
+        needed = blocks_for(reader.length + reader.plan.max_tokens) - held_now
         promised = sum(other.reserved for other in (*self.running, *self.paused))
         if needed <= len(self.free) - promised:
             return None
@@ -149,7 +148,7 @@ class _Engine:
         return None
 
     def hit_of(self, reader: Reader) -> int:
-        return len(self.found(reader)) * BLOCK if reader.done == 0 else reader.done
+        return len(self.found(reader)) * BLOCK_SIZE if reader.done == 0 else reader.done
 
     # --- one step -----------------------------------------------------------------------------------------------
 
@@ -194,11 +193,11 @@ class _Engine:
             if page in self.free:
                 self.free.remove(page)
         reader.pages = list(pages)
-        reader.done = reader.hit = len(pages) * BLOCK
+        reader.done = reader.hit = len(pages) * BLOCK_SIZE
 
     def extend(self, reader: Reader, done: int, written: int) -> None:
         """Take the pages for its first ``done`` tokens; those that ``written`` tokens fill can be found."""
-        while len(reader.pages) < _pages(done):
+        while len(reader.pages) < blocks_for(done):
             page = self.free.pop(0)
             if page.text is not None:
                 self.library.remove(page)
@@ -206,10 +205,10 @@ class _Engine:
             reader.pages.append(page)
         reader.done = done
         if self.options.enable_prefix_caching:
-            for place in range(written // BLOCK):
+            for place in range(written // BLOCK_SIZE):
                 page = reader.pages[place]
                 if page.text is None:
-                    page.text = reader.text((place + 1) * BLOCK)
+                    page.text = reader.text((place + 1) * BLOCK_SIZE)
                     self.library.append(page)
 
     def decode(self, head: str) -> None:
@@ -340,16 +339,12 @@ def _moments(
 
 def _tkv(batch: Sequence[Reader]) -> int:
     ahead = [reader.done + 1 for reader in batch]
-    most = max(map(_pages, ahead))
-    return max((most - _pages(tokens)) * BLOCK + tokens for tokens in ahead)
-
-
-def _pages(tokens: int) -> int:
-    return -(-tokens // BLOCK)
+    most = max(map(blocks_for, ahead))
+    return max((most - blocks_for(tokens)) * BLOCK_SIZE + tokens for tokens in ahead)
 
 
 def _whole(tokens: int) -> int:
-    return _pages(tokens) * BLOCK
+    return blocks_for(tokens) * BLOCK_SIZE
 
 
 def _numbers(readers: Sequence[Reader]) -> tuple[int, ...]:

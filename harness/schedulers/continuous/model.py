@@ -10,9 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.types import EngineSetup, SchedulingLimits, StepRow
-
-BLOCK = 64
+from harness.types import BLOCK_SIZE, EngineSetup, SchedulingLimits, StepRow, blocks_for
 
 _Said = tuple[int, int, int, int]
 """The four numbers of the limits, none of them missing."""
@@ -61,7 +59,7 @@ class Seat:
 
     def used(self, tkv: int) -> int:
         """Blocks it holds."""
-        return _blocks(tkv) - self.padding // BLOCK
+        return blocks_for(tkv) - self.padding // BLOCK_SIZE
 
     def is_done(self, tkv: int, max_model_len: int) -> bool:
         """Whether its last token has been generated."""
@@ -139,7 +137,7 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
     """``limits`` with what is not said taken from the engine they tighten."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
-        blocks = -(-(batch * context // BLOCK + 1) // batch) * batch
+        blocks = -(-(batch * context // BLOCK_SIZE + 1) // batch) * batch
     else:
         blocks = setup.num_blocks // batch * batch
     built = SchedulingLimits(context, batch, blocks - 1, context * batch)
@@ -197,19 +195,15 @@ def _said(limits: SchedulingLimits) -> _Said:
     return context, batch, blocks, volume
 
 
-def _blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK)
-
-
 def _tkv_with(prompt_length: int, tkv: int) -> int:
     """tkv once a prompt is in: grown by whole blocks until it fits. From 0 that is the rounded-up prompt."""
-    return tkv + _blocks(max(0, prompt_length - tkv)) * BLOCK
+    return tkv + blocks_for(max(0, prompt_length - tkv)) * BLOCK_SIZE
 
 
 def _worst_case(request: PlannedRequest, tkv: int) -> int:
     """Blocks the request needs if it is prefilled at this tkv and runs to ``max_tokens``."""
-    all_padding = (tkv - request.prompt_length) // BLOCK
-    return _blocks(tkv + request.max_tokens - 1) - all_padding
+    all_padding = (tkv - request.prompt_length) // BLOCK_SIZE
+    return blocks_for(tkv + request.max_tokens - 1) - all_padding
 
 
 # --- admission, condition by condition: what is wrong, or None -------------------------------------------------
@@ -297,7 +291,7 @@ def _remembering(limits: SchedulingLimits, state: State) -> State:
 
 
 def _without_shared_padding(state: State) -> State:
-    shared = min((seat.padding for seat in state.running), default=0) // BLOCK * BLOCK
+    shared = min((seat.padding for seat in state.running), default=0) // BLOCK_SIZE * BLOCK_SIZE
     return _shifted(state, -shared) if shared else state
 
 

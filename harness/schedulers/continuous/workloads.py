@@ -9,11 +9,11 @@ from typing import ClassVar
 from hypothesis import strategies as st
 
 from harness.schedulers.continuous.invariants import check_invariants
-from harness.schedulers.continuous.model import BLOCK, PlannedRequest, explain, predict
+from harness.schedulers.continuous.model import PlannedRequest, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, nameless_spec, request_spec
 from harness.suites.schema import Limits, Prompt, Request
-from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
+from harness.types import BLOCK_SIZE, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
@@ -172,7 +172,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
         case "any":
             volume = draw(_VOLUMES)
     if draw(_AS_BUILT_OR_NOT) != "as built":
-        fewest = max(-(-(_end(request) - 1) // BLOCK) for request in requests)
+        fewest = max(-(-(_end(request) - 1) // BLOCK_SIZE) for request in requests)
         blocks = min(BLOCKS, fewest + draw(_SPARE_BLOCKS))
     return SchedulingLimits(_between(1, context, CONTEXT), seqs, blocks, _between(1, volume, CONTEXT * BATCH))
 
@@ -180,7 +180,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
 def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
     """The context that the longest or the shortest request needs, there or a block further, give or take a token."""
     end = draw(_LARGEST_OR_LEAST)(_end(request) for request in requests)
-    return end + draw(_MORE_BLOCKS) * BLOCK + draw(_BESIDE)
+    return end + draw(_MORE_BLOCKS) * BLOCK_SIZE + draw(_BESIDE)
 
 
 def _between(least: int, number: int, most: int) -> int:
@@ -189,4 +189,4 @@ def _between(least: int, number: int, most: int) -> int:
 
 def _end(request: PlannedRequest) -> int:
     """The context a request needs in a batch of its own, in tokens."""
-    return -(-request.prompt_length // BLOCK) * BLOCK + request.max_tokens
+    return -(-request.prompt_length // BLOCK_SIZE) * BLOCK_SIZE + request.max_tokens

@@ -8,7 +8,6 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from harness.suites.schema.actions import Action, Requests
 from harness.suites.schema.base import (
-    BLOCK_SIZE,
     MisfitError,
     Model,
     Names,
@@ -21,11 +20,7 @@ from harness.suites.schema.base import (
 )
 from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
 from harness.suites.schema.requests import Chunking, Limits, describe_request
-
-
-def blocks_for(tokens: int) -> int:
-    """The blocks that hold ``tokens`` tokens."""
-    return -(-tokens // BLOCK_SIZE)
+from harness.types import BLOCK_SIZE, blocks_for
 
 
 class Case(Model):

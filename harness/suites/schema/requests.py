@@ -5,7 +5,6 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
 
 from harness.suites.schema.base import (
-    BLOCK_SIZE,
     LONGEST,
     Ids,
     Length,
@@ -17,6 +16,7 @@ from harness.suites.schema.base import (
     one_or_many,
 )
 from harness.suites.schema.prompts import Prompt
+from harness.types import BLOCK_SIZE
 
 MOST_LOGPROBS = 20
 _SAID_IF_UNUSUAL = (

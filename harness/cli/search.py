@@ -1,4 +1,4 @@
-"""``spyre-cb search``: random workloads against the rules, said a second time."""
+"""``spyre-cb search``: random workloads against an independent model of the rules."""
 
 import os
 import sys

@@ -30,7 +30,7 @@ def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSp
 
 
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
-    """Every row as the second opinion has it. ``blocks`` False: the driver cannot see blocks."""
+    """Every row as the scheduler model has it. ``blocks`` False: the driver cannot see blocks."""
     workload = trial.workload
     expected = workload.expected()
     seen = tuple(as_row(step) for step in trial.run.steps)

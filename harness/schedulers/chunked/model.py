@@ -1,4 +1,4 @@
-"""The rules of the chunked scheduler stated a second time, apart from any engine: every step of a workload.
+"""The rules of the chunked scheduler as an independent model, apart from any engine: every step of a workload.
 
 Written from docs/scheduling-rules-chunked.md alone, for reading and not for speed. There are no block ids here: a block
 of the cache is an object that knows its holders and, once it is full, the text up to its end. The list of free blocks

@@ -1,4 +1,4 @@
-"""The scheduling rules said a second time, apart from any engine: what every step of a workload must look like.
+"""An independent model of the scheduling rules: what every step of a workload must look like, apart from any engine.
 
 Written from docs/scheduling-rules.md alone, for reading and not for speed. Two things follow from the rules and
 make them short here. A decode moves tkv and every sequence's token count together, so a running sequence is known

@@ -29,7 +29,7 @@ def cases_with_tables() -> list[tuple[Path, Expanded]]:
     found = {}
     for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
         for test in expand(load_suite(path).suite, ["tiny-granite"]):
-            # Chunked prefill has a second opinion of its own, test_second_opinion_chunked.py.
+            # Chunked prefill has a model of its own, test_scheduler_model_chunked.py.
             if isinstance(test.case, StepsCase) and test.configuration.scheduler != "chunked":
                 found[path, test.index, test.configuration.max_num_seqs] = test
     return [(path, test) for (path, _, _), test in found.items()]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.request import Request
+from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.continuous.admission import Candidate, Running
 from engine.scheduling.continuous.scheduler import ContinuousScheduler, ScheduledSequence
 from engine.sequence import SequenceState
@@ -156,3 +157,17 @@ def run_a_chunked_request_one_token_past_the_context(patch: pytest.MonkeyPatch) 
 @output_fault("min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
 def let_min_tokens_hold_off_a_full_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)
+
+
+@schedule_fault("abort-of-the-only-request-before-it-runs", "step 1 is missing")
+def run_no_step_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    forget_aborts_in_the_queue(patch, ContinuousScheduler)
+
+
+@chunked_fault("the-only-request-is-aborted-before-it-runs", "step 1 is missing")
+def run_no_step_after_an_abort_in_the_chunked_queue(patch: pytest.MonkeyPatch) -> None:
+    forget_aborts_in_the_queue(patch, ChunkedScheduler)
+
+
+def forget_aborts_in_the_queue(patch: pytest.MonkeyPatch, scheduler: type[Any]) -> None:
+    patch.setattr(scheduler, "_aborted_in_queue", property(lambda self: False, lambda self, value: None), raising=False)

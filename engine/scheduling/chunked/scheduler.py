@@ -30,6 +30,7 @@ class ChunkedScheduler:
         self._paused: list[ChunkedSequence] = []
         self._prefilling: ChunkedSequence | None = None
         self._ran_a_chunk = False  # in the step before
+        self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:
         """Queue a request behind all others. Lengths in tokens, both at least 1; its tokens are its content."""
@@ -41,6 +42,7 @@ class ChunkedScheduler:
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
+                self._aborted_in_queue = True
                 return True
         for sequence in [*self._running, *self._paused]:
             if sequence.request_id == request_id:
@@ -54,6 +56,7 @@ class ChunkedScheduler:
         Raises HopelessError where nothing runs and the whole cache cannot hold the head of the queue, and where nobody
         can decode since the volume limit is below everybody's own tkv; again and again, until that one is aborted.
         """
+        self._aborted_in_queue = False
         chunk = self._next_chunk()
         if chunk is not None:
             return chunk
@@ -88,7 +91,7 @@ class ChunkedScheduler:
     @property
     def has_work(self) -> bool:
         """Whether a further step would change anything."""
-        return bool(self._waiting or self._running or self._paused or self._tkv)
+        return bool(self._waiting or self._running or self._paused or self._tkv or self._aborted_in_queue)
 
     # --- which step ---------------------------------------------------------------------------------------------
 

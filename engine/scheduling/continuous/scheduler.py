@@ -75,6 +75,7 @@ class ContinuousScheduler:
         self._kept_running: tuple[str, ...] = ()
         self._kept_waiting: tuple[str, ...] | None = None
         self._refusal = _Refusal("", (), 0)
+        self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
         """Queue a request behind all others. Lengths in tokens, both at least 1; which ``tokens`` does not matter."""
@@ -90,6 +91,7 @@ class ContinuousScheduler:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
                 self._kept_waiting = None
+                self._aborted_in_queue = True
                 return True
         for sequence in self._running:
             if sequence.request_id == request_id:
@@ -106,6 +108,7 @@ class ContinuousScheduler:
         stays at the head of the queue until it is aborted.
         """
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
+        self._aborted_in_queue = False
         if self._ended:
             self._free_ended()
         self._remove_padding()
@@ -140,7 +143,7 @@ class ContinuousScheduler:
     @property
     def has_work(self) -> bool:
         """Whether a further step would change anything, the one that frees the last blocks included."""
-        return bool(self._waiting or self._running or self._ended or self._tkv)
+        return bool(self._waiting or self._running or self._ended or self._tkv or self._aborted_in_queue)
 
     def _end(self, sequence: ScheduledSequence) -> None:
         self._running.remove(sequence)

@@ -95,6 +95,7 @@ class _Engine:
     finished: tuple[int, ...] = ()
     library: list[Page] = field(default_factory=list)
     chunk_before: bool = False
+    withdrawn: bool = False
     why: str = "the state before any step"
 
     # --- what may happen ----------------------------------------------------------------------------------------
@@ -155,6 +156,7 @@ class _Engine:
     def advance(self) -> None:
         """Run the next step."""
         self.step += 1
+        self.withdrawn = False
         self.outputs = self.finished = ()
         reader = next((reader for reader in self.running if reader.prefilling), None)
         if reader is None and self.waiting:
@@ -267,6 +269,7 @@ class _Engine:
         Pages that can't be found are handed out before all others, those that can be found after them. Without
         prefix caching no page can be found, and all are handed out in the order in which they were freed.
         """
+        self.withdrawn = self.withdrawn or reader in self.waiting
         for place in (self.waiting, self.running, self.paused):
             if reader in place:
                 place.remove(reader)
@@ -281,7 +284,7 @@ class _Engine:
 
     @property
     def has_work(self) -> bool:
-        return bool(self.waiting or self.running or self.paused or self.tkv)
+        return bool(self.waiting or self.running or self.paused or self.tkv or self.withdrawn)
 
     def row(self) -> StepRow:
         alive = [*self.running, *self.paused]

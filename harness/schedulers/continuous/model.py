@@ -70,8 +70,8 @@ class Seat:
 class State:
     """The engine between two steps. ``running`` is newest first; ``leaving`` ended, and still hold their blocks.
 
-    ``refused_at`` are the tkvs at which the batch × tkv limit refused the head of the queue since ``running`` last
-    changed.
+    ``withdrawn``: a waiting request was aborted since the last step, for which one more step runs. ``refused_at`` are
+    the tkvs at which the batch × tkv limit refused the head of the queue since ``running`` last changed.
     """
 
     tkv: int = 0
@@ -79,11 +79,12 @@ class State:
     running: tuple[Seat, ...] = ()
     leaving: tuple[Seat, ...] = ()
     refused_at: tuple[int, ...] = ()
+    withdrawn: bool = False
 
     @property
     def has_work(self) -> bool:
         """Whether a further step would change anything."""
-        return bool(self.waiting or self.running or self.leaving)
+        return bool(self.waiting or self.running or self.leaving or self.withdrawn)
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
 
 def _freed(state: State) -> State:
     """Those that left give their blocks back; tkv belongs to a batch, so without one it is 0."""
-    return replace(state, tkv=state.tkv if state.running else 0, leaving=())
+    return replace(state, tkv=state.tkv if state.running else 0, leaving=(), withdrawn=False)
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
@@ -357,6 +358,7 @@ def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
         running=running,
         leaving=(*state.leaving, *(seat for seat in state.running if seat.request_id in aborted)),
         refused_at=state.refused_at if same else (),
+        withdrawn=len(waiting) < len(state.waiting) + len(joining),
     )
     return replace(moment, state=after)
 

@@ -169,9 +169,12 @@ def test_a_waiting_request_that_is_aborted_leaves_the_queue_and_the_others_keep_
     assert outputs.index(("b",)) < outputs.index(("d",))
 
 
-def test_aborting_the_only_waiting_request_leaves_nothing_to_do():
+def test_aborting_the_only_waiting_request_leaves_one_empty_step():
     core = add(core_with(), request("a", 10, 3))
     assert core.abort("a")
+    assert core.has_work
+    record = core.step()
+    assert (record.request_outputs, record.tkv, record.n_used_blocks) == ((), 0, 0)
     assert not core.has_work
 
 

@@ -274,8 +274,8 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
-    specs = _specs(item, engines.driver)
     try:
+        specs = _specs(item, engines.driver)
         session = engines.session(item.setup)
         held_to = session.reset(SchedulingLimits(**item.limits.model_dump()))
     except ValueError as error:

@@ -201,6 +201,14 @@ def test_impossible_limits_are_an_error_of_their_workload_alone(tmp_path: Path) 
     assert len(other["steps"]) == 3
 
 
+def test_a_token_the_model_does_not_have_is_an_error_of_its_workload_alone(tmp_path: Path) -> None:
+    wrong = {"chunking": {}, "requests": [{"prompt_token_ids": [99_999], "max_tokens": 1}]}
+    right = {"requests": [{"prompt_len": 1, "max_tokens": 1}]}
+    failed, other = traced(written(tmp_path / "w.json", [wrong, right]), SimulationDriver())
+    assert failed["error"] == "request 0: token id 99999 is not in the model's vocabulary of 2048"
+    assert len(other["steps"]) == 3
+
+
 def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_bytes(b"\xff")
     os.mkfifo(tmp_path / "pipe")

@@ -45,7 +45,8 @@ def test_a_model_uses_them(llm, loops, monkeypatch):
 
 
 def test_without_numba_the_engine_is_there():
-    code = "import sys; sys.modules['numba'] = None; from engine import kernels, model_runner; import torch\n"
+    code = "import sys; sys.modules['numba'] = None; import torch, engine.model.runner\n"
+    code += "from engine.optimized import kernels\n"
     code += "print(kernels.usable(torch.ones(2, 2)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.pytest_plugin import items
 from harness.pytest_plugin.isolation.attendant import how_it_ended
 from harness.pytest_plugin.isolation.forks import run_in_a_fork
 from harness.pytest_plugin.isolation.stacks import without_pytest
@@ -155,7 +156,7 @@ workers.Workers._send = planted
     done = run(tmp_path, "--isolation=engine", "--case-timeout", "4", ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert re.search(r'workers.py", line \d+ in logits', done.stdout)
-    first, second = re.split(r"process \d+ of it \(engine\.parallel\.worker\):", done.stdout)[1:]
+    first, second = re.split(r"process \d+ of it \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
     assert re.search(
         r"in (all_reduce|all_gather|broadcast|wait)", first
     )  # it waits for the other, which has nothing to do
@@ -214,7 +215,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told
 @pytest.mark.parametrize("mode", ["--isolation=engine", SPAWNED])
 def test_a_process_that_does_not_start_says_why(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD)
-    (tmp_path / "conftest.py").write_text("import os, sys\nif 'harness.isolation.' in str(sys.orig_argv): 1 / 0\n")
+    (tmp_path / "conftest.py").write_text("import os, sys\nif 'pytest_plugin.isolation' in str(sys.orig_argv): 1 / 0\n")
     done = simulated(tmp_path, *mode.split(), ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert "ZeroDivisionError" in done.stdout
@@ -273,7 +274,7 @@ def test_of_stacks_the_frames_of_pytest_are_left_out() -> None:
     stacks = [
         "Thread 1:",
         '  File "/e.py", line 1',
-        '  File "/harness/items.py", line 2',
+        f'  File "{items.__file__}", line 2',
         '  File "/p.py"',
         "",
         "Thread 2:",

@@ -274,8 +274,10 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
+    # A model that is not known is the command's mistake; what it does not have, its workload's alone.
+    vocabulary = _words(item, engines.driver)
     try:
-        specs = _specs(item, engines.driver)
+        specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
         held_to = session.reset(SchedulingLimits(**item.limits.model_dump()))
     except ValueError as error:
@@ -308,20 +310,23 @@ def _columns(item: Item) -> tuple[str, ...]:
     return TRACE_COLUMNS if item.setup.chunking is None else CHUNKED_TRACE_COLUMNS
 
 
-def _specs(item: Item, driver: Driver) -> list[RequestSpec]:
-    if TOKENS in driver.capabilities:
-        vocabulary = _vocabulary(item.setup.model)
+def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[RequestSpec]:
+    if vocabulary is not None and TOKENS in driver.capabilities:
         return [request_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
-    if item.setup.chunking is not None:
-        known = _vocabulary(item.setup.model)
-        return [simulated_spec(r, item.name, position, known) for position, r in enumerate(item.requests)]
+    if vocabulary is not None and item.setup.chunking is not None:
+        return [simulated_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
     for number, request in enumerate(item.requests):
         if not request.can_be_simulated:
             field = shown_path(("requests", number))
             raise TraceError(f"{field}: when it ends only a model can tell, or simulated_tokens")
+    return [nameless_spec(request, position, vocabulary) for position, request in enumerate(item.requests)]
+
+
+def _words(item: Item, driver: Driver) -> Vocabulary | None:
+    """The vocabulary of the item's model, unless lengths alone are simulated: then no model need be there."""
     texts = any(request.prompt.length is None for request in item.requests)
-    words = _vocabulary(item.setup.model) if texts else None
-    return [nameless_spec(request, position, words) for position, request in enumerate(item.requests)]
+    needed = TOKENS in driver.capabilities or item.setup.chunking is not None or texts
+    return _vocabulary(item.setup.model) if needed else None
 
 
 @lru_cache(maxsize=1)

@@ -21,7 +21,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from checkpoints import resolve
-from harness.drivers.base import TOKENS, Driver, EnginePool
+from harness.drivers.base import TOKENS, Driver
+from harness.drivers.engine_pool import EnginePool
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_data
 from harness.schedulers import scheduler_named

@@ -11,10 +11,9 @@ import urllib.request
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import Session, UnavailableError
+from harness.drivers.base import Session, SharedServer, UnavailableError
 from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
 from harness.drivers.http_door import FIGURES, HttpDoor
-from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit

@@ -7,15 +7,15 @@ gets it. One that is not is replaced, which is reported.
 import os
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from harness.drivers.base import Driver, SharedServer
+from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
 
 if TYPE_CHECKING:
-    from harness.drivers.base import Driver
     from harness.drivers.door import Door
     from harness.suites.schema import ServerOptions
-    from harness.types import EngineSetup, SchedulingLimits
 
 MOST_SERVERS = 3
 """Servers that are kept for later cases of a process."""
@@ -25,24 +25,12 @@ class DirtyServerError(Exception):
     """A shared server that is not as one that was just started, or does not answer; the message says what is wrong."""
 
 
-class SharedServer(Protocol):
-    """A server whose limits and options can be changed while it runs."""
-
-    def door(self, limits: "SchedulingLimits", options: "ServerOptions") -> "Door":
-        """The server, held to these and proven clean. Raises DirtyServerError; UnavailableError for limits that no
-        server can have.
-        """
-
-    def end(self) -> None:
-        """End its process. Again does no harm."""
-
-
 @dataclass(frozen=True)
 class ServerNeed:
     """The server that a test wants. ``alone``: it kills, drains or restarts it, and no other test may have it."""
 
-    setup: "EngineSetup"
-    limits: "SchedulingLimits"
+    setup: EngineSetup
+    limits: SchedulingLimits
     options: "ServerOptions"
     alone: bool
 
@@ -77,7 +65,7 @@ class ServerPool:
     _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
-    def door(self, driver: "Driver", need: ServerNeed, case: str) -> "Door":
+    def door(self, driver: Driver, need: ServerNeed, case: str) -> "Door":
         """The server that ``case`` needs, started where there is none that can be used.
 
         Raises UnavailableError, and DirtyServerError where even a new one is not clean.
@@ -96,7 +84,7 @@ class ServerPool:
             self.discard(need)
             raise
 
-    def _proven(self, driver: "Driver", need: ServerNeed, case: str) -> "Door":
+    def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Door":
         kept = self._kept.pop(need.key, None)
         if kept is None:
             while len(self._kept) >= MOST_SERVERS:  # the one that was asked for longest ago makes room
@@ -125,7 +113,7 @@ class ServerPool:
             self._kept.popitem()[1].end()
 
 
-def _start(driver: "Driver", need: ServerNeed) -> _Kept:
+def _start(driver: Driver, need: ServerNeed) -> _Kept:
     spent.add("servers", 1)
     with spent.timed("serving"):
         shared = None if need.alone else driver.share(need.setup)

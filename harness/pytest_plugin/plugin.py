@@ -16,7 +16,8 @@ from harness.utils.gc import keep_for_good, kept
 
 with kept():  # every process of a run starts with these, and modules are no garbage
     from checkpoints import CheckpointError, resolve
-    from harness.drivers.base import TOKENS, EnginePool
+    from harness.drivers.base import TOKENS
+    from harness.drivers.engine_pool import EnginePool
     from harness.pytest_plugin import register as plugins
     from harness.pytest_plugin import report_options
     from harness.pytest_plugin.isolation.worker_count import workers_that_pay

@@ -9,7 +9,8 @@ import pytest
 
 from checkpoints import test_models
 from harness.cases.blessing import Blessing
-from harness.drivers.base import Driver, EnginePool, UnavailableError
+from harness.drivers.base import Driver, UnavailableError
+from harness.drivers.engine_pool import EnginePool
 from harness.references import Oracle
 from harness.suites.schema import Policy
 from harness.utils.text import plural

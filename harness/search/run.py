@@ -10,7 +10,8 @@ from hypothesis.errors import FlakyFailure
 from hypothesis.strategies import SearchStrategy
 
 from checkpoints import resolve
-from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver, EnginePool
+from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver
+from harness.drivers.engine_pool import EnginePool
 from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Workload
 from harness.search.laws import (

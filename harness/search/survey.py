@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as with_seed
 
-from harness.drivers.base import Driver, EnginePool
+from harness.drivers.base import Driver
+from harness.drivers.engine_pool import EnginePool
 from harness.schedulers.spec import Workload
 from harness.search.run import Found, Hunt, Progress, strategy_for
 from harness.search.shrink import limits_that_matter, manner, shrunk

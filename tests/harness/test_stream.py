@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.base import EnginePool
+from harness.drivers.engine_pool import EnginePool
 from harness.drivers.reference import SimulationDriver
 from harness.pytest_plugin.results import RESULT_PROPERTY, ResultStream
 from harness.pytest_plugin.settings import Settings, settings_key

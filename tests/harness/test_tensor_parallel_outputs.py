@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.drivers.base import EnginePool
+from harness.drivers.engine_pool import EnginePool
 from harness.drivers.reference import ReferenceDriver
 from harness.runs.runner import run_workload
 from harness.suites.expand import Configuration, Expanded

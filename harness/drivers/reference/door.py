@@ -3,14 +3,15 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from engine.build import Engine
 from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
 from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
-from harness.drivers.base import RefusedError
+from harness.drivers.base import Session
 from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.offline import generate_answers
 from harness.drivers.reference.core_session import sampling_params
-from harness.drivers.reference.session import ReferenceSession
 
 KINDS = {
     "delta": RequestOutputKind.DELTA,
@@ -21,21 +22,21 @@ REFUSALS = (RequestRefusedError, QueueFullError, EngineDeadError, EngineStoppedE
 
 
 class ReferenceDoor:
-    """The doors of one session. The engine's thread is started when somebody knocks, and ended by ``leave``."""
+    """The doors of one session and its engine, whose thread is started when somebody knocks, and ended by ``leave``."""
 
     capabilities = frozenset({ABORT})
 
-    def __init__(self, session: ReferenceSession, max_queue: int | None = None) -> None:
+    def __init__(self, engine: Engine, session: Session, max_queue: int | None = None) -> None:
+        self._engine = engine
         self._session = session
         self._max_queue = max_queue
         self._llm: AsyncLLM | None = None
 
     def _open(self) -> AsyncLLM:
         if self._llm is None:
-            engine = self._session.llm.engine
-            batch = engine.core.limits.max_num_seqs
+            batch = self._engine.core.limits.max_num_seqs
             most = None if self._max_queue is None else batch + self._max_queue
-            self._llm = AsyncLLM(engine, most_unfinished=most)
+            self._llm = AsyncLLM(self._engine, most_unfinished=most)
         return self._llm
 
     async def complete(self, ask: Ask) -> Answer:
@@ -64,11 +65,7 @@ class ReferenceDoor:
     async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
         """Through the offline door: the thread gives the engine back first."""
         await self.leave()
-        try:
-            completions = self._session.generate([ask.spec for ask in asks])
-        except RefusedError as refusal:
-            raise DoorError(str(refusal)) from refusal
-        return [Answer((Choice(c.text, len(c.token_ids), c.finish_reason),)) for c in completions]
+        return generate_answers(self._session, asks)
 
     async def abort(self, name: str) -> None:
         await self._open().abort(name)
@@ -77,7 +74,7 @@ class ReferenceDoor:
         raise NotImplementedError("in-process there is no HTTP")
 
     async def state(self) -> DoorState:
-        seen = self._session.llm.engine.core.state() if self._llm is None else self._llm.state()
+        seen = self._engine.core.state() if self._llm is None else self._llm.state()
         return DoorState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
     async def figures(self) -> dict[str, int]:

@@ -18,6 +18,7 @@ from harness.drivers.base import (
     LOGPROBS,
     STEP_TRACE,
     TOKENS,
+    SharedServer,
     UnavailableError,
 )
 from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
@@ -25,7 +26,6 @@ from harness.drivers.http_door import HttpDoor
 from harness.drivers.reference.session import ReferenceSession
 from harness.drivers.reference.simulated import SimulatedSession
 from harness.drivers.reference.workers import fork_workers
-from harness.drivers.server_pool import SharedServer
 from harness.drivers.servers import reference_server
 from harness.drivers.shared_server import start_shared
 from harness.suites.schema import ServerOptions

@@ -99,7 +99,7 @@ class ReferenceSession(CoreSession):
     def door(self, options: ServerOptions) -> Door:
         from harness.drivers.reference.door import ReferenceDoor
 
-        return ReferenceDoor(self, options.max_queue)
+        return ReferenceDoor(self.llm.engine, self, options.max_queue)
 
     def close(self) -> None:
         self.llm.close()

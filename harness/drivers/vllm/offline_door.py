@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from harness.drivers.base import RefusedError
-from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
-from harness.drivers.vllm.session import VllmSession
+from harness.drivers.base import Session
+from harness.drivers.door import Answer, Ask, DoorState, Piece, RawAnswer
+from harness.drivers.offline import generate_answers
 
 OFFLINE_ONLY = "the vllm driver has the offline door only; --driver openai-http --serve vllm has the other one"
 
@@ -14,15 +14,11 @@ class OfflineDoor:
 
     capabilities = frozenset[str]()
 
-    def __init__(self, session: VllmSession) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
 
     async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        try:
-            completions = self._session.generate([ask.spec for ask in asks])
-        except RefusedError as refusal:
-            raise DoorError(str(refusal)) from refusal
-        return [Answer((Choice(c.text, len(c.token_ids), c.finish_reason),)) for c in completions]
+        return generate_answers(self._session, asks)
 
     async def state(self) -> DoorState:
         seen = self._session.observe()

@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITES, CASES, CONFIGURATIONS = 50, 50, 4
 TESTS = SUITES * CASES * CONFIGURATIONS
 RUN = 6  # suites of them that are run
+IMPORT_HARNESS = "import sys, pytest, harness.pytest_plugin.plugin; sys.exit('torch' in sys.modules)"
 HEAD = """\
 suite: many/s{}
 kind: scheduler_steps
@@ -102,7 +103,7 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
     many = made_many(results, TESTS)
     ways: Mapping[str, Callable[[], object]] = {
         "import pytest": lambda: python("-c", "import pytest"),
-        "import harness": lambda: python("-c", "import sys, pytest, harness.plugin; sys.exit('torch' in sys.modules)"),
+        "import harness": lambda: python("-c", IMPORT_HARNESS),
         "collect": lambda: pytest("--collect-only", *every),
         "collect some": lambda: pytest("--collect-only", *some),
         "run some": lambda: pytest("--simulate", *some),

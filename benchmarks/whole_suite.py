@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from measuring import Figure, parser_of, report
@@ -46,29 +46,26 @@ class Command:
 
     words: Callable[[Path], Sequence[str]]
     at_least: Mapping[str, float]
-    seconds: dict[str, list[Taken]] = field(default_factory=lambda: {"before": [], "now": []})
 
 
 def made(target: str) -> Callable[[Path], Sequence[str]]:
     """A target of the checkout's own Makefile, whose environment is taken to be there."""
 
     def words(folder: Path) -> Sequence[str]:
-        report = folder / "reports" / "whole-suite.html"
-        there = ["-o", f"{VENV}/.installed", f"VENV={VENV}", f"REPORT={report}"]
+        page = folder / "reports" / "whole-suite.html"
+        there = ["-o", f"{VENV}/.installed", f"VENV={VENV}", f"REPORT={page}"]
         return ["make", target, *there]
 
     return words
 
 
-def commands() -> dict[str, Command]:
-    """By the name that ``--only`` takes."""
-    forked = [*PYTEST, "-svx", "-m", "spyre and cb", "--forked", "suites"]
-    return {
-        "conformance": Command(made("conformance"), {"wall": 8, "cpu": 6}),
-        "users": Command(lambda _: forked, {"wall": 6}),
-        "test": Command(made("test"), {"wall": 2.5}),
-        "twelve": Command(lambda _: [*PYTEST, "-q", *CASES], {}),
-    }
+COMMANDS: Mapping[str, Command] = {
+    "conformance": Command(made("conformance"), {"wall": 8, "cpu": 6}),
+    "users": Command(lambda _: [*PYTEST, "-svx", "-m", "spyre and cb", "--forked", "suites"], {"wall": 6}),
+    "test": Command(made("test"), {"wall": 2.5}),
+    "twelve": Command(lambda _: [*PYTEST, "-q", *CASES], {}),
+}
+"""By the name that ``--only`` takes."""
 
 
 def run(words: Sequence[str], checkout: Path) -> Taken:
@@ -131,18 +128,18 @@ def _cpu() -> float:
 
 def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Figure]:
     """Each command by turns, round after round: before, now, before, now."""
-    chosen = {name: command for name, command in commands().items() if name in only}
+    taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
     for _ in range(repeat):
-        for command in chosen.values():
-            for name, checkout in (("before", before), ("now", ROOT)):
-                command.seconds[name].append(run(command.words(checkout), checkout))
-    return [figure for name, command in chosen.items() for figure in _figures(name, command)]
+        for name, rounds in taken.items():
+            words = COMMANDS[name].words
+            rounds.append((run(words(before), before), run(words(ROOT), ROOT)))
+    return [figure for name, rounds in taken.items() for figure in _figures(name, COMMANDS[name], rounds)]
 
 
-def _figures(name: str, command: Command) -> list[Figure]:
+def _figures(name: str, command: Command, rounds: Sequence[tuple[Taken, Taken]]) -> list[Figure]:
     figures = []
     for kind in ("wall", "cpu"):
-        was, now = (statistics.median(getattr(t, kind) for t in command.seconds[w]) for w in ("before", "now"))
+        was, now = (statistics.median(getattr(taken, kind) for taken in side) for side in zip(*rounds, strict=True))
         base = f"{was:.1f} s to {now:.1f} s"
         figures.append(
             Figure(f"{name}: {kind} time, times less", was / now, " ×", at_least=command.at_least.get(kind), base=base)
@@ -168,7 +165,7 @@ def first_verdict(repeat: int) -> Figure:
 def main() -> None:
     began = time.perf_counter()
     parser = parser_of(__doc__, 3)
-    names = [*commands(), "first"]
+    names = [*COMMANDS, "first"]
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of the commit to compare with")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to measure (default: all)")
     arguments = parser.parse_args()

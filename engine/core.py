@@ -1,6 +1,6 @@
 """The engine core: a queue, a scheduler, an executor, and a record of every step. No torch in here.
 
-The core does what it is told: whether a request fits the context is asked at the front doors (front_door.py).
+The core runs what it is given: entry points check whether a request fits the context (entrypoints/validation.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -74,7 +74,7 @@ class EngineCore:
         return self.limits
 
     def add_request(self, request: Request) -> None:
-        """Queue a request. It is not asked whether it fits: that is for the front doors.
+        """Queue a request. It is not checked against the context: entry points do that.
 
         Raises ValueError for an empty prompt, an id that is taken, no ``max_tokens``, or stop strings without a
         tokenizer.

@@ -20,7 +20,6 @@ from engine.backends import sendnn
 from engine.backends.backend import Backend
 from engine.backends.errors import RecompileError
 from engine.backends.graphs import (
-    DYNAMIC,
     Cache,
     TracedFunction,
     fixed_sizes,
@@ -67,6 +66,8 @@ class CompiledModel:
         program = PROGRAM.set(self._program)
         try:
             if self._sealed:
+                if kind not in self._functions:
+                    raise RecompileError(_fits_none(kind, "none was compiled"))
                 self._check_sizes(kind, tensors)
                 return self._functions[kind].sealed(self._model, cache, tensors, others)
             return self._compile(kind, cache, tensors, others)
@@ -80,8 +81,6 @@ class CompiledModel:
 
     def seal(self) -> None:
         """Compile nothing any more."""
-        for kind in DYNAMIC.keys() - self._functions.keys():
-            self._functions[kind] = TracedFunction(_forward, kind, self._backend)
         self._sealed = True
 
     def _compile(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:

@@ -172,7 +172,7 @@ class AsyncLLM:
     async def tighten(self, limits: Limits) -> ResolvedLimits:
         """Other limits for an engine on which nothing is under way. Raises EngineBusyError and ConfigError."""
         if self._open:
-            raise EngineBusyError(f"answers that their clients have not had yet {len(self._open)}")
+            raise EngineBusyError(f"open responses {len(self._open)}")
         self._limits = await asyncio.wrap_future(self._thread.tighten(limits))
         return self._limits
 

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -16,7 +16,7 @@ from checkpoints import Checkpoint
 from engine.model.fms_parameters import fms_model
 
 LOG = logging.getLogger("engine")
-USUAL_DTYPE = "float32"
+DEFAULT_DTYPE = "float32"
 MODELS_KEPT = 4
 """Models that stay in memory when the last engine that runs them has gone: the next engine finds them loaded."""
 
@@ -41,14 +41,15 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> 
     weights were changed all the same is loaded again. A checkpoint in another dtype than the device's float16 is named
     in a warning.
     """
-    _say_what_is_cast(checkpoint, dtype)
+    settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
+    _say_what_is_cast(checkpoint.name, settings, dtype)
     if divided:
-        return _loaded(checkpoint, dtype, divided=True)
+        return _loaded(checkpoint, settings, dtype, divided=True)
     key = (dtype, *_files(checkpoint))
     with _LOADING:
         model = _MODELS.get(key)
         if model is None or _AS_LOADED[model] != _weights(model):
-            model = _loaded(checkpoint, dtype, divided=False)
+            model = _loaded(checkpoint, settings, dtype, divided=False)
             _MODELS[key], _AS_LOADED[model] = model, _weights(model)
             _RECENT.append(model)
     return model
@@ -66,31 +67,30 @@ def _weights(model: Any) -> tuple[_Weights, ...]:
     return tuple(_Weights(tensor.data_ptr(), tensor._version) for tensor in tensors)
 
 
-def _loaded(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> Any:
+def _loaded(checkpoint: Checkpoint, settings: Mapping[str, Any], dtype: torch.dtype, *, divided: bool) -> Any:
     parts = {"distributed_strategy": "tp", "group": distributed.group.WORLD} if divided else {}
     model = get_model(
         model_path=str(checkpoint.path),
         device_type="cpu",
         data_type=dtype,
         fused_weights=False,
-        **_described(checkpoint),
+        **_described(settings),
         **parts,
     ).eval()
     _cast_rotations(model, dtype)
     return model
 
 
-def _say_what_is_cast(checkpoint: Checkpoint, dtype: torch.dtype) -> None:
-    settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
-    has = settings.get("dtype") or settings.get("torch_dtype") or USUAL_DTYPE
+def _say_what_is_cast(name: str, settings: Mapping[str, Any], dtype: torch.dtype) -> None:
+    has = settings.get("dtype") or settings.get("torch_dtype") or DEFAULT_DTYPE
     gets = str(dtype).removeprefix("torch.")
     if dtype == torch.float16 and has != gets:
-        LOG.warning("model %s is in %s, and is cast to %s: the device has no other", checkpoint.name, has, gets)
+        LOG.warning("model %s is in %s, and is cast to %s: the device has no other", name, has, gets)
 
 
-def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What ``get_model`` is to make: all of its parameters, or that it is to infer them with transformers."""
-    described = fms_model(json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8")))
+    described = fms_model(settings)
     if described is None:
         return {"architecture": "hf_pretrained"}
     # Any variant will do: the parameters replace all of its own, as where ibm-fms infers them.

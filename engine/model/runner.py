@@ -53,7 +53,8 @@ class ModelRunner:
         # What ibm-fms ships is run as it is shipped.
         self._quick = self._attention == "paged" and not backend.compiled
         if self._quick:
-            self.model = self.model if divided else with_shared_weights(self.model)
+            if not divided:
+                self.model = with_shared_weights(self.model)
             quicken(self.model)
         if backend.compiled:
             self.compiled = CompiledModel(self.model, backend)

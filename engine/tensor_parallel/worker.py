@@ -39,8 +39,8 @@ def main() -> None:
 
 def serve(connection: Connection, parent: int, meeting_place: str) -> None:
     """Be a worker until the connection ends, and then end this process."""
-    # Told by the process id, since a fork of the parent may hold the other end of the connection open.
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever finds it hanging may ask where
+    # By the parent's process id: a fork of the parent may hold the other end of the connection open.
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:
         start: Start = connection.recv()

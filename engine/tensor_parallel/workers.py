@@ -111,8 +111,7 @@ class Workers:
         """What was compiled in all of them; None where the backend compiles nothing."""
         if not self._compiled:
             return None
-        graphs, shared = (sum(counts) for counts in zip(*((c.graphs, c.shared) for c in self._compiled), strict=True))
-        return Compilation(self._compiled[0].backend, graphs, self._recompiles, shared)
+        return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
@@ -208,15 +207,7 @@ def spawn_worker(meeting_place: str) -> tuple[WorkerProcess, Connection]:
     with its:
         process = subprocess.Popen(
             # -P: what lies in the working directory is not for the worker to import.
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                "engine.tensor_parallel.worker",
-                str(its.fileno()),
-                str(os.getpid()),
-                meeting_place,
-            ],
+            [sys.executable, "-P", "-m", WORKER, str(its.fileno()), str(os.getpid()), meeting_place],
             env=os.environ | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": str(threads(os.environ))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # ibm-fms prints there, and a server's first line is its URL

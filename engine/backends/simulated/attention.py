@@ -29,23 +29,6 @@ class Seen(NamedTuple):
     mask: Tensor
 
 
-def compute(
-    query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    scale: float,
-    current_tkv: Tensor,
-    left_padding: Tensor,
-    block_table: Tensor,
-) -> Tensor:
-    """Attention of the last positions of each row, ``[rows, positions, heads, width]``, to what its blocks hold.
-
-    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros.
-    """
-    visible = seen(query, key_cache, current_tkv, left_padding, block_table)
-    return attend(query, key_cache, value_cache, scale, block_table, visible)
-
-
 def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Tensor, block_table: Tensor) -> Seen:
     """What the positions of ``query`` may attend to; of ``query`` and ``key_cache`` only the shapes matter."""
     positions = query.shape[1]
@@ -61,8 +44,10 @@ def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Te
 def attend(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float, block_table: Tensor, visible: Seen
 ) -> Tensor:
-    """``compute`` with what the positions may attend to. The query heads that share a key head stand beside each other
-    in the place of the query positions, so no key is copied.
+    """Attention of the last positions of each row, ``[rows, positions, heads, width]``, to what its blocks hold.
+
+    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros. The query heads
+    that share a key head stand beside each other in the place of the query positions, so no key is copied.
     """
     rows, positions, heads, width = query.shape
     kv_heads = key_cache.shape[2]

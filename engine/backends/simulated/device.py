@@ -43,7 +43,7 @@ def compile_graph(
     """
     if options != dict(sendnn.BACKEND.options):
         raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
-    CompiledFor.said()
+    CompiledFor.from_environment()  # a graph is not compiled for limits that the device was not told
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     check_dtypes(
         [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
@@ -94,13 +94,12 @@ def _put_in_kernels(graph: GraphModule) -> None:
             node.target = attention.store
         elif node.target == COMPUTE:
             query, keys, values, scale, tkv, left, table = node.args
-            shapes = (_shape(query)[1:], _shape(keys)[1:])
-            if (tkv, left, table, shapes) not in seen:
+            key = (tkv, left, table, _shape(query)[1:], _shape(keys)[1:])
+            if key not in seen:
                 with graph.graph.inserting_before(node):
-                    made = graph.graph.call_function(attention.seen, (query, keys, tkv, left, table))
-                seen[tkv, left, table, shapes] = made
+                    seen[key] = graph.graph.call_function(attention.seen, (query, keys, tkv, left, table))
             node.target = attention.attend
-            node.args = (query, keys, values, scale, table, seen[tkv, left, table, shapes])
+            node.args = (query, keys, values, scale, table, seen[key])
     graph.graph.eliminate_dead_code()
     graph.recompile()
 

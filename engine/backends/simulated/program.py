@@ -20,7 +20,7 @@ class CompiledFor:
     volume: int
 
     @classmethod
-    def said(cls) -> "CompiledFor":
+    def from_environment(cls) -> "CompiledFor":
         """As the environment says while a graph is compiled. Raises DeviceRefusedError where it does not."""
         try:
             return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME)))
@@ -39,7 +39,7 @@ class Program:
     def limits(self) -> CompiledFor:
         """Read from the environment once. Raises DeviceRefusedError where they are not there by then."""
         if self._limits is None:
-            self._limits = CompiledFor.said()
+            self._limits = CompiledFor.from_environment()
         return self._limits
 
 

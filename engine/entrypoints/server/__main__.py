@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 
@@ -31,16 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def become(argv: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> NoReturn:
+def become(argv: Sequence[str]) -> NoReturn:
     """Be the server, to the end of this process: one that was forked for it, from one that has imported what it needs.
 
-    It is as ``python -m engine.entrypoints.server`` with these arguments, this environment and these two file
-    descriptors. Torch must not have started threads before.
+    It is as ``python -m engine.entrypoints.server`` with these arguments, and with the environment and the output of
+    this process. Torch must not have started threads before.
     """
-    os.environ.clear()
-    os.environ.update(environ)
-    os.dup2(stdout, 1)
-    os.dup2(stderr, 2)
     sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115 - to the end of the process
     _end(main(argv))
 

@@ -23,7 +23,7 @@ from engine.entrypoints.server.metrics import Metrics
 from engine.entrypoints.server.requests import Body, Text
 
 PATH = "/admin/limits"
-MOST_BYTES = 2**16
+MAX_BYTES = 2**16
 """Of the body of the call itself, whatever clients are allowed."""
 
 Positive = Annotated[int, Field(ge=1)]
@@ -56,7 +56,7 @@ class Administration:
             await self._app(scope, receive, send)
             return
         try:
-            body = await read_body(Headers(scope=scope), receive, MOST_BYTES)
+            body = await read_body(Headers(scope=scope), receive, MAX_BYTES)
             answer: Response = JSONResponse(await self._go_on_with(_parsed(body or b"")))
         except Exception as error:
             answer = _refusal(error).response()

@@ -216,9 +216,7 @@ class ContinuousScheduler:
     def _decode(self) -> Decode:
         if self._tkv % BLOCK_SIZE == 0:
             self._take_blocks()
-        return self._decode_of(self._kept_rows or self._rows())
-
-    def _decode_of(self, rows: _Rows) -> Decode:
+        rows = self._rows()
         return Decode(self._kept_running, self._tkv, rows.left_paddings, rows.block_tables)
 
     def _take_blocks(self) -> None:

@@ -125,7 +125,7 @@ def become_server(argv: Sequence[str]) -> NoReturn:
     """Be the reference engine's server in this process, a fork, with its environment and output; does not return."""
     from engine.entrypoints.server.__main__ import become
 
-    become(argv, dict(os.environ), 1, 2)
+    become(argv)
 
 
 class SimulationDriver:

@@ -13,11 +13,9 @@ from multiprocessing.connection import Connection
 
 from engine.environment import threads
 from engine.tensor_parallel.worker import serve
-from engine.tensor_parallel.workers import WorkerProcess, spawn_worker, start_workers_with
+from engine.tensor_parallel.workers import WORKER, WorkerProcess, spawn_worker, start_workers_with
 from harness.forking.name import name_module
 from harness.forking.threads import count_threads
-
-MODULE = "engine.tensor_parallel.worker"
 
 
 class ForkedWorker:
@@ -44,7 +42,7 @@ class ForkedWorker:
             select.select([self._pidfd], [], [], timeout)
         returncode = self.poll()
         if returncode is None:
-            raise subprocess.TimeoutExpired(MODULE, timeout or 0.0)
+            raise subprocess.TimeoutExpired(WORKER, timeout or 0.0)
         return returncode
 
     def kill(self) -> None:
@@ -83,7 +81,7 @@ def _be_a_worker(connection: Connection, parent: int, meeting_place: str) -> Non
         os.closerange(3, own)
         os.closerange(own + 1, os.sysconf("SC_OPEN_MAX"))
         os.environ["OMP_NUM_THREADS"] = str(threads(os.environ))
-        name_module(MODULE)
+        name_module(WORKER)
         serve(connection, parent, meeting_place)
     except BaseException:
         traceback.print_exc()

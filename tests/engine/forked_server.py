@@ -1,0 +1,25 @@
+"""A server in a fork of a process that has imported everything. For tests only."""
+
+import os
+import sys
+
+import fms.models.hf.utils  # noqa: F401
+
+import engine.entrypoints.server.admin
+import engine.entrypoints.server.run
+import engine.model.runner  # noqa: F401
+from engine.entrypoints.server.__main__ import become
+from harness.utils.subprocesses import die_with
+
+
+def main() -> int:
+    parent = os.getpid()
+    if os.fork() == 0:
+        die_with(parent)
+        become(sys.argv[1:])
+    _, status = os.wait()
+    return os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

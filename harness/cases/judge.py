@@ -52,19 +52,17 @@ class Test:
 Verdicts = tuple[Verdict, ...]
 
 
-def judge_at_server(test: Test, door: Door) -> Verdicts:
-    """A behaviour case at a server that is held to the case's limits.
+def judge_at(door: Door, test: Test, watched: Watched | None = None) -> Verdicts:
+    """A behaviour case at an engine that is held to the case's limits; ``watched``: one whose steps can be seen.
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """
-    case = test.expanded.case
+    case, configuration = test.expanded.case, test.expanded.configuration
     assert isinstance(case, BehaviourCase)
+    model, backend = configuration.model, configuration.backend
     try:
-        configuration = test.expanded.configuration
         with spent.timed("behaviour"):
-            return tuple(
-                judge_behaviour(case, configuration.model, configuration.backend, door, test.oracle, test.suite_path)
-            )
+            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
     except ReferenceFileError:
         raise
     except ValueError as error:
@@ -83,15 +81,7 @@ def judge(test: Test, session: Session) -> Verdicts:
     except ValueError as error:
         raise CaseError(str(error)) from error
     if isinstance(case, BehaviourCase):
-        model, backend, door = expanded.configuration.model, expanded.configuration.backend, session.door(case.server)
-        try:
-            watched = Watched(session, held_to, _invariants_of(expanded))
-            with spent.timed("behaviour"):
-                return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
-        except ReferenceFileError:
-            raise
-        except ValueError as error:
-            raise CaseError(str(error)) from error
+        return judge_at(session.door(case.server), test, Watched(session, held_to, _invariants_of(expanded)))
     assert isinstance(case, StepsCase | OutputCase)
     specs = _specs(test, case)
     plan = _plan(test, case, specs)
@@ -106,7 +96,7 @@ def judge(test: Test, session: Session) -> Verdicts:
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
-    others = [_invariants_of(expanded)(run, plan.specs, case.requests, held_to)]
+    others = [scheduler.check_invariants(run, plan.specs, case.requests, held_to, expanded.chunking)]
     others += judge_outputs(plan, case, run, session, held_to.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)

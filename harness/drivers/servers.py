@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from harness.drivers.base import UnavailableError
 from harness.suites.schema import ServerOptions
-from harness.types import EngineSetup, SchedulingLimits
+from harness.types import EngineSetup, SchedulingLimits, ceil_div
 from harness.utils.subprocesses import start_attended
 
 START_SECONDS = 600
@@ -238,7 +238,7 @@ def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:
     """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
     batch = max_num_seqs or 1
-    return -(-(available + 1) // batch) * batch
+    return ceil_div(available + 1, batch) * batch
 
 
 def environ_of_a_server() -> dict[str, str]:

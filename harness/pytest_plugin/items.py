@@ -14,7 +14,7 @@ from harness.cards.discovery import leased_cards
 from harness.cases.behaviour.judging import has_reference
 from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
-from harness.cases.judge import CaseError, Test, Verdicts, as_data, judge, judge_at_server, missing_capability
+from harness.cases.judge import CaseError, Test, Verdicts, as_data, judge, judge_at, missing_capability
 from harness.cases.lint import check_house_rules
 from harness.drivers.base import UnavailableError, scheduler_of
 from harness.drivers.compilations import watch
@@ -215,7 +215,7 @@ class CaseItem(pytest.Item):
         engines, need = self.settings.engines, self.server_need
         assert need is not None
         try:
-            verdicts = judge_at_server(test, engines.server(need, self.nodeid))
+            verdicts = judge_at(engines.server(need, self.nodeid), test)
         except (UnavailableError, DirtyServerError) as error:
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
         except BaseException:

@@ -2,10 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
 from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS, cell_text
@@ -103,11 +102,11 @@ def _step_table(data: str) -> StepTable:
 
 def full_rows(steps: Sequence[Mapping[str, Any]]) -> list[StepRow]:
     """Every row of an observed table that is given in its short form, as verdicts keep it."""
-    return [as_row(row) for row in _all_of(steps)]
+    return [as_row(row) for row in lengthen([from_data(step) for step in steps])]
 
 
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
-    seen = {row.step: row for row in _all_of(data["steps"])}
+    seen = {row.step: row for row in lengthen([from_data(row) for row in data["steps"]])}
     # What is as expected need not be looked at twice.
     expected = () if as_expected(data) else data.get("expected", ())
     wanted = {row.step: row for row in lengthen([from_data(row) for row in expected])}
@@ -122,15 +121,6 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
         kind = row.kind if row else ""
         pairs.append(_Pair(number, as_row(row) if row else None, wanted.get(number), kind, mark, names, blind))
     return pairs
-
-
-def _all_of(steps: Sequence[Mapping[str, Any]]) -> Iterator[StepRow]:
-    """Observed steps with the decodes that were left out between two: each like the one before, tkv one more."""
-    rows = [from_data(step) for step in steps]
-    for row, after in zip_longest(rows, rows[1:]):
-        yield row
-        for more in range(1, after.step - row.step if after else 1):
-            yield row._replace(step=row.step + more, tkv=row.tkv + more)
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import PurePath
 
 from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
-from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup
+from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup, ceil_div
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
@@ -167,7 +167,7 @@ def _simple(name: str) -> str:
 
 def round_up(value: int, multiple: int) -> int:
     """``value`` rounded up to a multiple."""
-    return -(-value // multiple) * multiple
+    return ceil_div(value, multiple) * multiple
 
 
 def power_of_two(value: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from harness.runs.step_table import plain_decode
 from harness.schedulers import scheduler_named
 from harness.schedulers.bars import Size, Stretch
 from harness.timeline.model import TimeLine
@@ -43,15 +44,7 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
     for row in steps:
         if before is not None and row.step > before.step + 1:
             same_batch = before.block_tables if before.outputs == before.running else ()
-            first = before._replace(
-                step=before.step + 1,
-                kind="decode",
-                tkv=before.tkv + 1,
-                outputs=before.running,
-                finished=(),
-                block_tables=same_batch,
-            )
-            yield first, row.step - before.step - 1
+            yield plain_decode(before)._replace(kind="decode", block_tables=same_batch), row.step - before.step - 1
         yield row, 1
         before = row
 

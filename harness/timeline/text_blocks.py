@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from harness.schedulers.bars import Bar, Stretch
 from harness.timeline.model import TimeLine
-from harness.types import BLOCK_SIZE
+from harness.types import BLOCK_SIZE, blocks_for
 
 TOKENS_OF_A_CHARACTER = 8
 SIGNS = "░▚▓█▒-"
@@ -53,7 +53,7 @@ def _title(stretch: Stretch) -> str:
 
 def _columns(tokens: int, of_a_character: int) -> int:
     """How wide so many tokens are, with a line behind each block."""
-    return -(-tokens // BLOCK_SIZE) * (BLOCK_SIZE // of_a_character + 1)
+    return blocks_for(tokens) * (BLOCK_SIZE // of_a_character + 1)
 
 
 def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:

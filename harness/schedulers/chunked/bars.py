@@ -8,7 +8,7 @@ all but its own are known. Which blocks are shared is told by their ids, where t
 from collections.abc import Mapping, Sequence
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch, size_of
-from harness.types import BLOCK_SIZE, StepRow, blocks_for
+from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
 class ChunkedBars:
@@ -49,7 +49,7 @@ class ChunkedBars:
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
         """Which chunk it is, of how many."""
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
-        chunks = max(1, -(-prompt // size))
+        chunks = max(1, ceil_div(prompt, size))
         padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
         if sequence not in self._chunk:
             self._found[sequence] = dict(row.hits or ()).get(sequence, 0) * BLOCK_SIZE

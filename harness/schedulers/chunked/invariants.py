@@ -9,10 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
+from harness.schedulers.chunked.rules import DOC
 from harness.suites.schema import Request
-from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict, blocks_for
+from harness.types import (
+    BLOCK_SIZE,
+    ChunkingSetup,
+    RequestSpec,
+    Run,
+    SchedulingLimits,
+    StepRow,
+    Verdict,
+    blocks_for,
+    ceil_div,
+)
 
-DOC = "docs/scheduling-rules-chunked.md"
 RULES = {
     "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; what is reserved is what may still be taken',
     "owner": f'{DOC} "Prefix caching": a block is shared by those whose texts are the same up to its end',
@@ -56,7 +66,6 @@ class _Watch:
     limits: SchedulingLimits
     chunking: ChunkingSetup
     got: Counter[int] = field(default_factory=Counter)
-    texts: dict[int, list[int]] = field(default_factory=dict)
     chunks: Counter[int] = field(default_factory=Counter)
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     queue: tuple[int, ...] = ()
@@ -139,7 +148,7 @@ class _Watch:
 
     def _all_chunks(self, step: StepRow, new: int) -> Iterator[Broken]:
         size, length = self.chunking.chunk_size, len(self.requests[new].prompt_token_ids)
-        count = -(-length // size)
+        count = ceil_div(length, size)
         padding = count * size - blocks_for(length) * BLOCK_SIZE
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0

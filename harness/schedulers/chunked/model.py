@@ -11,7 +11,7 @@ from itertools import takewhile
 from math import inf
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, blocks_for
+from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
 
 Text = tuple[int, ...]
 
@@ -57,7 +57,7 @@ class Reader:
 
     @property
     def padding(self) -> int:
-        return -(-self.length // self.size) * self.size - _whole(self.length)
+        return ceil_div(self.length, self.size) * self.size - _whole(self.length)
 
     @property
     def reserved(self) -> int:
@@ -70,7 +70,7 @@ class Reader:
     @property
     def usable(self) -> int:
         """Blocks of its hit that no chunk computes again."""
-        chunks = -(-self.length // self.size)
+        chunks = ceil_div(self.length, self.size)
         whole = min((self.padding + self.hit) // self.size, chunks - 1)
         return max(0, whole * self.size - self.padding) // BLOCK_SIZE
 

@@ -29,14 +29,14 @@ _WHICH = (
     '"May prefill" and "Which kind of step": a chunk runs unless somebody is paused, those that decode are due for a '
     "turn, or the batch is full; a first chunk needs its worst case in free blocks that are promised to nobody"
 )
-DOC = "docs/scheduling-rules-chunked.md "
+DOC = "docs/scheduling-rules-chunked.md"
 
 
 def rule_for(kind: str, column: str) -> str:
     """The rule behind a column in a step of that kind (the kind the step should have been)."""
-    return DOC + _BY_KIND[kind][column]
+    return f"{DOC} {_BY_KIND[kind][column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:
     """The rule behind a step that was of another kind than it should have been."""
-    return DOC + _WHICH if "prefill" in (expected, seen) else rule_for(expected, "outputs")
+    return f"{DOC} {_WHICH}" if "prefill" in (expected, seen) else rule_for(expected, "outputs")

@@ -15,7 +15,16 @@ from harness.schedulers.chunked.model import PlannedText, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
 from harness.suites.schema import Limits, Prompt, Request
-from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
+from harness.types import (
+    ChunkingSetup,
+    EngineSetup,
+    RequestSpec,
+    Run,
+    SchedulingLimits,
+    StepRow,
+    Verdict,
+    blocks_for,
+)
 
 CHUNKED_SIZES = Sizes(requests=5, prompt=400, budget=80, join_step=40)
 CHUNKED_SIZES_ON_A_MODEL = Sizes(requests=4, prompt=260, budget=24, join_step=20)
@@ -215,7 +224,7 @@ def _sharing(
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
     """As built, or near what decides about these requests; everybody alone fits."""
-    fewest = max(-(-(request.prompt_length + request.max_tokens) // BLOCK_SIZE) for request in requests)
+    fewest = max(blocks_for(request.prompt_length + request.max_tokens) for request in requests)
     longest = max(request.prompt_length + request.max_tokens for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, BLOCKS, *range(fewest, min(BLOCKS, fewest + 8) + 1))))
     beside = draw(st.sampled_from((0, 0, -1, 1, 20, 64)))

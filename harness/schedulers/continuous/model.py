@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.types import BLOCK_SIZE, EngineSetup, SchedulingLimits, StepRow, blocks_for
+from harness.types import BLOCK_SIZE, EngineSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
 
 _Said = tuple[int, int, int, int]
 """The four numbers of the limits, none of them missing."""
@@ -138,7 +138,7 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
     """``limits`` with what is not said taken from the engine they tighten."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
-        blocks = -(-(batch * context // BLOCK_SIZE + 1) // batch) * batch
+        blocks = ceil_div(batch * context // BLOCK_SIZE + 1, batch) * batch
     else:
         blocks = setup.num_blocks // batch * batch
     built = SchedulingLimits(context, batch, blocks - 1, context * batch)

@@ -37,15 +37,16 @@ _ADMISSION = (
     '"One step", 1 and "Admission": strict first in, first out; the head of the queue joins exactly when batch, '
     "context, blocks and volume allow it, and its prefill goes before any decode"
 )
+DOC = "docs/scheduling-rules.md"
 
 
 def rule_for(kind: str, column: str) -> str:
     """The rule behind a column in a step of that kind (the kind the step should have been)."""
-    return "docs/scheduling-rules.md " + _BY_KIND[kind][column]
+    return f"{DOC} {_BY_KIND[kind][column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:
     """The rule behind a step that was of another kind than it should have been."""
     if "prefill" in (expected, seen):
-        return "docs/scheduling-rules.md " + _ADMISSION
+        return f"{DOC} {_ADMISSION}"
     return rule_for(expected, "outputs")

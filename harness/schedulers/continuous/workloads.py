@@ -13,7 +13,7 @@ from harness.schedulers.continuous.model import PlannedRequest, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, nameless_spec, request_spec
 from harness.suites.schema import Limits, Prompt, Request
-from harness.types import BLOCK_SIZE, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
+from harness.types import BLOCK_SIZE, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict, blocks_for
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
@@ -172,7 +172,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
         case "any":
             volume = draw(_VOLUMES)
     if draw(_AS_BUILT_OR_NOT) != "as built":
-        fewest = max(-(-(_end(request) - 1) // BLOCK_SIZE) for request in requests)
+        fewest = max(blocks_for(_end(request) - 1) for request in requests)
         blocks = min(BLOCKS, fewest + draw(_SPARE_BLOCKS))
     return SchedulingLimits(_between(1, context, CONTEXT), seqs, blocks, _between(1, volume, CONTEXT * BATCH))
 
@@ -189,4 +189,4 @@ def _between(least: int, number: int, most: int) -> int:
 
 def _end(request: PlannedRequest) -> int:
     """The context a request needs in a batch of its own, in tokens."""
-    return -(-request.prompt_length // BLOCK_SIZE) * BLOCK_SIZE + request.max_tokens
+    return blocks_for(request.prompt_length) * BLOCK_SIZE + request.max_tokens

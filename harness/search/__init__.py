@@ -5,9 +5,8 @@ if result.found:
     path = write_suite(Path("reports/found"), result.found)
 """
 
-from harness.schedulers.continuous.workloads import Workload, workloads
 from harness.search.report import suite_text, write_suite
 from harness.search.run import Found, SearchResult, search
 from harness.search.survey import Survey, survey
 
-__all__ = ["Found", "SearchResult", "Survey", "Workload", "search", "suite_text", "survey", "workloads", "write_suite"]
+__all__ = ["Found", "SearchResult", "Survey", "search", "suite_text", "survey", "write_suite"]

@@ -10,6 +10,7 @@ from harness.checks.steps import check_steps
 from harness.drivers.base import Session
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row
+from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Workload
 from harness.types import RequestSpec, Run, StepRow, Verdict
 
@@ -46,7 +47,9 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
 
 def keeps_invariants(trial: Trial) -> Verdict:
     """No invariant breaks in any step."""
-    return trial.workload.invariants(trial.run, trial.specs)
+    workload = trial.workload
+    check = scheduler_named(workload.scheduler).check_invariants
+    return check(trial.run, trial.specs, workload.as_requests(), workload.limits, workload.chunking)
 
 
 def keeps_to_itself(trial: Trial, session: Session) -> Verdict:

@@ -10,7 +10,7 @@ from harness.runs.step_table import cells_of, columns_of, shorten
 from harness.schedulers import scheduler_named
 from harness.search.run import Found
 from harness.search.violated import violated
-from harness.suites.schema import Request
+from harness.suites.schema import Limits, Request
 from harness.types import StepRow
 
 
@@ -59,7 +59,7 @@ def suite_text(found: Found, name: str = "") -> str:
         f"  - id: {workload.case_id}",
         f"    requirement: {_flow(list(violated(scheduler, found.verdict)))}",
         f"    about: {_quoted(found.verdict.headline)}",
-        f"    limits: {_flow(workload.as_limits().model_dump(exclude_none=True))}",
+        f"    limits: {_flow(Limits(**vars(workload.limits)).model_dump(exclude_none=True))}",
         *([f"    chunking: {_flow(asdict(chunking))}"] if chunking else []),
         "    requests:",
         *(f"      - {_request(request)}" for request in workload.as_requests()),

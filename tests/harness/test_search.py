@@ -21,16 +21,16 @@ from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY_REASON
-from harness.schedulers.continuous.workloads import shape_for_search, workloads
+from harness.schedulers.continuous.workloads import Workload, shape_for_search, workloads
 from harness.schedulers.sizes import Sizes
-from harness.search import Found, Workload, search, suite_text, write_suite
+from harness.search import Found, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
 from harness.search.report import run_command
 from harness.search.run import _smallest_failure
 from harness.search.violated import FAILED, TOKENS
 from harness.suites.loader import load_suite
 from harness.suites.prompts import vocabulary_of
-from harness.suites.schema import StepsSuite
+from harness.suites.schema import Limits, StepsSuite
 from harness.suites.yaml import read_yaml
 from harness.types import SchedulingLimits, Verdict
 
@@ -108,7 +108,7 @@ def test_what_is_planted_is_found_shrunk_and_written_down(
     assert case.id == found.workload.case_id == loaded.path.stem
     assert case.about == found.verdict.headline
     assert case.requests == found.workload.as_requests()
-    assert case.limits == found.workload.as_limits()
+    assert case.limits == Limits(**vars(found.workload.limits))
     assert case.expect.output == "none"
 
 

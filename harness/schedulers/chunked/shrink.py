@@ -5,19 +5,18 @@ from dataclasses import fields, replace
 from itertools import pairwise
 
 from harness.schedulers.chunked.workloads import ChunkedWorkload, SharingRequest
-from harness.schedulers.sizes import AS_BUILT, towards
+from harness.schedulers.sizes import loosened, tightened, towards
 from harness.types import ChunkingSetup
 
-USUAL = ChunkingSetup()
+DEFAULT = ChunkingSetup()
 
 
 def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
     """Limits and options that are not the usual ones, and what its requests do beside running to their ends."""
-    limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
-    options = (f.name for f in fields(USUAL) if getattr(workload.chunking, f.name) != getattr(USUAL, f.name))
+    options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     shares = ("a shared beginning",) if any(request.shared for request in workload.requests) else ()
     aborts = ("an abort",) if any(request.abort_step is not None for request in workload.requests) else ()
-    return (*limits, *options, *shares, *aborts)
+    return (*tightened(workload.limits), *options, *shares, *aborts)
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
@@ -25,11 +24,10 @@ def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _with(workload, _without(requests, i))
-    for name, built in AS_BUILT.items():
-        if getattr(workload.limits, name) != built:
-            yield replace(workload, limits=replace(workload.limits, **{name: built}))
-    for field in fields(USUAL):
-        usual = getattr(USUAL, field.name)
+    for limits in loosened(workload.limits):
+        yield replace(workload, limits=limits)
+    for field in fields(DEFAULT):
+        usual = getattr(DEFAULT, field.name)
         if getattr(workload.chunking, field.name) != usual:
             yield replace(workload, chunking=replace(workload.chunking, **{field.name: usual}))
     if earliest := min(request.join_step for request in requests):

@@ -10,19 +10,16 @@ from typing import ClassVar
 from hypothesis import strategies as st
 
 from harness.schedulers.chunked.explain import planned_texts
-from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.model import PlannedText, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
-from harness.suites.schema import Limits, Prompt, Request
+from harness.suites.schema import Prompt, Request
 from harness.types import (
     ChunkingSetup,
     EngineSetup,
     RequestSpec,
-    Run,
     SchedulingLimits,
     StepRow,
-    Verdict,
     blocks_for,
 )
 
@@ -69,6 +66,10 @@ class ChunkedWorkload:
 
     def as_requests(self) -> tuple[Request, ...]:
         """The requests as a suite says them; what somebody goes on from is given in simulated_tokens."""
+        return self._requests
+
+    @cached_property
+    def _requests(self) -> tuple[Request, ...]:
         pieces: list[list[tuple[str, int]]] = []
         continued: dict[int, tuple[int, ...]] = {}
         made = []
@@ -101,10 +102,6 @@ class ChunkedWorkload:
         source = random.Random(f"{self.case_id}/generated/{number}")
         return tuple(source.randrange(4, 2000) for _ in range(self.requests[number].max_tokens))
 
-    def as_limits(self) -> Limits:
-        """The limits as a suite says them."""
-        return Limits(**vars(self.limits))
-
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """The requests as a driver takes them; without a model's ``vocabulary`` tokens are numbers."""
         requests = self.as_requests()
@@ -122,10 +119,6 @@ class ChunkedWorkload:
 
     def _texts(self) -> list[PlannedText]:
         return planned_texts(self.specs(None), self.as_requests(), None)
-
-    def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
-        """The invariants of this scheduler."""
-        return check_invariants(run, specs, self.as_requests(), self.limits, self.chunking)
 
 
 NUMBERS = Vocabulary(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.workloads import Workload
-from harness.schedulers.sizes import AS_BUILT, towards
+from harness.schedulers.sizes import loosened, tightened, towards
 
 
 def takes(workload: Workload) -> tuple[str, ...]:
     """The limits that are tighter than those of the engine."""
-    return tuple(name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
+    return tightened(workload.limits)
 
 
 def smaller(workload: Workload) -> Iterator[Workload]:
@@ -18,11 +18,10 @@ def smaller(workload: Workload) -> Iterator[Workload]:
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _with(workload, [*requests[:i], *requests[i + 1 :]])
-    for name, built in AS_BUILT.items():
-        if getattr(workload.limits, name) != built:
-            yield replace(workload, limits=replace(workload.limits, **{name: built}))
+    for limits in loosened(workload.limits):
+        yield replace(workload, limits=limits)
     if earliest := min(request.join_step for request in requests):
-        yield _with(workload, [_earlier(request, earliest) for request in requests])
+        yield _with(workload, [_moved(request, -earliest) for request in requests])
     for i, request in enumerate(requests):
         for simpler in _simpler(request):
             yield _with(workload, [*requests[:i], simpler, *requests[i + 1 :]])
@@ -32,17 +31,16 @@ def _with(workload: Workload, requests: list[PlannedRequest]) -> Workload:
     return replace(workload, requests=tuple(sorted(requests, key=lambda request: request.join_step)))
 
 
-def _earlier(request: PlannedRequest, steps: int) -> PlannedRequest:
-    abort = None if request.abort_step is None else request.abort_step - steps
-    return replace(request, join_step=request.join_step - steps, abort_step=abort)
+def _moved(request: PlannedRequest, steps: int) -> PlannedRequest:
+    abort = None if request.abort_step is None else request.abort_step + steps
+    return replace(request, join_step=request.join_step + steps, abort_step=abort)
 
 
 def _simpler(request: PlannedRequest) -> Iterator[PlannedRequest]:
     if request.abort_step is not None:
         yield replace(request, abort_step=None)
     for join in towards(request.join_step, 0):
-        later = None if request.abort_step is None else request.abort_step - request.join_step + join
-        yield replace(request, join_step=join, abort_step=later)
+        yield _moved(request, join - request.join_step)
     if request.abort_step is not None:
         for abort in towards(request.abort_step, request.join_step):
             yield replace(request, abort_step=abort)

@@ -8,12 +8,11 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.model import PlannedRequest, explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, nameless_spec, request_spec
-from harness.suites.schema import Limits, Prompt, Request
-from harness.types import BLOCK_SIZE, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict, blocks_for
+from harness.suites.schema import Prompt, Request
+from harness.types import BLOCK_SIZE, EngineSetup, RequestSpec, SchedulingLimits, StepRow, blocks_for
 
 BOUNDARY_LENGTHS = (1, 64, 65, 63, 128, 129, 127)
 BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
@@ -57,8 +56,9 @@ class Workload:
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """The requests as a driver takes them; without a model's ``vocabulary`` only lengths matter."""
-        requests, name = self.as_requests(), self.case_id
+        requests = self.as_requests()
         if vocabulary is not None:
+            name = self.case_id
             return [request_spec(r, name, position, vocabulary) for position, r in enumerate(requests)]
         specs = [nameless_spec(request, position) for position, request in enumerate(requests)]
         return [
@@ -75,14 +75,6 @@ class Workload:
     def explain(self, step: int) -> str:
         """What step ``step`` does by the rules."""
         return explain(self.limits, self.requests, step)
-
-    def invariants(self, run: Run, specs: Sequence[RequestSpec]) -> Verdict:
-        """The invariants of this scheduler."""
-        return check_invariants(run, specs, self.as_requests(), self.limits)
-
-    def as_limits(self) -> Limits:
-        """The limits as a suite says them."""
-        return Limits(**vars(self.limits))
 
 
 def shape_for_search(model: str) -> EngineSetup:

@@ -49,7 +49,7 @@ class ForkServer:
         first: Handed,
     ) -> None:
         self._source = listener
-        self._accept = _accepted_by
+        self._in_branch = False
         self._prepare = prepare
         self._forked = forked
         self._waiting = [first]
@@ -77,7 +77,25 @@ class ForkServer:
         for fd in ready & pidfds.keys():
             self._has_ended(pidfds[fd])
         if self._source.fileno() in ready:
-            self._waiting += self._accept(self)
+            self._waiting += self._handed() if self._in_branch else self._accepted()
+
+    def _accepted(self) -> list[Handed]:
+        client, _ = self._source.accept()
+        try:
+            request, fds = receive(client)
+        except (EOFError, OSError):
+            client.close()
+            return []
+        return [(request, fds, client)]
+
+    def _handed(self) -> list[Handed]:
+        """In a branch, by the server it came from."""
+        try:
+            request, fds = receive(self._source)
+        except (EOFError, OSError):
+            self._serving = False
+            return []
+        return [(request, fds[1:], socket.socket(fileno=fds[0]))]
 
     def _answer(self, request: Request, fds: list[int], client: socket.socket) -> tuple[Any, list[int]] | None:
         """In a fork, what it is to do."""
@@ -109,11 +127,11 @@ class ForkServer:
     def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
         """To a branch; whether that will answer. In a new branch: True, and it has become one."""
         key = request.branch
-        if self._accept is _handed_by or key in self._lost or count_threads() > 1:
+        if self._in_branch or key in self._lost or count_threads() > 1:
             return False
         if key not in self._branches:
             self._grow(key)
-            if self._accept is _handed_by:
+            if self._in_branch:
                 return True
         try:
             send(self._branches[key], request, [client.fileno(), *fds])
@@ -130,7 +148,7 @@ class ForkServer:
             die_with(server)
             self._forget_clients()
             ours.close()
-            self._source, self._accept = its, _handed_by
+            self._source, self._in_branch = its, True
             self._prepare(key)
             return
         self._forked()
@@ -170,26 +188,6 @@ class ForkServer:
         for _, fds, client in self._waiting:
             _close(client, *fds)
         self._children, self._branches, self._waiting = [], {}, []
-
-
-def _accepted_by(server: ForkServer) -> list[Handed]:
-    client, _ = server._source.accept()
-    try:
-        request, fds = receive(client)
-    except (EOFError, OSError):
-        client.close()
-        return []
-    return [(request, fds, client)]
-
-
-def _handed_by(server: ForkServer) -> list[Handed]:
-    """In a branch, by the server it came from."""
-    try:
-        request, fds = receive(server._source)
-    except (EOFError, OSError):
-        server._serving = False
-        return []
-    return [(request, fds[1:], socket.socket(fileno=fds[0]))]
 
 
 def _become(server: int, request: Request, fds: list[int]) -> list[int]:

@@ -11,8 +11,6 @@ from harness.cards.lease import Lease, lease, leased_by
 from harness.pytest_plugin.items import CaseItem
 from harness.utils.text import plural
 
-BACKEND = "sendnn"
-
 
 def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
     """Cards for the engines of these tests, one engine at a time; None where they need none, or there are none.
@@ -28,9 +26,7 @@ def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
 
 def on_card(item: CaseItem) -> bool:
     """Whether this test runs on a card, where there is one."""
-    if item.get_closest_marker("skip") is not None or item.get_closest_marker("simulated") is not None:
-        return False
-    return item.expanded.configuration.backend == BACKEND
+    return item.get_closest_marker("skip") is None and item.on_card
 
 
 class CardsHere:

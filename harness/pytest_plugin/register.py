@@ -14,6 +14,7 @@ from harness.pytest_plugin.cards import CardsHere, CardsShown, cards_of_run
 from harness.pytest_plugin.case_protocol import CaseProtocol, run_here
 from harness.pytest_plugin.isolation import modes, workers
 from harness.pytest_plugin.isolation.distribution import Distribution
+from harness.pytest_plugin.isolation.messages import SERVING
 from harness.pytest_plugin.isolation.parents import Parents
 from harness.pytest_plugin.isolation.plugin import Isolation
 from harness.pytest_plugin.isolation.reports import FailuresTravel
@@ -61,7 +62,7 @@ def register(config: pytest.Config) -> None:
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
     manager.register(known_failures.KnownFailures(config, option.known_failures), known_failures.NAME)
-    if manager.has_plugin("spyre-cb-serving"):
+    if manager.has_plugin(SERVING):
         return
     cards = cards_of_run()
     option.cards_of_run = len(cards)  # in a process that runs cases, its lease is all that can be seen

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
@@ -115,7 +115,7 @@ class ResultStream:
         yield
         for nodeid in self._by_test:
             self._write_result(nodeid)
-        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
+        compiled = self._compiled()
         for line in compiled:
             self._say(line)
         if self._spent:
@@ -127,12 +127,7 @@ class ResultStream:
         if self._file is not None:
             self._file.close()
             self._say(f"results: {self._results}")
-        run = Recorded(self._results or Path("results"), self._header(), tuple(self._by_test.values()), footer)
-        try:
-            for line in write_reports(self._wanted, run):
-                self._say(line)
-        except ReportError as error:
-            self._say(f"ERROR: {error}")
+        if not self._reported(self._wanted, self._by_test.values(), footer):
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
     def show_so_far(self, line: str) -> None:
@@ -143,15 +138,25 @@ class ResultStream:
         self._say(line)
         if self._wanted.html is None:
             return
-        compiled = added_up(entry.get("compiled") for entry in self._by_test.values())
-        footer = self._footer(0, compiled) | {"goes_on": True}
-        known = tuple(entry for entry in self._by_test.values() if entry["test"] in self._written)
-        run = Recorded(self._results or Path("results"), self._header(), known, footer)
+        footer = self._footer(0, self._compiled()) | {"goes_on": True}
+        known = [entry for entry in self._by_test.values() if entry["test"] in self._written]
+        self._reported(Wanted(html=self._wanted.html), known, footer, ", of which this is the beginning")
+
+    def _compiled(self) -> list[str]:
+        return added_up(entry.get("compiled") for entry in self._by_test.values())
+
+    def _reported(
+        self, wanted: Wanted, entries: Iterable[dict[str, Any]], footer: dict[str, Any], more: str = ""
+    ) -> bool:
+        """Write the reports and say where they are, with ``more`` behind it; False where one cannot be written."""
+        run = Recorded(self._results or Path("results"), self._header(), tuple(entries), footer)
         try:
-            for written in write_reports(Wanted(html=self._wanted.html), run):
-                self._say(f"{written}, of which this is the beginning")
+            for line in write_reports(wanted, run):
+                self._say(f"{line}{more}")
         except ReportError as error:
             self._say(f"ERROR: {error}")
+            return False
+        return True
 
     def _write_result(self, nodeid: str) -> None:
         if nodeid in self._by_test and nodeid not in self._written:

@@ -22,14 +22,11 @@ from _pytest.runner import runtestprotocol
 
 from harness.drivers.base import Driver
 from harness.pytest_plugin.isolation.forks import run_in_a_fork
-from harness.pytest_plugin.isolation.messages import Start, Word
+from harness.pytest_plugin.isolation.messages import SERVING, Start, Word
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.settings import settings_key
 from harness.utils import spent
 from harness.utils.subprocesses import die_with
-
-SERVING = "spyre-cb-serving"
-"""The name of the plugin by which a session of pytest knows that it only runs what it is asked for."""
 
 
 class Serving:

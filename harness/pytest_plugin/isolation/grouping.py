@@ -1,5 +1,6 @@
 """The order of tests in which each engine starts once, and the verdict about the eager backend comes first."""
 
+from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 
@@ -24,14 +25,12 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
     Engines of many cases come before those of few, so that xdist's workers have small ones to end with.
     """
-    sizes: dict[Hashable, int] = {}
-    for item in items:
-        sizes[engine_of(item)] = sizes.get(engine_of(item), 0) + 1
-    engines = {engine: place for place, engine in enumerate(sorted(sizes, key=lambda engine: -sizes[engine]))}
+    of_each = [engine_of(item) for item in items]
+    engines = {engine: place for place, (engine, _) in enumerate(Counter(of_each).most_common())}
     servers: dict[Hashable, int] = {}
     places = [
-        (_stage_place(item), engines[engine_of(item)], servers.setdefault(_server_of(item), len(servers)))
-        for item in items
+        (_stage_place(item), engines[engine], servers.setdefault(_server_of(item), len(servers)))
+        for item, engine in zip(items, of_each, strict=True)
     ]
     return [item for _, item in sorted(zip(places, items, strict=True), key=lambda pair: pair[0])]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 from harness.drivers.servers import SERVER, Launched, LaunchServer, spawn_server
 from harness.forking.messages import Request
@@ -25,20 +24,6 @@ ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
 """OpenBLAS starts threads when numpy is imported, and what has threads is not to be forked."""
 
 
-class Process(Protocol):
-    """What ``subprocess.Popen`` has, too."""
-
-    @property
-    def pid(self) -> int:
-        """Of the process, which leads a process group."""
-
-    def poll(self) -> int | None:
-        """The return code; None where it runs."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """The return code. Raises subprocess.TimeoutExpired."""
-
-
 @dataclass(frozen=True)
 class Files:
     """File descriptors of a process that runs cases; without ``stdout`` and ``stderr`` it writes to the terminal."""
@@ -49,7 +34,7 @@ class Files:
     stderr: int | None = None
 
 
-Launch = Callable[[Start, Files], Process]
+Launch = Callable[[Start, Files], Launched]
 
 
 class ParentGoneError(Exception):
@@ -63,7 +48,7 @@ class ParentGoneError(Exception):
 def spawn(environ: Environ) -> Launch:
     """A process that is started anew, and imports what it needs."""
 
-    def launch(_: Start, files: Files) -> Process:
+    def launch(_: Start, files: Files) -> Launched:
         fds = [files.connection, files.stacks]
         return subprocess.Popen(
             [sys.executable, "-m", CHILD, *map(str, fds), str(os.getpid())],
@@ -84,7 +69,7 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
     Raises ParentGoneError where there is none, and ForkRefusedError.
     """
 
-    def launch(start: Start, files: Files) -> Process:
+    def launch(start: Start, files: Files) -> Launched:
         output = [fd for fd in (files.stdout, files.stderr) if fd is not None]
         request = Request(start, _environ(environ), CHILD, bool(output), branch)
         try:

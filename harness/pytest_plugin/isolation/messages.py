@@ -7,6 +7,9 @@ from typing import Any, Literal, TypedDict
 
 from harness.types import EngineSetup
 
+SERVING = "spyre-cb-serving"
+"""The name of the plugin by which a session of pytest knows that it only runs what it is asked for."""
+
 
 @dataclass(frozen=True)
 class Start:

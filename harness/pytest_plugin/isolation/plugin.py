@@ -119,15 +119,15 @@ class Isolation:
 
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Attendant:
         """Forked where that can be. Raises ParentGoneError."""
-        all_cases = [other for other in item.session.items if isinstance(other, CaseItem)]
-        start = start_for(self._config, all_cases, forks=self._mode == "case")
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
-                return self._forked(item, start, wanted)
-        return Attendant(start, spawn(self._environ()))
+                return self._forked(item, wanted)
+        return Attendant(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
-    def _forked(self, item: CaseItem, start: Start, wanted: EngineSetup | None) -> Attendant:
+    def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Attendant:
         """Raises ForkRefusedError, which is warned of, and ParentGoneError."""
+        # The process to fork from has collected all there are, once for all engines.
+        start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)
         try:
             with self._parents.one() as folder:

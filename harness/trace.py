@@ -33,7 +33,7 @@ from harness.suites.prompts import Vocabulary, nameless_spec, request_spec, simu
 from harness.suites.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
 from harness.suites.yaml import one_line, read_ordinary, shown_path
 from harness.timeline import tables_of
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits, StepRow
+from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 
 TRACE_COLUMNS = (
     "step",
@@ -276,7 +276,10 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     # A model that is not known is the command's mistake; what it does not have, its workload's alone.
-    vocabulary = _words(item, engines.driver)
+    scheduler = scheduler_named(item.setup.scheduler)
+    # Chunks are shared by those whose tokens are alike, with or without a model.
+    meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
+    vocabulary = _words(item, meant)
     try:
         specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
@@ -286,25 +289,16 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         engines.discard(item.setup)
-        scheduler = scheduler_named(item.setup.scheduler)
         impossible = scheduler.impossible(held_to, item.setup.chunking, specs, item.requests, run)
         why = f"{impossible}; " if impossible else ""
         raise TraceError(f"{why}{one_line(run.unfinished)}")
-    # Chunks are shared by those whose tokens are alike, with or without a model.
-    meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
-    steps = [_cells(step, item) for step in run.steps]
+    steps = [[row[name] for name in scheduler.columns] for row in map(as_data, run.steps)]
     traced = {"requests": requests, "columns": list(_columns(item)), "steps": steps}
     if item.setup.chunking is None:
         return traced
     return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
-
-
-def _cells(step: StepRow, item: Item) -> list[Any]:
-    """A row in the order of the trace's columns."""
-    data = as_data(step)
-    return [data[name] for name in scheduler_named(item.setup.scheduler).columns]
 
 
 def _columns(item: Item) -> tuple[str, ...]:
@@ -323,11 +317,10 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
     return [nameless_spec(request, position, vocabulary) for position, request in enumerate(item.requests)]
 
 
-def _words(item: Item, driver: Driver) -> Vocabulary | None:
+def _words(item: Item, meant: bool) -> Vocabulary | None:
     """The vocabulary of the item's model, unless lengths alone are simulated: then no model need be there."""
     texts = any(request.prompt.length is None for request in item.requests)
-    needed = TOKENS in driver.capabilities or item.setup.chunking is not None or texts
-    return _vocabulary(item.setup.model) if needed else None
+    return _vocabulary(item.setup.model) if meant or texts else None
 
 
 @lru_cache(maxsize=1)

@@ -83,7 +83,7 @@ lint: $(VENV)/.installed
 unit: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal $(BOUNDED) tests suites
 
-## The mission's command, in one process a case. What starts servers or workers would start them for each: minutes of it.
+## What a user types on a card, each case in a process of its own. What starts servers or workers would start them for each: minutes of it.
 forked: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "cb and not http and not multi" --forked suites
 

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
+from fnmatch import filter as matching
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,28 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+FILE = re.compile(r"(?<![\w/.@-])((?:[\w*]+/)*[\w*]+\.py)\b")
+"""A Python file as prose names it, from any folder on; a URL, a file of another project's, has a slash before it."""
+PROSE = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
+PACKAGES = ("engine", "harness", "checkpoints")
+
+
+def test_files_that_are_named_are_there() -> None:
+    """In pages, comments and docstrings: a file that was moved is named by where it is now."""
+    sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    folders = ("engine", "harness", "checkpoints", "tests", "benchmarks", "examples", "recipes")
+    files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "conftest.py"]
+    there = {end for path in files for end in _ends(path.relative_to(ROOT))}
+    gone = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in [*PROSE, *sources]
+        for name in FILE.findall(page.read_text(encoding="utf-8"))
+        if not matching(there, name)
+    ]
+    assert gone == []
+
+
+def _ends(path: Path) -> Iterator[str]:
+    return ("/".join(path.parts[first:]) for first in range(len(path.parts)))

@@ -13,7 +13,7 @@ from harness.suites.yaml import YamlPath, read_yaml
 REQUIREMENTS = "requirements.yaml"
 
 
-def check_house_rules(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
+def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
     """Raise SuiteError with all that is wrong. ``more_markers`` are those registered with pytest by anybody."""
     problems = [
         *_alone_by_its_name(loaded),

@@ -15,7 +15,7 @@ from harness.cases.behaviour.judging import has_reference
 from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
 from harness.cases.judge import CaseError, Test, Verdicts, as_data, judge, judge_at, missing_capability
-from harness.cases.lint import check_house_rules
+from harness.cases.lint import lint_suite
 from harness.drivers.base import UnavailableError, scheduler_of
 from harness.drivers.compilations import watch
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
@@ -44,7 +44,7 @@ class SuiteFile(pytest.File):
         settings: Settings = self.config.stash[settings_key]
         loaded = load_suite(self.path)
         tests = self._tests(loaded, settings)
-        check_house_rules(loaded, registered(self.config.getini("markers")))
+        lint_suite(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
         if settings.blessing is not None and not self.config.option.collectonly:
             expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 Record = Mapping[str, Any]
-"""A line of the result stream (``stream.py``)."""
+"""A line of the result stream (``harness/pytest_plugin/results.py``)."""
 
 SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpassed": "⁺", "xfailed": "ˣ", "skipped": "–"}
 """Every outcome, and what stands before its name wherever it is shown."""

@@ -26,7 +26,7 @@ from harness.report.suite_view import suite_views
 from harness.timeline.legend import patterns, style
 from harness.timeline.svg import legend
 
-MOST_SLOWEST = 10
+MAX_SLOWEST = 10
 MOST_INLINE = 10
 """Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
 
@@ -51,7 +51,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         requirements=requirement_matrix(about, views),
         suites=suite_views(views),
         history=history(run, earlier),
-        slowest=sorted((view for view in views if view.took), key=lambda view: -view.took)[:MOST_SLOWEST],
+        slowest=sorted((view for view in views if view.took), key=lambda view: -view.took)[:MAX_SLOWEST],
         symbols=SYMBOLS,
         bad=PROBLEMS,
         inline=inline,

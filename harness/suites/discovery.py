@@ -5,7 +5,7 @@ from pathlib import Path
 
 SUITE_SUFFIXES = (".yaml", ".yml")
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
-"""Files that lie among suites and are none."""
+"""YAML files beside suites that are not suites."""
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
 
 

@@ -4,7 +4,7 @@ Linux tells the kernel so (``PR_SET_PDEATHSIG``). It counts the *thread* that st
 is to live longer than a passing thread is started by one that stays: ``start_attended``. Elsewhere nothing is asked of
 the kernel, and a child notices by its pipe that its parent is gone.
 
-Also a program: ``python lifetime.py PARENT COMMAND…`` becomes ``COMMAND``, tied to the process ``PARENT``.
+Also a program: ``python subprocesses.py PARENT COMMAND…`` becomes ``COMMAND``, tied to the process ``PARENT``.
 """
 
 import ctypes

@@ -16,7 +16,7 @@ from engine.scheduling import padding
 from engine.scheduling.continuous import admission
 from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
-from harness.cases.lint import check_house_rules
+from harness.cases.lint import lint_suite
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.model import PlannedRequest
@@ -228,6 +228,6 @@ def test_what_is_written_into_suites_is_ready_to_commit(
     suites.mkdir()
     shutil.copy(ROOT / "suites" / "requirements.yaml", suites)
     loaded = load_suite(write_suite(suites / "scheduler_steps" / "found", found))
-    check_house_rules(loaded, ())
+    lint_suite(loaded, ())
     assert loaded.suite.suite == f"scheduler_steps/found/{found.workload.case_id}"
     assert requirement in loaded.suite.cases[0].requirement, found.verdict

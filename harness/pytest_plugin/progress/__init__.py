@@ -26,6 +26,7 @@ class Progress:
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Not before: the terminal is there now."""
         if wanted(session.config):
+            # rich is slow to import.
             from harness.pytest_plugin.progress.plugin import ProgressShown
 
             session.config.pluginmanager.register(ProgressShown(session.config, self._results))

@@ -28,7 +28,9 @@ class ForkRefusedError(Exception):
 class ForkedProcess:
     """A fork of the server at ``address``, made by the call.
 
-    It is killed when its connection closes, at the latest with this process. Raises ServerGoneError and ForkRefusedError.
+    It is killed when its connection closes, at the latest with this process.
+
+    Raises ServerGoneError and ForkRefusedError.
     """
 
     def __init__(self, address: Path, request: Request, fds: Sequence[int]) -> None:

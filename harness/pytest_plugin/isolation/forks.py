@@ -14,7 +14,7 @@ RAISED = 3
 def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -> tuple[bytes, int]:
     """What ``function`` returns, and the return code of the fork: minus the signal that ended it.
 
-    ``began`` is told its process id. RuntimeError where this process has other threads: see threads.py of harness/forking.
+    ``began`` is told its process id. RuntimeError where this process has other threads (``forking/threads.py``).
     """
     if (threads := count_threads()) > 1:
         raise RuntimeError(refusal(threads))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 BLOCK_SIZE = 64
 """Tokens in one block (page) of the KV cache; fixed by the card."""
@@ -28,12 +28,32 @@ class ChunkingSetup:
     long_output_priority: bool = False
 
 
+TokenBudgetRules = Literal["0.27", "0.32"]
+"""Which vLLM's rules the token-budget scheduler follows: those of 0.27.1, or those of 0.32.0."""
+
+
+@dataclass(frozen=True)
+class TokenBudgetSetup:
+    """Options of the token-budget scheduler, by vLLM's names.
+
+    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. ``long_prefill_token_threshold`` is the
+    most tokens of one request in one step, 0 for no threshold.
+    """
+
+    max_num_batched_tokens: int = 512
+    enable_chunked_prefill: bool = True
+    enable_prefix_caching: bool = True
+    long_prefill_token_threshold: int = 0
+    rules: TokenBudgetRules = "0.27"
+
+
 @dataclass(frozen=True)
 class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
     ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, ``static`` as a foil, or ``chunked``, which alone has ``chunking``.
+    ``continuous``, ``static`` as a foil, ``chunked``, which alone has ``chunking``, or ``token_budget``, which alone
+    has ``token_budget``.
     """
 
     model: str
@@ -44,6 +64,7 @@ class EngineSetup:
     num_blocks: int | None = None
     scheduler: str = "continuous"
     chunking: ChunkingSetup | None = None
+    token_budget: TokenBudgetSetup | None = None
 
 
 @dataclass(frozen=True)
@@ -114,9 +135,14 @@ class StepRow(NamedTuple):
     see them. Columns that not every scheduler has are None elsewhere: ``paused`` in the order in which they are taken,
     ``hits`` as (request, blocks of its prefix that were found and not computed again).
 
-    ``kind`` is prefill, decode, idle or start, empty in expected tables, which don't say it. ``block_tables`` goes by
-    position like ``outputs``; empty where the driver can't see blocks by id. Rows that are left out between two given
-    ones are plain decodes: tkv grows by one, the same sequences run, and no request comes, goes or takes a block.
+    The token-budget scheduler has no tkv (0) and no ``reserved``; ``running`` is in the order in which requests joined,
+    and ``hits`` are those of this step's admissions as (request, tokens), without those of no tokens. ``scheduled`` has
+    (request, tokens computed in the step) in the order in which they were scheduled, ``preempted`` those that lost
+    their blocks in the step, the first evicted first.
+
+    ``kind`` is prefill, decode, mixed, idle or start, empty in expected tables, which don't say it. ``block_tables``
+    goes by position like ``tabled``; empty where the driver can't see blocks by id. Rows that are left out between two
+    given ones are plain decodes: tkv grows by one, the same sequences run, and no request comes, goes or takes a block.
     """
 
     step: int
@@ -131,6 +157,13 @@ class StepRow(NamedTuple):
     hits: tuple[tuple[int, int], ...] | None = None
     kind: str = ""
     block_tables: tuple[tuple[int, ...], ...] = ()
+    scheduled: tuple[tuple[int, int], ...] | None = None
+    preempted: tuple[int, ...] | None = None
+
+    @property
+    def tabled(self) -> tuple[int, ...]:
+        """The requests that ``block_tables`` goes by: those that were scheduled, else those that got a token."""
+        return self.outputs if self.scheduled is None else tuple(request for request, _ in self.scheduled)
 
 
 @dataclass(frozen=True)
@@ -168,12 +201,12 @@ def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
 def decodes_on(before: StepRow, after: StepRow) -> bool:
     """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
 
-    Told by identity first: drivers hand out the same tuples until something changes.
+    Told by identity first: drivers hand out the same tuples until something changes. Where requests are scheduled by
+    tokens there is no tkv, and ``used`` says whether a block was taken.
     """
     return (
         after.kind == before.kind == "decode"
-        and after.tkv == before.tkv + 1
-        and before.tkv % BLOCK_SIZE != 0
+        and (after.scheduled is not None or (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0))
         and not after.finished
         and after[2:] == before[2:]
         and after.outputs == after.running

@@ -38,6 +38,11 @@ class Observation(NamedTuple):
 
     ``paused`` and ``hits`` (request, blocks of its prefix that were not computed again) belong to the chunked
     generation.
+
+    The token-budget scheduler has ``scheduled``, ``preempted`` and ``hits``, which are those of the last step and empty
+    before the first: (request, tokens computed) in order; requests that lost their blocks, the first evicted first;
+    (request, tokens found) of those that were admitted and found any. Elsewhere ``scheduled`` and ``preempted`` are
+    None.
     """
 
     tkv: int
@@ -47,13 +52,18 @@ class Observation(NamedTuple):
     n_used_blocks: int | None = None
     paused: tuple[int, ...] | None = None
     hits: tuple[tuple[int, int], ...] | None = None
+    scheduled: tuple[tuple[int, int], ...] | None = None
+    preempted: tuple[int, ...] | None = None
 
 
 class StepRecord(NamedTuple):
-    """What one step did: ``kind`` is ``prefill``, ``decode`` or ``idle``; ``tokens`` goes with ``request_outputs``.
+    """What one step did: ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``; ``tokens`` goes with
+    ``request_outputs``.
 
     So does ``block_tables``, the ids of the blocks each of them held in the step, oldest first; empty where the
-    driver cannot see them.
+    driver cannot see them. With the token-budget scheduler it goes with all that were ``scheduled``, those that ended
+    in the step among them. There a request *decodes* where it computes one token, got tokens before, and gets one;
+    else it is in its prefill, also where it computes again what it lost. A ``mixed`` step has both.
     """
 
     kind: str

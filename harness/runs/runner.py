@@ -122,8 +122,9 @@ def _let_happen(session: Session, events: _Events) -> None:
 def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
     """A row of the observed table: what the step did and what could be seen after it."""
     kind, outputs, finished, _, block_tables = record
-    tkv, waiting, running, reserved, used, paused, hits = seen
-    return StepRow(step, tkv, waiting, running, outputs, finished, reserved, used, paused, hits, kind, block_tables)
+    tkv, waiting, running, reserved, used, paused, hits, scheduled, preempted = seen
+    after = (waiting, running, outputs, finished, reserved, used, paused, hits)
+    return StepRow(step, tkv, *after, kind, block_tables, scheduled, preempted)
 
 
 def turns(steps: Sequence[StepRow]) -> list[StepRow]:

@@ -3,12 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS
+from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS, TOKEN_BUDGET_COLUMNS
 from harness.types import StepRow
 
 
 def plain_decode(row: StepRow) -> StepRow:
     """The row after ``row`` where the step is a plain decode: one more token for everybody, nothing else."""
+    if row.scheduled is not None:
+        ones = tuple((request, 1) for request in row.running)
+        row = row._replace(scheduled=ones, preempted=(), hits=())
+        return row._replace(step=row.step + 1, outputs=row.running, finished=())
     return row._replace(step=row.step + 1, tkv=row.tkv + 1, outputs=row.running, finished=())
 
 
@@ -39,6 +43,8 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
 
 def _goes_on(row: StepRow, later: StepRow) -> bool:
     """Whether nothing but plain decodes leads from one row to a later one."""
+    if row.scheduled is not None:
+        return bool(later.scheduled) and plain_decode(row)._replace(step=later.step) == later
     return (
         later.tkv - row.tkv == later.step - row.step
         and later.outputs == row.running == later.running
@@ -50,10 +56,11 @@ def _goes_on(row: StepRow, later: StepRow) -> bool:
 
 def as_row(step: StepRow) -> StepRow:
     """An observed step as a row of an expected table: columns that the engine does not have count as 0 or empty."""
+    has_hits = step.paused is not None or step.scheduled is not None
     return step._replace(
-        reserved=step.reserved or 0,
+        reserved=None if step.scheduled is not None else step.reserved or 0,
         used=step.used or 0,
-        hits=None if step.paused is None else step.hits or (),
+        hits=step.hits or () if has_hits else None,
         kind="",
         block_tables=(),
     )
@@ -61,7 +68,14 @@ def as_row(step: StepRow) -> StepRow:
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
     """The columns that all of these rows have."""
-    return COLUMNS if any(row.paused is None for row in rows) else CHUNKED_COLUMNS
+    found = {_columns_of(row) for row in rows}
+    return found.pop() if len(found) == 1 else COLUMNS
+
+
+def _columns_of(row: StepRow) -> tuple[str, ...]:
+    if row.scheduled is not None:
+        return TOKEN_BUDGET_COLUMNS
+    return COLUMNS if row.paused is None else CHUNKED_COLUMNS
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
@@ -76,13 +90,14 @@ def as_expected(data: Mapping[str, Any]) -> bool:
 
 def as_data(row: StepRow) -> dict[str, Any]:
     """A row as builtins by the names of its columns, as results have it; columns it does not have are left out."""
-    data = {name: _listed(getattr(row, name)) for name in (COLUMNS if row.paused is None else CHUNKED_COLUMNS)}
+    data = {name: _listed(getattr(row, name)) for name in _columns_of(row)}
     return data | {"kind": row.kind} if row.kind else data
 
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
     """A row from what ``as_data`` made of it. Raises TypeError and ValueError for anything else."""
-    return StepRow(**{name: _tupled(value) for name, value in data.items()})
+    columns = {name: _tupled(value) for name, value in data.items()}
+    return StepRow(**({"tkv": 0} | columns if "scheduled" in columns else columns))
 
 
 def _listed(value: Any) -> Any:

@@ -11,13 +11,13 @@ from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 
-from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler
-from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup, ceil_div
+from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler, TokenBudget
+from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup, TokenBudgetSetup, ceil_div
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
 CONTINUOUS: Scheduler = "continuous"
-GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill"}
+GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill", "token_budget": "token_budget"}
 
 
 class TooManyTestsError(ValueError):
@@ -97,6 +97,7 @@ class Expanded:
             blocks,
             self.configuration.scheduler,
             self.chunking,
+            self.token_budget,
         )
 
     @property
@@ -106,9 +107,21 @@ class Expanded:
             return None
         return ChunkingSetup(**(self.case.chunking or Chunking()).model_dump())
 
+    @property
+    def token_budget(self) -> TokenBudgetSetup | None:
+        """The options of the token-budget scheduler; None for others."""
+        if self.configuration.scheduler != "token_budget":
+            return None
+        return TokenBudgetSetup(**(self.case.token_budget or TokenBudget()).model_dump())
+
+    @property
+    def options(self) -> ChunkingSetup | TokenBudgetSetup | None:
+        """The options of whichever scheduler it is; None where that has none."""
+        return self.chunking or self.token_budget
+
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
         """Every marker of this test of ``suite``, each once, and of no generation but its own."""
-        caching = ("prefix_caching",) if self.chunking and self.chunking.enable_prefix_caching else ()
+        caching = ("prefix_caching",) if self.options and self.options.enable_prefix_caching else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
         others = {*GENERATION_MARKERS.values()} - {GENERATION_MARKERS[self.configuration.scheduler]}
         return tuple(marker for marker in dict.fromkeys(given) if marker not in others)

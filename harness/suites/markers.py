@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 MARKERS: Mapping[str, str] = {
     "cb": "continuous batching with one tkv for the batch",
     "chunked_prefill": "chunked prefill: a tkv for each request, prompts in chunks between decodes",
-    "prefix_caching": "blocks shared by content (only with chunked prefill)",
+    "token_budget": "vLLM's own scheduler: steps of a token budget, decodes and prompt chunks mixed, preemption",
+    "prefix_caching": "blocks shared by content (with chunked prefill or a token budget)",
+    "preemption": "a request loses its blocks to another and is computed again (with a token budget)",
     "sb": "static batching, the foil: a batch is filled and run to its end",
     "cpu": "runs on the CPU of any machine (backend eager or inductor)",
     "spyre": "compiled for a Spyre card (backend sendnn)",

@@ -7,10 +7,17 @@ model cannot say about one field alone is said by a validator whose message fits
 from harness.suites.schema.actions import Action, Call, Chat, Check, Figures, Flood, Outcome, RawHttp, StreamCall, Wait
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
-from harness.suites.schema.expect import CHUNKED_COLUMNS, COLUMNS, OutputExpectation, StepsExpectation, StepTable
+from harness.suites.schema.expect import (
+    CHUNKED_COLUMNS,
+    COLUMNS,
+    TOKEN_BUDGET_COLUMNS,
+    OutputExpectation,
+    StepsExpectation,
+    StepTable,
+)
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
-from harness.suites.schema.requests import Chunking, Limits, Request
+from harness.suites.schema.requests import Chunking, Limits, Request, TokenBudget
 from harness.suites.schema.suites import (
     MODELS_OF_THE_RUN,
     AnySuite,
@@ -27,6 +34,7 @@ __all__ = [
     "FOLDER",
     "MODELS_OF_THE_RUN",
     "POLICY_NAMES",
+    "TOKEN_BUDGET_COLUMNS",
     "Action",
     "AnySuite",
     "BehaviourCase",
@@ -61,6 +69,7 @@ __all__ = [
     "StreamCall",
     "Suite",
     "SuiteName",
+    "TokenBudget",
     "Wait",
     "by_name",
     "one_or_many",

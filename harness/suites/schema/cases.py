@@ -19,7 +19,7 @@ from harness.suites.schema.base import (
     as_tuple,
 )
 from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
-from harness.suites.schema.requests import Chunking, Limits, describe_request
+from harness.suites.schema.requests import Chunking, Limits, TokenBudget, describe_request
 from harness.types import BLOCK_SIZE, blocks_for
 
 
@@ -32,12 +32,16 @@ class Case(Model):
     markers: Names = ()
     limits: Limits = Limits()
     chunking: Chunking | None = None
+    token_budget: TokenBudget | None = None
 
     def described(self) -> str:
         """A description made from the data, so that it cannot disagree with it."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
-        chunked = ", ".join(f"{name} {value}" for name, value in self.chunking or ())
-        return f"limits: {limits or 'as built'}" + (f"; chunked: {chunked}" if chunked else "")
+        words = [f"limits: {limits or 'as built'}"]
+        for scheduler, options in (("chunked", self.chunking), ("token budget", self.token_budget)):
+            if options is not None:
+                words.append(f"{scheduler}: {', '.join(f'{name} {value}' for name, value in options)}")
+        return "; ".join(words)
 
 
 class _RequestsCase(Case):
@@ -65,13 +69,30 @@ class _RequestsCase(Case):
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
             length = request.prompt.length or 1
-            starts = index == 0 and request.abort_step != request.join_step and self.chunking is None
+            padded = self.chunking is None and self.token_budget is None
+            starts = index == 0 and request.abort_step != request.join_step and padded
             needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
             if available is not None and needed > available:
                 what = (
                     f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
                 )
                 raise MisfitError(what, "limits", "available_blocks", hint=f"say {needed} or more, or ask for less")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_is_enough(self) -> "_RequestsCase":
+        """Without chunks a request runs in one step, also when it computes again all that it lost."""
+        options = self.token_budget
+        if options is None or options.enable_chunked_prefill:
+            return self
+        for index, request in enumerate(self.requests):
+            longest = (request.prompt.length or 1) + request.max_tokens - 1
+            if longest > options.max_num_batched_tokens:
+                what = (
+                    f"request {index} may need {longest} tokens in one step: without chunks it can't start in a budget "
+                    f"of {options.max_num_batched_tokens}"
+                )
+                raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"say {longest} or more")
         return self
 
     def _refuse_sampling(self) -> None:

@@ -34,10 +34,24 @@ class _Cells(NamedTuple):
 
 COLUMNS = _Cells._fields
 CHUNKED_COLUMNS = (*COLUMNS, "paused", "hits")
+TOKEN_BUDGET_COLUMNS = (
+    "step",
+    "scheduled",
+    "waiting",
+    "running",
+    "outputs",
+    "finished",
+    "preempted",
+    "used",
+    "hits",
+)
 
 
 def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """A row by its length and its second cell: that is tkv, a number, or what a token budget ``scheduled``, a list."""
     length = len(value) if isinstance(value, list | tuple) else None
+    if length is not None and length > 1 and isinstance(value[1], list | tuple):
+        return _as_token_budget_row(value, check)
     if length not in (len(COLUMNS), len(CHUNKED_COLUMNS)):
         given = "something else" if length is None else f"{length} values"
         what = f"a row is a list of {len(COLUMNS)} ({', '.join(COLUMNS)}), not {given}"
@@ -48,10 +62,29 @@ def _as_row(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     paused, hits = value[len(COLUMNS) :]
     if not _are_numbers(paused):
         raise MisfitError("paused is a list of requests", len(COLUMNS), hint="such as `[2, 0]`")
-    if not isinstance(hits, list | tuple) or not all(_are_numbers(hit) and len(hit) == 2 for hit in hits):
-        what = "hits is a list of [request, blocks]"
-        raise MisfitError(what, len(COLUMNS) + 1, hint="such as `[[1, 2]]`")
-    return row._replace(paused=tuple(paused), hits=tuple((request, blocks) for request, blocks in hits))
+    return row._replace(paused=tuple(paused), hits=_pairs(hits, "hits", "blocks", len(COLUMNS) + 1))
+
+
+def _as_token_budget_row(value: Sequence[Any], check: ValidatorFunctionWrapHandler) -> StepRow:
+    if len(value) != len(TOKEN_BUDGET_COLUMNS):
+        columns = ", ".join(TOKEN_BUDGET_COLUMNS)
+        what = f"a row with scheduled tokens is a list of {len(TOKEN_BUDGET_COLUMNS)} ({columns}), not {len(value)}"
+        raise MisfitError(what, hint="such as `[1, [[0, 64]], [], [0], [0], [], [], 1, []]`")
+    given = dict(zip(TOKEN_BUDGET_COLUMNS, value, strict=True))
+    scheduled, hits = (_pairs(given[n], n, "tokens", TOKEN_BUDGET_COLUMNS.index(n)) for n in ("scheduled", "hits"))
+    preempted = given["preempted"]
+    if not _are_numbers(preempted):
+        place = TOKEN_BUDGET_COLUMNS.index("preempted")
+        raise MisfitError("preempted is a list of requests", place, hint="such as `[2, 1]`")
+    # There is no tkv and nothing is reserved.
+    row = StepRow(*check(tuple(given.get(column, 0) for column in COLUMNS)))
+    return row._replace(reserved=None, scheduled=scheduled, preempted=tuple(preempted), hits=hits)
+
+
+def _pairs(value: Any, name: str, unit: str, place: int) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list | tuple) or not all(_are_numbers(pair) and len(pair) == 2 for pair in value):
+        raise MisfitError(f"{name} is a list of [request, {unit}]", place, hint="such as `[[1, 2]]`")
+    return tuple((request, number) for request, number in value)
 
 
 def _are_numbers(value: Any) -> bool:
@@ -68,7 +101,13 @@ def _row_schema() -> dict[str, Any]:
     number, ids = {"type": "integer", "minimum": 0}, {"type": "array", "items": {"type": "integer", "minimum": 0}}
     pairs = {"type": "array", "items": {**ids, "minItems": 2, "maxItems": 2}}
     columns = [number, number, ids, ids, ids, ids, number, number, ids, pairs]
-    return {"type": "array", "prefixItems": columns, "minItems": len(COLUMNS), "maxItems": len(columns)}
+    tokens = [number, pairs, ids, ids, ids, ids, ids, number, pairs]
+    return {
+        "anyOf": [
+            {"type": "array", "prefixItems": columns[:size], "minItems": size, "maxItems": size}
+            for columns, size in ((columns, len(COLUMNS)), (columns, len(columns)), (tokens, len(tokens)))
+        ]
+    }
 
 
 if TYPE_CHECKING:
@@ -103,7 +142,7 @@ class StepsExpectation(Model):
     def check_rows(self, requests: int) -> None:
         """Raise MisfitError where a row names a request that is not there."""
         for i, row in enumerate(() if self.steps == "golden" else self.steps):
-            for column, name in enumerate(CHUNKED_COLUMNS):
+            for column, name in enumerate(CHUNKED_COLUMNS if row.scheduled is None else TOKEN_BUDGET_COLUMNS):
                 ids: Any = getattr(row, name)
                 for j, named in enumerate(ids if isinstance(ids, tuple) else ()):
                     request = named[0] if isinstance(named, tuple) else named

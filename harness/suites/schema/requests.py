@@ -16,7 +16,7 @@ from harness.suites.schema.base import (
     one_or_many,
 )
 from harness.suites.schema.prompts import Prompt
-from harness.types import BLOCK_SIZE
+from harness.types import BLOCK_SIZE, TokenBudgetRules
 
 MOST_LOGPROBS = 20
 _SAID_IF_UNUSUAL = (
@@ -106,6 +106,21 @@ class Chunking(Model):
             what = f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}"
             raise MisfitError(what, "chunk_size", hint="say 64, 128, …")
         return self
+
+
+class TokenBudget(Model):
+    """Options of the token-budget scheduler, by vLLM's names.
+
+    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. Without ``enable_chunked_prefill`` a
+    prompt runs in one step. ``long_prefill_token_threshold`` is the most tokens of one request in one step, 0 for no
+    threshold. ``rules`` are those of vLLM 0.27.1 or of 0.32.0.
+    """
+
+    max_num_batched_tokens: Size = 512
+    enable_chunked_prefill: bool = True
+    enable_prefix_caching: bool = True
+    long_prefill_token_threshold: Number = 0
+    rules: TokenBudgetRules = "0.27"
 
 
 def describe_request(index: int, request: Request) -> str:

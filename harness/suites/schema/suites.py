@@ -1,6 +1,6 @@
 """Suites: parameters and cases."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -12,7 +12,9 @@ from harness.suites.schema.policy import PolicyName
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
 Door = Literal["in-process", "http"]
-Scheduler = Literal["continuous", "static", "chunked"]
+Scheduler = Literal["continuous", "static", "chunked", "token_budget"]
+OPTIONS: Mapping[str, Scheduler] = {"chunking": "chunked", "token_budget": "token_budget"}
+"""Fields of a case that are options of one scheduler, and of which."""
 Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_length=1)]
 
 
@@ -59,13 +61,25 @@ class AnySuite(Model):
         return self
 
     @model_validator(mode="after")
-    def _chunking_belongs_to_chunked(self) -> "AnySuite":
-        if self.parameters.scheduler == ("chunked",):
+    def _options_belong_to_their_scheduler(self) -> "AnySuite":
+        for field, scheduler in OPTIONS.items():
+            if self.parameters.scheduler == (scheduler,):
+                continue
+            for i, case in enumerate(self.cases):
+                if getattr(case, field) is not None:
+                    what = f"{field} has options of scheduler {scheduler}, and this suite has others"
+                    raise MisfitError(what, "cases", i, field, hint=f"say `scheduler: [{scheduler}]` in its parameters")
+        return self
+
+    @model_validator(mode="after")
+    def _no_volume_without_tkv(self) -> "AnySuite":
+        if "token_budget" not in self.parameters.scheduler:
             return self
         for i, case in enumerate(self.cases):
-            if case.chunking is not None:
-                what = "chunking has options of scheduler chunked, and this suite has others"
-                raise MisfitError(what, "cases", i, "chunking", hint="say `scheduler: [chunked]` in its parameters")
+            if case.limits.max_batch_tkv_limit is not None:
+                what = "the token-budget scheduler has no tkv, so no max_batch_tkv_limit"
+                hint = "leave it out, or run this case on another scheduler"
+                raise MisfitError(what, "cases", i, "limits", "max_batch_tkv_limit", hint=hint)
         return self
 
 

@@ -100,6 +100,8 @@ def test_a_row_holds_what_the_step_did_and_what_can_be_seen_after_it() -> None:
         "block_tables": (),
         "paused": None,
         "hits": None,
+        "scheduled": None,
+        "preempted": None,
     }
 
 

@@ -62,8 +62,8 @@ class StepRecord(NamedTuple):
 
     So does ``block_tables``, the ids of the blocks each of them held in the step, oldest first; empty where the
     driver cannot see them. With the token-budget scheduler it goes with all that were ``scheduled``, those that ended
-    in the step among them. There a request *decodes* where it computes one token, got tokens before, and gets one;
-    else it is in its prefill, also where it computes again what it lost. A ``mixed`` step has both.
+    in the step among them. There a request *decodes* where it ran before the step, computes one token, the last it has,
+    and gets the next; else it is in its prefill, also where it computes again what it lost. A ``mixed`` step has both.
     """
 
     kind: str

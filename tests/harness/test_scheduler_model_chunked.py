@@ -9,9 +9,9 @@ from harness.cases.judge import Test, _specs
 from harness.drivers.reference import SimulationDriver
 from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import shorten
-from harness.schedulers.chunked.explain import planned_texts
-from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.continuous.model import ImpossibleWorkload
+from harness.schedulers.texts import PlannedText, planned_texts
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import StepsCase

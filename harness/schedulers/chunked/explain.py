@@ -2,13 +2,11 @@
 
 from collections.abc import Sequence
 
-from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.errors import ImpossibleWorkload
+from harness.schedulers.texts import planned_texts
 from harness.suites.schema import Request
 from harness.types import ChunkingSetup, RequestSpec, Run, SchedulingLimits
-
-UNKNOWN_TOKEN = -1
-"""Stands for a token that nobody has seen: no prompt has it."""
 
 
 def by_the_rules(
@@ -41,22 +39,3 @@ def impossible(
     except ValueError:
         return None
     return None
-
-
-def planned_texts(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run | None) -> list[PlannedText]:
-    """The requests by their tokens; those of ``run`` are what was generated, where nothing says it beforehand.
-
-    One that may end early is taken to end where it ended in ``run``.
-    """
-    planned = []
-    for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):
-        seen = tuple(token.token_id for token in run.tokens[number]) if run else ()
-        known = spec.simulated_token_ids or seen
-        length = spec.max_tokens
-        if timing.abort_step is None and not timing.runs_to_max_tokens:
-            length = len(seen if run else spec.simulated_token_ids) or length
-        generated = (*known, *[UNKNOWN_TOKEN] * length)[:length]
-        planned.append(
-            PlannedText(spec.prompt_token_ids, generated, spec.max_tokens, timing.join_step, timing.abort_step)
-        )
-    return planned

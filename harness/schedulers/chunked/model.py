@@ -11,23 +11,8 @@ from itertools import takewhile
 from math import inf
 
 from harness.schedulers.errors import ImpossibleWorkload
+from harness.schedulers.texts import PlannedText, Text
 from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
-
-Text = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class PlannedText:
-    """A request by its tokens: the prompt, and all it generates unless it is aborted.
-
-    Those are ``max_tokens``, or fewer where something else ends it.
-    """
-
-    prompt: Text
-    generated: Text
-    max_tokens: int
-    join_step: int = 0
-    abort_step: int | None = None
 
 
 @dataclass(eq=False)

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.schedulers.chunked.explain import planned_texts
-from harness.schedulers.chunked.model import PlannedText, explain, predict
+from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
+from harness.schedulers.texts import PlannedText, planned_texts
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
 from harness.suites.schema import Prompt, Request
 from harness.types import (

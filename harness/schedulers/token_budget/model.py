@@ -1,0 +1,296 @@
+"""The rules of the token-budget scheduler as an independent model, apart from any engine: every step of a workload.
+
+Written from docs/scheduling-rules-token-budget.md alone, for reading and not for speed. A request is a text that grows;
+whatever can be derived from its length is derived, not kept.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from harness.schedulers.errors import ImpossibleWorkload
+from harness.schedulers.texts import PlannedText
+from harness.schedulers.token_budget.pages import Page, Pages, Text
+from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetup, ceil_div
+
+
+@dataclass(eq=False)
+class Writer:
+    """A request under way. ``computed`` counts the tokens whose keys and values are in its pages, or will be by the end
+    of the step; ``outputs`` those that it generated.
+    """
+
+    number: int
+    plan: PlannedText
+    pages: list[Page] = field(default_factory=list)
+    computed: int = 0
+    outputs: int = 0
+
+    @property
+    def length(self) -> int:
+        return len(self.plan.prompt) + self.outputs
+
+    def text(self, end: int | None = None) -> Text:
+        """All its tokens so far, or the first ``end``."""
+        return (self.plan.prompt + self.plan.generated[: self.outputs])[:end]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What can be seen after a step, and why it was so; ``pages`` are the ids each request had in the step."""
+
+    row: StepRow
+    why: str
+    pages: tuple[tuple[int, tuple[int, ...]], ...]
+    queue: tuple[int, ...]
+    computed: tuple[int, ...]
+
+
+class _Engine:
+    """The state between two steps, and what the last one showed."""
+
+    def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
+        self.context = limits.max_model_len or inf
+        self.seats = limits.max_num_seqs or inf
+        self.options = options
+        self.pages = Pages(limits.available_blocks or 0, options, size)
+        self.step = 0
+        self.budget = 0
+        self.waiting: list[Writer] = []
+        self.running: list[Writer] = []
+        self.gone = False
+        self._clear()
+        self.head = "nothing waits"
+
+    def _clear(self) -> None:
+        self.scheduled: dict[Writer, int] = {}
+        self.preempted: list[Writer] = []
+        self.hits: list[tuple[int, int]] = []
+        self.outputs: tuple[int, ...] = ()
+        self.finished: tuple[int, ...] = ()
+        self.held: list[tuple[int, tuple[int, ...]]] = []
+        self.decoding: set[int] = set()
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Run the next step."""
+        self._clear()
+        self.step += 1
+        self.gone = False
+        self.budget = self.options.max_num_batched_tokens
+        self._go_on()
+        if self.preempted:
+            self.head = f"nothing starts beside the preemption of {_named(self.preempted)}"
+        else:
+            self._start()
+        self._run()
+
+    def _go_on(self) -> None:
+        """Running requests, in the order in which they joined."""
+        place = 0
+        while place < len(self.running) and self.budget > 0:
+            writer = self.running[place]
+            wanted = min(self._capped(writer.length - writer.computed), self.budget)
+            wanted = min(wanted, int(min(self.context - 1 - writer.computed, wanted)))
+            if wanted and not self._make_room(writer, wanted):
+                return
+            if wanted:
+                self._schedule(writer, wanted)
+            place += 1
+
+    def _make_room(self, writer: Writer, tokens: int) -> bool:
+        """Preempt the last of running until there are pages for so many tokens; False where that was ``writer``."""
+        while self._lacking(writer, tokens) > len(self.pages.free):
+            victim = self.running.pop()
+            self.pages.give_back(victim.pages)
+            victim.pages, victim.computed = [], 0
+            self.waiting.insert(0, victim)
+            self.preempted.append(victim)
+            if victim is writer:
+                return False
+        return True
+
+    def _start(self) -> None:
+        """Waiting requests, from the head on; the first that can't start ends it."""
+        while self.waiting:
+            writer = self.waiting[0]
+            found = self.pages.found(writer.text()) if self.options.enable_prefix_caching else []
+            obstacle = self._obstacle(writer, found)
+            if obstacle:
+                self.head = f"{writer.number} waits for {obstacle}"
+                return
+            self.waiting.pop(0)
+            self.running.append(writer)
+            self.pages.share(found)
+            writer.pages, writer.computed = list(found), len(found) * self.pages.size
+            if found:
+                self.hits.append((writer.number, writer.computed))
+            self._schedule(writer, min(self._capped(writer.length - writer.computed), self.budget), new=True)
+        self.head = "nothing waits"
+
+    def _obstacle(self, writer: Writer, found: Sequence[Page]) -> str | None:
+        """Why a request may not start now, in one phrase."""
+        if len(self.running) >= self.seats:
+            return f"a place: {len(self.running)} run of {self.seats}"
+        if self.budget == 0:
+            return f"budget: all {self.options.max_num_batched_tokens} tokens are given out"
+        wanted = self._capped(writer.length - len(found) * self.pages.size)
+        if not self.options.enable_chunked_prefill and wanted > self.budget:
+            return f"budget: {wanted} tokens in one step, {self.budget} left of {self.options.max_num_batched_tokens}"
+        needed = ceil_div(writer.length, self.pages.size) - sum(page.holders > 0 for page in found)
+        if needed > len(self.pages.free):
+            return f"blocks: {needed} needed for all its {writer.length} tokens, {len(self.pages.free)} free"
+        return None
+
+    def _capped(self, tokens: int) -> int:
+        """So many tokens of one request, or as many as the threshold lets one have."""
+        threshold = self.options.long_prefill_token_threshold
+        alone = len(self.running) + len(self.waiting) <= 1
+        if not threshold or (alone and self.options.rules == "0.32"):
+            return tokens
+        return min(tokens, threshold)
+
+    def _lacking(self, writer: Writer, tokens: int) -> int:
+        return ceil_div(writer.computed + tokens, self.pages.size) - len(writer.pages)
+
+    def _schedule(self, writer: Writer, tokens: int, *, new: bool = False) -> None:
+        """Let it compute so many tokens in this step; pages that they fill can be found before they are written."""
+        writer.pages += self.pages.take(max(0, self._lacking(writer, tokens)))
+        if tokens == 1 and writer.computed + 1 == writer.length and not new:
+            self.decoding.add(writer.number)
+        writer.computed += tokens
+        self.pages.remember(writer.pages, writer.text(writer.computed))
+        self.scheduled[writer] = tokens
+        self.budget -= tokens
+
+    def _run(self) -> None:
+        """Who has caught up with its length gets a token, and may end with it."""
+        self.held = [(w.number, tuple(page.number for page in w.pages)) for w in self.scheduled]
+        caught_up = [writer for writer in self.scheduled if writer.computed == writer.length]
+        for writer in caught_up:
+            writer.outputs += 1
+        ended = [writer for writer in caught_up if self._is_done(writer)]
+        self.outputs = tuple(writer.number for writer in caught_up)
+        self.finished = tuple(writer.number for writer in ended)
+        for writer in ended:
+            self.leave(writer)
+
+    def _is_done(self, writer: Writer) -> bool:
+        """Whether it has all its tokens, or fills the context with those it has."""
+        return writer.length >= self.context or writer.outputs == len(writer.plan.generated)
+
+    def leave(self, writer: Writer) -> None:
+        """It ended or was aborted: its pages are free now."""
+        for place in (self.waiting, self.running):
+            if writer in place:
+                place.remove(writer)
+                self.gone = True
+        self.pages.give_back(writer.pages)
+        writer.pages = []
+
+    # --- what is seen -------------------------------------------------------------------------------------------
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do, or anything ended or went since the last step began."""
+        return bool(self.waiting or self.running or self.gone)
+
+    @property
+    def stuck(self) -> str | None:
+        """Why no further step will change anything; None where one will."""
+        if self.scheduled or self.preempted or not (self.waiting or self.running):
+            return None
+        if self.running:
+            return f"request {self.running[0].number} can compute no further token: its prompt fills the context"
+        return f"request {self.head}"
+
+    @property
+    def kind(self) -> str:
+        kinds = {"decode" if writer.number in self.decoding else "prefill" for writer in self.scheduled}
+        return "start" if self.step == 0 else "mixed" if len(kinds) == 2 else next(iter(kinds), "idle")
+
+    @property
+    def why(self) -> str:
+        """What the step did, and what keeps the head of the queue waiting."""
+        if self.step == 0:
+            return "the state before any step"
+        budget = self.options.max_num_batched_tokens
+        given = " and ".join(f"{tokens} of {writer.number}" for writer, tokens in self.scheduled.items())
+        done = f"{given} (a budget of {budget})" if given else "nothing to run"
+        lost = f", {_named(self.preempted)} preempted for blocks" if self.preempted else ""
+        return f"{done}{lost}, {self.head}"
+
+    def moment(self) -> Moment:
+        held = {page.number for writer in self.running for page in writer.pages}
+        row = StepRow(
+            self.step,
+            0,
+            _numbers(self.waiting),
+            _numbers(self.running),
+            self.outputs,
+            self.finished,
+            None,
+            len(held),
+            None,
+            tuple(self.hits),
+            self.kind,
+            (),
+            tuple((writer.number, tokens) for writer, tokens in self.scheduled.items()),
+            _numbers(self.preempted),
+        )
+        queue = tuple(page.number for page in self.pages.free)
+        return Moment(row, self.why, tuple(self.held), queue, tuple(w.computed for w in self.running))
+
+
+def predict(
+    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText]
+) -> tuple[StepRow, ...]:
+    """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says its three numbers.
+
+    Rows have no kind, as those of expected tables. Raises ImpossibleWorkload.
+    """
+    return tuple(moment.row._replace(kind="") for moment in moments(limits, options, requests))
+
+
+def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], step: int) -> str:
+    """What step ``step`` does, and what keeps the head of the queue waiting; one phrase."""
+    for moment in moments(limits, options, requests):
+        if moment.row.step == step:
+            return f"step {step}: {moment.why}"
+    return f"step {step}: the workload is done"
+
+
+def moments(
+    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], block_size: int = BLOCK_SIZE
+) -> Iterator[Moment]:
+    """All that can be seen, step by step. ``block_size`` is 64 on the card; vLLM's CPU back end takes 32, too.
+
+    Raises ImpossibleWorkload.
+    """
+    writers = [Writer(number, plan) for number, plan in enumerate(requests)]
+    engine = _Engine(limits, options, block_size)
+    last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
+
+    def happen() -> None:
+        engine.waiting += [writer for writer in writers if writer.plan.join_step == engine.step]
+        for writer in writers:
+            if writer.plan.abort_step == engine.step:
+                engine.leave(writer)
+
+    happen()
+    yield engine.moment()
+    while engine.has_work or engine.step < last:
+        engine.advance()
+        if engine.step >= last and (reason := engine.stuck):
+            raise ImpossibleWorkload(reason)
+        happen()
+        yield engine.moment()
+
+
+def _numbers(writers: Sequence[Writer]) -> tuple[int, ...]:
+    return tuple(writer.number for writer in writers)
+
+
+def _named(writers: Sequence[Writer]) -> str:
+    return " ".join(map(str, _numbers(writers)))

@@ -35,7 +35,7 @@ WAIT = 120.0
 
 
 @dataclass(frozen=True)
-class Ask:
+class ClientRequest:
     """A greedy request: what it is answered depends on nothing but itself."""
 
     prompt: tuple[int, ...]
@@ -105,31 +105,33 @@ class Server:
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WAIT, limits=limits)
 
 
-def asks(count: int, seed: int) -> list[Ask]:
+def requests(count: int, seed: int) -> list[ClientRequest]:
     """Prompts of 1 to 150 tokens, no two alike, budgets of 1 to 60."""
     draw = random.Random(seed)
     return [
-        Ask((4 + number % 2000, *(draw.randrange(4, 2048) for _ in range(draw.randrange(150)))), draw.randint(1, 60))
+        ClientRequest(
+            (4 + number % 2000, *(draw.randrange(4, 2048) for _ in range(draw.randrange(150)))), draw.randint(1, 60)
+        )
         for number in range(count)
     ]
 
 
-def body(ask: Ask, *, stream: bool) -> dict[str, object]:
-    plain = {"max_tokens": ask.max_tokens, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
-    return {"prompt": list(ask.prompt), **plain, "stream": stream}
+def body(request: ClientRequest, *, stream: bool) -> dict[str, object]:
+    plain = {"max_tokens": request.max_tokens, "temperature": 0, "ignore_eos": True, "return_token_ids": True}
+    return {"prompt": list(request.prompt), **plain, "stream": stream}
 
 
-async def alone(client: httpx.AsyncClient, ask: Ask) -> tuple[int, ...]:
+async def alone(client: httpx.AsyncClient, request: ClientRequest) -> tuple[int, ...]:
     """What a request gives with nobody beside it."""
-    answer = await client.post("/v1/completions", json=body(ask, stream=False))
+    answer = await client.post("/v1/completions", json=body(request, stream=False))
     return tuple(answer.json()["choices"][0]["token_ids"])
 
 
-async def streamed(client: httpx.AsyncClient, ask: Ask, wanted: tuple[int, ...], part: Part) -> None:
+async def streamed(client: httpx.AsyncClient, request: ClientRequest, wanted: tuple[int, ...], part: Part) -> None:
     """One stream to its end, judged."""
     part.requests += 1
     began, times, token_ids, ids, done = time.perf_counter(), [], [], set(), 0
-    async with client.stream("POST", "/v1/completions", json=body(ask, stream=True)) as answer:
+    async with client.stream("POST", "/v1/completions", json=body(request, stream=True)) as answer:
         async for line in answer.aiter_lines():
             if line == "data: [DONE]":
                 done += 1
@@ -191,8 +193,8 @@ async def until_empty(client: httpx.AsyncClient) -> dict[str, float]:
 async def streams_part(server: Server, count: int) -> Part:
     part = Part(f"{count} streams at once")
     async with server.client() as client:
-        everything = asks(count, seed=1)
-        wanted = [await alone(client, ask) for ask in everything]
+        everything = requests(count, seed=1)
+        wanted = [await alone(client, request) for request in everything]
 
         async def act(number: int) -> None:
             await streamed(client, everything[number], wanted[number], part)
@@ -205,7 +207,9 @@ async def streams_part(server: Server, count: int) -> Part:
 class Crowd:
     """Clients that behave in every way there is, from a seed; the ones that stay are judged."""
 
-    def __init__(self, server: Server, client: httpx.AsyncClient, known: list[tuple[Ask, tuple[int, ...]]]) -> None:
+    def __init__(
+        self, server: Server, client: httpx.AsyncClient, known: list[tuple[ClientRequest, tuple[int, ...]]]
+    ) -> None:
         self.server, self.client, self.known = server, client, known
         self.draw = random.Random(7)
         leave = (self.leaves_in_mid_stream, self.leaves_while_it_waits, self.connects_only, self.sends_half)
@@ -218,21 +222,21 @@ class Crowd:
         await streamed(self.client, *self.draw.choice(self.known), part)
 
     async def leaves_in_mid_stream(self, part: Part) -> None:
-        ask, _ = self.draw.choice(self.known)
+        request, _ = self.draw.choice(self.known)
         part.left_early += 1
         lines = self.draw.randrange(20)
-        async with self.client.stream("POST", "/v1/completions", json=body(ask, stream=True)) as answer:
+        async with self.client.stream("POST", "/v1/completions", json=body(request, stream=True)) as answer:
             async for _ in answer.aiter_lines():
                 lines -= 1
                 if lines < 0:
                     return
 
     async def leaves_while_it_waits(self, part: Part) -> None:
-        ask, _ = self.draw.choice(self.known)
+        request, _ = self.draw.choice(self.known)
         part.left_early += 1
         with suppress(TimeoutError):
             async with asyncio.timeout(self.draw.random() * 0.3):
-                await self.client.post("/v1/completions", json=body(ask, stream=False))
+                await self.client.post("/v1/completions", json=body(request, stream=False))
 
     async def connects_only(self, part: Part) -> None:
         part.left_early += 1
@@ -257,8 +261,8 @@ class Crowd:
         writer.close()
 
 
-async def known_answers(client: httpx.AsyncClient) -> list[tuple[Ask, tuple[int, ...]]]:
-    return [(ask, await alone(client, ask)) for ask in asks(40, seed=2)]
+async def known_answers(client: httpx.AsyncClient) -> list[tuple[ClientRequest, tuple[int, ...]]]:
+    return [(request, await alone(client, request)) for request in requests(40, seed=2)]
 
 
 async def churn_part(server: Server, count: int) -> Part:
@@ -312,8 +316,8 @@ async def soak_part(server: Server, seconds: float) -> Part:
     return part
 
 
-def offline_speed(everything: list[Ask]) -> float:
-    """Tokens a second of the same requests through the offline door."""
+def offline_speed(everything: list[ClientRequest]) -> float:
+    """Tokens a second of the same requests through the offline API."""
     import torch
 
     from engine.entrypoints.llm import LLM
@@ -321,11 +325,11 @@ def offline_speed(everything: list[Ask]) -> float:
 
     torch.set_num_threads(1)
     llm = LLM(max_num_seqs=BATCH)
-    prompts = [{"prompt_token_ids": ask.prompt} for ask in everything]
-    params = [SamplingParams(temperature=0, max_tokens=ask.max_tokens, ignore_eos=True) for ask in everything]
+    prompts = [{"prompt_token_ids": request.prompt} for request in everything]
+    params = [SamplingParams(temperature=0, max_tokens=request.max_tokens, ignore_eos=True) for request in everything]
     began = time.perf_counter()
     llm.generate(prompts, params, progress=False)
-    return sum(ask.max_tokens for ask in everything) / (time.perf_counter() - began)
+    return sum(request.max_tokens for request in everything) / (time.perf_counter() - began)
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -377,7 +381,7 @@ async def run(arguments: argparse.Namespace) -> list[Part]:
     ]
     parts[0].notes["seconds to start"] = started
     status = server.end(signal.SIGTERM)
-    parts[0].notes["tokens/s without a server"] = offline_speed(asks(arguments.streams, seed=1))
+    parts[0].notes["tokens/s without a server"] = offline_speed(requests(arguments.streams, seed=1))
     if status != 0:
         parts[-1].wrong[f"exit status {status}"] += 1
     return parts

@@ -68,7 +68,7 @@ def harness(count: int) -> Callable[[], int]:
 def checks(count: int) -> dict[str, Callable[[], int]]:
     session = SimulationDriver().open(SETUP)
     specs, timings = requests(count)
-    held_to = session.reset(SchedulingLimits())
+    effective = session.reset(SchedulingLimits())
     run = run_workload(session, specs, timings)
     expected = shorten(map(as_row, run.steps))
     steps = len(run.steps) - 1
@@ -78,7 +78,7 @@ def checks(count: int) -> dict[str, Callable[[], int]]:
         return steps
 
     def invariants() -> int:
-        assert check_invariants(run, specs, timings, held_to).passed
+        assert check_invariants(run, specs, timings, effective).passed
         return steps
 
     return {"step table": table, "invariants": invariants}

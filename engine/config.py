@@ -12,8 +12,8 @@ from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked")
-USUAL_CHUNK_SIZE = 128
-MOST_BLOCKS = 1_000_000
+DEFAULT_CHUNK_SIZE = 128
+MAX_BLOCKS = 1_000_000
 """No cache that is built is anywhere near as large; more than this is a slip of the keyboard."""
 
 
@@ -54,7 +54,7 @@ class Chunking:
     ``long_output_priority`` those that generated most are paused last, else those that generated least.
     """
 
-    chunk_size: int = USUAL_CHUNK_SIZE
+    chunk_size: int = DEFAULT_CHUNK_SIZE
     enable_prefix_caching: bool = True
     interleave: bool = True
     long_output_priority: bool = False
@@ -101,10 +101,10 @@ class EngineConfig:
         self._check_chunking()
         if self.max_model_len % BLOCK_SIZE:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
-        if self.total_blocks > MOST_BLOCKS:
+        if self.total_blocks > MAX_BLOCKS:
             raise ConfigError(
                 f"max_num_seqs {self.max_num_seqs} and max_model_len {self.max_model_len} need a cache of "
-                f"{self.total_blocks:,} blocks of {BLOCK_SIZE} tokens, and {MOST_BLOCKS:,} are the most"
+                f"{self.total_blocks:,} blocks of {BLOCK_SIZE} tokens, and {MAX_BLOCKS:,} are the most"
             )
         full_length = blocks_for(self.max_model_len)
         if self.available_blocks < full_length:

@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from math import inf
 from typing import NamedTuple
 
-MOST_LOGPROBS = 20
+MAX_LOGPROBS = 20
 SEEDS = range(-(2**63), 2**63)
 """What a random source takes, with room above for the ``n`` seeds of one request."""
 
@@ -24,7 +24,7 @@ class FinishReason(StrEnum):
 
 
 class RequestOutputKind(Enum):
-    """What a streaming front door hands over each time: all so far, what is new, or all at the end."""
+    """What a streaming entry point hands over each time: all so far, what is new, or all at the end."""
 
     CUMULATIVE = 0
     DELTA = 1
@@ -82,8 +82,8 @@ class SamplingParams:
             self.min_tokens,
         )
         _require(
-            self.logprobs is None or 0 <= self.logprobs <= MOST_LOGPROBS,
-            f"logprobs must be between 0 and {MOST_LOGPROBS}",
+            self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
+            f"logprobs must be between 0 and {MAX_LOGPROBS}",
             self.logprobs,
         )
         _require(all(stop), "stop strings must not be empty", stop)
@@ -124,7 +124,7 @@ class TokenOutput(NamedTuple):
     """One generated token.
 
     ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and
-    masks), ``rank`` its place among them (1 is the likeliest), ``top`` the likeliest alternatives as
+    masks), ``rank`` its place among them (1 is the most likely), ``top`` the most likely alternatives as
     (token id, logprob), best first. All three are empty where no logprobs were asked for.
     """
 

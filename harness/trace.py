@@ -52,7 +52,7 @@ MADE = frozenset({"columns", "steps", "tables", "error"})
 KEPT = MADE | {"mode", "validate"}
 """What a trace or a recording may have besides the fields of a workload."""
 MEANT = {"aborts": "a request has abort_step", "scheduler": "chunking, {} for its defaults, asks for the chunked one"}
-MOST_BYTES = 100_000_000
+MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
@@ -126,9 +126,9 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
 
 def _items_of_json(path: Path, model: str) -> list[Item]:
     try:
-        text = read_ordinary(path, MOST_BYTES + 1)
-        if len(text) > MOST_BYTES:
-            raise TraceError(f"{path}: is larger than {MOST_BYTES:,} bytes: split it")
+        text = read_ordinary(path, MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise TraceError(f"{path}: is larger than {MAX_BYTES:,} bytes: split it")
         data = json.loads(text.decode("utf-8"), object_pairs_hook=partial(_object, path))
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except TraceError:
@@ -283,13 +283,13 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     try:
         specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
-        held_to = session.reset(SchedulingLimits(**item.limits.model_dump()))
+        effective = session.reset(SchedulingLimits(**item.limits.model_dump()))
     except ValueError as error:
         raise TraceError(one_line(str(error))) from error
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         engines.discard(item.setup)
-        impossible = scheduler.impossible(held_to, item.setup.chunking, specs, item.requests, run)
+        impossible = scheduler.impossible(effective, item.setup.chunking, specs, item.requests, run)
         why = f"{impossible}; " if impossible else ""
         raise TraceError(f"{why}{one_line(run.unfinished)}")
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)

@@ -81,8 +81,8 @@ class SchedulingLimits:
 class RequestSpec:
     """One request. ``request_id`` is its position in the case.
 
-    ``logprobs`` is how many of the likeliest tokens are wanted at each position. ``golden_token_ids`` are given out in
-    place of what would be sampled, for drivers with ``golden-tokens``. ``simulated_token_ids`` are for drivers without
+    ``logprobs`` is how many top tokens are wanted at each position. ``golden_token_ids`` are given out in place of what
+    would be sampled, for drivers with ``golden-tokens``. ``simulated_token_ids`` are for drivers without
     tokens of their own: what a model would generate.
     """
 
@@ -117,8 +117,8 @@ class RequestSpec:
 class Token(NamedTuple):
     """A generated token with its logprob: the natural logarithm of its probability under the model's raw logits.
 
-    ``rank`` is its place among all tokens, from 1, ``top`` the likeliest tokens as (token id, logprob), best first, as
-    many as were asked for. Without ``logprobs`` the driver has none of them.
+    ``rank`` is its place among all tokens, from 1, ``top`` the top tokens as (token id, logprob), best first, as many
+    as the request wants. Without ``logprobs`` the driver has none of them.
     """
 
     token_id: int

@@ -1,4 +1,4 @@
-"""The asyncio front door: many clients, each with a stream of its own, and an engine that never waits for them."""
+"""The async API: many clients, each with a stream of its own, and an engine that never waits for them."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from engine.entrypoints.engine_thread import (
     EngineThread,
     Observer,
 )
-from engine.entrypoints.output_queue import Mailbox, Slot
+from engine.entrypoints.output_queue import OutputQueue, RequestOutputCollector
 from engine.entrypoints.prompts import Admitted, Prompt, admitted, requests_for
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 from engine.scheduling.plan import SchedulerState
@@ -36,7 +36,7 @@ class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
     ``model`` is a name (keyword arguments are EngineConfig's then) or an engine that is built already, which nobody
-    else may use until ``shutdown``, and which remains its owner's to close. ``most_unfinished`` bounds the answers
+    else may use until ``shutdown``, and which remains its owner's to close. ``max_unfinished`` bounds the answers
     under way, waiting ones among them.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
@@ -46,19 +46,19 @@ class AsyncLLM:
         self,
         model: str | Engine = "tiny-granite",
         *,
-        most_unfinished: int | None = None,
+        max_unfinished: int | None = None,
         observers: Sequence[Observer] = (),
         **config: Any,
     ) -> None:
         self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
         self.engine.tokenizer.load()  # rather than while the first client waits
-        self.most_unfinished = most_unfinished
+        self.max_unfinished = max_unfinished
         workers = self.engine.workers
         self._thread = EngineThread(self.engine.core, observers, None if workers is None else workers.check)
         self._encoders = ThreadPoolExecutor(ENCODERS, thread_name_prefix="tokenizer")
         self._limits = self.engine.core.limits
-        self._open: dict[Mailbox, tuple[str, list[str]]] = {}
+        self._open: dict[RequestOutputCollector, tuple[str, list[str]]] = {}
 
     @property
     def dead(self) -> EngineDeadError | EngineStoppedError | None:
@@ -72,7 +72,7 @@ class AsyncLLM:
     @property
     def unfinished(self) -> int:
         """Answers under way, waiting ones among them."""
-        return sum(mailbox.unfinished for mailbox in self._open)
+        return sum(collector.unfinished for collector in self._open)
 
     def state(self) -> SchedulerState:
         """What could be seen after the last step."""
@@ -92,20 +92,20 @@ class AsyncLLM:
         happens, EngineDeadError or EngineStoppedError.
         """
         ready = await self.prepare(prompt, sampling_params)
-        mailbox = self.submit([ready], request_id)
+        collector = self.submit([ready], request_id)
         text, kind = prompt if isinstance(prompt, str) else None, sampling_params.output_kind
         so_far: dict[int, CompletionOutput] = {}
         try:
             if kind is RequestOutputKind.FINAL_ONLY:
-                yield RequestOutput(request_id, text, ready.token_ids, tuple(await mailbox.take_all()), True)
+                yield RequestOutput(request_id, text, ready.token_ids, tuple(await collector.take_all()), True)
                 return
-            while new := await mailbox.take():
+            while new := await collector.take():
                 so_far.update({i: merged(so_far[i], delta) if i in so_far else delta for i, delta in new.items()})
                 outputs = new if kind is RequestOutputKind.DELTA else so_far
                 answers = tuple(outputs[index] for index in sorted(outputs))
-                yield RequestOutput(request_id, text, ready.token_ids, answers, mailbox.unfinished == 0)
+                yield RequestOutput(request_id, text, ready.token_ids, answers, collector.unfinished == 0)
         finally:
-            mailbox.close()
+            collector.close()
 
     async def encode(self, text: str) -> tuple[int, ...]:
         """The tokens of a text, made beside the event loop."""
@@ -126,10 +126,10 @@ class AsyncLLM:
             raise self.dead
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function, argument)
 
-    def submit(self, prompts: Sequence[Admitted], request_id: str) -> Mailbox:
+    def submit(self, prompts: Sequence[Admitted], request_id: str) -> RequestOutputCollector:
         """Queue prompts together, all or none; answer ``i`` of prompt ``p`` is number ``p * n + i``.
 
-        The mailbox has to be closed in the end. Raises ValueError for an id that is taken, QueueFullError,
+        The collector has to be closed in the end. Raises ValueError for an id that is taken, QueueFullError,
         EngineDeadError, EngineStoppedError.
         """
         if any(taken == request_id for taken, _ in self._open.values()):
@@ -140,21 +140,21 @@ class AsyncLLM:
             for request in requests_for(request_id if len(prompts) == 1 else f"{request_id}-{number}", prompt)
         ]
         under_way = self.unfinished
-        if self.most_unfinished is not None and under_way + len(requests) > self.most_unfinished:
+        if self.max_unfinished is not None and under_way + len(requests) > self.max_unfinished:
             raise QueueFullError(
                 f"{under_way} sequences are under way and {len(requests)} more were asked for, "
-                f"but this engine takes {self.most_unfinished} at once"
+                f"but this engine takes {self.max_unfinished} at once"
             )
-        mailbox = Mailbox(len(requests), self._close)
+        collector = RequestOutputCollector(len(requests), self._close)
         tokenizer = self.engine.tokenizer
         for index, request in enumerate(requests):
-            self._thread.add(request, Slot(mailbox, index, request.sampling_params, tokenizer))
-        self._open[mailbox] = (request_id, [request.request_id for request in requests])
-        return mailbox
+            self._thread.add(request, OutputQueue(collector, index, request.sampling_params, tokenizer))
+        self._open[collector] = (request_id, [request.request_id for request in requests])
+        return collector
 
-    def _close(self, mailbox: Mailbox) -> None:
-        _, request_ids = self._open.pop(mailbox)
-        if mailbox.unfinished:
+    def _close(self, collector: RequestOutputCollector) -> None:
+        _, request_ids = self._open.pop(collector)
+        if collector.unfinished:
             with suppress(EngineDeadError, EngineStoppedError):  # everything ended with the engine
                 self._thread.abort(request_ids)
 

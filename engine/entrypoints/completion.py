@@ -1,4 +1,4 @@
-"""What a sequence generated, as an answer: text, tokens, logprobs. The same for every front door."""
+"""What a sequence generated, as an answer: text, tokens, logprobs. The same for every entry point."""
 
 from collections.abc import Mapping, Sequence
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from engine.config import Limits, ResolvedLimits
 from engine.core import EngineCore, StepRecord
-from engine.kv_cache.block_pool import HopelessError, OutOfBlocksError
+from engine.kv_cache.block_pool import OutOfBlocksError, UnschedulableRequestError
 from engine.request import FinishReason, Request
 from engine.scheduling.plan import SchedulerState
 from engine.sequence import SequenceState
@@ -70,7 +70,7 @@ class EngineThread:
         self._subscribers: dict[str, Subscriber] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._idle_waiters: list[Future[None]] = []
-        self._door = threading.Lock()  # a call is either left before the end, and answered, or refused
+        self._closing = threading.Lock()  # a call is either left before the end, and answered, or refused
         self._end: EngineDeadError | EngineStoppedError | None = None
         self._stopping = False
         self.seen: SchedulerState = core.state()
@@ -125,7 +125,7 @@ class EngineThread:
 
     def _leave(self, call: Callable[[], Result]) -> "Future[Result]":
         answer: Future[Result] = Future()
-        with self._door:
+        with self._closing:
             if self._end is not None:
                 raise type(self._end)(*self._end.args) from self._end.__cause__
             self._calls.put((call, answer))
@@ -204,7 +204,7 @@ class EngineThread:
         try:
             record = self._core.step()
         except OutOfBlocksError as error:
-            self._fail_the_hopeless(error)
+            self._fail_the_unschedulable(error)
             return
         self.seen = self._core.state()  # before anybody hears of the step, so that who looks then sees it
         for observer in self._observers:
@@ -212,18 +212,18 @@ class EngineThread:
         for request_id in record.request_outputs:
             self._progress(request_id)
 
-    def _fail_the_hopeless(self, error: OutOfBlocksError) -> None:
+    def _fail_the_unschedulable(self, error: OutOfBlocksError) -> None:
         """A request that the empty cache cannot hold is that request's end, not the engine's."""
-        hopeless = self._hopeless(error)
-        self._core.abort(hopeless)
-        self._core.release(hopeless)
-        self._tell_ended(hopeless, FinishReason.ABORT)
+        unschedulable = self._unschedulable(error)
+        self._core.abort(unschedulable)
+        self._core.release(unschedulable)
+        self._tell_ended(unschedulable, FinishReason.ABORT)
         self.seen = self._core.state()
-        self._subscribers.pop(hopeless).failed(error)
+        self._subscribers.pop(unschedulable).failed(error)
 
-    def _hopeless(self, error: OutOfBlocksError) -> str:
+    def _unschedulable(self, error: OutOfBlocksError) -> str:
         """Whom the error is about. Raises it where it is not about one request."""
-        if isinstance(error, HopelessError):
+        if isinstance(error, UnschedulableRequestError):
             return error.request_id
         state = self._core.state()
         if state.running or not state.waiting:
@@ -262,7 +262,7 @@ class EngineThread:
 
     def _finish(self, end: EngineDeadError | EngineStoppedError) -> None:
         """Refuse what comes, and tell everybody who waits."""
-        with self._door:
+        with self._closing:
             self._end = end
         for subscriber in self._subscribers.values():
             subscriber.failed(end)

@@ -1,4 +1,4 @@
-"""The offline front door: a list of prompts in, a list of outputs out, in the same order."""
+"""The offline API: a list of prompts in, a list of outputs out, in the same order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain

@@ -11,14 +11,14 @@ from engine.sequence import SequenceState
 from engine.tokenizer import Tokenizer
 
 
-class Mailbox:
+class RequestOutputCollector:
     """Deltas of the answers 0 to ``count`` - 1 to one client. Belongs to the event loop it was made in.
 
     Holds at most what the answers may grow to: ``max_tokens`` tokens each, once. ``close`` must be called in the end
     (again does no harm); it ends what has not ended.
     """
 
-    def __init__(self, count: int, on_close: Callable[["Mailbox"], None]) -> None:
+    def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:
         self.count = count
         self._loop = asyncio.get_running_loop()
         self._on_close = on_close
@@ -87,11 +87,13 @@ class Mailbox:
         self._something.set()
 
 
-class Slot:
-    """The engine's end of one answer in a mailbox (engine_thread.Subscriber)."""
+class OutputQueue:
+    """The engine's end of one answer in a collector (engine_thread.Subscriber)."""
 
-    def __init__(self, mailbox: Mailbox, index: int, params: SamplingParams, tokenizer: Tokenizer) -> None:
-        self._mailbox = mailbox
+    def __init__(
+        self, collector: RequestOutputCollector, index: int, params: SamplingParams, tokenizer: Tokenizer
+    ) -> None:
+        self._mailbox = collector
         self._index = index
         self._tokenizer = tokenizer
         self._final_only = params.output_kind is RequestOutputKind.FINAL_ONLY

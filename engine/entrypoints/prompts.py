@@ -1,4 +1,4 @@
-"""From a prompt and its parameters to the requests that the engine core runs. The same for every front door."""
+"""From a prompt and its parameters to the requests that the engine core runs. The same for every entry point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

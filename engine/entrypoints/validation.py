@@ -1,4 +1,4 @@
-"""What every front door asks of a request before it reaches the core ("Limits")."""
+"""What every entry point asks of a request before it reaches the core ("Limits")."""
 
 from dataclasses import replace
 

@@ -11,7 +11,7 @@ class OutOfBlocksError(RuntimeError):
     """The cache cannot hold what was asked of it."""
 
 
-class HopelessError(OutOfBlocksError):
+class UnschedulableRequestError(OutOfBlocksError):
     """The request ``request_id`` can never go on, whoever else ends."""
 
     def __init__(self, message: str, request_id: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.golden.tables import forsaken, golden_folder, readable_rows, reference_folders, write_golden
+from harness.golden.tables import golden_folder, readable_rows, reference_folders, stale, write_golden
 from harness.references.files import write_references
 from harness.references.store import made_with
 from harness.suites.yaml import shown_file
@@ -55,7 +55,7 @@ class Blessing:
         write_references(file, checkpoint, pairs, texts, made_with())
         self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
 
-    def remove_orphans(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
+    def remove_stale(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
         """Remove the tables and references of a suite that belong to no case of it any more."""
         tables = [path for path in golden_folder(suite_path).glob("*.yaml") if path.stem not in with_table]
         folders = reference_folders(suite_path)
@@ -65,9 +65,9 @@ class Blessing:
                 path.unlink()
                 self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
 
-    def remove_forsaken(self, folder: Path) -> None:
+    def remove_stale_folders(self, folder: Path) -> None:
         """Remove what belongs to suites that are not there any more, in a folder that is blessed as a whole."""
-        for path, suite in forsaken(folder):
+        for path, suite in stale(folder):
             path.unlink()
             self.changes.append(f"removed  {shown_file(path)}: there is no suite {shown_file(suite)}")
 

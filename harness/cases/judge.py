@@ -11,7 +11,7 @@ from harness.cases.blessing import Blessing
 from harness.checks.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
 from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS, Session
-from harness.drivers.door import Door
+from harness.drivers.client import Client
 from harness.golden.tables import GoldenError, golden_path, read_golden
 from harness.references import Oracle, ReferenceFileError
 from harness.runs.runner import run_workload, turns
@@ -52,7 +52,7 @@ class Test:
 Verdicts = tuple[Verdict, ...]
 
 
-def judge_at(door: Door, test: Test, watched: Watched | None = None) -> Verdicts:
+def judge_at(client: Client, test: Test, watched: Watched | None = None) -> Verdicts:
     """A behaviour case at an engine that is held to the case's limits; ``watched``: one whose steps can be seen.
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
@@ -62,7 +62,7 @@ def judge_at(door: Door, test: Test, watched: Watched | None = None) -> Verdicts
     model, backend = configuration.model, configuration.backend
     try:
         with spent.timed("behaviour"):
-            return tuple(judge_behaviour(case, model, backend, door, test.oracle, test.suite_path, watched))
+            return tuple(judge_behaviour(case, model, backend, client, test.oracle, test.suite_path, watched))
     except ReferenceFileError:
         raise
     except ValueError as error:
@@ -77,11 +77,11 @@ def judge(test: Test, session: Session) -> Verdicts:
     """
     expanded, case = test.expanded, test.expanded.case
     try:
-        held_to = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
+        effective = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
     except ValueError as error:
         raise CaseError(str(error)) from error
     if isinstance(case, BehaviourCase):
-        return judge_at(session.door(case.server), test, Watched(session, held_to, _invariants_of(expanded)))
+        return judge_at(session.client(case.server), test, Watched(session, effective, _invariants_of(expanded)))
     assert isinstance(case, StepsCase | OutputCase)
     specs = _specs(test, case)
     plan = _plan(test, case, specs)
@@ -92,15 +92,15 @@ def judge(test: Test, session: Session) -> Verdicts:
     spent.add("steps", len(run.steps) - 1)
     scheduler = scheduler_named(expanded.configuration.scheduler)
     if run.unfinished is not None:
-        if reason := scheduler.impossible(held_to, expanded.chunking, plan.specs, case.requests, run):
+        if reason := scheduler.impossible(effective, expanded.chunking, plan.specs, case.requests, run):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
-    others = [scheduler.check_invariants(run, plan.specs, case.requests, held_to, expanded.chunking)]
-    others += judge_outputs(plan, case, run, session, held_to.max_model_len)
+    others = [scheduler.check_invariants(run, plan.specs, case.requests, effective, expanded.chunking)]
+    others += judge_outputs(plan, case, run, session, effective.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
-        others.insert(0, _explained(test, steps, held_to, plan.specs, case, run))
+        others.insert(0, _explained(test, steps, effective, plan.specs, case, run))
     return _with_picture(others, plan.specs, expanded, run)
 
 
@@ -184,7 +184,7 @@ def missing_capability(
 def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None) -> Iterator[str]:
     case = expanded.case
     if isinstance(case, BehaviourCase):
-        yield from needs_of(case, expanded.configuration.door)
+        yield from needs_of(case, expanded.configuration.entry_point)
         return
     assert isinstance(case, StepsCase | OutputCase)
     yield STEP_TRACE

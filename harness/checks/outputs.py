@@ -17,9 +17,9 @@ from harness.suites.prompts import Vocabulary, model_of_run, vocabulary_of
 from harness.suites.schema import OutputCase, Policy, StepsCase
 from harness.types import RequestSpec, Run, Verdict
 
-LIKELIEST_SHOWN = 3
-LIKELIEST_COMPARED = 20
-"""How many of the engine's likeliest tokens are asked for: a few to show, all that vLLM gives to compare."""
+TOP_SHOWN = 3
+TOP_COMPARED = 20
+"""How many of the engine's most likely tokens are asked for: a few to show, all that vLLM gives to compare."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def plan_outputs(
 
 def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, judging: Judging) -> RequestSpec:
     golden = judging.policy.name == "golden"
-    usual = LIKELIEST_COMPARED if golden else LIKELIEST_SHOWN
+    usual = TOP_COMPARED if golden else TOP_SHOWN
     spec = replace(spec, logprobs=usual if logprobs is None else logprobs)
     if not golden:
         return spec

@@ -6,7 +6,7 @@ from pathlib import Path
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
 from harness.report.reading import ResultsError, merged, read_run
 from harness.report.writing import ReportError, Wanted, write_reports
-from harness.utils.gc import kept
+from harness.utils.gc import gc_paused
 
 _EXAMPLES = """\
   spyre-cb report shard-*.jsonl --html nightly.html --junit nightly.xml
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
         raise CommandError("nothing to write: say --html, --allure, --junit or --markdown")
     apart([*arguments.files, *arguments.history], [wanted.html, wanted.allure, wanted.junit, wanted.markdown])
     try:
-        with kept():
+        with gc_paused():
             runs = [read_run(path) for path in arguments.files]
             earlier = [read_run(path) for path in arguments.history]
             for line in write_reports(wanted, merged(runs), earlier):

@@ -100,9 +100,9 @@ def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
     for manner, times in result.manners.most_common():
-        beyond = result.beyond_the_door[manner]
+        beyond = result.beyond_entry_points[manner]
         print(
-            f"\n{times} times: {manner} ({beyond} of them take a request that no front door lets in); the smallest:\n"
+            f"\n{times} times: {manner} ({beyond} of them take a request that no entry point lets in); the smallest:\n"
         )
         _tell(result.smallest[manner], driver, folder)
     return bool(result.found)

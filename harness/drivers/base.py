@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 if TYPE_CHECKING:
-    from harness.drivers.door import Door
+    from harness.drivers.client import Client
     from harness.suites.schema import Scheduler, ServerOptions
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"
 BLOCK_ACCOUNTING = "block-accounting"
 LOGPROBS = "logprobs"
-FRONT_DOOR = "front-door"
+OFFLINE_API = "offline-api"
 """Lists of prompts are taken in this process, as an offline program gives them."""
-ASYNC_DOOR = "async"
-"""There is a front door in this process for many clients at once, whose answers stream."""
+ASYNC_API = "async"
+"""There is an entry point in this process for many clients at once, whose answers stream."""
 GOLDEN_TOKENS = "golden-tokens"
 """Tokens of a request can be given, and come out in place of the sampled ones, with the model's own logprobs."""
 
 
 class RefusedError(Exception):
-    """The engine's front door refused a request; the message is the engine's own."""
+    """The engine's entry point refused a request; the message is the engine's own."""
 
 
 class UnavailableError(Exception):
@@ -75,7 +75,7 @@ class StepRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """What the front door returned for one request."""
+    """What the entry point returned for one request."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -125,13 +125,13 @@ class Session(Protocol):
         """Whether a further step would change anything."""
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        """Run requests through the offline front door. RefusedError where it refuses one."""
+        """Run requests through the offline API. RefusedError where it refuses one."""
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         """Every step of the last ``generate``, requests named by their position in it; empty where not visible."""
 
-    def door(self, options: "ServerOptions") -> "Door":
-        """The front doors of this process. Only asked of drivers with ``front-door``."""
+    def client(self, options: "ServerOptions") -> "Client":
+        """The entry points of this process. Only asked of drivers with ``offline-api``."""
 
     def close(self) -> None:
         """Give back what the engine holds."""
@@ -140,7 +140,7 @@ class Session(Protocol):
 class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
-    def door(self, limits: SchedulingLimits, options: "ServerOptions") -> "Door":
+    def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
         """The server, held to these and proven clean. Raises DirtyServerError (server_pool.py); UnavailableError for
         limits that no server can have.
         """
@@ -184,7 +184,7 @@ class Driver(Protocol):
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
 
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Door":
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
         """A server that is held to these limits. UnavailableError where that cannot work.
 
         Only asked of drivers with the capability ``http``.

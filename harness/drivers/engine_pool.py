@@ -13,7 +13,7 @@ from harness.types import EngineSetup
 from harness.utils import spent
 
 if TYPE_CHECKING:
-    from harness.drivers.door import Door
+    from harness.drivers.client import Client
 
 
 @dataclass
@@ -53,9 +53,9 @@ class EnginePool:
         if session is not None:
             session.close()
 
-    def server(self, need: ServerNeed, case: str) -> "Door":
+    def server(self, need: ServerNeed, case: str) -> "Client":
         """The server that ``case`` needs. Raises UnavailableError and DirtyServerError."""
-        return self.servers.door(self.driver, need, case)
+        return self.servers.client(self.driver, need, case)
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
         """Start, or prove clean, a server that forked children can share. What goes wrong is left to them to say."""

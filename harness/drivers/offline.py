@@ -1,15 +1,15 @@
-"""A session's offline front door, as the doors of behaviour cases answer: lists of prompts, all of them or an error."""
+"""A session's offline API, as a client of behaviour cases: lists of prompts, all answered or an error."""
 
 from collections.abc import Sequence
 
 from harness.drivers.base import RefusedError, Session
-from harness.drivers.door import Answer, Ask, Choice, DoorError
+from harness.drivers.client import Answer, Choice, ClientError, ClientRequest
 
 
-def generate_answers(session: Session, asks: Sequence[Ask]) -> list[Answer]:
-    """``Session.generate`` of what clients ask. Raises DoorError where it refuses one."""
+def generate_answers(session: Session, requests: Sequence[ClientRequest]) -> list[Answer]:
+    """``Session.generate`` of what clients request. Raises ClientError where it refuses one."""
     try:
-        completions = session.generate([ask.spec for ask in asks])
+        completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:
-        raise DoorError(str(refusal)) from refusal
+        raise ClientError(str(refusal)) from refusal
     return [Answer((Choice(c.text, len(c.token_ids), c.finish_reason),)) for c in completions]

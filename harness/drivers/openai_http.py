@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 
 from harness.drivers.base import Session, SharedServer, UnavailableError
-from harness.drivers.door import BLOCK_FIGURES, HTTP, RESTART, Door
-from harness.drivers.http_door import FIGURES, HttpDoor
+from harness.drivers.client import BLOCK_FIGURES, HTTP, RESTART, Client
+from harness.drivers.http_client import FIGURES, HttpClient
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
@@ -59,7 +59,7 @@ def shape_said(text: str) -> dict[str, str | int]:
 
 
 def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
-    """Ask a server what it serves. ``said`` is what it does not tell itself. Raises ServerError."""
+    """ClientRequest a server what it serves. ``said`` is what it does not tell itself. Raises ServerError."""
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
@@ -69,8 +69,8 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
             card = json.load(reply)["data"][0]
             limits = {"max_model_len": card.get("max_model_len"), **said}
             backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
-            held_to = SchedulingLimits(**limits)
-            return RunningServer(url, str(card["id"]), held_to, backend, size, _tells_blocks(url))
+            effective = SchedulingLimits(**limits)
+            return RunningServer(url, str(card["id"]), effective, backend, size, _tells_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
         raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
@@ -162,11 +162,11 @@ class OpenAIHttpDriver:
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")
 
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:
         if self._running is not None:
-            return HttpDoor(self._running.url, self._running.model, api_key=_key())
+            return HttpClient(self._running.url, self._running.model, api_key=_key())
         process = STARTERS[self._start](setup, limits, options)
-        return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
+        return HttpClient(process.url, setup.model, api_key=options.api_key, process=process)
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
         return start_shared(setup) if self._running is None and self._start == "reference" else None

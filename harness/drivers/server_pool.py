@@ -14,10 +14,10 @@ from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
 
 if TYPE_CHECKING:
-    from harness.drivers.door import Door
+    from harness.drivers.client import Client
     from harness.suites.schema import ServerOptions
 
-MOST_SERVERS = 3
+MAX_SERVERS = 3
 """Servers that are kept for later cases of a process."""
 
 
@@ -44,7 +44,7 @@ class ServerNeed:
 class _Kept:
     """A server, and the last case that had it. ``started_in``: the process that has to end it."""
 
-    door: "Door | None"
+    client: "Client | None"
     shared: SharedServer | None
     started_in: int = field(default_factory=lambda: os.getpid())
     last_case: str = ""
@@ -54,18 +54,18 @@ class _Kept:
             return  # a fork knows its parent's servers, and leaves them to it
         if self.shared is not None:
             self.shared.end()
-        if self.door is not None:
-            self.door.close()
+        if self.client is not None:
+            self.client.close()
 
 
 @dataclass
 class ServerPool:
-    """Servers by what tests have in common that use them. Only ``MOST_SERVERS`` are kept."""
+    """Servers by what tests have in common that use them. Only ``MAX_SERVERS`` are kept."""
 
     _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
-    def door(self, driver: Driver, need: ServerNeed, case: str) -> "Door":
+    def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         """The server that ``case`` needs, started where there is none that can be used.
 
         Raises UnavailableError, and DirtyServerError where even a new one is not clean.
@@ -84,17 +84,17 @@ class ServerPool:
             self.discard(need)
             raise
 
-    def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Door":
+    def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         kept = self._kept.pop(need.key, None)
         if kept is None:
-            while len(self._kept) >= MOST_SERVERS:  # the one that was asked for longest ago makes room
+            while len(self._kept) >= MAX_SERVERS:  # the one that was asked for longest ago makes room
                 self._kept.pop(next(iter(self._kept))).end()
             kept = _start(driver, need)
         self._kept[need.key] = kept
-        door = kept.door if kept.shared is None else kept.shared.door(need.limits, need.options)
-        assert door is not None
+        client = kept.client if kept.shared is None else kept.shared.client(need.limits, need.options)
+        assert client is not None
         kept.last_case = case
-        return door
+        return client
 
     def discard(self, need: ServerNeed) -> None:
         """End a server that may be in a bad state; the next case starts another."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from harness.drivers.base import UnavailableError
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits, ceil_div
-from harness.utils.subprocesses import start_attended
+from harness.utils.subprocesses import start_with_parent
 
 START_SECONDS = 600
 """What a server may take to load a model and, on a card, to compile it."""
@@ -55,7 +55,9 @@ LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
 
 def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
     """A new process, which imports what it needs."""
-    return start_attended(command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0)
+    return start_with_parent(
+        command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0
+    )
 
 
 _launch: LaunchServer = spawn_server

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.drivers.base import UnavailableError
-from harness.drivers.door import Door
-from harness.drivers.http_door import HttpDoor
+from harness.drivers.client import Client
+from harness.drivers.http_client import HttpClient
 from harness.drivers.server_pool import DirtyServerError
 from harness.drivers.servers import ServerProcess, flags_of, robust_reference_server
 from harness.suites.schema import ServerOptions
@@ -41,18 +41,18 @@ class SharedReferenceServer:
         self._model = model
         self._token = token
 
-    def door(self, limits: SchedulingLimits, options: ServerOptions) -> Door:
+    def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
         """Raises DirtyServerError and UnavailableError."""
-        said = self._held_to(limits, options)
+        said = self._effective_limits(limits, options)
         _compare(said, limits, options)
         self._prove(said, options.api_key)
-        return HttpDoor(self._process.url, self._model, api_key=options.api_key)
+        return HttpClient(self._process.url, self._model, api_key=options.api_key)
 
     def end(self) -> None:
         self._process.end()
 
-    def _held_to(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
-        """Ask for these limits until the engine is idle; what the server says it has now."""
+    def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
+        """ClientRequest for these limits until the engine is idle; what the server says it has now."""
         wanted = flags_of(limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         give_up = time.monotonic() + IDLE_SECONDS

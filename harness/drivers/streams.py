@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from harness.drivers.door import Answer, Choice, Piece
+from harness.drivers.client import Answer, Choice, StreamChunk
 
 
-def assembled(pieces: Iterable[Piece], n: int) -> Answer:
+def assembled(pieces: Iterable[StreamChunk], n: int) -> Answer:
     """What the pieces of a stream of ``n`` answers add up to: texts end to end, tokens counted, the last usage."""
     texts, tokens = [""] * n, [0] * n
     reasons: list[str | None] = [None] * n

@@ -18,7 +18,7 @@ from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.name import name_module
 from harness.forking.threads import count_threads, refusal
 from harness.forking.wire import receive, send
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 Handed = tuple[Request, list[int], socket.socket]
 """A request, the file descriptors that came with it, and the connection to who wants it."""
@@ -145,7 +145,7 @@ class ForkServer:
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            die_with(server)
+            end_with_parent(server)
             self._forget_clients()
             ours.close()
             self._source, self._in_branch = its, True
@@ -194,7 +194,7 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
     """A process of its own; the file descriptors that its work is to have."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
-    die_with(server)
+    end_with_parent(server)
     os.environ.clear()
     os.environ.update(request.environ)
     name_module(request.name)

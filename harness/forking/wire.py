@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _LENGTH = struct.Struct("!I")
-MOST_FDS = 8
+MAX_FDS = 8
 
 
 def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
@@ -23,7 +23,7 @@ def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
 
 def receive(connection: socket.socket) -> tuple[Any, list[int]]:
     """The next message. Raises EOFError where the other end is closed, and OSError."""
-    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MOST_FDS)
+    head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_FDS)
     if not head:
         raise EOFError
     head += _exactly(connection, _LENGTH.size - len(head))

@@ -70,7 +70,7 @@ def reference_folders(suite_path: Path) -> list[Path]:
     return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
 
 
-def forsaken(folder: Path) -> Iterator[tuple[Path, Path]]:
+def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
     """Golden tables and references of suites in ``folder`` that do not exist, each with the suite that it was for."""
     home, name = _home(folder / "any.yaml")
     suites = folder.resolve()

@@ -50,7 +50,7 @@ class SuiteFile(pytest.File):
             expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
             golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
             compared = {case.id for case in loaded.suite.cases if has_reference(case)}
-            settings.blessing.remove_orphans(self.path, golden, compared)
+            settings.blessing.remove_stale(self.path, golden, compared)
         for test in tests:
             yield CaseItem.from_parent(self, name=test.name, loaded=loaded, expanded=test)
 
@@ -99,7 +99,7 @@ class CaseItem(pytest.Item):
         if lacking:
             return f"needs {lacking}, which the {driver.name} driver does not offer"
         case, setup = self.expanded.case, self.expanded.setup
-        if self.expanded.configuration.door == "http" and isinstance(case, BehaviourCase):
+        if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())
             return driver.unavailable(setup) or driver.unfit(setup, limits, case.server)
         return driver.unavailable(setup)
@@ -128,9 +128,11 @@ class CaseItem(pytest.Item):
     def server_need(self) -> ServerNeed | None:
         """The server this test wants, if any."""
         case, setup = self.expanded.case, self.expanded.setup
-        if self.expanded.configuration.door != "http" or not isinstance(case, BehaviourCase):
+        if self.expanded.configuration.entry_point != "http" or not isinstance(case, BehaviourCase):
             return None
-        return ServerNeed(setup, _held_to(self.expanded.limits, setup), case.server, wants_a_server_alone(case))
+        return ServerNeed(
+            setup, _effective_limits(self.expanded.limits, setup), case.server, wants_a_server_alone(case)
+        )
 
     def warm_up(self) -> None:
         """Start in this process what a fork of it is to use: what each would start alike is started once."""
@@ -186,7 +188,7 @@ class CaseItem(pytest.Item):
             oracle=settings.oracle,
             policy=settings.policy,
         )
-        if self.expanded.configuration.door == "http":
+        if self.expanded.configuration.entry_point == "http":
             return self._judge_at_server(test)
         try:
             session = settings.engines.session(setup)
@@ -277,13 +279,13 @@ class CaseItem(pytest.Item):
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
     """Where the numbers in an engine's complaint come from that are not the case's."""
-    held_to = _held_to(limits, setup)
-    if (held_to.max_model_len, held_to.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
+    effective = _effective_limits(limits, setup)
+    if (effective.max_model_len, effective.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
         return ""
     return " — limits are rounded up to what an engine is built for: ask for less"
 
 
-def _held_to(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
+def _effective_limits(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
     """The limits a server is started with: cases that leave to the shape what others say share a server."""
     return SchedulingLimits(
         limits.max_model_len or setup.max_model_len,

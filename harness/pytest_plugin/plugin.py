@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.utils.gc import keep_for_good, kept
+from harness.utils.gc import freeze_gc, gc_paused
 
-with kept():  # every process of a run starts with these, and modules are no garbage
+with gc_paused():  # every process of a run starts with these, and modules are no garbage
     from checkpoints import CheckpointError, resolve
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
@@ -118,7 +118,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if settings is not None:
         settings.engines.close()
     # pytest collects garbage five times over at its very end. What is left now goes with the process: it need not look.
-    keep_for_good()
+    freeze_gc()
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
@@ -133,9 +133,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """Tests by the ten thousand, and no garbage among them: later looks leave them out as well."""
-    with kept():
+    with gc_paused():
         result = yield
-        keep_for_good()
+        freeze_gc()
         return result
 
 
@@ -183,7 +183,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _refuse_simulation(session.items)
     if settings.blessing is not None and not session.config.option.collectonly:
         for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
-            settings.blessing.remove_forsaken(folder)
+            settings.blessing.remove_stale_folders(folder)
 
 
 def _refuse_simulation(items: list[pytest.Item]) -> None:

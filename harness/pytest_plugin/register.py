@@ -26,7 +26,7 @@ from harness.pytest_plugin.retries import FlakyTests
 from harness.pytest_plugin.shards import RECORDED, Sharding, shard
 from harness.pytest_plugin.stages import Stages
 from harness.suites.discovery import SUITE_SUFFIXES
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 
 def add_options(group: pytest.OptionGroup) -> None:
@@ -72,7 +72,7 @@ def register(config: pytest.Config) -> None:
     elif option.durations_from:
         raise pytest.UsageError("--durations-from is for cutting shards: say --shard I/N too")
     if hasattr(config, "workerinput"):
-        die_with(os.getppid())
+        end_with_parent(os.getppid())
         if option.isolation == "engine":
             manager.register(Distribution(config, None), "spyre-cb-distribution")
         return

@@ -11,8 +11,8 @@ from typing import Any
 from checkpoints import Checkpoint
 from harness.references.values import Reference, ReferenceToken, Wanted
 
-MOST_ROWS = 16
-MOST_CELLS = 16_384
+MAX_ROWS = 16
+MAX_CELLS = 16_384
 """Prompt tokens in one batch, padding counted: attention over them must fit into the memory of a small machine."""
 
 Progress = Callable[[int], None]
@@ -33,7 +33,7 @@ def continuations(
 
 
 def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...], top: int) -> Reference:
-    """Tokens that somebody else chose, each judged by what stands before it: its logprob and the likeliest there."""
+    """Tokens that somebody else chose, each judged by what stands before it: its logprob and the most likely there."""
     import torch
 
     with torch.inference_mode():
@@ -48,7 +48,7 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
     batch: list[int] = []
     for i in order:
         longest = max(len(wanted[j].prompt_token_ids) for j in [*batch, i])
-        if batch and (len(batch) == MOST_ROWS or longest * (len(batch) + 1) > MOST_CELLS):
+        if batch and (len(batch) == MAX_ROWS or longest * (len(batch) + 1) > MAX_CELLS):
             yield batch
             batch = []
         batch.append(i)

@@ -28,7 +28,7 @@ class ReferenceFileError(ValueError):
 
 
 class _Sequence(Model):
-    """One continuation as it stands in a file. A token is a flat list: id, logprob, then the likeliest ones."""
+    """One continuation as it stands in a file. A token is a flat list: id, logprob, then the most likely ones."""
 
     key: str
     prompt_tokens: int
@@ -110,11 +110,11 @@ def _as_data(wanted: Wanted, reference: Reference, text: str) -> dict[str, Any]:
 
 
 def _flat(token: ReferenceToken) -> list[int | float]:
-    """The token comes first; of the likeliest it is left out where it is the very likeliest, as it nearly always is."""
+    """Return a token as a flat list: id, logprob, then the top tokens, without the first where it is the token."""
     rest = token.top[1:] if token.top[0][0] == token.token_id else token.top
     flat: list[int | float] = [token.token_id, _rounded(token.logprob)]
     if rest is token.top:
-        flat.append(0)  # an odd number of values: what follows is all of the likeliest
+        flat.append(0)  # an odd number of values: what follows is all of the most likely
     for token_id, logprob in rest:
         flat += [token_id, _rounded(logprob)]
     return flat

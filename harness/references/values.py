@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 TOP = 5
-"""How many of the likeliest tokens are kept at each position, where a request asks for no more."""
+"""How many of the most likely tokens are kept at each position, where a request asks for no more."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """A greedy continuation that is wanted: ``max_tokens`` tokens, past any end-of-sequence token.
 
-    ``forbidden`` tokens are not chosen among the first ``forbidden_until`` ones. ``top`` likeliest tokens are kept at
+    ``forbidden`` tokens are not chosen among the first ``forbidden_until`` ones. ``top`` most likely tokens are kept at
     each position.
     """
 
@@ -45,7 +45,7 @@ def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
 
 
 class ReferenceToken(NamedTuple):
-    """A token with its logprob (natural logarithm, raw logits), and the likeliest tokens there, best first."""
+    """A token with its logprob (natural logarithm, raw logits), and the most likely tokens there, best first."""
 
     token_id: int
     logprob: float

@@ -11,7 +11,7 @@ from harness.report.reading import Recorded
 
 MUCH_LONGER, LONGER_BY = 1.5, 1.0
 """Times, and seconds, that a test takes longer before it is shown."""
-MOST_SLOWER = 20
+MAX_SLOWER = 20
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
         now = float(record.get("seconds", 0.0))
         if record["outcome"] == "passed" and usually and now > MUCH_LONGER * usually and now - usually > LONGER_BY:
             found.append((now - usually, Slower(str(record["test"]), duration(usually), duration(now))))
-    worst = sorted(found, key=lambda pair: -pair[0])[:MOST_SLOWER]
+    worst = sorted(found, key=lambda pair: -pair[0])[:MAX_SLOWER]
     yield from (slower for _, slower in worst)
 
 

@@ -12,7 +12,7 @@ from harness.report.result_view import result_views
 from harness.report.run_view import summary_of
 from harness.report.tested import cards_in_words, models_in_words
 
-MOST_LISTED = 50
+MAX_LISTED = 50
 
 
 def write_markdown(path: Path, run: Recorded) -> None:
@@ -45,9 +45,9 @@ def _lines(run: Recorded) -> Iterator[str]:
         yield from (f"- {count}× {_plain(rule)}" for rule, count in rules.most_common())
     if bad:
         yield from ("", "| | case | why | where |", "| --- | --- | --- | --- |")
-        yield from (_row(record) for record in bad[:MOST_LISTED])
-    if len(bad) > MOST_LISTED:
-        yield from ("", f"and {len(bad) - MOST_LISTED} more")
+        yield from (_row(record) for record in bad[:MAX_LISTED])
+    if len(bad) > MAX_LISTED:
+        yield from ("", f"and {len(bad) - MAX_LISTED} more")
     skips = Counter(reason(record) for record in run.results if record["outcome"] == "skipped")
     if skips:
         yield from ("", "### Skipped", "")

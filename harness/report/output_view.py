@@ -8,8 +8,8 @@ from markupsafe import Markup
 from harness.report.outcomes import Record, beginning, shortened
 from harness.report.token_plot import token_plot
 
-MOST_OUTPUT = 2_000
-MOST_EQUAL_OUTPUT = 60
+MAX_OUTPUT = 2_000
+MAX_EQUAL_OUTPUT = 60
 
 TEXTS = ("Hugging Face: ", "engine: ")
 """How the lines of a verdict begin that hold both texts; the page shows those side by side itself."""
@@ -33,13 +33,13 @@ def output_view(data: Record) -> Output:
     total = max(len(seen), len(wanted))
     equal = sum(a is not None and a == b for a, b in zip_longest(seen, wanted))
     if equal == total and engine == reference:
-        return Output(f"all {total} tokens equal", beginning(engine, MOST_EQUAL_OUTPUT), "", "", True, token_plot(data))
+        return Output(f"all {total} tokens equal", beginning(engine, MAX_EQUAL_OUTPUT), "", "", True, token_plot(data))
     same = engine[: _same_characters(engine, reference)]
     return Output(
         f"{equal} of {total} tokens equal",
-        shortened(same, MOST_OUTPUT),
-        shortened(engine[len(same) :], MOST_OUTPUT),
-        shortened(reference[len(same) :], MOST_OUTPUT),
+        shortened(same, MAX_OUTPUT),
+        shortened(engine[len(same) :], MAX_OUTPUT),
+        shortened(reference[len(same) :], MAX_OUTPUT),
         False,
         token_plot(data),
     )

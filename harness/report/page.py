@@ -27,7 +27,7 @@ from harness.timeline.legend import patterns, style
 from harness.timeline.svg import legend
 
 MAX_SLOWEST = 10
-MOST_INLINE = 10
+MAX_INLINE = 10
 """Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
 
 
@@ -36,7 +36,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
     views = result_views(run.results)
     about = {**run.header, **(run.footer or {})}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
-    inline = {view.anchor for view in problems[:MOST_INLINE]}
+    inline = {view.anchor for view in problems[:MAX_INLINE]}
     templates = environment("harness.report")
     body: Any = templates.get_template("result.html.j2").module.body  # type: ignore[attr-defined]
     page = templates.get_template("page.html.j2").render(

@@ -16,8 +16,8 @@ from harness.report.picture_view import picture
 from harness.report.records import completed
 from harness.report.step_view import StepTable, step_table
 
-MOST_TEXT = 8_000
-MOST_REASON = 300
+MAX_TEXT = 8_000
+MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _result_view(index: int, record: Record) -> ResultView:
         source=source,
         source_lines="\n".join(str(first + i) for i in range(len(source.splitlines()))),
         seconds=duration(float(record.get("seconds", 0.0))),
-        text=shortened(_own_text(record), MOST_TEXT),
+        text=shortened(_own_text(record), MAX_TEXT),
         known_failure=str(record.get("known_failure", {}).get("reason", "")) if outcome in _EXPECTED else "",
         column=_column(record),
         markers=tuple(map(str, record.get("markers", ()))),
@@ -180,7 +180,7 @@ def _verdict(verdict: Record) -> VerdictView:
         status="passed" if verdict["passed"] else "failed",
         headline=str(verdict["headline"]),
         rule=str(verdict.get("rule", "")),
-        details=shortened("\n".join(details).strip("\n"), MOST_TEXT),
+        details=shortened("\n".join(details).strip("\n"), MAX_TEXT),
         table=step_table(data) if "steps" in data else None,
         output=output,
     )
@@ -197,7 +197,7 @@ def _gist(text: str) -> str:
     lines = text.splitlines()
     raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
     gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")
-    return beginning(gist.strip(), MOST_REASON)
+    return beginning(gist.strip(), MAX_REASON)
 
 
 def _is_exception(line: str) -> bool:

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from harness.report.outcomes import Record
 
 WIDTH, LINES, BARS, LEFT = 640, 64, 28, 84
-MOST_PER_TOKEN = 16
+MAX_PER_TOKEN = 16
 
 Pair = tuple[float | None, float | None]
 """The logprob of a token in the engine and in Hugging Face."""
@@ -27,7 +27,7 @@ def token_plot(data: Record) -> Markup:
     values = [value for pair in pairs for value in pair if value is not None]
     if not values:
         return Markup("")
-    step = max(1, min(MOST_PER_TOKEN, WIDTH // len(pairs)))
+    step = max(1, min(MAX_PER_TOKEN, WIDTH // len(pairs)))
     lowest = min(-0.1, *values)
     apart = [abs(a - b) if a is not None and b is not None else 0.0 for a, b in pairs]
     most = max(apart)

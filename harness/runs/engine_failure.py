@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.suites.yaml import shown_file
 
-MOST_LINES = 24
+MAX_LINES = 24
 
 
 def failure_of(error: BaseException) -> str:
@@ -19,4 +19,4 @@ def failure_of(error: BaseException) -> str:
 def traceback_of(error: BaseException) -> tuple[str, ...]:
     """The last lines of the traceback."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
-    return tuple(lines[-MOST_LINES:])
+    return tuple(lines[-MAX_LINES:])

@@ -56,7 +56,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request, put together when somebody asks: a schedule that is simulated has none to look at."""
+    """The tokens of each request, put together on demand: a schedule that is simulated has none to look at."""
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)

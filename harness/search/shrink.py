@@ -11,7 +11,7 @@ from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Workload
 from harness.types import Verdict
 
-MOST_TRIALS = 200
+MAX_TRIALS = 200
 W = TypeVar("W", bound=Workload)
 
 
@@ -26,12 +26,12 @@ def limits_that_matter(workload: Workload) -> tuple[str, ...]:
 
 
 def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """The smallest that was found within MOST_TRIALS, and what is said of it."""
+    """The smallest that was found within MAX_TRIALS, and what is said of it."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
     smaller_ones: Callable[[Any], Any] = scheduler_named(workload.scheduler).search_tools().smaller
     again = True
-    while again and trials < MOST_TRIALS:
+    while again and trials < MAX_TRIALS:
         again = False
         for smaller in smaller_ones(workload):
             if smaller in tried:
@@ -42,6 +42,6 @@ def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tupl
             if not said.passed and manner(said) == wrong:
                 workload, verdict, again = smaller, said, True
                 break
-            if trials >= MOST_TRIALS:
+            if trials >= MAX_TRIALS:
                 break
     return workload, verdict

@@ -36,9 +36,9 @@ class Survey:
         return Counter(map(way, self.found))
 
     @property
-    def beyond_the_door(self) -> Counter[str]:
-        """How many of each way take a request that no front door lets in."""
-        return Counter(way(each) for each in self.found if beyond_the_door(each))
+    def beyond_entry_points(self) -> Counter[str]:
+        """How many of each way take a request that no entry point lets in."""
+        return Counter(way(each) for each in self.found if beyond_entry_points(each))
 
     @property
     def smallest(self) -> dict[str, Found]:
@@ -115,8 +115,8 @@ def way(found: Found) -> str:
     return manner(found.verdict) + (f" [{limits}]" if limits else "")
 
 
-def beyond_the_door(found: Found) -> bool:
-    """Whether it takes a request that no front door lets in, put into the core past it ("Limits")."""
+def beyond_entry_points(found: Found) -> bool:
+    """Whether it takes a request that no entry point lets in, put into the core past it ("Limits")."""
     context = found.workload.limits.max_model_len
     requests = found.workload.requests
     padded = [blocks_for(r.prompt_length) * BLOCK_SIZE + r.max_tokens for r in requests]

@@ -33,7 +33,7 @@ class Configuration:
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
     scheduler: Scheduler = CONTINUOUS
-    door: str = "in-process"
+    entry_point: str = "in-process"
     policy: str | None = None
     model_in_id: str = ""
 
@@ -47,8 +47,8 @@ class Configuration:
             parts.append(f"seqs{self.max_num_seqs}")
         if self.scheduler != "continuous":
             parts.append(self.scheduler)
-        if self.door != "in-process":
-            parts.append(self.door)
+        if self.entry_point != "in-process":
+            parts.append(self.entry_point)
         if self.policy is not None:
             parts.append(self.policy)
         return "-".join(parts)
@@ -56,7 +56,7 @@ class Configuration:
     @property
     def markers(self) -> tuple[str, ...]:
         """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
-        http = ("http",) if self.door == "http" else ()
+        http = ("http",) if self.entry_point == "http" else ()
         multi = ("multi",) if self.tensor_parallel_size > 1 else ()
         return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http, *multi)
 
@@ -149,7 +149,7 @@ def expand(
             parameters.tensor_parallel_size,
             parameters.max_num_seqs or (None,),
             parameters.scheduler if says else (scheduler,),
-            parameters.door,
+            parameters.entry_point,
             parameters.policy or (None,),
         )
     ]

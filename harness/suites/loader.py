@@ -24,6 +24,7 @@ from harness.suites.schema import (
     Suite,
     SuiteName,
 )
+from harness.suites.schema.base import RENAMED_KEYS
 from harness.suites.yaml import (
     Node,
     Problem,
@@ -291,6 +292,8 @@ def _cure(kind: str, node: Node) -> str:
 
 def _unknown_key(source: Source, path: YamlPath) -> _Finding:
     meant = _meant(source, path)
+    if str(path[-1]) in RENAMED_KEYS:
+        return _Finding(path, "unknown key", f"`{path[-1]}` is now `{meant}`", of_key=True)
     hint = _did_you_mean(meant) or f"known keys: {', '.join(_known_keys(source, path[:-1]))}"
     return _Finding(path, "unknown key", hint, of_key=True)
 
@@ -304,7 +307,8 @@ def _no_kind(source: Source) -> _Finding:
 
 
 def _meant(source: Source, path: YamlPath) -> str:
-    return _closest(str(path[-1]), _known_keys(source, path[:-1]))
+    name = str(path[-1])
+    return RENAMED_KEYS.get(name) or _closest(name, _known_keys(source, path[:-1]))
 
 
 def _known_keys(source: Source, path: YamlPath) -> list[str]:

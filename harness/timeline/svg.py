@@ -18,7 +18,7 @@ from harness.timeline.turns import groups, turns, wanted_turns
 
 DRAWN = 860
 AXIS, TKV, GAP = 30, 44, 8
-MOST_PER_STEP = 24.0
+MAX_PER_STEP = 24.0
 NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 WIDTH = LABELS + DRAWN + 8
 LETTERS = {"prefill": "P", "idle": "I"}
@@ -32,7 +32,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
     scale = Scale(
-        min(MOST_PER_STEP, DRAWN / (max(each.last_step for each in both) + 1)),
+        min(MAX_PER_STEP, DRAWN / (max(each.last_step for each in both) + 1)),
         max(each.widest for each in both),
         max(1, *[each.highest_tkv for each in both]),
         CHUNKED_LANE if line.chunked else LANE,

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _frozen_here = False
-"""Whether ``keep_for_good`` was called; to ask Python, which counts what is frozen, takes longer than a case."""
+"""Whether ``freeze_gc`` was called; to ask Python, which counts what is frozen, takes longer than a case."""
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """What is made in here is kept: it is looked through for cycles that nobody can reach with all that is older."""
     looking = gc.isenabled()
     gc.disable()
@@ -24,7 +24,7 @@ def kept() -> Iterator[None]:
             gc.enable()
 
 
-def keep_for_good() -> None:
+def freeze_gc() -> None:
     """Never look again through what there is now."""
     global _frozen_here
     gc.freeze()

@@ -1,8 +1,8 @@
 """Processes that never outlive the one that started them, however that one ends: kill -9 runs no clean-up.
 
 Linux tells the kernel so (``PR_SET_PDEATHSIG``). It counts the *thread* that started a process as its parent, so what
-is to live longer than a passing thread is started by one that stays: ``start_attended``. Elsewhere nothing is asked of
-the kernel, and a child notices by its pipe that its parent is gone.
+is to live longer than a passing thread is started by one that stays: ``start_with_parent``. On other
+systems a child notices the end of its parent by its pipe.
 
 Also a program: ``python subprocesses.py PARENT COMMAND…`` becomes ``COMMAND``, tied to the process ``PARENT``.
 """
@@ -21,7 +21,7 @@ from typing import Any
 _SET_PARENT_DEATH_SIGNAL = 1
 
 
-def die_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """End this process as soon as its parent, ``parent``, has ended; at once where that has happened already."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
@@ -29,7 +29,7 @@ def die_with(parent: int) -> None:
         os._exit(1)
 
 
-def start_attended(
+def start_with_parent(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, **more: Any
 ) -> "subprocess.Popen[Any]":
     """``subprocess.Popen`` for a command that knows nothing of us; it ends with this process at the latest."""
@@ -47,7 +47,7 @@ def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - after a fork
 
 def _become() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
-    die_with(parent)
+    end_with_parent(parent)
     try:
         os.execvp(command[0], command)
     except OSError as error:

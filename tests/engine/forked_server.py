@@ -9,13 +9,13 @@ import engine.entrypoints.server.admin
 import engine.entrypoints.server.run
 import engine.model.runner  # noqa: F401
 from engine.entrypoints.server.__main__ import become
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 
 def main() -> int:
     parent = os.getpid()
     if os.fork() == 0:
-        die_with(parent)
+        end_with_parent(parent)
         become(sys.argv[1:])
     _, status = os.wait()
     return os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""The asyncio front door: what it streams is what the offline door returns, and who leaves takes nothing along."""
+"""The async API: what it streams is what the offline API returns, and who leaves takes nothing along."""
 
 import asyncio
 import threading
@@ -46,7 +46,7 @@ def added_up(deltas: list[RequestOutput]) -> dict[int, Any]:
 
 
 @pytest.fixture
-def door(llm: LLM):
+def async_llm(llm: LLM):
     """AsyncLLM over the engine that other tests use, given back afterwards."""
     front = AsyncLLM(llm.engine)
     yield front
@@ -80,13 +80,13 @@ def fragile(llm: LLM):
 
 
 @pytest.mark.parametrize("params", [{}, {"logprobs": 2}, {"stop": "return"}, {"min_tokens": 5}], ids=str)
-def test_every_kind_of_output_ends_in_what_the_offline_door_returns(llm, params):
+def test_every_kind_of_output_ends_in_what_the_offline_api_returns(llm, params):
     (offline,) = llm.generate(PROMPT, greedy(30, **params), progress=False)
-    door = AsyncLLM(llm.engine)
+    async_llm = AsyncLLM(llm.engine)
 
     async def test() -> None:
         cumulative, delta, final = [
-            await collected(door.generate(PROMPT, greedy(30, kind, **params), str(kind)))
+            await collected(async_llm.generate(PROMPT, greedy(30, kind, **params), str(kind)))
             for kind in (CUMULATIVE, DELTA, FINAL_ONLY)
         ]
         assert cumulative[-1].outputs == final[-1].outputs == offline.outputs
@@ -98,84 +98,84 @@ def test_every_kind_of_output_ends_in_what_the_offline_door_returns(llm, params)
         assert all(later.startswith(earlier) for earlier, later in pairwise(texts))
 
     run(test())
-    door.shutdown()
+    async_llm.shutdown()
 
 
-def test_three_answers_are_those_of_the_offline_door(llm):
+def test_three_answers_are_those_of_the_offline_api(llm):
     params = SamplingParams(n=3, temperature=1.0, seed=5, max_tokens=8, ignore_eos=True)
     (offline,) = llm.generate(PROMPT, params, progress=False)
-    door = AsyncLLM(llm.engine)
+    async_llm = AsyncLLM(llm.engine)
 
     async def test() -> None:
         wanted = {completion.index: completion for completion in offline.outputs}
-        deltas = await collected(door.generate(PROMPT, replace(params, output_kind=DELTA), "a"))
-        (final,) = await collected(door.generate(PROMPT, replace(params, output_kind=FINAL_ONLY), "b"))
-        cumulative = await collected(door.generate(PROMPT, params, "c"))
+        deltas = await collected(async_llm.generate(PROMPT, replace(params, output_kind=DELTA), "a"))
+        (final,) = await collected(async_llm.generate(PROMPT, replace(params, output_kind=FINAL_ONLY), "b"))
+        cumulative = await collected(async_llm.generate(PROMPT, params, "c"))
         assert added_up(deltas) == wanted
         assert final.outputs == offline.outputs == cumulative[-1].outputs
 
     run(test())
-    door.shutdown()
+    async_llm.shutdown()
 
 
 @pytest.mark.parametrize("kind", [DELTA, FINAL_ONLY])
-def test_twenty_at_once_of_which_every_third_leaves(door, kind):
+def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind):
     async def client(number: int) -> int:
         params = SamplingParams(n=3, temperature=1.0, max_tokens=12, ignore_eos=True, output_kind=kind)
-        outputs = await collected(door.generate(PROMPT, params, str(number)))
+        outputs = await collected(async_llm.generate(PROMPT, params, str(number)))
         whole = added_up(outputs)
         assert [len(whole[index].token_ids) for index in range(3)] == [12] * 3
         return number
 
     async def test() -> None:
         tasks = [asyncio.create_task(client(number)) for number in range(20)]
-        while door.state().tkv == 0:
+        while async_llm.state().tkv == 0:
             await asyncio.sleep(0)
         for task in tasks[2::3]:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         for number, result in enumerate(ended):
             assert isinstance(result, asyncio.CancelledError) if number % 3 == 2 else result == number
-        await door.idle()
-        assert door.unfinished == 0
-        assert (door.state().n_used_blocks, door.state().n_reserved_blocks) == (0, 0)
+        await async_llm.idle()
+        assert async_llm.unfinished == 0
+        assert (async_llm.state().n_used_blocks, async_llm.state().n_reserved_blocks) == (0, 0)
         assert await client(99) == 99
 
     run(test())
 
 
-def test_closing_the_generator_frees_the_blocks(door):
+def test_closing_the_generator_frees_the_blocks(async_llm):
     async def test() -> None:
-        outputs = door.generate(PROMPT, greedy(400), "a")
+        outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
-        assert door.state().n_used_blocks > 0
+        assert async_llm.state().n_used_blocks > 0
         await outputs.aclose()
-        await door.idle()
-        assert (door.unfinished, door.state().n_used_blocks) == (0, 0)
+        await async_llm.idle()
+        assert (async_llm.unfinished, async_llm.state().n_used_blocks) == (0, 0)
 
     run(test())
 
 
-def test_an_abort_ends_the_stream_and_says_so(door):
+def test_an_abort_ends_the_stream_and_says_so(async_llm):
     async def test() -> None:
-        outputs = door.generate(PROMPT, greedy(400), "a")
+        outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
-        await door.abort("a")
-        await door.abort("nobody")
+        await async_llm.abort("a")
+        await async_llm.abort("nobody")
         last = (await collected(outputs))[-1]
         assert (last.finished, last.outputs[0].finish_reason) == (True, "abort")
 
     run(test())
 
 
-def test_an_id_is_taken_only_as_long_as_its_request_runs(door):
+def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm):
     async def test() -> None:
-        outputs = door.generate(PROMPT, greedy(400), "a")
+        outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
         with pytest.raises(ValueError, match="request id a is taken"):
-            await anext(door.generate(PROMPT, greedy(4), "a"))
+            await anext(async_llm.generate(PROMPT, greedy(4), "a"))
         await outputs.aclose()
-        assert len(added_up(await collected(door.generate(PROMPT, greedy(4), "a")))[0].token_ids) == 4
+        assert len(added_up(await collected(async_llm.generate(PROMPT, greedy(4), "a")))[0].token_ids) == 4
 
     run(test())
 
@@ -189,38 +189,38 @@ def test_an_id_is_taken_only_as_long_as_its_request_runs(door):
     ],
     ids=["empty", "too long", "unknown token"],
 )
-def test_it_refuses_what_the_offline_door_refuses(llm, prompt, max_tokens, says):
+def test_it_refuses_what_the_offline_api_refuses(llm, prompt, max_tokens, says):
     with pytest.raises(RequestRefusedError, match=says) as offline:
         llm.generate(prompt, greedy(max_tokens), progress=False)
-    door = AsyncLLM(llm.engine)
+    async_llm = AsyncLLM(llm.engine)
     with pytest.raises(RequestRefusedError, match=says) as here:
-        run(collected(door.generate(prompt, greedy(max_tokens), "a")))
+        run(collected(async_llm.generate(prompt, greedy(max_tokens), "a")))
     assert str(here.value) == str(offline.value)
-    door.shutdown()
+    async_llm.shutdown()
 
 
 def test_no_more_than_was_agreed_is_under_way(llm):
-    door = AsyncLLM(llm.engine, most_unfinished=2)
+    async_llm = AsyncLLM(llm.engine, max_unfinished=2)
 
     async def test() -> None:
-        first = door.generate(PROMPT, greedy(400), "a")
+        first = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(first)
         with pytest.raises(QueueFullError, match="1 sequences are under way and 2 more were asked for"):
-            await anext(door.generate(PROMPT, SamplingParams(n=2), "b"))
-        second = door.generate(PROMPT, greedy(4), "c")
+            await anext(async_llm.generate(PROMPT, SamplingParams(n=2), "b"))
+        second = async_llm.generate(PROMPT, greedy(4), "c")
         assert len(await collected(second)) >= 1
         await first.aclose()
-        assert door.unfinished == 0
+        assert async_llm.unfinished == 0
 
     run(test())
-    door.shutdown()
+    async_llm.shutdown()
 
 
-def test_a_reader_that_is_slow_finds_everything_in_one(door):
+def test_a_reader_that_is_slow_finds_everything_in_one(async_llm):
     async def test() -> None:
-        outputs = door.generate(PROMPT, greedy(40), "a")
+        outputs = async_llm.generate(PROMPT, greedy(40), "a")
         first = await anext(outputs)
-        await door.idle()
+        await async_llm.idle()
         rest = await collected(outputs)
         assert len(rest) == 1
         assert len(first.outputs[0].token_ids) + len(rest[0].outputs[0].token_ids) == 40
@@ -229,16 +229,16 @@ def test_a_reader_that_is_slow_finds_everything_in_one(door):
 
 
 def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile):
-    door, executor = fragile
+    async_llm, executor = fragile
 
     async def test() -> None:
-        streams = [door.generate(PROMPT, greedy(400, kind), f"{kind}") for kind in (DELTA, CUMULATIVE)]
+        streams = [async_llm.generate(PROMPT, greedy(400, kind), f"{kind}") for kind in (DELTA, CUMULATIVE)]
         for stream in streams:
             first = asyncio.ensure_future(anext(stream))
             while not first.done():
                 executor.leave.release()
                 await asyncio.sleep(0.002)
-        final = asyncio.create_task(collected(door.generate(PROMPT, greedy(400, FINAL_ONLY), "final")))
+        final = asyncio.create_task(collected(async_llm.generate(PROMPT, greedy(400, FINAL_ONLY), "final")))
         await asyncio.sleep(0)
         executor.error = RuntimeError("the card is on fire")
         executor.leave.release()
@@ -247,38 +247,38 @@ def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile
                 await waiting
             assert seen.value.__cause__ is executor.error
         with pytest.raises(EngineDeadError):
-            await collected(door.generate(PROMPT, greedy(4), "late"))
-        assert isinstance(door.dead, EngineDeadError)
-        assert door.unfinished == 0
+            await collected(async_llm.generate(PROMPT, greedy(4), "late"))
+        assert isinstance(async_llm.dead, EngineDeadError)
+        assert async_llm.unfinished == 0
 
     run(test())
 
 
-def test_a_shutdown_fails_what_runs(door):
+def test_a_shutdown_fails_what_runs(async_llm):
     async def test() -> None:
-        outputs = door.generate(PROMPT, greedy(400), "a")
+        outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
-        await asyncio.to_thread(door.shutdown)
+        await asyncio.to_thread(async_llm.shutdown)
         with pytest.raises(EngineStoppedError):
             await collected(outputs)
         with pytest.raises(EngineStoppedError):
-            await collected(door.generate(PROMPT, greedy(4), "b"))
+            await collected(async_llm.generate(PROMPT, greedy(4), "b"))
 
     run(test())
 
 
-def test_limits_can_be_tightened_between_requests(door):
+def test_limits_can_be_tightened_between_requests(async_llm):
     async def test() -> None:
-        assert (await door.reset(Limits(max_model_len=128))).max_model_len == 128
+        assert (await async_llm.reset(Limits(max_model_len=128))).max_model_len == 128
         with pytest.raises(RequestRefusedError, match="max model context length is 128"):
-            await collected(door.generate(PROMPT, greedy(100), "a"))
-        await door.reset(Limits())
-        assert await collected(door.generate(PROMPT, greedy(100), "a"))
+            await collected(async_llm.generate(PROMPT, greedy(100), "a"))
+        await async_llm.reset(Limits())
+        assert await collected(async_llm.generate(PROMPT, greedy(100), "a"))
 
     run(test())
 
 
-def test_one_engine_serves_one_event_loop_after_another(door):
+def test_one_engine_serves_one_event_loop_after_another(async_llm):
     for number in range(3):
-        (output,) = run(collected(door.generate(PROMPT, greedy(5, FINAL_ONLY), str(number))))
+        (output,) = run(collected(async_llm.generate(PROMPT, greedy(5, FINAL_ONLY), str(number))))
         assert len(output.outputs[0].token_ids) == 5

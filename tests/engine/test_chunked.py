@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.config import Chunking, ConfigError, EngineConfig, Limits
 from engine.core import EngineCore
 from engine.entrypoints.engine_thread import EngineThread
-from engine.kv_cache.block_pool import HopelessError
+from engine.kv_cache.block_pool import UnschedulableRequestError
 from engine.request import FinishReason
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import tkvs
@@ -86,7 +86,9 @@ def test_plans_say_what_is_computed_and_what_is_only_read():
 @pytest.mark.requirement("CP-LIMIT-01")
 def test_a_request_that_the_cache_cannot_hold_is_named():
     core = add(chunked(Limits(available_blocks=2)), request("large", 129, 3), request("small", 5, 3))
-    with pytest.raises(HopelessError, match="request large needs 3 blocks to run to its end, but 2 are all") as error:
+    with pytest.raises(
+        UnschedulableRequestError, match="request large needs 3 blocks to run to its end, but 2 are all"
+    ) as error:
         core.step()
     assert error.value.request_id == "large"
     core.abort("large")
@@ -97,7 +99,7 @@ def test_a_request_that_the_cache_cannot_hold_is_named():
 def test_a_request_whose_tkv_alone_exceeds_the_volume_is_named():
     core = add(chunked(Limits(max_batch_tkv_limit=66)), request("long", 64, 9))
     with pytest.raises(
-        HopelessError, match="request long cannot decode: alone it is at tkv 67, and max_batch"
+        UnschedulableRequestError, match="request long cannot decode: alone it is at tkv 67, and max_batch"
     ) as error:
         run(core)
     assert error.value.request_id == "long"
@@ -126,13 +128,13 @@ class Listener:
 
 def test_a_hopeless_request_fails_alone_although_it_was_paused():
     engine = EngineThread(chunked(Limits(max_batch_tkv_limit=66)))
-    hopeless, fine = Listener(), Listener()
+    unschedulable, fine = Listener(), Listener()
     try:
-        engine.add(request("hopeless", 64, 9), hopeless)
+        engine.add(request("hopeless", 64, 9), unschedulable)
         engine.add(request("fine", 5, 3), fine)
-        assert hopeless.ended.wait(20)
+        assert unschedulable.ended.wait(20)
         assert fine.ended.wait(20)
-        assert isinstance(hopeless.error, HopelessError)
+        assert isinstance(unschedulable.error, UnschedulableRequestError)
         assert fine.reason == "length"
         assert engine.end is None
     finally:

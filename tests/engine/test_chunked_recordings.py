@@ -1,4 +1,4 @@
-"""Workloads recorded from the plugin's chunked generation, replayed without a model: every step must be equal.
+"""Workloads recorded from the plugin's chunked plugin, replayed without a model: every step must be equal.
 
 ``data/chunked_recordings.json``: a prompt is its length and, where it begins like the text (prompt and generated
 tokens) of an earlier request, that request and how many tokens they share. Rows: step, tkv, waiting, running, paused,

@@ -182,12 +182,12 @@ def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake)
 
 def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake):
     engine.reset(Limits(available_blocks=2)).result(SOON)
-    hopeless, fine = Listener(), Listener()
-    engine.add(request("hopeless", 129, 3), hopeless)
+    unschedulable, fine = Listener(), Listener()
+    engine.add(request("hopeless", 129, 3), unschedulable)
     engine.add(request("fine", 5, 3), fine)
     brake.leave.release(3)
     assert fine.ended.wait(SOON)
-    assert isinstance(hopeless.error, OutOfBlocksError)
+    assert isinstance(unschedulable.error, OutOfBlocksError)
     assert fine.reason == "length"
     assert engine.end is None
 

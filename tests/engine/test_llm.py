@@ -1,4 +1,4 @@
-"""The offline front door on the built-in model: the same tokens as Hugging Face, whoever shares the batch."""
+"""The offline API on the built-in model: the same tokens as Hugging Face, whoever shares the batch."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise

@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.request import MOST_LOGPROBS, Request, SamplingParams, SamplingParamsError
+from engine.request import MAX_LOGPROBS, Request, SamplingParams, SamplingParamsError
 from tests.engine.support import is_one_sentence
 
 NOT_A_NUMBER = float("nan")
@@ -28,7 +28,7 @@ NOT_A_NUMBER = float("nan")
         ({"max_tokens": 0}, "max_tokens"),
         ({"min_tokens": 17, "max_tokens": 16}, "min_tokens must not exceed max_tokens 16"),
         ({"logprobs": -1}, "logprobs"),
-        ({"logprobs": MOST_LOGPROBS + 1}, "logprobs"),
+        ({"logprobs": MAX_LOGPROBS + 1}, "logprobs"),
         ({"stop": ""}, "stop strings"),
         ({"stop": ("a", "")}, "stop strings"),
     ],
@@ -59,7 +59,7 @@ def test_parameters_that_make_no_sense_are_refused_in_one_sentence_with_their_va
         {"min_tokens": 1000, "max_tokens": None},
         {"max_tokens": 1},
         {"logprobs": 0},
-        {"logprobs": MOST_LOGPROBS},
+        {"logprobs": MAX_LOGPROBS},
     ],
     ids=str,
 )

@@ -95,7 +95,7 @@ def test_a_chat_is_its_template_offline(client, llm):
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
-def test_logprobs_are_those_of_the_offline_door(client, llm):
+def test_logprobs_are_those_of_the_offline_api(client, llm):
     wanted = offline(llm, PROMPT, 5, logprobs=3).outputs[0]
     got = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5, temperature=0, logprobs=3).choices[0]
     chosen = [position[token] for token, position in zip(wanted.token_ids, wanted.logprobs, strict=True)]

@@ -146,5 +146,5 @@ def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     for module in (vllm, ModuleType("vllm.v1"), engine, platforms):
         patch.setitem(sys.modules, module.__name__, module)
     llm = fake_llm()
-    patch.setattr(session_module, "start", lambda generation, setup: llm)
+    patch.setattr(session_module, "start", lambda plugin, setup: llm)
     return llm

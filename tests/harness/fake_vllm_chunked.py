@@ -97,4 +97,4 @@ def install_chunked(patch: pytest.MonkeyPatch) -> None:
     llm.llm_engine.input_processor = SimpleNamespace(
         generation_config_fields={}, renderer=SimpleNamespace(get_eos_token_id=lambda: 0)
     )
-    patch.setattr(session_module, "start", lambda generation, setup: llm)
+    patch.setattr(session_module, "start", lambda plugin, setup: llm)

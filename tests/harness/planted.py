@@ -49,7 +49,7 @@ PLANTED_BY = (
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,
     "Batch and attention": OUTPUT_FAULTS,
-    "Front door and ends": END_FAULTS,
+    "Entry point and ends": END_FAULTS,
     "Shapes on the device, once it is warm": SHAPE_FAULTS,
     "Shapes on the device, from the start": START_FAULTS,
     "Chunked prefill: schedule and blocks": CHUNKED_FAULTS,

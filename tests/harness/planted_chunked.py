@@ -1,4 +1,4 @@
-"""Faults of the chunked generation, each a patch of one function: the schedule first, then what is computed."""
+"""Faults of the chunked plugin, each a patch of one function: the schedule first, then what is computed."""
 
 from dataclasses import replace
 from typing import Any

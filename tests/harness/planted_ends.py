@@ -1,4 +1,4 @@
-"""Faults of the front door and of what ends a request early, each a patch of one function."""
+"""Faults of the entry point and of what ends a request early, each a patch of one function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

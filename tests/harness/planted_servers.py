@@ -56,7 +56,7 @@ def count_on(patch: pytest.MonkeyPatch) -> None:
 
 @server_fault("as it was", "the engine is not idle: ")
 def let_requests_of_the_case_before_run_on(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(AsyncLLM, "_close", lambda self, mailbox: self._open.pop(mailbox) and None)
+    patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
 
 
 @server_fault("as it was", "with the key of this case /v1/models is answered with 401")

@@ -37,9 +37,9 @@ def a_request(prompt_length: int, max_tokens: int, **more: Any) -> Request:
 def simulate(*requests: Request, **limits: int) -> Simulated:
     """Run requests on the scheduler of the reference engine, built for 512 tokens and a batch of 4."""
     session = SimulationDriver().open(SHAPE)
-    held_to = session.reset(SchedulingLimits(**limits))
+    effective = session.reset(SchedulingLimits(**limits))
     specs = [nameless_spec(each, position) for position, each in enumerate(requests)]
-    return Simulated(run_workload(session, specs, requests), specs, requests, held_to)
+    return Simulated(run_workload(session, specs, requests), specs, requests, effective)
 
 
 def two_that_overlap() -> Simulated:

@@ -1,4 +1,4 @@
-"""How actions are carried out and judged, at a door that plays a script."""
+"""How actions are carried out and judged, at a client that plays a script."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -6,24 +6,26 @@ from typing import Any
 
 import pytest
 
-from harness.cases.behaviour import flood, scene, waiting
+from harness.cases.behaviour import context, flood, waiting
 from harness.cases.behaviour import perform as performing
 from harness.cases.behaviour.judging import check_limits
-from harness.cases.behaviour.outcome import Right
+from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
-from harness.drivers.door import Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.client import Answer, Choice, ClientError, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.streams import assembled
 from harness.suites.schema import BehaviourCase, Chat, Limits, Request
 from harness.types import RequestSpec, SchedulingLimits, Verdict
 
-IDLE = DoorState(0, 0, 0, 0)
+IDLE = ServingState(0, 0, 0, 0)
 CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
 
 
-class ScriptedDoor:
+class ScriptedClient:
     """Answers every request with the same text, a letter a piece; refuses where it has been told to."""
 
-    def __init__(self, text: str = "abc", refuses: DoorError | None = None, states: Sequence[DoorState] = ()) -> None:
+    def __init__(
+        self, text: str = "abc", refuses: ClientError | None = None, states: Sequence[ServingState] = ()
+    ) -> None:
         self.text, self.refuses, self.states = text, refuses, list(states)
         self.calls: list[str] = []
         self.capabilities = frozenset({"http", "abort", "restart"})
@@ -32,27 +34,27 @@ class ScriptedDoor:
         self.raw = RawAnswer(200, "fine")
         self.left = False
 
-    async def complete(self, ask: Ask) -> Answer:
-        self.calls.append(f"complete {ask.name}")
+    async def complete(self, request: ClientRequest) -> Answer:
+        self.calls.append(f"complete {request.name}")
         await self.go_on.wait()
         if self.refuses:
             raise self.refuses
-        choices = tuple(Choice(self.text, len(self.text), "length") for _ in range(ask.n))
-        return Answer(choices, (len(ask.spec.prompt_token_ids), ask.n * len(self.text)))
+        choices = tuple(Choice(self.text, len(self.text), "length") for _ in range(request.n))
+        return Answer(choices, (len(request.spec.prompt_token_ids), request.n * len(self.text)))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        self.calls.append(f"stream {ask.name}")
+    async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
+        self.calls.append(f"stream {request.name}")
         if self.refuses:
             raise self.refuses
         try:
             for i, letter in enumerate(self.text):
-                yield Piece({0: letter}, {0: 1}, {0: "length"} if i == len(self.text) - 1 else {})
+                yield StreamChunk({0: letter}, {0: 1}, {0: "length"} if i == len(self.text) - 1 else {})
                 await self.go_on.wait()
         finally:
-            self.calls.append(f"closed {ask.name}")
+            self.calls.append(f"closed {request.name}")
 
-    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        return [await self.complete(ask) for ask in asks]
+    async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
+        return [await self.complete(request) for request in requests]
 
     async def abort(self, name: str) -> None:
         self.calls.append(f"abort {name}")
@@ -62,7 +64,7 @@ class ScriptedDoor:
         self.calls.append(f"{method} {path} {body.decode()} {headers['Content-Type']}")
         return self.raw
 
-    async def state(self) -> DoorState:
+    async def state(self) -> ServingState:
         return (self.states.pop(0) if len(self.states) > 1 else self.states[0]) if self.states else IDLE
 
     async def figures(self) -> dict[str, int]:
@@ -87,25 +89,25 @@ class ScriptedDoor:
 
 @pytest.fixture(autouse=True)
 def _nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (flood, performing, scene, waiting):
+    for module in (flood, performing, context, waiting):
         monkeypatch.setattr(module, "SECONDS", 0.4)
 
 
-def run(door: ScriptedDoor, *actions: dict[str, Any], right: str = "abc") -> list[Verdict]:
+def run(client: ScriptedClient, *actions: dict[str, Any], right: str = "abc") -> list[Verdict]:
     case = BehaviourCase.model_validate({"id": "scripted", "actions": list(actions)})
     numbers = iter(range(100))
 
-    def make_ask(request: Request) -> Ask:
+    def make_request(request: Request) -> ClientRequest:
         number = next(numbers)
-        return Ask(f"r{number}", RequestSpec(number, (1, 2, 3, 4), request.max_tokens))
+        return ClientRequest(f"r{number}", RequestSpec(number, (1, 2, 3, 4), request.max_tokens))
 
     def make_chat(chat: Chat) -> RequestSpec:
         return RequestSpec(0, (1, 2, 3, 4), chat.max_tokens or 3)
 
-    def rights(asks: Sequence[Ask]) -> list[Right]:
-        return [Right(right, (-0.1, -0.2, -0.3), 2, "float32") for _ in asks]
+    def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
+        return [ExpectedAnswer(right, (-0.1, -0.2, -0.3), 2, "float32") for _ in requests]
 
-    return asyncio.run(perform(case, door, make_ask, make_chat, rights, lambda *_: []))
+    return asyncio.run(perform(case, client, make_request, make_chat, expected_answers, lambda *_: []))
 
 
 def failed(verdicts: Sequence[Verdict]) -> list[str]:
@@ -124,12 +126,12 @@ def stream(**expect: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("action", [complete, stream])
-def test_what_is_as_expected_passes_and_the_door_is_left(action: Any) -> None:
-    door = ScriptedDoor()
-    verdicts = run(door, action(token_counts=[3], finish_reasons=["length"], texts=["abc"], text="reference"))
+def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
+    client = ScriptedClient()
+    verdicts = run(client, action(token_counts=[3], finish_reasons=["length"], texts=["abc"], text="reference"))
     assert failed(verdicts) == []
     assert [v.headline for v in verdicts][1:] == ["the engine is idle at the end"]
-    assert door.left
+    assert client.left
 
 
 @pytest.mark.parametrize(
@@ -142,78 +144,78 @@ def test_what_is_as_expected_passes_and_the_door_is_left(action: Any) -> None:
     ],
 )
 def test_what_is_not_is_told_with_both(expect: dict[str, Any], said: str) -> None:
-    assert failed(run(ScriptedDoor(), complete(**expect))) == [f"action 0 (complete): {said}"]
-    assert failed(run(ScriptedDoor(), stream(**expect))) == [f"action 0 (stream): {said}"]
+    assert failed(run(ScriptedClient(), complete(**expect))) == [f"action 0 (complete): {said}"]
+    assert failed(run(ScriptedClient(), stream(**expect))) == [f"action 0 (stream): {said}"]
 
 
 def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None:
-    verdicts = run(ScriptedDoor(), complete(text="reference"), right="abx")
+    verdicts = run(ScriptedClient(), complete(text="reference"), right="abx")
     assert failed(verdicts) == ["action 0 (complete): text 0 is 'abc', Hugging Face's is 'abx'"]
     named = {"complete": CALL, "name": "first"}
     ended = {"wait": {"end_of": "first"}}
-    assert failed(run(ScriptedDoor(), named, ended, complete(same_as="first"))) == []
-    early = failed(run(ScriptedDoor(), named, complete(same_as="first")))
+    assert failed(run(ScriptedClient(), named, ended, complete(same_as="first"))) == []
+    early = failed(run(ScriptedClient(), named, complete(same_as="first")))
     assert early == ["action 1 (complete): first has not ended yet: wait for its end before"]
 
 
 def test_an_answer_can_be_held_to_differ_from_another() -> None:
     named, ended = {"complete": CALL, "name": "first"}, {"wait": {"end_of": "first"}}
-    assert failed(run(ScriptedDoor(), named, ended, complete(unlike="first"))) == [
+    assert failed(run(ScriptedClient(), named, ended, complete(unlike="first"))) == [
         "action 2 (complete): texts ['abc'], and those of first are ['abc']"
     ]
 
 
 def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> None:
-    class Telling(ScriptedDoor):
+    class Telling(ScriptedClient):
         logprobs: tuple[float, ...] = (-0.1, -0.2, -0.3)
         alternatives: tuple[int, ...] = (2, 3, 2)
 
-        async def complete(self, ask: Ask) -> Answer:
+        async def complete(self, request: ClientRequest) -> Answer:
             return Answer((Choice("abc", 3, "length", self.logprobs, self.alternatives),))
 
-    door = Telling()
-    assert failed(run(door, complete(logprobs="reference"))) == []
-    door.alternatives = (2, 1, 2)
-    assert failed(run(door, complete(logprobs="reference"))) == [
+    client = Telling()
+    assert failed(run(client, complete(logprobs="reference"))) == []
+    client.alternatives = (2, 1, 2)
+    assert failed(run(client, complete(logprobs="reference"))) == [
         "action 0 (complete): answer 0: 1 alternatives at a token, expected 2"
     ]
-    door.logprobs = (-0.1, -0.4, -0.3)
-    assert failed(run(door, complete(logprobs="reference")))[0] == (
+    client.logprobs = (-0.1, -0.4, -0.3)
+    assert failed(run(client, complete(logprobs="reference")))[0] == (
         "action 0 (complete): answer 0: logprob of token 1 is -0.4000, Hugging Face says -0.2000"
     )
-    assert failed(run(ScriptedDoor(), complete(logprobs="reference"))) == [
+    assert failed(run(ScriptedClient(), complete(logprobs="reference"))) == [
         "action 0 (complete): answer 0 has 0 logprobs, expected 3"
     ]
 
 
 def test_why_a_request_in_the_background_was_refused_is_told() -> None:
     named = {"stream": CALL, "name": "first"}
-    said = failed(run(ScriptedDoor(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
+    said = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
     assert said[0] == "action 1 (wait): first ended after 0 pieces, 3 were waited for: the prompt is too long"
 
 
 def test_usage_counts_prompt_and_answers() -> None:
-    assert failed(run(ScriptedDoor(), complete(usage=True))) == []
-    assert failed(run(ScriptedDoor(), stream(usage=True))) == [
+    assert failed(run(ScriptedClient(), complete(usage=True))) == []
+    assert failed(run(ScriptedClient(), stream(usage=True))) == [
         "action 0 (stream): usage None, expected (4, 3) (prompt, generated)"
     ]
 
 
 # --- errors ----------------------------------------------------------------------------------------------------
 
-REFUSAL = DoorError("the prompt is too long", 400, "invalid_request_error")
+REFUSAL = ClientError("the prompt is too long", 400, "invalid_request_error")
 
 
 def test_an_error_that_was_expected_passes_by_words_status_and_type() -> None:
     wanted = {"message_contains": ["too long"], "status": 400, "type": "invalid_request_error"}
-    assert failed(run(ScriptedDoor(refuses=REFUSAL), complete(error=wanted), stream(error=wanted))) == []
-    in_process = DoorError("the prompt is too long")
-    assert failed(run(ScriptedDoor(refuses=in_process), complete(error=wanted))) == []
+    assert failed(run(ScriptedClient(refuses=REFUSAL), complete(error=wanted), stream(error=wanted))) == []
+    in_process = ClientError("the prompt is too long")
+    assert failed(run(ScriptedClient(refuses=in_process), complete(error=wanted))) == []
 
 
 def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
     wanted = {"message_contains": ["too short"], "status": 413, "type": "other"}
-    [verdict] = [v for v in run(ScriptedDoor(refuses=REFUSAL), complete(error=wanted)) if not v.passed]
+    [verdict] = [v for v in run(ScriptedClient(refuses=REFUSAL), complete(error=wanted)) if not v.passed]
     assert verdict.headline == "action 0 (complete): another error than expected"
     assert verdict.details == (
         "it said:  400 invalid_request_error: the prompt is too long",
@@ -224,21 +226,21 @@ def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
 
 
 def test_an_error_that_nobody_expected_fails() -> None:
-    [said] = failed(run(ScriptedDoor(refuses=REFUSAL), complete(token_counts=[3])))
+    [said] = failed(run(ScriptedClient(refuses=REFUSAL), complete(token_counts=[3])))
     assert said == "action 0 (complete): refused: 400 invalid_request_error: the prompt is too long"
 
 
 def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
-    door = ScriptedDoor()
+    client = ScriptedClient()
     raw = {"http": {"content": {"a": 1}, "path": "/x"}, "expect": {"status": 200, "contains": "fine"}}
-    assert failed(run(door, raw)) == []
-    assert door.calls == ['POST /x {"a": 1} application/json']
-    door.raw = RawAnswer(500, "broken")
-    assert failed(run(door, raw)) == ["action 0 (http): status 500, expected 200"]
+    assert failed(run(client, raw)) == []
+    assert client.calls == ['POST /x {"a": 1} application/json']
+    client.raw = RawAnswer(500, "broken")
+    assert failed(run(client, raw)) == ["action 0 (http): status 500, expected 200"]
     wants_error = {"http": {"body": "x"}, "expect": {"error": {"status": 400}}}
-    assert failed(run(door, wants_error)) == ["action 0 (http): status 500 and no error in OpenAI's form"]
-    door.raw = RawAnswer(400, "{}", {"message": "no", "type": "bad"})
-    assert failed(run(door, wants_error)) == []
+    assert failed(run(client, wants_error)) == ["action 0 (http): status 500 and no error in OpenAI's form"]
+    client.raw = RawAnswer(400, "{}", {"message": "no", "type": "bad"})
+    assert failed(run(client, wants_error)) == []
 
 
 # --- in the background -----------------------------------------------------------------------------------------
@@ -246,61 +248,61 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
 
 def test_an_action_with_a_name_goes_on_while_the_case_does_and_is_judged_at_the_end() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [9]}}
-    verdicts = run(ScriptedDoor(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
+    verdicts = run(ScriptedClient(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
     assert failed(verdicts) == ["action 0 (stream first): token counts [3], expected [9]"]
 
 
 def test_a_client_that_leaves_closes_its_stream() -> None:
-    door = ScriptedDoor()
-    door.go_on.clear()
+    client = ScriptedClient()
+    client.go_on.clear()
     named = {"stream": CALL, "name": "first"}
-    verdicts = run(door, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
+    verdicts = run(client, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
     assert failed(verdicts) == []
-    assert door.calls == ["stream r0", "closed r0"]
+    assert client.calls == ["stream r0", "closed r0"]
     assert "the client of first went away after 1 pieces" in verdicts[1].headline
-    left_early = run(ScriptedDoor(), {"stream": {**CALL, "leave_after": 1}, "expect": {"token_counts": [1]}})
+    left_early = run(ScriptedClient(), {"stream": {**CALL, "leave_after": 1}, "expect": {"token_counts": [1]}})
     assert failed(left_early) == []
 
 
 def test_leaving_what_has_ended_is_a_failure() -> None:
     named = {"complete": CALL, "name": "first"}
-    said = failed(run(ScriptedDoor(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
+    said = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
     assert said == ["action 2 (disconnect): first had ended before its client could go away"]
 
 
-def test_abort_and_restart_reach_the_door() -> None:
-    door = ScriptedDoor()
-    door.go_on.clear()
-    run(door, {"complete": CALL, "name": "first"}, {"abort": "first"}, {"restart": "kill"})
-    assert door.calls == ["complete r0", "abort r0", "restart kill"]
+def test_abort_and_restart_reach_the_client() -> None:
+    client = ScriptedClient()
+    client.go_on.clear()
+    run(client, {"complete": CALL, "name": "first"}, {"abort": "first"}, {"restart": "kill"})
+    assert client.calls == ["complete r0", "abort r0", "restart kill"]
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------
 
 
 def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
-    busy = DoorState(1, 2, 3, 4)
-    assert failed(run(ScriptedDoor(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
-    said = failed(run(ScriptedDoor(states=[busy]), {"wait": {"running": 1}}))
-    assert said[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: DoorState(")
+    busy = ServingState(1, 2, 3, 4)
+    assert failed(run(ScriptedClient(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
+    said = failed(run(ScriptedClient(states=[busy]), {"wait": {"running": 1}}))
+    assert said[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: ServingState(")
     assert said[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
 
 
 def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
-    door = ScriptedDoor()
-    door.go_on.clear()
-    assert failed(run(door, complete(token_counts=[3]))) == ["action 0 (complete): refused: no end within 0.8 s"]
-    door = ScriptedDoor()
-    door.go_on.clear()
+    client = ScriptedClient()
+    client.go_on.clear()
+    assert failed(run(client, complete(token_counts=[3]))) == ["action 0 (complete): refused: no end within 0.8 s"]
+    client = ScriptedClient()
+    client.go_on.clear()
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
-    said = failed(run(door, named, {"wait": {"pieces": 3, "of": "first"}}))
+    said = failed(run(client, named, {"wait": {"pieces": 3, "of": "first"}}))
     assert said[0] == "action 1 (wait): first brought 1 of 3 pieces within 0.4 s"
 
 
 def test_too_late_is_told_in_tokens() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
     all_of_it = {"wait": {"pieces": 3, "of": "first"}}
-    said = failed(run(ScriptedDoor(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}}))
+    said = failed(run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}}))
     assert said == [
         "action 2 (wait): it came to idle True, before_tokens 3, of first too late: first had 3 tokens by then"
     ]
@@ -311,24 +313,24 @@ def test_too_late_is_told_in_tokens() -> None:
 
 def test_a_flood_counts_who_stayed_and_compares_each_with_its_request_alone() -> None:
     flood = {"flood": {"clients": 6, "call": CALL, "leave": {"every": 3, "after": 1}}}
-    verdicts = run(ScriptedDoor(), flood)
+    verdicts = run(ScriptedClient(), flood)
     assert verdicts[0].headline == "action 0 (flood): 4 clients got all that is theirs, 2 went away"
-    short = failed(run(ScriptedDoor(text="ab"), flood))
+    short = failed(run(ScriptedClient(text="ab"), flood))
     assert short == ["action 0 (flood): r0 got [2] tokens, not 1 times 3"]
-    refused = failed(run(ScriptedDoor(refuses=REFUSAL), flood))
+    refused = failed(run(ScriptedClient(refuses=REFUSAL), flood))
     assert refused == ["action 0 (flood): r0 was refused: the prompt is too long"]
 
 
 def test_a_client_that_gets_anothers_text_is_noticed() -> None:
-    class Mixing(ScriptedDoor):
-        async def complete(self, ask: Ask) -> Answer:
+    class Mixing(ScriptedClient):
+        async def complete(self, request: ClientRequest) -> Answer:
             return Answer((Choice("xyz", 3, "length"),))
 
     said = failed(run(Mixing(), {"flood": {"clients": 2, "call": CALL}}))
     assert said == ["action 0 (flood): r0 got ['abc'], alone its request gets ['xyz']"]
 
 
-async def a_check_of_ours(scene: Any, well: bool = True) -> str:
+async def a_check_of_ours(context: Any, well: bool = True) -> str:
     from harness.cases.behaviour.named import CheckFailedError
 
     if not well:
@@ -336,30 +338,30 @@ async def a_check_of_ours(scene: Any, well: bool = True) -> str:
     return "it is well"
 
 
-async def a_check_that_crashes(scene: Any) -> str:
+async def a_check_that_crashes(context: Any) -> str:
     return str(1 / 0)
 
 
 def test_a_named_check_of_somebody_else() -> None:
     name = f"{__name__}:a_check_of_ours"
-    assert run(ScriptedDoor(), {"check": name})[0].headline.endswith("it is well")
-    assert failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"well": False}}}))[0].endswith(
+    assert run(ScriptedClient(), {"check": name})[0].headline.endswith("it is well")
+    assert failed(run(ScriptedClient(), {"check": {"name": name, "options": {"well": False}}}))[0].endswith(
         "it is not well"
     )
-    crashed = failed(run(ScriptedDoor(), {"check": f"{__name__}:a_check_that_crashes"}, complete(token_counts=[3])))
+    crashed = failed(run(ScriptedClient(), {"check": f"{__name__}:a_check_that_crashes"}, complete(token_counts=[3])))
     assert crashed[0].startswith("action 0 (check ")
     assert "the check itself failed: ZeroDivisionError" in crashed[0]
     assert len(crashed) == 1
-    assert "unexpected keyword" in failed(run(ScriptedDoor(), {"check": {"name": name, "options": {"x": 1}}}))[0]
+    assert "unexpected keyword" in failed(run(ScriptedClient(), {"check": {"name": name, "options": {"x": 1}}}))[0]
 
 
 def test_figures_are_counted_from_when_the_case_began() -> None:
     counted = {"metrics": {"prompt_tokens": 8, "generated_tokens": 6}}
     twice = [complete(token_counts=[3]), complete(token_counts=[3])]
-    assert failed(run(ScriptedDoor(), *twice, counted)) == []
-    said = failed(run(ScriptedDoor(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
+    assert failed(run(ScriptedClient(), *twice, counted)) == []
+    said = failed(run(ScriptedClient(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
     assert said == ["action 1 (metrics): generated_tokens 3, expected 6"]
-    said = failed(run(ScriptedDoor(), {"metrics": {"finished_requests": 1}}))
+    said = failed(run(ScriptedClient(), {"metrics": {"finished_requests": 1}}))
     assert said == ["action 0 (metrics): finished_requests not told, expected 1"]
 
 
@@ -373,5 +375,5 @@ def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
 
 
 def test_pieces_add_up() -> None:
-    pieces = [Piece({0: "a", 1: "x"}, {0: 1, 1: 2}), Piece({0: "b"}, {0: 1}, {0: "stop"}, (4, 5))]
+    pieces = [StreamChunk({0: "a", 1: "x"}, {0: 1, 1: 2}), StreamChunk({0: "b"}, {0: 1}, {0: "stop"}, (4, 5))]
     assert assembled(pieces, 2) == Answer((Choice("ab", 2, "stop"), Choice("x", 2, None)), (4, 5))

@@ -12,7 +12,7 @@ import pytest
 from checkpoints import Checkpoint
 from harness.checks.output import check_output
 from harness.checks.output.compare import close, kl_over_top
-from harness.checks.output.policies import USUAL_BOUNDS, ResolvedPolicy, resolve_policy, usual_policy
+from harness.checks.output.policies import DEFAULT_BOUNDS, ResolvedPolicy, default_policy, resolve_policy
 from harness.drivers.base import GOLDEN_TOKENS
 from harness.references import Oracle, Reference, ReferenceToken
 from harness.references.stopping import end_of, ended, wanted_for
@@ -35,7 +35,7 @@ LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
 
 
 def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
-    """Each token the likeliest, ``margin`` before the next letter, and that before `z`."""
+    """Each token the most likely, ``margin`` before the next letter, and that before `z`."""
     return Reference(
         tuple(
             ReferenceToken(i, p, ((i, p), ((i + 1) % 26, p - margin), (25, p - margin - 1)))
@@ -115,7 +115,7 @@ def test_a_token_that_differs_is_told_with_both_texts_both_lists_and_the_margin(
     assert verdict.details[:2] == ("Hugging Face: 'abcdefgh'", "engine:       'abxdefgh'")
     assert marked(verdict) == [2]
     text = "\n".join(verdict.details)
-    assert "likeliest at 2 (the best leads by 3):" in text
+    assert "most likely at 2 (the best leads by 3):" in text
     listed = [" ".join(line.split()) for line in verdict.details]
     assert "Hugging Face 2 'c' -0.3000 3 'd' -3.3000 25 'z' -4.3000" in listed
     assert "engine 23 'x' -0.2000 2 'c' -1.9000 7 'h' -4.0000" in listed
@@ -135,9 +135,9 @@ def test_the_likeliest_are_shown_where_a_logprob_is_wrong_first_and_where_the_te
     seen[1] = seen[1]._replace(logprob=-0.9)
     verdict = checked(seen)
     assert verdict.headline.startswith("request 3: logprob of token 1 is")
-    assert [line for line in verdict.details if line.startswith("likeliest at")] == [
-        "likeliest at 1 (the best leads by 3):",
-        "likeliest at 4 (the best leads by 3):",
+    assert [line for line in verdict.details if line.startswith("most likely at")] == [
+        "most likely at 1 (the best leads by 3):",
+        "most likely at 4 (the best leads by 3):",
     ]
 
 
@@ -195,7 +195,7 @@ def test_a_logprob_beyond_either_tolerance_fails() -> None:
     ],
 )
 def test_noise_passes_and_both_tolerances_hold_above_it(seen: float | None, right: float, allowed: bool) -> None:
-    assert close(seen, right, USUAL_BOUNDS["float32"], relative=True) is allowed
+    assert close(seen, right, DEFAULT_BOUNDS["float32"], relative=True) is allowed
 
 
 def test_logprobs_that_the_driver_cannot_see_are_not_compared() -> None:
@@ -339,14 +339,14 @@ def test_a_token_the_engine_does_not_list_counts_among_all_others() -> None:
 
 
 def test_the_usual_policy_goes_by_precision_and_by_what_the_driver_can_do() -> None:
-    assert usual_policy("float32", {GOLDEN_TOKENS}) == "exact"
-    assert usual_policy("float16", {GOLDEN_TOKENS}) == "golden"
-    assert usual_policy("quantised", set()) == "divergence"
+    assert default_policy("float32", {GOLDEN_TOKENS}) == "exact"
+    assert default_policy("float16", {GOLDEN_TOKENS}) == "golden"
+    assert default_policy("quantised", set()) == "divergence"
 
 
 def test_a_bound_that_is_given_replaces_the_usual_one_and_no_other() -> None:
     resolved = resolve_policy(Policy(name="golden", abs_tol=0.5), "float16", set())
-    assert resolved.bounds == replace(USUAL_BOUNDS["float16"], abs_tol=0.5)
+    assert resolved.bounds == replace(DEFAULT_BOUNDS["float16"], abs_tol=0.5)
 
 
 # --- alternatives ----------------------------------------------------------------------------------------------

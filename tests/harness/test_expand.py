@@ -195,8 +195,8 @@ def test_an_engine_can_be_tightened_to_every_limit_it_was_built_for() -> None:
     for blocks in (2, 31, 32, 33, 34, 35, 36, 37, 63, 64, 65):
         for seqs in (1, 4, 5):
             limits = {"max_model_len": 300, "max_num_seqs": seqs, "available_blocks": blocks}
-            held_to = SimulationDriver().open(setup_of(limits)).reset(SchedulingLimits(**limits))
-            assert (held_to.max_model_len, held_to.max_num_seqs, held_to.available_blocks) == (300, seqs, blocks)
+            effective = SimulationDriver().open(setup_of(limits)).reset(SchedulingLimits(**limits))
+            assert (effective.max_model_len, effective.max_num_seqs, effective.available_blocks) == (300, seqs, blocks)
 
 
 def test_cases_that_only_tighten_share_an_engine() -> None:

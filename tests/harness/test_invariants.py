@@ -24,8 +24,8 @@ IDLE = "nothing is held and tkv is 0 when nothing is left to do"
 
 
 def judged(seen: Simulated, run: Run | None = None, **limits: int) -> Verdict:
-    held_to = SchedulingLimits(**limits) if limits else seen.limits
-    return check_invariants(run or seen.run, seen.specs, seen.requests, held_to)
+    effective = SchedulingLimits(**limits) if limits else seen.limits
+    return check_invariants(run or seen.run, seen.specs, seen.requests, effective)
 
 
 def broken(verdict: Verdict, rule: str, first: str, *others: str) -> None:

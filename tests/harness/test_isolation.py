@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 import pytest
 
 from harness.pytest_plugin import items
-from harness.pytest_plugin.isolation.attendant import how_it_ended
 from harness.pytest_plugin.isolation.forks import run_in_a_fork
 from harness.pytest_plugin.isolation.stacks import without_pytest
+from harness.pytest_plugin.isolation.worker import how_it_ended
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
 MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")

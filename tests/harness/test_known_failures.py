@@ -20,7 +20,7 @@ FACTS = {
     "driver": "reference",
     "tensor_parallel_size": 2,
     "scheduler": "continuous",
-    "door": "in-process",
+    "entry_point": "in-process",
     "cards": 0,
     "simulated": False,
 }
@@ -108,8 +108,8 @@ def test_what_is_wrong_with_a_list_is_told_at_its_place(tmp_path: Path, before: 
         ({"tensor_parallel_size": [2, 4], "simulated": True}, False),
         ({"cards": [1, 2]}, False),
         ({"driver": "vllm"}, False),
-        ({"scheduler": "continuous", "door": "in-process"}, True),
-        ({"door": "http"}, False),
+        ({"scheduler": "continuous", "entry_point": "in-process"}, True),
+        ({"entry_point": "http"}, False),
     ],
 )
 def test_all_conditions_must_hold(conditions: dict[str, object], hold: bool) -> None:

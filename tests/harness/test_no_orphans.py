@@ -38,7 +38,7 @@ AT_A_SERVER = """\
 suite: served
 kind: behaviour
 markers: [cb]
-parameters: {door: [http]}
+parameters: {entry_point: [http]}
 cases:
   - id: waits
     actions:
@@ -48,7 +48,7 @@ AT_A_SHARED_SERVER = """\
 suite: shared
 kind: behaviour
 markers: [cb]
-parameters: {door: [http]}
+parameters: {entry_point: [http]}
 cases:
   - id: waits
     actions:
@@ -218,9 +218,9 @@ def test_what_is_attended_outlives_the_thread_but_not_the_process_that_started_i
     """The kernel takes the thread that started a process for its parent: a passing one must not matter."""
     program = (
         "import asyncio, time\n"
-        "from harness.utils.subprocesses import start_attended\n"
+        "from harness.utils.subprocesses import start_with_parent\n"
         "async def main():\n"
-        "    return await asyncio.to_thread(start_attended, ['sleep', '600'])\n"
+        "    return await asyncio.to_thread(start_with_parent, ['sleep', '600'])\n"
         "print(asyncio.run(main()).pid, flush=True)\n"
         "time.sleep(600)\n"
     )

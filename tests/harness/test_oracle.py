@@ -111,12 +111,12 @@ def test_batches_stay_within_their_bounds_and_leave_nobody_out(
     def cells(checkpoint: Checkpoint, batch: list[Wanted]) -> list[Reference]:
         seen.append(len(batch))
         longest = max(len(each.prompt_token_ids) for each in batch)
-        assert len(batch) <= compute.MOST_ROWS
-        assert len(batch) == 1 or longest * len(batch) <= compute.MOST_CELLS
+        assert len(batch) <= compute.MAX_ROWS
+        assert len(batch) == 1 or longest * len(batch) <= compute.MAX_CELLS
         return [Reference(()) for _ in batch]
 
     monkeypatch.setattr(compute, "_greedy", cells)
-    monkeypatch.setattr(compute, "MOST_CELLS", 2000)
+    monkeypatch.setattr(compute, "MAX_CELLS", 2000)
     assert len(continuations(checkpoint, wanted)) == sum(seen) == 45
 
 

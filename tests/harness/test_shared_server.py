@@ -21,7 +21,7 @@ from engine.tokenizer import Tokenizer
 from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.drivers import shared_server
 from harness.drivers.base import UnavailableError
-from harness.drivers.server_pool import MOST_SERVERS, DirtyServerError, ServerNeed, ServerPool
+from harness.drivers.server_pool import MAX_SERVERS, DirtyServerError, ServerNeed, ServerPool
 from harness.drivers.servers import ADMIN_TOKEN
 from harness.drivers.shared_server import SharedReferenceServer
 from harness.suites.schema import BehaviourCase, ServerOptions
@@ -91,21 +91,21 @@ def leave_in_mid_stream(url: str, key: str) -> None:
 def test_a_server_is_held_to_limits_and_is_as_new_for_the_next_case() -> None:
     with server() as shared:
         for limits, options in ((TIGHT, OPTIONS), (BUILT, ServerOptions()), (TIGHT, OPTIONS)):
-            door = shared.door(limits, options)
-            leave_in_mid_stream(door.url, options.api_key or "none")
+            client = shared.client(limits, options)
+            leave_in_mid_stream(client.url, options.api_key or "none")
         with pytest.raises(UnavailableError, match="no server can be held to these limits: max_model_len 100 is not"):
-            shared.door(SchedulingLimits(100, 4), ServerOptions())
-        shared.door(BUILT, ServerOptions())
+            shared.client(SchedulingLimits(100, 4), ServerOptions())
+        shared.client(BUILT, ServerOptions())
         shared.end()
         with pytest.raises(DirtyServerError, match="it does not answer: ConnectionRefusedError"):
-            shared.door(BUILT, ServerOptions())
+            shared.client(BUILT, ServerOptions())
 
 
 def test_with_another_token_a_server_cannot_be_shared() -> None:
     with server() as shared:
         stranger = SharedReferenceServer(shared._process, SETUP.model, "another token")
         with pytest.raises(DirtyServerError, match="there is nothing here"):
-            stranger.door(BUILT, ServerOptions())
+            stranger.client(BUILT, ServerOptions())
 
 
 @pytest.mark.parametrize("fault", SERVER_FAULTS, ids=[fault.name for fault in SERVER_FAULTS])
@@ -116,12 +116,12 @@ def test_a_shared_server_that_is_wrong_is_noticed_before_a_case_has_it(
     fault.patch(monkeypatch)
     with server() as shared:
         if fault.caught_by == "as it was":
-            leave_in_mid_stream(shared.door(TIGHT, OPTIONS).url, "open sesame")
+            leave_in_mid_stream(shared.client(TIGHT, OPTIONS).url, "open sesame")
             wanted = BUILT, ServerOptions()
         else:
             wanted = TIGHT, OPTIONS
         with pytest.raises(DirtyServerError) as noticed:
-            shared.door(*wanted)
+            shared.client(*wanted)
         assert fault.says in str(noticed.value)
 
 
@@ -169,7 +169,7 @@ class Shared:
     def __init__(self, dirty: str = "") -> None:
         self.dirty, self.ended = dirty, False
 
-    def door(self, limits: SchedulingLimits, options: ServerOptions) -> SchedulingLimits:
+    def client(self, limits: SchedulingLimits, options: ServerOptions) -> SchedulingLimits:
         if limits.max_model_len == 100:
             raise UnavailableError("impossible")
         if self.dirty:
@@ -194,11 +194,11 @@ class Starter:
 
 def test_one_server_serves_all_that_share_it() -> None:
     pool, driver = ServerPool(), Starter()
-    assert pool.door(driver, need(BUILT), "a") == BUILT
-    assert pool.door(driver, need(TIGHT), "b") == TIGHT
+    assert pool.client(driver, need(BUILT), "a") == BUILT
+    assert pool.client(driver, need(TIGHT), "b") == TIGHT
     with pytest.raises(UnavailableError):
-        pool.door(driver, need(SchedulingLimits(100)), "c")
-    assert pool.door(driver, need(BUILT), "d") == BUILT
+        pool.client(driver, need(SchedulingLimits(100)), "c")
+    assert pool.client(driver, need(BUILT), "d") == BUILT
     assert len(driver.started) == 1
     assert pool.take_notes() == []
     pool.close()
@@ -207,10 +207,10 @@ def test_one_server_serves_all_that_share_it() -> None:
 
 def test_a_dirty_server_is_replaced_and_the_case_before_named() -> None:
     pool, driver = ServerPool(), Starter()
-    pool.door(driver, need(), "first")
-    pool.door(driver, need(), "second")
+    pool.client(driver, need(), "first")
+    pool.client(driver, need(), "second")
     driver.started[0].dirty = "waiting 1"
-    assert pool.door(driver, need(), "third") == BUILT
+    assert pool.client(driver, need(), "third") == BUILT
     assert [shared.ended for shared in driver.started] == [True, False]
     assert pool.take_notes() == ["a server was replaced: it was not clean after second: waiting 1"]
     assert pool.take_notes() == []
@@ -219,29 +219,29 @@ def test_a_dirty_server_is_replaced_and_the_case_before_named() -> None:
 def test_a_server_that_is_dirty_when_it_is_new_is_an_error_of_the_case_and_not_kept() -> None:
     pool, driver = ServerPool(), Starter("odd", "", "odd too")
     with pytest.raises(DirtyServerError, match=r"^odd$"):
-        pool.door(driver, need(), "first")
-    pool.door(driver, need(), "second")
+        pool.client(driver, need(), "first")
+    pool.client(driver, need(), "second")
     driver.started[1].dirty = "worn"
     with pytest.raises(DirtyServerError, match=r"^odd too$"):
-        pool.door(driver, need(), "third")
+        pool.client(driver, need(), "third")
     assert all(shared.ended for shared in driver.started)
 
 
 def test_only_so_many_are_kept() -> None:
     pool, driver = ServerPool(), Starter()
-    setups = [EngineSetup("m", "eager", 1, 64 * (i + 1), 4) for i in range(MOST_SERVERS + 1)]
+    setups = [EngineSetup("m", "eager", 1, 64 * (i + 1), 4) for i in range(MAX_SERVERS + 1)]
     for setup in setups:
-        pool.door(driver, need(setup=setup), "a")
-    assert [shared.ended for shared in driver.started] == [True] + [False] * MOST_SERVERS
+        pool.client(driver, need(setup=setup), "a")
+    assert [shared.ended for shared in driver.started] == [True] + [False] * MAX_SERVERS
 
 
 def test_a_fork_leaves_the_servers_of_its_parent_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, driver = ServerPool(), Starter()
-    pool.door(driver, need(), "a")
+    pool.client(driver, need(), "a")
     monkeypatch.setattr("os.getpid", lambda: -1)
     pool.discard(need())
     assert not driver.started[0].ended
-    pool.door(driver, need(), "b")
+    pool.client(driver, need(), "b")
     pool.close()
     assert [shared.ended for shared in driver.started] == [False, True]
 
@@ -251,7 +251,7 @@ def test_a_fork_leaves_the_servers_of_its_parent_to_it(monkeypatch: pytest.Monke
 SUITE = """\
 suite: mine
 kind: behaviour
-parameters: {door: [http]}
+parameters: {entry_point: [http]}
 cases:
   - id: first
     limits: {max_model_len: 128}
@@ -277,10 +277,10 @@ from harness.drivers import shared_server
 shared_server.IDLE_SECONDS = 0.0
 kept = []
 servers = []
-def door(self, *wanted):
+def client(self, *wanted):
     servers.append(self._process)
     return found(self, *wanted)
-found, shared_server.SharedReferenceServer.door = shared_server.SharedReferenceServer.door, door
+found, shared_server.SharedReferenceServer.client = shared_server.SharedReferenceServer.client, client
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item):
     server = servers[-1]

@@ -11,7 +11,7 @@ from harness.drivers.reference import SimulationDriver
 from harness.schedulers.continuous.model import PlannedRequest
 from harness.schedulers.continuous.workloads import Workload
 from harness.search.shrink import limits_that_matter, manner, shrunk
-from harness.search.survey import beyond_the_door, survey
+from harness.search.survey import beyond_entry_points, survey
 from harness.types import SchedulingLimits, Verdict
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
@@ -39,7 +39,7 @@ def test_every_workload_that_goes_wrong_is_counted_and_shrunk(monkeypatch: pytes
     for found in result.found:
         [request] = found.workload.requests
         assert (request.prompt_length, request.join_step, request.abort_step) == (1, 0, None)
-        assert not beyond_the_door(found)
+        assert not beyond_entry_points(found)
     smallest = result.smallest[RESERVED].workload
     assert (smallest.requests, smallest.limits) == ((PlannedRequest(1, 1),), AS_BUILT)
 
@@ -53,7 +53,7 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
     said = capsys.readouterr().out
     assert "10 workloads, " in said
     assert ": 10 handled wrongly, in " in said
-    assert f" times: {RESERVED} (0 of them take a request that no front door lets in)" in said
+    assert f" times: {RESERVED} (0 of them take a request that no entry point lets in)" in said
     assert "written to " in said
     assert list(tmp_path.glob("found-*.yaml"))
 

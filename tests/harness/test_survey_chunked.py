@@ -1,4 +1,4 @@
-"""Surveys of the chunked generation: nothing on an engine that does right; what goes wrong is shrunk and counted."""
+"""Surveys of the chunked plugin: nothing on an engine that does right; what goes wrong is shrunk and counted."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Time-lines of the chunked generation: chunks, found and shared blocks, pauses, tkv of each, as text and as SVG."""
+"""Time-lines of the chunked plugin: chunks, found and shared blocks, pauses, tkv of each, as text and as SVG."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The vllm driver on the plugin's chunked generation, without it: steps, limits, options, servers, who runs what."""
+"""The vllm driver on the plugin's chunked plugin, without it: steps, limits, options, servers, who runs what."""
 
 import sys
 from dataclasses import replace
@@ -7,9 +7,9 @@ import pytest
 
 from harness.drivers.base import Observation, scheduler_of
 from harness.drivers.reference import SimulationDriver
-from harness.drivers.vllm import VllmDriver, generations, server
+from harness.drivers.vllm import VllmDriver, plugins, server
 from harness.drivers.vllm.chunked import engine_arguments, engine_environment
-from harness.drivers.vllm.generations import CHUNKED, ONE_TKV, find_generation
+from harness.drivers.vllm.plugins import CHUNKED, ONE_TKV, find_plugin
 from harness.drivers.vllm.session import VllmSession
 from harness.suites.expand import expand
 from harness.suites.schema import OutputSuite, ServerOptions
@@ -65,8 +65,8 @@ def test_a_reset_tightens_and_forgets_what_is_reserved_and_cached(session: VllmS
     scheduler, manager = core.scheduler, core.scheduler.kv_cache_manager
     scheduler.total_reserved_blocks, scheduler.reserved_blocks = 3, {"0-0": 3}
     scheduler.request_last_decode_step["0-0"] = 2
-    held_to = session.reset(SchedulingLimits(max_model_len=128, max_num_seqs=2, available_blocks=6))
-    assert held_to == SchedulingLimits(128, 2, 6, 2048)
+    effective = session.reset(SchedulingLimits(max_model_len=128, max_num_seqs=2, available_blocks=6))
+    assert effective == SchedulingLimits(128, 2, 6, 2048)
     assert (scheduler.max_model_len, scheduler.max_num_running_reqs, scheduler.max_batch_tkv_limit) == (128, 2, 2048)
     assert (scheduler.total_reserved_blocks, scheduler.reserved_blocks, dict(scheduler.request_last_decode_step)) == (
         0,
@@ -99,10 +99,10 @@ def test_options_of_the_scheduler_are_said_where_the_plugin_reads_them() -> None
 
 
 def test_a_server_is_told_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = CHUNKED.insides.server_command("/somewhere", SETUP)
+    command = CHUNKED.adapter.server_command("/somewhere", SETUP)
     assert command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "/somewhere"]
     assert command[5:] == ["--enable-prefix-caching", "--max-num-batched-tokens", "128"]
-    assert ONE_TKV.insides.server_command("/somewhere", PLAIN)[1:] == ["serve", "/somewhere"]
+    assert ONE_TKV.adapter.server_command("/somewhere", PLAIN)[1:] == ["serve", "/somewhere"]
     environ = server._environ(CHUNKED, SETUP, SchedulingLimits(256, 2))
     assert environ["SENDNN_INFERENCE_CP_INTERLEAVE_STEPS"] == "1"
     assert environ["SENDNN_INFERENCE_DYNAMO_BACKEND"] == "eager"
@@ -113,7 +113,7 @@ def test_each_generation_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPat
     said = "scheduler continuous: sendnn-inference is driven with chunked prefill only"
     assert VllmDriver(CHUNKED).unavailable(PLAIN) == said
     assert "vllm-spyre is driven with continuous batching only" in str(VllmDriver(ONE_TKV).unavailable(SETUP))
-    monkeypatch.setattr(server, "find_generation", lambda: CHUNKED)
+    monkeypatch.setattr(server, "find_plugin", lambda: CHUNKED)
     assert server.vllm_unavailable(PLAIN) == said
 
 
@@ -133,8 +133,8 @@ def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_generation() ->
 
 def test_the_plugin_that_is_installed_is_the_one_that_is_driven(monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"sendnn-inference": "2.6.3"}
-    monkeypatch.setattr(generations, "version_of", versions.get)
-    monkeypatch.setattr(generations, "find_spec", lambda name: versions.get(name.replace("_", "-")))
-    assert find_generation() is CHUNKED
+    monkeypatch.setattr(plugins, "version_of", versions.get)
+    monkeypatch.setattr(plugins, "find_spec", lambda name: versions.get(name.replace("_", "-")))
+    assert find_plugin() is CHUNKED
     assert server.vllm_scheduler() == "chunked"
     assert not server.vllm_unfit(ServerOptions(api_key="k"))

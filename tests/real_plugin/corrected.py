@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cli import main
 from harness.drivers.vllm.environment import prepare
-from harness.drivers.vllm.generations import CHUNKED
+from harness.drivers.vllm.plugins import CHUNKED
 from tests.real_plugin.patched import SCHEDULERS
 
 

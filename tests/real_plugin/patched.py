@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from harness.drivers.vllm.environment import prepare
-from harness.drivers.vllm.generations import Generation, find_generation
+from harness.drivers.vllm.plugins import Plugin, find_plugin
 
 SCHEDULERS = {
     "vllm-spyre": "vllm_spyre.v1.core.scheduler:ContinuousBatchingSpyreScheduler",
@@ -63,23 +63,23 @@ CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED}
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """One change at a time."""
-    generation = find_generation()
-    assert generation is not None, "the real plugin is not installed here"
+    plugin = find_plugin()
+    assert plugin is not None, "the real plugin is not installed here"
     wanted = os.environ["PATCHED"]
     case = item.name.partition("[")[0]
-    known = CHANGES[generation.package]
+    known = CHANGES[plugin.package]
     changes = [c for name, c in known.items() if name == wanted or (wanted == "each" and c.case == case)]
     if not changes:
         return (yield)
-    with changed(changes[0], generation):
+    with changed(changes[0], plugin):
         return (yield)
 
 
 @contextmanager
-def changed(change: Change, generation: Generation) -> Iterator[None]:
+def changed(change: Change, plugin: Plugin) -> Iterator[None]:
     """The plugin's scheduler with that line; as it was afterwards."""
-    prepare(generation)
-    module, _, name = SCHEDULERS[generation.package].partition(":")
+    prepare(plugin)
+    module, _, name = SCHEDULERS[plugin.package].partition(":")
     scheduler = importlib.import_module(module)
     of = getattr(scheduler, name)
     as_it_was = getattr(of, change.method)

@@ -1,6 +1,6 @@
 """The real plugin with one line of its scheduler changed must fail the case that is about that line.
 
-Needs the environments that ``make conformance-vllm`` builds, one for each generation.
+Needs the environments that ``make conformance-vllm`` builds, one for each plugin.
 """
 
 import os

@@ -72,15 +72,15 @@ class Administration:
         service, started = self._service, self._settings
         service.check_open()
         limits = self._limits(wanted)
-        held_to = await service.llm.tighten(Limits(**asdict(limits)))
+        effective = await service.llm.tighten(Limits(**asdict(limits)))
         self._metrics.restart()
         queue = started.max_queue if wanted.max_queue is None else wanted.max_queue
-        service.llm.most_unfinished = held_to.max_num_seqs + queue
+        service.llm.max_unfinished = effective.max_num_seqs + queue
         service.settings = AppSettings(
             wanted.api_key or started.app.api_key, wanted.max_body_bytes or started.app.max_body_bytes
         )
         options = {"max_queue": queue, "max_body_bytes": service.settings.max_body_bytes}
-        return asdict(held_to) | options
+        return asdict(effective) | options
 
     def _limits(self, wanted: Wanted) -> ResolvedLimits:
         """The limits of a server that was started with just these flags. Raises ConfigError."""

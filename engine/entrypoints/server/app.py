@@ -83,7 +83,7 @@ async def _answer(
             job = await begin(service, body)
             every_token = bool(body.return_token_ids) or bool(getattr(body, "logprobs", None) is not None)
             stream = events(job, form_of(job), include_usage=body.include_usage, every_token=every_token)
-            return EventStream(stream, job.mailbox.close)
+            return EventStream(stream, job.collector.close)
         whole = await while_connected(request.receive, _whole(service, body, begin, form_of))
         return whole or Response(status_code=CLIENT_GONE)
     except Exception as error:
@@ -98,9 +98,9 @@ async def _whole(
 ) -> Response:
     job = await begin(service, body)
     try:
-        outputs = await job.mailbox.take_all()
+        outputs = await job.collector.take_all()
     finally:
-        job.mailbox.close()
+        job.collector.close()
     return Response(form_of(job).whole(outputs).model_dump_json(), media_type="application/json")
 
 

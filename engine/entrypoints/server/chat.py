@@ -59,7 +59,7 @@ class ChatForm:
 
     def opening(self) -> Iterable[ChatChunk]:
         delta = ChatDelta(role="assistant", content="")
-        first = [ChatChunkChoice(index=index, delta=delta) for index in range(self._job.mailbox.count)]
+        first = [ChatChunkChoice(index=index, delta=delta) for index in range(self._job.collector.count)]
         return [self._chunk([choice], prompt=self._prompt()) for choice in first]
 
     def chunk(self, delta: CompletionOutput) -> ChatChunk:
@@ -99,7 +99,7 @@ class ChatForm:
 
 
 def _logprobs(output: CompletionOutput, top: int) -> ChatLogprobs | None:
-    """With the ``top`` likeliest, best first; the chosen token may not be among them."""
+    """With the ``top`` most likely, best first; the chosen token may not be among them."""
     if output.logprobs is None:
         return None
     content = []

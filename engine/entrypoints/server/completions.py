@@ -38,7 +38,7 @@ class CompletionForm:
         self._body = body
         self._tokenizer = tokenizer
         skip = body.skip_special_tokens is not False
-        self._offsets = {index: TextOffsets(tokenizer, skip) for index in range(job.mailbox.count)}
+        self._offsets = {index: TextOffsets(tokenizer, skip) for index in range(job.collector.count)}
         self._begun: set[int] = set()
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> CompletionResponse:
@@ -48,7 +48,7 @@ class CompletionForm:
     def opening(self) -> Iterable[CompletionResponse]:
         if not self._body.echo:
             return ()
-        indices = range(self._job.mailbox.count)
+        indices = range(self._job.collector.count)
         return [self._response([CompletionChoice(index=index, text=self._echo(index))]) for index in indices]
 
     def chunk(self, delta: CompletionOutput) -> CompletionResponse:
@@ -111,7 +111,7 @@ class TextOffsets:
 
 
 def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Several tokens may look alike (bytes of a character): the likeliest is the one that counts."""
+    """Several tokens may look alike (bytes of a character): the most likely is the one that counts."""
     texts: dict[str, float] = {}
     for entry in position.values():
         texts.setdefault(entry.decoded_token, for_json(entry.logprob))

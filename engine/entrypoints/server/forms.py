@@ -40,7 +40,7 @@ async def events(job: Job, form: Form, *, include_usage: bool, every_token: bool
     try:
         for chunk in form.opening():
             yield event(chunk)
-        while new := await job.mailbox.take():
+        while new := await job.collector.take():
             for index in sorted(new):
                 delta = new[index]
                 completion_tokens += len(delta.token_ids)

@@ -1,4 +1,4 @@
-"""One request under way: from checked prompts to a mailbox in which its answers arrive."""
+"""One request under way: from checked prompts to a collector in which its answers arrive."""
 
 import time
 import uuid
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from engine.entrypoints.async_llm import AsyncLLM
-from engine.entrypoints.output_queue import Mailbox
+from engine.entrypoints.output_queue import RequestOutputCollector
 from engine.entrypoints.prompts import Admitted
 from engine.entrypoints.server.errors import ApiError, bad_request, try_again
 from engine.entrypoints.server.responses import Usage
@@ -52,13 +52,13 @@ class Service:
 
 @dataclass(frozen=True)
 class Job:
-    """Answers on their way; answer ``i`` of prompt ``p`` has index ``p * n + i``. The mailbox has to be closed."""
+    """Answers on their way; answer ``i`` of prompt ``p`` has index ``p * n + i``. The collector has to be closed."""
 
     id: str
     created: int
     model: str
     prompts: tuple[Admitted, ...]
-    mailbox: Mailbox
+    collector: RequestOutputCollector
 
     def prompt_of(self, index: int) -> Admitted:
         return self.prompts[index // self.prompts[0].params.n]
@@ -86,7 +86,7 @@ async def start(
         admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
     except RequestRefusedError as refusal:
         raise bad_request(str(refusal), param, "request_refused") from refusal
-    wanted, most = len(admitted) * params.n, llm.most_unfinished
+    wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
         raise bad_request(f"{len(admitted)} prompts x n {params.n} are more than the {most} this server takes", param)
     service.check_open()
@@ -95,7 +95,7 @@ async def start(
 
 
 def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
-    """A prompt that leaves no room for a token, padded or not; the front door speaks of the others."""
+    """A prompt that leaves no room for a token, padded or not; the entry point speaks of the others."""
     if len(token_ids) >= max_model_len:
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from engine.entrypoints.server.errors import bad_request
-from engine.request import MOST_LOGPROBS
+from engine.request import MAX_LOGPROBS
 
-MOST_STOPS = 64
+MAX_STOPS = 64
 LONGEST_STOP = 1024
-MOST_ANSWERS = 128
+MAX_ANSWERS = 128
 
 WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "frequency_penalty": (None, 0),
@@ -69,8 +69,8 @@ def check_stop(value: object) -> object:
         return value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise ValueError("must be a text or a list of texts")
-    if len(stops) > MOST_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
-        raise ValueError(f"at most {MOST_STOPS} stop strings of at most {LONGEST_STOP} characters")
+    if len(stops) > MAX_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
+        raise ValueError(f"at most {MAX_STOPS} stop strings of at most {LONGEST_STOP} characters")
     return value
 
 
@@ -110,7 +110,7 @@ class CommonRequest(Body):
     """What completions and chat completions have in common."""
 
     model: Text | None = None
-    n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     temperature: Float | None = None
     top_p: Float | None = None
     top_k: int | None = None
@@ -119,7 +119,7 @@ class CommonRequest(Body):
     max_tokens: int | None = None
     min_tokens: int | None = None
     stop: Stop = None
-    stop_token_ids: Annotated[list[int], Field(max_length=MOST_STOPS)] | None = None
+    stop_token_ids: Annotated[list[int], Field(max_length=MAX_STOPS)] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
@@ -155,7 +155,7 @@ class CompletionRequest(CommonRequest):
 
     prompt: Prompt
     echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     @model_validator(mode="after")
     def _no_logprobs_of_a_prompt(self) -> "CompletionRequest":
@@ -191,7 +191,7 @@ class ChatRequest(CommonRequest):
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: int | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChatRequest":

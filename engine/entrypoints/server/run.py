@@ -81,7 +81,7 @@ def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Servic
     """The application that serves an engine, with the administrative call where there is a token for it."""
     metrics = Metrics()
     most = settings.engine.max_num_seqs + settings.max_queue
-    llm = AsyncLLM(engine, most_unfinished=most, observers=[metrics])
+    llm = AsyncLLM(engine, max_unfinished=most, observers=[metrics])
     metrics.watch(llm)
     service = Service(llm, settings.engine.model, settings.app)
     app: ASGIApp = create_app(service, metrics)

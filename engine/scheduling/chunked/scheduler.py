@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from engine.config import Chunking, ResolvedLimits
 from engine.kv_cache.block_hash import TokenSource
-from engine.kv_cache.block_pool import HopelessError
+from engine.kv_cache.block_pool import UnschedulableRequestError
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import divide, in_turn, tkvs, volume
@@ -53,8 +53,9 @@ class ChunkedScheduler:
     def plan(self) -> StepPlan:
         """Choose the step and take the blocks it needs ("One step").
 
-        Raises HopelessError where nothing runs and the whole cache cannot hold the head of the queue, and where nobody
-        can decode since the volume limit is below everybody's own tkv; again and again, until that one is aborted.
+        Raises UnschedulableRequestError where nothing runs and the whole cache cannot hold the head of the queue, and
+        where no sequence can decode because the batch x tkv limit is below the tkv of each. Every further call raises
+        it too, until that request is aborted.
         """
         self._aborted_in_queue = False
         chunk = self._next_chunk()
@@ -227,14 +228,14 @@ class ChunkedScheduler:
     def _refuse_to_stall(self) -> None:
         if self._paused:
             first = in_turn(self._paused, longest_first=self.chunking.long_output_priority)[0]
-            raise HopelessError(
+            raise UnschedulableRequestError(
                 f"request {first.request_id} cannot decode: alone it is at tkv {first.computed + 1}, "
                 f"and max_batch_tkv_limit is {self.limits.max_batch_tkv_limit}",
                 first.request_id,
             )
         if self._waiting and not self._running:
             head = self._waiting[0]
-            raise HopelessError(
+            raise UnschedulableRequestError(
                 f"request {head.request_id} needs {head.most_blocks} blocks to run to its end, "
                 f"but {self.pool.available} are all there are",
                 head.request_id,

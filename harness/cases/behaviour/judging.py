@@ -1,4 +1,4 @@
-"""A behaviour case at a door: its requests as the door takes them, and what the reference says of them."""
+"""A behaviour case at a client: its requests as the client takes them, and what the reference says of them."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from harness.cases.behaviour.outcome import Right
+from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
-from harness.checks.output.policies import USUAL_BOUNDS, precision_of
+from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.base import Session
-from harness.drivers.door import Ask, Door
+from harness.drivers.client import Client, ClientRequest
 from harness.golden.tables import reference_path
 from harness.references import Oracle
 from harness.references.stopping import ended, ended_text, forks, wanted_for
@@ -40,7 +40,7 @@ def judge_behaviour(
     case: BehaviourCase,
     model: str,
     backend: str,
-    door: Door,
+    client: Client,
     oracle: Oracle,
     suite_path: Path,
     watched: Watched | None = None,
@@ -53,38 +53,38 @@ def judge_behaviour(
     vocabulary = vocabulary_of(checkpoint)
     numbers = count()
 
-    def make_ask(request: Request) -> Ask:
+    def make_request(request: Request) -> ClientRequest:
         position = next(numbers)
-        return Ask(f"{case.id}-{position}", request_spec(request, case.id, position, vocabulary))
+        return ClientRequest(f"{case.id}-{position}", request_spec(request, case.id, position, vocabulary))
 
     def make_chat(chat: Chat) -> RequestSpec:
         return chat_spec(chat, vocabulary)
 
-    def rights(asks: Sequence[Ask]) -> list[Right]:
-        pairs = [(ask.spec, ask.logprobs or 0) for ask in asks for _ in range(ask.n)]
+    def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
+        pairs = [(request.spec, request.logprobs or 0) for request in requests for _ in range(request.n)]
         wanted = widened([wanted_for(spec, vocabulary) for spec, _ in pairs])
         found = oracle.references(checkpoint, wanted, reference_path(suite_path, case.id, checkpoint.label))
         precision = precision_of(backend, checkpoint)
         return [
-            Right(
+            ExpectedAnswer(
                 ended_text(reference, spec, vocabulary),
                 tuple(token.logprob for token in ended(reference, spec, vocabulary).tokens),
                 alternatives,
                 precision,
-                forks(ended(reference, spec, vocabulary), USUAL_BOUNDS[precision].margin, vocabulary)
+                forks(ended(reference, spec, vocabulary), DEFAULT_BOUNDS[precision].margin, vocabulary)
                 if precision != "float32"
                 else (),
             )
             for reference, (spec, alternatives) in zip(found, pairs, strict=True)
         ]
 
-    def after_generate(label: str, action: Action, asks: Sequence[Ask]) -> list[Verdict]:
+    def after_generate(label: str, action: Action, requests: Sequence[ClientRequest]) -> list[Verdict]:
         if watched is None or action.generate is None:
             return []
-        specs = [replace(ask.spec, request_id=place) for place, ask in enumerate(asks)]
+        specs = [replace(request.spec, request_id=place) for place, request in enumerate(requests)]
         return _invariants(watched, label, specs, action.generate)
 
-    verdicts = asyncio.run(perform(case, door, make_ask, make_chat, rights, after_generate))
+    verdicts = asyncio.run(perform(case, client, make_request, make_chat, expected_answers, after_generate))
     return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
 
 

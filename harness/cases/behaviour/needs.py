@@ -2,31 +2,31 @@
 
 from collections.abc import Iterator
 
-from harness.drivers.base import ASYNC_DOOR, FRONT_DOOR
-from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART
+from harness.drivers.base import ASYNC_API, OFFLINE_API
+from harness.drivers.client import ABORT, BLOCK_FIGURES, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "http: the case sends what only a server can be sent, and this is its in-process configuration"
 IN_PROCESS_ONLY = "abort: over HTTP a client can only go away"
 
 
-def needs_of(case: BehaviourCase, door: str) -> Iterator[str]:
-    """Capabilities; a need that no driver has where the case does not fit the door."""
-    yield HTTP if door == "http" else FRONT_DOOR
-    if door != "http" and any(_of_many_clients(action) for action in case.actions):
-        yield ASYNC_DOOR
+def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
+    """Capabilities; a need that no driver has where the case does not fit the client."""
+    yield HTTP if entry_point == "http" else OFFLINE_API
+    if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
+        yield ASYNC_API
     for action in case.actions:
         raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
         if raw:
-            yield HTTP if door == "http" else OVER_HTTP_ONLY
+            yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
         if action.metrics is not None:
-            yield HTTP if door == "http" else OVER_HTTP_ONLY
-        if action.wait is not None and door == "http" and action.wait.looks_at_blocks:
+            yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
+        if action.wait is not None and entry_point == "http" and action.wait.looks_at_blocks:
             yield BLOCK_FIGURES
         if action.restart is not None:
-            yield RESTART if door == "http" else OVER_HTTP_ONLY
+            yield RESTART if entry_point == "http" else OVER_HTTP_ONLY
         if action.abort is not None:
-            yield ABORT if door != "http" else IN_PROCESS_ONLY
+            yield ABORT if entry_point != "http" else IN_PROCESS_ONLY
 
 
 def wants_a_server_alone(case: BehaviourCase) -> bool:
@@ -39,5 +39,5 @@ def wants_a_server_alone(case: BehaviourCase) -> bool:
 
 
 def _of_many_clients(action: Action) -> bool:
-    """Whether it takes a door that serves while the case goes on; ``generate`` and waiting do not."""
+    """Whether it needs a client that serves while the case goes on; ``generate`` and waiting do not."""
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

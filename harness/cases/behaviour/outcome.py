@@ -6,16 +6,16 @@ from types import MappingProxyType
 from typing import Any
 
 from harness.checks.output.compare import close
-from harness.checks.output.policies import USUAL_BOUNDS
-from harness.drivers.door import Answer, Choice, DoorError, RawAnswer
+from harness.checks.output.policies import DEFAULT_BOUNDS
+from harness.drivers.client import Answer, Choice, ClientError, RawAnswer
 from harness.suites.schema import Outcome
 from harness.types import Verdict
 
-Result = Answer | DoorError | RawAnswer
+Result = Answer | ClientError | RawAnswer
 
 
 @dataclass(frozen=True)
-class Right:
+class ExpectedAnswer:
     """What the reference has for one answer. ``precision`` is what the engine computes in.
 
     ``forks`` are beginnings of other texts that are as right in that precision: the reference's text up to a token of
@@ -38,14 +38,16 @@ def judge(
     results: Sequence[Result],
     expect: Outcome,
     *,
-    rights: Sequence[Right] = (),
+    expected_answers: Sequence[ExpectedAnswer] = (),
     others: Mapping[str, Result] = MappingProxyType({}),
     prompt_tokens: Sequence[int] = (),
 ) -> Verdict:
-    """``results`` go by request. ``rights`` are what the reference has for each answer, ``others`` what came of named
-    actions, ``prompt_tokens`` how long the prompts are; each where it is asked for.
+    """Check the ``results`` of an action, by request.
+
+    ``expected_answers`` are the reference's, one for each answer; ``others`` the results of named actions;
+    ``prompt_tokens`` the lengths of the prompts. Each is used where ``expect`` compares with it.
     """
-    errors = [result for result in results if isinstance(result, DoorError)]
+    errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
         return judge_error(label, errors[0], expect)
     raw = next((result for result in results if isinstance(result, RawAnswer)), None)
@@ -57,10 +59,12 @@ def judge(
     if expect.error is not None:
         counts = [choice.tokens for choice in choices]
         return Verdict(False, f"{label}: expected an error, but {counts} tokens came back", data=data)
-    wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, rights, others)]
+    wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, expected_answers, others)]
     if expect.logprobs == "reference":
         wrong += [
-            said for i, pair in enumerate(zip(choices, rights, strict=True)) for said in _wrong_logprobs(i, *pair)
+            said
+            for i, pair in enumerate(zip(choices, expected_answers, strict=True))
+            for said in _wrong_logprobs(i, *pair)
         ]
     if expect.usage:
         wrong += _wrong_usage(answers, prompt_tokens)
@@ -69,7 +73,7 @@ def judge(
     return Verdict(True, f"{label}: {[choice.tokens for choice in choices]} tokens as expected", data=data)
 
 
-def judge_error(label: str, error: DoorError, expect: Outcome) -> Verdict:
+def judge_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """An error, where one was expected or where none was. In-process an error has neither status nor type."""
     data = {"error": error.message, "status": error.status, "type": error.kind}
     said = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
@@ -89,7 +93,7 @@ def _judge_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
     """An answer to a request that was sent as it is written."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
-        return judge_error(label, DoorError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
+        return judge_error(label, ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
     wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
     if expect.error is not None:
         wrong.append(f"status {raw.status} and no error in OpenAI's form")
@@ -113,11 +117,11 @@ def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
 
 
 def _wrong_texts(
-    choices: Sequence[Choice], expect: Outcome, rights: Sequence[Right], others: Mapping[str, Result]
+    choices: Sequence[Choice], expect: Outcome, expected_answers: Sequence[ExpectedAnswer], others: Mapping[str, Result]
 ) -> list[str]:
     seen, wrong = [choice.text for choice in choices], []
     if expect.text == "reference":
-        pairs = enumerate(zip(seen, rights, strict=True))
+        pairs = enumerate(zip(seen, expected_answers, strict=True))
         wrong += [f"text {i} is {a!r}, Hugging Face's is {b.text!r}" for i, (a, b) in pairs if not b.allows(a)]
     for other, alike in ((expect.same_as, True), (expect.unlike, False)):
         if other is not None and (seen == _texts(others[other])) is not alike:
@@ -129,12 +133,12 @@ def _texts(result: Result) -> list[str]:
     return [choice.text for choice in result.choices] if isinstance(result, Answer) else [str(result)]
 
 
-def _wrong_logprobs(index: int, choice: Choice, right: Right) -> list[str]:
+def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
     """Every logprob close, and as many alternatives as were asked for, the chosen token perhaps besides."""
     if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
         count = 0 if choice.logprobs is None else len(choice.logprobs)
         return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]
-    bounds = USUAL_BOUNDS[right.precision]
+    bounds = DEFAULT_BOUNDS[right.precision]
     pairs = enumerate(zip(choice.logprobs, right.logprobs, strict=True))
     wrong = [
         f"answer {index}: logprob of token {i} is {seen:.4f}, Hugging Face says {wanted:.4f}"

@@ -1,4 +1,4 @@
-"""Carry out the actions of a behaviour case at a door, and judge what comes of each."""
+"""Carry out the actions of a behaviour case at a client, and judge what comes of each."""
 
 import asyncio
 import json
@@ -6,22 +6,22 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.cases.behaviour.context import SECONDS, Background, CaseContext, MakeAsk, MakeChat, Result, streamed, whole
 from harness.cases.behaviour.flood import flood
 from harness.cases.behaviour.named import run_check
-from harness.cases.behaviour.outcome import Right, judge
-from harness.cases.behaviour.scene import SECONDS, Background, MakeAsk, MakeChat, Result, Scene, streamed, whole
+from harness.cases.behaviour.outcome import ExpectedAnswer, judge
 from harness.cases.behaviour.waiting import POLL_SECONDS, eventually, wait_for
-from harness.drivers.door import Ask, Door, DoorError, DoorState, Piece
+from harness.drivers.client import Client, ClientError, ClientRequest, ServingState, StreamChunk
 from harness.suites.schema import Action, BehaviourCase, Figures
 from harness.types import Verdict
 
 LAST_WORD = "the engine is idle at the end"
-RULE = 'docs/scheduling-rules.md "Front doors"; what an action asks for is in docs/behaviour.md'
+RULE = 'docs/scheduling-rules.md "Entry points"; what an action asks for is in docs/behaviour.md'
 
-Rights = Callable[[Sequence[Ask]], list[Right]]
+ExpectedAnswers = Callable[[Sequence[ClientRequest]], list[ExpectedAnswer]]
 """What Hugging Face has for each answer to some requests."""
 
-AfterGenerate = Callable[[str, Action, Sequence[Ask]], list[Verdict]]
+AfterGenerate = Callable[[str, Action, Sequence[ClientRequest]], list[Verdict]]
 """What else can be said of a ``generate`` where its steps can be seen."""
 
 
@@ -30,20 +30,20 @@ class _Play:
     """The course of one case."""
 
     case: BehaviourCase
-    scene: Scene
-    rights: Rights
+    context: CaseContext
+    expected_answers: ExpectedAnswers
     after_generate: AfterGenerate
     verdicts: list[Verdict]
-    asked: dict[int, tuple[Ask, ...]]
+    requests: dict[int, tuple[ClientRequest, ...]]
     counted: dict[str, int]
 
 
 async def perform(
     case: BehaviourCase,
-    door: Door,
-    make_ask: MakeAsk,
+    client: Client,
+    make_request: MakeAsk,
     make_chat: MakeChat,
-    rights: Rights,
+    expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
 ) -> list[Verdict]:
     """Verdicts in the order of the actions, then one on how the engine was left.
@@ -51,48 +51,48 @@ async def perform(
     Whatever goes on in the background is waited for at the end. Nothing waits longer than a minute or two.
     """
     names = iter(range(1_000_000))
-    scene = Scene(door, make_ask, make_chat, lambda: f"extra-{next(names)}")
-    play = _Play(case, scene, rights, after_generate, [], {}, {})
+    context = CaseContext(client, make_request, make_chat, lambda: f"extra-{next(names)}")
+    play = _Play(case, context, expected_answers, after_generate, [], {}, {})
     try:
         if any(action.metrics is not None for action in case.actions):
-            play.counted.update(await door.figures())
+            play.counted.update(await client.figures())
         for number, action in enumerate(case.actions):
             play.verdicts += await _one(play, number, action)
-        for name in list(scene.background):
+        for name in list(context.background):
             play.verdicts += await _ended(play, name)
-        play.verdicts.append(await _left_idle(door))
+        play.verdicts.append(await _left_idle(client))
     finally:
-        for background in scene.background.values():
+        for background in context.background.values():
             background.task.cancel()
-        await asyncio.gather(*(b.task for b in scene.background.values()), return_exceptions=True)
-        await door.leave()
+        await asyncio.gather(*(b.task for b in context.background.values()), return_exceptions=True)
+        await client.leave()
     return [v if v.passed or v.rule else replace(v, rule=RULE) for v in play.verdicts]
 
 
 async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
-    scene, label = play.scene, f"action {number} ({action.kind})"
+    context, label = play.context, f"action {number} ({action.kind})"
     if action.wait is not None:
-        said = _said(label, await wait_for(scene, action.wait), "it is so")
+        said = _said(label, await wait_for(context, action.wait), "it is so")
         return [*said, *(await _ended(play, action.wait.end_of) if action.wait.end_of and said[0].passed else [])]
     if action.metrics is not None:
         return _said(label, await _miscounted(play, action.metrics), "it counted all of that")
     if action.flood is not None:
-        return await flood(scene, label, action.flood)
+        return await flood(context, label, action.flood)
     if action.check is not None:
-        return await run_check(scene, label, action.check)
+        return await run_check(context, label, action.check)
     if action.restart is not None:
         try:
-            await scene.door.restart(action.restart)
-        except DoorError as error:
+            await context.client.restart(action.restart)
+        except ClientError as error:
             return _said(label, str(error), "")
         return _said(
-            label, None if await eventually(scene.door.healthy) else "it does not serve again", "it serves again"
+            label, None if await eventually(context.client.healthy) else "it does not serve again", "it serves again"
         )
     if action.abort is not None:
-        await scene.door.abort(scene.background[action.abort].name)
+        await context.client.abort(context.background[action.abort].name)
         return []
     if action.disconnect is not None:
-        return await _disconnect(scene, label, action.disconnect)
+        return await _disconnect(context, label, action.disconnect)
     return await _answering(play, number, label, action)
 
 
@@ -105,7 +105,7 @@ async def _miscounted(play: _Play, wanted: Figures) -> str | None:
     last: list[str] = []
 
     async def right() -> bool:
-        now = await play.scene.door.figures()
+        now = await play.context.client.figures()
         more = {name: value - play.counted.get(name, 0) for name, value in now.items()}
         last[:] = [
             f"{name} {more.get(name, 'not told')}, expected {value}"
@@ -117,30 +117,32 @@ async def _miscounted(play: _Play, wanted: Figures) -> str | None:
     return None if await eventually(right) else "; ".join(last)
 
 
-async def _disconnect(scene: Scene, label: str, name: str) -> list[Verdict]:
+async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdict]:
     """Its client goes away; what came until then is all it has."""
-    background = scene.background.pop(name)
+    background = context.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
     [result] = await asyncio.gather(background.task, return_exceptions=True)
-    why = f": {result}" if isinstance(result, DoorError) else ""
+    why = f": {result}" if isinstance(result, ClientError) else ""
     trouble = f"{name} had ended before its client could go away{why}" if ended else None
     return _said(label, trouble, f"the client of {name} went away after {len(background.pieces)} pieces")
 
 
 async def _answering(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
-    scene = play.scene
+    context = play.context
     if action.generate is not None:
         return await _generate(play, number, label, action)
-    pieces: list[Piece] = []
+    pieces: list[StreamChunk] = []
     came = asyncio.Condition()
-    asks, doing = _doing(scene, action, pieces, came)
-    play.asked[number] = asks
+    requests, doing = _doing(context, action, pieces, came)
+    play.requests[number] = requests
     task = asyncio.create_task(_bounded(doing))
     if action.name is not None and action.http is None:
-        n = asks[0].n if asks else 1
-        scene.background[action.name] = Background(asks[0].name if asks else "", n, task, pieces, came, number)
-        await asyncio.sleep(POLL_SECONDS)  # a moment to reach the door before the next action
+        n = requests[0].n if requests else 1
+        context.background[action.name] = Background(
+            requests[0].name if requests else "", n, task, pieces, came, number
+        )
+        await asyncio.sleep(POLL_SECONDS)  # a moment to reach the client before the next action
         return []
     result = await task
     return [_judged(play, number, label, action, [result])]
@@ -150,80 +152,82 @@ async def _bounded(doing: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await asyncio.wait_for(doing, 2 * SECONDS)
     except TimeoutError:
-        return DoorError(f"no end within {2 * SECONDS} s")
+        return ClientError(f"no end within {2 * SECONDS} s")
 
 
 def _doing(
-    scene: Scene, action: Action, pieces: list[Piece], came: asyncio.Condition
-) -> tuple[tuple[Ask, ...], Coroutine[Any, Any, Result]]:
-    door = scene.door
+    context: CaseContext, action: Action, pieces: list[StreamChunk], came: asyncio.Condition
+) -> tuple[tuple[ClientRequest, ...], Coroutine[Any, Any, Result]]:
+    client = context.client
     if action.complete is not None:
-        ask = scene.ask(action.complete)
-        return (ask,), whole(door, ask)
+        request = context.request(action.complete)
+        return (request,), whole(client, request)
     if action.stream is not None:
-        ask = scene.ask(action.stream)
-        return (ask,), streamed(door, ask, action.stream.leave_after, pieces, came)
+        request = context.request(action.stream)
+        return (request,), streamed(client, request, action.stream.leave_after, pieces, came)
     if action.chat is not None:
-        ask = scene.ask_chat(action.chat)
-        return (ask,), streamed(door, ask, None, pieces, came) if action.chat.stream else whole(door, ask)
+        request = context.chat_request(action.chat)
+        return (request,), streamed(client, request, None, pieces, came) if action.chat.stream else whole(
+            client, request
+        )
     assert action.http is not None
     raw = action.http
     body = (json.dumps(raw.content) if raw.content is not None else (raw.body or "") * raw.repeat_body).encode()
     headers = {"Content-Type": "application/json", **raw.headers}
-    return (), _sent(door, raw.method, raw.path, body, headers)
+    return (), _sent(client, raw.method, raw.path, body, headers)
 
 
-async def _sent(door: Door, method: str, path: str, body: bytes, headers: dict[str, str]) -> Result:
+async def _sent(client: Client, method: str, path: str, body: bytes, headers: dict[str, str]) -> Result:
     try:
-        return await door.send(method, path, body, headers)
-    except DoorError as error:
+        return await client.send(method, path, body, headers)
+    except ClientError as error:
         return error
 
 
 async def _generate(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
     assert action.generate is not None
-    asks = tuple(play.scene.make_ask(request) for request in action.generate)
-    play.asked[number] = asks
+    requests = tuple(play.context.make_request(request) for request in action.generate)
+    play.requests[number] = requests
     try:
-        results: list[Result] = list(await play.scene.door.generate(asks))
-    except DoorError as error:
+        results: list[Result] = list(await play.context.client.generate(requests))
+    except ClientError as error:
         results = [error]
     verdict = _judged(play, number, label, action, results)
-    return [verdict, *(play.after_generate(label, action, asks) if not isinstance(results[0], DoorError) else [])]
+    return [verdict, *(play.after_generate(label, action, requests) if not isinstance(results[0], ClientError) else [])]
 
 
 def _judged(play: _Play, number: int, label: str, action: Action, results: list[Result]) -> Verdict:
-    asks = play.asked.get(number, ())
+    requests = play.requests.get(number, ())
     if action.name is not None:
-        play.scene.results[action.name] = results[0]
+        play.context.results[action.name] = results[0]
     if action.expect is None:
-        fine = not isinstance(results[0], DoorError)
+        fine = not isinstance(results[0], ClientError)
         return Verdict(fine, f"{label}: {'it ended' if fine else results[0]}")
     expect = action.expect
-    answered = not isinstance(results[0], DoorError)
-    right = play.rights(asks) if action.compared and answered else []
+    answered = not isinstance(results[0], ClientError)
+    right = play.expected_answers(requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
-        if other is not None and other not in play.scene.results:
+        if other is not None and other not in play.context.results:
             return Verdict(False, f"{label}: {other} has not ended yet: wait for its end before")
-    lengths = [len(ask.spec.prompt_token_ids) for ask in asks]
-    return judge(label, results, expect, rights=right, others=play.scene.results, prompt_tokens=lengths)
+    lengths = [len(request.spec.prompt_token_ids) for request in requests]
+    return judge(label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths)
 
 
 async def _ended(play: _Play, name: str) -> list[Verdict]:
-    background = play.scene.background.pop(name)
+    background = play.context.background.pop(name)
     action = play.case.actions[background.number]
     result = await background.task
     return [_judged(play, background.number, f"action {background.number} ({action.kind} {name})", action, [result])]
 
 
-async def _left_idle(door: Door) -> Verdict:
+async def _left_idle(client: Client) -> Verdict:
     """Blocks of a client that went away go back with the next step, which may be yet to come."""
-    last: list[DoorState] = []
+    last: list[ServingState] = []
 
     async def idle() -> bool:
         try:
-            last[:] = [await door.state()]
-        except DoorError:
+            last[:] = [await client.state()]
+        except ClientError:
             return False
         return last[0].idle
 
@@ -232,7 +236,7 @@ async def _left_idle(door: Door) -> Verdict:
     return Verdict(False, f"the engine is not idle at the end: {_held(last[0]) if last else 'it does not answer'}")
 
 
-def _held(state: DoorState) -> str:
+def _held(state: ServingState) -> str:
     held = {
         "waiting": state.waiting,
         "running": state.running,

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from harness.cases.behaviour.scene import SECONDS, Scene
-from harness.drivers.door import DoorError, DoorState
+from harness.cases.behaviour.context import SECONDS, CaseContext
+from harness.drivers.client import ClientError, ServingState
 from harness.suites.schema import Wait
 
 POLL_SECONDS = 0.01
@@ -21,42 +21,42 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
     return True
 
 
-async def wait_for(scene: Scene, wait: Wait) -> str | None:
+async def wait_for(context: CaseContext, wait: Wait) -> str | None:
     """None when it is so, or what did not come in time."""
     if wait.end_of is not None:
-        done, _ = await asyncio.wait([scene.background[wait.end_of].task], timeout=SECONDS)
+        done, _ = await asyncio.wait([context.background[wait.end_of].task], timeout=SECONDS)
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
     if wait.of is not None and wait.pieces is not None:
-        return await _pieces(scene, wait.of, wait.pieces)
+        return await _pieces(context, wait.of, wait.pieces)
     wanted = {name: getattr(wait, name) for name in ("running", "waiting", "tkv", "used_blocks", "reserved_blocks")}
-    last: list[DoorState] = []
+    last: list[ServingState] = []
 
     async def holds() -> bool:
         try:
-            last[:] = [await scene.door.state()]
-        except DoorError:
+            last[:] = [await context.client.state()]
+        except ClientError:
             return False  # a server that is being started again
         state = last[0]
         counts = all(right is None or getattr(state, name) == right for name, right in wanted.items())
         return counts and (not wait.idle or state.idle)
 
     if await eventually(holds):
-        return _in_time(scene, wait)
+        return _in_time(context, wait)
     return f"it did not come to {_shown(wait)} within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
 
 
-def _in_time(scene: Scene, wait: Wait) -> str | None:
+def _in_time(context: CaseContext, wait: Wait) -> str | None:
     """Whether it came before the action ``of`` had so many tokens."""
     if wait.of is None or wait.before_tokens is None:
         return None
-    had = sum(sum(piece.tokens.values()) for piece in scene.background[wait.of].pieces)
+    had = sum(sum(piece.tokens.values()) for piece in context.background[wait.of].pieces)
     if had < wait.before_tokens:
         return None
     return f"it came to {_shown(wait)} too late: {wait.of} had {had} tokens by then"
 
 
-async def _pieces(scene: Scene, name: str, count: int) -> str | None:
-    background = scene.background[name]
+async def _pieces(context: CaseContext, name: str, count: int) -> str | None:
+    background = context.background[name]
 
     async def enough() -> None:
         async with background.came:
@@ -69,7 +69,7 @@ async def _pieces(scene: Scene, name: str, count: int) -> str | None:
         return None
     if background.task in done:
         result = background.task.result()
-        why = f": {result}" if isinstance(result, DoorError) else ""
+        why = f": {result}" if isinstance(result, ClientError) else ""
         return f"{name} ended after {len(background.pieces)} pieces, {count} were waited for{why}"
     return f"{name} brought {len(background.pieces)} of {count} pieces within {SECONDS} s"
 

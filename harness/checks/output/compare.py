@@ -175,7 +175,7 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
     """The reference's tokens were injected, so every position is comparable, whatever happened before it.
 
     The logprob of the golden token within ``abs_tol``; it ranks first, unless its lead in the reference is ``margin``
-    at most; the divergence of the engine's likeliest tokens from the reference's is ``max_kl`` at most.
+    at most; the divergence of the engine's most likely tokens from the reference's is ``max_kl`` at most.
     """
     judged = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -195,7 +195,7 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:
-    """KL(reference ‖ engine) in nats over the reference's likeliest tokens that the engine lists, all others as one.
+    """KL(reference ‖ engine) in nats over the reference's most likely tokens that the engine lists, all others as one.
 
     Taking tokens together can only make it smaller: it never says more than is so.
     """

@@ -35,7 +35,7 @@ def _bounds(abs_tol: float) -> Bounds:
     return Bounds(rel_tol=0.35, abs_tol=abs_tol, noise=1e-4, margin=2 * abs_tol, max_kl=abs_tol**2 / 2)
 
 
-USUAL_BOUNDS: Mapping[str, Bounds] = {"float32": _bounds(0.01), "float16": _bounds(0.08), QUANTISED: _bounds(0.17)}
+DEFAULT_BOUNDS: Mapping[str, Bounds] = {"float32": _bounds(0.01), "float16": _bounds(0.08), QUANTISED: _bounds(0.17)}
 """By what the engine computes in. 0.35, 0.08 and 0.17 are the plugin's own, 0.01 is measured (docs/outputs.md)."""
 
 
@@ -53,7 +53,7 @@ class ResolvedPolicy:
         return self.precision == "float32"
 
 
-def usual_policy(precision: str, capabilities: Collection[str]) -> str:
+def default_policy(precision: str, capabilities: Collection[str]) -> str:
     """The policy where nobody asks for one."""
     if precision == "float32":
         return "exact"
@@ -62,8 +62,8 @@ def usual_policy(precision: str, capabilities: Collection[str]) -> str:
 
 def resolve_policy(asked: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
     """The policy to compare by: what was asked for, else the usual one; bounds likewise."""
-    policy = asked or Policy.model_validate({"name": usual_policy(precision, capabilities)})
-    usual = USUAL_BOUNDS[precision]
+    policy = asked or Policy.model_validate({"name": default_policy(precision, capabilities)})
+    usual = DEFAULT_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
     # Who asks for less than the noise means it.
     noise = min(usual.noise, given.get("abs_tol", usual.noise))

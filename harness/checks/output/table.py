@@ -7,8 +7,8 @@ from harness.checks.output.policies import ResolvedPolicy
 from harness.suites.prompts import Vocabulary
 
 CONTEXT_TOKENS = 3
-MOST_SHOWN = 3
-"""How many of the likeliest tokens are shown."""
+MAX_SHOWN = 3
+"""How many of the most likely tokens are shown."""
 WIDEST_TOKEN = 18
 
 
@@ -38,7 +38,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
         LOGPROB: f"logprob of token {index} is {_number(seen.logprob)}, Hugging Face says "
         f"{_number(right.logprob_of(seen.token_id))}",
         RANK: f"token {index} ranks {seen.rank}, in Hugging Face 1 (margin {right.margin:.3g})",
-        KL: f"the likeliest tokens at {index} are others than Hugging Face's: KL {first.kl or 0:.3g}",
+        KL: f"the most likely tokens at {index} are others than Hugging Face's: KL {first.kl or 0:.3g}",
         ALTERNATIVES: f"the alternatives to token {index} are not Hugging Face's",
         COUNT: f"{came} tokens came, which is not where the request's own stop conditions end it",
     }
@@ -46,11 +46,11 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
 
 
 def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[str]:
-    """What stands below both texts: the tokens around the first difference, the likeliest there, the sum of it all."""
+    """Yield the lines below both texts: tokens around the first difference, the top tokens there, a summary."""
     first = next(position.index for position in positions if position.wrong)
     yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
     for index in sorted({first, _first_other_token(positions, first)}):
-        yield from _likeliest(positions[index], vocabulary)
+        yield from _top_tokens(positions[index], vocabulary)
     yield ""
     yield from summary(positions)
 
@@ -80,14 +80,14 @@ def _cells(vocabulary: Vocabulary, token_id: int | None, logprob: float | None) 
     return f"{token:<24} {_number(logprob):>9}"
 
 
-def _likeliest(position: Position, vocabulary: Vocabulary) -> Iterator[str]:
-    """The likeliest tokens of both at one position, where both list them."""
+def _top_tokens(position: Position, vocabulary: Vocabulary) -> Iterator[str]:
+    """The most likely tokens of both at one position, where both list them."""
     if position.right is None or position.seen is None or not position.seen.top:
         return
     yield ""
-    yield f"likeliest at {position.index} (the best leads by {position.right.margin:.3g}):"
+    yield f"most likely at {position.index} (the best leads by {position.right.margin:.3g}):"
     for who, top in (("Hugging Face", position.right.top), ("engine", position.seen.top)):
-        shown = (f"{_shown(vocabulary, token)} {_number(logprob)}" for token, logprob in top[:MOST_SHOWN])
+        shown = (f"{_shown(vocabulary, token)} {_number(logprob)}" for token, logprob in top[:MAX_SHOWN])
         yield f"  {who:<12}  {'   '.join(f'{each:<30}' for each in shown)}".rstrip()
 
 

@@ -27,7 +27,7 @@ class CoreSession:
         self._seen: Observation | None = None
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        held_to = self.core.reset(
+        effective = self.core.reset(
             Limits(
                 limits.max_model_len,
                 limits.max_num_seqs,
@@ -36,7 +36,7 @@ class CoreSession:
             )
         )
         self._seen = None
-        return SchedulingLimits(**asdict(held_to))
+        return SchedulingLimits(**asdict(effective))
 
     def add_request(self, request: RequestSpec) -> None:
         self._seen = None

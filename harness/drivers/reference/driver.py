@@ -11,18 +11,18 @@ from engine.backends import label as reference_label
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.environment import threads
 from harness.drivers.base import (
-    ASYNC_DOOR,
+    ASYNC_API,
     BLOCK_ACCOUNTING,
-    FRONT_DOOR,
     GOLDEN_TOKENS,
     LOGPROBS,
+    OFFLINE_API,
     STEP_TRACE,
     TOKENS,
     SharedServer,
     UnavailableError,
 )
-from harness.drivers.door import ABORT, BLOCK_FIGURES, HTTP, RESTART, Door
-from harness.drivers.http_door import HttpDoor
+from harness.drivers.client import ABORT, BLOCK_FIGURES, HTTP, RESTART, Client
+from harness.drivers.http_client import HttpClient
 from harness.drivers.reference.session import ReferenceSession
 from harness.drivers.reference.simulated import SimulatedSession
 from harness.drivers.reference.workers import fork_workers
@@ -31,7 +31,7 @@ from harness.drivers.shared_server import start_shared
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
-from harness.utils.gc import kept
+from harness.utils.gc import gc_paused
 
 PRELOADED = (
     "engine.entrypoints.llm",
@@ -71,7 +71,7 @@ class ReferenceDriver:
     starts_in_forks = True
     capabilities = frozenset(
         {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
-        | {FRONT_DOOR, ASYNC_DOOR, ABORT, HTTP, RESTART, BLOCK_FIGURES}
+        | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_FIGURES}
     )
 
     def __init__(self, attention: str | None = None) -> None:
@@ -91,7 +91,7 @@ class ReferenceDriver:
 
     def preload(self) -> None:
         # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
-        with kept(), spent.timed("imports"):
+        with gc_paused(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
         fork_workers()
@@ -113,9 +113,9 @@ class ReferenceDriver:
         except (RecompileError, DeviceRefusedError) as error:
             raise ValueError(f"the engine did not start: {error}") from error
 
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:
         process = reference_server(setup, limits, options)
-        return HttpDoor(process.url, setup.model, api_key=options.api_key, process=process)
+        return HttpClient(process.url, setup.model, api_key=options.api_key, process=process)
 
     def share(self, setup: EngineSetup) -> SharedServer:
         return start_shared(setup)
@@ -159,7 +159,7 @@ class SimulationDriver:
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)
 
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:  # noqa: ARG002
         raise UnavailableError("simulation has no server")
 
     def share(self, setup: EngineSetup) -> None:  # noqa: ARG002

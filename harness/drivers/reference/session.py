@@ -17,7 +17,7 @@ from harness.drivers.base import (
     RefusedError,
     StepRecord,
 )
-from harness.drivers.door import Door
+from harness.drivers.client import Client
 from harness.drivers.reference.core_session import (
     CoreSession,
     as_token,
@@ -29,17 +29,17 @@ from harness.drivers.reference.setup import chunking_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec
 from harness.utils import spent
-from harness.utils.gc import kept
+from harness.utils.gc import gc_paused
 
 _NUMBERS = itertools.count()
 
 
 class ReferenceSession(CoreSession):
-    """The engine with a model, and its offline front door."""
+    """The engine with a model, and its offline API."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
         # Seconds of imports, an eighth of them spent on looking for garbage.
-        with kept(), spent.timed("imports"):
+        with gc_paused(), spent.timed("imports"):
             import torch
 
             from engine.entrypoints.llm import LLM
@@ -96,10 +96,10 @@ class ReferenceSession(CoreSession):
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return self._steps
 
-    def door(self, options: ServerOptions) -> Door:
-        from harness.drivers.reference.door import ReferenceDoor
+    def client(self, options: ServerOptions) -> Client:
+        from harness.drivers.reference.client import ReferenceClient
 
-        return ReferenceDoor(self.llm.engine, self, options.max_queue)
+        return ReferenceClient(self.llm.engine, self, options.max_queue)
 
     def close(self) -> None:
         self.llm.close()

@@ -15,7 +15,7 @@ from harness.drivers.base import (
     StepRecord,
     UnavailableError,
 )
-from harness.drivers.door import Door
+from harness.drivers.client import Client
 from harness.drivers.reference.core_session import CoreSession
 from harness.drivers.reference.setup import chunking_of
 from harness.suites.schema import ServerOptions
@@ -26,7 +26,7 @@ PLACEHOLDER = Token(-1)
 
 
 class SimulatedSession(CoreSession):
-    """The engine without a model: every token is the same placeholder, and there is no front door.
+    """The engine without a model: every token is the same placeholder, and there is no entry point.
 
     Where a request brings the tokens that a model would generate, they end it where they would there.
     """
@@ -67,13 +67,13 @@ class SimulatedSession(CoreSession):
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
-        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+        raise UnavailableError("simulation has no entry point: behaviour cases need a model")
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return ()
 
-    def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
-        raise UnavailableError("simulation has no front door: behaviour cases need a model")
+    def client(self, options: ServerOptions) -> Client:  # noqa: ARG002
+        raise UnavailableError("simulation has no entry point: behaviour cases need a model")
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         """The same record again and again while the same batch decodes on: one placeholder is like another."""

@@ -1,6 +1,6 @@
 """vLLM with the Spyre plugin as a driver, in this process. Importing this imports neither vLLM nor torch.
 
-What differs between generations of the plugin stands in ``generations.py`` and the modules it names, and nowhere else.
+What differs between plugins stands in ``plugins.py`` and the modules it names, and nowhere else.
 """
 
 from harness.drivers.vllm.driver import VllmDriver

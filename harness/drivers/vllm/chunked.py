@@ -7,7 +7,7 @@ reservations are the scheduler's, blocks those of vLLM's own manager, what was l
 import sys
 from typing import Any
 
-from harness.drivers.vllm.insides import Seen, held_blocks, model_runner, names
+from harness.drivers.vllm.adapter import Seen, held_blocks, model_runner, names
 from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.drivers.vllm.insides import Seen, held_blocks, model_runner, names
+from harness.drivers.vllm.adapter import Seen, held_blocks, model_runner, names
 from harness.types import EngineSetup, SchedulingLimits
 
 

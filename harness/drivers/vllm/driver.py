@@ -5,9 +5,9 @@ from collections.abc import Hashable
 from importlib.util import find_spec
 
 from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
-from harness.drivers.door import Door
+from harness.drivers.client import Client
 from harness.drivers.vllm.environment import prepare
-from harness.drivers.vllm.generations import Generation, described, find_generation, why_none
+from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.session import VllmSession
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
@@ -26,23 +26,23 @@ class VllmDriver:
 
     starts_in_forks = False
 
-    def __init__(self, generation: Generation | None = None, *, schedule_only: bool = False) -> None:
-        found = generation or find_generation()
+    def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
+        found = plugin or find_plugin()
         if found is None:
             raise UnavailableError(why_none())
-        self.generation = found
+        self.plugin = found
         self.scheduler = found.scheduler
         self._schedule_only = schedule_only
         self.name = "simulated vllm" if schedule_only else "vllm"
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
 
     def describe(self) -> str:
-        return described(self.generation) + (", its model left out" if self._schedule_only else "")
+        return described(self.plugin) + (", its model left out" if self._schedule_only else "")
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
             return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
-        if reason := self.generation.batches_otherwise(setup):
+        if reason := self.plugin.batches_otherwise(setup):
             return reason
         if setup.tensor_parallel_size > 1:
             return (
@@ -64,17 +64,17 @@ class VllmDriver:
         return None
 
     def preload(self) -> None:
-        prepare(self.generation)
-        for module in (*PRELOADED, self.generation.module):
+        prepare(self.plugin)
+        for module in (*PRELOADED, self.plugin.module):
             importlib.import_module(module)
 
     def open(self, setup: EngineSetup) -> VllmSession:
         reason = self.unavailable(setup)
         if reason is not None:
             raise UnavailableError(reason)
-        return VllmSession(self.generation, setup, schedule_only=self._schedule_only)
+        return VllmSession(self.plugin, setup, schedule_only=self._schedule_only)
 
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Door:  # noqa: ARG002
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:  # noqa: ARG002
         raise UnavailableError("the vllm driver has no server: --driver openai-http --serve vllm starts one")
 
     def share(self, setup: EngineSetup) -> None:  # noqa: ARG002

@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Mapping
 
-from harness.drivers.vllm.generations import Generation
+from harness.drivers.vllm.plugins import Plugin
 from harness.types import EngineSetup
 
 ALWAYS: Mapping[str, str] = {
@@ -31,22 +31,22 @@ OF_AN_ENGINE = "VLLM_DT_"
 """Variables that begin so are written by an engine as it starts; the next one would take them for a user's."""
 
 
-def prepare(generation: Generation) -> None:
+def prepare(plugin: Plugin) -> None:
     """Set what must be there before vLLM is imported. Again does no harm."""
-    os.environ.update({**ALWAYS, **generation.environment})
+    os.environ.update({**ALWAYS, **plugin.environment})
     for name, value in UNLESS_SAID.items():
         os.environ.setdefault(name, value)
 
 
-def prepare_engine(generation: Generation, setup: EngineSetup) -> None:
+def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
     """Set what an engine reads as it starts: its options, a port that is free, nothing of the engine before."""
-    prepare(generation)
+    prepare(plugin)
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:
         del os.environ[name]
-    os.environ.update(generation.insides.engine_environment(setup))
-    os.environ[generation.backend_variable] = setup.backend
+    os.environ.update(plugin.adapter.engine_environment(setup))
+    os.environ[plugin.backend_variable] = setup.backend
     os.environ["MASTER_PORT"] = str(free_port())
-    settings = sys.modules.get(generation.settings)
+    settings = sys.modules.get(plugin.settings)
     if settings is not None:
         settings.clear_env_cache()
 

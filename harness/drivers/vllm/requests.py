@@ -32,9 +32,9 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
 
 
 def token_of(output: Any, alternatives: int) -> Token:
-    """The one token of an EngineCoreOutput, with as many of the likeliest as its request asked for.
+    """The one token of an EngineCoreOutput, with as many of the most likely as its request asked for.
 
-    Rows of logprobs are as long as the longest of the batch; the sampled token stands first, then the likeliest.
+    Rows of logprobs are as long as the longest of the batch; the sampled token stands first, then the most likely.
     Raises ValueError where there is not just one token.
     """
     (token_id,) = output.new_token_ids

@@ -7,7 +7,7 @@ from harness.drivers.base import UnavailableError
 from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
-from harness.drivers.vllm.generations import Generation, described, find_generation, version_of, why_none
+from harness.drivers.vllm.plugins import Plugin, described, find_plugin, version_of, why_none
 from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
@@ -18,22 +18,22 @@ VOLUME = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
 def vllm_describe() -> str:
     """Engine and versions, for reports."""
-    generation = find_generation()
-    return f"vllm serve, {described(generation)}" if generation is not None else "vllm serve"
+    plugin = find_plugin()
+    return f"vllm serve, {described(plugin)}" if plugin is not None else "vllm serve"
 
 
 def vllm_scheduler() -> Scheduler:
     """How a server that is started here batches."""
-    generation = find_generation()
-    return generation.scheduler if generation is not None else "continuous"
+    plugin = find_plugin()
+    return plugin.scheduler if plugin is not None else "continuous"
 
 
 def vllm_unavailable(setup: EngineSetup) -> str | None:
     """Why ``vllm serve`` cannot be started so, in one sentence, or None."""
-    generation = find_generation()
-    if generation is None:
+    plugin = find_plugin()
+    if plugin is None:
         return why_none()
-    if reason := generation.batches_otherwise(setup):
+    if reason := plugin.batches_otherwise(setup):
         return reason
     if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
         return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
@@ -51,13 +51,13 @@ def vllm_unfit(options: ServerOptions) -> str | None:
 
 def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
     """``vllm serve``, where vLLM and the plugin are installed. Raises UnavailableError and CheckpointError."""
-    generation = find_generation()
-    if generation is None:
+    plugin = find_plugin()
+    if plugin is None:
         raise UnavailableError(why_none())
     path = checked(setup.model, version_of("transformers")).path
     port = free_port()
-    command = [*generation.insides.server_command(str(path), setup), *_flags(setup, limits, options, port)]
-    return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(generation, setup, limits))
+    command = [*plugin.adapter.server_command(str(path), setup), *_flags(setup, limits, options, port)]
+    return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(plugin, setup, limits))
 
 
 def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions, port: int) -> list[str]:
@@ -75,14 +75,14 @@ def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions,
     return [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
 
 
-def _environ(generation: Generation, setup: EngineSetup, limits: SchedulingLimits) -> dict[str, str]:
+def _environ(plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits) -> dict[str, str]:
     volume = limits.max_batch_tkv_limit
     return {
         **UNLESS_SAID,
         **environ_of_a_server(),
-        **generation.environment,
-        **generation.insides.engine_environment(setup),
-        generation.backend_variable: setup.backend,
+        **plugin.environment,
+        **plugin.adapter.engine_environment(setup),
+        plugin.backend_variable: setup.backend,
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(free_port()),
         **({} if volume is None else {VOLUME: str(volume)}),

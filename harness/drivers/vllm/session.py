@@ -1,4 +1,4 @@
-"""One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline front door."""
+"""One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline API."""
 
 import importlib
 import sys
@@ -8,16 +8,16 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from harness.drivers.base import Compilation, Completion, Observation, RefusedError, StepRecord
-from harness.drivers.door import Door
+from harness.drivers.client import Client
+from harness.drivers.vllm.adapter import model_runner, resolved
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import prepare_engine
-from harness.drivers.vllm.generations import Generation, version_of
-from harness.drivers.vllm.insides import model_runner, resolved
+from harness.drivers.vllm.plugins import Plugin, version_of
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
-MOST_STEPS_TO_DRAIN = 10
+MAX_STEPS_TO_DRAIN = 10
 ANY_TOKEN = 5
 """What comes where no model runs: a token that ends nothing."""
 
@@ -30,14 +30,14 @@ class VllmSession:
     compilation: Compilation | None = None
     """The plugin does not tell what it compiles."""
 
-    def __init__(self, generation: Generation, setup: EngineSetup, *, schedule_only: bool = False) -> None:
-        self._generation = generation
-        self.llm = start(generation, setup)
+    def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:
+        self._plugin = plugin
+        self.llm = start(plugin, setup)
         self._engine = self.llm.llm_engine
         self.core = self._engine.engine_core.engine_core
         if schedule_only:
             leave_out_the_model(self.core)
-        self._built = generation.insides.built(self.core)
+        self._built = plugin.adapter.built(self.core)
         self._made = 0
         self._numbers: dict[str, int] = {}
         self._specs: dict[str, RequestSpec] = {}
@@ -56,7 +56,7 @@ class VllmSession:
 
         def watched_schedule(*arguments: Any) -> Any:
             self._scheduled = schedule(*arguments)
-            self._held = self._generation.insides.observe(self.core).blocks
+            self._held = self._plugin.adapter.observe(self.core).blocks
             return self._scheduled
 
         def watched_step() -> Any:
@@ -68,16 +68,16 @@ class VllmSession:
         self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        held_to = resolved(limits, self._built)
+        effective = resolved(limits, self._built)
         self._end_all()
         self._numbers.clear()
         self._specs.clear()
-        self._generation.insides.tighten(self.core, held_to)
+        self._plugin.adapter.tighten(self.core, effective)
         self._front()
-        return held_to
+        return effective
 
     def _front(self) -> None:
-        """The plugin's front door asks its class, not the engine, for the context: the last engine made is there."""
+        """The plugin's entry point asks its class, not the engine, for the context: the last engine made is there."""
         from vllm.platforms import current_platform
 
         current_platform.__class__._config = self._engine.vllm_config
@@ -87,11 +87,11 @@ class VllmSession:
         names = list(self.core.scheduler.requests)
         self._engine.output_processor.abort_requests(names, internal=True)
         self.core.abort_requests(names)
-        for _ in range(MOST_STEPS_TO_DRAIN):
+        for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.core.scheduler.has_requests():
                 return
             self.core.step_fn()
-        raise RuntimeError(f"requests that were aborted are still there after {MOST_STEPS_TO_DRAIN} steps")
+        raise RuntimeError(f"requests that were aborted are still there after {MAX_STEPS_TO_DRAIN} steps")
 
     def add_request(self, request: RequestSpec) -> None:
         name = f"{self._made}-{request.request_id}"
@@ -111,7 +111,7 @@ class VllmSession:
 
         processor = self._engine.input_processor
         params = SamplingParams(**sampling_arguments(request))
-        end = self._generation.insides.end_of_text(processor)
+        end = self._plugin.adapter.end_of_text(processor)
         params.update_from_generation_config(processor.generation_config_fields, end)
         return EngineCoreRequest(
             request_id=name,
@@ -124,7 +124,7 @@ class VllmSession:
             cache_salt=None,
             data_parallel_rank=None,
             external_req_id=name,
-            **self._generation.insides.request_fields(processor),
+            **self._plugin.adapter.request_fields(processor),
         )
 
     def abort(self, request_id: int) -> None:
@@ -142,7 +142,7 @@ class VllmSession:
 
     def _record(self) -> StepRecord:
         """What the last step did, when what ends requests above the core has ended them."""
-        outputs, blocks = self._outputs, self._held | self._generation.insides.observe(self.core).blocks
+        outputs, blocks = self._outputs, self._held | self._plugin.adapter.observe(self.core).blocks
         there = self.core.scheduler.requests
         return StepRecord(
             self._kind(),
@@ -156,13 +156,13 @@ class VllmSession:
         scheduled = self._scheduled
         if scheduled is None or not scheduled.total_num_scheduled_tokens:
             return "idle"
-        return "prefill" if self._generation.insides.prefills(self.core, scheduled) else "decode"
+        return "prefill" if self._plugin.adapter.prefills(self.core, scheduled) else "decode"
 
     def _token(self, output: Any) -> Token:
         return token_of(output, self._specs[output.request_id].logprobs)
 
     def observe(self) -> Observation:
-        seen = self._generation.insides.observe(self.core)
+        seen = self._plugin.adapter.observe(self.core)
         used = set[int]().union(*seen.blocks.values())
         return Observation(
             seen.tkv,
@@ -211,14 +211,14 @@ class VllmSession:
         return [Completion(tuple(first.token_ids), first.text, first.finish_reason) for first in firsts]
 
     def _name(self, requests: Sequence[RequestSpec]) -> None:
-        """The front door names requests itself, in the order in which they were given."""
+        """The entry point names requests itself, in the order in which they were given."""
         names = list(self.core.scheduler.requests)
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))
 
     def _until_idle(self) -> None:
-        """The offline door goes home with the last token; its blocks go back with the next step, which is this."""
-        for _ in range(MOST_STEPS_TO_DRAIN):
+        """The offline API goes home with the last token; its blocks go back with the next step, which is this."""
+        for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.has_work():
                 return
             self.core.step_fn()
@@ -227,10 +227,10 @@ class VllmSession:
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return self._steps
 
-    def door(self, options: ServerOptions) -> Door:  # noqa: ARG002
-        from harness.drivers.vllm.offline_door import OfflineDoor
+    def client(self, options: ServerOptions) -> Client:  # noqa: ARG002
+        from harness.drivers.vllm.offline_client import OfflineClient
 
-        return OfflineDoor(self)
+        return OfflineClient(self)
 
     def close(self) -> None:
         self._engine.engine_core.shutdown()
@@ -252,21 +252,21 @@ def leave_out_the_model(core: Any) -> None:
     model.forward = forward
 
 
-def start(generation: Generation, setup: EngineSetup) -> Any:
+def start(plugin: Plugin, setup: EngineSetup) -> Any:
     """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
-    prepare_engine(generation, setup)
+    prepare_engine(plugin, setup)
     path = str(checked(setup.model, version_of("transformers")).path)
     # Some of what is imported prints, and standard output may be where somebody wants JSON.
     with redirect_stdout(sys.stderr):
-        return _started(generation, setup, path)
+        return _started(plugin, setup, path)
 
 
-def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
+def _started(plugin: Plugin, setup: EngineSetup, path: str) -> Any:
     from vllm import LLM
 
     more: dict[str, Any] = {}
-    if generation.injector is not None:
-        module, _, name = generation.injector.partition(":")
+    if plugin.injector is not None:
+        module, _, name = plugin.injector.partition(":")
         more["logits_processors"] = [getattr(importlib.import_module(module), name)]
     return LLM(
         model=path,
@@ -277,6 +277,6 @@ def _started(generation: Generation, setup: EngineSetup, path: str) -> Any:
         tensor_parallel_size=setup.tensor_parallel_size,
         disable_log_stats=True,
         max_logprobs=20,
-        **generation.insides.engine_arguments(setup),
+        **plugin.adapter.engine_arguments(setup),
         **more,
     )

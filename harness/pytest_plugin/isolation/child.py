@@ -26,7 +26,7 @@ from harness.pytest_plugin.isolation.messages import SERVING, Start, Word
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.settings import settings_key
 from harness.utils import spent
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 
 class Serving:
@@ -170,7 +170,7 @@ def write_at_once() -> None:
 
 def main() -> None:
     connection, stacks, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
-    die_with(parent)
+    end_with_parent(parent)
     answer_with_stacks(stacks)
     write_at_once()
     start: Start = connection.recv()

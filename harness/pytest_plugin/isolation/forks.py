@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable
 
 from harness.forking.threads import count_threads, refusal
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 RAISED = 3
 """The exit status of a fork in which something was raised that pytest does not report."""
@@ -34,7 +34,7 @@ def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -
 def _be_the_fork(parent: int, function: Callable[[], bytes], writing: int) -> None:
     status = RAISED
     try:
-        die_with(parent)
+        end_with_parent(parent)
         with open(writing, "wb") as pipe:
             pipe.write(function())
         status = 0

@@ -70,7 +70,7 @@ def _stage_place(item: pytest.Item) -> tuple[bool, bool]:
 
 
 def _at_server(item: pytest.Item) -> bool:
-    return isinstance(item, CaseItem) and item.expanded.configuration.door == "http"
+    return isinstance(item, CaseItem) and item.expanded.configuration.entry_point == "http"
 
 
 def _server_of(item: pytest.Item) -> Hashable:

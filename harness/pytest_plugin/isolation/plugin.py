@@ -15,13 +15,13 @@ from harness.cards.lease import Lease
 from harness.forking.process import ForkRefusedError
 from harness.pytest_plugin.cards import lease_for
 from harness.pytest_plugin.case_protocol import run_here
-from harness.pytest_plugin.isolation.attendant import Attendant
 from harness.pytest_plugin.isolation.grouping import by_engine, failed_first, failed_last_time
 from harness.pytest_plugin.isolation.launching import ALONE, Environ, ParentGoneError, fork, spawn
 from harness.pytest_plugin.isolation.messages import Branch, Broken, Done, Start
 from harness.pytest_plugin.isolation.modes import Mode
 from harness.pytest_plugin.isolation.parents import Parents
 from harness.pytest_plugin.isolation.reports import reports_of
+from harness.pytest_plugin.isolation.worker import Worker
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.settings import draws_failures
 from harness.types import EngineSetup
@@ -60,7 +60,7 @@ class Isolation:
         self._mode = mode
         self._limit = limit
         self._parents = parents
-        self._attendant: Attendant | None = None
+        self._worker: Worker | None = None
         self._serves: EngineSetup | None = None
         self._lease: Lease | None = None
 
@@ -83,14 +83,14 @@ class Isolation:
             return run_here(item, nextitem)
         began = time.monotonic()
         try:
-            outcome = self._attendant_for(item).run(item.nodeid, self._limit)
+            outcome = self._worker_for(item).run(item.nodeid, self._limit)
         except CardsError as error:
             outcome = Broken(str(error))
         except ParentGoneError as error:
             outcome = Broken(str(error), stderr=error.stderr)
         except BaseException:  # Ctrl-C: what runs is not waited for
-            if self._attendant is not None:
-                self._attendant.kill()
+            if self._worker is not None:
+                self._worker.kill()
             raise
         # What was set up for a test that ran here is not for this one.
         item.session._setupstate.teardown_exact(nextitem)
@@ -99,32 +99,32 @@ class Isolation:
                 self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
                 for data in outcome.reports
             ]
-        if self._attendant is not None and not self._attendant.alive:
+        if self._worker is not None and not self._worker.alive:
             self._end()
         return reports_of(item, outcome, time.monotonic() - began)
 
-    def _attendant_for(self, item: CaseItem) -> Attendant:
+    def _worker_for(self, item: CaseItem) -> Worker:
         wanted = item.expanded.setup if self._mode == "engine" else None
-        if self._attendant is not None and not self._attendant.alive:
+        if self._worker is not None and not self._worker.alive:
             with contextlib.suppress(Warning):  # where warnings are errors, this one is still about no case
-                item.warn(pytest.PytestWarning(f"between two cases, {self._attendant.ended}; it is started again"))
+                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; it is started again"))
             self._end()
-        if self._attendant is not None and self._serves != wanted:
+        if self._worker is not None and self._serves != wanted:
             self._end()
-        if self._attendant is None:
+        if self._worker is None:
             cases = self._cases(item, wanted)
             self._lease = lease_for(cases)
-            self._attendant, self._serves = self._started(item, cases, wanted), wanted
-        return self._attendant
+            self._worker, self._serves = self._started(item, cases, wanted), wanted
+        return self._worker
 
-    def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Attendant:
+    def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
         """Forked where that can be. Raises ParentGoneError."""
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
                 return self._forked(item, wanted)
-        return Attendant(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
+        return Worker(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
-    def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Attendant:
+    def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
         """Raises ForkRefusedError, which is warned of, and ParentGoneError."""
         # The process to fork from has collected all there are, once for all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
@@ -132,7 +132,7 @@ class Isolation:
         try:
             with self._parents.one() as folder:
                 told = replace(start, parent=folder, branch=branch)
-                return Attendant(told, fork(folder, self._environ(), branch))
+                return Worker(told, fork(folder, self._environ(), branch))
         except ForkRefusedError as error:
             with contextlib.suppress(Warning):
                 item.warn(pytest.PytestWarning(f"engines are started anew, not forked: {error}"))
@@ -154,9 +154,9 @@ class Isolation:
         return {**alone, **(self._lease.environ if self._lease is not None else {})}
 
     def _end(self) -> None:
-        if self._attendant is not None:
-            self._attendant.close()
-        self._attendant = None
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
         if self._lease is not None:
             self._lease.release()
         self._lease = None

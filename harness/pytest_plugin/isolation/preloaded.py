@@ -21,7 +21,7 @@ from harness.pytest_plugin.isolation.launching import fork_server
 from harness.pytest_plugin.isolation.messages import Branch, Serve, Start
 from harness.pytest_plugin.settings import driver_by_name, settings_key
 from harness.utils import spent
-from harness.utils.subprocesses import die_with
+from harness.utils.subprocesses import end_with_parent
 
 
 class Forking:
@@ -60,7 +60,7 @@ class Forking:
 
 def main() -> None:
     listener, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
-    die_with(parent)
+    end_with_parent(parent)
     write_at_once()
     driver_by_name(sys.argv[3], sys.argv[4] or None).preload()
     client, _ = listener.accept()

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from harness.suites.loader import SuiteError
 from harness.suites.schema import Scheduler
-from harness.suites.schema.base import Model, Number, Size, Text, as_tuple, one_or_many
+from harness.suites.schema.base import RENAMED_KEYS, Model, Number, Size, Text, as_tuple, one_or_many
 from harness.suites.yaml import Problem, Source, YamlError, YamlPath, read_yaml, shown_file, shown_path
 
 FILE_NAME = "known-failures.yaml"
@@ -35,7 +35,7 @@ Texts = Annotated[tuple[Text, ...] | None, BeforeValidator(one_or_many)]
 Numbers = Annotated[tuple[Number, ...] | None, BeforeValidator(one_or_many)]
 Sizes = Annotated[tuple[Size, ...] | None, BeforeValidator(one_or_many)]
 Backend = Literal["eager", "inductor", "sendnn"]
-DoorName = Literal["in-process", "http"]
+EntryPointName = Literal["in-process", "http"]
 
 
 class Conditions(Model):
@@ -46,7 +46,7 @@ class Conditions(Model):
     driver: Texts = None
     tensor_parallel_size: Sizes = None
     scheduler: Annotated[tuple[Scheduler, ...] | None, BeforeValidator(one_or_many)] = None
-    door: Annotated[tuple[DoorName, ...] | None, BeforeValidator(one_or_many)] = None
+    entry_point: Annotated[tuple[EntryPointName, ...] | None, BeforeValidator(one_or_many)] = None
     cards: Numbers = None
     simulated: bool | None = None
 
@@ -137,5 +137,7 @@ def _problems(file: Path, source: Source, error: ValidationError) -> Iterator[Pr
 def _known_keys(path: YamlPath) -> str:
     models: list[type[Model]] = [KnownFailuresFile, KnownFailure, Conditions]
     known = list(models[len([part for part in path[:-1] if isinstance(part, str)])].model_fields)
+    if renamed := RENAMED_KEYS.get(str(path[-1])):
+        return f"`{path[-1]}` is now `{renamed}`"
     close = difflib.get_close_matches(str(path[-1]), known, n=1)
     return f"did you mean `{close[0]}`?" if close else f"known keys: {', '.join(known)}"

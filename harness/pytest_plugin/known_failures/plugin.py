@@ -121,7 +121,7 @@ def _facts(item: CaseItem) -> dict[str, Any]:
         "driver": settings.driver.name,
         "tensor_parallel_size": configuration.tensor_parallel_size,
         "scheduler": configuration.scheduler,
-        "door": configuration.door,
+        "entry_point": configuration.entry_point,
         "cards": item.config.option.cards_of_run,
         "simulated": item.get_closest_marker("simulated") is not None,
     }

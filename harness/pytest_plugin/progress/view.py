@@ -11,7 +11,7 @@ from rich.text import Text
 
 from harness.report.outcomes import PROBLEMS, SYMBOLS, duration
 
-MOST_RUNNING = 4
+MAX_RUNNING = 4
 COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "bright_black", "xfailed": "bright_black"}
 
 
@@ -41,9 +41,9 @@ def rendered(state: RunState, now: float) -> Group:
     bar = ProgressBar(total=state.total or None, completed=done, width=20, pulse=not state.total)
     head.add_row(bar, of, _counts(state.counts), rate, duration(now - state.began))
     longest = sorted(state.running.items(), key=lambda pair: pair[1])
-    lines = [_running(test, since) for test, since in longest[:MOST_RUNNING]]
-    if len(longest) > MOST_RUNNING:
-        lines.append(Text(f"  and {len(longest) - MOST_RUNNING} more", style="bright_black"))
+    lines = [_running(test, since) for test, since in longest[:MAX_RUNNING]]
+    if len(longest) > MAX_RUNNING:
+        lines.append(Text(f"  and {len(longest) - MAX_RUNNING} more", style="bright_black"))
     return Group(head, *lines)
 
 

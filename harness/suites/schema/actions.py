@@ -57,7 +57,7 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request at the front door. ``n`` answers; ``model`` another name than that of the engine's model."""
+    """One request at the entry point. ``n`` answers; ``model`` another name than that of the engine's model."""
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
     model: Text | None = None
@@ -215,7 +215,7 @@ IN_BACKGROUND = ("complete", "stream", "chat")
 
 
 class Action(Model):
-    """One thing done at a front door, and what must come of it.
+    """One thing done at an entry point, and what must come of it.
 
     With a ``name``, a ``complete``, ``stream`` or ``chat`` goes on in the background while the case goes on; others
     refer to it by that name, and what is expected of it is looked at when it has ended.
@@ -312,8 +312,8 @@ def _shown(value: Model) -> str:
 
 
 def refuse_timing(request: Request, *at: str | int) -> None:
-    """Raise MisfitError where a request at a front door says when it joins or is aborted, in engine steps."""
+    """Raise MisfitError where a request at an entry point says when it joins or is aborted, in engine steps."""
     for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
         if given:
-            what = f"{name} belongs to a case that goes step by step: a front door takes requests as they come"
+            what = f"{name} belongs to a case that goes step by step: an entry point takes requests as they come"
             raise MisfitError(what, *at, name)

@@ -1,5 +1,6 @@
 """What all parts of the suite format are made of: strict models, bounded numbers, names, and misfits."""
 
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -37,6 +38,10 @@ def as_tuple(value: Any) -> Any:
 def one_or_many(value: Any) -> Any:
     """A single value where a list may stand: the list of it."""
     return as_tuple(value) if isinstance(value, list | tuple) or value is None else (value,)
+
+
+RENAMED_KEYS = MappingProxyType({"door": "entry_point"})
+"""Keys of earlier versions of the suite format, and their present names."""
 
 
 class Model(BaseModel):

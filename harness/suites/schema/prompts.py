@@ -11,7 +11,7 @@ from harness.suites.yaml import read_ordinary
 FOLDER = "folder"
 """In the context of validation: the folder that names of text files start from."""
 
-MOST_TEXT = 10_000_000
+MAX_TEXT = 10_000_000
 WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "parts")
 
 
@@ -86,7 +86,7 @@ class Prompt(Model):
 
 def _read(folder: Path, name: str) -> str:
     try:
-        content = read_ordinary(folder / name, MOST_TEXT + 1).decode("utf-8")
+        content = read_ordinary(folder / name, MAX_TEXT + 1).decode("utf-8")
     except OSError as error:
         what = f"{name} cannot be read: {error.strerror or error}"
         raise MisfitError(what, "text_file", hint=f"it is looked for in {folder}") from error
@@ -94,7 +94,7 @@ def _read(folder: Path, name: str) -> str:
         raise MisfitError(f"{name} is not UTF-8 text", "text_file", hint="save it as UTF-8") from error
     except ValueError as error:
         raise MisfitError(f"{name!r} is no name of a file", "text_file", hint="such as `texts/a.txt`") from error
-    if not content or len(content) > MOST_TEXT:
-        what = "is empty" if not content else f"has more than {MOST_TEXT} bytes"
+    if not content or len(content) > MAX_TEXT:
+        what = "is empty" if not content else f"has more than {MAX_TEXT} bytes"
         raise MisfitError(f"{name} {what}", "text_file", hint="name a file that holds some text")
     return content

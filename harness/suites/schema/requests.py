@@ -18,7 +18,7 @@ from harness.suites.schema.base import (
 from harness.suites.schema.prompts import Prompt
 from harness.types import BLOCK_SIZE, TokenBudgetRules
 
-MOST_LOGPROBS = 20
+MAX_LOGPROBS = 20
 _SAID_IF_UNUSUAL = (
     "ignore_eos",
     "temperature",
@@ -54,7 +54,7 @@ class Request(Model):
     min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] = 0
     stop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
     stop_token_ids: Ids = ()
-    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     simulated_tokens: Ids = ()
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from harness.suites.schema.policy import PolicyName
 
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
-Door = Literal["in-process", "http"]
+EntryPoint = Literal["in-process", "http"]
 Scheduler = Literal["continuous", "static", "chunked", "token_budget"]
 OPTIONS: Mapping[str, Scheduler] = {"chunking": "chunked", "token_budget": "token_budget"}
 """Fields of a case that are options of one scheduler, and of which."""
@@ -26,7 +26,7 @@ class Parameters(Model):
     max_num_seqs: Sizes | None = None
     tensor_parallel_size: Sizes = (1,)
     scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("continuous",)
-    door: Annotated[tuple[Door, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("in-process",)
+    entry_point: Annotated[tuple[EntryPoint, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("in-process",)
     policy: Annotated[tuple[PolicyName, ...], BeforeValidator(one_or_many), Field(min_length=1)] | None = None
 
     @model_validator(mode="after")

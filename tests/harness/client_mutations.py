@@ -1,4 +1,4 @@
-"""Front doors that are wrong on purpose, and the behaviour case that must notice each."""
+"""Entry points that are wrong on purpose, and the behaviour case that must notice each."""
 
 from dataclasses import replace
 from functools import partial
@@ -9,22 +9,22 @@ import pytest
 from engine.entrypoints import async_llm, deltas, prompts
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.engine_thread import EngineThread
-from engine.entrypoints.output_queue import Mailbox, Slot
+from engine.entrypoints.output_queue import OutputQueue, RequestOutputCollector
 from engine.entrypoints.validation import admit
 from engine.sequence import SequenceState
 from tests.harness.faults import Fault, fault
 
-DOOR_FAULTS: list[Fault] = []
-door_fault = partial(fault, DOOR_FAULTS)
+CLIENT_FAULTS: list[Fault] = []
+client_fault = partial(fault, CLIENT_FAULTS)
 
 
-@door_fault("a-client-goes-away-while-its-request-runs", "too late: stayer had")
+@client_fault("a-client-goes-away-while-its-request-runs", "too late: stayer had")
 def let_requests_run_on_when_clients_leave(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(AsyncLLM, "_close", lambda self, mailbox: self._open.pop(mailbox) and None)
+    patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
 
 
-@door_fault("a-client-goes-away-while-its-request-waits", "waiting 0")
-def abort_only_what_runs_at_the_door(patch: pytest.MonkeyPatch) -> None:
+@client_fault("a-client-goes-away-while-its-request-waits", "waiting 0")
+def abort_only_what_runs_at_the_client(patch: pytest.MonkeyPatch) -> None:
     abort = EngineThread.abort
 
     def running_only(self: EngineThread, request_ids: Any) -> Any:
@@ -33,30 +33,30 @@ def abort_only_what_runs_at_the_door(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineThread, "abort", running_only)
 
 
-@door_fault("an-aborted-request-says-so", "finish reasons")
+@client_fault("an-aborted-request-says-so", "finish reasons")
 def abort_without_a_word(patch: pytest.MonkeyPatch) -> None:
-    progressed = Slot.progressed
+    progressed = OutputQueue.progressed
 
-    def silent(self: Slot, sequence: SequenceState) -> None:
+    def silent(self: OutputQueue, sequence: SequenceState) -> None:
         if str(sequence.finish_reason) == "abort":
             sequence.finish_reason = "length"  # type: ignore[assignment]
         progressed(self, sequence)
 
-    patch.setattr(Slot, "progressed", silent)
+    patch.setattr(OutputQueue, "progressed", silent)
 
 
-@door_fault("a-stream-adds-up-to-the-whole-answer", "Hugging Face's is")
+@client_fault("a-stream-adds-up-to-the-whole-answer", "Hugging Face's is")
 def lose_a_piece(patch: pytest.MonkeyPatch) -> None:
-    put, seen = Mailbox._put, []
+    put, seen = RequestOutputCollector._put, []
 
-    def lossy(self: Mailbox, delta: Any) -> None:
+    def lossy(self: RequestOutputCollector, delta: Any) -> None:
         seen.append(delta)
         put(self, replace(delta, text="") if len(seen) == 3 else delta)
 
-    patch.setattr(Mailbox, "_put", lossy)
+    patch.setattr(RequestOutputCollector, "_put", lossy)
 
 
-@door_fault("three-kinds-of-output-agree", "texts")
+@client_fault("three-kinds-of-output-agree", "texts")
 def say_a_piece_twice(patch: pytest.MonkeyPatch) -> None:
     new = deltas.DeltaMaker._new_text
 
@@ -67,12 +67,12 @@ def say_a_piece_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deltas.DeltaMaker, "_new_text", stuttering)
 
 
-@door_fault("a-stop-string-is-no-part-of-the-answer", "Hugging Face's is")
+@client_fault("a-stop-string-is-no-part-of-the-answer", "Hugging Face's is")
 def give_out_what_a_stop_string_cuts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deltas, "held_back", lambda text, stops: 0)
 
 
-@door_fault("the-end-of-text-ends-an-answer", "finish reasons ['length']")
+@client_fault("the-end-of-text-ends-an-answer", "finish reasons ['length']")
 def end_always_for_length(patch: pytest.MonkeyPatch) -> None:
     look = SequenceState._look_for_a_stop
 
@@ -84,13 +84,13 @@ def end_always_for_length(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SequenceState, "_look_for_a_stop", mislabelled)
 
 
-@door_fault("two-samples-at-temperature-one", "token counts")
+@client_fault("two-samples-at-temperature-one", "token counts")
 def answer_once_whatever_n(patch: pytest.MonkeyPatch) -> None:
     requests_for = prompts.requests_for
     patch.setattr(async_llm, "requests_for", lambda name, prompt: requests_for(name, prompt)[:1])
 
 
-@door_fault("the-same-seed-gives-the-same-samples", "but those of before are")
+@client_fault("the-same-seed-gives-the-same-samples", "but those of before are")
 def draw_from_one_source_for_all(patch: pytest.MonkeyPatch) -> None:
     requests_for = prompts.requests_for
     taken = iter(range(1000))
@@ -103,12 +103,12 @@ def draw_from_one_source_for_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(async_llm, "requests_for", shifted)
 
 
-@door_fault("a-full-queue-refuses-and-recovers", "expected an error")
+@client_fault("a-full-queue-refuses-and-recovers", "expected an error")
 def take_requests_without_bound(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "unfinished", 0)
 
 
-@door_fault("a-padded-prompt-and-its-budget-must-fit-the-context", "expected an error")
+@client_fault("a-padded-prompt-and-its-budget-must-fit-the-context", "expected an error")
 def ask_for_room_without_padding(patch: pytest.MonkeyPatch) -> None:
     def lax(length: int, params: Any, max_model_len: int) -> Any:
         return admit(length - length % 64 or 1, params, max_model_len)
@@ -116,7 +116,7 @@ def ask_for_room_without_padding(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(prompts, "admit", lax)
 
 
-@door_fault("two-clients-get-the-text-of-one", "but those of alone are")
+@client_fault("two-clients-get-the-text-of-one", "but those of alone are")
 def hand_out_the_first_clients_text_to_all(patch: pytest.MonkeyPatch) -> None:
     delta, boxes = deltas.DeltaMaker.delta, []
 
@@ -128,7 +128,7 @@ def hand_out_the_first_clients_text_to_all(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deltas.DeltaMaker, "delta", mixed)
 
 
-@door_fault("exact-counts-at-the-edges-of-blocks", "token counts")
+@client_fault("exact-counts-at-the-edges-of-blocks", "token counts")
 def give_one_token_more(patch: pytest.MonkeyPatch) -> None:
     def generous(length: int, params: Any, max_model_len: int) -> Any:
         return admit(length, replace(params, max_tokens=params.max_tokens + 1), max_model_len)
@@ -138,8 +138,8 @@ def give_one_token_more(patch: pytest.MonkeyPatch) -> None:
 
 def as_table() -> str:
     """The table in docs/behaviour.md: every fault and the case that must catch it."""
-    lines = ["| the door would … | caught by | the failure says |", "| --- | --- | --- |"]
-    lines += [f"| {fault.name} | `{fault.caught_by}` | {fault.says} |" for fault in DOOR_FAULTS]
+    lines = ["| the client would … | caught by | the failure says |", "| --- | --- | --- |"]
+    lines += [f"| {fault.name} | `{fault.caught_by}` | {fault.says} |" for fault in CLIENT_FAULTS]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A front door that is wrong must be caught, by the right case."""
+"""An entry point that is wrong must be caught, by the right case."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from harness.drivers.base import Session
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
+from tests.harness.client_mutations import CLIENT_FAULTS, as_table
 from tests.harness.faults import Fault
-from tests.harness.planted_doors import DOOR_FAULTS, as_table
 
 BEHAVIOUR = Path(__file__).resolve().parents[2] / "suites" / "behaviour"
 
@@ -21,7 +21,10 @@ def case_named(name: str) -> Test:
         suite = load_suite(path).suite
         for expanded in expand(suite, ["tiny-granite"]):
             configuration = expanded.configuration
-            if expanded.case.id == name and (configuration.backend, configuration.door) == ("eager", "in-process"):
+            if expanded.case.id == name and (configuration.backend, configuration.entry_point) == (
+                "eager",
+                "in-process",
+            ):
                 return Test(path, suite.suite, expanded, ReferenceDriver.capabilities, "pytest … --bless")
     raise LookupError(name)
 
@@ -31,24 +34,24 @@ def session() -> Session:
     return ReferenceDriver().open(case_named("exact-counts-at-the-edges-of-blocks").expanded.setup)
 
 
-@pytest.mark.parametrize("fault", DOOR_FAULTS, ids=[fault.name for fault in DOOR_FAULTS])
-def test_a_broken_door_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
+@pytest.mark.parametrize("fault", CLIENT_FAULTS, ids=[fault.name for fault in CLIENT_FAULTS])
+def test_a_broken_client_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
     test = case_named(fault.caught_by)
     fault.patch(monkeypatch)
     failed = [verdict for verdict in judge(test, session) if not verdict.passed]
-    assert failed, f"{fault.caught_by} passes at a door that does this: {fault.name}"
+    assert failed, f"{fault.caught_by} passes at a client that does this: {fault.name}"
     said = "\n".join(line for verdict in failed for line in (verdict.headline, *verdict.details))
     assert fault.says in said, said
 
 
-@pytest.mark.parametrize("name", sorted({fault.caught_by for fault in DOOR_FAULTS}))
-def test_nothing_is_caught_at_a_door_that_is_right(name: str, session: Session) -> None:
+@pytest.mark.parametrize("name", sorted({fault.caught_by for fault in CLIENT_FAULTS}))
+def test_nothing_is_caught_at_a_client_that_is_right(name: str, session: Session) -> None:
     assert [v.headline for v in judge(case_named(name), session) if not v.passed] == []
 
 
-def test_the_table_of_planted_doors_is_true() -> None:
+def test_the_table_of_client_mutations_is_true() -> None:
     page = BEHAVIOUR.parents[1] / "docs" / "behaviour.md"
     assert as_table() in page.read_text(encoding="utf-8"), (
-        "write it into docs/behaviour.md:  python -m tests.harness.planted_doors"
+        "write it into docs/behaviour.md:  python -m tests.harness.client_mutations"
     )
     assert all(name in page.read_text(encoding="utf-8") for name in CHECKS)

@@ -1,15 +1,15 @@
-"""The offline front door of vLLM as a door of behaviour cases: lists of prompts, in this process."""
+"""The offline API of vLLM as a client of behaviour cases: lists of prompts, in this process."""
 
 from collections.abc import AsyncGenerator, Sequence
 
 from harness.drivers.base import Session
-from harness.drivers.door import Answer, Ask, DoorState, Piece, RawAnswer
+from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.offline import generate_answers
 
-OFFLINE_ONLY = "the vllm driver has the offline door only; --driver openai-http --serve vllm has the other one"
+OFFLINE_ONLY = "the vllm driver has the offline API only; --driver openai-http --serve vllm has the other one"
 
 
-class OfflineDoor:
+class OfflineClient:
     """``LLM.generate`` of one session."""
 
     capabilities = frozenset[str]()
@@ -17,20 +17,20 @@ class OfflineDoor:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        return generate_answers(self._session, asks)
+    async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
+        return generate_answers(self._session, requests)
 
-    async def state(self) -> DoorState:
+    async def state(self) -> ServingState:
         seen = self._session.observe()
-        return DoorState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks, seen.tkv)
+        return ServingState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks, seen.tkv)
 
     async def healthy(self) -> bool:
         return True
 
-    async def complete(self, ask: Ask) -> Answer:
+    async def complete(self, request: ClientRequest) -> Answer:
         raise NotImplementedError(OFFLINE_ONLY)
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         raise NotImplementedError(OFFLINE_ONLY)
 
     async def abort(self, name: str) -> None:

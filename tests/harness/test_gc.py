@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.utils import gc as garbage
-from harness.utils.gc import keep_for_good, kept
+from harness.utils.gc import freeze_gc, gc_paused
 
 
 @pytest.fixture(autouse=True)
@@ -26,26 +26,26 @@ def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_nothing_is_looked_for_inside() -> None:
-    with kept():
+    with gc_paused():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_it_goes_on_after_an_error() -> None:
-    with pytest.raises(RuntimeError), kept():
+    with pytest.raises(RuntimeError), gc_paused():
         raise RuntimeError
     assert gc.isenabled()
 
 
 def test_who_had_it_off_has_it_off() -> None:
     gc.disable()
-    with kept(), kept():
+    with gc_paused(), gc_paused():
         pass
     assert not gc.isenabled()
 
 
 def test_what_was_made_inside_is_no_longer_young(nothing_frozen: None) -> None:
-    with kept():
+    with gc_paused():
         made = [[] for _ in range(5000)]  # type: ignore[var-annotated]
     assert len(made) == 5000
     assert gc.get_count()[0] < 5000
@@ -53,9 +53,9 @@ def test_what_was_made_inside_is_no_longer_young(nothing_frozen: None) -> None:
 
 
 def test_what_was_frozen_stays_so(nothing_frozen: None) -> None:
-    keep_for_good()
+    freeze_gc()
     frozen = gc.get_freeze_count()
-    with kept():
+    with gc_paused():
         pass
     assert gc.get_freeze_count() >= frozen > 0
 
@@ -64,7 +64,7 @@ def test_garbage_that_was_made_inside_is_found_later() -> None:
     class Ring:
         pass
 
-    with kept():
+    with gc_paused():
         ring = Ring()
         ring.itself = ring  # type: ignore[attr-defined]
         watched = weakref.ref(ring)

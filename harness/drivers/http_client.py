@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server as a door: the official client for what clients send, httpx for what none would.
+"""An OpenAI-compatible server as a client: the official client for what clients send, httpx for what none would.
 
 Token counts need ``return_token_ids``, which vLLM and the reference server know.
 """
@@ -9,7 +9,17 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from harness.drivers.base import UnavailableError
-from harness.drivers.door import HTTP, RESTART, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.client import (
+    HTTP,
+    RESTART,
+    Answer,
+    Choice,
+    ClientError,
+    ClientRequest,
+    RawAnswer,
+    ServingState,
+    StreamChunk,
+)
 from harness.drivers.servers import ServerProcess, StubbornServerError
 from harness.types import RequestSpec
 
@@ -33,7 +43,7 @@ COUNTERS = {
 """Names of the figures in ``/metrics``: the reference server's, then vLLM's."""
 
 
-class HttpDoor:
+class HttpClient:
     """A server at a URL. ``process`` is there where the harness started it. Raises UnavailableError."""
 
     def __init__(
@@ -43,7 +53,9 @@ class HttpDoor:
             import httpx
             import openai
         except ImportError as error:
-            raise UnavailableError(f"a door over HTTP needs the package {error.name}: pip install '.[http]'") from error
+            raise UnavailableError(
+                f"a client over HTTP needs the package {error.name}: pip install '.[http]'"
+            ) from error
         self._openai, self._httpx = openai, httpx
         self._url, self._model, self._key, self._process = url, model, api_key or "none", process
         self.capabilities = frozenset({HTTP} | ({RESTART} if process else set()))
@@ -66,33 +78,33 @@ class HttpDoor:
             self._closers += [self._client.close, self._raw.aclose]
         return self._client, self._raw
 
-    async def complete(self, ask: Ask) -> Answer:
+    async def complete(self, request: ClientRequest) -> Answer:
         client, _ = self._clients()
         try:
-            if ask.messages:
-                reply = await client.chat.completions.create(**_chat(ask, self._model))
+            if request.messages:
+                reply = await client.chat.completions.create(**_chat(request, self._model))
             else:
-                reply = await client.completions.create(**_completion(ask, self._model))
+                reply = await client.completions.create(**_completion(request, self._model))
         except self._openai.OpenAIError as error:
-            raise _door_error(error) from error
+            raise _client_error(error) from error
         return Answer(tuple(map(_choice, reply.choices)), _usage(reply.usage))
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         client, _ = self._clients()
         more = {"stream": True, "stream_options": {"include_usage": True}}
         try:
-            if ask.messages:
-                events = await client.chat.completions.create(**_chat(ask, self._model), **more)
+            if request.messages:
+                events = await client.chat.completions.create(**_chat(request, self._model), **more)
             else:
-                events = await client.completions.create(**_completion(ask, self._model), **more)
+                events = await client.completions.create(**_completion(request, self._model), **more)
             async with events:
                 async for event in events:
                     yield _piece(event)
         except self._openai.OpenAIError as error:
-            raise _door_error(error) from error
+            raise _client_error(error) from error
 
-    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        return list(await asyncio.gather(*map(self.complete, asks)))
+    async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
+        return list(await asyncio.gather(*map(self.complete, requests)))
 
     async def abort(self, name: str) -> None:
         raise NotImplementedError("over HTTP a client can only go away")
@@ -102,12 +114,12 @@ class HttpDoor:
         try:
             reply = await raw.request(method, path, content=body or None, headers=dict(headers))
         except self._httpx.HTTPError as error:
-            raise DoorError(f"no answer: {type(error).__name__}: {error}") from error
+            raise ClientError(f"no answer: {type(error).__name__}: {error}") from error
         return RawAnswer(reply.status_code, reply.text, _error_object(reply.text))
 
-    async def state(self) -> DoorState:
+    async def state(self) -> ServingState:
         values = await self._metrics()
-        return DoorState(**{name: _first(values, names) for name, names in FIGURES.items()})
+        return ServingState(**{name: _first(values, names) for name, names in FIGURES.items()})
 
     async def figures(self) -> dict[str, int]:
         values = await self._metrics()
@@ -115,14 +127,14 @@ class HttpDoor:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Every figure by name, those with labels added up. Raises DoorError."""
+        """Every figure by name, those with labels added up. Raises ClientError."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
         try:
             text = (await raw.get("/metrics", headers={"Authorization": f"Bearer {self._key}"})).text
         except self._httpx.HTTPError as error:
-            raise DoorError(f"{self._url}/metrics does not answer: {type(error).__name__}") from error
+            raise ClientError(f"{self._url}/metrics does not answer: {type(error).__name__}") from error
         values: dict[str, float] = {}
         for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
             values[sample.name] = values.get(sample.name, 0.0) + sample.value
@@ -140,7 +152,7 @@ class HttpDoor:
         try:
             await asyncio.to_thread(self._process.restart, how)
         except StubbornServerError as error:
-            raise DoorError(str(error)) from error
+            raise ClientError(str(error)) from error
         finally:
             self._url = self._process.url
             # Streams of before may still be read to their end: their clients are closed with the case.
@@ -161,21 +173,21 @@ def _first(values: Mapping[str, float], names: Sequence[str]) -> int | None:
     return next((int(values[name]) for name in names if name in values), None)
 
 
-def _completion(ask: Ask, model: str) -> dict[str, Any]:
-    spec = ask.spec
-    logprobs = {"logprobs": ask.logprobs} if ask.logprobs is not None else {}
-    return {"prompt": list(spec.prompt_token_ids), **_common(ask, model), **logprobs}
+def _completion(request: ClientRequest, model: str) -> dict[str, Any]:
+    spec = request.spec
+    logprobs = {"logprobs": request.logprobs} if request.logprobs is not None else {}
+    return {"prompt": list(spec.prompt_token_ids), **_common(request, model), **logprobs}
 
 
-def _chat(ask: Ask, model: str) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": text} for role, text in ask.messages], **_common(ask, model)}
+def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": text} for role, text in request.messages], **_common(request, model)}
 
 
-def _common(ask: Ask, model: str) -> dict[str, Any]:
-    spec = ask.spec
+def _common(request: ClientRequest, model: str) -> dict[str, Any]:
+    spec = request.spec
     return {
-        "model": ask.model or model,
-        "n": ask.n,
+        "model": request.model or model,
+        "n": request.n,
         "max_tokens": spec.max_tokens,
         "temperature": spec.temperature,
         "top_p": spec.top_p,
@@ -208,12 +220,12 @@ def _choice(choice: Any) -> Choice:
     given = choice.logprobs
     if given is None:
         return Choice(choice.text, _token_count(choice), choice.finish_reason)
-    # The chosen token stands among its alternatives, also where it is none of the likeliest.
+    # The chosen token stands among its alternatives, also where it is none of the most likely.
     counts = tuple(len(top or {}) for top in given.top_logprobs or ())
     return Choice(choice.text, _token_count(choice), choice.finish_reason, tuple(given.token_logprobs or ()), counts)
 
 
-def _piece(event: Any) -> Piece:
+def _piece(event: Any) -> StreamChunk:
     texts, tokens, reasons = {}, {}, {}
     for choice in event.choices:
         text = choice.delta.content if hasattr(choice, "delta") else choice.text
@@ -221,20 +233,20 @@ def _piece(event: Any) -> Piece:
         tokens[choice.index] = _token_count(choice) or 0
         if choice.finish_reason:
             reasons[choice.index] = choice.finish_reason
-    return Piece(texts, tokens, reasons, _usage(event.usage))
+    return StreamChunk(texts, tokens, reasons, _usage(event.usage))
 
 
 def _usage(usage: Any) -> tuple[int, int] | None:
     return None if usage is None else (usage.prompt_tokens, usage.completion_tokens)
 
 
-def _door_error(error: Any) -> DoorError:
+def _client_error(error: Any) -> ClientError:
     """The server's words; of a connection that broke, the client's."""
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)
     message = body.get("message") or (str(error) if status is None else error.message)
     cause = f": {error.__cause__}" if status is None and error.__cause__ else ""
-    return DoorError(f"{message}{cause}", status, body.get("type"))
+    return ClientError(f"{message}{cause}", status, body.get("type"))
 
 
 def _error_object(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The reference engine's doors in this process: AsyncLLM for what streams, the offline LLM for lists of prompts."""
+"""The reference engine's entry points in this process: AsyncLLM for streams, the offline LLM for lists of prompts."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -9,7 +9,16 @@ from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
 from harness.drivers.base import Session
-from harness.drivers.door import ABORT, Answer, Ask, Choice, DoorError, DoorState, Piece, RawAnswer
+from harness.drivers.client import (
+    ABORT,
+    Answer,
+    Choice,
+    ClientError,
+    ClientRequest,
+    RawAnswer,
+    ServingState,
+    StreamChunk,
+)
 from harness.drivers.offline import generate_answers
 from harness.drivers.reference.core_session import sampling_params
 
@@ -21,8 +30,8 @@ KINDS = {
 REFUSALS = (RequestRefusedError, QueueFullError, EngineDeadError, EngineStoppedError)
 
 
-class ReferenceDoor:
-    """The doors of one session and its engine, whose thread is started when somebody knocks, and ended by ``leave``."""
+class ReferenceClient:
+    """A client of one session and its engine. The engine's thread starts with the first request; ``leave`` ends it."""
 
     capabilities = frozenset({ABORT})
 
@@ -36,36 +45,36 @@ class ReferenceDoor:
         if self._llm is None:
             batch = self._engine.core.limits.max_num_seqs
             most = None if self._max_queue is None else batch + self._max_queue
-            self._llm = AsyncLLM(self._engine, most_unfinished=most)
+            self._llm = AsyncLLM(self._engine, max_unfinished=most)
         return self._llm
 
-    async def complete(self, ask: Ask) -> Answer:
-        pieces = [output async for output in self._outputs(ask, RequestOutputKind.FINAL_ONLY)]
+    async def complete(self, request: ClientRequest) -> Answer:
+        pieces = [output async for output in self._outputs(request, RequestOutputKind.FINAL_ONLY)]
         return _answer(pieces[-1])
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
+    async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         seen: dict[int, tuple[int, int]] = {}
-        async with aclosing(self._outputs(ask, KINDS[ask.kind])) as outputs:
+        async with aclosing(self._outputs(request, KINDS[request.kind])) as outputs:
             async for output in outputs:
-                yield _new_of(output, seen, cumulative=ask.kind != "delta")
+                yield _new_of(output, seen, cumulative=request.kind != "delta")
 
-    async def _outputs(self, ask: Ask, kind: RequestOutputKind) -> AsyncGenerator[RequestOutput, None]:
+    async def _outputs(self, request: ClientRequest, kind: RequestOutputKind) -> AsyncGenerator[RequestOutput, None]:
         llm = self._open()
         try:
-            prompt = ask.spec.prompt_token_ids
-            if ask.messages:
-                prompt = await llm.encode_chat([{"role": role, "content": text} for role, text in ask.messages])
-            params = sampling_params(ask.spec, n=ask.n, output_kind=kind, logprobs=ask.logprobs)
-            async with aclosing(llm.generate({"prompt_token_ids": prompt}, params, ask.name)) as outputs:
+            prompt = request.spec.prompt_token_ids
+            if request.messages:
+                prompt = await llm.encode_chat([{"role": role, "content": text} for role, text in request.messages])
+            params = sampling_params(request.spec, n=request.n, output_kind=kind, logprobs=request.logprobs)
+            async with aclosing(llm.generate({"prompt_token_ids": prompt}, params, request.name)) as outputs:
                 async for output in outputs:
                     yield output
         except REFUSALS as error:
-            raise DoorError(str(error)) from error
+            raise ClientError(str(error)) from error
 
-    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        """Through the offline door: the thread gives the engine back first."""
+    async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
+        """Through the offline client: the thread gives the engine back first."""
         await self.leave()
-        return generate_answers(self._session, asks)
+        return generate_answers(self._session, requests)
 
     async def abort(self, name: str) -> None:
         await self._open().abort(name)
@@ -73,9 +82,9 @@ class ReferenceDoor:
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
         raise NotImplementedError("in-process there is no HTTP")
 
-    async def state(self) -> DoorState:
+    async def state(self) -> ServingState:
         seen = self._engine.core.state() if self._llm is None else self._llm.state()
-        return DoorState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
+        return ServingState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
     async def figures(self) -> dict[str, int]:
         raise NotImplementedError("in-process there are no figures")
@@ -112,7 +121,7 @@ def _choice(answer: CompletionOutput) -> Choice:
     return Choice(answer.text, len(answer.token_ids), reason, own, tuple(map(len, answer.logprobs)))
 
 
-def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> Piece:
+def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:
     """What an output brings that those before it did not. ``seen``: characters and tokens of each answer so far."""
     texts, tokens, reasons = {}, {}, {}
     for answer in output.outputs:
@@ -122,4 +131,4 @@ def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulati
         seen[answer.index] = (len(answer.text), len(answer.token_ids))
         if answer.finish_reason is not None:
             reasons[answer.index] = str(answer.finish_reason)
-    return Piece(texts, tokens, reasons)
+    return StreamChunk(texts, tokens, reasons)

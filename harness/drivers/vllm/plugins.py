@@ -1,6 +1,6 @@
 """Generations of the Spyre plugin: which packages, which environment, and where what is observed is found.
 
-A further generation is a further entry of GENERATIONS, with a module of its own about its insides.
+A further plugin is a further entry of PLUGINS, with a module of its own about its insides.
 """
 
 import re
@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from harness.drivers.base import BLOCK_ACCOUNTING, FRONT_DOOR, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
+from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, OFFLINE_API, STEP_TRACE, TOKENS
 from harness.drivers.vllm import chunked, continuous
-from harness.drivers.vllm.insides import Seen
+from harness.drivers.vllm.adapter import Seen
 from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
 
@@ -23,11 +23,11 @@ RUNS_WITH = ("torch", "ibm-fms", "transformers")
 """Packages whose versions matter to what comes out, beside vLLM and the plugin."""
 
 
-CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, FRONT_DOOR, GOLDEN_TOKENS})
+CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLINE_API, GOLDEN_TOKENS})
 
 
 class Insides(Protocol):
-    """What a module about the insides of a generation has. ``core`` is vLLM's EngineCore, in this process."""
+    """What a module about the insides of a plugin has. ``core`` is vLLM's EngineCore, in this process."""
 
     def observe(self, core: Any) -> Seen:
         """What can be seen between two steps."""
@@ -58,8 +58,8 @@ class Insides(Protocol):
 
 
 @dataclass(frozen=True)
-class Generation:
-    """A generation of the plugin. ``versions`` are those it was tried with, as (first, first that is none any more).
+class Plugin:
+    """A plugin of the plugin. ``versions`` are those it was tried with, as (first, first that is none any more).
 
     ``environment`` is what must be set before vLLM is imported, whatever a user has set; ``backend_variable`` names
     the variable that says what models are compiled with. ``injector`` is the logits processor that gives out golden
@@ -78,7 +78,7 @@ class Generation:
     injector: str | None
     settings: str
     capabilities: frozenset[str]
-    insides: Insides
+    adapter: Insides
 
     @property
     def installed(self) -> str | None:
@@ -86,12 +86,12 @@ class Generation:
         return version_of(self.package) if find_spec(self.module) else None
 
     def supports(self, installed: str) -> bool:
-        """Whether this is a version that belongs to this generation."""
+        """Whether this is a version that belongs to this plugin."""
         first, beyond = self.versions
         return first <= tuple(map(int, re.findall(r"\d+", installed)[:2])) < beyond
 
     def batches_otherwise(self, setup: EngineSetup) -> str | None:
-        """Why this is no generation for a setup, in one sentence, or None."""
+        """Why this is no plugin for a setup, in one sentence, or None."""
         if setup.scheduler == self.scheduler:
             return None
         return f"scheduler {setup.scheduler}: {self.package} is driven with {self.batching} only"
@@ -103,7 +103,7 @@ class Generation:
         return f"{first} up to but not {beyond}"
 
 
-ONE_TKV = Generation(
+ONE_TKV = Plugin(
     package="vllm-spyre",
     module="vllm_spyre",
     versions=((1, 6), (1, 8)),
@@ -114,11 +114,11 @@ ONE_TKV = Generation(
     injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
     settings="vllm_spyre.envs",
     capabilities=CAPABILITIES,
-    insides=continuous,
+    adapter=continuous,
 )
 """Continuous batching with one tkv for the batch and reservations of blocks."""
 
-CHUNKED = Generation(
+CHUNKED = Plugin(
     package="sendnn-inference",
     module="sendnn_inference",
     versions=((2, 6), (2, 7)),
@@ -129,28 +129,28 @@ CHUNKED = Generation(
     injector="sendnn_inference.v1.sample.golden_token_injector:GoldenTokenInjector",
     settings="sendnn_inference.envs",
     capabilities=CAPABILITIES,
-    insides=chunked,
+    adapter=chunked,
 )
 """Chunked prefill, prefix caching and pausing, a tkv for each request."""
 
-GENERATIONS = (ONE_TKV, CHUNKED)
+PLUGINS = (ONE_TKV, CHUNKED)
 
 
-def find_generation() -> Generation | None:
-    """The generation whose plugin is installed beside the harness; None where there is none that is known."""
-    for generation in GENERATIONS:
-        installed = generation.installed
-        if installed is not None and generation.supports(installed):
-            return generation
+def find_plugin() -> Plugin | None:
+    """The plugin whose plugin is installed beside the harness; None where there is none that is known."""
+    for plugin in PLUGINS:
+        installed = plugin.installed
+        if installed is not None and plugin.supports(installed):
+            return plugin
     return None
 
 
 def why_none() -> str:
     """Why there is no plugin to drive, in one sentence."""
-    for generation in GENERATIONS:
-        if (installed := generation.installed) is not None:
-            return f"{generation.package} {installed} is here, and this driver knows {generation.versions_said}"
-    names = " or ".join(generation.package for generation in GENERATIONS)
+    for plugin in PLUGINS:
+        if (installed := plugin.installed) is not None:
+            return f"{plugin.package} {installed} is here, and this driver knows {plugin.versions_said}"
+    names = " or ".join(plugin.package for plugin in PLUGINS)
     return f"{names} is not installed here: `make conformance-vllm` builds an environment that has it"
 
 
@@ -169,7 +169,7 @@ def version_of_vllm() -> str:
     return said[0] if said else "of unknown version"
 
 
-def described(generation: Generation) -> str:
+def described(plugin: Plugin) -> str:
     """Plugin and version, and the versions of all it stands on."""
     others = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in RUNS_WITH)
-    return f"{generation.package} {generation.installed} on vLLM {version_of_vllm()} ({others})"
+    return f"{plugin.package} {plugin.installed} on vLLM {version_of_vllm()} ({others})"

@@ -1,6 +1,6 @@
-"""A front door as its clients see it: what behaviour cases knock on, in-process or over HTTP.
+"""An entry point as its clients see it: what behaviour cases knock on, in-process or over HTTP.
 
-Values here belong to no engine. Everything that waits is a coroutine: a door serves many clients at once.
+Values here belong to no engine. Everything that waits is a coroutine: a client sends many requests at once.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -19,11 +19,11 @@ BLOCK_FIGURES = "block-figures"
 """Its figures tell tkv, and how many blocks are used and reserved."""
 
 RESTART = "restart"
-"""The door can be closed by force and opened again."""
+"""The client can be closed by force and opened again."""
 
 
-class DoorError(Exception):
-    """The door answered with an error. ``status`` and ``kind`` are HTTP's and OpenAI's; None where there are none."""
+class ClientError(Exception):
+    """The client answered with an error. ``status`` and ``kind`` are HTTP's and OpenAI's; None where there are none."""
 
     def __init__(self, message: str, status: int | None = None, kind: str | None = None) -> None:
         super().__init__(message)
@@ -33,10 +33,10 @@ class DoorError(Exception):
 
 
 @dataclass(frozen=True)
-class Ask:
+class ClientRequest:
     """One request of one client. ``spec`` has prompt and sampling; ``messages`` (role, content) stand in its place.
 
-    ``name`` tells it from all others at this door. ``kind`` is how a stream comes: delta, cumulative or final.
+    ``name`` tells it from all others at this client. ``kind`` is how a stream comes: delta, cumulative or final.
     ``logprobs``: how many alternatives are wanted at each token, None: not even its own.
     """
 
@@ -50,7 +50,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Piece:
+class StreamChunk:
     """What one event of a stream brings: to each answer, by index, its new text, number of tokens and reason of end."""
 
     texts: dict[int, str] = field(default_factory=dict)
@@ -61,9 +61,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. ``tokens``: how many, None where the door does not say.
+    """One answer. ``tokens``: how many, None where the client does not say.
 
-    ``logprobs`` by token, and ``alternatives``, how many the door gave at each; None where none were asked for.
+    ``logprobs`` by token, and ``alternatives``, how many the client gave at each; None where none were asked for.
     """
 
     text: str
@@ -91,8 +91,8 @@ class RawAnswer:
 
 
 @dataclass(frozen=True)
-class DoorState:
-    """What is under way and held; None where the door does not tell."""
+class ServingState:
+    """What is under way and held; None where the client does not tell."""
 
     waiting: int | None
     running: int | None
@@ -105,49 +105,49 @@ class DoorState:
         return not any((self.waiting, self.running, self.used_blocks, self.reserved_blocks))
 
 
-class Door(Protocol):
-    """One door, open."""
+class Client(Protocol):
+    """One client, open."""
 
     capabilities: frozenset[str]
 
-    async def complete(self, ask: Ask) -> Answer:
-        """The whole answer at once. Raises DoorError."""
+    async def complete(self, request: ClientRequest) -> Answer:
+        """The whole answer at once. Raises ClientError."""
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece, None]:
-        """The answer in pieces; closing the generator is going away. Raises DoorError, also in the middle."""
+    def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
+        """The answer in pieces; closing the generator is going away. Raises ClientError, also in the middle."""
 
-    async def generate(self, asks: Sequence[Ask]) -> list[Answer]:
-        """All of them together, as a list of prompts is given to an engine. Raises DoorError where one is refused."""
+    async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
+        """All of them together, as a list of prompts is given to an engine. Raises ClientError where one is refused."""
 
     async def abort(self, name: str) -> None:
-        """End a request. Doors with ``abort`` only."""
+        """End a request. Clients with ``abort`` only."""
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
-        """A request as it is written. Doors with ``http`` only."""
+        """A request as it is written. Clients with ``http`` only."""
 
-    async def state(self) -> DoorState:
+    async def state(self) -> ServingState:
         """What is under way now."""
 
     async def figures(self) -> dict[str, int]:
         """What it has counted since it began: ``prompt_tokens``, ``generated_tokens``, ``finished_requests``, those it
-        knows. Doors with ``http`` only.
+        knows. Clients with ``http`` only.
         """
 
     async def healthy(self) -> bool:
         """Whether it says that it serves."""
 
     async def restart(self, how: str) -> None:
-        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Doors with ``restart`` only.
+        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Clients with ``restart`` only.
 
-        Raises DoorError where it does not end when it is asked to.
+        Raises ClientError where it does not end when it is asked to.
         """
 
     @property
     def url(self) -> str:
-        """Where the server is. Doors with ``http`` only."""
+        """Where the server is. Clients with ``http`` only."""
 
     async def leave(self) -> None:
-        """Give back what belongs to one case: connections, threads. The door can be knocked on again."""
+        """Give back what belongs to one case: connections, threads. The client can be knocked on again."""
 
     def close(self) -> None:
         """Give back everything."""

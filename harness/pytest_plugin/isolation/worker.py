@@ -22,7 +22,7 @@ END_SECONDS = 20.0
 """What an engine may take to put itself in order."""
 
 
-class Attendant:
+class Worker:
     """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
 
     Raises what ``launch`` raises.

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from engine.config import Chunking
+from engine.kv_cache import block_hash
 from engine.kv_cache.block_hash import NOTHING, content_key
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.model import runner as model_runner
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.scheduling.chunked import pausing, scheduler
-from engine.scheduling.chunked import sequence as sequences
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.chunked.sequence import ChunkedSequence
@@ -203,7 +203,7 @@ def use_a_hit_in_the_middle_of_a_chunk(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_fault("the-same-block-behind-another-is-no-hit", "hits 2:2, expected 2:1")
 def know_a_block_by_its_own_tokens_alone(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sequences, "content_key", lambda before, token_ids: content_key(NOTHING, token_ids))
+    patch.setattr(block_hash, "content_key", lambda before, token_ids: content_key(NOTHING, token_ids))
 
 
 @chunked_fault("found-when-everybody-has-gone", "step 8")
@@ -226,7 +226,7 @@ def hand_out_blocks_in_the_order_in_which_they_were_freed(patch: pytest.MonkeyPa
 
     def plain(self: PrefixPool, available: int, **options: Any) -> None:
         start(self, available, **options)
-        self._enable_prefix_caching = False  # which is all that it decides
+        self._keyless_first = False  # which is all that caching decides
 
     patch.setattr(PrefixPool, "__init__", plain)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.kv_cache.block_hash import NOTHING, ContentKey, TokenSource, content_key
+from engine.kv_cache.block_hash import ContentKey, TokenSource, extend_keys
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
@@ -47,10 +47,7 @@ class ChunkedSequence:
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
         """The keys of its first ``blocks`` blocks, whose tokens must all be known."""
-        while len(self.keys) < blocks:
-            start = len(self.keys) * BLOCK_SIZE
-            before = self.keys[-1] if self.keys else NOTHING
-            self.keys.append(content_key(before, self.tokens.token_ids_between(start, start + BLOCK_SIZE)))
+        extend_keys(self.keys, blocks, self.tokens, BLOCK_SIZE)
         return self.keys[:blocks]
 
     @property

@@ -4,15 +4,19 @@ Compiling for Spyre is slow, so an engine is built once for a robust shape; limi
 workload to the next without building it again.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.backends import BACKENDS, label
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+from engine.scheduling.padding import BLOCK_SIZE
 
+SMALLEST_BLOCK = 32
+"""Tokens: vLLM's CPU attention takes multiples of it."""
 ATTENTION_OPS = ("paged", "fms")
-SCHEDULERS = ("continuous", "static", "chunked")
+SCHEDULERS = ("continuous", "static", "chunked", "token_budget")
 DEFAULT_CHUNK_SIZE = 128
+TOKEN_BUDGET_RULES = ("0.27", "0.32")
 MAX_BLOCKS = 1_000_000
 """No cache that is built is anywhere near as large; more than this is a slip of the keyboard."""
 
@@ -61,14 +65,36 @@ class Chunking:
 
 
 @dataclass(frozen=True)
+class TokenBudget:
+    """Options of the token-budget scheduler, by vLLM's names.
+
+    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. Without ``enable_chunked_prefill`` a
+    request is computed in one step. ``long_prefill_token_threshold`` is the most tokens of one request in one step,
+    0 for no threshold. ``rules`` are those of vLLM 0.27.1 or of 0.32.0. ``block_size`` in tokens: 64 on Spyre.
+    """
+
+    max_num_batched_tokens: int = 512
+    enable_chunked_prefill: bool = True
+    enable_prefix_caching: bool = True
+    long_prefill_token_threshold: int = 0
+    rules: str = "0.27"
+    block_size: int = BLOCK_SIZE
+
+
+OPTIONS: Mapping[str, type[Chunking | TokenBudget]] = {"chunked": Chunking, "token_budget": TokenBudget}
+"""Schedulers that have options of their own, and which."""
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """What an engine is built for.
 
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
     vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
-    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a foil, or ``chunked``, which
-    alone takes the options of ``Chunking``; None leaves one as it is there.
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a foil, ``chunked``, which alone
+    takes the options of ``Chunking``, or ``token_budget``, which alone takes those of ``TokenBudget``; None leaves an
+    option as it is there.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 
@@ -90,6 +116,11 @@ class EngineConfig:
     enable_prefix_caching: bool | None = None
     interleave: bool | None = None
     long_output_priority: bool | None = None
+    max_num_batched_tokens: int | None = None
+    enable_chunked_prefill: bool | None = None
+    long_prefill_token_threshold: int | None = None
+    rules: str | None = None
+    block_size: int | None = None
 
     def __post_init__(self) -> None:
         _one_of("backend", self.backend, tuple(BACKENDS))
@@ -98,15 +129,15 @@ class EngineConfig:
             self._check_attention(self.attention)
         _one_of("scheduler", self.scheduler, SCHEDULERS)
         _at_least_one(self)
-        self._check_chunking()
+        self._check_options()
         if self.max_model_len % BLOCK_SIZE:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
         if self.total_blocks > MAX_BLOCKS:
             raise ConfigError(
                 f"max_num_seqs {self.max_num_seqs} and max_model_len {self.max_model_len} need a cache of "
-                f"{self.total_blocks:,} blocks of {BLOCK_SIZE} tokens, and {MAX_BLOCKS:,} are the most"
+                f"{self.total_blocks:,} blocks of {self.tokens_in_a_block} tokens, and {MAX_BLOCKS:,} are the most"
             )
-        full_length = blocks_for(self.max_model_len)
+        full_length = -(-self.max_model_len // self.tokens_in_a_block)
         if self.available_blocks < full_length:
             raise ConfigError(
                 f"the cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
@@ -126,23 +157,51 @@ class EngineConfig:
     @property
     def chunking(self) -> Chunking:
         """The options of the chunked scheduler."""
-        return Chunking(**self._said_of_chunking)
+        return Chunking(**self._given(Chunking))
 
     @property
-    def _said_of_chunking(self) -> dict[str, Any]:
-        said = {field.name: getattr(self, field.name) for field in fields(Chunking)}
-        return {name: value for name, value in said.items() if value is not None}
+    def token_budget(self) -> TokenBudget:
+        """The options of the token-budget scheduler."""
+        return TokenBudget(**self._given(TokenBudget))
 
-    def _check_chunking(self) -> None:
-        said = list(self._said_of_chunking)
-        if said and self.scheduler != "chunked":
-            raise ConfigError(f"{said[0]} is an option of scheduler 'chunked', and this one is {self.scheduler!r}")
+    @property
+    def tokens_in_a_block(self) -> int:
+        """The block size of the cache."""
+        return self.block_size or BLOCK_SIZE
+
+    def _given(self, options: type[Chunking | TokenBudget]) -> dict[str, Any]:
+        given = {field.name: getattr(self, field.name) for field in fields(options)}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _check_options(self) -> None:
+        known = OPTIONS.get(self.scheduler)
+        allowed = {field.name for field in fields(known)} if known else set()
+        for scheduler, options in OPTIONS.items():
+            for name in self._given(options):
+                if name not in allowed:
+                    raise ConfigError(
+                        f"{name} is an option of scheduler {scheduler!r}, and this one is {self.scheduler!r}"
+                    )
         if self.chunking.chunk_size % BLOCK_SIZE:
             raise ConfigError(f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}")
+        if self.scheduler == "token_budget":
+            self._check_token_budget()
+
+    def _check_token_budget(self) -> None:
+        _one_of("rules", self.token_budget.rules, TOKEN_BUDGET_RULES)
+        if self.max_batch_tkv_limit is not None:
+            raise ConfigError("max_batch_tkv_limit is no limit of scheduler 'token_budget', which has no tkv")
+        if self.tokens_in_a_block % SMALLEST_BLOCK:
+            raise ConfigError(f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}")
+        if self.backend == "sendnn" and self.tokens_in_a_block != BLOCK_SIZE:
+            raise ConfigError(f"block_size {self.block_size} does not run on backend sendnn: say {BLOCK_SIZE}")
 
     @property
     def total_blocks(self) -> int:
         """All blocks of the cache, the padding block among them ("Limits")."""
+        if self.scheduler == "token_budget":
+            full = self.max_num_seqs * -(-self.max_model_len // self.tokens_in_a_block)
+            return full + 1 if self.num_blocks is None else self.num_blocks
         if self.num_blocks is not None:
             return self.num_blocks // self.max_num_seqs * self.max_num_seqs
         wanted = self.max_num_seqs * self.max_model_len // BLOCK_SIZE + 1
@@ -183,8 +242,11 @@ def require_hardware(backend: str) -> None:
 def _at_least_one(values: EngineConfig | Limits) -> None:
     for field in fields(values):
         value = getattr(values, field.name)
-        if isinstance(value, int) and not isinstance(value, bool) and field.name != "seed" and value < 1:
-            raise ConfigError(f"{field.name} must be at least 1, not {value}")
+        if not isinstance(value, int) or isinstance(value, bool) or field.name == "seed":
+            continue
+        least = 0 if field.name == "long_prefill_token_threshold" else 1
+        if value < least:
+            raise ConfigError(f"{field.name} must be at least {least}, not {value}")
 
 
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:

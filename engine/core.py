@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
 from engine.request import FinishReason, Request, SamplingParamsError, TokenOutput
-from engine.scheduling.plan import ChunkedState, Idle, Runnable, SchedulerState, StepPlan
+from engine.scheduling.plan import ChunkedState, Idle, Runnable, SchedulerState, StepPlan, TokenBudgetState
 from engine.scheduling.schedulers import SCHEDULERS, Scheduler
 from engine.sequence import SequenceState
 
@@ -29,7 +29,8 @@ class StepRecord(NamedTuple):
 
     ``request_outputs`` got a token in this step, in running order; ``tokens`` goes with it.
     ``finished_requests`` are those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks`` still count
-    the ones that ended in this step. ``chunked`` is there where the scheduler is of that generation.
+    the ones that ended in this step, where the scheduler does. ``chunked`` and ``token_budget`` are there with those
+    schedulers.
     """
 
     step: int
@@ -43,6 +44,7 @@ class StepRecord(NamedTuple):
     n_used_blocks: int
     tokens: tuple[TokenOutput, ...]
     chunked: ChunkedState | None = None
+    token_budget: TokenBudgetState | None = None
 
 
 class EngineCore:
@@ -112,9 +114,9 @@ class EngineCore:
         finished = tuple([i for i, token in zip(ids, tokens, strict=True) if sequences[i].append(token)])
         scheduler.commit(finished)
         self.steps_done += 1
-        tkv, waiting, running, reserved, used, chunked = scheduler.state()
+        tkv, waiting, running, reserved, used, chunked, budget = scheduler.state()
         number = self.steps_done
-        return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked)
+        return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked, budget)
 
     def state(self) -> SchedulerState:
         """What can be seen between two steps."""

@@ -33,7 +33,7 @@ from engine.backends.simulated.program import PROGRAM, Program
 
 
 class CompiledModel:
-    """``model`` by ``torch.compile``: a function for prefills, one for chunks of prefills, one for decodes.
+    """``model`` by ``torch.compile``: a function for prefills, for chunks, for parts of mixed steps, and for decodes.
 
     Until ``seal`` whatever comes is compiled, unless an engine of the same shape had it compiled before; after it, what
     does not fit a graph is a RecompileError. ``shared`` counts the graphs that were there before.
@@ -58,7 +58,7 @@ class CompiledModel:
         return sum(len(function.graphs) for function in self._functions.values())
 
     def __call__(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-        """One forward of ``kind`` prefill, chunk or decode: what the model returns.
+        """One forward of ``kind`` prefill, chunk, part or decode: what the model returns.
 
         ``tensors`` are its arguments by name, ``others`` those that are none. Raises RecompileError and
         DeviceRefusedError.

@@ -24,6 +24,13 @@ Functions = dict[Hashable, "TracedFunction"]
 DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {"input_ids": (1,), "position_ids": (1,), "slot_mapping": (1,), "mask": (2, 3)},
     "chunk": {"block_table": (1,), "visible": (3,)},
+    "part": {
+        "input_ids": (1,),
+        "position_ids": (1,),
+        "slot_mapping": (1,),
+        "block_table": (1,),
+        "visible": (2, 3),
+    },
     "decode": {
         "input_ids": (0,),
         "position_ids": (0,),
@@ -39,6 +46,7 @@ DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {},
     "chunk": {"input_ids": (1,), "position_ids": (1,), "slot_mapping": (1,), "visible": (2,)},
+    "part": {},
     "decode": {},
 }
 """Dimensions that change from engine to engine, and in an engine never: a shared graph is compiled for all their

@@ -6,7 +6,7 @@ from engine.backends import sendnn
 from engine.backends.compiled import CompiledModel, compiling_for
 from engine.config import EngineConfig
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefill, PrefillChunk, Runnable
 
 PREFILL_BLOCKS = 2
 DECODE_BLOCKS = 3
@@ -22,6 +22,8 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
     """
     if config.scheduler == "chunked":
         plans = chunked_plans(config.max_model_len, config.chunking.chunk_size)
+    elif config.scheduler == "token_budget":
+        plans = (mixed_plan(config.max_model_len, config.tokens_in_a_block),)
     else:
         plans = warm_up_plans(config.max_model_len)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
@@ -66,6 +68,17 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
     table = _first_blocks(min(DECODE_BLOCKS, room))
     tkv = len(table) * BLOCK_SIZE
     return chunk, AlignedDecode(("warm-up",) * ROWS, (tkv - 1,) * ROWS, (tkv,) * ROWS, (table,) * ROWS)
+
+
+def mixed_plan(context: int, block_size: int) -> MixedStep:
+    """Decodes and a part of several blocks, behind a block where there is room for it, that fit ``context`` tokens."""
+    room = -(-context // block_size)
+    table = _first_blocks(min(DECODE_BLOCKS, room))
+    last = min(len(table) * block_size, context) - 1
+    decodes = [Part(f"warm-up-{i}", last, (0,), (), table, is_decode=True, yields_token=True) for i in range(ROWS)]
+    start = block_size if room > 1 else 0
+    part = Part("warm-up", start, (0,) * (last - start), (), table, is_decode=False, yields_token=True)
+    return MixedStep((*decodes, part), (), ())
 
 
 def _first_blocks(count: int) -> tuple[int, ...]:

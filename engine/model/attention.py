@@ -15,7 +15,6 @@ from fms.modules.attention import register_attention_op
 from torch import Tensor
 
 from engine.model.inputs import ModelInputs
-from engine.scheduling.padding import BLOCK_SIZE
 
 _OURS = "spyre_cb_paged_attn"
 _SHIPPED = "spyre_paged_attn"
@@ -46,7 +45,7 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
-    columns = numpy.arange(inputs.block_table.shape[1] * BLOCK_SIZE)
+    columns = numpy.arange(inputs.block_table.shape[1] * inputs.block_size)
     positions = inputs.input_ids.shape[1]
     own = inputs.current_tkv_mask.numpy()[:, None, None] - numpy.arange(positions, 0, -1)[None, :, None]
     padding = inputs.left_padded_prompt_mask.numpy()[:, None, None]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.kv_cache.block_pool import PADDING_BLOCK
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
-from engine.scheduling.plan import AlignedDecode, Decode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 IntArray = NDArray[numpy.int64]
@@ -32,7 +32,8 @@ class ModelInputs:
     blocks, decode one position a row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
     ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
     with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
-    A chunk of a prefill has what a decode has, for one row of many positions.
+    A chunk of a prefill has what a decode has, for one row of many positions; so has a part of a mixed step
+    (``is_part``), of which no two need have equally many. ``block_size`` is in tokens.
     ``last_n_tokens`` positions of logits come back, of which ``output_position`` is the one to sample, for the
     first ``output_rows`` rows.
     """
@@ -47,17 +48,26 @@ class ModelInputs:
     last_n_tokens: int
     output_position: int
     output_rows: int
+    block_size: int = BLOCK_SIZE
+    is_part: bool = False
 
     @property
     def kind(self) -> str:
-        """``prefill``, ``chunk`` or ``decode``: each is a graph of its own where a backend compiles."""
+        """``prefill``, ``chunk``, ``part`` or ``decode``: each is a graph of its own where a backend compiles."""
         if self.block_table is None:
             return "prefill"
+        if self.is_part:
+            return "part"
         return "chunk" if self.input_ids.shape[1] > 1 else "decode"
 
 
 def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
-    """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode."""
+    """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode.
+
+    A mixed step says it itself.
+    """
+    if isinstance(plan, MixedStep):
+        return ()
     if isinstance(plan, PrefillChunk):
         return plan.token_ids
     if isinstance(plan, Prefill):

@@ -17,13 +17,14 @@ from engine.model.attention import attention_name, attention_tensors
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
 from engine.model.loader import load_model
+from engine.model.mixed_inputs import blocks_to_clear, decode_rows, part_in_whole_blocks, part_inputs
 from engine.model.sampler import sample
 from engine.optimized.eager_attention import NAME as EAGER_ATTENTION
 from engine.optimized.eager_attention import attention_arguments, without_padding
 from engine.optimized.linear import quicken, with_shared_weights
 from engine.request import TokenOutput
 from engine.scheduling.padding import BLOCK_SIZE
-from engine.scheduling.plan import AlignedDecode, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, MixedStep, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -32,7 +33,7 @@ Cache = list[tuple[Tensor, Tensor]]
 class ModelRunner:
     """Holds the weights and the KV cache; turns a plan into sampled tokens.
 
-    ``cache`` has, per layer, keys and values of shape ``[blocks, 64, key/value heads, head width]``. Where
+    ``cache`` has, per layer, keys and values of shape ``[blocks, block size, key/value heads, head width]``. Where
     ``tensor_parallel_size`` is more than 1, torch's process group must be there: this process has one part of the
     weights and of the heads then, and every process must be given the same plans. ``compiled`` is the model where the
     backend compiles, warmed up.
@@ -48,6 +49,7 @@ class ModelRunner:
         self._dtype: torch.dtype = getattr(torch, backend.dtype)
         divided = config.tensor_parallel_size > 1
         self.model = load_model(checkpoint, self._dtype, divided=divided)
+        self._block_size = config.tokens_in_a_block
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
         # What ibm-fms ships is run as it is shipped.
@@ -79,6 +81,8 @@ class ModelRunner:
             return self.forward(prefill_inputs(plan, token_ids, self._dtype))
         if isinstance(plan, PrefillChunk):
             return self.forward(chunk_inputs(plan))
+        if isinstance(plan, MixedStep):
+            return self._mixed(plan)
         if isinstance(plan, AlignedDecode):
             rows = zip(plan.block_tables, plan.computed, strict=True)
             self._blank([table[-1] for table, computed in rows if computed % BLOCK_SIZE == 0])
@@ -104,6 +108,26 @@ class ModelRunner:
             logits, self.cache = self.compiled(inputs.kind, self.cache, tensors, others)
         sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
         return sampled
+
+    def _mixed(self, plan: MixedStep) -> Tensor:
+        """All decodes in one forward, then each other part in one of its own; no row for a part without a token."""
+        size, by_request = self._block_size, dict[str, Tensor]()
+        decodes = [part for part in plan.parts if part.is_decode]
+        if decodes:
+            self._blank(blocks_to_clear(decodes, size))
+            logits = self.forward(decode_rows(decodes, size))
+            by_request.update(zip([part.request_id for part in decodes], logits, strict=True))
+        for part in plan.parts:
+            if part.is_decode:
+                continue
+            if self._quick:
+                self._blank(blocks_to_clear([part], size))
+                inputs = part_inputs(part, size)
+            else:
+                inputs = part_in_whole_blocks(part, size)
+            by_request[part.request_id] = self.forward(inputs)[0]
+        rows = [by_request[request_id] for request_id in plan.request_ids]
+        return torch.stack(rows) if rows else torch.empty(0, 0)
 
     @property
     def compilation(self) -> Compilation | None:
@@ -146,7 +170,7 @@ class ModelRunner:
     @torch.inference_mode()
     def _empty_cache(self, blocks: int) -> Cache:
         heads, width = self._cache_heads()
-        shape = (blocks, BLOCK_SIZE, heads, width)
+        shape = (blocks, self._block_size, heads, width)
         layers = len(self.model.base_model.layers)
         return [(torch.zeros(shape, dtype=self._dtype), torch.zeros(shape, dtype=self._dtype)) for _ in range(layers)]
 

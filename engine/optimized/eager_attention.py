@@ -17,7 +17,6 @@ from torch import Tensor
 from engine.model import attention
 from engine.model.inputs import ModelInputs
 from engine.optimized import kernels
-from engine.scheduling.padding import BLOCK_SIZE
 
 NAME = "spyre_cb_eager_attn"
 """The name under which ibm-fms knows the operation."""
@@ -89,7 +88,8 @@ def spans(inputs: ModelInputs) -> tuple[Span, ...]:
         inputs.current_tkv_mask.tolist(),
         strict=True,
     )
-    return tuple([_span(table[left // BLOCK_SIZE :], left % BLOCK_SIZE, tkv - left) for table, left, tkv in rows])
+    size = inputs.block_size
+    return tuple([_span(table[left // size :], left % size, tkv - left) for table, left, tkv in rows])
 
 
 def _span(blocks: Any, offset: int, length: int) -> Span:

@@ -79,6 +79,59 @@ class AlignedDecode(NamedTuple):
     block_tables: tuple[tuple[int, ...], ...]
 
 
+class Part(NamedTuple):
+    """One request's part of a mixed step: compute ``token_ids``, which stand behind ``start`` tokens in its cache.
+
+    ``before`` are the tokens in front of them in the same block, none where ``start`` is the beginning of a block or
+    this is a decode. ``blocks`` are all that the request holds. ``is_decode``: the request ran before this step, and
+    this is the last token it has. ``yields_token``: with these it has computed all it has, so it gets a token.
+    """
+
+    request_id: str
+    start: int
+    token_ids: tuple[int, ...]
+    before: tuple[int, ...]
+    blocks: tuple[int, ...]
+    is_decode: bool
+    yields_token: bool
+
+    @property
+    def stop(self) -> int:
+        """Tokens in its cache after the step."""
+        return self.start + len(self.token_ids)
+
+
+class MixedStep(NamedTuple):
+    """Run the parts of several requests, decodes and chunks of known tokens, in the order they were scheduled.
+
+    A part may read a block that an earlier one writes in this step: what is scheduled is found immediately.
+    ``preempted`` lost their blocks in the step, the first evicted first. ``hits`` has (request, tokens) for each
+    request admitted in it, also where it found nothing. No parts: nothing runs.
+    """
+
+    parts: tuple[Part, ...]
+    preempted: tuple[str, ...]
+    hits: tuple[tuple[str, int], ...]
+
+    @property
+    def request_ids(self) -> tuple[str, ...]:
+        """Who gets a token."""
+        return tuple([part.request_id for part in self.parts if part.yields_token])
+
+    @property
+    def scheduled(self) -> tuple[tuple[str, int], ...]:
+        """(request, tokens computed) of each part."""
+        return tuple([(part.request_id, len(part.token_ids)) for part in self.parts])
+
+    @property
+    def kind(self) -> str:
+        """``prefill``, ``decode``, ``mixed`` where it has both, or ``idle``."""
+        kinds = {part.is_decode for part in self.parts}
+        if len(kinds) == 2:
+            return "mixed"
+        return "idle" if not kinds else "decode" if kinds.pop() else "prefill"
+
+
 class Idle(NamedTuple):
     """Nothing to run. The step still frees the blocks of the sequences that ended before it."""
 
@@ -87,15 +140,15 @@ class Idle(NamedTuple):
         return ()
 
 
-Runnable = Prefill | Decode | PrefillChunk | AlignedDecode
+Runnable = Prefill | Decode | PrefillChunk | AlignedDecode | MixedStep
 """What an executor carries out."""
 
 StepPlan = Runnable | Idle
 
 
 def kind_of(plan: StepPlan) -> str:
-    """``prefill``, ``decode`` or ``idle``, whichever generation planned it."""
-    return _KINDS[type(plan)]
+    """``prefill``, ``decode``, ``mixed`` or ``idle``, whichever scheduler planned it."""
+    return plan.kind if isinstance(plan, MixedStep) else _KINDS[type(plan)]
 
 
 _KINDS: Mapping[type[StepPlan], str] = {
@@ -118,12 +171,25 @@ class ChunkedState(NamedTuple):
     usable_hit_blocks: tuple[tuple[str, int], ...]
 
 
+class TokenBudgetState(NamedTuple):
+    """What only the token-budget scheduler has to show: of the last step, empty before the first.
+
+    ``scheduled`` has (request, tokens computed) in order, ``preempted`` and ``hits`` are as in MixedStep.
+    """
+
+    scheduled: tuple[tuple[str, int], ...] = ()
+    preempted: tuple[str, ...] = ()
+    hits: tuple[tuple[str, int], ...] = ()
+
+
 class SchedulerState(NamedTuple):
     """What can be seen of a scheduler between two steps.
 
-    ``waiting`` is in arrival order, ``running`` newest first. Block counts are sums over the sequences that
-    still hold blocks, the ones that ended in the last step among them (a chunked scheduler has freed those: there
-    ``n_reserved_blocks`` are still to be taken, and a shared block counts once). ``chunked`` is that generation's own.
+    ``waiting`` is in arrival order, ``running`` newest first; with a token budget, ``waiting`` is in the order in which
+    they start and ``running`` in that in which they joined, and there is neither tkv nor a reservation. Block counts
+    are sums over the sequences that still hold blocks, the ones that ended in the last step among them (other
+    schedulers than the continuous one have freed those: with the chunked one ``n_reserved_blocks`` are still to be
+    taken, and a shared block counts once). ``chunked`` and ``token_budget`` are those schedulers' own.
     """
 
     tkv: int
@@ -132,3 +198,4 @@ class SchedulerState(NamedTuple):
     n_reserved_blocks: int
     n_used_blocks: int
     chunked: ChunkedState | None = None
+    token_budget: TokenBudgetState | None = None

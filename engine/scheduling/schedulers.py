@@ -9,6 +9,7 @@ from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from engine.scheduling.plan import SchedulerState, StepPlan
 from engine.scheduling.static import StaticScheduler
+from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 
 
 class Scheduler(Protocol):
@@ -27,4 +28,5 @@ SCHEDULERS: Mapping[str, Callable[[EngineConfig, ResolvedLimits], Scheduler]] = 
     "continuous": lambda config, limits: ContinuousScheduler(limits),  # noqa: ARG005
     "static": lambda config, limits: StaticScheduler(limits),  # noqa: ARG005
     "chunked": lambda config, limits: ChunkedScheduler(limits, config.chunking),
+    "token_budget": lambda config, limits: TokenBudgetScheduler(limits, config.token_budget),
 }

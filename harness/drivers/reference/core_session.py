@@ -9,7 +9,7 @@ from engine.config import Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, StepPlan, kind_of
+from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, MixedStep, StepPlan, kind_of
 from harness.drivers.base import (
     Compilation,
     Observation,
@@ -49,7 +49,7 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked = record
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked, _ = record
         self._seen = self._observation(tkv, waiting, running, reserved, used, chunked)
         return self._as_record(record)
 
@@ -77,7 +77,7 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            self._seen = self._observation(*self.core.state())
+            self._seen = self._observation(*self.core.state()[:6])
         return self._seen
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
@@ -136,6 +136,8 @@ def paused_and_hits(
 def block_tables_of(plan: StepPlan) -> tuple[tuple[int, ...], ...]:
     if isinstance(plan, Decode) or isinstance(plan, AlignedDecode):  # noqa: SIM101 - a union is slower than a step
         return plan.block_tables
+    if isinstance(plan, MixedStep):
+        return tuple([part.blocks for part in plan.parts])
     if isinstance(plan, Idle) or not plan.request_ids:
         return ()
     return (plan.blocks,)

@@ -1,0 +1,226 @@
+"""vLLM's own scheduler: every request catches up with its length, as far as a budget of tokens a step allows.
+
+Source of every rule: docs/scheduling-rules-token-budget.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
+"""
+
+from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from engine.config import ResolvedLimits, TokenBudget
+from engine.kv_cache.block_hash import TokenSource
+from engine.kv_cache.block_pool import HopelessError
+from engine.kv_cache.shared_pool import SharedPool
+from engine.scheduling.plan import MixedStep, Part, SchedulerState, TokenBudgetState
+from engine.scheduling.token_budget.sequence import BudgetSequence
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A step while it is planned. ``budget`` is what is left of it, in tokens."""
+
+    budget: int
+    threshold: int
+    parts: list[Part] = field(default_factory=list)
+    preempted: list[str] = field(default_factory=list)
+    hits: list[tuple[str, int]] = field(default_factory=list)
+
+    def within_threshold(self, tokens: int) -> int:
+        """``tokens``, or the threshold where that is less; 0 is no threshold ("TB-THRESHOLD")."""
+        return min(tokens, self.threshold) if self.threshold else tokens
+
+
+class TokenBudgetScheduler:
+    """Running requests first, then waiting ones, in the order of arrival; without blocks the last is preempted."""
+
+    def __init__(self, limits: ResolvedLimits, options: TokenBudget) -> None:
+        self.limits = limits
+        self.options = options
+        keyless_first = options.enable_prefix_caching or options.rules == "0.32"
+        self.pool = SharedPool(limits.available_blocks, keyless_first=keyless_first)
+        self._waiting: deque[BudgetSequence] = deque()
+        self._running: list[BudgetSequence] = []  # in the order in which they joined
+        self._plan = MixedStep((), (), ())
+        self._request_left = False  # since the last step: one more step runs, even if nothing is left to do
+
+    def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:  # noqa: ARG002
+        """Queue a request behind all others. ``prompt_length`` at least 1; ``max_tokens`` is never looked at."""
+        self._waiting.append(BudgetSequence(request_id, prompt_length, tokens, self.options.block_size))
+
+    def abort(self, request_id: str) -> bool:
+        """End a request between two steps; False where it is not (or no longer) here. Its blocks are free then."""
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                self._request_left = True
+                return True
+        for sequence in self._running:
+            if sequence.request_id == request_id:
+                self._end(sequence)
+                return True
+        return False
+
+    def plan(self) -> MixedStep:
+        """Divide the budget of one step, and take the blocks it needs ("One step").
+
+        Raises HopelessError where nothing can be scheduled and nothing will change that, as where the whole cache is
+        smaller than the head of the queue; again and again, until that request is aborted.
+        """
+        draft = _Draft(self.options.max_num_batched_tokens, self._threshold())
+        self._go_on(draft)
+        if not draft.preempted:
+            self._admit(draft)
+            if not draft.parts:
+                self._refuse_to_stall()
+        self._request_left = False
+        self._plan = MixedStep(tuple(draft.parts), tuple(draft.preempted), tuple(draft.hits))
+        return self._plan
+
+    def commit(self, ended: Collection[str]) -> None:
+        """Account for the tokens that the planned step yielded; those that ended give their blocks back now."""
+        yielded = set(self._plan.request_ids)
+        for sequence in self._running:
+            if sequence.request_id in yielded:
+                sequence.generated += 1
+        if ended:
+            for sequence in [s for s in self._running if s.request_id in ended]:
+                self._end(sequence)
+
+    def state(self) -> SchedulerState:
+        """What can be seen now."""
+        return SchedulerState(
+            tkv=0,
+            waiting=tuple([s.request_id for s in self._waiting]),
+            running=tuple([s.request_id for s in self._running]),
+            n_reserved_blocks=0,
+            n_used_blocks=self.pool.used_total,
+            token_budget=TokenBudgetState(self._plan.scheduled, self._plan.preempted, self._plan.hits),
+        )
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a further step would change anything; after the last request left, one empty step runs."""
+        return bool(self._waiting or self._running or self._request_left)
+
+    # --- running requests -----------------------------------------------------------------------------------------
+
+    def _threshold(self) -> int:
+        """The most tokens of one request in this step; 0 for no limit ("TB-THRESHOLD")."""
+        alone = len(self._running) + len(self._waiting) <= 1
+        return 0 if self.options.rules == "0.32" and alone else self.options.long_prefill_token_threshold
+
+    def _go_on(self, draft: _Draft) -> None:
+        """Give running requests their tokens, in the order in which they joined ("TB-RUNNING")."""
+        for sequence in self._running.copy():
+            if not draft.budget or sequence not in self._running:
+                return
+            tokens = min(draft.within_threshold(sequence.missing), draft.budget, self._room(sequence))
+            if tokens <= 0:
+                continue
+            if not self._make_room(sequence, tokens, draft):
+                return
+            self._schedule(sequence, tokens, draft, is_decode=tokens == 1 and sequence.missing == 1)
+
+    def _room(self, sequence: BudgetSequence) -> int:
+        """Tokens that may still be computed: the last of a full context is generated, but never computed."""
+        return self.limits.max_model_len - 1 - sequence.computed
+
+    def _make_room(self, sequence: BudgetSequence, tokens: int, draft: _Draft) -> bool:
+        """Preempt the last running request until the blocks for ``tokens`` more are free ("TB-PREEMPT").
+
+        False where the request that needs them was the last itself.
+        """
+        while self._lacks_blocks(sequence, tokens):
+            victim = self._running[-1]
+            self._preempt(victim)
+            draft.preempted.append(victim.request_id)
+            if victim is sequence:
+                return False
+        return True
+
+    def _lacks_blocks(self, sequence: BudgetSequence, tokens: int) -> bool:
+        return self._more_blocks(sequence, tokens) > self.pool.free_total
+
+    def _more_blocks(self, sequence: BudgetSequence, tokens: int) -> int:
+        """Blocks that are missing for ``tokens`` more than are computed."""
+        return sequence.blocks_for(sequence.computed + tokens) - len(self.pool.held(sequence.request_id))
+
+    def _preempt(self, sequence: BudgetSequence) -> None:
+        """Back to the front of the queue, without blocks, with the tokens it has."""
+        self._running.remove(sequence)
+        self.pool.free(sequence.request_id)
+        sequence.computed = sequence.shareable = 0
+        self._waiting.appendleft(sequence)
+
+    # --- waiting requests -----------------------------------------------------------------------------------------
+
+    def _admit(self, draft: _Draft) -> None:
+        """Start waiting requests, strictly in order, until the head of the queue can't start ("TB-ADMIT")."""
+        while self._waiting and draft.budget and len(self._running) < self.limits.max_num_seqs:
+            head = self._waiting[0]
+            found = self._found(head)
+            hit = len(found) * self.options.block_size
+            tokens = draft.within_threshold(head.length - hit)
+            if tokens > draft.budget and not self.options.enable_chunked_prefill:
+                return
+            if not self._fits(head, found):
+                return
+            self._waiting.popleft()
+            self._running.append(head)
+            self.pool.share(head.request_id, found)
+            head.computed, head.shareable = hit, len(found)
+            draft.hits.append((head.request_id, hit))
+            self._schedule(head, min(tokens, draft.budget), draft, is_decode=False)
+
+    def _found(self, sequence: BudgetSequence) -> tuple[int, ...]:
+        """The blocks with the beginning of its tokens ("TB-HIT")."""
+        return self.pool.find(sequence.keys_to_look_for) if self.options.enable_prefix_caching else ()
+
+    def _fits(self, sequence: BudgetSequence, found: tuple[int, ...]) -> bool:
+        """Whether blocks for all the tokens it has are free; only those of its chunk will be taken ("TB-WHOLE")."""
+        return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
+
+    def _refuse_to_stall(self) -> None:
+        """Nothing is scheduled or preempted, so the next step would be like this one. Raises HopelessError."""
+        if self._running:
+            sequence, most = self._running[0], self.limits.max_model_len
+            what = f"has {sequence.length} tokens, which do not fit into max_model_len {most}"
+            raise HopelessError(f"request {sequence.request_id} {what}", sequence.request_id)
+        if self._waiting:
+            head, available = self._waiting[0], self.pool.available
+            blocks = head.blocks_for(head.length)
+            if blocks > available:
+                what = f"needs {blocks} blocks for its {head.length} tokens, but {available} are all there are"
+            else:
+                budget = self.options.max_num_batched_tokens
+                what = f"needs a step of its {head.length} tokens, but max_num_batched_tokens is {budget}"
+            raise HopelessError(f"request {head.request_id} {what}", head.request_id)
+
+    # --- both -----------------------------------------------------------------------------------------------------
+
+    def _schedule(self, sequence: BudgetSequence, tokens: int, draft: _Draft, *, is_decode: bool) -> None:
+        """Take the blocks for ``tokens`` more tokens; those that they fill can be found immediately ("TB-REGISTER")."""
+        start, holder = sequence.computed, sequence.request_id
+        stop = start + tokens
+        self.pool.take(holder, self._more_blocks(sequence, tokens))
+        sequence.computed = stop
+        draft.budget -= tokens
+        blocks = self.pool.held(holder)
+        if self.options.enable_prefix_caching:
+            self._register(sequence, blocks)
+        begin = start if is_decode else start - start % self.options.block_size
+        known = tuple(sequence.tokens.token_ids_between(begin, stop))
+        before, token_ids = known[: start - begin], known[start - begin :]
+        draft.parts.append(Part(holder, start, token_ids, before, blocks, is_decode, stop == sequence.length))
+
+    def _register(self, sequence: BudgetSequence, blocks: tuple[int, ...]) -> None:
+        full = sequence.computed // sequence.block_size
+        keys = sequence.keys_of(full)
+        for position in range(sequence.shareable, full):
+            self.pool.name(blocks[position], keys[position])
+        sequence.shareable = full
+
+    def _end(self, sequence: BudgetSequence) -> None:
+        self._running.remove(sequence)
+        self.pool.free(sequence.request_id)
+        self._request_left = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from engine.config import ResolvedLimits, TokenBudget
 from engine.kv_cache.block_hash import TokenSource
-from engine.kv_cache.block_pool import HopelessError
+from engine.kv_cache.block_pool import UnschedulableRequestError
 from engine.kv_cache.shared_pool import SharedPool
 from engine.scheduling.plan import MixedStep, Part, SchedulerState, TokenBudgetState
 from engine.scheduling.token_budget.sequence import BudgetSequence
@@ -63,8 +63,8 @@ class TokenBudgetScheduler:
     def plan(self) -> MixedStep:
         """Divide the budget of one step, and take the blocks it needs ("One step").
 
-        Raises HopelessError where nothing can be scheduled and nothing will change that, as where the whole cache is
-        smaller than the head of the queue; again and again, until that request is aborted.
+        Raises UnschedulableRequestError where nothing can be scheduled and nothing will change that, as where the whole
+        cache is smaller than the head of the queue; again and again, until that request is aborted.
         """
         draft = _Draft(self.options.max_num_batched_tokens, self._threshold())
         self._go_on(draft)
@@ -181,11 +181,11 @@ class TokenBudgetScheduler:
         return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
 
     def _refuse_to_stall(self) -> None:
-        """Nothing is scheduled or preempted, so the next step would be like this one. Raises HopelessError."""
+        """Raise UnschedulableRequestError: nothing is scheduled or preempted, so the next step would be like this."""
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len
             what = f"has {sequence.length} tokens, which do not fit into max_model_len {most}"
-            raise HopelessError(f"request {sequence.request_id} {what}", sequence.request_id)
+            raise UnschedulableRequestError(f"request {sequence.request_id} {what}", sequence.request_id)
         if self._waiting:
             head, available = self._waiting[0], self.pool.available
             blocks = head.blocks_for(head.length)
@@ -194,7 +194,7 @@ class TokenBudgetScheduler:
             else:
                 budget = self.options.max_num_batched_tokens
                 what = f"needs a step of its {head.length} tokens, but max_num_batched_tokens is {budget}"
-            raise HopelessError(f"request {head.request_id} {what}", head.request_id)
+            raise UnschedulableRequestError(f"request {head.request_id} {what}", head.request_id)
 
     # --- both -----------------------------------------------------------------------------------------------------
 

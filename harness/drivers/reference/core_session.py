@@ -9,7 +9,7 @@ from engine.config import Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import AlignedDecode, ChunkedState, Decode, Idle, MixedStep, StepPlan, kind_of
+from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, SchedulerState, StepPlan, kind_of
 from harness.drivers.base import (
     Compilation,
     Observation,
@@ -49,21 +49,13 @@ class CoreSession:
 
     def step(self) -> StepRecord:
         record = self.core.step()
-        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked, _ = record
-        self._seen = self._observation(tkv, waiting, running, reserved, used, chunked)
+        _, _, tkv, waiting, running, _, _, reserved, used, _, chunked, budget = record
+        self._seen = self._observation(SchedulerState(tkv, waiting, running, reserved, used, chunked, budget))
         return self._as_record(record)
 
-    def _observation(
-        self,
-        tkv: int,
-        waiting: tuple[str, ...],
-        running: tuple[str, ...],
-        reserved: int,
-        used: int,
-        chunked: ChunkedState | None,
-    ) -> Observation:
-        paused, hits = paused_and_hits(chunked)
-        return Observation(tkv, self._waiting.of(waiting), self._running.of(running), reserved, used, paused, hits)
+    def _observation(self, state: SchedulerState) -> Observation:
+        waiting, running = self._waiting.of(state.waiting), self._running.of(state.running)
+        return observation(state, waiting, running)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         return StepRecord(
@@ -77,7 +69,7 @@ class CoreSession:
     def observe(self) -> Observation:
         # What the last step showed is still so, unless a request came or went since.
         if self._seen is None:
-            self._seen = self._observation(*self.core.state()[:6])
+            self._seen = self._observation(self.core.state())
         return self._seen
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
@@ -123,14 +115,21 @@ def _checked_params(*values: Any) -> SamplingParams:
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
-def paused_and_hits(
-    state: ChunkedState | None, first: int = 0
-) -> tuple[tuple[int, ...] | None, tuple[tuple[int, int], ...] | None]:
-    """What only the chunked generation has to show, requests numbered from ``first``; None twice for others."""
-    if state is None:
-        return None, None
-    hits = [(int(request_id) - first, blocks) for request_id, blocks in state.usable_hit_blocks]
-    return tuple([int(request_id) - first for request_id in state.paused]), tuple(sorted(hits))
+def observation(
+    state: SchedulerState, waiting: tuple[int, ...], running: tuple[int, ...], first: int = 0
+) -> Observation:
+    """What can be seen of a scheduler, with the columns of its own; requests are numbered from ``first``."""
+    tkv, _, _, reserved, used, chunked, budget = state
+    if budget is not None:
+        hits = [(int(request_id) - first, tokens) for request_id, tokens in budget.hits if tokens]
+        scheduled = [(int(request_id) - first, tokens) for request_id, tokens in budget.scheduled]
+        preempted = [int(request_id) - first for request_id in budget.preempted]
+        return Observation(tkv, waiting, running, None, used, None, tuple(hits), tuple(scheduled), tuple(preempted))
+    if chunked is not None:
+        blocks = [(int(request_id) - first, found) for request_id, found in chunked.usable_hit_blocks]
+        paused = tuple([int(request_id) - first for request_id in chunked.paused])
+        return Observation(tkv, waiting, running, reserved, used, paused, tuple(sorted(blocks)))
+    return Observation(tkv, waiting, running, reserved, used)
 
 
 def block_tables_of(plan: StepPlan) -> tuple[tuple[int, ...], ...]:

@@ -9,7 +9,7 @@ from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.core import StepRecord as EngineRecord
 from engine.entrypoints.validation import RequestRefusedError
-from engine.scheduling.plan import kind_of
+from engine.scheduling.plan import SchedulerState, kind_of
 from harness.drivers.base import (
     Compilation,
     Completion,
@@ -22,10 +22,10 @@ from harness.drivers.reference.core_session import (
     CoreSession,
     as_token,
     block_tables_of,
-    paused_and_hits,
+    observation,
     sampling_params,
 )
-from harness.drivers.reference.setup import chunking_of
+from harness.drivers.reference.setup import options_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec
 from harness.utils import spent
@@ -75,10 +75,7 @@ class ReferenceSession(CoreSession):
                 block_tables_of(record.plan),
             )
             waiting, running = position(record.waiting), position(record.running)
-            blocks = record.n_reserved_blocks, record.n_used_blocks
-            self._steps.append(
-                (seen, Observation(record.tkv, waiting, running, *blocks, *paused_and_hits(record.chunked, first)))
-            )
+            self._steps.append((seen, observation(_state_of(record), waiting, running, first)))
 
         try:
             outputs = self.llm.generate(
@@ -105,6 +102,18 @@ class ReferenceSession(CoreSession):
         self.llm.close()
 
 
+def _state_of(record: EngineRecord) -> SchedulerState:
+    return SchedulerState(
+        record.tkv,
+        record.waiting,
+        record.running,
+        record.n_reserved_blocks,
+        record.n_used_blocks,
+        record.chunked,
+        record.token_budget,
+    )
+
+
 def _config(setup: EngineSetup, attention: str | None) -> EngineConfig:
     return EngineConfig(
         model=setup.model,
@@ -115,5 +124,5 @@ def _config(setup: EngineSetup, attention: str | None) -> EngineConfig:
         max_num_seqs=setup.max_num_seqs,
         num_blocks=setup.num_blocks,
         scheduler=setup.scheduler,
-        **chunking_of(setup),
+        **options_of(setup),
     )

@@ -6,6 +6,7 @@ from typing import Any
 from harness.types import EngineSetup
 
 
-def chunking_of(setup: EngineSetup) -> dict[str, Any]:
-    """The options of the chunked scheduler as EngineConfig takes them; nothing for others."""
-    return {} if setup.chunking is None else asdict(setup.chunking)
+def options_of(setup: EngineSetup) -> dict[str, Any]:
+    """The options of the setup's scheduler as EngineConfig takes them; nothing where it has none."""
+    options = setup.chunking or setup.token_budget
+    return {} if options is None else asdict(options)

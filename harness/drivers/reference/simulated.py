@@ -17,7 +17,7 @@ from harness.drivers.base import (
 )
 from harness.drivers.client import Client
 from harness.drivers.reference.core_session import CoreSession
-from harness.drivers.reference.setup import chunking_of
+from harness.drivers.reference.setup import options_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
@@ -41,7 +41,7 @@ class SimulatedSession(CoreSession):
             max_num_seqs=setup.max_num_seqs,
             num_blocks=setup.num_blocks,
             scheduler=setup.scheduler,
-            **chunking_of(setup),
+            **options_of(setup),
         )
         super().__init__(
             simulated_core(config, self._executor, eos_token_ids=self._eos(), decode_text=self._decode_text)

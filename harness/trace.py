@@ -3,9 +3,9 @@
 A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only requests must be
 there; a request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. They may join in
 any order. What comes out is the same items with ``columns`` and ``steps``, so a trace can be traced again. An item with
-``chunking`` (options as in a suite) is run by the chunked scheduler; its ``tables`` are the ids of the blocks of each
-request whenever they change, as [step, request, ids]. An item that cannot be run to its end comes out with ``error``, a
-sentence, in place of columns and steps.
+the options of a scheduler under their key, such as ``chunking`` (as in a suite), is run by that scheduler; its
+``tables`` are the ids of the blocks of each request whenever they change, as [step, request, ids]. An item that cannot
+be run to its end comes out with ``error``, a sentence, in place of columns and steps.
 """
 
 import json
@@ -30,28 +30,40 @@ from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.expand import Configuration, Expanded, expand
 from harness.suites.loader import load_suite
 from harness.suites.prompts import Vocabulary, nameless_spec, request_spec, simulated_spec, vocabulary_of
-from harness.suites.schema import BehaviourCase, Case, Chunking, Limits, MisfitError, OutputCase, Request, StepsCase
+from harness.suites.schema import (
+    FORMATS,
+    OPTION_KEYS,
+    BehaviourCase,
+    Case,
+    Limits,
+    MisfitError,
+    OutputCase,
+    Request,
+    StepsCase,
+)
 from harness.suites.yaml import one_line, read_ordinary, shown_path
 from harness.timeline import tables_of
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
+from harness.types import EngineSetup, RequestSpec, SchedulerOptions, SchedulingLimits
 
-TRACE_COLUMNS = (
-    "step",
-    "tkv",
-    "waiting",
-    "running",
-    "request_outputs",
-    "finished_requests",
-    "n_reserved_blocks",
-    "n_used_blocks",
-)
-CHUNKED_TRACE_COLUMNS = (*TRACE_COLUMNS, "paused", "usable_hit_blocks")
-FIELDS = ("name", "limits", "requests", "chunking")
+RECORDED_AS = {
+    "outputs": "request_outputs",
+    "finished": "finished_requests",
+    "reserved": "n_reserved_blocks",
+    "used": "n_used_blocks",
+    "hits": "usable_hit_blocks",
+}
+"""Columns that recordings of real runs call otherwise than step tables do."""
+FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
 """What a trace adds to a workload; where a trace is traced again these are replaced."""
 KEPT = MADE | {"mode", "validate"}
 """What a trace or a recording may have besides the fields of a workload."""
-MEANT = {"aborts": "a request has abort_step", "scheduler": "chunking, {} for its defaults, asks for the chunked one"}
+MEANT = {
+    "aborts": "a request has abort_step",
+    "scheduler": "; ".join(
+        f"{key}, {{}} for its defaults, asks for the {owner.name} one" for key, owner in OPTION_KEYS.items()
+    ),
+}
 MAX_BYTES = 100_000_000
 
 
@@ -114,7 +126,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
             "name": test.case.id,
             "limits": test.limits.model_dump(),
             "requests": [_request_data(request) for request in requests],
-            **({"chunking": asdict(test.chunking)} if test.chunking else {}),
+            **_options_data(test.setup),
         }
         setup = replace(test.setup, model=model, backend="eager", tensor_parallel_size=1)
         # Backends and models of the suite make no other trace; a batch size does.
@@ -174,8 +186,12 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
         raise TraceError(f"{where}: {_first_problem(('limits',), error)}") from error
     requests = tuple(_request(where, number, request) for number, request in enumerate(listed))
     setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
-    if "chunking" in data:
-        setup = replace(setup, scheduler="chunked", chunking=_chunking(where, data["chunking"]))
+    given = [key for key in OPTION_KEYS if key in data]
+    if len(given) > 1:
+        raise TraceError(f"{where}: {given[1]}: is of another scheduler than {given[0]}: an item has one of them")
+    for key in given:
+        owner = OPTION_KEYS[key]
+        setup = replace(setup, scheduler=owner.name, options=_options(where, key, data[key]))
     return Item(where, name, data, limits, requests, setup)
 
 
@@ -186,11 +202,18 @@ def _meant(field: str) -> str:
     return f": did you mean {close[0]}?" if close else f": an item has {', '.join(FIELDS)}"
 
 
-def _chunking(where: str, data: Any) -> ChunkingSetup:
+def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
+    owner = OPTION_KEYS[key]
+    assert owner.options is not None
     try:
-        return ChunkingSetup(**Chunking.model_validate(data).model_dump())
+        return owner.options_for(owner.options.model_validate(data))
     except ValidationError as error:
-        raise TraceError(f"{where}: {_first_problem(('chunking',), error)}") from error
+        raise TraceError(f"{where}: {_first_problem((key,), error)}") from error
+
+
+def _options_data(setup: EngineSetup) -> dict[str, Any]:
+    """The options of a setup's scheduler as an item has them."""
+    return {} if setup.options is None else {FORMATS[setup.scheduler].options_key: asdict(setup.options)}
 
 
 def _request(where: str, number: int, data: Any) -> Request:
@@ -277,8 +300,8 @@ def _request_data(request: Request) -> dict[str, Any]:
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     # A model that is not known is the command's mistake; what it does not have, its workload's alone.
     scheduler = scheduler_named(item.setup.scheduler)
-    # Chunks are shared by those whose tokens are alike, with or without a model.
-    meant = TOKENS in engines.driver.capabilities or item.setup.chunking is not None
+    # Blocks are shared by those whose tokens are alike, with or without a model.
+    meant = TOKENS in engines.driver.capabilities or scheduler.reads_tokens
     vocabulary = _words(item, meant)
     try:
         specs = _specs(item, engines.driver, vocabulary)
@@ -289,26 +312,21 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         engines.discard(item.setup)
-        impossible = scheduler.impossible(effective, item.setup.chunking, specs, item.requests, run)
+        impossible = scheduler.impossible(effective, item.setup.options, specs, item.requests, run)
         why = f"{impossible}; " if impossible else ""
         raise TraceError(f"{why}{one_line(run.unfinished)}")
     pairs = zip(item.data["requests"], item.requests, specs, strict=True)
     requests = [_with_prompt(dict(data), request, spec, meant) for data, request, spec in pairs]
-    steps = [[row[name] for name in scheduler.columns] for row in map(as_data, run.steps)]
-    traced = {"requests": requests, "columns": list(_columns(item)), "steps": steps}
-    if item.setup.chunking is None:
-        return traced
-    return {**traced, "chunking": asdict(item.setup.chunking), "tables": tables_of(run.steps)}
-
-
-def _columns(item: Item) -> tuple[str, ...]:
-    return TRACE_COLUMNS if item.setup.chunking is None else CHUNKED_TRACE_COLUMNS
+    steps = [[row[name] for name in scheduler.format.columns] for row in map(as_data, run.steps)]
+    columns = [RECORDED_AS.get(name, name) for name in scheduler.format.columns]
+    tables = {"tables": tables_of(run.steps)} if item.setup.options is not None else {}
+    return {"requests": requests, "columns": columns, "steps": steps, **_options_data(item.setup), **tables}
 
 
 def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[RequestSpec]:
     if vocabulary is not None and TOKENS in driver.capabilities:
         return [request_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
-    if vocabulary is not None and item.setup.chunking is not None:
+    if vocabulary is not None and scheduler_named(item.setup.scheduler).reads_tokens:
         return [simulated_spec(r, item.name, position, vocabulary) for position, r in enumerate(item.requests)]
     for number, request in enumerate(item.requests):
         if not request.can_be_simulated:

@@ -8,6 +8,10 @@ BLOCK_SIZE = 64
 """Tokens in one block (page) of the KV cache; fixed by the card."""
 
 
+DEFAULT_SCHEDULER: Literal["continuous"] = "continuous"
+"""How requests are batched where no suite and no driver says it; rows without a column of another's are of it."""
+
+
 def ceil_div(number: int, divisor: int) -> int:
     """The quotient rounded up."""
     return -(-number // divisor)
@@ -47,13 +51,17 @@ class TokenBudgetSetup:
     rules: TokenBudgetRules = "0.27"
 
 
+SchedulerOptions = ChunkingSetup | TokenBudgetSetup
+"""Options of a scheduler that an engine is started with, whichever it is."""
+
+
 @dataclass(frozen=True)
 class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
     ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, ``static`` as a foil, ``chunked``, which alone has ``chunking``, or ``token_budget``, which alone
-    has ``token_budget``.
+    ``continuous``, ``static`` as a foil, ``chunked`` or ``token_budget``. ``options`` are the scheduler's own, None
+    where it has none.
     """
 
     model: str
@@ -62,9 +70,8 @@ class EngineSetup:
     max_model_len: int
     max_num_seqs: int
     num_blocks: int | None = None
-    scheduler: str = "continuous"
-    chunking: ChunkingSetup | None = None
-    token_budget: TokenBudgetSetup | None = None
+    scheduler: str = DEFAULT_SCHEDULER
+    options: SchedulerOptions | None = None
 
 
 @dataclass(frozen=True)
@@ -196,18 +203,3 @@ class Verdict:
 def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Those that did not pass."""
     return [verdict for verdict in verdicts if not verdict.passed]
-
-
-def decodes_on(before: StepRow, after: StepRow) -> bool:
-    """Whether ``after`` is a decode like ``before``: tkv is one more, no block was due or taken, nothing else differs.
-
-    Told by identity first: drivers hand out the same tuples until something changes. Where requests are scheduled by
-    tokens there is no tkv, and ``used`` says whether a block was taken.
-    """
-    return (
-        after.kind == before.kind == "decode"
-        and (after.scheduled is not None or (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0))
-        and not after.finished
-        and after[2:] == before[2:]
-        and after.outputs == after.running
-    )

@@ -1,7 +1,7 @@
 """Run one test: the case in its configuration on a warm engine, then every check the case asks for."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.references import Oracle, ReferenceFileError
 from harness.runs.runner import run_workload, turns
 from harness.runs.step_table import as_row, columns_of
 from harness.schedulers import scheduler_named
+from harness.schedulers.spec import SchedulerSpec
 from harness.suites.expand import Expanded
 from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.suites.schema import BehaviourCase, OutputCase, Policy, Request, StepsCase
@@ -90,13 +91,13 @@ def judge(test: Test, session: Session) -> Verdicts:
     with spent.timed("stepping"):
         run = run_workload(session, plan.specs, case.requests)
     spent.add("steps", len(run.steps) - 1)
-    scheduler = scheduler_named(expanded.configuration.scheduler)
+    scheduler = scheduler_of(expanded)
     if run.unfinished is not None:
-        if reason := scheduler.impossible(effective, expanded.chunking, plan.specs, case.requests, run):
+        if reason := scheduler.impossible(effective, expanded.options, plan.specs, case.requests, run):
             limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
-    others = [scheduler.check_invariants(run, plan.specs, case.requests, effective, expanded.chunking)]
+    others = [scheduler.check_invariants(run, plan.specs, case.requests, effective, expanded.options)]
     others += judge_outputs(plan, case, run, session, effective.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)
@@ -104,9 +105,14 @@ def judge(test: Test, session: Session) -> Verdicts:
     return _with_picture(others, plan.specs, expanded, run)
 
 
+def scheduler_of(expanded: Expanded) -> SchedulerSpec:
+    """The scheduler of a test, looked up by its name."""
+    return scheduler_named(expanded.configuration.scheduler)
+
+
 def _invariants_of(expanded: Expanded) -> Invariants:
-    check = scheduler_named(expanded.configuration.scheduler).check_invariants
-    return lambda run, specs, timings, limits: check(run, specs, timings, limits, expanded.chunking)
+    check = scheduler_of(expanded).check_invariants
+    return lambda run, specs, timings, limits: check(run, specs, timings, limits, expanded.options)
 
 
 def _with_picture(verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], expanded: Expanded, run: Run) -> Verdicts:
@@ -117,15 +123,15 @@ def _with_picture(verdicts: Sequence[Verdict], specs: Sequence[RequestSpec], exp
     sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
     told = turns(run.steps)
     more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(told), "sizes": sizes}
-    if expanded.chunking is not None:
-        more |= {"chunk_size": expanded.chunking.chunk_size, "tables": tables_of(told)}
+    if expanded.options is not None:
+        more |= {"options": asdict(expanded.options), "tables": tables_of(told)}
     return (replace(first, data={**first.data, **more}), *others)
 
 
 def _spec_maker(test: Test) -> Callable[[Request, int], RequestSpec]:
     """What makes a request of the case a request for the driver."""
     expanded = test.expanded
-    if TOKENS not in test.capabilities and expanded.chunking is not None:
+    if TOKENS not in test.capabilities and scheduler_of(expanded).reads_tokens:
         words = vocabulary_of(model_of_run(expanded.configuration.model))
         return lambda request, position: simulated_spec(request, expanded.case.id, position, words)
     if TOKENS not in test.capabilities:
@@ -218,7 +224,7 @@ def _explained(
     first = verdict.data.get("first")
     if first is None:
         return verdict
-    scheduler, options = scheduler_named(test.expanded.configuration.scheduler), test.expanded.chunking
+    scheduler, options = scheduler_of(test.expanded), test.expanded.options
     explanation = scheduler.explain(limits, options, specs, case.requests, run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict
 

@@ -13,13 +13,15 @@ from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
 from harness.drivers.base import Driver, UnavailableError
 from harness.pytest_plugin.settings import driver_by_name, simulated
+from harness.schedulers import SPECS
+from harness.types import DEFAULT_SCHEDULER
 from harness.utils.text import plural
 
 if TYPE_CHECKING:
     from harness.search.run import Found, Progress, SearchResult
 
 WORKLOADS = 1000
-SEARCHED = ("continuous", "chunked")
+SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_tools)
 """Schedulers with rules of their own; static batching has none of who joins when."""
 FOLDER = Path("reports/found")
 
@@ -46,8 +48,8 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--scheduler",
         choices=SEARCHED,
-        default="continuous",
-        help="whose workloads and rules (default: continuous)",
+        default=DEFAULT_SCHEDULER,
+        help=f"whose workloads and rules (default: {DEFAULT_SCHEDULER})",
     )
     parser.add_argument(
         "--model-laws",

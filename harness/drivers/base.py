@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
+from harness.types import DEFAULT_SCHEDULER, EngineSetup, RequestSpec, SchedulingLimits, Token
 
 if TYPE_CHECKING:
     from harness.drivers.client import Client
@@ -205,5 +205,5 @@ class OfOneGeneration(Protocol):
 
 
 def scheduler_of(driver: Driver) -> "Scheduler":
-    """How requests are batched where nobody says it: as the driver's engines do, or as in the first generation."""
-    return driver.scheduler if isinstance(driver, OfOneGeneration) else "continuous"
+    """How requests are batched where nobody says it: as the driver's engines do, else by the default scheduler."""
+    return driver.scheduler if isinstance(driver, OfOneGeneration) else DEFAULT_SCHEDULER

@@ -18,7 +18,7 @@ from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
 from harness.suites.schema import Scheduler, ServerOptions
-from harness.types import EngineSetup, SchedulingLimits
+from harness.types import DEFAULT_SCHEDULER, EngineSetup, SchedulingLimits
 
 API_KEY = "OPENAI_API_KEY"
 STARTERS: Mapping[str, Callable[[EngineSetup, SchedulingLimits, ServerOptions], ServerProcess]] = {
@@ -106,7 +106,7 @@ class OpenAIHttpDriver:
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
-        self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else "continuous"
+        self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else DEFAULT_SCHEDULER
         tells_blocks = start == "reference" if running is None else running.tells_blocks
         more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
         self.capabilities = frozenset({HTTP} | more)

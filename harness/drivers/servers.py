@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
@@ -217,7 +218,7 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
         "--backend": setup.backend,
         "--scheduler": setup.scheduler,
         "--tensor-parallel-size": setup.tensor_parallel_size,
-        **_chunking_flags(setup),
+        **_scheduler_flags(setup),
     }
     given = [str(part) for flag, value in {**engine, **flags}.items() if value is not None for part in (flag, value)]
     command = [*SERVER, "--port", "0", *given]
@@ -225,16 +226,14 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
     return ServerProcess(command, None, {**environ_of_a_server(), **threads, **environ}, _launch)
 
 
-def _chunking_flags(setup: EngineSetup) -> dict[str, str | int]:
-    chunking = setup.chunking
-    if chunking is None:
-        return {}
-    return {
-        "--chunk-size": chunking.chunk_size,
-        "--enable-prefix-caching": "yes" if chunking.enable_prefix_caching else "no",
-        "--interleave": "yes" if chunking.interleave else "no",
-        "--long-output-priority": "yes" if chunking.long_output_priority else "no",
-    }
+def _scheduler_flags(setup: EngineSetup) -> dict[str, object]:
+    """The scheduler's options as flags of the same names."""
+    options = {} if setup.options is None else asdict(setup.options)
+    return {f"--{name.replace('_', '-')}": _flag_value(value) for name, value in options.items()}
+
+
+def _flag_value(value: object) -> object:
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:

@@ -20,15 +20,23 @@ from harness.report.outcomes import PROBLEMS, SYMBOLS
 from harness.report.packing import packed
 from harness.report.reading import Recorded
 from harness.report.requirement_view import requirement_matrix
-from harness.report.result_view import result_views
+from harness.report.result_view import ResultView, result_views
 from harness.report.run_view import counted, run_view, summary_of
 from harness.report.suite_view import suite_views
+from harness.schedulers import SPECS
 from harness.timeline.legend import patterns, style
 from harness.timeline.svg import legend
 
 MAX_SLOWEST = 10
 MAX_INLINE = 10
 """Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
+
+
+def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
+    """What time-lines of the schedulers on the page show beyond others' (see ``Drawing.legend``)."""
+    markers = {marker for view in views for marker in view.markers}
+    shown = (scheduler.drawing.legend for scheduler in SPECS.values() if scheduler.format.marker in markers)
+    return frozenset[str]().union(*shown)
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
@@ -60,7 +68,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         js=asset("page.js"),
         hatchings=Markup(patterns()),
         words=WORDS,
-        legend=Markup(legend(chunked=any("chunked_prefill" in view.markers for view in views))),
+        legend=Markup(legend(_own_legend(views))),
     )
     # Half a surrogate pair can come out of a tokenizer; it must not cost the whole report.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")

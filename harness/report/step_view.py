@@ -9,7 +9,6 @@ from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS, cell_text
 from harness.runs.step_table import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
-from harness.suites.schema import CHUNKED_COLUMNS
 from harness.types import StepRow
 
 CONTEXT_ROWS = 2
@@ -133,7 +132,7 @@ def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
         while end < len(pairs) and end not in shown:
             end += 1
         if end - start >= FEWEST_FOLDED:
-            lines.append(_folded(pairs[start:end]))
+            lines.append(_folded(pairs[start:end], columns))
             start = end
         else:
             lines.extend(_line(pair, columns) for pair in pairs[start : end + 1])
@@ -150,15 +149,14 @@ def _worth_showing(pairs: Sequence[_Pair]) -> set[int]:
     return shown
 
 
-def _folded(pairs: Sequence[_Pair]) -> Line:
+def _folded(pairs: Sequence[_Pair], columns: Sequence[str]) -> Line:
     first, last = pairs[0], pairs[-1]
     begin, end = first.seen or first.wanted, last.seen or last.wanted
     assert begin is not None
     assert end is not None
     what = "plain decodes" if first.mark in ("", "differs") else f"plain decodes {_MARKS[first.mark]}"
-    again = (
-        f", {' '.join(c for c in CHUNKED_COLUMNS if c in first.differing)} wrong as above" if first.differing else ""
-    )
+    wrong = " ".join(column for column in columns if column in first.differing)
+    again = f", {wrong} wrong as above" if wrong else ""
     text = f"… {len(pairs)} {what}, tkv {begin.tkv} to {end.tkv}{again} …"
     return Line(first.number, "", (), first.mark, text)
 

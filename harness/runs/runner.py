@@ -11,7 +11,8 @@ from typing import Protocol, overload
 
 from harness.drivers.base import Observation, Session, StepRecord
 from harness.runs.engine_failure import failure_of, traceback_of
-from harness.types import RequestSpec, Run, StepRow, Token, decodes_on
+from harness.suites.schema import decodes_on
+from harness.types import RequestSpec, Run, StepRow, Token
 
 
 class Timing(Protocol):

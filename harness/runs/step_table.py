@@ -3,17 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS, TOKEN_BUDGET_COLUMNS
+from harness.suites.schema import format_of_row
 from harness.types import StepRow
 
 
-def plain_decode(row: StepRow) -> StepRow:
-    """The row after ``row`` where the step is a plain decode: one more token for everybody, nothing else."""
-    if row.scheduled is not None:
-        ones = tuple((request, 1) for request in row.running)
-        row = row._replace(scheduled=ones, preempted=(), hits=())
-        return row._replace(step=row.step + 1, outputs=row.running, finished=())
-    return row._replace(step=row.step + 1, tkv=row.tkv + 1, outputs=row.running, finished=())
+def plain_decode(row: StepRow, steps: int = 1) -> StepRow:
+    """The row ``steps`` later where each step between is a plain decode: one more token each, nothing else."""
+    return format_of_row(row).plain_decode(row, steps)
 
 
 def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
@@ -42,25 +38,17 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
 
 
 def _goes_on(row: StepRow, later: StepRow) -> bool:
-    """Whether nothing but plain decodes leads from one row to a later one."""
-    if row.scheduled is not None:
-        return bool(later.scheduled) and plain_decode(row)._replace(step=later.step) == later
-    return (
-        later.tkv - row.tkv == later.step - row.step
-        and later.outputs == row.running == later.running
-        and later.waiting == row.waiting
-        and not later.finished
-        and (later.reserved, later.used, later.paused, later.hits) == (row.reserved, row.used, row.paused, row.hits)
-    )
+    """Whether nothing but plain decodes leads from one row to a later one; a step that schedules none is none."""
+    return later.scheduled != () and plain_decode(row, later.step - row.step) == later
 
 
 def as_row(step: StepRow) -> StepRow:
     """An observed step as a row of an expected table: columns that the engine does not have count as 0 or empty."""
-    has_hits = step.paused is not None or step.scheduled is not None
+    columns = format_of_row(step).columns
     return step._replace(
-        reserved=None if step.scheduled is not None else step.reserved or 0,
+        reserved=step.reserved or 0 if "reserved" in columns else None,
         used=step.used or 0,
-        hits=step.hits or () if has_hits else None,
+        hits=step.hits or () if "hits" in columns else None,
         kind="",
         block_tables=(),
     )
@@ -68,14 +56,9 @@ def as_row(step: StepRow) -> StepRow:
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
     """The columns that all of these rows have."""
-    found = {_columns_of(row) for row in rows}
-    return found.pop() if len(found) == 1 else COLUMNS
-
-
-def _columns_of(row: StepRow) -> tuple[str, ...]:
-    if row.scheduled is not None:
-        return TOKEN_BUDGET_COLUMNS
-    return COLUMNS if row.paused is None else CHUNKED_COLUMNS
+    formats = {known.name: known for known in map(format_of_row, rows)}
+    first, *others = formats.values()
+    return tuple(column for column in first.columns if all(column in other.columns for other in others))
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
@@ -90,14 +73,13 @@ def as_expected(data: Mapping[str, Any]) -> bool:
 
 def as_data(row: StepRow) -> dict[str, Any]:
     """A row as builtins by the names of its columns, as results have it; columns it does not have are left out."""
-    data = {name: _listed(getattr(row, name)) for name in _columns_of(row)}
+    data = {name: _listed(getattr(row, name)) for name in format_of_row(row).columns}
     return data | {"kind": row.kind} if row.kind else data
 
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
     """A row from what ``as_data`` made of it. Raises TypeError and ValueError for anything else."""
-    columns = {name: _tupled(value) for name, value in data.items()}
-    return StepRow(**({"tkv": 0} | columns if "scheduled" in columns else columns))
+    return StepRow(**{"tkv": 0} | {name: _tupled(value) for name, value in data.items()})
 
 
 def _listed(value: Any) -> Any:

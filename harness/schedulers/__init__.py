@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 
 from harness.schedulers import chunked, continuous, static
-from harness.schedulers.spec import SchedulerSpec
+from harness.schedulers.spec import SchedulerSpec, SearchTools
+from harness.suites.schema import format_of_row
 from harness.types import StepRow
 
 SPECS: Mapping[str, SchedulerSpec] = {module.SPEC.name: module.SPEC for module in (continuous, chunked, static)}
@@ -14,6 +15,14 @@ def scheduler_named(name: str) -> SchedulerSpec:
     return SPECS[name]
 
 
+def search_tools_of(name: str) -> SearchTools:
+    """Random workloads of that scheduler, and what makes them smaller. Raises ValueError where it has no rules."""
+    tools = SPECS[name].search_tools
+    if tools is None:
+        raise ValueError(f"scheduler {name} has no rules of who joins when: there is nothing to search with")
+    return tools()
+
+
 def scheduler_of_row(row: StepRow) -> SchedulerSpec:
     """The scheduler whose step tables have the columns of this row, for rows that don't say it themselves."""
-    return SPECS["continuous" if row.paused is None else "chunked"]
+    return SPECS[format_of_row(row).name]

@@ -3,19 +3,20 @@
 Nothing outside ``schedulers/`` asks which scheduler it is; it looks the specification up by name and uses it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.schedulers.bars import Size, Stretch
+from harness.schedulers.drawing import Drawing
 from harness.suites.prompts import Vocabulary
-from harness.suites.schema import Request
-from harness.types import ChunkingSetup, EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow, Verdict
+from harness.suites.schema import Request, SchedulerFormat
+from harness.types import EngineSetup, RequestSpec, Run, SchedulerOptions, SchedulingLimits, StepRow, Verdict
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
-Options = ChunkingSetup | None
+Options = SchedulerOptions | None
 """Options of a scheduler that an engine is started with; None where it has none."""
 Specs = Sequence[RequestSpec]
 Timings = Sequence[Request]
@@ -28,7 +29,7 @@ class Workload(Protocol):
     limits: SchedulingLimits
 
     @property
-    def chunking(self) -> Options: ...
+    def options(self) -> Options: ...
     @property
     def requests(self) -> Sequence[Any]:
         """Each has prompt_length, max_tokens, join_step, abort_step and stops_after."""
@@ -64,15 +65,21 @@ class SearchTools:
 class SchedulerSpec:
     """A scheduler: its table, its rules as sentences, its model, its invariants, its pictures, its search.
 
+    ``format`` is how it stands in files. ``reads_tokens``: the schedule depends on the tokens of prompts and not only
+    on how many there are, so those of a model are needed in simulation too.
+
     ``rule_for(kind, column)`` is the rule behind a cell, ``rule_for_kinds(expected, seen)`` the one behind a step of
     the wrong kind. ``kind_of_row(row, before, got_tokens)`` is the kind of step that a row describes. ``impossible``
     says why no engine can finish a workload, ``explain`` what the rules say of a step; None where they can't say.
-    ``requirements_of(verdict, broken_off=…)`` are ids of suites/requirements.yaml. ``search_tools`` imports hypothesis,
-    so it is a function.
+    ``requirements_of(verdict, broken_off=…)`` are ids of suites/requirements.yaml.
+
+    ``bars(sizes, options, rows)`` follows a run for time-lines, with its options as results have them; ``drawing`` says
+    how they look. ``search_tools`` imports hypothesis, so it is a function; None where no rules say which step comes
+    next, and there is nothing to search with.
     """
 
-    name: str
-    columns: tuple[str, ...]
+    format: SchedulerFormat
+    reads_tokens: bool
     rule_for: Callable[[str, str], str]
     rule_for_kinds: Callable[[str, str], str]
     kind_of_row: Callable[[StepRow, StepRow | None, Collection[int]], str]
@@ -80,5 +87,11 @@ class SchedulerSpec:
     impossible: Callable[[SchedulingLimits, Options, Specs, Timings, Run], str | None]
     explain: Callable[[SchedulingLimits, Options, Specs, Timings, Run, int], str | None]
     requirements_of: Callable[..., tuple[str, ...]]
-    bars: Callable[[tuple[Size, ...], int | None, Sequence[StepRow]], Bars]
-    search_tools: Callable[[], SearchTools]
+    bars: Callable[[tuple[Size, ...], Mapping[str, Any], Sequence[StepRow]], Bars]
+    drawing: Drawing
+    search_tools: Callable[[], SearchTools] | None
+
+    @property
+    def name(self) -> str:
+        """The name that suites and engines know it by."""
+        return self.format.name

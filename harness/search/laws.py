@@ -49,7 +49,7 @@ def keeps_invariants(trial: Trial) -> Verdict:
     """No invariant breaks in any step."""
     workload = trial.workload
     check = scheduler_named(workload.scheduler).check_invariants
-    return check(trial.run, trial.specs, workload.as_requests(), workload.limits, workload.chunking)
+    return check(trial.run, trial.specs, workload.as_requests(), workload.limits, workload.options)
 
 
 def keeps_to_itself(trial: Trial, session: Session) -> Verdict:

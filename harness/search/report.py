@@ -46,7 +46,7 @@ def suite_text(found: Found, name: str = "") -> str:
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
-    chunking, scheduler = workload.chunking, scheduler_named(workload.scheduler)
+    options, scheduler = workload.options, scheduler_named(workload.scheduler)
     lines = [
         f"# Found by spyre-cb search on: {_one_line(found.engine)}",
         f"suite: {name or workload.case_id}",
@@ -60,7 +60,7 @@ def suite_text(found: Found, name: str = "") -> str:
         f"    requirement: {_flow(list(violated(scheduler, found.verdict)))}",
         f"    about: {_quoted(found.verdict.headline)}",
         f"    limits: {_flow(Limits(**vars(workload.limits)).model_dump(exclude_none=True))}",
-        *([f"    chunking: {_flow(asdict(chunking))}"] if chunking else []),
+        *([f"    {scheduler.format.options_key}: {_flow(asdict(options))}"] if options else []),
         "    requests:",
         *(f"      - {_request(request)}" for request in workload.as_requests()),
         "    expect:",

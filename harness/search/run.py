@@ -12,7 +12,7 @@ from hypothesis.strategies import SearchStrategy
 from checkpoints import resolve
 from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver
 from harness.drivers.engine_pool import EnginePool
-from harness.schedulers import scheduler_named
+from harness.schedulers import search_tools_of
 from harness.schedulers.spec import Workload
 from harness.search.laws import (
     follows_the_rules,
@@ -21,7 +21,7 @@ from harness.search.laws import (
     try_workload,
 )
 from harness.suites.prompts import vocabulary_of
-from harness.types import Verdict
+from harness.types import DEFAULT_SCHEDULER, Verdict
 
 Progress = Callable[[int, int], None]
 
@@ -52,7 +52,7 @@ def search(
     seed: int = 0,
     *,
     model: str = "tiny-granite",
-    scheduler: str = "continuous",
+    scheduler: str = DEFAULT_SCHEDULER,
     early_stops: bool = False,
     progress: Progress | None = None,
 ) -> SearchResult:
@@ -60,9 +60,9 @@ def search(
 
     The same seed gives the same workloads as long as the code stays the same: hypothesis mixes in numbers that it
     reads there. On a driver with tokens ``model`` runs, and the tokens of every request are compared with those it
-    gets alone; on others only the schedule is judged. ``scheduler`` is
-    ``continuous`` or ``chunked``. ``early_stops`` is for simulated engines of the first: requests may end before
-    ``max_tokens``. ``progress`` is told how many workloads and steps there were.
+    gets alone; on others only the schedule is judged. ``scheduler`` is the
+    name of one with rules of its own. ``early_stops`` is for simulated engines: requests may end before ``max_tokens``,
+    where that scheduler's workloads can. ``progress`` is told how many workloads and steps there were.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
@@ -82,7 +82,7 @@ def search(
 
 def strategy_for(driver: Driver, scheduler: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
     """The workloads of a search, as large as they get on this driver."""
-    return scheduler_named(scheduler).search_tools().strategy(TOKENS in driver.capabilities, early_stops)
+    return search_tools_of(scheduler).strategy(TOKENS in driver.capabilities, early_stops)
 
 
 class _LawBrokenError(AssertionError):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from harness.schedulers import scheduler_named
+from harness.schedulers import search_tools_of
 from harness.schedulers.spec import Workload
 from harness.types import Verdict
 
@@ -22,14 +22,14 @@ def manner(verdict: Verdict) -> str:
 
 def limits_that_matter(workload: Workload) -> tuple[str, ...]:
     """What a workload that was shrunk still takes, limits above all: without, it would not go wrong in this way."""
-    return scheduler_named(workload.scheduler).search_tools().takes(workload)
+    return search_tools_of(workload.scheduler).takes(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
     """The smallest that was found within MAX_TRIALS, and what is said of it."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
-    smaller_ones: Callable[[Any], Any] = scheduler_named(workload.scheduler).search_tools().smaller
+    smaller_ones: Callable[[Any], Any] = search_tools_of(workload.scheduler).smaller
     again = True
     while again and trials < MAX_TRIALS:
         again = False

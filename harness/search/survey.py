@@ -13,7 +13,7 @@ from harness.drivers.engine_pool import EnginePool
 from harness.schedulers.spec import Workload
 from harness.search.run import Found, Hunt, Progress, strategy_for
 from harness.search.shrink import limits_that_matter, manner, shrunk
-from harness.types import BLOCK_SIZE, Verdict, blocks_for
+from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
 DRAWS = 3
 """How often hypothesis is asked for each workload that is wanted: it likes to draw the same ones again."""
@@ -55,7 +55,7 @@ def survey(
     seed: int = 0,
     *,
     model: str = "tiny-granite",
-    scheduler: str = "continuous",
+    scheduler: str = DEFAULT_SCHEDULER,
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:

@@ -11,13 +11,12 @@ from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 
-from harness.suites.schema import MODELS_OF_THE_RUN, AnySuite, Case, Chunking, Limits, Scheduler, TokenBudget
-from harness.types import BLOCK_SIZE, ChunkingSetup, EngineSetup, TokenBudgetSetup, ceil_div
+from harness.suites.schema import FORMATS, MODELS_OF_THE_RUN, AnySuite, Case, Limits, Scheduler
+from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, EngineSetup, SchedulerOptions, ceil_div
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
-CONTINUOUS: Scheduler = "continuous"
-GENERATION_MARKERS = {"continuous": "cb", "static": "sb", "chunked": "chunked_prefill", "token_budget": "token_budget"}
+SCHEDULER_MARKERS = frozenset(each.marker for each in FORMATS.values())
 
 
 class TooManyTestsError(ValueError):
@@ -32,7 +31,7 @@ class Configuration:
     backend: str
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
-    scheduler: Scheduler = CONTINUOUS
+    scheduler: Scheduler = DEFAULT_SCHEDULER
     entry_point: str = "in-process"
     policy: str | None = None
     model_in_id: str = ""
@@ -45,7 +44,7 @@ class Configuration:
             parts.append(f"tp{self.tensor_parallel_size}")
         if self.max_num_seqs is not None:
             parts.append(f"seqs{self.max_num_seqs}")
-        if self.scheduler != "continuous":
+        if self.scheduler != DEFAULT_SCHEDULER:
             parts.append(self.scheduler)
         if self.entry_point != "in-process":
             parts.append(self.entry_point)
@@ -58,7 +57,7 @@ class Configuration:
         """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
         http = ("http",) if self.entry_point == "http" else ()
         multi = ("multi",) if self.tensor_parallel_size > 1 else ()
-        return ("spyre" if self.backend == "sendnn" else "cpu", GENERATION_MARKERS[self.scheduler], *http, *multi)
+        return ("spyre" if self.backend == "sendnn" else "cpu", FORMATS[self.scheduler].marker, *http, *multi)
 
 
 @dataclass(frozen=True)
@@ -96,39 +95,25 @@ class Expanded:
             batch,
             blocks,
             self.configuration.scheduler,
-            self.chunking,
-            self.token_budget,
+            self.options,
         )
 
     @property
-    def chunking(self) -> ChunkingSetup | None:
-        """The options of the chunked scheduler; None for others."""
-        if self.configuration.scheduler != "chunked":
-            return None
-        return ChunkingSetup(**(self.case.chunking or Chunking()).model_dump())
-
-    @property
-    def token_budget(self) -> TokenBudgetSetup | None:
-        """The options of the token-budget scheduler; None for others."""
-        if self.configuration.scheduler != "token_budget":
-            return None
-        return TokenBudgetSetup(**(self.case.token_budget or TokenBudget()).model_dump())
-
-    @property
-    def options(self) -> ChunkingSetup | TokenBudgetSetup | None:
-        """The options of whichever scheduler it is; None where that has none."""
-        return self.chunking or self.token_budget
+    def options(self) -> SchedulerOptions | None:
+        """The options of its scheduler; None where that has none."""
+        known = FORMATS[self.configuration.scheduler]
+        return known.options_for(getattr(self.case, known.options_key)) if known.options_key else None
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
-        """Every marker of this test of ``suite``, each once, and of no generation but its own."""
-        caching = ("prefix_caching",) if self.options and self.options.enable_prefix_caching else ()
+        """Every marker of this test of ``suite``, each once, and of no scheduler but its own."""
+        caching = ("prefix_caching",) if getattr(self.options, "enable_prefix_caching", False) else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
-        others = {*GENERATION_MARKERS.values()} - {GENERATION_MARKERS[self.configuration.scheduler]}
+        others = SCHEDULER_MARKERS - {FORMATS[self.configuration.scheduler].marker}
         return tuple(marker for marker in dict.fromkeys(given) if marker not in others)
 
 
 def expand(
-    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = CONTINUOUS
+    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = DEFAULT_SCHEDULER
 ) -> list[Expanded]:
     """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.suites.hints import example_of
 from harness.suites.schema import (
-    CHUNKED_COLUMNS,
     FOLDER,
     BehaviourSuite,
     MarkerName,
@@ -23,6 +22,7 @@ from harness.suites.schema import (
     StepsSuite,
     Suite,
     SuiteName,
+    columns_of_cells,
 )
 from harness.suites.schema.base import RENAMED_KEYS
 from harness.suites.yaml import (
@@ -172,7 +172,7 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
             key = detail["loc"][-1] if detail["type"] == "missing" else ""
             finding = replace(finding, hint=example_of((*finding.path, key) if key else finding.path))
         place = source.key_place(finding.path) if finding.of_key else source.place(finding.path)
-        yield Problem(file, place.line, place.column, _where(finding.path), finding.what, finding.hint)
+        yield Problem(file, place.line, place.column, _where(source, finding.path), finding.what, finding.hint)
 
 
 def _path(source: Source, location: tuple[str | int, ...]) -> YamlPath:
@@ -188,11 +188,13 @@ def _is_steps(path: YamlPath) -> bool:
     return len(path) == 4 and path[2:] == ("expect", "steps")
 
 
-def _where(path: YamlPath) -> str:
+def _where(source: Source, path: YamlPath) -> str:
     """The path as it is shown; cells of step tables by the name of their column."""
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
-    if isinstance(column, int):
-        path = (*path[:5], CHUNKED_COLUMNS[column], *path[6:])
+    row = source.node(path[:5]).content
+    if isinstance(column, int) and isinstance(row, list):
+        columns = columns_of_cells([cell.content for cell in row])
+        path = (*path[:5], columns[column], *path[6:])
     return shown_path(path)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 
+from harness.runs.step_table import as_row
 from harness.schedulers.bars import Stretch
 from harness.timeline.model import TimeLine
 
@@ -28,6 +29,5 @@ def _steps(line: TimeLine) -> Iterator[object]:
 
 
 def _seen(stretch: Stretch, step: int) -> object:
-    row = stretch.row
-    blocks = row.reserved or 0, row.used or 0, row.paused or (), row.hits or ()
-    return stretch.tkv_at(step), row.outputs, row.waiting, row.finished, blocks, stretch.prefilled
+    row = as_row(stretch.row)
+    return row._replace(step=step, tkv=stretch.tkv_at(step), running=()), stretch.prefilled

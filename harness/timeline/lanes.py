@@ -14,10 +14,6 @@ from harness.types import BLOCK_SIZE
 
 LABELS = 96
 """Pixels on the left for names."""
-LANE = 46
-"""Pixels that a sequence is high."""
-CHUNKED_LANE = 72
-"""The same where blocks are told apart: some of them are shared."""
 PARTS = ("left", "found", "prompt", "made", "right", "unused")
 """Classes of what a bar is made of, in the order of ``Bar.parts``; timeline.css says how they look."""
 

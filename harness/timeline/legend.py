@@ -1,9 +1,10 @@
 """How the parts of time-lines look, and what that means: once for a page, or in a picture that stands alone."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from importlib.resources import files
 
+from harness.schedulers import SPECS
 from harness.timeline.lanes import LABELS, PARTS, place
 from harness.timeline.spoken import PART_NAMES
 
@@ -17,7 +18,8 @@ _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "waits": "waits",
     "wanted": "expected, where it differs",
 }
-_CHUNKED_ONLY = frozenset({"found", "shared", "chunk", "turn", "paused"})
+_OF_SOME = frozenset[str]().union(*(scheduler.drawing.legend for scheduler in SPECS.values()))
+"""What only the time-lines of some schedulers show."""
 _SHAPES = {
     "chunk": "M{x} {y}h14",
     "turn": "M{x} {y}h14",
@@ -48,14 +50,14 @@ def patterns() -> str:
     )
 
 
-def legend_height(width: float, *, chunked: bool) -> int:
+def legend_height(width: float, own: Collection[str]) -> int:
     """Pixels that ``legend_parts`` take."""
-    return ROW * (1 + max(line for _, _, line in _placed(width, chunked=chunked))) + 6
+    return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
-def legend_parts(top: float, width: float, *, chunked: bool) -> Iterator[str]:
-    """What the fillings mean, in lines that are ``width`` wide. ``chunked``: those of chunks and shared blocks, too."""
-    for name, x, line in _placed(width, chunked=chunked):
+def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str]:
+    """What the fillings mean, in lines that are ``width`` wide; ``own`` as in a ``Drawing``."""
+    for name, x, line in _placed(width, own):
         y = top + line * ROW
         if name in _SHAPES:
             yield f'<path class="{name}" d="{_SHAPES[name].format(x=place(x), y=place(y + 9))}"/>'
@@ -64,11 +66,11 @@ def legend_parts(top: float, width: float, *, chunked: bool) -> Iterator[str]:
         yield f'<text x="{place(x + 19)}" y="{place(y + 13)}">{_WORDS[name]}</text>'
 
 
-def _placed(width: float, *, chunked: bool) -> Iterator[tuple[str, float, int]]:
+def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
     """Each entry with where it begins, and in which line."""
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():
-        if name in _CHUNKED_ONLY and not chunked:
+        if name in _OF_SOME and name not in own:
             continue
         needed = 34 + 6 * len(words)
         if x + needed > width and x > LABELS:

@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 from harness.schedulers.bars import Size, Stretch
+from harness.schedulers.drawing import Drawing
 from harness.types import BLOCK_SIZE
 
 
 @dataclass(frozen=True)
 class TimeLine:
-    """All of a run: ``sizes`` by sequence, ``stretches`` in order and without gaps. ``chunked``: which generation."""
+    """All of a run: ``sizes`` by sequence, ``stretches`` in order and without gaps; ``drawing`` is its scheduler's."""
 
     sizes: tuple[Size, ...]
     stretches: tuple[Stretch, ...]
-    chunked: bool = False
+    drawing: Drawing
 
     @property
     def last_step(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from harness.checks.steps import expected_kind
 from harness.runs.step_table import as_expected, from_data
 from harness.schedulers.bars import Size
-from harness.suites.schema import CHUNKED_COLUMNS, COLUMNS
+from harness.suites.schema import OPTION_KEYS, columns_of_cells
 from harness.timeline.apart import steps_apart
 from harness.timeline.model import TimeLine
 from harness.timeline.stretches import time_line
@@ -51,28 +51,28 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
     """The time-line of an item that was traced (see ``harness/trace.py``)."""
     sizes = [Size(r["prompt_len"], r["max_tokens"], r.get("join_step", 0)) for r in item["requests"]]
     steps = with_tables(of_rows(map(_row, item["steps"])), item.get("tables", ()))
-    return time_line(steps, sizes, item.get("chunking", {}).get("chunk_size"))
+    options: Mapping[str, Any] = next((item[key] for key in OPTION_KEYS if key in item), {})
+    return time_line(steps, sizes, options)
 
 
 def _row(values: Sequence[Any]) -> StepRow:
     """A row of a trace, which has its columns in their order."""
-    columns = CHUNKED_COLUMNS if len(values) == len(CHUNKED_COLUMNS) else COLUMNS
-    return from_data(dict(zip(columns, values, strict=True)))
+    return from_data(dict(zip(columns_of_cells(values), values, strict=True)))
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
     """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw.
 
     ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables. A run
-    of the chunked generation has its ``chunk_size``, in tokens, and ``tables`` (see ``tables_of``).
+    of a scheduler with ``options`` has those, and ``tables`` (see ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
-    sizes, chunk_size = [Size(*size) for size in data["sizes"]], data.get("chunk_size")
+    sizes, options = [Size(*size) for size in data["sizes"]], data.get("options", {})
     expected = None if as_expected(data) else data.get("expected")
     return (
-        time_line(with_tables(map(from_data, data["steps"]), data.get("tables", ())), sizes, chunk_size),
-        time_line(of_rows(map(from_data, expected)), sizes, chunk_size) if expected else None,
+        time_line(with_tables(map(from_data, data["steps"]), data.get("tables", ())), sizes, options),
+        time_line(of_rows(map(from_data, expected)), sizes, options) if expected else None,
     )
 
 

@@ -8,10 +8,10 @@ PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "righ
 """In the order of ``Bar.parts``."""
 
 
-def described(stretch: Stretch) -> Iterator[str]:
+def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
     """One line about all of a stretch of steps, and one about each sequence that holds blocks.
 
-    What changes in it is said as ``A to B``, and nothing else is.
+    What changes in it is said as ``A to B``, and nothing else is. ``own_tkv``: each request that decodes has its own.
     """
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
     tkv = _range(stretch.row.tkv, stretch.tkv_at(stretch.last))
@@ -20,7 +20,7 @@ def described(stretch: Stretch) -> Iterator[str]:
     last = stretch.bars_at(stretch.last)
     for sequence, bar in stretch.bars.items():
         parts = [_in_words(bar, last[sequence]), *_shared(stretch.shared.get(sequence, ()))]
-        if stretch.row.paused is not None and sequence in stretch.decodes:
+        if own_tkv and sequence in stretch.decodes:
             parts.insert(0, f"tkv {_range(_tkv(bar), _tkv(last[sequence]))}")
         if sequence in (stretch.row.paused or ()):
             parts.insert(0, "paused")

@@ -1,28 +1,33 @@
 """From a step table to a time-line: steps that go on alike are one stretch, and gaps between rows are plain decodes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 from harness.runs.step_table import plain_decode
-from harness.schedulers import scheduler_named
+from harness.schedulers import scheduler_of_row
 from harness.schedulers.bars import Size, Stretch
 from harness.timeline.model import TimeLine
 from harness.types import StepRow
 
 
-def time_line(steps: Iterable[StepRow], sizes: Sequence[Size], chunk_size: int | None = None) -> TimeLine:
+def time_line(
+    steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
+) -> TimeLine:
     """Rows of a step table, all of them or without those that are plain decodes, as a time-line.
 
-    ``chunk_size``, in tokens, where the run is of the chunked generation. Rows that no engine should show are drawn as
-    far as they go: a picture of a wrong run is what it is for. Raises ValueError for no rows at all.
+    ``options`` are those of the scheduler, by name; the scheduler is the one whose columns the rows have. Rows that no
+    engine should show are drawn as far as they go: a picture of a wrong run is what it is for. Raises ValueError for no
+    rows at all.
     """
     rows, all_sizes = list(steps), tuple(sizes)
-    name = "continuous" if chunk_size is None else "chunked"
-    bars = scheduler_named(name).bars(all_sizes, chunk_size, rows)
-    stretches = list(_merged(bars.after(row, count) for row, count in _without_gaps(rows)))
-    if not stretches:
+    if not rows:
         raise ValueError("a time-line needs at least one row")
-    return TimeLine(all_sizes, tuple(stretches), chunk_size is not None)
+    scheduler = scheduler_of_row(rows[0])
+    bars = scheduler.bars(all_sizes, options, rows)
+    stretches = list(_merged(bars.after(row, count) for row, count in _without_gaps(rows)))
+    return TimeLine(all_sizes, tuple(stretches), scheduler.drawing)
 
 
 def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
@@ -56,9 +61,13 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
         one.kind == other.kind == "decode"
         and not one.finished
         and not other.finished
-        and (other.outputs, other.waiting, other.reserved, other.used, other.paused, other.hits)
-        == (one.outputs, one.waiting, one.reserved, one.used, one.paused, one.hits)
+        and _held(one) == _held(other)
         and other.tkv == before.tkv_at(after.first)
         and after.bars == before.bars_at(after.first)
         and after.shared == before.shared
     )
+
+
+def _held(row: StepRow) -> StepRow:
+    """What stays as it is while a batch decodes on."""
+    return row._replace(step=0, tkv=0, running=(), block_tables=())

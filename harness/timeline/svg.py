@@ -4,13 +4,13 @@ Nothing is told by colour alone: padding is hatched, what is reserved and not us
 every stretch of steps has its numbers as a title, which browsers show on hover and screen readers read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from html import escape
 
 from harness.schedulers.bars import Stretch
 from harness.timeline.apart import steps_apart
-from harness.timeline.lanes import CHUNKED_LANE, LABELS, LANE, Scale, lane, place
+from harness.timeline.lanes import LABELS, Scale, lane, place
 from harness.timeline.legend import legend_height, legend_parts, patterns, style
 from harness.timeline.model import TimeLine
 from harness.timeline.spoken import described
@@ -35,7 +35,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
         min(MAX_PER_STEP, DRAWN / (max(each.last_step for each in both) + 1)),
         max(each.widest for each in both),
         max(1, *[each.highest_tkv for each in both]),
-        CHUNKED_LANE if line.chunked else LANE,
+        line.drawing.lane_height,
     )
     lanes = [AXIS + TKV + GAP + i * (scale.lane + GAP) + scale.lane for i in range(len(line.sizes))]
     height = AXIS + TKV + GAP + len(lanes) * (scale.lane + GAP) + 4
@@ -43,31 +43,31 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
     letters = groups(line)
     for sequence, bottom in enumerate(lanes):
         parts += lane(line, sequence, bottom, scale)
-        if line.chunked:
+        if line.drawing.takes_turns:
             parts += turns(line, sequence, bottom, scale, letters)
     for first, last in apart:
         assert expected is not None
         wanted = list(_between(expected.stretches, first, last))
         parts.append(_tkv_line(wanted, scale, "wanted"))
         parts += [_outline(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
-        if line.chunked:
+        if line.drawing.takes_turns:
             parts += [wanted_turns(wanted, sequence, bottom, scale) for sequence, bottom in enumerate(lanes)]
     parts += _hovers(line, scale, height)
     whole = height
     if alone:
-        key = legend_parts(height, WIDTH, chunked=line.chunked)
-        whole += legend_height(WIDTH, chunked=line.chunked)
+        key = legend_parts(height, WIDTH, line.drawing.legend)
+        whole += legend_height(WIDTH, line.drawing.legend)
         sheet = f'<rect class="sheet" width="{WIDTH}" height="{whole}"/>'
         parts = [f"<style>{style()}</style>", f"<defs>{patterns()}</defs>", sheet, *parts, *key]
     opening = f'<svg class="timeline"{NAMESPACE if alone else ""} viewBox="0 0 {WIDTH} {whole}" role="img">'
     return "\n".join([opening, f"<title>{escape(title)}</title>", *filter(None, parts), "</svg>"])
 
 
-def legend(*, chunked: bool) -> str:
-    """What the fillings mean, as a picture of its own for a page with many time-lines."""
-    height = legend_height(WIDTH, chunked=chunked)
+def legend(own: Collection[str]) -> str:
+    """What the fillings mean, as a picture of its own for a page with many time-lines; ``own`` as in a ``Drawing``."""
+    height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
-    parts = legend_parts(0, WIDTH, chunked=chunked)
+    parts = legend_parts(0, WIDTH, own)
     return "\n".join([opening, "<title>What the fillings of time-lines mean</title>", *parts, "</svg>"])
 
 
@@ -125,6 +125,6 @@ def _bands(apart: Sequence[tuple[int, int]], scale: Scale, height: float) -> Ite
 
 def _hovers(line: TimeLine, scale: Scale, height: float) -> Iterator[str]:
     for stretch in line.stretches:
-        words = escape("\n".join(described(stretch)))
+        words = escape("\n".join(described(stretch, own_tkv=line.drawing.takes_turns)))
         x, width = place(scale.x(stretch.first)), place(stretch.steps * scale.step)
         yield f'<rect class="hover" x="{x}" width="{width}" height="{place(height)}"><title>{words}</title></rect>'

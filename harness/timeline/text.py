@@ -5,20 +5,9 @@ from dataclasses import dataclass
 
 from harness.schedulers.bars import Stretch
 from harness.timeline.model import TimeLine
-from harness.timeline.text_blocks import TOKENS_OF_A_CHARACTER, batches
+from harness.timeline.text_blocks import batches
 from harness.types import BLOCK_SIZE
 
-_TOKENS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
-_LEGEND = (
-    "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   … plain decodes left out",
-    f"░ left padding   ▓ prompt   █ generated   ▒ right padding   - {_TOKENS}",
-)
-_CHUNKED_LEGEND = (
-    "· waits   c a chunk   C the last chunk   1-9 decodes and holds that many blocks (+: more)   - not its turn",
-    "= paused   × ends   … plain decodes left out",
-    f"░ left padding   ▚ found in the cache   ▓ prompt   █ generated   ▒ right padding   - {_TOKENS}",
-    "|A a block that others hold, too; the same letter is the same block",
-)
 HEIGHTS = "▁▂▃▄▅▆▇█"
 LETTERS = {"start": "s", "prefill": "P", "decode": "d", "idle": "i"}
 FEWEST_COLUMNS = 20
@@ -46,7 +35,7 @@ def as_text(line: TimeLine, width: int = 100) -> list[str]:
     lines = []
     for band in bands:
         rows = [_ruler(band), _kinds(band), _height([_tkv(c) for c in band], line.highest_tkv)]
-        rows += [_lane(sequence, band) for sequence in range(len(line.sizes))]
+        rows += [_lane(line, sequence, band) for sequence in range(len(line.sizes))]
         lines += [
             f"{label.rjust(max(map(len, labels)))} {row}".rstrip() for label, row in zip(labels, rows, strict=True)
         ]
@@ -56,7 +45,7 @@ def as_text(line: TimeLine, width: int = 100) -> list[str]:
 
 def legend_of(line: TimeLine) -> tuple[str, ...]:
     """What the characters of ``as_text`` mean."""
-    return _CHUNKED_LEGEND if line.chunked else _LEGEND
+    return line.drawing.text_legend
 
 
 def _labels(line: TimeLine) -> list[str]:
@@ -113,11 +102,11 @@ def _height(values: Sequence[int], highest: int) -> str:
     return "".join(" " if not v else HEIGHTS[max(0, v * len(HEIGHTS) // max(1, highest) - 1)] for v in values)
 
 
-def _lane(sequence: int, columns: Sequence[_Column]) -> str:
-    return "".join(_mark(sequence, column) for column in columns)
+def _lane(line: TimeLine, sequence: int, columns: Sequence[_Column]) -> str:
+    return "".join(_mark(line, sequence, column) for column in columns)
 
 
-def _mark(sequence: int, column: _Column) -> str:
+def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
     stretch = column.stretch
     row = stretch.row
     if sequence in (row.paused or ()):
@@ -129,7 +118,7 @@ def _mark(sequence: int, column: _Column) -> str:
     if sequence == stretch.prefilled and sequence in stretch.bars:
         return "P" if stretch.chunk is None else "C" if row.outputs else "c"
     if sequence in stretch.bars:
-        if stretch.chunk is not None or (row.paused is not None and sequence not in row.outputs):
+        if stretch.chunk is not None or (line.drawing.takes_turns and sequence not in row.outputs):
             return "-"
         blocks = stretch.bars[sequence].held // BLOCK_SIZE
         return str(blocks) if blocks < 10 else "+"

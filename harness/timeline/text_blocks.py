@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from harness.schedulers.bars import Bar, Stretch
+from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER
 from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE, blocks_for
 
-TOKENS_OF_A_CHARACTER = 8
 SIGNS = "░▚▓█▒-"
 """Of the parts of a bar, in their order."""
 RAREST_FIRST = "█▚▓░▒-"
@@ -32,7 +32,7 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
         top = max(bar.top for bar in stretch.bars.values())
         for sequence, bar in stretch.bars.items():
             # All of them end at the same column of the batch; what is not held is left of the first block.
-            missing = 0 if line.chunked else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
+            missing = 0 if not line.drawing.aligned else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
             row = f"{sequence:>4} {' ' * _columns(missing, tokens)}|{_blocks(bar, tokens, letters.get(sequence, {}))}"
             yield row if len(row) <= width else f"{row[: width - 1]}…"
         yield ""
@@ -40,7 +40,7 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
 
 def _shown(line: TimeLine) -> list[Stretch]:
     prefills = [s for s in line.stretches if s.prefilled is not None and s.row.outputs]
-    if not line.chunked:
+    if line.drawing.aligned:
         return prefills
     after = (next((d for d in line.stretches if d.first > s.first and d.decodes), s) for s in prefills)
     return list({stretch.first: stretch for stretch in after}.values())

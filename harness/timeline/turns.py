@@ -1,4 +1,4 @@
-"""What only the chunked generation has to draw: whose turn each step is, who is paused, shared blocks, tkv of each."""
+"""What is drawn of schedulers that take turns: whose turn each step is, pauses, shared blocks, the tkv of each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 

@@ -5,6 +5,7 @@ import gzip
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def chunked_verdict() -> Record:
     session.reset(SchedulingLimits())
     run = run_workload(session, [simulated_spec(r, "twins", i, NUMBERS) for i, r in enumerate(requests)], requests)
     judged = check_steps(run, [as_row(step) for step in run.steps])
-    own = {"sizes": [[200, 4, 0], [200, 6, 0]], "chunk_size": chunking.chunk_size, "tables": tables_of(run.steps)}
+    own = {"sizes": [[200, 4, 0], [200, 6, 0]], "options": asdict(chunking), "tables": tables_of(run.steps)}
     return verdict(judged.passed, judged.headline, data={**judged.data, **own})
 
 

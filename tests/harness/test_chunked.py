@@ -72,7 +72,7 @@ def written(folder: Path, chunking: str = "chunk_size: 64", scheduler: str = "ch
 
 def test_a_case_says_its_options_and_gets_its_markers(tmp_path: Path) -> None:
     (test,) = expand(suite := load_suite(written(tmp_path)).suite, ["m"])
-    assert test.setup.chunking == ChunkingSetup(chunk_size=64)
+    assert test.setup.options == ChunkingSetup(chunk_size=64)
     assert test.name == "one[m-eager-chunked]"
     assert test.markers(suite) == ("scheduler_steps", "cpu", "chunked_prefill", "prefix_caching")
     (test,) = expand(suite := load_suite(written(tmp_path, "enable_prefix_caching: false")).suite, ["m"])
@@ -230,6 +230,6 @@ def test_search_finds_what_is_wrong_and_writes_a_suite(
     path = tmp_path / f"{found.workload.case_id}.yaml"
     path.write_text(suite_text(found), encoding="utf-8")
     (test, *_) = expand(load_suite(path).suite, ["tiny-granite"])
-    assert test.chunking is not None
+    assert test.options is not None
     rows = test.case.expect.steps  # type: ignore[attr-defined]
     assert lengthen(rows) == list(found.workload.expected())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.runs.step_table import COLUMNS
 from harness.schedulers.continuous.invariants import RULES as INVARIANTS
 from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
+from harness.suites.schema import COLUMNS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "scheduling-rules.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")

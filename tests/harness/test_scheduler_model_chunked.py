@@ -57,8 +57,8 @@ def test_it_has_every_golden_table(path: Path) -> None:
         test = Test(path, "", expanded, SimulationDriver.capabilities, "")
         session = SimulationDriver().open(expanded.setup)
         limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
-        assert expanded.chunking is not None
-        rows = predict(limits, expanded.chunking, planned_texts(_specs(test, case), case.requests, None))
+        assert expanded.options is not None
+        rows = predict(limits, expanded.options, planned_texts(_specs(test, case), case.requests, None))
         assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
 
 

@@ -1,6 +1,7 @@
 """Time-lines of the chunked plugin: chunks, found and shared blocks, pauses, tkv of each, as text and as SVG."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -71,7 +72,7 @@ def stretch_at(line: TimeLine, step: int) -> Stretch:
 
 
 def line_of(run: Run, sizes: list[Size]) -> TimeLine:
-    return time_line(run.steps, sizes, CHUNKING.chunk_size)
+    return time_line(run.steps, sizes, asdict(CHUNKING))
 
 
 def test_bars_are_what_the_rules_say_a_request_holds(twins: Run) -> None:
@@ -95,7 +96,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWork
     specs = workload.specs(None)
     run = run_workload(session, specs, workload.as_requests())
     sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens, 0) for spec in specs]
-    line = time_line(run.steps, sizes, workload.chunking.chunk_size)
+    line = time_line(run.steps, sizes, asdict(workload.chunking))
     for step in run.steps:
         stretch = stretch_at(line, step.step)
         alive = {*step.running, *(step.paused or ())}
@@ -107,7 +108,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWork
             assert sum(bar.held for bar in bars.values()) - again(stretch) == (step.used or 0) * 64
         tkvs = [bar.top - bar.right_padding for i, bar in stretch.bars_at(step.step).items() if i in stretch.decodes]
         assert not tkvs or max(tkvs) == step.tkv
-    short = time_line(with_tables(of_rows(shorten(map(as_row, run.steps))), tables_of(run.steps)), sizes, 128)
+    short = time_line(with_tables(of_rows(shorten(map(as_row, run.steps))), tables_of(run.steps)), sizes)
     assert short.last_step == line.last_step
     assert all(len(text) <= 60 for text in as_text(line, 60))
     ElementTree.fromstring(as_svg(line))
@@ -126,7 +127,7 @@ def again(stretch: Stretch) -> int:
 def test_results_are_read_as_they_are_written(twins: Run) -> None:
     told = turns(twins.steps)
     data = json.loads(json.dumps({"steps": steps_as_data(told), "tables": tables_of(told)}))
-    line = time_line(with_tables(map(from_data, data["steps"]), data["tables"]), SIZES, CHUNKING.chunk_size)
+    line = time_line(with_tables(map(from_data, data["steps"]), data["tables"]), SIZES, asdict(CHUNKING))
     assert line == line_of(twins, SIZES)
 
 
@@ -162,7 +163,7 @@ def test_svg_says_who_shares_what_and_who_is_paused(twins: Run, paused: Run) -> 
     line = line_of(paused, [Size(40, 4), Size(40, 4)])
     picture = as_svg(line, alone=False)
     assert picture.count('class="paused"') == picture.count('class="pales"') > 1
-    assert any("1: paused, " in text for stretch in line.stretches for text in described(stretch))
+    assert any("1: paused, " in text for stretch in line.stretches for text in described(stretch, own_tkv=True))
 
 
 def test_where_two_runs_differ_the_expected_one_is_overlaid(paused: Run) -> None:
@@ -192,7 +193,7 @@ def test_a_run_that_no_engine_should_show_is_drawn_all_the_same(twins: Run, chan
         line = line_of(doctored(twins, number, **changes), SIZES)
         ElementTree.fromstring(as_svg(line))
         as_text(line)
-        assert all(list(described(stretch)) for stretch in line.stretches)
+        assert all(list(described(stretch, own_tkv=True)) for stretch in line.stretches)
 
 
 def test_trace_draws_it_and_its_json_can_be_traced_again(

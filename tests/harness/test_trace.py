@@ -11,10 +11,10 @@ from harness.cli import main
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.golden.tables import golden_path, read_golden
-from harness.runs.step_table import COLUMNS, cells_of, lengthen
+from harness.runs.step_table import cells_of, lengthen
 from harness.suites.loader import load_suite
-from harness.suites.schema import StepsCase
-from harness.trace import TRACE_COLUMNS, TraceError, as_json, read_items, trace_items
+from harness.suites.schema import COLUMNS, StepsCase
+from harness.trace import RECORDED_AS, TraceError, as_json, read_items, trace_items
 
 SUITES = Path(__file__).resolve().parents[2] / "suites"
 MODEL = "tiny-granite"
@@ -43,7 +43,7 @@ def test_a_suite_traced_gives_its_golden_tables(driver: Driver) -> None:
     cases = load_suite(SUITES / suite).suite.cases
     assert [item["name"] for item in items] == [case.id for case in cases]
     for item in items:
-        assert item["columns"] == list(TRACE_COLUMNS)
+        assert item["columns"] == [RECORDED_AS.get(name, name) for name in COLUMNS]
         assert item["steps"] == golden_rows(suite, item["name"])
 
 

@@ -18,7 +18,7 @@ from tests.harness.fake_vllm_chunked import FIRST, TWIN, FakeChunkedCore, instal
 from tests.harness.test_expand import suite
 
 PLAIN = EngineSetup("tiny-granite", "eager", 1, 512, 4)
-SETUP = replace(PLAIN, scheduler="chunked", chunking=ChunkingSetup())
+SETUP = replace(PLAIN, scheduler="chunked", options=ChunkingSetup())
 ONE, OTHER = RequestSpec(0, (5,) * 200, 3), RequestSpec(1, (5,) * 200, 2)
 
 
@@ -90,7 +90,7 @@ def test_requests_bring_no_end_of_text_of_their_own(session: VllmSession) -> Non
 
 def test_options_of_the_scheduler_are_said_where_the_plugin_reads_them() -> None:
     chunking = ChunkingSetup(256, enable_prefix_caching=False, interleave=False, long_output_priority=True)
-    setup = replace(SETUP, chunking=chunking)
+    setup = replace(SETUP, options=chunking)
     assert engine_arguments(setup) == {"enable_prefix_caching": False, "max_num_batched_tokens": 256}
     assert engine_environment(setup) == {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": "0",
@@ -126,7 +126,7 @@ def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_generation() ->
     case = {"id": "a", "requests": [{"prompt": {"random_tokens": 9}, "max_tokens": 3}], "expect": {"output": "alone"}}
     outputs = OutputSuite.model_validate({"suite": "o", "kind": "output", "markers": ["cb"], "cases": [case]})
     [test] = expand(outputs, ["m"], scheduler="chunked")
-    assert (test.name, test.setup.chunking) == ("a[m-eager-chunked]", ChunkingSetup())
+    assert (test.name, test.setup.options) == ("a[m-eager-chunked]", ChunkingSetup())
     assert test.markers(outputs) == ("output", "cpu", "chunked_prefill", "prefix_caching")
     assert [t.setup.scheduler for t in expand(suite("a"), ["m"], scheduler="chunked")] == ["continuous"]
 

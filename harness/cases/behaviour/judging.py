@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
-from harness.drivers.base import Session
+from harness.drivers.base import Observation, Session, StepRecord
 from harness.drivers.client import Client, ClientRequest
 from harness.golden.tables import reference_path
 from harness.references import Oracle
@@ -18,7 +18,7 @@ from harness.references.values import widened
 from harness.runs.runner import as_step
 from harness.suites.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
 from harness.suites.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
-from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Token, Verdict
+from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
 
 CHAT_TOKENS = 16
 """New tokens of a conversation that does not say how many."""
@@ -144,8 +144,10 @@ def _invariants(
     if not shown:
         return []
     positions = tuple(range(len(requests)))
-    nothing = None if shown[0][1].paused is None else ()
-    steps = [StepRow(0, 0, positions, (), (), (), 0, 0, nothing, nothing, "start")]
+    # Columns that the engine has are empty before the first step, those that it has not are None.
+    optional = [None if column is None else () for column in shown[0][1][5:]]
+    before = Observation(0, positions, (), 0, 0, *optional)
+    steps = [as_step(0, StepRecord("start", (), (), ()), before)]
     tokens: list[list[Token]] = [[] for _ in requests]
     for record, seen in shown:
         for position, token in zip(record.request_outputs, record.tokens, strict=True):

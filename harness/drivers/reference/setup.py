@@ -8,5 +8,4 @@ from harness.types import EngineSetup
 
 def options_of(setup: EngineSetup) -> dict[str, Any]:
     """The options of the setup's scheduler as EngineConfig takes them; nothing where it has none."""
-    options = setup.chunking or setup.token_budget
-    return {} if options is None else asdict(options)
+    return {} if setup.options is None else asdict(setup.options)

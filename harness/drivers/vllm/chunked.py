@@ -44,16 +44,20 @@ def end_of_text(processor: Any) -> int | None:
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """What vLLM's LLM is told for this generation alone: the chunk is what vLLM calls the most tokens of a step."""
-    chunking = setup.chunking or ChunkingSetup()
+    chunking = _options(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,
         "max_num_batched_tokens": chunking.chunk_size,
     }
 
 
+def _options(setup: EngineSetup) -> ChunkingSetup:
+    return setup.options if isinstance(setup.options, ChunkingSetup) else ChunkingSetup()
+
+
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
     """What an engine reads from the environment of its options."""
-    chunking = setup.chunking or ChunkingSetup()
+    chunking = _options(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
         "SENDNN_INFERENCE_LONG_OUT_PRIO": str(int(chunking.long_output_priority)),

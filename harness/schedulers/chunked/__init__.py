@@ -6,8 +6,9 @@ from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.requirements import requirements_of
 from harness.schedulers.chunked.rows import kind_of_row
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
+from harness.schedulers.drawing import UNUSED_WORDS, Drawing
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
-from harness.suites.schema import CHUNKED_COLUMNS
+from harness.suites.schema import FORMATS
 from harness.types import ChunkingSetup
 
 
@@ -18,12 +19,25 @@ def _search_tools() -> SearchTools:
 
 
 def _options(options: Options) -> ChunkingSetup:
-    return options or ChunkingSetup()
+    return options if isinstance(options, ChunkingSetup) else ChunkingSetup()
 
+
+DRAWING = Drawing(
+    (
+        "· waits   c a chunk   C the last chunk   1-9 decodes and holds that many blocks (+: more)   - not its turn",
+        "= paused   × ends   … plain decodes left out",
+        f"░ left padding   ▚ found in the cache   ▓ prompt   █ generated   ▒ right padding   - {UNUSED_WORDS}",
+        "|A a block that others hold, too; the same letter is the same block",
+    ),
+    takes_turns=True,
+    aligned=False,
+    legend=frozenset({"found", "shared", "chunk", "turn", "paused"}),
+    lane_height=72,  # blocks are told apart: some of them are shared
+)
 
 SPEC = SchedulerSpec(
-    name="chunked",
-    columns=CHUNKED_COLUMNS,
+    format=FORMATS["chunked"],
+    reads_tokens=True,
     rule_for=rule_for,
     rule_for_kinds=rule_for_kinds,
     kind_of_row=kind_of_row,
@@ -33,6 +47,7 @@ SPEC = SchedulerSpec(
     impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
     explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
     requirements_of=requirements_of,
-    bars=lambda sizes, chunk_size, rows: ChunkedBars(sizes, chunk_size or ChunkingSetup().chunk_size, rows),
+    bars=lambda sizes, options, rows: ChunkedBars(sizes, ChunkingSetup(**options).chunk_size, rows),
+    drawing=DRAWING,
     search_tools=_search_tools,
 )

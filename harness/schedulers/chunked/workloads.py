@@ -60,6 +60,11 @@ class ChunkedWorkload:
         content = repr((astuple(self.limits), astuple(self.chunking), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
+    @property
+    def options(self) -> ChunkingSetup:
+        """The scheduler's options."""
+        return self.chunking
+
     def setup(self, model: str) -> EngineSetup:
         """The engine it runs on."""
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, "chunked", self.chunking)

@@ -6,8 +6,9 @@ from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.requirements import requirements_of
 from harness.schedulers.continuous.rows import kind_of_row
 from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
+from harness.schedulers.drawing import UNUSED_WORDS, Drawing
 from harness.schedulers.spec import SchedulerSpec, SearchTools
-from harness.suites.schema import COLUMNS
+from harness.suites.schema import FORMATS
 
 
 def _search_tools() -> SearchTools:
@@ -18,8 +19,8 @@ def _search_tools() -> SearchTools:
 
 # It has no options, so none are passed on.
 SPEC = SchedulerSpec(
-    name="continuous",
-    columns=COLUMNS,
+    format=FORMATS["continuous"],
+    reads_tokens=False,
     rule_for=rule_for,
     rule_for_kinds=rule_for_kinds,
     kind_of_row=kind_of_row,
@@ -28,5 +29,12 @@ SPEC = SchedulerSpec(
     explain=lambda limits, _, specs, timings, run, step: by_the_rules(limits, specs, timings, run, step),
     requirements_of=requirements_of,
     bars=lambda sizes, *_: ContinuousBars(sizes),
+    drawing=Drawing(
+        (
+            "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   "
+            "… plain decodes left out",
+            f"░ left padding   ▓ prompt   █ generated   ▒ right padding   - {UNUSED_WORDS}",
+        )
+    ),
     search_tools=_search_tools,
 )

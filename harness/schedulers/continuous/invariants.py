@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.continuous.moves import each_move
-from harness.suites.schema import Request
-from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict, decodes_on
+from harness.suites.schema import Request, decodes_on
+from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
 PADDING_BLOCK = 0
 

@@ -29,7 +29,7 @@ class Workload:
     limits: SchedulingLimits
     requests: tuple[PlannedRequest, ...]
     scheduler: ClassVar[str] = "continuous"
-    chunking: ClassVar[None] = None
+    options: ClassVar[None] = None
 
     @property
     def case_id(self) -> str:

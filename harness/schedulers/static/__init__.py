@@ -6,5 +6,6 @@ It keeps the invariants of continuous batching and not its rules of who joins wh
 from dataclasses import replace
 
 from harness.schedulers import continuous
+from harness.suites.schema import FORMATS
 
-SPEC = replace(continuous.SPEC, name="static", explain=lambda *_: None)
+SPEC = replace(continuous.SPEC, format=FORMATS["static"], explain=lambda *_: None, search_tools=None)

@@ -7,32 +7,31 @@ model cannot say about one field alone is said by a validator whose message fits
 from harness.suites.schema.actions import Action, Call, Chat, Check, Figures, Flood, Outcome, RawHttp, StreamCall, Wait
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
-from harness.suites.schema.expect import (
-    CHUNKED_COLUMNS,
-    COLUMNS,
-    TOKEN_BUDGET_COLUMNS,
-    OutputExpectation,
-    StepsExpectation,
-    StepTable,
-)
+from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
 from harness.suites.schema.requests import Chunking, Limits, Request, TokenBudget
-from harness.suites.schema.suites import (
-    MODELS_OF_THE_RUN,
-    AnySuite,
-    BehaviourSuite,
-    OutputSuite,
+from harness.suites.schema.schedulers import (
+    CHUNKED_COLUMNS,
+    COLUMNS,
+    FORMATS,
+    OPTION_KEYS,
+    TOKEN_BUDGET_COLUMNS,
     Scheduler,
-    StepsSuite,
-    Suite,
+    SchedulerFormat,
+    columns_of_cells,
+    decodes_on,
+    format_of_row,
 )
+from harness.suites.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourSuite, OutputSuite, StepsSuite, Suite
 
 __all__ = [
     "CHUNKED_COLUMNS",
     "COLUMNS",
     "FOLDER",
+    "FORMATS",
     "MODELS_OF_THE_RUN",
+    "OPTION_KEYS",
     "POLICY_NAMES",
     "TOKEN_BUDGET_COLUMNS",
     "Action",
@@ -60,6 +59,7 @@ __all__ = [
     "Request",
     "RequirementId",
     "Scheduler",
+    "SchedulerFormat",
     "ServerOptions",
     "Slug",
     "StepTable",
@@ -72,5 +72,8 @@ __all__ = [
     "TokenBudget",
     "Wait",
     "by_name",
+    "columns_of_cells",
+    "decodes_on",
+    "format_of_row",
     "one_or_many",
 ]

@@ -20,6 +20,7 @@ from harness.suites.schema.base import (
 )
 from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
 from harness.suites.schema.requests import Chunking, Limits, TokenBudget, describe_request
+from harness.suites.schema.schedulers import OPTION_KEYS
 from harness.types import BLOCK_SIZE, blocks_for
 
 
@@ -34,13 +35,19 @@ class Case(Model):
     chunking: Chunking | None = None
     token_budget: TokenBudget | None = None
 
+    @property
+    def has_options(self) -> bool:
+        """Whether it gives options of a scheduler."""
+        return any(getattr(self, key) is not None for key in OPTION_KEYS)
+
     def described(self) -> str:
         """A description made from the data, so that it cannot disagree with it."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
         words = [f"limits: {limits or 'as built'}"]
-        for scheduler, options in (("chunked", self.chunking), ("token budget", self.token_budget)):
-            if options is not None:
-                words.append(f"{scheduler}: {', '.join(f'{name} {value}' for name, value in options)}")
+        for key, owner in OPTION_KEYS.items():
+            if (options := getattr(self, key)) is not None:
+                given = ", ".join(f"{name} {value}" for name, value in options)
+                words.append(f"{owner.name.replace('_', ' ')}: {given}")
         return "; ".join(words)
 
 
@@ -69,8 +76,7 @@ class _RequestsCase(Case):
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
             length = request.prompt.length or 1
-            padded = self.chunking is None and self.token_budget is None
-            starts = index == 0 and request.abort_step != request.join_step and padded
+            starts = index == 0 and request.abort_step != request.join_step and not self.has_options
             needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
             if available is not None and needed > available:
                 what = (
@@ -80,19 +86,10 @@ class _RequestsCase(Case):
         return self
 
     @model_validator(mode="after")
-    def _budget_is_enough(self) -> "_RequestsCase":
-        """Without chunks a request runs in one step, also when it computes again all that it lost."""
-        options = self.token_budget
-        if options is None or options.enable_chunked_prefill:
-            return self
-        for index, request in enumerate(self.requests):
-            longest = (request.prompt.length or 1) + request.max_tokens - 1
-            if longest > options.max_num_batched_tokens:
-                what = (
-                    f"request {index} may need {longest} tokens in one step: without chunks it can't start in a budget "
-                    f"of {options.max_num_batched_tokens}"
-                )
-                raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"say {longest} or more")
+    def _options_fit(self) -> "_RequestsCase":
+        for key in OPTION_KEYS:
+            if (options := getattr(self, key)) is not None:
+                options.check_requests([(r.prompt.length or 1, r.max_tokens) for r in self.requests])
         return self
 
     def _refuse_sampling(self) -> None:

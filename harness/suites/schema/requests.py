@@ -1,5 +1,6 @@
 """Requests, and the limits they run under."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
@@ -88,7 +89,14 @@ class Limits(Model):
     max_batch_tkv_limit: Size | None = None
 
 
-class Chunking(Model):
+class Options(Model):
+    """Options of a scheduler, as a case gives them."""
+
+    def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
+        """Raise MisfitError where a request, given as prompt length and max_tokens, can't run with these options."""
+
+
+class Chunking(Options):
     """Options of the chunked generation, as the engine takes them.
 
     ``chunk_size`` in tokens, a multiple of 64. With ``interleave`` those that decode have a turn between two chunks;
@@ -108,7 +116,7 @@ class Chunking(Model):
         return self
 
 
-class TokenBudget(Model):
+class TokenBudget(Options):
     """Options of the token-budget scheduler, by vLLM's names.
 
     ``max_num_batched_tokens`` is the budget: tokens that one step may compute. Without ``enable_chunked_prefill`` a
@@ -121,6 +129,17 @@ class TokenBudget(Model):
     enable_prefix_caching: bool = True
     long_prefill_token_threshold: Number = 0
     rules: TokenBudgetRules = "0.27"
+
+    def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
+        """Without chunks a request runs in one step, also when it computes again all that it lost."""
+        for index, (length, max_tokens) in enumerate(() if self.enable_chunked_prefill else requests):
+            longest = length + max_tokens - 1
+            if longest > self.max_num_batched_tokens:
+                what = (
+                    f"request {index} may need {longest} tokens in one step: without chunks it can't start in a budget "
+                    f"of {self.max_num_batched_tokens}"
+                )
+                raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"say {longest} or more")
 
 
 def describe_request(index: int, request: Request) -> str:

@@ -1,6 +1,6 @@
 """Suites: parameters and cases."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -8,13 +8,12 @@ from pydantic import BeforeValidator, Field, model_validator
 from harness.suites.schema.base import MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, StepsCase
 from harness.suites.schema.policy import PolicyName
+from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler
+from harness.types import DEFAULT_SCHEDULER
 
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
 EntryPoint = Literal["in-process", "http"]
-Scheduler = Literal["continuous", "static", "chunked", "token_budget"]
-OPTIONS: Mapping[str, Scheduler] = {"chunking": "chunked", "token_budget": "token_budget"}
-"""Fields of a case that are options of one scheduler, and of which."""
 Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_length=1)]
 
 
@@ -25,7 +24,9 @@ class Parameters(Model):
     backend: Annotated[tuple[Backend, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("eager",)
     max_num_seqs: Sizes | None = None
     tensor_parallel_size: Sizes = (1,)
-    scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("continuous",)
+    scheduler: Annotated[tuple[Scheduler, ...], BeforeValidator(one_or_many), Field(min_length=1)] = (
+        DEFAULT_SCHEDULER,
+    )
     entry_point: Annotated[tuple[EntryPoint, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("in-process",)
     policy: Annotated[tuple[PolicyName, ...], BeforeValidator(one_or_many), Field(min_length=1)] | None = None
 
@@ -61,25 +62,25 @@ class AnySuite(Model):
         return self
 
     @model_validator(mode="after")
-    def _options_belong_to_their_scheduler(self) -> "AnySuite":
-        for field, scheduler in OPTIONS.items():
-            if self.parameters.scheduler == (scheduler,):
+    def _options_belong_to_the_scheduler(self) -> "AnySuite":
+        for key, owner in OPTION_KEYS.items():
+            if self.parameters.scheduler == (owner.name,):
                 continue
             for i, case in enumerate(self.cases):
-                if getattr(case, field) is not None:
-                    what = f"{field} has options of scheduler {scheduler}, and this suite has others"
-                    raise MisfitError(what, "cases", i, field, hint=f"say `scheduler: [{scheduler}]` in its parameters")
+                if getattr(case, key) is not None:
+                    what = f"{key} has options of scheduler {owner.name}, and this suite has others"
+                    hint = f"say `scheduler: [{owner.name}]` in its parameters"
+                    raise MisfitError(what, "cases", i, key, hint=hint)
         return self
 
     @model_validator(mode="after")
-    def _no_volume_without_tkv(self) -> "AnySuite":
-        if "token_budget" not in self.parameters.scheduler:
-            return self
-        for i, case in enumerate(self.cases):
-            if case.limits.max_batch_tkv_limit is not None:
-                what = "the token-budget scheduler has no tkv, so no max_batch_tkv_limit"
-                hint = "leave it out, or run this case on another scheduler"
-                raise MisfitError(what, "cases", i, "limits", "max_batch_tkv_limit", hint=hint)
+    def _limits_belong_to_the_scheduler(self) -> "AnySuite":
+        for name in self.parameters.scheduler:
+            for limit, why in FORMATS[name].limits_it_lacks.items():
+                for i, case in enumerate(self.cases):
+                    if getattr(case.limits, limit) is not None:
+                        hint = "leave it out, or run this case on another scheduler"
+                        raise MisfitError(why, "cases", i, "limits", limit, hint=hint)
         return self
 
 

@@ -1,0 +1,26 @@
+"""How time-lines of a scheduler look, as a value: what its lanes show beyond others', and the words for it."""
+
+from dataclasses import dataclass
+
+TOKENS_OF_A_CHARACTER = 8
+"""Tokens that a character of a text picture stands for, at least."""
+LANE_HEIGHT = 46
+"""Pixels that a sequence is high."""
+UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """``text_legend`` says what the characters of a text picture mean, a line each.
+
+    ``takes_turns``: not every running request takes part in every step, so a picture shows whose turn it is, who is
+    paused, the tkv of each and which blocks are shared. ``aligned``: the batch ends in one column, so what a sequence
+    does not hold is left of its first block. ``legend`` are the names of what pictures show of this scheduler alone
+    (``harness/timeline/legend.py``), ``lane_height`` pixels a sequence.
+    """
+
+    text_legend: tuple[str, ...]
+    takes_turns: bool = False
+    aligned: bool = True
+    legend: frozenset[str] = frozenset()
+    lane_height: int = LANE_HEIGHT

@@ -1,0 +1,201 @@
+"""How each scheduler stands in suites, results and JSON workloads: its marker, the columns of its tables, its options.
+
+What it does with them is in its folder of ``harness/schedulers/``. The rest of the harness looks the format up here, by
+the scheduler's name or by a row, and never asks which scheduler it is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from harness.suites.schema.base import MOST, Ids, MisfitError, Number, StepNumber
+from harness.suites.schema.requests import Chunking, Options, TokenBudget
+from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, ChunkingSetup, SchedulerOptions, StepRow, TokenBudgetSetup
+
+Scheduler = Literal["continuous", "static", "chunked", "token_budget"]
+
+
+_ID_LIST: dict[str, Any] = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(number) is int and 0 <= number <= MOST for number in value)
+
+
+def _requests(column: str) -> Any:
+    """A list of requests, in the column of that name."""
+
+    def check(value: Any) -> tuple[int, ...]:
+        if not _are_numbers(value):
+            raise MisfitError(f"{column} is a list of requests", hint="such as `[2, 0]`")
+        return tuple(value)
+
+    return Annotated[tuple[int, ...], PlainValidator(check), WithJsonSchema(_ID_LIST)]
+
+
+def _pairs(column: str, unit: str) -> Any:
+    """A list of requests with a number each, which counts ``unit``."""
+
+    def check(value: Any) -> tuple[tuple[int, int], ...]:
+        if not isinstance(value, list | tuple) or not all(_are_numbers(pair) and len(pair) == 2 for pair in value):
+            raise MisfitError(f"{column} is a list of [request, {unit}]", hint="such as `[[1, 2]]`")
+        return tuple((request, number) for request, number in value)
+
+    schema = {"type": "array", "items": {**_ID_LIST, "minItems": 2, "maxItems": 2}}
+    return Annotated[tuple[tuple[int, int], ...], PlainValidator(check), WithJsonSchema(schema)]
+
+
+CELLS: Mapping[str, Any] = {
+    "step": StepNumber,
+    "tkv": Number,
+    "waiting": Ids,
+    "running": Ids,
+    "outputs": Ids,
+    "finished": Ids,
+    "reserved": Number,
+    "used": Number,
+    "paused": _requests("paused"),
+    "preempted": _requests("preempted"),
+    "hits": _pairs("hits", "blocks"),
+    "scheduled": _pairs("scheduled", "tokens"),
+}
+"""What a cell of each column of ``StepRow`` holds, as pydantic checks it."""
+
+COLUMNS = ("step", "tkv", "waiting", "running", "outputs", "finished", "reserved", "used")
+CHUNKED_COLUMNS = (*COLUMNS, "paused", "hits")
+TOKEN_BUDGET_COLUMNS = (
+    "step",
+    "scheduled",
+    "waiting",
+    "running",
+    "outputs",
+    "finished",
+    "preempted",
+    "used",
+    "hits",
+)
+
+
+def _one_more(row: StepRow, steps: int) -> StepRow:
+    """tkv grows by one a step, and the batch with it; nothing else changes."""
+    return row._replace(step=row.step + steps, tkv=row.tkv + steps, outputs=row.running, finished=())
+
+
+def _one_each(row: StepRow, steps: int) -> StepRow:
+    """Each running request computes one token; what belongs to one step alone is gone."""
+    ones = tuple((request, 1) for request in row.running)
+    gone = row._replace(scheduled=ones, preempted=(), hits=())
+    return gone._replace(step=row.step + steps, outputs=row.running, finished=())
+
+
+@dataclass(frozen=True)
+class SchedulerFormat:
+    """How one scheduler stands in files. ``marker`` is given to its tests.
+
+    ``columns`` are those of its step tables; ``own_column`` is the one by which a row of it is known, None where it
+    shares all of its columns with others. ``options_key`` is the key of a case and of a JSON workload that holds its
+    options, ``options`` their model, and ``setup`` what drivers get of them. ``limits_it_lacks`` says why a limit means
+    nothing to it. ``plain_decode(row, steps)`` is the row ``steps`` later where each step between is a plain decode.
+    """
+
+    name: Scheduler
+    marker: str
+    columns: tuple[str, ...]
+    own_column: str | None = None
+    options_key: str = ""
+    options: type[Options] | None = None
+    setup: type[ChunkingSetup] | type[TokenBudgetSetup] | None = None
+    limits_it_lacks: Mapping[str, str] = field(default_factory=dict)
+    plain_decode: Callable[[StepRow, int], StepRow] = _one_more
+
+    def options_for(self, given: Options | None) -> SchedulerOptions | None:
+        """A case's options, those that are not given by default; None where the scheduler has none."""
+        if self.options is None or self.setup is None:
+            return None
+        return self.setup(**(given or self.options()).model_dump())
+
+
+FORMATS: Mapping[str, SchedulerFormat] = {
+    each.name: each
+    for each in (
+        SchedulerFormat("continuous", "cb", COLUMNS),
+        SchedulerFormat("static", "sb", COLUMNS),
+        SchedulerFormat("chunked", "chunked_prefill", CHUNKED_COLUMNS, "paused", "chunking", Chunking, ChunkingSetup),
+        SchedulerFormat(
+            "token_budget",
+            "token_budget",
+            TOKEN_BUDGET_COLUMNS,
+            "scheduled",
+            "token_budget",
+            TokenBudget,
+            TokenBudgetSetup,
+            {"max_batch_tkv_limit": "the token-budget scheduler has no tkv, so no max_batch_tkv_limit"},
+            _one_each,
+        ),
+    )
+}
+"""By the scheduler's name."""
+
+OPTION_KEYS: Mapping[str, SchedulerFormat] = {each.options_key: each for each in FORMATS.values() if each.options_key}
+
+_KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.own_column)
+
+
+def format_of_row(row: StepRow) -> SchedulerFormat:
+    """The format of a row that does not say its scheduler: a row has the columns of one."""
+    for column, known in _KNOWN_BY:
+        if getattr(row, column) is not None:
+            return known
+    return FORMATS[DEFAULT_SCHEDULER]
+
+
+def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
+    """The columns of a row of a table, by its number of cells. Raises MisfitError where no scheduler has as many.
+
+    The second cell tells rows with ``tkv``, a number, from those with ``scheduled`` tokens, a list.
+    """
+    second = "scheduled" if len(cells) > 1 and isinstance(cells[1], list | tuple) else "tkv"
+    alike = [each.columns for each in FORMATS.values() if each.columns[1] == second]
+    for columns in alike:
+        if len(columns) == len(cells):
+            return columns
+    raise no_row(f"{len(cells)} values", min(alike, key=len))
+
+
+def no_row(given: str, columns: tuple[str, ...] = COLUMNS) -> MisfitError:
+    """The error for what is not a row."""
+    what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
+    return MisfitError(what, hint=f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`")
+
+
+_EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
+    "tkv": "64",
+    "waiting": "[]",
+    "running": "[0]",
+    "outputs": "[0]",
+    "finished": "[]",
+    "reserved": "2",
+    "paused": "[]",
+    "preempted": "[]",
+    "hits": "[]",
+    "scheduled": "[[0, 64]]",
+}
+
+
+def decodes_on(before: StepRow, after: StepRow) -> bool:
+    """Whether ``after`` is a decode like ``before``: no block was due or taken, and nothing differs but tkv.
+
+    Told by identity first: drivers hand out the same tuples until something changes. Where there is no tkv, ``used``
+    says whether a block was taken.
+    """
+    return (
+        after.kind == before.kind == "decode"
+        and not after.finished
+        and after[2:] == before[2:]
+        and after.outputs == after.running
+        and (
+            (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0) or "tkv" not in format_of_row(after).columns
+        )
+    )

@@ -17,7 +17,7 @@ export TOKENIZERS_PARALLELISM := false
 # Hundreds of processes start: what they import is compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The real plugin: what each generation is installed from, and the environment of its own that it is installed into.
+# The real plugin: what each plugin is installed from, and the environment of its own that it is installed into.
 PLUGIN ?= vllm-spyre
 PINS_vllm-spyre := requirements/vllm-spyre-1.6.1.txt
 VENV_vllm-spyre := .venv-vllm

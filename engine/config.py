@@ -92,7 +92,7 @@ class EngineConfig:
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
     vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
-    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a foil, ``chunked``, which alone
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a baseline, ``chunked``, which alone
     takes the options of ``Chunking``, or ``token_budget``, which alone takes those of ``TokenBudget``; None leaves an
     option as it is there.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
@@ -213,7 +213,7 @@ class EngineConfig:
         return self.total_blocks - 1
 
     @property
-    def volume_limit(self) -> int:
+    def batch_tkv_limit(self) -> int:
         """The most batch size x tkv may be."""
         return self.max_batch_tkv_limit or self.max_model_len * self.max_num_seqs
 
@@ -224,7 +224,7 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
     Raises ConfigError where a limit is below 1 or beyond what the engine was built for: limits tighten.
     """
     _at_least_one(limits)
-    built = ResolvedLimits(config.max_model_len, config.max_num_seqs, config.available_blocks, config.volume_limit)
+    built = ResolvedLimits(config.max_model_len, config.max_num_seqs, config.available_blocks, config.batch_tkv_limit)
     for field in fields(limits):
         asked, most = getattr(limits, field.name), getattr(built, field.name)
         if asked is not None and asked > most:

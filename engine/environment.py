@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from engine.config import ConfigError
 
 BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
-VOLUME_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
 
 def backend(environ: Mapping[str, str]) -> str:
@@ -13,16 +13,16 @@ def backend(environ: Mapping[str, str]) -> str:
     return environ.get(BACKEND, "").strip() or "eager"
 
 
-def volume_limit(environ: Mapping[str, str]) -> int | None:
+def batch_tkv_limit(environ: Mapping[str, str]) -> int | None:
     """The most batch size x tkv may be; None where the environment says nothing.
 
     Raises ConfigError where it is not a positive whole number.
     """
-    text = environ.get(VOLUME_LIMIT, "").strip()
+    text = environ.get(BATCH_TKV_LIMIT, "").strip()
     if not text:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{VOLUME_LIMIT} must be a whole number of at least 1, not {text!r}")
+        raise ConfigError(f"{BATCH_TKV_LIMIT} must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 

@@ -7,7 +7,7 @@ FLAGS = {
     "chunk_size": ("N", "tokens of a prompt in a step, a multiple of 64"),
     "enable_prefix_caching": ("yes|no", "find the beginnings of prompts in the cache"),
     "interleave": ("yes|no", "a decode between two chunks"),
-    "long_output_priority": ("yes|no", "at the volume limit, pause those with the fewest tokens"),
+    "long_output_priority": ("yes|no", "at the batch x tkv limit, pause those with the fewest tokens"),
 }
 
 

@@ -20,7 +20,7 @@ def trace_line(record: StepRecord) -> str:
 
 
 def _paused(record: StepRecord) -> str:
-    """Those that the volume limit holds back: nothing in a generation that pauses nobody."""
+    """Those that the batch x tkv limit holds back: nothing with a scheduler that never pauses."""
     if record.chunked is None or not record.chunked.paused:
         return ""
     return f"  paused: {_ids(record.chunked.paused)}"

@@ -24,7 +24,7 @@ def blocks_for(tokens: int) -> int:
 
 @dataclass(frozen=True)
 class ChunkingSetup:
-    """Options of the chunked generation: ``chunk_size`` in tokens; what the others mean is in the suite format."""
+    """Options of the chunked scheduler: ``chunk_size`` in tokens; what the others mean is in the suite format."""
 
     chunk_size: int = 128
     enable_prefix_caching: bool = True
@@ -60,7 +60,7 @@ class EngineSetup:
     """What an engine is started for: the compile shape, not the scheduling limits.
 
     ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, ``static`` as a foil, ``chunked`` or ``token_budget``. ``options`` are the scheduler's own, None
+    ``continuous``, ``static`` as a baseline, ``chunked`` or ``token_budget``. ``options`` are the scheduler's own, None
     where it has none.
     """
 

@@ -10,7 +10,7 @@ from harness.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-PAGE = (DOCS / "generations.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "schedulers.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("spyre-cb trace ")]
 
 

@@ -139,12 +139,12 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
 
 
 @contextmanager
-def compiling_for(context: int, batch: int, volume: int) -> Iterator[None]:
+def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
     """Around the runs that compile: what the device's compiler reads from the environment is there, and only here.
 
-    ``context`` in tokens, ``volume`` the most that batch x tkv may be.
+    ``context`` in tokens, ``batch_tkv`` the most that batch x tkv may be.
     """
-    said = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.VOLUME: str(volume)}
+    said = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
     before = {name: os.environ.get(name) for name in said}
     os.environ.update(said)
     # Thousands of records for TORCH_TRACE, which has a handler of its own: nobody else wants them.

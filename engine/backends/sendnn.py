@@ -11,7 +11,7 @@ RUNTIME = "torch_sendnn"
 
 CONTEXT = "VLLM_DT_MAX_CONTEXT_LEN"
 BATCH = "VLLM_DT_MAX_BATCH_SIZE"
-VOLUME = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 """What the compiler is to compile for, in environment variables that it reads while it compiles."""
 
 BACKEND = Backend(

@@ -27,7 +27,7 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
     else:
         plans = warm_up_plans(config.max_model_len)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
-    with compiling_for(config.max_model_len, config.max_num_seqs, config.volume_limit):
+    with compiling_for(config.max_model_len, config.max_num_seqs, config.batch_tkv_limit):
         if device is None:
             _run_all(plans, run)
         else:

@@ -1,4 +1,4 @@
-"""Plans of the chunked generation as the tensors that ibm-fms's paged attention takes. Pure functions.
+"""Plans of the chunked scheduler as the tensors that ibm-fms's paged attention takes. Pure functions.
 
 A chunk is a decode of many positions of one row: it stores, then reads everything before it by block table.
 """

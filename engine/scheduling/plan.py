@@ -161,7 +161,7 @@ _KINDS: Mapping[type[StepPlan], str] = {
 
 
 class ChunkedState(NamedTuple):
-    """What only a scheduler of the chunked generation has to show.
+    """What only the chunked scheduler has to show.
 
     ``paused`` in the order they are taken in; ``usable_hit_blocks`` (request, blocks) of those whose prefill left out
     what it found in the cache.

@@ -1,4 +1,4 @@
-"""Static batching, as a foil: fill a batch, run it to its end, then fill the next.
+"""Static batching, as a baseline: fill a batch, run it to its end, then fill the next.
 
 Its outputs are those of continuous batching; its steps are not. That is how one can tell the two apart.
 """

@@ -12,7 +12,7 @@ from engine.config import SCHEDULERS, require_hardware
 from engine.core import StepRecord
 from engine.entrypoints.llm import LLM
 from engine.entrypoints.prompts import Prompt
-from engine.environment import backend, threads, volume_limit
+from engine.environment import backend, batch_tkv_limit, threads
 from engine.flags import add_chunking_flags, chunking_said, positive
 from engine.request import RequestOutput, SamplingParams
 from engine.scheduling.plan import kind_of
@@ -76,7 +76,7 @@ def start(arguments: argparse.Namespace) -> LLM:
         tensor_parallel_size=arguments.tp,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.max_num_seqs,
-        max_batch_tkv_limit=volume_limit(os.environ),
+        max_batch_tkv_limit=batch_tkv_limit(os.environ),
     )
 
 

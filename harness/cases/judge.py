@@ -94,7 +94,7 @@ def judge(test: Test, session: Session) -> Verdicts:
     scheduler = scheduler_of(expanded)
     if run.unfinished is not None:
         if reason := scheduler.impossible(effective, expanded.options, plan.specs, case.requests, run):
-            limit = "max_batch_tkv_limit" if "volume" in reason else "available_blocks"
+            limit = "max_batch_tkv_limit" if "max_batch_tkv_limit" in reason else "available_blocks"
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
     others = [scheduler.check_invariants(run, plan.specs, case.requests, effective, expanded.options)]

@@ -37,7 +37,7 @@ class Observation(NamedTuple):
     """What can be seen between two steps. Fields an engine does not have are None.
 
     ``paused`` and ``hits`` (request, blocks of its prefix that were not computed again) belong to the chunked
-    generation.
+    scheduler.
 
     The token-budget scheduler has ``scheduled``, ``preempted`` and ``hits``, which are those of the last step and empty
     before the first: (request, tokens computed) in order; requests that lost their blocks, the first evicted first;
@@ -198,7 +198,7 @@ class Driver(Protocol):
 
 
 @runtime_checkable
-class OfOneGeneration(Protocol):
+class OfOneScheduler(Protocol):
     """A driver whose engines batch in one way only."""
 
     scheduler: "Scheduler"
@@ -206,4 +206,4 @@ class OfOneGeneration(Protocol):
 
 def scheduler_of(driver: Driver) -> "Scheduler":
     """How requests are batched where nobody says it: as the driver's engines do, else by the default scheduler."""
-    return driver.scheduler if isinstance(driver, OfOneGeneration) else DEFAULT_SCHEDULER
+    return driver.scheduler if isinstance(driver, OfOneScheduler) else DEFAULT_SCHEDULER

@@ -15,8 +15,8 @@ HTTP = "http"
 ABORT = "abort"
 """A request can be ended from outside, and its client is told: the finish reason is ``abort``."""
 
-BLOCK_FIGURES = "block-figures"
-"""Its figures tell tkv, and how many blocks are used and reserved."""
+BLOCK_METRICS = "block-metrics"
+"""Its metrics tell tkv, and how many blocks are used and reserved."""
 
 RESTART = "restart"
 """The client can be closed by force and opened again."""
@@ -128,7 +128,7 @@ class Client(Protocol):
     async def state(self) -> ServingState:
         """What is under way now."""
 
-    async def figures(self) -> dict[str, int]:
+    async def metrics(self) -> dict[str, int]:
         """What it has counted since it began: ``prompt_tokens``, ``generated_tokens``, ``finished_requests``, those it
         knows. Clients with ``http`` only.
         """

@@ -26,7 +26,7 @@ from harness.types import RequestSpec
 SECONDS = 120
 """How long a client waits for a byte."""
 
-FIGURES = {
+METRIC_NAMES = {
     "waiting": ("spyre_cb_requests_waiting", "vllm:num_requests_waiting"),
     "running": ("spyre_cb_requests_running", "vllm:num_requests_running"),
     "used_blocks": ("spyre_cb_blocks_used",),
@@ -40,7 +40,7 @@ COUNTERS = {
     "first_tokens": ("spyre_cb_time_to_first_token_seconds_count", "vllm:time_to_first_token_seconds_count"),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
-"""Names of the figures in ``/metrics``: the reference server's, then vLLM's."""
+"""Names of the metrics in ``/metrics``: the reference server's, then vLLM's."""
 
 
 class HttpClient:
@@ -119,9 +119,9 @@ class HttpClient:
 
     async def state(self) -> ServingState:
         values = await self._metrics()
-        return ServingState(**{name: _first(values, names) for name, names in FIGURES.items()})
+        return ServingState(**{name: _first(values, names) for name, names in METRIC_NAMES.items()})
 
-    async def figures(self) -> dict[str, int]:
+    async def metrics(self) -> dict[str, int]:
         values = await self._metrics()
         found = {name: _first(values, names) for name, names in COUNTERS.items()}
         return {name: value for name, value in found.items() if value is not None}

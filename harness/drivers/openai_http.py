@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import asdict, dataclass
 
 from harness.drivers.base import Session, SharedServer, UnavailableError
-from harness.drivers.client import BLOCK_FIGURES, HTTP, RESTART, Client
-from harness.drivers.http_client import FIGURES, HttpClient
+from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
+from harness.drivers.http_client import METRIC_NAMES, HttpClient
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
@@ -82,14 +82,14 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
 
 
 def _tells_blocks(url: str) -> bool:
-    """Whether its figures tell of blocks."""
+    """Whether its metrics tell of blocks."""
     request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {_key()}"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
             text = reply.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException):
         return False
-    return any(name in text for name in FIGURES["used_blocks"])
+    return any(name in text for name in METRIC_NAMES["used_blocks"])
 
 
 def _key() -> str:
@@ -108,7 +108,7 @@ class OpenAIHttpDriver:
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
         self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else DEFAULT_SCHEDULER
         tells_blocks = start == "reference" if running is None else running.tells_blocks
-        more = ({RESTART} if running is None else set()) | ({BLOCK_FIGURES} if tells_blocks else set())
+        more = ({RESTART} if running is None else set()) | ({BLOCK_METRICS} if tells_blocks else set())
         self.capabilities = frozenset({HTTP} | more)
 
     def describe(self) -> str:

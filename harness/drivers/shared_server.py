@@ -79,15 +79,15 @@ class SharedReferenceServer:
         if context != said["max_model_len"]:
             raise DirtyServerError(f"it was asked for max_model_len {said['max_model_len']} and shows {context}")
         _, text = self._send("GET", "/metrics", None)
-        figures = _figures(text.decode())
-        if figures.get("spyre_cb_blocks_available") != said["available_blocks"]:
-            shown = figures.get("spyre_cb_blocks_available")
+        metrics = _metrics(text.decode())
+        if metrics.get("spyre_cb_blocks_available") != said["available_blocks"]:
+            shown = metrics.get("spyre_cb_blocks_available")
             raise DirtyServerError(f"it has available_blocks {said['available_blocks']} and counts {shown}")
-        if figures.get("spyre_cb_engine_up") != 1:
+        if metrics.get("spyre_cb_engine_up") != 1:
             raise DirtyServerError("its engine is dead")
-        left = [f"{name} {value:g}" for name, value in figures.items() if value and name not in NOT_ZERO]
+        left = [f"{name} {value:g}" for name, value in metrics.items() if value and name not in NOT_ZERO]
         if left:
-            raise DirtyServerError(f"its figures are not those of a new server: {', '.join(left[:5])}")
+            raise DirtyServerError(f"its metrics are not those of a new server: {', '.join(left[:5])}")
 
     def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
         """One request on a connection of its own, without threads. Raises DirtyServerError where nothing answers."""
@@ -131,7 +131,7 @@ def _object(answer: bytes) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _figures(text: str) -> dict[str, float]:
+def _metrics(text: str) -> dict[str, float]:
     """Every figure by its name, with its labels where it has some."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

@@ -10,7 +10,7 @@ WORDS = (
         "Length of the batch in the cache, padding included, in tokens; in chunked prefill the largest there is.",
     ),
     ("block", "64 tokens of the KV cache. Reserved are those promised to requests, used those that hold something."),
-    ("volume", "Batch size x tkv; the device is compiled for max_batch_tkv_limit of it at most."),
+    ("batch x tkv", "Batch size times tkv; the device is compiled for max_batch_tkv_limit of it at most."),
     ("left padding", "Columns before a prompt that is shorter than tkv; whole blocks of it are never held."),
     ("a ≠ b", "Seen a, expected b. In front of a row of a step table, > marks where the two differ."),
     ("invariant", "What must hold after every step of any run, whether a table expects it or not."),

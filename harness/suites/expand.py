@@ -118,7 +118,7 @@ def expand(
     """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
 
     ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is
-    how the engine under test batches: what requests get, and what clients see, is the same in every generation, so a
+    how the engine under test batches: what requests get, and what clients see, is the same in every scheduler, so a
     suite about that which does not say a scheduler is for the engine's own. Step tables never are.
     Raises TooManyTestsError.
     """

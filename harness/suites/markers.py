@@ -10,7 +10,7 @@ MARKERS: Mapping[str, str] = {
     "token_budget": "vLLM's own scheduler: steps of a token budget, decodes and prompt chunks mixed, preemption",
     "prefix_caching": "blocks shared by content (with chunked prefill or a token budget)",
     "preemption": "a request loses its blocks to another and is computed again (with a token budget)",
-    "sb": "static batching, the foil: a batch is filled and run to its end",
+    "sb": "static batching, the baseline: a batch is filled and run to its end",
     "cpu": "runs on the CPU of any machine (backend eager or inductor)",
     "spyre": "compiled for a Spyre card (backend sendnn)",
     "simulated": "on a simulated card: backend sendnn where torch_sendnn is not installed",

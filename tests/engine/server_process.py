@@ -36,8 +36,8 @@ class Server(NamedTuple):
     def is_empty(self) -> bool:
         """Whether nothing is under way and nothing is held."""
         held = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
-        figures = self.metrics()
-        return not any(figures[f"spyre_cb_{name}"] for name in held)
+        metrics = self.metrics()
+        return not any(metrics[f"spyre_cb_{name}"] for name in held)
 
     def running(self) -> bool:
         return self.metrics()["spyre_cb_requests_running"] > 0

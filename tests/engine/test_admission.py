@@ -10,7 +10,7 @@ from engine.scheduling.continuous.admission import (
     Running,
     fits_blocks,
     fits_context,
-    largest_volume,
+    largest_batch_tkv,
 )
 from tests.engine.support import add, core_with, request, step
 
@@ -73,11 +73,11 @@ def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens, unrese
     assert fits_blocks(Candidate(101, max_tokens), tkv=100, unreserved=unreserved) is fits
 
 
-# Condition 5: volume.
+# Condition 5: batch x tkv.
 
 
 @pytest.mark.parametrize(
-    ("about", "new", "running", "volume"),
+    ("about", "new", "running", "batch_tkv"),
     [
         ("all end together", (64, 10), [(64, 10)], 2 * 73),
         ("the new one ends first", (64, 10), [(64, 50)], 2 * 73),
@@ -90,14 +90,14 @@ def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens, unrese
         ("growth moves every end", (65, 10), [(64, 10)], 2 * 137),
     ],
 )
-def test_the_largest_volume(about, new, running, volume):
-    assert largest_volume(Candidate(*new), [fresh(*sequence) for sequence in running], tkv=64) == volume, about
+def test_the_largest_batch_tkv(about, new, running, batch_tkv):
+    assert largest_batch_tkv(Candidate(*new), [fresh(*sequence) for sequence in running], tkv=64) == batch_tkv, about
 
 
 def test_a_sequence_under_way_ends_the_sooner():
     running = [Running(64, 30, computed=84)]  # 10 of 30 remain
-    assert largest_volume(Candidate(64, 9), running, tkv=84) == 2 * 92
-    assert largest_volume(Candidate(64, 200), running, tkv=84) == 2 * 93
+    assert largest_batch_tkv(Candidate(64, 9), running, tkv=84) == 2 * 92
+    assert largest_batch_tkv(Candidate(64, 200), running, tkv=84) == 2 * 93
 
 
 @given(
@@ -105,16 +105,16 @@ def test_a_sequence_under_way_ends_the_sooner():
     new=st.tuples(st.integers(1, 400), st.integers(1, 100)),
     remaining=st.lists(st.integers(1, 100), min_size=1, max_size=4),
 )
-def test_the_largest_volume_is_that_of_the_worst_step_while_the_new_one_runs_beside_others(tkv, new, remaining):
+def test_the_largest_batch_tkv_is_that_of_the_worst_step_while_the_new_one_runs_beside_others(tkv, new, remaining):
     candidate = Candidate(*new)
     grown = tkv
     while grown < candidate.prompt_length:
         grown += 64
     # A sequence with r tokens to go takes part in the steps that bring tkv to grown, ..., grown + r - 1.
     shared_steps = range(min(candidate.max_tokens, max(remaining)))
-    volumes = [(1 + sum(other > at for other in remaining)) * (grown + at) for at in shared_steps]
+    values = [(1 + sum(other > at for other in remaining)) * (grown + at) for at in shared_steps]
     running = [Running(10, each, computed=10) for each in remaining]
-    assert largest_volume(candidate, running, tkv) == max(volumes)
+    assert largest_batch_tkv(candidate, running, tkv) == max(values)
 
 
 # All of them, asked by the scheduler.
@@ -136,9 +136,9 @@ def test_the_largest_volume_is_that_of_the_worst_step_while_the_new_one_runs_bes
         "context",
         "context of the running one",
         "blocks",
-        "volume",
-        "volume after growth",
-        "volume while it is not alone",
+        "batch_tkv",
+        "batch x tkv after growth",
+        "batch x tkv while it is not alone",
     ],
 )
 def test_a_request_joins_at_the_limit_and_waits_beyond_it(first, second, enough, too_tight):

@@ -124,11 +124,11 @@ def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
     assert compiled_for(llm) == ("sendnn (simulated)", 2, 1)
 
 
-def test_an_engine_that_ignores_the_volume_limit_is_refused(monkeypatch):
+def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch):
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=256, max_num_seqs=4, max_batch_tkv_limit=300)
     shapes = [(60, 40)] * 4
     assert [len(tokens) for tokens in generate(llm, *shapes)] == [40] * 4
-    monkeypatch.setattr(continuous, "largest_volume", lambda *arguments: 0)
+    monkeypatch.setattr(continuous, "largest_batch_tkv", lambda *arguments: 0)
     told = "batch x tkv may be 300 on the device, and this decode has 4 sequences x 76"
     with pytest.raises(DeviceRefusedError, match=told):
         generate(llm, *shapes)
@@ -182,7 +182,7 @@ def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_
 
 
 def test_what_the_compiler_is_told_does_not_stay_in_the_environment(device: LLM):
-    assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME}.isdisjoint(os.environ)
+    assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV}.isdisjoint(os.environ)
 
 
 def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM):

@@ -1,4 +1,4 @@
-"""Plans of the chunked generation as tensors: where tokens stand, and where nothing may be written."""
+"""Plans of the chunked scheduler as tensors: where tokens stand, and where nothing may be written."""
 
 import torch
 

@@ -96,7 +96,7 @@ def test_a_request_that_the_cache_cannot_hold_is_named():
 
 
 @pytest.mark.requirement("CP-LIMIT-01")
-def test_a_request_whose_tkv_alone_exceeds_the_volume_is_named():
+def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named():
     core = add(chunked(Limits(max_batch_tkv_limit=66)), request("long", 64, 9))
     with pytest.raises(
         UnschedulableRequestError, match="request long cannot decode: alone it is at tkv 67, and max_batch"

@@ -1,4 +1,4 @@
-"""The chunked generation with the built-in model: the tokens of Hugging Face, and a cache that nobody writes over."""
+"""The chunked scheduler with the built-in model: the tokens of Hugging Face, and a cache that nobody writes over."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -168,11 +168,11 @@ def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
     chunk=st.sampled_from([64, 128, 192]),
     interleave=st.booleans(),
     blocks=st.integers(6, 20),
-    volume=st.sampled_from([320, 480, 2048]),
+    batch_tkv=st.sampled_from([320, 480, 2048]),
 )
-def test_any_workload_gives_the_tokens_of_hugging_face(runner, requests, chunk, interleave, blocks, volume):
+def test_any_workload_gives_the_tokens_of_hugging_face(runner, requests, chunk, interleave, blocks, batch_tkv):
     chunking = {"chunk_size": chunk, "interleave": interleave, "enable_prefix_caching": True}
-    limits = {"max_model_len": 384, "max_num_seqs": 3, "available_blocks": blocks, "max_batch_tkv_limit": volume}
+    limits = {"max_model_len": 384, "max_num_seqs": 3, "available_blocks": blocks, "max_batch_tkv_limit": batch_tkv}
     run = watched({"chunking": chunking, "limits": limits, "requests": requests}, runner)
     run.run()
     assert run.outputs == run.workload.outputs

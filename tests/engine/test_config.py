@@ -42,9 +42,9 @@ def test_a_cache_that_no_machine_holds_is_refused_before_it_is_built():
         EngineConfig(max_model_len=512, max_num_seqs=10_000_000)
 
 
-def test_the_volume_limit_is_a_full_batch_of_full_sequences_unless_it_is_given():
-    assert BUILT.volume_limit == 2048
-    assert EngineConfig(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=1).volume_limit == 1
+def test_the_batch_tkv_limit_is_a_full_batch_of_full_sequences_unless_it_is_given():
+    assert BUILT.batch_tkv_limit == 2048
+    assert EngineConfig(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=1).batch_tkv_limit == 1
 
 
 @pytest.mark.parametrize(

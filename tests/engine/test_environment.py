@@ -7,7 +7,7 @@ from engine.config import ConfigError
 from tests.engine.support import is_one_sentence
 
 BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
-VOLUME_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 THREADS = "OMP_NUM_THREADS"
 
 
@@ -20,14 +20,14 @@ def test_the_backend_is_what_the_environment_says():
     assert environment.backend({BACKEND: " sendnn "}) == "sendnn"
 
 
-@pytest.mark.parametrize("environ", [{}, {VOLUME_LIMIT: ""}, {VOLUME_LIMIT: " "}])
-def test_there_is_no_volume_limit_where_nothing_is_said(environ):
-    assert environment.volume_limit(environ) is None
+@pytest.mark.parametrize("environ", [{}, {BATCH_TKV_LIMIT: ""}, {BATCH_TKV_LIMIT: " "}])
+def test_there_is_no_batch_tkv_limit_where_nothing_is_said(environ):
+    assert environment.batch_tkv_limit(environ) is None
 
 
 @pytest.mark.parametrize(("text", "limit"), [("1", 1), ("131072", 131072), (" 64 ", 64)])
-def test_the_volume_limit_is_a_whole_number(text, limit):
-    assert environment.volume_limit({VOLUME_LIMIT: text}) == limit
+def test_the_batch_tkv_limit_is_a_whole_number(text, limit):
+    assert environment.batch_tkv_limit({BATCH_TKV_LIMIT: text}) == limit
 
 
 @pytest.mark.parametrize(("environ", "threads"), [({}, 1), ({THREADS: ""}, 1), ({THREADS: "4"}, 4)])
@@ -36,7 +36,9 @@ def test_there_is_one_thread_unless_more_are_asked_for(environ, threads):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "many", "1 000"])
-@pytest.mark.parametrize(("name", "read"), [(VOLUME_LIMIT, environment.volume_limit), (THREADS, environment.threads)])
+@pytest.mark.parametrize(
+    ("name", "read"), [(BATCH_TKV_LIMIT, environment.batch_tkv_limit), (THREADS, environment.threads)]
+)
 def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(text, name, read):
     with pytest.raises(ConfigError) as refusal:
         read({name: text})

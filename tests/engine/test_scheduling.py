@@ -134,7 +134,7 @@ def test_budgets_of_one_token_never_meet_in_the_batch():
     assert (record.tkv, record.n_used_blocks) == (128, 2)
 
 
-def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_volume_say():
+def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_batch_tkv_say():
     core = add(core_with(Limits(max_model_len=64, max_batch_tkv_limit=1)), request("a", 70, 4))
     records = run(core)
     # It fills the context, so the token of its prefill is its last.

@@ -85,7 +85,7 @@ def test_limits_are_those_of_a_server_that_was_started_with_them(server: Server)
         "max_model_len": 256,
         "max_num_seqs": 2,
         "available_blocks": built.available_blocks,
-        "max_batch_tkv_limit": built.volume_limit,
+        "max_batch_tkv_limit": built.batch_tkv_limit,
         "max_queue": 5,
         "max_body_bytes": 2**20,
     }

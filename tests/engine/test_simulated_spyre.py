@@ -13,7 +13,7 @@ from engine.backends.simulated.rules import check_chunk, check_decode, check_dty
 from engine.model.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
 from tests.engine.support import is_one_sentence
 
-LIMITS = CompiledFor(context=256, batch=4, volume=700)
+LIMITS = CompiledFor(context=256, batch=4, batch_tkv=700)
 BLOCKS = torch.arange(64)
 
 
@@ -122,7 +122,7 @@ def graph_of(function) -> torch.fx.GraphModule:
 
 
 def test_a_graph_without_its_attention_is_refused(monkeypatch):
-    for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.VOLUME, "700")):
+    for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.BATCH_TKV, "700")):
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceRefusedError, match=r"knows no attention but the one of ibm-fms"):
         device.compile_graph(

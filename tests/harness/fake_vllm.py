@@ -1,4 +1,4 @@
-"""The insides of vLLM with the plugin that the vllm driver looks at, playing back three requests' worth of a real run.
+"""The internals of vLLM with the plugin that the vllm driver reads, playing back three requests of a real run.
 
 Recorded from vllm-spyre 1.6.1 on vLLM 0.14.1: prompts of 60 and 10 tokens, budgets of 3 and 2, the first with two
 alternatives. Attributes are the real ones', and nothing else is there.

@@ -1,4 +1,4 @@
-"""The insides of vLLM with the chunked generation of the plugin, playing back a real run.
+"""The internals of vLLM with the chunked scheduler of the plugin, playing back a real run.
 
 Recorded from sendnn-inference 2.6.3 on vLLM 0.27.1: twins of 200 tokens in chunks of 128, budgets of 3 and 2, the first
 with one alternative. Attributes are the real ones', and nothing else is there.

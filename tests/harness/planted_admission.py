@@ -39,7 +39,7 @@ def let_overtake_where(patch: pytest.MonkeyPatch, lacking: str) -> None:
         lacks = {
             "context": not admission.fits_context(new, running, self._tkv, self.limits.max_model_len),
             "blocks": not admission.fits_blocks(new, self._tkv, self.pool.unreserved),
-            "volume": admission.largest_volume(new, running, self._tkv) > self.limits.max_batch_tkv_limit,
+            "batch_tkv": admission.largest_batch_tkv(new, running, self._tkv) > self.limits.max_batch_tkv_limit,
         }
         return len(running) < self.limits.max_num_seqs and [name for name in lacks if lacks[name]] == [lacking]
 
@@ -60,8 +60,8 @@ def overtake_a_head_that_lacks_context(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_fault("head-lacks-volume-and-nobody-overtakes", "strict first in, first out")
-def overtake_a_head_that_lacks_volume(patch: pytest.MonkeyPatch) -> None:
-    let_overtake_where(patch, "volume")
+def overtake_a_head_that_lacks_batch_tkv(patch: pytest.MonkeyPatch) -> None:
+    let_overtake_where(patch, "batch_tkv")
 
 
 @schedule_fault("head-lacks-blocks-and-nobody-overtakes", "strict first in, first out")
@@ -150,15 +150,15 @@ def blocks_one_too_lax_below_a_block(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_fault("three-run-and-the-joiner-is-beyond-the-volume", "4 x 83 = 332 exceeds 331")
-def volume_of_small_batches_only(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_of_small_batches_only(patch: pytest.MonkeyPatch) -> None:
     def small(new: Candidate, running: Sequence[Running], tkv: int) -> int:
-        return 0 if len(running) > 2 else admission.largest_volume(new, running, tkv)
+        return 0 if len(running) > 2 else admission.largest_batch_tkv(new, running, tkv)
 
-    patch.setattr(continuous, "largest_volume", small)
+    patch.setattr(continuous, "largest_batch_tkv", small)
 
 
 @schedule_fault("third-to-end-decides-beyond-the-volume", "2 x 183 = 366 exceeds 365")
-def volume_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
     def two(new: Candidate, running: Sequence[Running], tkv: int) -> int:
         first = sorted(running, key=lambda sequence: sequence.remaining)[:2]
         largest, size = 0, len(running) + 1
@@ -168,15 +168,15 @@ def volume_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
             size -= 1
         return largest
 
-    patch.setattr(continuous, "largest_volume", two)
+    patch.setattr(continuous, "largest_batch_tkv", two)
 
 
 @schedule_fault("growth-and-the-joiner-ends-first-beyond-the-volume", "2 x 134 = 268 exceeds 267")
-def volume_at_tkv_before_it_grew(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_at_tkv_before_it_grew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         continuous,
-        "largest_volume",
-        lambda new, running, tkv: admission.largest_volume(new._replace(prompt_length=1), running, tkv),
+        "largest_batch_tkv",
+        lambda new, running, tkv: admission.largest_batch_tkv(new._replace(prompt_length=1), running, tkv),
     )
 
 

@@ -117,26 +117,26 @@ def count_no_block_of_a_hit(patch: pytest.MonkeyPatch) -> None:
 
 
 @chunked_fault("just-within-the-volume", "paused")
-def pause_at_the_volume_limit(patch: pytest.MonkeyPatch) -> None:
-    _with_volume(patch, 1)
+def pause_at_the_batch_tkv_limit(patch: pytest.MonkeyPatch) -> None:
+    _with_batch_tkv(patch, 1)
 
 
 @chunked_fault("just-beyond-the-volume", "paused -, expected 0")
-def pause_one_beyond_the_volume_limit(patch: pytest.MonkeyPatch) -> None:
-    _with_volume(patch, -1)
+def pause_one_beyond_the_batch_tkv_limit(patch: pytest.MonkeyPatch) -> None:
+    _with_batch_tkv(patch, -1)
 
 
-def _with_volume(patch: pytest.MonkeyPatch, more: int) -> None:
-    real = _VOLUME
+def _with_batch_tkv(patch: pytest.MonkeyPatch, more: int) -> None:
+    real = _BATCH_TKV
 
     def wrong(batch: Any) -> int:
         return real(batch) + more
 
-    patch.setattr(pausing, "volume", wrong)
-    patch.setattr(scheduler, "volume", wrong)
+    patch.setattr(pausing, "batch_tkv", wrong)
+    patch.setattr(scheduler, "batch_tkv", wrong)
 
 
-_VOLUME = pausing.volume
+_BATCH_TKV = pausing.batch_tkv
 
 
 @chunked_fault("those-with-the-fewest-tokens-go-first", "paused")
@@ -163,7 +163,7 @@ def forget_who_was_paused(patch: pytest.MonkeyPatch) -> None:
 def pause_everybody_behind_the_first_that_does_not_fit(patch: pytest.MonkeyPatch) -> None:
     def divided(candidates: Any, limit: int) -> Any:
         count = 0
-        while count < len(candidates) and pausing.volume(candidates[: count + 1]) <= limit:
+        while count < len(candidates) and pausing.batch_tkv(candidates[: count + 1]) <= limit:
             count += 1
         return list(candidates[:count]), list(candidates[count:])
 
@@ -333,7 +333,7 @@ def free_an_aborted_request_a_step_later(patch: pytest.MonkeyPatch) -> None:
     "requests-that-are-paused-get-all-of-their-tokens", "action 0 (generate): invariant broken at step"
 )
 def pause_nobody(patch: pytest.MonkeyPatch) -> None:
-    _with_volume(patch, -10_000)
+    _with_batch_tkv(patch, -10_000)
 
 
 @chunked_output_fault("a-prompt-of-two-chunks-and-a-token", "Hugging Face says")

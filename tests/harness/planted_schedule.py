@@ -155,50 +155,50 @@ def let_prefill_advance_tkv(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_fault("requests-use-the-full-volume", "expected a prefill")
-def volume_limit_one_too_strict(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(continuous, "largest_volume", lambda *a: admission.largest_volume(*a) + 1)
+def batch_tkv_limit_one_too_strict(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(continuous, "largest_batch_tkv", lambda *a: admission.largest_batch_tkv(*a) + 1)
 
 
 @schedule_fault("requests-exceed-the-volume-by-one", "expected a decode")
-def volume_limit_one_too_lax(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(continuous, "largest_volume", lambda *a: admission.largest_volume(*a) - 1)
+def batch_tkv_limit_one_too_lax(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(continuous, "largest_batch_tkv", lambda *a: admission.largest_batch_tkv(*a) - 1)
 
 
-@schedule_fault("new-one-ends-last-as-the-batch-shrinks", "volume allow it")
-def volume_as_if_nobody_left_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
+@schedule_fault("new-one-ends-last-as-the-batch-shrinks", "batch x tkv limit allow it")
+def batch_tkv_as_if_nobody_left_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
     def all_stay(new: Candidate, running: list[Running], tkv: int) -> int:
         return (len(running) + 1) * (padding.tkv_with_prompt(tkv, new.prompt_length) + new.max_tokens - 1)
 
-    patch.setattr(continuous, "largest_volume", all_stay)
+    patch.setattr(continuous, "largest_batch_tkv", all_stay)
 
 
 @schedule_fault("requests-exceed-the-volume-by-one", "expected a decode")
-def volume_of_the_batch_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_of_the_batch_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
     def without(new: Candidate, running: list[Running], tkv: int) -> int:
-        return admission.largest_volume(new, running[1:], tkv)
+        return admission.largest_batch_tkv(new, running[1:], tkv)
 
-    patch.setattr(continuous, "largest_volume", without)
+    patch.setattr(continuous, "largest_batch_tkv", without)
 
 
 @schedule_fault("first-to-end-is-one-over-the-volume", "expected a decode")
-def volume_of_the_end_only(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_of_the_end_only(patch: pytest.MonkeyPatch) -> None:
     def end(new: Candidate, running: list[Running], tkv: int) -> int:
         last = padding.tkv_with_prompt(tkv, new.prompt_length) + new.max_tokens - 1
         longer = sum(padding.tkv_with_prompt(tkv, new.prompt_length) + s.remaining - 1 >= last for s in running)
         return (longer + 1) * last
 
-    patch.setattr(continuous, "largest_volume", end)
+    patch.setattr(continuous, "largest_batch_tkv", end)
 
 
 @schedule_fault("an-earlier-peak-counts-where-the-end-would-fit", "3 x 65 = 195 exceeds 132")
-def volume_forgets_an_earlier_peak(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_forgets_an_earlier_peak(patch: pytest.MonkeyPatch) -> None:
     def only_the_end(new: Candidate, running: list[Running], tkv: int) -> int:
         grown = padding.tkv_with_prompt(tkv, new.prompt_length)
         last = grown + new.max_tokens - 1
         longer = sum(grown + sequence.remaining - 1 >= last for sequence in running)
-        return (longer + 1) * last if longer else admission.largest_volume(new, running, tkv)
+        return (longer + 1) * last if longer else admission.largest_batch_tkv(new, running, tkv)
 
-    patch.setattr(continuous, "largest_volume", only_the_end)
+    patch.setattr(continuous, "largest_batch_tkv", only_the_end)
 
 
 @schedule_fault("running-sequences-are-not-asked-where-tkv-does-not-grow", "expected a prefill")
@@ -211,12 +211,12 @@ def ask_the_running_ones_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None
 
 
 @schedule_fault("new-one-may-go-beyond-the-volume-once-it-is-alone", "expected a prefill")
-def volume_of_the_new_one_alone(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_of_the_new_one_alone(patch: pytest.MonkeyPatch) -> None:
     def alone_too(new: Candidate, running: list[Running], tkv: int) -> int:
         last = padding.tkv_with_prompt(tkv, new.prompt_length) + new.max_tokens - 1
-        return max(last, admission.largest_volume(new, running, tkv))
+        return max(last, admission.largest_batch_tkv(new, running, tkv))
 
-    patch.setattr(continuous, "largest_volume", alone_too)
+    patch.setattr(continuous, "largest_batch_tkv", alone_too)
 
 
 @schedule_fault("requests-need-more-than-the-available-blocks", "expected a decode")

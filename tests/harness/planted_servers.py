@@ -48,7 +48,7 @@ def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Administration, "_go_on_with", forgetful)
 
 
-@server_fault("as it was", "its figures are not those of a new server")
+@server_fault("as it was", "its metrics are not those of a new server")
 def count_on(patch: pytest.MonkeyPatch) -> None:
     restart = Metrics.restart
     patch.setattr(Metrics, "restart", lambda self: None if hasattr(self, "registry") else restart(self))

@@ -113,7 +113,7 @@ def kind_of(row: StepRow, before: StepRow | None) -> str:
 
 
 def chunked_verdict() -> Record:
-    """What the real check says of a run of the chunked generation in which request 1 shares blocks with request 0."""
+    """What the real check says of a run of the chunked scheduler in which request 1 shares blocks with request 0."""
     chunking = ChunkingSetup()
     requests = [
         Request.model_validate({"prompt": {"random_tokens": 200, "seed": "a"}, "max_tokens": 4 + 2 * i}) for i in (0, 1)

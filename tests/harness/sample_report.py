@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.harness.planted_outputs import rows_of_the_block_table_swapped
-from tests.harness.planted_schedule import remove_at_most_one_block_of_padding, volume_limit_one_too_lax
+from tests.harness.planted_schedule import batch_tkv_limit_one_too_lax, remove_at_most_one_block_of_padding
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path("docs", "sample-report.html")
-SCHEDULE_FAULTS = (remove_at_most_one_block_of_padding, volume_limit_one_too_lax)
+SCHEDULE_FAULTS = (remove_at_most_one_block_of_padding, batch_tkv_limit_one_too_lax)
 SELECTION = "padding or volume_limit or joining or blocks.yaml or batches"
 
 

@@ -67,7 +67,7 @@ class ScriptedClient:
     async def state(self) -> ServingState:
         return (self.states.pop(0) if len(self.states) > 1 else self.states[0]) if self.states else IDLE
 
-    async def figures(self) -> dict[str, int]:
+    async def metrics(self) -> dict[str, int]:
         return {"prompt_tokens": 10 + 4 * len(self.calls), "generated_tokens": 3 * len(self.calls)}
 
     async def healthy(self) -> bool:

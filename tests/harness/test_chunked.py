@@ -1,4 +1,4 @@
-"""The chunked generation in the harness: suites, rows, tables, invariants, search."""
+"""The chunked scheduler in the harness: suites, rows, tables, invariants, search."""
 
 import re
 from dataclasses import replace
@@ -108,7 +108,7 @@ def test_wrong_rows_are_told(more: list[Any], words: str) -> None:
         TypeAdapter(StepTable).validate_python([[0, 0, [0], [], [], [], 0, 0, *more]])
 
 
-def test_rows_of_both_generations_are_read_back(tmp_path: Path, ran: tuple[Run, list[RequestSpec]]) -> None:
+def test_rows_of_both_schedulers_are_read_back(tmp_path: Path, ran: tuple[Run, list[RequestSpec]]) -> None:
     rows = [as_row(step) for step in ran[0].steps]
     assert all(isinstance(row, StepRow) for row in rows)
     assert lengthen(shorten(rows)) == rows
@@ -118,7 +118,7 @@ def test_rows_of_both_generations_are_read_back(tmp_path: Path, ran: tuple[Run, 
     assert columns_of([*rows, StepRow(0, 0, (), (), (), (), 0, 0)]) == COLUMNS
 
 
-def test_the_page_shows_the_columns_of_the_generation(ran: tuple[Run, list[RequestSpec]]) -> None:
+def test_the_page_shows_the_columns_of_the_scheduler(ran: tuple[Run, list[RequestSpec]]) -> None:
     rows = [as_row(step) for step in ran[0].steps]
     at = next(row.step for row in rows if row.paused)
     wrong = [row._replace(paused=()) if row.step == at else row for row in rows]
@@ -159,7 +159,7 @@ DOCTORED = {
     "a chunk's tkv in blocks": ("chunk", {"tkv": 192}, "tkv"),
     "a chunk that gives a token": ("chunk", {"outputs": (1,)}, "outputs"),
     "a decode's tkv": ("decode", {"tkv": lambda step: step.tkv + 1}, "tkv"),
-    "more than the volume": ("two decode", {"tkv": 201}, "2 x 201 = 402 exceeds the volume 400"),
+    "more than batch x tkv": ("two decode", {"tkv": 201}, "2 x 201 = 402 exceeds max_batch_tkv_limit 400"),
     "somebody left out": ("two decode", {"outputs": lambda step: step.outputs[:1], "block_tables": ()}, "outputs"),
     "in two places": ("paused", {"running": lambda step: (*step.running, *step.paused)}, "pausing"),
     "too many blocks": ("decode", {"reserved": 40}, "blocks"),

@@ -13,7 +13,7 @@ from tests.harness.support import Simulated, a_request, doctored, simulate, two_
 SEEN = two_that_overlap()
 BLOCKS = "used ≤ reserved ≤ available"
 BATCH = "never more than max_num_seqs sequences run"
-VOLUME = "batch size x tkv never exceeds max_batch_tkv_limit"
+BATCH_TKV = "batch size x tkv never exceeds max_batch_tkv_limit"
 TKV = "whole blocks of padding that all share go; a longer prompt makes tkv grow"
 HELD = "used = ceil(tkv/64)"
 RUNNING = "running is newest first"
@@ -48,7 +48,7 @@ GOOD = {
     "tkv grows for a longer prompt": simulate(a_request(10, 30), a_request(200, 5, join_step=3)),
     "padding is removed": simulate(a_request(200, 3), a_request(10, 90), a_request(10, 20, join_step=30)),
     "few blocks": simulate(*[a_request(100, 40)] * 4, available_blocks=8),
-    "little volume": simulate(*[a_request(64, 40)] * 4, max_batch_tkv_limit=230),
+    "little batch x tkv": simulate(*[a_request(64, 40)] * 4, max_batch_tkv_limit=230),
     "a pause between two": simulate(a_request(10, 2), a_request(10, 2, join_step=20)),
     "aborted while it waits": simulate(a_request(60, 5), a_request(60, 5, abort_step=2), max_num_seqs=1),
     "aborted before its first step": simulate(a_request(60, 5, abort_step=0)),
@@ -75,7 +75,7 @@ def test_blocks_that_cannot_be_seen_are_not_checked() -> None:
     assert judged(SEEN, replace(SEEN.run, steps=steps)).passed
 
 
-# --- blocks, batch, volume -------------------------------------------------------------------------------------
+# --- blocks, batch, batch x tkv -------------------------------------------------------------------------------------
 
 
 def test_more_blocks_used_than_reserved() -> None:
@@ -108,11 +108,11 @@ def test_a_batch_as_large_as_the_limit_is_allowed() -> None:
     assert judged(SEEN, max_num_seqs=2).passed
 
 
-def test_batch_times_tkv_beyond_the_volume() -> None:
-    broken(judged(SEEN, max_batch_tkv_limit=133), VOLUME, "step 5: 2 x 67 = 134 exceeds the volume 133")
+def test_batch_times_tkv_beyond_the_batch_tkv() -> None:
+    broken(judged(SEEN, max_batch_tkv_limit=133), BATCH_TKV, "step 5: 2 x 67 = 134 exceeds max_batch_tkv_limit 133")
 
 
-def test_volume_up_to_the_limit_is_allowed_and_a_lone_sequence_is_not_held_to_it() -> None:
+def test_batch_tkv_up_to_the_limit_is_allowed_and_a_lone_sequence_is_not_held_to_it() -> None:
     assert judged(SEEN, max_batch_tkv_limit=134).passed
     alone = simulate(a_request(60, 5))
     assert judged(alone, max_batch_tkv_limit=10).passed

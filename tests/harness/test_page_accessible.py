@@ -16,7 +16,7 @@ FOOTER = {"footer": 1, "exitstatus": 1, "seconds": 3.0}
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small page with something of everything: every outcome, both generations, a history."""
+    """A small page with something of everything: every outcome, both schedulers, a history."""
     path = tmp_path_factory.mktemp("page") / "page.html"
     more = [poor("gone", "flaky", "it was late"), poor("known", "xfailed", "it is known"), poor("x", "xpassed", "no")]
     now, before = ([*results(8), *more], results(6))

@@ -107,12 +107,12 @@ def test_steps_go_on_while_somebody_is_still_to_come() -> None:
     assert len(predict(AS_BUILT, [PlannedRequest(1, 1, join_step=3, abort_step=9)])) == 10
 
 
-def test_the_last_to_end_is_alone_then_and_not_held_to_the_volume() -> None:
+def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
     """Rule 5 counts where others still run; what is left after them is a lone sequence, which always may run."""
     requests = [PlannedRequest(1, 2), PlannedRequest(1, 68)]
     assert explain(limited(max_batch_tkv_limit=130), requests, 2) == "step 2: prefill of 1, admissible at tkv 64"
     assert explain(limited(max_batch_tkv_limit=129), requests, 2) == (
-        "step 2: decode of 0, 1 waits for volume: 2 x 65 = 130 exceeds 129"
+        "step 2: decode of 0, 1 waits for batch x tkv: 2 x 65 = 130 exceeds 129"
     )
 
 
@@ -156,7 +156,7 @@ def test_the_last_to_end_is_alone_then_and_not_held_to_the_volume() -> None:
             {"max_batch_tkv_limit": 257},
             [(64, 2), (65, 2)],
             2,
-            "step 2: decode of 0, 1 waits for volume: 2 x 129 = 258 exceeds 257",
+            "step 2: decode of 0, 1 waits for batch x tkv: 2 x 129 = 258 exceeds 257",
         ),
         (
             {"max_num_seqs": 1, "available_blocks": 3},

@@ -48,7 +48,7 @@ def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
-    """So no golden table of this generation says only what some engine did."""
+    """So no golden table of this scheduler says only what some engine did."""
     for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
         case = expanded.case
         assert isinstance(case, StepsCase)
@@ -77,5 +77,5 @@ def test_what_can_never_go_on_is_told() -> None:
     long = PlannedText((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
         predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
-    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds the volume 66 at 67"):
+    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at 67"):
         predict(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])

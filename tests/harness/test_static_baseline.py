@@ -14,10 +14,10 @@ def with_static_batching(test: Test) -> Test:
 
 def test_scheduler_steps_fail_on_static_batching_wherever_somebody_joins_a_batch_that_decodes() -> None:
     driver, sessions = SimulationDriver(), {}
-    first_generation = [t for t in all_tests(driver) if t.expanded.configuration.scheduler == "continuous"]
+    continuous_tests = [t for t in all_tests(driver) if t.expanded.configuration.scheduler == "continuous"]
     failing = {
         test.expanded.case.id
-        for test in map(with_static_batching, first_generation)
+        for test in map(with_static_batching, continuous_tests)
         if outcome_of(test, driver, sessions)
     }
     assert {"new-sequence-joins-during-decode", "one-request-more-than-the-batch", "requests-trickle-in"} <= failing

@@ -108,7 +108,7 @@ def test_a_server_is_told_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environ["SENDNN_INFERENCE_DYNAMO_BACKEND"] == "eager"
 
 
-def test_each_generation_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_plugin_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert VllmDriver(CHUNKED).unavailable(SETUP) is None
     said = "scheduler continuous: sendnn-inference is driven with chunked prefill only"
     assert VllmDriver(CHUNKED).unavailable(PLAIN) == said
@@ -117,7 +117,7 @@ def test_each_generation_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPat
     assert server.vllm_unavailable(PLAIN) == said
 
 
-def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_generation() -> None:
+def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_scheduler() -> None:
     assert [scheduler_of(d) for d in (VllmDriver(CHUNKED), VllmDriver(ONE_TKV), SimulationDriver())] == [
         "chunked",
         "continuous",

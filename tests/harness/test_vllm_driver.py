@@ -1,4 +1,4 @@
-"""The vllm driver without vLLM: what it makes of the engine's insides, of requests, and of what is not installed."""
+"""The vllm driver without vLLM: what it makes of the engine's internals, of requests, and of what is not installed."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_requests_come_to_the_core_as_the_input_processor_would_make_them(sessio
 
 
 def test_no_name_is_given_twice(session: VllmSession) -> None:
-    """The plugin remembers by name whether a request exceeds the volume."""
+    """The plugin remembers by name whether a request exceeds batch x tkv."""
     for _ in range(2):
         core_of(session).scheduler.requests.clear()
         session.reset(SchedulingLimits())

@@ -1,6 +1,6 @@
 """A pytest plugin that changes one line of the real plugin's scheduler, in memory, while suites run on it.
 
-    PATCHED=volume .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
+    PATCHED=batch x tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
         suites/scheduler_steps/volume_limit.yaml
     PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
         suites/scheduler_steps/chunked_turns.yaml
@@ -26,7 +26,7 @@ SCHEDULERS = {
     "sendnn-inference": "sendnn_inference.v1.core.scheduler:ChunkedPrefillSpyreScheduler",
 }
 CONTEXT = "request.max_tokens <= (max_context_len - tkv)"
-VOLUME = "max_batch_tkv <= int(max_batch_tkv_limit)"
+BATCH_TKV = "max_batch_tkv <= int(max_batch_tkv_limit)"
 BATCH = "len(self.running) + len(self.waiting) < self.max_num_running_reqs"
 ROOM = "num_running + len(self.waiting) < self.max_num_running_reqs"
 PAUSED = "predicted_batch_tkv <= self.max_batch_tkv_limit"
@@ -49,13 +49,15 @@ ONE_TKV = {
     "padding": Change(
         "can_schedule", "num_blocks_required -= num_fully_padded_blocks", "pass", "padding-that-is-cut-is-not-reserved"
     ),
-    "volume": Change("check_batch_tkv_limit", VOLUME, VOLUME.replace("<=", "<"), "requests-use-the-full-volume"),
+    "batch_tkv": Change(
+        "check_batch_tkv_limit", BATCH_TKV, BATCH_TKV.replace("<=", "<"), "requests-use-the-full-volume"
+    ),
 }
 CHUNKED = {
     "batch": Change("_satisfies_first_chunk_constraints", ROOM, f"{ROOM} - 1", "a-place-in-the-batch-is-enough"),
     "blocks": Change("schedule", LACKING, LACKING.replace(">", ">="), "two-worst-cases-just-fit"),
     "turns": Change("_has_scheduling_priority", TURN, TURN.replace("0", "1"), "chunks-take-turns-with-decodes"),
-    "volume": Change("_can_decode_all_requests", PAUSED, PAUSED.replace("<=", "<"), "just-within-the-volume"),
+    "batch_tkv": Change("_can_decode_all_requests", PAUSED, PAUSED.replace("<=", "<"), "just-within-the-volume"),
 }
 CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED}
 

@@ -13,19 +13,19 @@ from engine.backends.errors import DeviceRefusedError
 
 @dataclass(frozen=True)
 class CompiledFor:
-    """``context`` in tokens, ``batch`` in rows of a decode, ``volume`` the most that rows x tkv may be."""
+    """``context`` in tokens, ``batch`` in rows of a decode, ``batch_tkv`` the most that rows x tkv may be."""
 
     context: int
     batch: int
-    volume: int
+    batch_tkv: int
 
     @classmethod
     def from_environment(cls) -> "CompiledFor":
         """As the environment says while a graph is compiled. Raises DeviceRefusedError where it does not."""
         try:
-            return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME)))
+            return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV)))
         except (KeyError, ValueError):
-            names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.VOLUME))
+            names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV))
             raise DeviceRefusedError(f"the device is not told what to compile for: {names}") from None
 
 

@@ -46,9 +46,9 @@ def check_decode(
     blocks = table.tolist()
     # A lone sequence's copy is not asked for by anybody, and admission does not count it either.
     sequences = len(set(map(tuple, blocks)))
-    if sequences * longest > limits.volume:
+    if sequences * longest > limits.batch_tkv:
         raise DeviceRefusedError(
-            f"batch x tkv may be {limits.volume} on the device, and this decode has {sequences} sequences x {longest}"
+            f"batch x tkv may be {limits.batch_tkv} on the device, and this decode has {sequences} x {longest}"
         )
     _check_table(blocks, longest, left)
     _check_written(slots)

@@ -92,10 +92,10 @@ class Administration:
             num_blocks=wanted.num_blocks or _unless_smaller(wanted, built.num_blocks),
             max_batch_tkv_limit=wanted.max_batch_tkv_limit or _unless_smaller(wanted, built.max_batch_tkv_limit),
         )
-        # What was rounded up, and a volume beyond every batch there can be, are no more than there is.
+        # What was rounded up, and a batch x tkv limit beyond every batch there can be, are no more than there is.
         blocks = min(asked.available_blocks, built.available_blocks)
-        volume = min(asked.volume_limit, built.volume_limit)
-        return resolve_limits(built, Limits(asked.max_model_len, asked.max_num_seqs, blocks, volume))
+        batch_tkv = min(asked.batch_tkv_limit, built.batch_tkv_limit)
+        return resolve_limits(built, Limits(asked.max_model_len, asked.max_num_seqs, blocks, batch_tkv))
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:

@@ -57,7 +57,7 @@ def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.env
     """
     token = environ.pop(ADMIN_TOKEN, None) or None
     said = _parser().parse_args(argv)
-    volume = environment.volume_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    batch_tkv = environment.batch_tkv_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
     backend = environment.backend(environ) if said.backend is None else said.backend
     if said.require_hardware:
         require_hardware(backend)
@@ -70,7 +70,7 @@ def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.env
         max_model_len=said.max_model_len,
         max_num_seqs=said.max_num_seqs,
         num_blocks=said.num_blocks,
-        max_batch_tkv_limit=volume,
+        max_batch_tkv_limit=batch_tkv,
         seed=said.seed,
         **chunking_said(said),
     )
@@ -102,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-model-len", 512, positive, "N", "context: padded prompt and new tokens")
     add("--max-num-seqs", 4, positive, "N", "decode batch")
     add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block among them")
-    add("--max-batch-tkv-limit", None, positive, "N", f"most that batch x tkv may be; or ${environment.VOLUME_LIMIT}")
+    add(
+        "--max-batch-tkv-limit", None, positive, "N", f"most that batch x tkv may be; or ${environment.BATCH_TKV_LIMIT}"
+    )
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
     # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.

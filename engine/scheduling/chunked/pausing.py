@@ -16,7 +16,7 @@ def tkvs(computed: Sequence[int]) -> list[int]:
     return [(most - own) * BLOCK_SIZE + tokens + 1 for own, tokens in zip(blocks, computed, strict=True)]
 
 
-def volume(batch: Sequence[ChunkedSequence]) -> int:
+def batch_tkv(batch: Sequence[ChunkedSequence]) -> int:
     """Batch size x tkv after its next decode."""
     return len(batch) * max(tkvs([sequence.computed for sequence in batch]), default=0)
 
@@ -32,5 +32,5 @@ def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[Chun
     decoding: list[ChunkedSequence] = []
     paused: list[ChunkedSequence] = []
     for sequence in candidates:
-        (decoding if volume([*decoding, sequence]) <= limit else paused).append(sequence)
+        (decoding if batch_tkv([*decoding, sequence]) <= limit else paused).append(sequence)
     return decoding, paused

@@ -1,4 +1,4 @@
-"""Chunked prefill: prompts in chunks between decodes, blocks shared by content, requests paused at the volume limit.
+"""Chunked prefill: prompts in chunks between decodes, blocks shared by content, and pausing.
 
 Source of every rule: docs/scheduling-rules-chunked.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
 """
@@ -11,14 +11,14 @@ from engine.kv_cache.block_hash import TokenSource
 from engine.kv_cache.block_pool import UnschedulableRequestError
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked.chunks import Chunks
-from engine.scheduling.chunked.pausing import divide, in_turn, tkvs, volume
+from engine.scheduling.chunked.pausing import batch_tkv, divide, in_turn, tkvs
 from engine.scheduling.chunked.sequence import ChunkedSequence
 from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChunk, SchedulerState, StepPlan
 
 
 class ChunkedScheduler:
-    """One chunk of one prompt, or a decode of everybody whom the volume limit allows, a step."""
+    """One chunk of one prompt, or a decode of everybody whom the batch x tkv limit allows, a step."""
 
     def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
         self.limits = limits
@@ -201,7 +201,7 @@ class ChunkedScheduler:
 
     def _pause(self) -> None:
         """Choose who decodes ("Pausing"). Where all of them fit, so does each in its turn."""
-        if not self._paused and volume(self._decoding()) <= self.limits.max_batch_tkv_limit:
+        if not self._paused and batch_tkv(self._decoding()) <= self.limits.max_batch_tkv_limit:
             return
         before = [*self._paused, *self._decoding()]
         taken = in_turn(before, longest_first=self.chunking.long_output_priority)

@@ -44,7 +44,7 @@ def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
     return blocks_reserved(grown, new.prompt_length, new.max_tokens) <= unreserved
 
 
-def largest_volume(new: Candidate, running: Sequence[Running], tkv: int) -> int:
+def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
     """The largest batch size x tkv while the new one runs beside others (condition 5).
 
     Sequences that end before the new one are walked from the first to end: each counts with the batch as it

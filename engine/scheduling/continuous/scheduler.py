@@ -1,4 +1,4 @@
-"""Continuous batching with one tkv for the whole batch: the first generation on Spyre.
+"""Continuous batching with one tkv for the whole batch: the first scheduler on Spyre.
 
 Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), somebody runs it, and the
 scheduler is told who ended (``commit``).
@@ -17,7 +17,7 @@ from engine.scheduling.continuous.admission import (
     Running,
     fits_blocks,
     fits_context,
-    largest_volume,
+    largest_batch_tkv,
 )
 from engine.scheduling.padding import (
     BLOCK_SIZE,
@@ -176,7 +176,7 @@ class ContinuousScheduler:
         refused = self._refusal
         if refused.request_id == request_id and refused.running == self._kept_running and grown >= refused.tkv:
             return False
-        if largest_volume(new, running, self._tkv) <= self.limits.max_batch_tkv_limit:
+        if largest_batch_tkv(new, running, self._tkv) <= self.limits.max_batch_tkv_limit:
             return True
         self._refusal = _Refusal(request_id, self._kept_running, grown)
         return False

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harness.drivers.base import ASYNC_API, OFFLINE_API
-from harness.drivers.client import ABORT, BLOCK_FIGURES, HTTP, RESTART
+from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "http: the case sends what only a server can be sent, and this is its in-process configuration"
@@ -22,7 +22,7 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
         if action.metrics is not None:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
         if action.wait is not None and entry_point == "http" and action.wait.looks_at_blocks:
-            yield BLOCK_FIGURES
+            yield BLOCK_METRICS
         if action.restart is not None:
             yield RESTART if entry_point == "http" else OVER_HTTP_ONLY
         if action.abort is not None:

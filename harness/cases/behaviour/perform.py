@@ -55,7 +55,7 @@ async def perform(
     play = _Play(case, context, expected_answers, after_generate, [], {}, {})
     try:
         if any(action.metrics is not None for action in case.actions):
-            play.counted.update(await client.figures())
+            play.counted.update(await client.metrics())
         for number, action in enumerate(case.actions):
             play.verdicts += await _one(play, number, action)
         for name in list(context.background):
@@ -101,11 +101,11 @@ def _said(label: str, trouble: str | None, well: str) -> list[Verdict]:
 
 
 async def _miscounted(play: _Play, wanted: Figures) -> str | None:
-    """What the server counts otherwise; figures may be a step behind, so they are given a moment."""
+    """What the server counts otherwise; metrics may be a step behind, so they are given a moment."""
     last: list[str] = []
 
     async def right() -> bool:
-        now = await play.context.client.figures()
+        now = await play.context.client.metrics()
         more = {name: value - play.counted.get(name, 0) for name, value in now.items()}
         last[:] = [
             f"{name} {more.get(name, 'not told')}, expected {value}"

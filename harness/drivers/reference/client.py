@@ -86,8 +86,8 @@ class ReferenceClient:
         seen = self._engine.core.state() if self._llm is None else self._llm.state()
         return ServingState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
-    async def figures(self) -> dict[str, int]:
-        raise NotImplementedError("in-process there are no figures")
+    async def metrics(self) -> dict[str, int]:
+        raise NotImplementedError("in-process there are no metrics")
 
     async def healthy(self) -> bool:
         return self._llm is None or self._llm.dead is None

@@ -21,7 +21,7 @@ from harness.drivers.base import (
     SharedServer,
     UnavailableError,
 )
-from harness.drivers.client import ABORT, BLOCK_FIGURES, HTTP, RESTART, Client
+from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import HttpClient
 from harness.drivers.reference.session import ReferenceSession
 from harness.drivers.reference.simulated import SimulatedSession
@@ -71,7 +71,7 @@ class ReferenceDriver:
     starts_in_forks = True
     capabilities = frozenset(
         {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
-        | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_FIGURES}
+        | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_METRICS}
     )
 
     def __init__(self, attention: str | None = None) -> None:

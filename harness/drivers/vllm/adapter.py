@@ -1,4 +1,4 @@
-"""What every generation of the plugin shows of itself, and what of it is the same for all."""
+"""What every scheduler of the plugin shows of itself, and what of it is the same for all."""
 
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ class Seen(NamedTuple):
     """What can be seen between two steps, requests by the engine's names; blocks in ids, oldest first.
 
     ``blocks`` are of every request that holds any, ``reserved`` is how many are. ``paused`` and ``hits`` (blocks of a
-    prefix that were not computed again) are None where the generation has neither.
+    prefix that were not computed again) are None where the plugin has neither.
     """
 
     tkv: int

@@ -43,7 +43,7 @@ def end_of_text(processor: Any) -> int | None:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """What vLLM's LLM is told for this generation alone: the chunk is what vLLM calls the most tokens of a step."""
+    """What vLLM's LLM is told for this plugin alone: the chunk is what vLLM calls the most tokens of a step."""
     chunking = _options(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,
@@ -88,8 +88,8 @@ def built(core: Any) -> SchedulingLimits:
 def tighten(core: Any, limits: SchedulingLimits) -> None:
     """Hold an idle engine to limits that are all said, with an empty cache of so many blocks.
 
-    The plugin's tests do the same. The platform's volume is set as well: the model runner holds every step to it, and
-    an engine that was started with this volume has it there.
+    The plugin's tests do the same. The platform's batch x tkv limit is set as well: the model runner checks every step
+    against it, and an engine that was started with this limit has it there.
     """
     from vllm.platforms import current_platform
 

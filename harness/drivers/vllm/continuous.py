@@ -40,7 +40,7 @@ def end_of_text(processor: Any) -> int | None:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
-    """What vLLM's LLM is told for this generation alone."""
+    """What vLLM's LLM is told for this plugin alone."""
     return {"enable_prefix_caching": False}
 
 
@@ -68,7 +68,7 @@ def built(core: Any) -> SchedulingLimits:
 def tighten(core: Any, limits: SchedulingLimits) -> None:
     """Hold an idle engine to limits that are all said, and give it a fresh pool of blocks.
 
-    The plugin's tests set context, batch, volume and blocks like this. Two things they leave: the scheduler keeps
+    The plugin's tests set context, batch, batch x tkv and blocks like this. Two things they leave: the scheduler keeps
     copies of context and batch that it took when it was made, and looks at those. They are set as well, so that the
     engine does what one does that was started with these limits.
     """

@@ -1,4 +1,4 @@
-"""Starts engines: vLLM with whichever generation of the Spyre plugin is installed beside the harness."""
+"""Starts engines: vLLM with whichever Spyre plugin is installed beside the harness."""
 
 import importlib
 from collections.abc import Hashable

@@ -39,7 +39,7 @@ class OfflineClient:
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
         raise NotImplementedError(OFFLINE_ONLY)
 
-    async def figures(self) -> dict[str, int]:
+    async def metrics(self) -> dict[str, int]:
         raise NotImplementedError(OFFLINE_ONLY)
 
     async def restart(self, how: str) -> None:

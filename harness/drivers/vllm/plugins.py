@@ -1,4 +1,4 @@
-"""Generations of the Spyre plugin: which packages, which environment, and where what is observed is found.
+"""Versions of the Spyre plugin: which packages, which environment, and where what is observed is found.
 
 A further plugin is a further entry of PLUGINS, with a module of its own about its insides.
 """

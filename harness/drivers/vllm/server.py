@@ -13,7 +13,7 @@ from harness.types import EngineSetup, SchedulingLimits
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
 """Options of a case's server that ``vllm serve`` has nothing for."""
-VOLUME = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
 
 def vllm_describe() -> str:
@@ -76,7 +76,7 @@ def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions,
 
 
 def _environ(plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits) -> dict[str, str]:
-    volume = limits.max_batch_tkv_limit
+    batch_tkv = limits.max_batch_tkv_limit
     return {
         **UNLESS_SAID,
         **environ_of_a_server(),
@@ -85,5 +85,5 @@ def _environ(plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits) -> di
         plugin.backend_variable: setup.backend,
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(free_port()),
-        **({} if volume is None else {VOLUME: str(volume)}),
+        **({} if batch_tkv is None else {BATCH_TKV: str(batch_tkv)}),
     }

@@ -28,7 +28,7 @@ RULES = {
     "owner": f'{DOC} "Prefix caching": a block is shared by those whose texts are the same up to its end',
     "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
     "batch": f'{DOC} "May prefill": never more than max_num_seqs requests run',
-    "volume": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
+    "batch_tkv": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
     "tkv": f'{DOC} "Chunks" and "Decode": L in a prefill; the largest (m − b)·64 + computed + 1 in a decode',
     "outputs": f'{DOC} "Decode": a decode gives a token to each that runs and is not being prefilled, in that order',
     "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and nobody is prefilled beside it',
@@ -176,7 +176,9 @@ class _Watch:
             yield Broken(number, f"tkv {step.tkv} after a decode of {sorted(tokens.items())}, not {tkv}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
         if limit and size * step.tkv > limit:
-            yield Broken(number, f"{size} x {step.tkv} = {size * step.tkv} exceeds the volume {limit}", "volume")
+            yield Broken(
+                number, f"{size} x {step.tkv} = {size * step.tkv} exceeds max_batch_tkv_limit {limit}", "batch_tkv"
+            )
 
     def _computed(self, request: int) -> int:
         """Tokens in the cache of one that decodes: its prompt, and what it generated but for the last."""

@@ -233,7 +233,9 @@ class _Engine:
         if self.paused:
             reader = self.paused[0]
             limit = self.limits.max_batch_tkv_limit
-            raise ImpossibleWorkload(f"request {reader.number} alone exceeds the volume {limit} at {reader.done + 1}")
+            raise ImpossibleWorkload(
+                f"request {reader.number} alone exceeds max_batch_tkv_limit {limit} at {reader.done + 1}"
+            )
         if self.waiting and not self.running:
             raise ImpossibleWorkload(f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}")
 

@@ -2,7 +2,7 @@
 
 _ALWAYS = {
     "waiting": '"Candidates": first in, first out; the head leaves the queue at its first chunk',
-    "paused": '"Pausing": taken one by one, who was paused longest first; who exceeds the volume limit is paused',
+    "paused": '"Pausing": taken one by one, who was paused longest first; who exceeds the batch x tkv limit is paused',
     "hits": '"Prefix caching": usable = min(floor((lp + h)/chunk), n − 1)·chunk − lp tokens, in blocks',
     "finished": '"Steps": a request ends with its last token; its blocks are free in that step',
 }

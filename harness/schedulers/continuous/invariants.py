@@ -27,7 +27,7 @@ def check_invariants(
     telling = _telling(run.steps, timings)
     broken = [
         *_each_step(telling, limits),
-        *_volume(run.steps, limits),
+        *_batch_tkv(run.steps, limits),
         *_nothing_is_left(run.steps[-1]),
         *each_move(run.steps, telling, requests, timings),
         *_every_request_ends_once(run, telling, requests, timings, limits),
@@ -43,7 +43,7 @@ RULES = {
     "held": 'docs/scheduling-rules.md "Prefill" and "Decode": used = ceil(tkv/64) − blocks that are all padding, and '
     "reserved = ceil((tkv + max_tokens − 1)/64) − those, of every sequence that holds blocks",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',
-    "volume": 'docs/scheduling-rules.md "Admission", 5: batch size x tkv never exceeds max_batch_tkv_limit',
+    "batch_tkv": 'docs/scheduling-rules.md "Admission", 5: batch size x tkv never exceeds max_batch_tkv_limit',
     "tkv": 'docs/scheduling-rules.md "One step", 3, "Prefill" and "Decode": whole blocks of padding that all share go; '
     "a longer prompt makes tkv grow by ceil((L − tkv)/64)·64; a decode adds 1",
     "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, one a step',
@@ -80,7 +80,7 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
             yield Broken(number, f"{step.reserved} reserved, {limits.available_blocks} available", "blocks")
 
 
-def _volume(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
+def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
     """Also that of a batch in the step in which some of it ended. A sequence alone is not held to the limit."""
     limit = limits.max_batch_tkv_limit
     if not limit:
@@ -88,7 +88,9 @@ def _volume(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Brok
     for step in steps:
         size = max(len(step.running), len(step.outputs))
         if size * step.tkv > limit and size > 1:
-            yield Broken(step.step, f"{size} x {step.tkv} = {size * step.tkv} exceeds the volume {limit}", "volume")
+            yield Broken(
+                step.step, f"{size} x {step.tkv} = {size * step.tkv} exceeds max_batch_tkv_limit {limit}", "batch_tkv"
+            )
 
 
 def _nothing_is_left(last: StepRow) -> Iterator[Broken]:

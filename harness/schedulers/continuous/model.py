@@ -161,7 +161,7 @@ def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> 
     tkv = _tkv_with(request.prompt_length, state.tkv)
     reasons = (
         *_other_reasons(said, state, request, tkv),
-        _volume_is_exceeded(said, state, request, tkv) or _volume_was_exceeded(state, tkv),
+        _batch_tkv_is_exceeded(said, state, request, tkv) or _batch_tkv_was_exceeded(state, tkv),
     )
     return "; ".join(reason for reason in reasons if reason) or None
 
@@ -190,10 +190,10 @@ def _last_event(requests: Sequence[PlannedRequest]) -> int:
 
 
 def _said(limits: SchedulingLimits) -> _Said:
-    context, batch, blocks, volume = astuple(limits)
-    if context is None or batch is None or blocks is None or volume is None:
+    context, batch, blocks, batch_tkv = astuple(limits)
+    if context is None or batch is None or blocks is None or batch_tkv is None:
         raise ValueError(f"all four limits must be said, not {limits}")
-    return context, batch, blocks, volume
+    return context, batch, blocks, batch_tkv
 
 
 def _tkv_with(prompt_length: int, tkv: int) -> int:
@@ -236,7 +236,7 @@ def _blocks_are_short(limits: _Said, state: State, request: PlannedRequest, tkv:
     return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved{late}"
 
 
-def _volume_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+def _batch_tkv_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
     """The largest batch size x tkv while the new sequence decodes beside others.
 
     Once everyone else has finished, it is alone, and a lone sequence is not held to the limit.
@@ -246,20 +246,22 @@ def _volume_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tk
     ends = sorted(tkv + seat.request.max_tokens - 1 - seat.decoded(state.tkv) for seat in state.running)
     size, peak = len(ends) + 1, (0, 0)
     for end in ends:
-        peak = max(peak, (size, min(end, newcomer_ends)), key=_volume)
+        peak = max(peak, (size, min(end, newcomer_ends)), key=_batch_tkv)
         if newcomer_ends <= end:
             break
         size -= 1
-    return None if _volume(peak) <= limit else f"volume: {peak[0]} x {peak[1]} = {_volume(peak)} exceeds {limit}"
+    if _batch_tkv(peak) <= limit:
+        return None
+    return f"batch x tkv: {peak[0]} x {peak[1]} = {_batch_tkv(peak)} exceeds {limit}"
 
 
-def _volume_was_exceeded(state: State, tkv: int) -> str | None:
+def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
     """A refusal holds at every larger tkv until the batch changes, whatever a new count would be."""
     at = min(state.refused_at, default=tkv + 1)
-    return None if at > tkv else f"volume: it was exceeded at tkv {at}, which counts until the batch changes"
+    return None if at > tkv else f"batch x tkv: it was exceeded at tkv {at}, which counts until the batch changes"
 
 
-def _volume(peak: tuple[int, int]) -> int:
+def _batch_tkv(peak: tuple[int, int]) -> int:
     return peak[0] * peak[1]
 
 
@@ -286,7 +288,7 @@ def _remembering(limits: SchedulingLimits, state: State) -> State:
         return state
     said, request = _said(limits), state.waiting[0][1]
     tkv = _tkv_with(request.prompt_length, state.tkv)
-    if any(_other_reasons(said, state, request, tkv)) or not _volume_is_exceeded(said, state, request, tkv):
+    if any(_other_reasons(said, state, request, tkv)) or not _batch_tkv_is_exceeded(said, state, request, tkv):
         return state
     return replace(state, refused_at=(*state.refused_at, tkv))
 

@@ -27,7 +27,7 @@ BY_INVARIANT = {
     "owner": ("CB-BLOCK-04",),
     "held": ("CB-BLOCK-01", "CB-BLOCK-02", "CB-BLOCK-03"),
     "batch": ("CB-ADMIT-02",),
-    "volume": ("CB-ADMIT-06", "CB-ADMIT-07"),
+    "batch_tkv": ("CB-ADMIT-06", "CB-ADMIT-07"),
     "tkv": ("CB-TKV-02", "CB-TKV-04", "CB-PAD-01"),
     "outputs": ("CB-OUT-01", "CB-OUT-02"),
     "running": ("CB-RUN-01",),
@@ -41,7 +41,7 @@ BY_REASON = {
     "context: sequence": "CB-ADMIT-04",
     " tokens asked, ": "CB-ADMIT-03",
     "blocks: ": "CB-ADMIT-05",
-    "volume: ": "CB-ADMIT-06",
+    "batch x tkv: ": "CB-ADMIT-06",
 }
 """Words of the scheduler model (``why_not``) for what the head of the queue waits for."""
 

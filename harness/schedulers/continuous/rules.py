@@ -35,7 +35,7 @@ _BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _STA
 
 _ADMISSION = (
     '"One step", 1 and "Admission": strict first in, first out; the head of the queue joins exactly when batch, '
-    "context, blocks and volume allow it, and its prefill goes before any decode"
+    "context, blocks and batch x tkv limit allow it, and its prefill goes before any decode"
 )
 DOC = "docs/scheduling-rules.md"
 

@@ -141,7 +141,7 @@ def _crowded(boundaries: Sequence[int], most: int) -> st.SearchStrategy[int]:
 _BATCHES = st.sampled_from(range(BATCH, 0, -1))
 _AS_BUILT_OR_NOT = st.sampled_from(("as built", "near", "any"))
 _CONTEXTS = st.integers(1, CONTEXT)
-_VOLUMES = st.integers(1, CONTEXT * BATCH)
+_BATCH_TKV = st.integers(1, CONTEXT * BATCH)
 _SPARE_BLOCKS = st.integers(0, 8)
 _LARGEST_OR_LEAST = st.sampled_from((max, min))
 _SIZES_OF_BATCHES = st.integers(1, BATCH)
@@ -151,7 +151,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
     """As built, anything, or within one of a number that decides about one of these requests."""
-    context, volume, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
+    context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):
         case "near":
@@ -160,13 +160,13 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
             context = draw(_CONTEXTS)
     match draw(_AS_BUILT_OR_NOT):
         case "near":
-            volume = draw(_SIZES_OF_BATCHES) * (_near(draw, requests) - 1) + draw(_BESIDE)
+            batch_tkv = draw(_SIZES_OF_BATCHES) * (_near(draw, requests) - 1) + draw(_BESIDE)
         case "any":
-            volume = draw(_VOLUMES)
+            batch_tkv = draw(_BATCH_TKV)
     if draw(_AS_BUILT_OR_NOT) != "as built":
         fewest = max(blocks_for(_end(request) - 1) for request in requests)
         blocks = min(BLOCKS, fewest + draw(_SPARE_BLOCKS))
-    return SchedulingLimits(_between(1, context, CONTEXT), seqs, blocks, _between(1, volume, CONTEXT * BATCH))
+    return SchedulingLimits(_between(1, context, CONTEXT), seqs, blocks, _between(1, batch_tkv, CONTEXT * BATCH))
 
 
 def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:

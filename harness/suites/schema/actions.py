@@ -135,7 +135,7 @@ class Wait(Model):
 
     @property
     def looks_at_blocks(self) -> bool:
-        """Whether it waits for what only an engine with figures about its batch can tell."""
+        """Whether it waits for what only an engine with metrics about its batch can tell."""
         return (self.tkv, self.used_blocks, self.reserved_blocks) != (None, None, None)
 
     @model_validator(mode="after")
@@ -162,7 +162,7 @@ class Figures(Model):
     @model_validator(mode="after")
     def _says_something(self) -> "Figures":
         if not self.model_fields_set:
-            raise ValueError(f"say which figures: {', '.join(type(self).model_fields)}")
+            raise ValueError(f"say which metrics: {', '.join(type(self).model_fields)}")
         return self
 
 

@@ -97,7 +97,7 @@ class Options(Model):
 
 
 class Chunking(Options):
-    """Options of the chunked generation, as the engine takes them.
+    """Options of the chunked scheduler, as the engine takes them.
 
     ``chunk_size`` in tokens, a multiple of 64. With ``interleave`` those that decode have a turn between two chunks;
     with ``long_output_priority`` those that generated least are paused first.

@@ -92,9 +92,9 @@ class EngineConfig:
     ``num_blocks`` counts the padding block too and overrides the default, which is enough for
     ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
     vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
-    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a baseline, ``chunked``, which alone
-    takes the options of ``Chunking``, or ``token_budget``, which alone takes those of ``TokenBudget``; None leaves an
-    option as it is there.
+    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a baseline, ``chunked``, which
+    alone takes the options of ``Chunking``, or ``token_budget``, which alone takes those of ``TokenBudget``; None
+    leaves an option at its default.
     ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
     ``seed`` feeds requests that sample without a seed of their own.
 

@@ -12,7 +12,7 @@ from engine.backends import BACKENDS
 from engine.backends.compilation import Compilation
 from engine.config import ConfigError, EngineConfig
 from engine.core import EngineCore, Executor
-from engine.scheduling.padding import BLOCK_SIZE
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.tensor_parallel.division import check_division
 from engine.tensor_parallel.workers import Workers
 from engine.tokenizer import Tokenizer

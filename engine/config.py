@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from engine.backends import BACKENDS, label
-from engine.scheduling.padding import BLOCK_SIZE
+from engine.kv_cache.blocks import BLOCK_SIZE
 
 SMALLEST_BLOCK = 32
 """Tokens: vLLM's CPU attention takes multiples of it."""

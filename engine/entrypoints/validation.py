@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from engine.kv_cache.blocks import round_up_to_block
 from engine.request import SamplingParams
-from engine.scheduling.padding import round_up_to_block
 
 
 class RequestRefusedError(ValueError):

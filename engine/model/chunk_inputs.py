@@ -9,8 +9,8 @@ import numpy
 import torch
 
 from engine.kv_cache.block_pool import PADDING_BLOCK
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model.inputs import PAD_TOKEN_ID, SMALLEST_DECODE_BATCH, ModelInputs, one_token_a_row, pad_block_tables
-from engine.scheduling.padding import BLOCK_SIZE
 from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.kv_cache.block_pool import PADDING_BLOCK
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Prefill, PrefillChunk, Runnable
 from engine.sequence import SequenceState
 

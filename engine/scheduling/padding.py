@@ -4,18 +4,7 @@ All lengths are in tokens, all counts in blocks of ``BLOCK_SIZE`` tokens. The na
 headings of docs/scheduling-rules.md.
 """
 
-BLOCK_SIZE = 64
-"""Tokens in one page of the KV cache, fixed by the device."""
-
-
-def blocks_for(tokens: int) -> int:
-    """The blocks that hold ``tokens`` tokens: the quotient rounded up."""
-    return -(-tokens // BLOCK_SIZE)
-
-
-def round_up_to_block(tokens: int) -> int:
-    """``tokens`` rounded up to a whole number of blocks."""
-    return blocks_for(tokens) * BLOCK_SIZE
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 
 
 def tkv_with_prompt(tkv: int, prompt_length: int) -> int:

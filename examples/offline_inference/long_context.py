@@ -13,8 +13,8 @@ from shared import add_common_flags, all_match, fail, print_outputs, run, start
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.config import ConfigError
 from engine.flags import positive
+from engine.kv_cache.blocks import round_up_to_block
 from engine.request import SamplingParams
-from engine.scheduling.padding import round_up_to_block
 
 SOURCES = ("os.py", "gzip.py", "inspect.py", "abc.py", "dataclasses.py", "enum.py", "functools.py", "io.py")
 FORM = "Summarize the following code:\n\n{}"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore, Executor, StepRecord
+from engine.kv_cache.blocks import blocks_for, round_up_to_block
 from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.padding import blocks_for, round_up_to_block
 from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 

@@ -4,15 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scheduling.padding import (
-    BLOCK_SIZE,
-    blocks_for,
-    blocks_reserved,
-    blocks_used,
-    padding_blocks,
-    round_up_to_block,
-    tkv_with_prompt,
-)
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for, round_up_to_block
+from engine.scheduling.padding import blocks_reserved, blocks_used, padding_blocks, tkv_with_prompt
 
 lengths = st.integers(1, 1000)
 

@@ -9,6 +9,7 @@ import torch
 from engine.config import Chunking
 from engine.kv_cache import block_hash
 from engine.kv_cache.block_hash import NOTHING, content_key
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for, round_up_to_block
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.model import runner as model_runner
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
@@ -16,7 +17,6 @@ from engine.scheduling.chunked import pausing, scheduler
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.chunked.sequence import ChunkedSequence
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for, round_up_to_block
 from engine.scheduling.plan import PrefillChunk
 from tests.harness.faults import chunked_fault, chunked_output_fault
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from engine.scheduling.padding import BLOCK_SIZE, round_up_to_block
+from engine.kv_cache.blocks import BLOCK_SIZE, round_up_to_block
 
 
 class Chunks(NamedTuple):

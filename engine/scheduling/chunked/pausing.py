@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 from engine.scheduling.chunked.sequence import ChunkedSequence
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 
 def tkvs(computed: Sequence[int]) -> list[int]:

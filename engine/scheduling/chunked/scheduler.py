@@ -9,11 +9,11 @@ from collections.abc import Collection
 from engine.config import Chunking, ResolvedLimits
 from engine.kv_cache.block_hash import TokenSource
 from engine.kv_cache.block_pool import UnschedulableRequestError
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import batch_tkv, divide, in_turn, tkvs
 from engine.scheduling.chunked.sequence import ChunkedSequence
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChunk, SchedulerState, StepPlan
 
 

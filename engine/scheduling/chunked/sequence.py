@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.kv_cache.block_hash import ContentKey, TokenSource, extend_keys
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 from engine.scheduling.chunked.chunks import Chunks
-from engine.scheduling.padding import BLOCK_SIZE, blocks_for
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from engine.config import ResolvedLimits
 from engine.kv_cache.block_hash import TokenSource
 from engine.kv_cache.block_pool import BlockPool
+from engine.kv_cache.blocks import BLOCK_SIZE, round_up_to_block
 from engine.scheduling.continuous.admission import (
     Candidate,
     Running,
@@ -19,14 +20,7 @@ from engine.scheduling.continuous.admission import (
     fits_context,
     largest_batch_tkv,
 )
-from engine.scheduling.padding import (
-    BLOCK_SIZE,
-    blocks_reserved,
-    blocks_used,
-    padding_blocks,
-    round_up_to_block,
-    tkv_with_prompt,
-)
+from engine.scheduling.padding import blocks_reserved, blocks_used, padding_blocks, tkv_with_prompt
 from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPlan
 
 

@@ -1,11 +1,11 @@
 """The runs before the first request: everything that will be compiled is compiled in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from engine.backends import sendnn
 from engine.backends.compiled import CompiledModel, compiling_for
 from engine.config import EngineConfig
-from engine.scheduling.padding import BLOCK_SIZE
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefill, PrefillChunk, Runnable
 
 PREFILL_BLOCKS = 2
@@ -20,12 +20,7 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
     ``run`` writes to the first blocks of the cache. Raises RecompileError where the second runs do not fit what the
     first compiled, and DeviceRefusedError.
     """
-    if config.scheduler == "chunked":
-        plans = chunked_plans(config.max_model_len, config.chunking.chunk_size)
-    elif config.scheduler == "token_budget":
-        plans = (mixed_plan(config.max_model_len, config.tokens_in_a_block),)
-    else:
-        plans = warm_up_plans(config.max_model_len)
+    plans = PLANS[config.scheduler](config)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
     with compiling_for(config.max_model_len, config.max_num_seqs, config.batch_tkv_limit):
         if device is None:
@@ -79,6 +74,15 @@ def mixed_plan(context: int, block_size: int) -> MixedStep:
     start = block_size if room > 1 else 0
     part = Part("warm-up", start, (0,) * (last - start), (), table, is_decode=False, yields_token=True)
     return MixedStep((*decodes, part), (), ())
+
+
+PLANS: Mapping[str, Callable[[EngineConfig], tuple[Runnable, ...]]] = {
+    "continuous": lambda config: warm_up_plans(config.max_model_len),
+    "static": lambda config: warm_up_plans(config.max_model_len),
+    "chunked": lambda config: chunked_plans(config.max_model_len, config.chunking.chunk_size),
+    "token_budget": lambda config: (mixed_plan(config.max_model_len, config.tokens_in_a_block),),
+}
+"""The plans of each scheduler, one of each kind of step that its model is run for."""
 
 
 def _first_blocks(count: int) -> tuple[int, ...]:

@@ -1,11 +1,13 @@
-"""Traces: run workloads and write down every step, in the form in which real runs were recorded.
+"""Run workloads and record every step, in the format of the recordings of real runs.
 
-A workload file is a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only requests must be
-there; a request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's request. They may join in
-any order. What comes out is the same items with ``columns`` and ``steps``, so a trace can be traced again. An item with
-the options of a scheduler under their key, such as ``chunking`` (as in a suite), is run by that scheduler; its
-``tables`` are the ids of the blocks of each request whenever they change, as [step, request, ids]. An item that cannot
-be run to its end comes out with ``error``, a sentence, in place of columns and steps.
+A workload file is either a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only
+``requests`` is required. A request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's
+request. Requests may be listed in any order of ``join_step``.
+
+The output is the same items with ``columns`` and ``steps`` added, so the output is a valid input. An item with the
+options of a scheduler under their key, such as ``chunking`` (as in a suite), is run with that scheduler. Its ``tables``
+are the block ids of each request whenever they change, as [step, request, ids]. An item that could not be run to its
+end has ``error``, one sentence, instead of ``columns`` and ``steps``.
 """
 
 import json
@@ -52,28 +54,26 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""Columns that recordings of real runs call otherwise than step tables do."""
+"""Columns that have another name in recordings of real runs than in step tables."""
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
-"""What a trace adds to a workload; where a trace is traced again these are replaced."""
+"""Keys that a trace adds to a workload. They are replaced if the trace is traced again."""
 KEPT = MADE | {"mode", "validate"}
-"""What a trace or a recording may have besides the fields of a workload."""
+"""Keys that a trace or a recording may have besides those of a workload."""
 MEANT = {
     "aborts": "a request has abort_step",
-    "scheduler": "; ".join(
-        f"{key}, {{}} for its defaults, asks for the {owner.name} one" for key, owner in OPTION_KEYS.items()
-    ),
+    "scheduler": "; ".join(f"the key {key} selects the {owner.name} scheduler" for key, owner in OPTION_KEYS.items()),
 }
 MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
-    """A workload that cannot be read or run; the message is one sentence with the item and the field."""
+    """A workload that cannot be read or run. The message is one sentence with the item and the field."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A workload. ``where`` names it in messages, ``data`` is how it is written; random prompts go by ``name``."""
+    """A workload. ``where`` names it in messages; ``data`` is its JSON; random prompts are derived from ``name``."""
 
     where: str
     name: str
@@ -84,14 +84,17 @@ class Item:
 
 
 def read_items(path: Path, model: str) -> list[Item]:
-    """The workloads of a file, to be run with ``model``. Raises TraceError, and SuiteError where a suite is wrong."""
+    """Return the workloads of the file at ``path``, to be run with ``model``.
+
+    Raises TraceError if a workload is invalid, and SuiteError if the file is a suite with errors.
+    """
     return _items_of_suite(path, model) if path.suffix in SUITE_SUFFIXES else _items_of_json(path, model)
 
 
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
-    """Each item with its step table, as soon as it ran, or with the ``error`` that kept it from running to its end.
+    """Run the items and yield each with its step table, or with ``error`` if it could not be run to its end.
 
-    A failed item ends its engine; the next one gets another. Raises CheckpointError for the model.
+    A failed item closes its engine; the next item gets a new engine. Raises CheckpointError if the model can't be used.
     """
     engines = EnginePool(driver)
     try:
@@ -107,7 +110,7 @@ def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any
 
 
 def as_json(items: Iterable[Mapping[str, Any]]) -> str:
-    """A JSON list, an item a line."""
+    """Return the items as a JSON list, with one item per line."""
     return "".join(["[\n", ",\n".join(json.dumps(item, ensure_ascii=False) for item in items), "\n]\n"])
 
 
@@ -119,7 +122,9 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
     items: dict[tuple[int, int | None], Item] = {}
     for test in expand(suite, [model], most=len(suite.cases) * 1000):
         if isinstance(test.case, BehaviourCase):
-            raise TraceError(f"{path}: a behaviour suite is not run step by step: there is nothing to trace")
+            raise TraceError(
+                f"{path}: a behaviour suite is not run step by step, so it can't be traced; use a steps or output suite"
+            )
         assert isinstance(test.case, StepsCase | OutputCase)
         requests = test.case.requests
         data = {
@@ -129,7 +134,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
             **_options_data(test.setup),
         }
         setup = replace(test.setup, model=model, backend="eager", tensor_parallel_size=1)
-        # Backends and models of the suite make no other trace; a batch size does.
+        # The trace depends on the batch size, but not on the suite's backends and models.
         items[test.index, test.configuration.max_num_seqs] = Item(
             f"{path}: case {test.case.id}", test.case.id, data, test.limits, requests, setup
         )
@@ -140,7 +145,7 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     try:
         text = read_ordinary(path, MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise TraceError(f"{path}: is larger than {MAX_BYTES:,} bytes: split it")
+            raise TraceError(f"{path}: is larger than {MAX_BYTES:,} bytes; split it into several files")
         data = json.loads(text.decode("utf-8"), object_pairs_hook=partial(_object, path))
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except TraceError:
@@ -150,22 +155,24 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     except UnicodeDecodeError as error:
         raise TraceError(f"{path}: is not UTF-8 text (byte {error.start})") from error
     except UnicodeEncodeError as error:
-        raise TraceError(f"{path}: an escape in a text is half of a surrogate pair, and no character") from error
+        raise TraceError(
+            f"{path}: a \\u escape is half of a surrogate pair; write both halves, or the character itself"
+        ) from error
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except (ValueError, RecursionError) as error:
-        raise TraceError(f"{path}: is not JSON that can be read: {one_line(str(error))}") from error
+        raise TraceError(f"{path}: cannot be parsed as JSON: {one_line(str(error))}") from error
     if not isinstance(data, list):
         raise TraceError(f"{path}: must be a list of items, not {_kind(data)}")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
 
 
 def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys are all different."""
+    """Return a JSON object as a dict. Raises TraceError if a key occurs twice."""
     read = dict(pairs)
     if len(read) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise TraceError(f"{path}: the key {json.dumps(twice)} stands twice in one object")
+        raise TraceError(f"{path}: the key {json.dumps(twice)} occurs twice in one object; keep one of them")
     return read
 
 
@@ -179,7 +186,7 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
         raise TraceError(f"{where}: requests: must be a list of at least one request, not {_kind(listed)}")
     where = f"{where} ({name})" if "name" in data else where
     if unknown := [field for field in data if field not in FIELDS and field not in KEPT]:
-        raise TraceError(f"{where}: {unknown[0]}: is no field that is known here{_meant(unknown[0])}")
+        raise TraceError(f"{where}: {unknown[0]}: is an unknown field{_meant(unknown[0])}")
     try:
         limits = Limits.model_validate(data.get("limits") or {})
     except ValidationError as error:
@@ -188,7 +195,7 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
     given = [key for key in OPTION_KEYS if key in data]
     if len(given) > 1:
-        raise TraceError(f"{where}: {given[1]}: is of another scheduler than {given[0]}: an item has one of them")
+        raise TraceError(f"{where}: {given[1]}: belongs to another scheduler than {given[0]}; keep one of them")
     for key in given:
         owner = OPTION_KEYS[key]
         setup = replace(setup, scheduler=owner.name, options=_options(where, key, data[key]))
@@ -212,7 +219,7 @@ def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
 
 
 def _options_data(setup: EngineSetup) -> dict[str, Any]:
-    """The options of a setup's scheduler as an item has them."""
+    """Return the scheduler options of ``setup`` in the form in which a workload item has them."""
     return {} if setup.options is None else {FORMATS[setup.scheduler].options_key: asdict(setup.options)}
 
 
@@ -221,7 +228,7 @@ def _request(where: str, number: int, data: Any) -> Request:
     if not isinstance(data, dict):
         raise TraceError(f"{where}: {shown_path(path)}: must be an object, not {_kind(data)}")
     if "prompt" in data:
-        raise TraceError(f"{where}: {shown_path((*path, 'prompt'))}: say prompt_len or prompt_token_ids here")
+        raise TraceError(f"{where}: {shown_path((*path, 'prompt'))}: use prompt_len or prompt_token_ids instead")
     length, tokens = data.get("prompt_len"), data.get("prompt_token_ids")
     if length is None and tokens is None:
         raise TraceError(f"{where}: {shown_path((*path, 'prompt_len'))}: is missing, and so is prompt_token_ids")
@@ -250,7 +257,7 @@ _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.i
 
 
 def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
-    """The first thing that is wrong: the field as it is written in JSON, and what it must be."""
+    """Return a message for the first validation error: the field as named in JSON, and what its value must be."""
     detail = error.errors(include_url=False)[0]
     location = detail["loc"]
     location = _FIELD_NAMES.get(location[:2], location[:2]) + location[2:]  # type: ignore[arg-type]
@@ -259,7 +266,7 @@ def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
         case "missing":
             return f"{place}: is missing"
         case "extra_forbidden":
-            return f"{place}: is no field that is known here"
+            return f"{place}: is an unknown field"
         case "value_error":
             mistake = detail["ctx"]["error"]
             at = mistake.at if isinstance(mistake, MisfitError) else ()
@@ -272,7 +279,7 @@ def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
 
 
 def _kind(value: Any) -> str:
-    """A JSON value in words."""
+    """Return a short description of a JSON value, for messages."""
     match value:
         case None:
             return "null or nothing"
@@ -285,7 +292,7 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """A suite's request as it stands in JSON; the length of a text is known when it is run."""
+    """Return a suite's request in JSON form. The length of a text prompt is added when the request is run."""
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
         data["prompt_token_ids"] = list(request.prompt.token_ids)
@@ -298,11 +305,11 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
-    # A model that is not known is the command's mistake; what it does not have, its workload's alone.
+    # An unknown model is an error of the whole command; a token that the model lacks is an error of this item only.
     scheduler = scheduler_named(item.setup.scheduler)
-    # Blocks are shared by those whose tokens are alike, with or without a model.
+    # Requests with equal tokens share blocks, with or without a model.
     meant = TOKENS in engines.driver.capabilities or scheduler.reads_tokens
-    vocabulary = _words(item, meant)
+    vocabulary = _vocabulary_for(item, meant)
     try:
         specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
@@ -331,12 +338,14 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
     for number, request in enumerate(item.requests):
         if not request.can_be_simulated:
             field = shown_path(("requests", number))
-            raise TraceError(f"{field}: when it ends only a model can tell, or simulated_tokens")
+            raise TraceError(
+                f"{field}: its end depends on generated tokens; give simulated_tokens, or use a driver with a model"
+            )
     return [nameless_spec(request, position, vocabulary) for position, request in enumerate(item.requests)]
 
 
-def _words(item: Item, meant: bool) -> Vocabulary | None:
-    """The vocabulary of the item's model, unless lengths alone are simulated: then no model need be there."""
+def _vocabulary_for(item: Item, meant: bool) -> Vocabulary | None:
+    """Return the vocabulary of the item's model, or None if only lengths are simulated; then no model is needed."""
     texts = any(request.prompt.length is None for request in item.requests)
     return _vocabulary(item.setup.model) if meant or texts else None
 
@@ -347,9 +356,9 @@ def _vocabulary(model: str) -> Vocabulary:
 
 
 def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
-    """What the JSON form can say of a prompt: its length and, unless name and position give them, its tokens.
+    """Return ``data`` with the prompt's length and, unless name and position determine them, the prompt's tokens.
 
-    ``meant``: the tokens are those of the prompt, not only as many.
+    ``meant``: the spec has the real tokens of the prompt, not only the same number of tokens.
     """
     if "prompt_token_ids" in data:
         return data

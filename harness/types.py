@@ -1,30 +1,36 @@
-"""What every layer speaks of: engines, limits, requests, tokens, steps, runs and verdicts, as values."""
+"""Shared value types: engine setups, limits, requests, tokens, steps, runs and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 BLOCK_SIZE = 64
-"""Tokens in one block (page) of the KV cache; fixed by the card."""
+"""Tokens in one block (page) of the KV cache. Fixed by the Spyre card."""
 
 
 DEFAULT_SCHEDULER: Literal["continuous"] = "continuous"
-"""How requests are batched where no suite and no driver says it; rows without a column of another's are of it."""
+"""The scheduler used if neither the suite nor the driver names one.
+
+A row without a column that identifies another scheduler belongs to it, too.
+"""
 
 
 def ceil_div(number: int, divisor: int) -> int:
-    """The quotient rounded up."""
+    """Return ``number / divisor`` rounded up to a whole number."""
     return -(-number // divisor)
 
 
 def blocks_for(tokens: int) -> int:
-    """The blocks that hold ``tokens`` tokens."""
+    """Return the number of blocks that ``tokens`` tokens need."""
     return ceil_div(tokens, BLOCK_SIZE)
 
 
 @dataclass(frozen=True)
 class ChunkingSetup:
-    """Options of the chunked scheduler: ``chunk_size`` in tokens; what the others mean is in the suite format."""
+    """Options of the chunked scheduler.
+
+    ``chunk_size`` is in tokens. docs/writing-cases.md describes the other options.
+    """
 
     chunk_size: int = 128
     enable_prefix_caching: bool = True
@@ -33,15 +39,15 @@ class ChunkingSetup:
 
 
 TokenBudgetRules = Literal["0.27", "0.32"]
-"""Which vLLM's rules the token-budget scheduler follows: those of 0.27.1, or those of 0.32.0."""
+"""The vLLM version whose rules the token-budget scheduler follows: 0.27.1 or 0.32.0."""
 
 
 @dataclass(frozen=True)
 class TokenBudgetSetup:
-    """Options of the token-budget scheduler, by vLLM's names.
+    """Options of the token-budget scheduler, named as in vLLM.
 
-    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. ``long_prefill_token_threshold`` is the
-    most tokens of one request in one step, 0 for no threshold.
+    ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step.
+    ``long_prefill_token_threshold`` is the maximum number of tokens of one request in one step; 0 means no threshold.
     """
 
     max_num_batched_tokens: int = 512
@@ -52,16 +58,15 @@ class TokenBudgetSetup:
 
 
 SchedulerOptions = ChunkingSetup | TokenBudgetSetup
-"""Options of a scheduler that an engine is started with, whichever it is."""
+"""Options with which an engine's scheduler is started. One type for each scheduler that has options."""
 
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """What an engine is started for: the compile shape, not the scheduling limits.
+    """The compile shape and scheduler with which an engine is started. Scheduling limits are not part of it.
 
-    ``num_blocks`` None leaves the size of the cache to the engine. ``scheduler`` is how requests are batched:
-    ``continuous``, ``static`` as a baseline, ``chunked`` or ``token_budget``. ``options`` are the scheduler's own, None
-    where it has none.
+    With ``num_blocks`` None the engine chooses the size of its KV cache. ``scheduler`` is ``continuous``, ``static`` (a
+    baseline), ``chunked`` or ``token_budget``. ``options`` are the options of that scheduler, None if it has none.
     """
 
     model: str
@@ -76,7 +81,7 @@ class EngineSetup:
 
 @dataclass(frozen=True)
 class SchedulingLimits:
-    """What scheduling may use; None: what the engine was started with. Units as in EngineSetup."""
+    """Upper bounds for scheduling, in the units of EngineSetup. None: the value with which the engine was started."""
 
     max_model_len: int | None = None
     max_num_seqs: int | None = None
@@ -86,11 +91,11 @@ class SchedulingLimits:
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """One request. ``request_id`` is its position in the case.
+    """One request as drivers get it. ``request_id`` is the request's position in the case.
 
-    ``logprobs`` is how many top tokens are wanted at each position. ``golden_token_ids`` are given out in place of what
-    would be sampled, for drivers with ``golden-tokens``. ``simulated_token_ids`` are for drivers without
-    tokens of their own: what a model would generate.
+    ``logprobs`` is the number of top tokens to return at each position. With ``golden_token_ids``, a driver with the
+    capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the tokens
+    that a model would generate, for drivers that run no model.
     """
 
     request_id: int
@@ -110,10 +115,11 @@ class RequestSpec:
     simulated_token_ids: tuple[int, ...] = ()
 
     def within(self, max_model_len: int | None) -> "RequestSpec":
-        """The same with as many tokens as it gets in a context of ``max_model_len`` tokens (None: not known).
+        """Return this request with ``max_tokens`` reduced to what fits a context of ``max_model_len`` tokens.
 
-        A sequence ends where prompt and generated tokens together fill the context (docs/scheduling-rules.md, "One
-        step", 4), and after its first token where the prompt fills it alone.
+        A sequence ends when prompt and generated tokens together fill the context (docs/scheduling-rules.md, "One
+        step", 4). If the prompt alone fills the context, the sequence ends after its first token. With
+        ``max_model_len`` None (not known) the request is returned unchanged.
         """
         room = self.max_tokens if max_model_len is None else max(1, max_model_len - len(self.prompt_token_ids))
         if self.max_tokens <= room:
@@ -122,10 +128,10 @@ class RequestSpec:
 
 
 class Token(NamedTuple):
-    """A generated token with its logprob: the natural logarithm of its probability under the model's raw logits.
+    """A generated token. ``logprob`` is the natural logarithm of its probability under the model's raw logits.
 
-    ``rank`` is its place among all tokens, from 1, ``top`` the top tokens as (token id, logprob), best first, as many
-    as the request wants. Without ``logprobs`` the driver has none of them.
+    ``rank`` is the token's rank among all tokens, from 1. ``top`` holds the top tokens as (token id, logprob), best
+    first, as many as the request's ``logprobs``. All three are unset if the driver lacks the capability ``logprobs``.
     """
 
     token_id: int
@@ -135,21 +141,23 @@ class Token(NamedTuple):
 
 
 class StepRow(NamedTuple):
-    """One row of a step table: what can be seen after a step. Requests are named by their position in the case, from 0.
+    """One row of a step table: the observable state after a step.
 
-    ``waiting`` in the order of arrival, ``running`` newest first, ``outputs`` those that got a token in the step that
-    just ran, ``finished`` those of them that ended. ``reserved`` and ``used`` count blocks, None where the driver can't
-    see them. Columns that not every scheduler has are None elsewhere: ``paused`` in the order in which they are taken,
-    ``hits`` as (request, blocks of its prefix that were found and not computed again).
+    Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, ``running`` newest
+    first. ``outputs`` are the requests that got a token in this step, ``finished`` those of them that ended with it.
+    ``reserved`` and ``used`` count blocks; None if the driver can't observe them.
 
-    The token-budget scheduler has no tkv (0) and no ``reserved``; ``running`` is in the order in which requests joined,
-    and ``hits`` are those of this step's admissions as (request, tokens), without those of no tokens. ``scheduled`` has
-    (request, tokens computed in the step) in the order in which they were scheduled, ``preempted`` those that lost
-    their blocks in the step, the first evicted first.
+    Columns of some schedulers are None in the tables of the others. ``paused`` is in the order in which requests are
+    resumed. ``hits`` holds (request, number of prefix blocks found in the cache and not computed again).
 
-    ``kind`` is prefill, decode, mixed, idle or start, empty in expected tables, which don't say it. ``block_tables``
-    goes by position like ``tabled``; empty where the driver can't see blocks by id. Rows that are left out between two
-    given ones are plain decodes: tkv grows by one, the same sequences run, and no request comes, goes or takes a block.
+    The token-budget scheduler has no tkv (0) and no ``reserved``. Its ``running`` is in the order in which requests
+    joined. Its ``hits`` holds (request, tokens) for the admissions of this step, without requests with 0 tokens.
+    ``scheduled`` holds (request, tokens computed in the step) in scheduling order; ``preempted`` are the requests that
+    lost their blocks in the step, the first evicted first.
+
+    ``kind`` is prefill, decode, mixed, idle or start; expected tables leave it empty. ``block_tables`` is in the order
+    of ``tabled``, and empty if the driver can't observe block ids. A row may be omitted if it is a plain decode:
+    compared with the row before, tkv grows by one, the same sequences run, and no request joins, ends or takes a block.
     """
 
     step: int
@@ -169,15 +177,19 @@ class StepRow(NamedTuple):
 
     @property
     def tabled(self) -> tuple[int, ...]:
-        """The requests that ``block_tables`` goes by: those that were scheduled, else those that got a token."""
+        """Return the requests to which the entries of ``block_tables`` belong.
+
+        These are the scheduled requests if ``scheduled`` is known, else the requests that got a token.
+        """
         return self.outputs if self.scheduled is None else tuple(request for request, _ in self.scheduled)
 
 
 @dataclass(frozen=True)
 class Run:
-    """A workload that ran: its step table and, by request, the tokens it got.
+    """The result of running a workload: its step table and, by request, the generated tokens.
 
-    ``unfinished`` says why it was broken off, where it was; ``traceback`` is that of an engine that failed.
+    ``unfinished`` is the reason why the run was stopped early, None if it ran to its end. ``traceback`` is that of an
+    engine failure.
     """
 
     steps: tuple[StepRow, ...]
@@ -188,9 +200,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Verdict:
-    """``headline`` is one line; ``details`` are the lines below it; ``data`` is what reports show of it.
+    """The result of a check. ``headline`` is one line; ``details`` are the lines below it; ``data`` is for reports.
 
-    ``data`` holds builtins only: it crosses process borders.
+    ``data`` holds builtins only, because it is sent between processes.
     """
 
     passed: bool
@@ -201,5 +213,5 @@ class Verdict:
 
 
 def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Those that did not pass."""
+    """Return the verdicts that did not pass."""
     return [verdict for verdict in verdicts if not verdict.passed]

@@ -1,1 +1,1 @@
-"""What has nothing to do with batching: text, subprocesses, garbage collection, where time goes."""
+"""Helpers that are independent of batching: text, subprocesses, garbage collection, timing."""

@@ -1,23 +1,28 @@
-"""When Python need not look for garbage: where much is made that is all kept, looking takes a quarter of the time."""
+"""Control Python's garbage collector.
+
+While many long-lived objects are created, collections would take a quarter of the time.
+"""
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _frozen_here = False
-"""Whether ``freeze_gc`` was called; to ask Python, which counts what is frozen, takes longer than a case."""
+"""Whether ``freeze_gc`` was called. ``gc.get_freeze_count`` counts all frozen objects, which takes longer than a case.
+"""
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """What is made in here is kept: it is looked through for cycles that nobody can reach with all that is older."""
-    looking = gc.isenabled()
+    """Pause the garbage collector, and treat objects created in the block as long-lived."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if looking:
-            # What is young would be looked through at once. Frozen and thawed it is old, but so is all that was frozen.
+        if was_enabled:
+            # Freezing and unfreezing moves the young objects into the oldest generation, so that they aren't scanned
+            # immediately. Objects that freeze_gc froze would be unfrozen, too, so this is skipped after freeze_gc.
             if not _frozen_here:
                 gc.freeze()
                 gc.unfreeze()
@@ -25,7 +30,7 @@ def gc_paused() -> Iterator[None]:
 
 
 def freeze_gc() -> None:
-    """Never look again through what there is now."""
+    """Exclude all objects that exist now from later garbage collections (``gc.freeze``)."""
     global _frozen_here
     gc.freeze()
     _frozen_here = True

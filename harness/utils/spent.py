@@ -1,6 +1,7 @@
-"""What a run takes its time for: added up where it is taken, and sent along with the next result of that process.
+"""Where the time of a run is spent: counters that are sent along with the next result of this process.
 
-What has not been sent goes to the next fork, which sends it: so does what a process that only forks has taken.
+Counters that have not been sent are inherited by the next fork, which sends them. This also covers processes that only
+fork and send no results.
 """
 
 import time
@@ -14,7 +15,7 @@ from harness.utils.text import plural
 Name = Literal[
     "imports", "engines", "opening", "traced", "tracing", "servers", "serving", "steps", "stepping", "behaviour"
 ]
-"""Counts are plural nouns; ``imports`` and what ends in -ing, and ``behaviour`` (cases of that kind) are seconds."""
+"""Plural nouns are counts. ``imports``, ``behaviour`` (cases of that kind) and names in -ing are seconds."""
 
 _spent: dict[str, float] = defaultdict(float)
 
@@ -25,7 +26,7 @@ def add(name: Name, amount: float) -> None:
 
 @contextmanager
 def timed(name: Name) -> Generator[None, None, None]:
-    """Add the seconds that this takes, also where it fails."""
+    """Add the seconds that the block takes, also if it raises."""
     began = time.perf_counter()
     try:
         yield
@@ -34,14 +35,14 @@ def timed(name: Name) -> Generator[None, None, None]:
 
 
 def take() -> dict[str, float]:
-    """Everything since the last call, which is forgotten here."""
+    """Return the counters since the last call, and reset them."""
     taken = {name: round(amount, 4) for name, amount in _spent.items()}
     _spent.clear()
     return taken
 
 
 def summary(spent: Mapping[str, float]) -> str:
-    """In a line, what there was of each, all processes together; empty where there was nothing."""
+    """Return one line with the totals of all processes, empty if nothing was counted."""
 
     def seconds(name: Name) -> str:
         return f"{spent.get(name, 0.0):.1f} s"

@@ -1,10 +1,11 @@
-"""Processes that never outlive the one that started them, however that one ends: kill -9 runs no clean-up.
+"""Start processes that end with their parent, however the parent ends (kill -9 runs no clean-up).
 
-Linux tells the kernel so (``PR_SET_PDEATHSIG``). It counts the *thread* that started a process as its parent, so what
-is to live longer than a passing thread is started by one that stays: ``start_with_parent``. On other
-systems a child notices the end of its parent by its pipe.
+On Linux the kernel sends the signal (``PR_SET_PDEATHSIG``). The kernel takes the *thread* that started a process for
+its parent, so a process that must outlive a short-lived thread is started from a permanent one: ``start_with_parent``.
+On other systems a child detects the end of its parent by the pipe between them.
 
-Also a program: ``python subprocesses.py PARENT COMMAND…`` becomes ``COMMAND``, tied to the process ``PARENT``.
+The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` bound to the process
+``PARENT``.
 """
 
 import ctypes
@@ -22,7 +23,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process as soon as its parent, ``parent``, has ended; at once where that has happened already."""
+    """End this process as soon as the process ``parent`` ends; immediately if ``parent`` has already ended."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -32,16 +33,21 @@ def end_with_parent(parent: int) -> None:
 def start_with_parent(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, **more: Any
 ) -> "subprocess.Popen[Any]":
-    """``subprocess.Popen`` for a command that knows nothing of us; it ends with this process at the latest."""
-    attended = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
-    if threading.current_thread() is threading.main_thread():  # it stays, and a process that forks must have no other
-        return subprocess.Popen(attended, env=env, **more)
-    return _starter(os.getpid()).submit(lambda: subprocess.Popen(attended, env=env, **more)).result()
+    """Start a command as ``subprocess.Popen`` does. It ends with this process at the latest.
+
+    The command itself needs no code for this.
+    """
+    wrapped = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
+    if (
+        threading.current_thread() is threading.main_thread()
+    ):  # permanent; and a process that forks must have no other thread
+        return subprocess.Popen(wrapped, env=env, **more)
+    return _starter(os.getpid()).submit(lambda: subprocess.Popen(wrapped, env=env, **more)).result()
 
 
 @lru_cache(maxsize=1)
-def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - after a fork the thread is gone: make another
-    """A thread that lives as long as this process."""
+def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has no thread of its parent: start another
+    """Return a thread pool of one thread that lives as long as this process."""
     return ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 

@@ -1,6 +1,6 @@
-"""How numbers are said."""
+"""Formatting of numbers in messages."""
 
 
 def plural(number: int, noun: str) -> str:
-    """``1 case``, ``2 cases``."""
+    """Return the number with its noun: ``1 case``, ``2 cases``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

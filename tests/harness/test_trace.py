@@ -103,7 +103,7 @@ def item_with(**request: object) -> list[object]:
     ("data", "says"),
     [
         ("{", "w.json: is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
-        ("[" * 100_000, "w.json: is not JSON that can be read"),
+        ("[" * 100_000, "w.json: cannot be parsed as JSON"),
         ("\ufeff[]", "w.json: is not JSON"),
         ({}, "w.json: must be a list of items, not an object"),
         ([3], "item 0: must be an object with limits and requests, not 3"),
@@ -119,7 +119,7 @@ def item_with(**request: object) -> list[object]:
         ([{"name": "x", "requests": [7]}], "item 0 (x): requests[0]: must be an object, not 7"),
         (
             [{"name": "x", "limits": {"max_num_seq": 2}, "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
-            "item 0 (x): limits.max_num_seq: is no field that is known here",
+            "item 0 (x): limits.max_num_seq: is an unknown field",
         ),
         (
             [{"name": "x", "limits": [2], "requests": [{"prompt_len": 1, "max_tokens": 1}]}],
@@ -139,20 +139,20 @@ def item_with(**request: object) -> list[object]:
         (item_with(prompt_token_ids=["a"]), 'requests[0].prompt_token_ids[0]: must be a whole number, not "a"'),
         (item_with(prompt_token_ids=7), "requests[0].prompt_token_ids: must be a list, not 7"),
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
-        (item_with(prompt={"text": "x"}), "requests[0].prompt: say prompt_len or prompt_token_ids here"),
-        (item_with(prompt_length=3), "requests[0].prompt_length: is no field that is known here"),
+        (item_with(prompt={"text": "x"}), "requests[0].prompt: use prompt_len or prompt_token_ids instead"),
+        (item_with(prompt_length=3), "requests[0].prompt_length: is an unknown field"),
         (
             [{"limit": {}, "requests": [{"prompt_len": 1}]}],
-            "item 0: limit: is no field that is known here: did you mean",
+            "item 0: limit: is an unknown field: did you mean",
         ),
         (
             [{"aborts": [], "requests": [{"prompt_len": 1}]}],
-            "item 0: aborts: is no field that is known here: a request",
+            "item 0: aborts: is an unknown field: a request",
         ),
-        ([{"scheduler": "chunked", "requests": [{}]}], "scheduler: is no field that is known here: chunking, {} for"),
-        ([{"x": 1, "name": "y", "requests": [{}]}], "item 0 (y): x: is no field that is known here: an item has name,"),
-        ('[{"requests": [{"prompt_len": 1, "prompt_len": 2}]}]', 'w.json: the key "prompt_len" stands twice in one'),
-        ('[{"name": "\\ud800", "requests": []}]', "w.json: an escape in a text is half of a surrogate pair"),
+        ([{"scheduler": "chunked", "requests": [{}]}], "scheduler: is an unknown field: the key chunking selects"),
+        ([{"x": 1, "name": "y", "requests": [{}]}], "item 0 (y): x: is an unknown field: an item has name,"),
+        ('[{"requests": [{"prompt_len": 1, "prompt_len": 2}]}]', 'w.json: the key "prompt_len" occurs twice in one'),
+        ('[{"name": "\\ud800", "requests": []}]', "w.json: a \\u escape is half of a surrogate pair"),
     ],
 )
 def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, says: str, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, say
             "request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, and 35 are available; "
             "the engine failed in step 1",
         ),
-        ({"stop_token_ids": [1]}, "requests[0]: when it ends only a model can tell"),
+        ({"stop_token_ids": [1]}, "requests[0]: its end depends on generated tokens"),
     ],
 )
 def test_a_workload_that_fails_has_an_error_and_the_others_their_steps(
@@ -222,7 +222,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_behaviour_suite_cannot_be_traced() -> None:
-    with pytest.raises(TraceError, match="there is nothing to trace"):
+    with pytest.raises(TraceError, match="so it can't be traced"):
         read_items(SUITES / "behaviour" / "limits.yaml", MODEL)
 
 

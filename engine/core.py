@@ -69,7 +69,11 @@ class EngineCore:
 
         Raises ConfigError where a limit is impossible for this engine.
         """
-        self.limits = resolve_limits(self.config, limits)
+        return self.restart(resolve_limits(self.config, limits))
+
+    def restart(self, limits: ResolvedLimits) -> ResolvedLimits:
+        """Do what ``reset`` does, under limits that were resolved for this engine before."""
+        self.limits = limits
         self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}
         self.steps_done = 0

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from engine.build import Engine, build_engine
-from engine.config import EngineConfig, Limits, ResolvedLimits
+from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
 from engine.entrypoints.deltas import merged
 from engine.entrypoints.engine_thread import (
     EngineBusyError,
@@ -170,10 +170,14 @@ class AsyncLLM:
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
-        """Other limits for an engine on which nothing is under way. Raises EngineBusyError and ConfigError."""
+        """Set other limits for an engine on which nothing is under way.
+
+        Raises ConfigError for impossible limits, whatever is under way; then EngineBusyError.
+        """
+        resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:
             raise EngineBusyError(f"open responses {len(self._open)}")
-        self._limits = await asyncio.wrap_future(self._thread.tighten(limits))
+        self._limits = await asyncio.wrap_future(self._thread.tighten(resolved))
         return self._limits
 
     async def idle(self) -> None:

@@ -103,10 +103,10 @@ class EngineThread:
         """Abort every request, then EngineCore.reset. The Future raises ConfigError for impossible limits."""
         return self._leave(partial(self._reset, limits))
 
-    def tighten(self, limits: Limits) -> Future[ResolvedLimits]:
-        """EngineCore.reset, but never at the expense of a request.
+    def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
+        """EngineCore.restart, but never at the expense of a request.
 
-        The Future raises EngineBusyError where anything is under way or held, ConfigError for impossible limits.
+        The Future raises EngineBusyError where anything is under way or held.
         """
         return self._leave(partial(self._tighten, limits))
 
@@ -182,7 +182,7 @@ class EngineThread:
         self._abort(tuple(self._subscribers))
         return self._core.reset(limits)
 
-    def _tighten(self, limits: Limits) -> ResolvedLimits:
+    def _tighten(self, limits: ResolvedLimits) -> ResolvedLimits:
         state = self._core.state()
         held = {
             "requests": len(self._core.sequences),
@@ -195,7 +195,7 @@ class EngineThread:
             raise EngineBusyError(
                 ", ".join(f"{name} {count}" for name, count in held.items() if count) or "a step is due"
             )
-        return self._core.reset(limits)
+        return self._core.restart(limits)
 
     def _stop(self) -> None:
         self._stopping = True

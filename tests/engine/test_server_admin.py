@@ -125,6 +125,13 @@ def test_it_is_refused_while_anything_is_under_way_and_changes_nothing(server: S
         assert server.running()
 
 
+def test_what_cannot_be_is_refused_as_such_on_a_busy_server_too(server: Server) -> None:
+    with busy(server):
+        for wanted in ({"max_model_len": 100}, {"max_model_len": 1024}):
+            refused = ask(server, **wanted)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "impossible_limits")
+
+
 def test_figures_begin_again_at_zero(server: Server) -> None:
     assert ask(server).status_code == 200
     new = server.metrics()

@@ -29,8 +29,8 @@ def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
 def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
     tighten = EngineThread._tighten
 
-    def roomy(self: EngineThread, limits: Limits) -> ResolvedLimits:
-        return tighten(self, replace(limits, available_blocks=None))
+    def roomy(self: EngineThread, limits: ResolvedLimits) -> ResolvedLimits:
+        return tighten(self, replace(limits, available_blocks=self._core.config.available_blocks))
 
     patch.setattr(EngineThread, "_tighten", roomy)
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from engine.config import ConfigError, Limits, ResolvedLimits, resolve_limits
+from engine.config import ConfigError, Limits
 from engine.entrypoints.engine_thread import EngineBusyError
 from engine.entrypoints.server.arguments import ServerSettings
 from engine.entrypoints.server.errors import ApiError, bad_request, from_engine, from_validation
@@ -71,8 +71,7 @@ class Administration:
         """Change limits and options, and count from zero; what they are now. All of it or nothing."""
         service, started = self._service, self._settings
         service.check_open()
-        limits = self._limits(wanted)
-        effective = await service.llm.tighten(Limits(**asdict(limits)))
+        effective = await service.llm.tighten(self._limits(wanted))
         self._metrics.restart()
         queue = started.max_queue if wanted.max_queue is None else wanted.max_queue
         service.llm.max_unfinished = effective.max_num_seqs + queue
@@ -82,7 +81,7 @@ class Administration:
         options = {"max_queue": queue, "max_body_bytes": service.settings.max_body_bytes}
         return asdict(effective) | options
 
-    def _limits(self, wanted: Wanted) -> ResolvedLimits:
+    def _limits(self, wanted: Wanted) -> Limits:
         """The limits of a server that was started with just these flags. Raises ConfigError."""
         built = self._settings.engine
         asked = replace(
@@ -95,7 +94,7 @@ class Administration:
         # What was rounded up, and a batch x tkv limit beyond every batch there can be, are no more than there is.
         blocks = min(asked.available_blocks, built.available_blocks)
         batch_tkv = min(asked.batch_tkv_limit, built.batch_tkv_limit)
-        return resolve_limits(built, Limits(asked.max_model_len, asked.max_num_seqs, blocks, batch_tkv))
+        return Limits(asked.max_model_len, asked.max_num_seqs, blocks, batch_tkv)
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:

@@ -79,7 +79,12 @@ def _explain(
         what = f"a {_named(seen, row)}, expected a {_named(kind, wanted)}"
         return f"step {first} is {what}", _rule_for_kinds(wanted, kind, seen)
     cells = ", ".join(f"{n} {cell_text(getattr(row, n))}, expected {cell_text(getattr(wanted, n))}" for n in names)
-    return f"step {first} differs ({_named(kind, wanted)}): {cells}", _rule(wanted, kind, names[0])
+    return f"step {first} differs ({_named(kind, wanted)}): {cells}", _rule(wanted, kind, _cause(wanted, names))
+
+
+def _cause(row: StepRow, wrong: Sequence[str]) -> str:
+    """Of the columns that are wrong in a step the one that the others follow from."""
+    return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 
 
 def _rule(row: StepRow, kind: str, column: str) -> str:

@@ -68,6 +68,8 @@ class SchedulerSpec:
     ``format`` is how it stands in files. ``reads_tokens``: the schedule depends on the tokens of prompts and not only
     on how many there are, so those of a model are needed in simulation too.
 
+    ``causes`` are its columns from cause to effect: of those that are wrong in one step, the first names the rule.
+
     ``rule_for(kind, column)`` is the rule behind a cell, ``rule_for_kinds(expected, seen)`` the one behind a step of
     the wrong kind. ``kind_of_row(row, before, got_tokens)`` is the kind of step that a row describes. ``impossible``
     says why no engine can finish a workload, ``explain`` what the rules say of a step; None where they can't say.
@@ -89,6 +91,7 @@ class SchedulerSpec:
     requirements_of: Callable[..., tuple[str, ...]]
     bars: Callable[[tuple[Size, ...], Mapping[str, Any], Sequence[StepRow]], Bars]
     drawing: Drawing
+    causes: tuple[str, ...]
     search_tools: Callable[[], SearchTools] | None
 
     @property

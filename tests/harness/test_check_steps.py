@@ -3,11 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from harness.checks.steps import check_steps, expected_kind
 from harness.runs.step_table import shorten
+from harness.schedulers.continuous.rules import rule_for
 from harness.suites.schema import COLUMNS
 from harness.types import Run, StepRow, Verdict
 from tests.harness.support import Simulated, a_request, doctored, simulate, two_that_overlap
@@ -94,6 +96,25 @@ def test_all_differing_columns_of_the_first_step_and_the_numbers_of_the_others_a
     assert verdict.headline == "step 2 differs (decode of 0): tkv 65, expected 66, used 2, expected 9"
     assert verdict.details[-1] == "2 more steps differ: 4, 5"
     assert verdict.rule.startswith('docs/scheduling-rules.md "Decode": tkv grows by 1')
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"tkv": 99, "finished": (0,), "running": ()}, "finished"),
+        ({"reserved": 9, "waiting": (2,), "running": (1,)}, "waiting"),
+        ({"tkv": 99, "outputs": (0, 1)}, "outputs"),
+        ({"tkv": 99, "reserved": 9, "used": 9}, "tkv"),
+        ({"reserved": 9, "used": 9}, "reserved"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_of_several_wrong_columns_the_one_that_others_follow_from_names_the_rule(
+    changes: dict[str, Any], cause: str
+) -> None:
+    verdict = check_steps(SEEN.run, with_row(4, **changes))
+    assert verdict.data["differing"] == {"4": [column for column in COLUMNS if column in changes]}
+    assert verdict.rule == rule_for("decode", cause)
 
 
 def test_of_many_differing_steps_eight_are_named() -> None:

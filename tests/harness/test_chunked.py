@@ -1,6 +1,7 @@
 """The chunked scheduler in the harness: suites, rows, tables, invariants, search."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.schedulers.chunked import SPEC
 from harness.schedulers.chunked.invariants import RULES, check_invariants
-from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
+from harness.schedulers.chunked.rules import DOC, rule_for, rule_for_kinds
 from harness.schedulers.chunked.workloads import NUMBERS
 from harness.search import search
 from harness.search.report import suite_text
@@ -130,6 +131,25 @@ def test_the_page_shows_the_columns_of_the_scheduler(ran: tuple[Run, list[Reques
     assert table.first == at
     cells = next(line for line in table.lines if line.step == at and line.mark).cells
     assert (cells[-2].seen, cells[-2].expected, cells[-1].seen) == ("0", "-", "1:1")
+
+
+@pytest.mark.parametrize(
+    ("which", "changes", "heading"),
+    [
+        (lambda row: row.hits, {"tkv": 0, "used": 9, "reserved": 9, "hits": ()}, '"Prefix caching"'),
+        (lambda row: row.paused, {"tkv": 0, "running": (0, 1, 2), "paused": ()}, '"Pausing"'),
+        (lambda row: row.waiting and row.step, {"waiting": (), "used": 9, "reserved": 9}, '"Candidates"'),
+    ],
+    ids=["hits", "paused", "waiting"],
+)
+def test_the_rule_of_a_wrong_step_is_that_of_its_cause(
+    ran: tuple[Run, list[RequestSpec]], which: Callable[[StepRow], object], changes: dict[str, Any], heading: str
+) -> None:
+    rows = [as_row(step) for step in ran[0].steps]
+    at = next(row.step for row in rows if which(row))
+    verdict = check_steps(ran[0], [row._replace(**changes) if row.step == at else row for row in rows])
+    assert set(verdict.data["differing"][str(at)]) == set(changes)
+    assert f"{DOC} {heading}" in verdict.rule
 
 
 def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:

@@ -49,5 +49,6 @@ SPEC = SchedulerSpec(
     requirements_of=requirements_of,
     bars=lambda sizes, options, rows: ChunkedBars(sizes, ChunkingSetup(**options).chunk_size, rows),
     drawing=DRAWING,
+    causes=("paused", "hits", "waiting", "finished", "outputs", "running", "tkv", "used", "reserved"),
     search_tools=_search_tools,
 )

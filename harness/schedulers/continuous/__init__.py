@@ -29,6 +29,7 @@ SPEC = SchedulerSpec(
     explain=lambda limits, _, specs, timings, run, step: by_the_rules(limits, specs, timings, run, step),
     requirements_of=requirements_of,
     bars=lambda sizes, *_: ContinuousBars(sizes),
+    causes=("waiting", "finished", "outputs", "running", "tkv", "reserved", "used"),
     drawing=Drawing(
         (
             "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   "

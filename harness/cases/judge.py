@@ -8,6 +8,7 @@ from typing import Any
 from harness.cases.behaviour.judging import Invariants, Watched, judge_behaviour
 from harness.cases.behaviour.needs import needs_of
 from harness.cases.blessing import Blessing
+from harness.checks.happens import check_happens
 from harness.checks.outputs import OutputPlan, judge_outputs, plan_outputs, policy_asked_for
 from harness.checks.steps import check_steps, step_table_lines, steps_as_data
 from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS, Session
@@ -98,6 +99,8 @@ def judge(test: Test, session: Session) -> Verdicts:
             raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
         return _with_picture((_broken_off(test, run),), plan.specs, expanded, run)
     others = [scheduler.check_invariants(run, plan.specs, case.requests, effective, expanded.options)]
+    happened = check_happens(scheduler, case, run, plan.specs, effective, expanded.options)
+    others += [] if happened is None else [happened]
     others += judge_outputs(plan, case, run, session, effective.max_model_len)
     if isinstance(case, StepsCase):
         steps = _judge_steps(test, case, run, others)

@@ -3,12 +3,13 @@
 Nothing outside ``schedulers/`` asks which scheduler it is; it looks the specification up by name and uses it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.schedulers.bars import Size, Stretch
 from harness.schedulers.drawing import Drawing
+from harness.schedulers.events import Event
 from harness.suites.prompts import Vocabulary
 from harness.suites.schema import Request, SchedulerFormat
 from harness.types import EngineSetup, RequestSpec, Run, SchedulerOptions, SchedulingLimits, StepRow, Verdict
@@ -61,6 +62,10 @@ class SearchTools:
     takes: Callable[[Any], tuple[str, ...]]
 
 
+def _no_events(*_: Any) -> Iterable[Event]:
+    return ()
+
+
 @dataclass(frozen=True)
 class SchedulerSpec:
     """A scheduler: its table, its rules as sentences, its model, its invariants, its pictures, its search.
@@ -77,7 +82,8 @@ class SchedulerSpec:
 
     ``bars(sizes, options, rows)`` follows a run for time-lines, with its options as results have them; ``drawing`` says
     how they look. ``search_tools`` imports hypothesis, so it is a function; None where no rules say which step comes
-    next, and there is nothing to search with.
+    next, and there is nothing to search with. ``rule_events`` are the events of a run that only its rules can tell
+    (``harness/schedulers/events.py`` has the others).
     """
 
     format: SchedulerFormat
@@ -93,6 +99,7 @@ class SchedulerSpec:
     drawing: Drawing
     causes: tuple[str, ...]
     search_tools: Callable[[], SearchTools] | None
+    rule_events: Callable[[SchedulingLimits, Options, Specs, Timings, Run], Iterable[Event]] = _no_events
 
     @property
     def name(self) -> str:

@@ -45,6 +45,8 @@ EXAMPLES: Mapping[str, str] = {
     "stop_token_ids": "[17]",
     "logprobs": "5",
     "simulated_tokens": "[292, 17]",
+    "happens": "[pause, {abort_of_paused: 0}]",
+    "never": "[pause]",
     "expect": "{steps: golden}",
     "steps": "golden",
     "output": "reference",

@@ -1,6 +1,7 @@
 """Chunked prefill with prefix caching and pausing (docs/scheduling-rules-chunked.md)."""
 
 from harness.schedulers.chunked.bars import ChunkedBars
+from harness.schedulers.chunked.events import rule_events
 from harness.schedulers.chunked.explain import by_the_rules, impossible
 from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.requirements import requirements_of
@@ -46,6 +47,7 @@ SPEC = SchedulerSpec(
     ),
     impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
     explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
+    rule_events=lambda limits, options, *rest: rule_events(limits, _options(options), *rest),
     requirements_of=requirements_of,
     bars=lambda sizes, options, rows: ChunkedBars(sizes, ChunkingSetup(**options).chunk_size, rows),
     drawing=DRAWING,

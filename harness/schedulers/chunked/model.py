@@ -65,8 +65,12 @@ class Reader:
 
 
 @dataclass
-class _Engine:
-    """The state between two steps, and what the last one showed."""
+class Engine:
+    """The state between two steps, and what the last one showed.
+
+    ``exceeded`` are the values of batch size x tkv that were too much for it, ``started`` is who had its first chunk,
+    ``hits`` are the pages it found and how many others held each.
+    """
 
     limits: SchedulingLimits
     options: ChunkingSetup
@@ -81,6 +85,10 @@ class _Engine:
     library: list[Page] = field(default_factory=list)
     chunk_before: bool = False
     withdrawn: bool = False
+    kind: str = "start"
+    exceeded: list[int] = field(default_factory=list)
+    started: Reader | None = None
+    hits: tuple[tuple[Page, int], ...] = ()
     why: str = "the state before any step"
 
     # --- what may happen ----------------------------------------------------------------------------------------
@@ -103,12 +111,22 @@ class _Engine:
 
     def lacking(self, reader: Reader) -> str | None:
         """Which blocks the head of the queue lacks; None where they are there."""
-        held_now = sum(page.holders > 0 for page in self.found(reader))
-        needed = blocks_for(reader.length + reader.plan.max_tokens) - held_now
-        promised = sum(other.reserved for other in (*self.running, *self.paused))
-        if needed <= len(self.free) - promised:
+        if self.spare(reader) >= 0:
             return None
-        return f"blocks: {needed} needed, {len(self.free)} free, {promised} of them reserved"
+        return f"blocks: {self.needed(reader)} needed, {len(self.free)} free, {self.promised} of them reserved"
+
+    def needed(self, reader: Reader) -> int:
+        """Its worst case in blocks, less those of its hit that somebody holds now."""
+        held_now = sum(page.holders > 0 for page in self.found(reader))
+        return blocks_for(reader.length + reader.plan.max_tokens) - held_now
+
+    @property
+    def promised(self) -> int:
+        return sum(other.reserved for other in (*self.running, *self.paused))
+
+    def spare(self, reader: Reader) -> int:
+        """The blocks that would be left to promise if it started; fewer than 0 where it can't."""
+        return len(self.free) - self.promised - self.needed(reader)
 
     def obstacle(self, reader: Reader) -> str | None:
         """Why a request may not prefill now, in one phrase."""
@@ -143,6 +161,7 @@ class _Engine:
         self.step += 1
         self.withdrawn = False
         self.outputs = self.finished = ()
+        self.exceeded, self.started, self.hits = [], None, ()
         reader = next((reader for reader in self.running if reader.prefilling), None)
         if reader is None and self.waiting:
             reader = self.waiting[0]
@@ -150,7 +169,7 @@ class _Engine:
         if reader is not None and reason is None and reader.done == 0:
             reason = self.lacking(reader)
         if reader is not None and reason is None:
-            self.why = f"chunk of {reader.number}"
+            self.kind, self.why = "prefill", f"chunk of {reader.number}"
             self.chunk(reader)
         else:
             head = "nothing to prefill" if reader is None else f"{reader.number} waits for {reason}"
@@ -162,7 +181,9 @@ class _Engine:
     def chunk(self, reader: Reader) -> None:
         if reader.done == 0:
             self.waiting.remove(reader)
-            self.share(reader, self.found(reader))
+            found = self.found(reader)
+            self.started, self.hits = reader, tuple((page, page.holders) for page in found)
+            self.share(reader, found)
         else:
             self.running.remove(reader)
         self.running.insert(0, reader)
@@ -202,11 +223,11 @@ class _Engine:
         self.choose()
         batch = self.decoding
         if not batch:
-            self.why = f"nothing to run, {head}"
+            self.kind, self.why = "idle", f"nothing to run, {head}"
             self.tkv = 0
             self.check_for_a_dead_end()
             return
-        self.why = f"decode of {_named(batch)}, {head}"
+        self.kind, self.why = "decode", f"decode of {_named(batch)}, {head}"
         self.tkv = _tkv(batch)
         for reader in batch:
             self.extend(reader, reader.done + 1, reader.done + 1)
@@ -222,6 +243,8 @@ class _Engine:
             trial = [*batch, reader]
             if len(trial) * _tkv(trial) <= (self.limits.max_batch_tkv_limit or 0):
                 batch = trial
+            else:
+                self.exceeded.append(len(trial) * _tkv(trial))
         prefilling = [reader for reader in self.running if reader.prefilling]
         staying = [reader for reader in self.decoding if reader in batch]
         self.running = [*staying, *(reader for reader in batch if reader in self.paused), *prefilling]
@@ -295,22 +318,21 @@ def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
     Raises ImpossibleWorkload.
     """
-    return tuple(row for row, _ in _moments(limits, options, requests))
+    return tuple(engine.row() for engine in moments(limits, options, requests))
 
 
 def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int) -> str:
     """What step ``step`` does, and what keeps the next to be prefilled waiting where it does; one phrase."""
-    for row, why in _moments(limits, options, requests):
-        if row.step == step:
-            return f"step {step}: {why}"
+    for engine in moments(limits, options, requests):
+        if engine.step == step:
+            return f"step {step}: {engine.why}"
     return f"step {step}: the workload is done"
 
 
-def _moments(
-    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]
-) -> Iterator[tuple[StepRow, str]]:
+def moments(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> Iterator[Engine]:
+    """The state after each step and what happens at its end: one engine that moves on, to be looked at in between."""
     readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
-    engine = _Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
+    engine = Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
 
     def happen() -> None:
@@ -320,11 +342,11 @@ def _moments(
                 engine.leave(reader)
 
     happen()
-    yield engine.row(), engine.why
+    yield engine
     while engine.has_work or engine.step < last:
         engine.advance()
         happen()
-        yield engine.row(), engine.why
+        yield engine
 
 
 def _tkv(batch: Sequence[Reader]) -> int:

@@ -1,6 +1,7 @@
 """Continuous batching with one tkv for the whole batch (docs/scheduling-rules.md)."""
 
 from harness.schedulers.continuous.bars import ContinuousBars
+from harness.schedulers.continuous.events import rule_events
 from harness.schedulers.continuous.explain import by_the_rules, impossible
 from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.requirements import requirements_of
@@ -27,6 +28,7 @@ SPEC = SchedulerSpec(
     check_invariants=lambda run, specs, timings, limits, _: check_invariants(run, specs, timings, limits),
     impossible=lambda limits, _, specs, timings, run: impossible(limits, specs, timings, run),
     explain=lambda limits, _, specs, timings, run, step: by_the_rules(limits, specs, timings, run, step),
+    rule_events=lambda limits, _, specs, timings, run: rule_events(limits, specs, timings, run),
     requirements_of=requirements_of,
     bars=lambda sizes, *_: ContinuousBars(sizes),
     causes=("waiting", "finished", "outputs", "running", "tkv", "reserved", "used"),

@@ -17,7 +17,7 @@ def by_the_rules(
     A sequence that may end early is taken to end where it ended in ``run``.
     """
     try:
-        return explain(limits, _planned(specs, timings, run), step)
+        return explain(limits, planned_requests(specs, timings, run), step)
     except ValueError:
         return None
 
@@ -27,7 +27,7 @@ def impossible(
 ) -> str | None:
     """Why no engine can finish this workload under these limits; None where the rules see no reason."""
     try:
-        predict(limits, _planned(specs, timings, run))
+        predict(limits, planned_requests(specs, timings, run))
     except ImpossibleWorkload as reason:
         return str(reason)
     except ValueError:
@@ -35,7 +35,8 @@ def impossible(
     return None
 
 
-def _planned(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
+def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
+    """The requests as the model has them; one that may end early is taken to end where it ended in ``run``."""
     return [
         PlannedRequest(
             len(spec.prompt_token_ids),

@@ -175,6 +175,20 @@ def _other_reasons(limits: _Said, state: State, request: PlannedRequest, tkv: in
     )
 
 
+def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -> dict[str, str | None]:
+    """What keeps the head of the queue from joining what runs, by condition; None where it holds.
+
+    ``freed_blocks`` stands in the place of ``blocks`` where those of sequences that ended would be enough.
+    """
+    said, tkv = _said(limits), _tkv_with(request.prompt_length, state.tkv)
+    batch, context, blocks = _other_reasons(said, state, request, tkv)
+    now = _batch_tkv_is_exceeded(said, state, request, tkv)
+    before = None if now else _batch_tkv_was_exceeded(state, tkv)
+    late = blocks and not _blocks_are_short(said, replace(state, leaving=()), request, tkv)
+    of_blocks = {"freed_blocks" if late else "blocks": blocks}
+    return {"batch": batch, "context": context, **of_blocks, "batch_tkv": now, "earlier refusal": before}
+
+
 def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
     """The workload moment by moment. Steps go on while a join or an abort is still to come."""
     last_event = _last_event(requests)

@@ -8,4 +8,6 @@ from dataclasses import replace
 from harness.schedulers import continuous
 from harness.suites.schema import FORMATS
 
-SPEC = replace(continuous.SPEC, format=FORMATS["static"], explain=lambda *_: None, search_tools=None)
+SPEC = replace(
+    continuous.SPEC, format=FORMATS["static"], explain=lambda *_: None, search_tools=None, rule_events=lambda *_: ()
+)

@@ -8,6 +8,7 @@ from harness.suites.schema.actions import Action, Call, Chat, Check, Figures, Fl
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
+from harness.suites.schema.happens import EVENT_NAMES, EventName, Happening
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
 from harness.suites.schema.requests import Chunking, Limits, Request, TokenBudget
@@ -28,6 +29,7 @@ from harness.suites.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourS
 __all__ = [
     "CHUNKED_COLUMNS",
     "COLUMNS",
+    "EVENT_NAMES",
     "FOLDER",
     "FORMATS",
     "MODELS_OF_THE_RUN",
@@ -43,8 +45,10 @@ __all__ = [
     "Chat",
     "Check",
     "Chunking",
+    "EventName",
     "Figures",
     "Flood",
+    "Happening",
     "Limits",
     "MarkerName",
     "MisfitError",

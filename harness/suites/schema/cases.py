@@ -18,7 +18,8 @@ from harness.suites.schema.base import (
     Text,
     as_tuple,
 )
-from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation
+from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation, no_such_request
+from harness.suites.schema.happens import Happenings
 from harness.suites.schema.requests import Chunking, Limits, TokenBudget, describe_request
 from harness.suites.schema.schedulers import OPTION_KEYS
 from harness.types import BLOCK_SIZE, blocks_for
@@ -53,6 +54,16 @@ class Case(Model):
 
 class _RequestsCase(Case):
     requests: Requests
+    happens: Happenings = ()
+    never: Happenings = ()
+
+    @model_validator(mode="after")
+    def _happens_to_requests_of_the_case(self) -> "_RequestsCase":
+        for name, happenings in (("happens", self.happens), ("never", self.never)):
+            for i, happening in enumerate(happenings):
+                if happening.request is not None and happening.request >= len(self.requests):
+                    raise no_such_request(happening.request, len(self.requests), name, i)
+        return self
 
     @model_validator(mode="after")
     def _join_in_order(self) -> "_RequestsCase":

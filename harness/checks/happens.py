@@ -1,0 +1,77 @@
+"""What a case says must happen in it, checked against what happened in its run."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from harness.schedulers.events import Event, seen_events
+from harness.schedulers.spec import Options, SchedulerSpec
+from harness.suites.schema import Happening, OutputCase, StepsCase
+from harness.types import RequestSpec, Run, SchedulingLimits, Verdict
+
+_HINT = (
+    "the case doesn't test what it says: change its requests or limits, or what it lists under `happens` and `never`"
+)
+
+
+def check_happens(
+    scheduler: SchedulerSpec,
+    case: StepsCase | OutputCase,
+    run: Run,
+    specs: Sequence[RequestSpec],
+    limits: SchedulingLimits,
+    options: Options,
+) -> Verdict | None:
+    """Whether what the case lists under ``happens`` happened, and nothing of ``never``; None where it lists nothing.
+
+    ``limits`` say all four numbers.
+    """
+    if not case.happens and not case.never:
+        return None
+    events = events_of(scheduler, case, run, specs, limits, options)
+    missing = [wanted for wanted in case.happens if not any(_is(event, wanted) for event in events)]
+    unwanted = [event for event in events if any(_is(event, each) for each in case.never)]
+    if not missing and not unwanted:
+        without = f"; not: {', '.join(map(str, case.never))}" if case.never else ""
+        return Verdict(True, f"happened: {', '.join(map(str, case.happens)) or '-'}{without}")
+    heads = [f"no {wanted} in this run" for wanted in missing]
+    heads += [f"{_shown(event)}, which the case says never happens" for event in unwanted]
+    details = [f"{wanted}: {_instead(wanted, events)}" for wanted in missing]
+    headline = heads[0] + (f" (and {len(heads) - 1} more)" if len(heads) > 1 else "")
+    return Verdict(False, headline, (*details, f"happened: {_listed(events)}"), _HINT)
+
+
+def events_of(
+    scheduler: SchedulerSpec,
+    case: StepsCase | OutputCase,
+    run: Run,
+    specs: Sequence[RequestSpec],
+    limits: SchedulingLimits,
+    options: Options,
+) -> list[Event]:
+    """All events of a run, by step; only what its rows show where the rules can't be followed to its end."""
+    events = list(seen_events(run, specs, case.requests, limits.max_model_len, limits.max_num_seqs))
+    with suppress(ValueError):
+        events += scheduler.rule_events(limits, options, specs, case.requests, run)
+    return sorted(events, key=lambda event: event.step)
+
+
+def _is(event: Event, wanted: Happening) -> bool:
+    return event.name == wanted.event and wanted.request in (None, event.request)
+
+
+def _instead(wanted: Happening, events: Sequence[Event]) -> str:
+    """The same to other requests, or what else of its kind there was."""
+    kind = wanted.event.split("_")[0]
+    near = [event for event in events if event.name == wanted.event] or [
+        event for event in events if event.name.split("_")[0] == kind
+    ]
+    return "there is " + ", ".join(map(_shown, near[:4])) if near else "nothing like it"
+
+
+def _shown(event: Event) -> str:
+    of = "" if event.request is None else f" of request {event.request}"
+    return f"{event.name}{of} at step {event.step}"
+
+
+def _listed(events: Sequence[Event]) -> str:
+    return ", ".join(dict.fromkeys(event.name for event in events)) or "nothing that has a name"

@@ -1,0 +1,134 @@
+"""What happened in a run, as a case names it (``happens:``): events that every scheduler's steps show."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from harness.suites.schema import EventName, Request
+from harness.types import RequestSpec, Run, StepRow
+
+_ABORTED_AFTER: Mapping[str, EventName] = {
+    "start": "abort_before_any_step",
+    "prefill": "abort_after_prefill",
+    "decode": "abort_after_decode",
+    "idle": "abort_after_idle",
+}
+
+
+class Event(NamedTuple):
+    """Something that happened in step ``step``, to ``request`` where it is one request's."""
+
+    step: int
+    name: EventName
+    request: int | None = None
+
+
+def seen_events(
+    run: Run,
+    specs: Sequence[RequestSpec],
+    timings: Sequence[Request],
+    max_model_len: int | None,
+    max_num_seqs: int | None,
+) -> Iterator[Event]:
+    """Those that the rows of a run show; limits None: not known, so nothing is said that depends on them."""
+    yield from _aborts(run, timings)
+    yield from _ends(run, specs, timings, max_model_len)
+    got: Counter[int] = Counter()
+    for before, after in pairwise(run.steps):
+        yield from _kinds(before, after, got)
+        yield from _pauses(before, after)
+        if max_num_seqs is not None and len(after.running) == max_num_seqs:
+            yield Event(after.step, "full_batch")
+        got.update(after.outputs)
+    yield from _gaps(run.steps)
+
+
+def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
+    """What kind of step it was and what it did to tkv and blocks; ``got``: tokens of each request before it."""
+    under_way = [request for request in before.running if not got[request]]
+    decoding = [request for request in before.running if got[request]]
+    if after.kind == "prefill":
+        started = next(iter((*under_way, *before.waiting)), None)
+        if decoding and not under_way:
+            yield Event(after.step, "join", started)
+        if not after.outputs:
+            yield Event(after.step, "several_chunks", started)
+        for request in set(after.outputs) & set(after.finished):
+            yield Event(after.step, "end_at_prefill", request)
+        if decoding and after.paused is None and after.tkv > before.tkv:
+            yield Event(after.step, "tkv_growth")
+    if after.kind == "decode":
+        if under_way:
+            yield Event(after.step, "chunk_between_decodes", under_way[0])
+        if before.used is not None and after.used is not None and not before.finished and after.used > before.used:
+            yield Event(after.step, "block_taken_in_decode")
+        if before.kind == "decode" and after.tkv > before.tkv + 1:
+            yield Event(after.step, "tkv_growth")
+    if after.running and after.kind == "decode" and before.kind == "decode" and after.tkv <= before.tkv:
+        yield Event(after.step, "tkv_fall")
+    if after.kind == "prefill" and after.paused is None and decoding and after.tkv < before.tkv:
+        yield Event(after.step, "tkv_fall")
+    if len(after.finished) > 1:
+        yield Event(after.step, "ends_together")
+
+
+def _pauses(before: StepRow, after: StepRow) -> Iterator[Event]:
+    was, now = set(before.paused or ()), set(after.paused or ())
+    for request in now - was:
+        yield Event(after.step, "pause", request)
+    for request in was & set(after.outputs):
+        yield Event(after.step, "resume", request)
+
+
+def _gaps(steps: Sequence[StepRow]) -> Iterator[Event]:
+    """Steps with nothing to run, before others that have something."""
+    last = max((row.step for row in steps if row.outputs), default=0)
+    yield from (Event(row.step, "idle_gap") for row in steps if row.kind == "idle" and row.step < last)
+
+
+def _ends(
+    run: Run, specs: Sequence[RequestSpec], timings: Sequence[Request], max_model_len: int | None
+) -> Iterator[Event]:
+    ends = {request: row.step for row in run.steps for request in row.finished}
+    for spec, timing, tokens in zip(specs, timings, run.tokens, strict=True):
+        number, room = spec.request_id, spec.within(max_model_len).max_tokens
+        if number not in ends:
+            continue
+        if room < spec.max_tokens and len(tokens) == room:
+            yield Event(ends[number], "context_filled", number)
+        elif len(tokens) < room and not timing.runs_to_max_tokens:
+            yield Event(ends[number], "early_end", number)
+
+
+def _aborts(run: Run, timings: Sequence[Request]) -> Iterator[Event]:
+    for request, timing in enumerate(timings):
+        if timing.abort_step is not None and timing.abort_step < len(run.steps):
+            yield Event(timing.abort_step, _aborted_as(run.steps, request, timing), request)
+            yield Event(timing.abort_step, _ABORTED_AFTER[run.steps[timing.abort_step].kind], request)
+
+
+def _aborted_as(steps: Sequence[StepRow], request: int, timing: Request) -> EventName:
+    """Where a request was at its abort, after that step had run and before the abort itself, which its row shows."""
+    assert timing.abort_step is not None
+    step = timing.abort_step
+    row = steps[step]
+    if timing.join_step == step:
+        return "abort_of_waiting"
+    before = steps[step - 1]
+    if request in row.finished:
+        return "abort_of_finishing"
+    if request in row.outputs:
+        return "abort_of_decoding"
+    if request in (before.paused or ()):
+        return "abort_of_paused"
+    first_token = any(request in earlier.outputs for earlier in steps[:step])
+    if request in before.running:
+        if not first_token:
+            return "abort_of_prefilling"
+        return "abort_of_paused" if row.kind == "decode" else "abort_of_decoding"
+    if request in before.waiting:
+        started = row.kind == "prefill" and not row.outputs and before.waiting[0] == request
+        others = any(not any(r in earlier.outputs for earlier in steps[:step]) for r in before.running)
+        return "abort_of_prefilling" if started and not others else "abort_of_waiting"
+    return "abort_of_ended"

@@ -1,0 +1,113 @@
+"""What must happen in a case: events that a run has or has not, by name."""
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, WithJsonSchema
+
+from harness.suites.schema.base import MisfitError, Model, Number, as_tuple
+
+EventName = Literal[
+    # requests come and go
+    "join",
+    "full_batch",
+    "end_at_prefill",
+    "ends_together",
+    "early_end",
+    "context_filled",
+    "idle_gap",
+    # aborts, by where the request was
+    "abort_of_waiting",
+    "abort_of_prefilling",
+    "abort_of_paused",
+    "abort_of_decoding",
+    "abort_of_finishing",
+    "abort_of_ended",
+    # and by the step before them
+    "abort_before_any_step",
+    "abort_after_prefill",
+    "abort_after_decode",
+    "abort_after_idle",
+    # tkv and blocks
+    "tkv_growth",
+    "tkv_fall",
+    "block_taken_in_decode",
+    # what keeps the head of the queue waiting
+    "wait_for_batch",
+    "wait_for_context",
+    "wait_for_blocks",
+    "wait_for_freed_blocks",
+    "wait_for_batch_tkv",
+    "wait_for_turn",
+    "wait_for_prefill",
+    "wait_for_paused",
+    "remembered_refusal",
+    # by how much: the limit itself, or one more
+    "fits_context_exactly",
+    "fits_blocks_exactly",
+    "fits_batch_tkv_exactly",
+    "context_short_by_one",
+    "blocks_short_by_one",
+    "batch_tkv_over_by_one",
+    # chunks and pauses
+    "several_chunks",
+    "chunk_between_decodes",
+    "pause",
+    "resume",
+    # prefixes
+    "hit",
+    "hit_unused",
+    "hit_on_generated_blocks",
+    "hit_on_held_blocks",
+    "hit_on_free_blocks",
+    "hit_with_copies",
+    "prefix_lost",
+    "cached_block_taken",
+    "found_block_taken",
+]
+EVENT_NAMES: tuple[str, ...] = get_args(EventName)
+
+
+class Happening(Model):
+    """An event that must happen, to any request or to ``request``, its position in the case."""
+
+    event: EventName
+    request: Number | None = None
+
+    def __str__(self) -> str:
+        return self.event if self.request is None else f"{self.event} of request {self.request}"
+
+
+def _in_full(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"event": _known(value)}
+    if isinstance(value, dict) and len(value) == 1:
+        [(event, request)] = value.items()
+        if type(request) is int:
+            return {"event": _known(event), "request": request}
+    raise MisfitError("an event is a name, or a name and a request", hint="such as `pause` or `{abort_of_paused: 0}`")
+
+
+def _known(name: Any) -> Any:
+    if name in EVENT_NAMES:
+        return name
+    near = get_close_matches(str(name), EVENT_NAMES, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "docs/writing-cases.md lists them"
+    raise MisfitError(f"no event is called {str(name)[:60]!r}", hint=hint)
+
+
+_JSON_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"enum": list(EVENT_NAMES)},
+        {
+            "type": "object",
+            "propertyNames": {"enum": list(EVENT_NAMES)},
+            "additionalProperties": {"type": "integer", "minimum": 0},
+            "minProperties": 1,
+            "maxProperties": 1,
+        },
+    ]
+}
+_Short = Annotated[Happening, BeforeValidator(_in_full), WithJsonSchema(_JSON_SCHEMA)]
+Happenings = Annotated[tuple[_Short, ...], BeforeValidator(as_tuple)]
+"""A list of names; ``{name: request}`` where it must happen to that request. docs/writing-cases.md explains each."""

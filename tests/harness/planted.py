@@ -9,9 +9,11 @@ from tests.harness import (
     planted_chunked,
     planted_ends,
     planted_memory,
+    planted_order,
     planted_outputs,
     planted_schedule,
     planted_shapes,
+    planted_states,
 )
 from tests.harness.faults import (
     CHUNKED_FAULTS,
@@ -45,6 +47,8 @@ PLANTED_BY = (
     planted_shapes,
     planted_chunked,
     planted_memory,
+    planted_states,
+    planted_order,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,

@@ -5,9 +5,9 @@ blocks of padding put everybody's new token into the same block. What a chunk ta
 all but its own are known. Which blocks are shared is told by their ids, where the driver can see them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from harness.schedulers.bars import Bar, Shared, Size, Stretch, size_of
+from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
 from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
@@ -38,7 +38,7 @@ class ChunkedBars:
             self._tables.update(zip(row.outputs, row.block_tables, strict=False))
         here = [i for i in here if i in self._cached]
         bars = {i: self._bar(i) for i in here}
-        shared = _shared({i: self._tables.get(i, ())[: self._held[i]] for i in here})
+        shared = shared_blocks({i: self._tables.get(i, ())[: self._held[i]] for i in here})
         for sequence in set(self._cached) - ({*row.running, *(row.paused or ())}):
             self._forget(sequence)
         for sequence in row.outputs if row.kind == "decode" else ():
@@ -105,25 +105,3 @@ def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):
             tables.setdefault(sequence, table)
     return tables
-
-
-def _shared(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Which blocks of each sequence are held by others too."""
-    holders: dict[int, list[int]] = {}
-    for sequence, table in tables.items():
-        for block in dict.fromkeys(table):
-            holders.setdefault(block, []).append(sequence)
-    shared: dict[int, tuple[Shared, ...]] = {}
-    for sequence, table in tables.items():
-        runs: list[Shared] = []
-        for place, block in enumerate(table):
-            others = tuple(sorted(i for i in holders[block] if i != sequence))
-            if not others:
-                continue
-            if runs and runs[-1].last == place - 1 and runs[-1].others == others:
-                runs[-1] = runs[-1]._replace(last=place)
-            else:
-                runs.append(Shared(place, place, others))
-        if runs:
-            shared[sequence] = tuple(runs)
-    return shared

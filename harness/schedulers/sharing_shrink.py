@@ -1,0 +1,76 @@
+"""Smaller lists of requests that share beginnings: what a request shares with another goes on being what it shares."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from harness.schedulers.sharing import SharingRequest
+from harness.schedulers.sizes import towards
+
+Requests = tuple[SharingRequest, ...]
+
+
+def habits(requests: Sequence[SharingRequest]) -> tuple[str, ...]:
+    """What requests do beside running to their ends."""
+    shares = ("a shared beginning",) if any(request.shared for request in requests) else ()
+    return (*shares, *(("an abort",) if any(request.abort_step is not None for request in requests) else ()))
+
+
+def with_one_fewer(requests: Requests) -> Iterator[Requests]:
+    """All but one of them."""
+    for i in range(len(requests) if len(requests) > 1 else 0):
+        yield _fitted(_without(requests, i))
+
+
+def with_less(requests: Requests) -> Iterator[Requests]:
+    """With everything earlier, or one of them simpler or with a smaller number."""
+    if earliest := min(request.join_step for request in requests):
+        yield _fitted([_moved(request, -earliest) for request in requests])
+    for i, request in enumerate(requests):
+        for simpler in _simpler(request):
+            changed = [*requests[:i], simpler, *requests[i + 1 :]]
+            if all(a.join_step <= b.join_step for a, b in pairwise(changed)):
+                yield _fitted(changed)
+
+
+def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingRequest]:
+    """The others. Who shared with it shares with nobody, the rest with whom they shared."""
+    left = []
+    for request in (*requests[:gone], *requests[gone + 1 :]):
+        if request.of == gone:
+            left.append(replace(request, of=None, shared=0))
+        else:
+            left.append(request if request.of is None or request.of < gone else replace(request, of=request.of - 1))
+    return left
+
+
+def _fitted(requests: Sequence[SharingRequest]) -> Requests:
+    """With these requests; none shares more than there is."""
+    fitted: list[SharingRequest] = []
+    for request in requests:
+        root = request if request.of is None else fitted[request.of]
+        most = min(request.shared, root.prompt_length + root.max_tokens, request.prompt_length)
+        fitted.append(replace(request, shared=most))
+    return tuple(fitted)
+
+
+def _moved(request: SharingRequest, steps: int) -> SharingRequest:
+    abort = None if request.abort_step is None else request.abort_step + steps
+    return replace(request, join_step=request.join_step + steps, abort_step=abort)
+
+
+def _simpler(request: SharingRequest) -> Iterator[SharingRequest]:
+    if request.of is not None:
+        yield replace(request, of=None, shared=0)
+    if request.abort_step is not None:
+        yield replace(request, abort_step=None)
+        for abort in towards(request.abort_step, request.join_step):
+            yield replace(request, abort_step=abort)
+    for join in towards(request.join_step, 0):
+        yield _moved(request, join - request.join_step)
+    for shared in towards(request.shared, 0):
+        yield replace(request, shared=shared)
+    for prompt in towards(request.prompt_length, 1):
+        yield replace(request, prompt_length=prompt)
+    for budget in towards(request.max_tokens, 1):
+        yield replace(request, max_tokens=budget)

@@ -107,6 +107,8 @@ def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepR
 
 def _named(kind: str, row: StepRow) -> str:
     ids = " ".join(map(str, row.outputs))
+    if row.scheduled:
+        return f"{kind} step ({', '.join(f'{tokens} of {request}' for request, tokens in row.scheduled)})"
     if kind == "prefill" and not ids:
         return f"chunk of the prefill of {row.running[0]}" if row.running else "chunk of a prefill"
     return {"prefill": f"prefill of {ids}", "decode": f"decode of {ids}", "idle": "step with nothing to run"}.get(
@@ -125,7 +127,9 @@ def step_table_lines(
         if number < len(steps):
             step, row = steps[number], as_row(steps[number])
             kind = " ".join([step.kind, *map(str, step.outputs)])
-            if step.kind == "prefill" and not step.outputs:
+            if step.scheduled is not None:
+                kind = step.kind
+            elif step.kind == "prefill" and not step.outputs:
                 kind = " ".join(["chunk", *map(str, step.running[:1])])
             cells = [_compared(getattr(row, c), getattr(wanted, c) if wanted else None) for c in columns]
         elif wanted is not None:

@@ -26,7 +26,7 @@ SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_t
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
-  spyre-cb search --scheduler chunked --workloads 10000 --seed 7
+  spyre-cb search --scheduler token_budget --workloads 10000 --seed 7
   spyre-cb search --workloads 0 --model-laws 20 --write suites/scheduler_steps/found
   spyre-cb search --driver vllm --workloads 500 --all
 """
@@ -49,7 +49,8 @@ def add_to(subparsers: Subparsers) -> None:
         "--scheduler",
         choices=SEARCHED,
         default=DEFAULT_SCHEDULER,
-        help=f"whose workloads and rules (default: {DEFAULT_SCHEDULER})",
+        metavar="NAME",
+        help=f"whose workloads and rules: {', '.join(SEARCHED)} (default: {DEFAULT_SCHEDULER})",
     )
     parser.add_argument(
         "--model-laws",

@@ -32,9 +32,9 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
     last_event = max(events)
-    most = last_event + sum(request.max_tokens + 3 for request in requests) + 10
     _let_happen(session, events[0])
     rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
+    most = _max_steps(last_event, requests, by_tokens=rows[0].scheduled is not None)
     unfinished: str | None = None
     lines: tuple[str, ...] = ()
     step = 0
@@ -54,6 +54,16 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
     return Run(tuple(rows), tokens, unfinished, lines)
+
+
+def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: bool) -> int:
+    """How many steps a correct engine takes at the most.
+
+    Where steps are scheduled ``by_tokens``, the oldest request computes at least one token in each of them, and is
+    never preempted.
+    """
+    prompts = sum(len(request.prompt_token_ids) for request in requests) if by_tokens else 0
+    return last_event + sum(request.max_tokens + 3 for request in requests) + prompts + 10
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from harness.schedulers import chunked, continuous, static
+from harness.schedulers import chunked, continuous, static, token_budget
 from harness.schedulers.spec import SchedulerSpec, SearchTools
 from harness.suites.schema import format_of_row
 from harness.types import StepRow
 
-SPECS: Mapping[str, SchedulerSpec] = {module.SPEC.name: module.SPEC for module in (continuous, chunked, static)}
+_FOLDERS = (continuous, chunked, token_budget, static)
+SPECS: Mapping[str, SchedulerSpec] = {folder.SPEC.name: folder.SPEC for folder in _FOLDERS}
 
 
 def scheduler_named(name: str) -> SchedulerSpec:

@@ -1,6 +1,6 @@
 """What a scheduler's layout of time-lines is made of: how many tokens of what each sequence holds after each step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -64,7 +64,9 @@ class Stretch:
 
     Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; a sequence that ended in it is among
     them. ``prefilled`` is the one that is prefilled, ``chunk`` which chunk of how many (from 1) that is, where there
-    are chunks; ``shared`` are the shared blocks of each sequence that has any.
+    are chunks; ``shared`` are the shared blocks of each sequence that has any. Where steps are scheduled by tokens,
+    ``catching_up`` are those that compute what they know already, and ``decoding`` the others; elsewhere they follow
+    from ``prefilled`` and the row.
     """
 
     row: StepRow
@@ -73,6 +75,8 @@ class Stretch:
     prefilled: int | None = None
     chunk: tuple[int, int] | None = None
     shared: Mapping[int, tuple[Shared, ...]] = field(default_factory=dict)
+    catching_up: tuple[int, ...] = ()
+    decoding: tuple[int, ...] = ()
 
     @property
     def first(self) -> int:
@@ -85,10 +89,17 @@ class Stretch:
     @property
     def decodes(self) -> tuple[int, ...]:
         """Those that get a token of a decode."""
-        return self.row.outputs if self.row.kind == "decode" else ()
+        return self.decoding or (self.row.outputs if self.row.kind == "decode" else ())
+
+    @property
+    def prefills(self) -> tuple[int, ...]:
+        """Those whose prompts are computed, or tokens that they have lost."""
+        return self.catching_up if self.prefilled is None else (self.prefilled,)
 
     def tkv_at(self, step: int) -> int:
-        """tkv after a step of this stretch."""
+        """tkv after a step of this stretch; the tokens of the step where it is scheduled by tokens."""
+        if self.row.scheduled is not None:
+            return sum(tokens for _, tokens in self.row.scheduled)
         return self.row.tkv + step - self.first
 
     def bars_at(self, step: int) -> dict[int, Bar]:
@@ -105,3 +116,25 @@ def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:
 
 def _grown(bar: Bar, tokens: int) -> Bar:
     return bar._replace(generated=bar.generated + tokens, right_padding=max(0, bar.right_padding - tokens))
+
+
+def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
+    """Which blocks of each sequence are held by others too."""
+    holders: dict[int, list[int]] = {}
+    for sequence, table in tables.items():
+        for block in dict.fromkeys(table):
+            holders.setdefault(block, []).append(sequence)
+    shared: dict[int, tuple[Shared, ...]] = {}
+    for sequence, table in tables.items():
+        runs: list[Shared] = []
+        for place, block in enumerate(table):
+            others = tuple(sorted(i for i in holders[block] if i != sequence))
+            if not others:
+                continue
+            if runs and runs[-1].last == place - 1 and runs[-1].others == others:
+                runs[-1] = runs[-1]._replace(last=place)
+            else:
+                runs.append(Shared(place, place, others))
+        if runs:
+            shared[sequence] = tuple(runs)
+    return shared

@@ -13,6 +13,7 @@ UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} to
 class Drawing:
     """``text_legend`` says what the characters of a text picture mean, a line each.
 
+    ``measure`` is what the line on top shows of each step: ``tkv``, or how many ``tokens`` are computed.
     ``takes_turns``: not every running request takes part in every step, so a picture shows whose turn it is, who is
     paused, the tkv of each and which blocks are shared. ``aligned``: the batch ends in one column, so what a sequence
     does not hold is left of its first block. ``legend`` are the names of what pictures show of this scheduler alone
@@ -23,4 +24,5 @@ class Drawing:
     takes_turns: bool = False
     aligned: bool = True
     legend: frozenset[str] = frozenset()
+    measure: str = "tkv"
     lane_height: int = LANE_HEIGHT

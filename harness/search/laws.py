@@ -66,4 +66,4 @@ def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
 
 
 def _without_blocks(row: StepRow) -> StepRow:
-    return row._replace(reserved=0, used=0)
+    return row._replace(reserved=None if row.reserved is None else 0, used=0)

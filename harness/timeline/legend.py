@@ -15,6 +15,7 @@ _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "chunk": "a chunk",
     "turn": "a decode",
     "paused": "paused",
+    "lost": "preempted",
     "waits": "waits",
     "wanted": "expected, where it differs",
 }
@@ -24,6 +25,7 @@ _SHAPES = {
     "chunk": "M{x} {y}h14",
     "turn": "M{x} {y}h14",
     "paused": "M{x} {y}m5 -5v10m4 0v-10",
+    "lost": "M{x} {y}m2 -5l10 10m0 -10l-10 10",
     "waits": "M{x} {y}h14",
     "wanted": "M{x} {y}h14",
 }

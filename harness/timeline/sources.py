@@ -31,8 +31,8 @@ def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> It
     known: dict[int, tuple[int, ...]] = {}
     for step in steps:
         known.update(changes.get(step.step, ()))
-        seen = all(request in known for request in step.outputs)
-        yield step._replace(block_tables=tuple(known[request] for request in step.outputs) if seen else ())
+        seen = all(request in known for request in step.tabled)
+        yield step._replace(block_tables=tuple(known[request] for request in step.tabled) if seen else ())
 
 
 def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
@@ -40,7 +40,7 @@ def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
     for step in steps:
-        for request, table in zip(step.outputs, step.block_tables, strict=False):
+        for request, table in zip(step.tabled, step.block_tables, strict=False):
             if known.get(request) != table:
                 known[request] = table
                 changes.append([step.step, request, list(table)])

@@ -14,21 +14,36 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
     What changes in it is said as ``A to B``, and nothing else is. ``own_tkv``: each request that decodes has its own.
     """
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
-    tkv = _range(stretch.row.tkv, stretch.tkv_at(stretch.last))
-    blocks = "" if stretch.row.used is None else f", {stretch.row.used} blocks used, {stretch.row.reserved} reserved"
-    yield f"{steps}: {_kind(stretch)}, tkv {tkv}{blocks}"
+    yield f"{steps}: {_kind(stretch)}, {_size(stretch)}{_blocks(stretch)}"
     last = stretch.bars_at(stretch.last)
     for sequence, bar in stretch.bars.items():
         parts = [_in_words(bar, last[sequence]), *_shared(stretch.shared.get(sequence, ()))]
-        if own_tkv and sequence in stretch.decodes:
+        if own_tkv and sequence in stretch.decodes and stretch.row.scheduled is None:
             parts.insert(0, f"tkv {_range(_tkv(bar), _tkv(last[sequence]))}")
         if sequence in (stretch.row.paused or ()):
             parts.insert(0, "paused")
         if sequence in stretch.row.finished:
             parts.append("ends")
         yield f"{sequence}: {', '.join(parts)}"
+    if stretch.row.preempted:
+        yield f"preempted: {' '.join(map(str, stretch.row.preempted))}"
     if stretch.row.waiting:
         yield f"waiting: {' '.join(map(str, stretch.row.waiting))}"
+
+
+def _size(stretch: Stretch) -> str:
+    """tkv, or where steps are scheduled by tokens, which request computes how many."""
+    if stretch.row.scheduled is None:
+        return f"tkv {_range(stretch.row.tkv, stretch.tkv_at(stretch.last))}"
+    parts = ", ".join(f"{tokens} of {sequence}" for sequence, tokens in stretch.row.scheduled)
+    return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({parts})" if parts else "")
+
+
+def _blocks(stretch: Stretch) -> str:
+    if stretch.row.used is None:
+        return ""
+    reserved = "" if stretch.row.reserved is None else f", {stretch.row.reserved} reserved"
+    return f", {stretch.row.used} blocks used{reserved}"
 
 
 def _kind(stretch: Stretch) -> str:

@@ -48,7 +48,7 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
-            same_batch = before.block_tables if before.outputs == before.running else ()
+            same_batch = before.block_tables if before.tabled == before.running else ()
             yield plain_decode(before)._replace(kind="decode", block_tables=same_batch), row.step - before.step - 1
         yield row, 1
         before = row
@@ -62,7 +62,7 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
         and not one.finished
         and not other.finished
         and _held(one) == _held(other)
-        and other.tkv == before.tkv_at(after.first)
+        and after.tkv_at(after.first) == before.tkv_at(after.first)
         and after.bars == before.bars_at(after.first)
         and after.shared == before.shared
     )

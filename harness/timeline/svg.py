@@ -21,7 +21,7 @@ AXIS, TKV, GAP = 30, 44, 8
 MAX_PER_STEP = 24.0
 NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'
 WIDTH = LABELS + DRAWN + 8
-LETTERS = {"prefill": "P", "idle": "I"}
+LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 
 
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
@@ -85,7 +85,7 @@ def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
         if letter and scale.step >= 5:
             yield f'<text class="letter" x="{place(x + width / 2)}" y="24">{letter}</text>'
     yield f'<text class="label" x="{LABELS - 6}" y="24">step</text>'
-    yield f'<text class="label" x="{LABELS - 6}" y="{AXIS + 12}">tkv</text>'
+    yield f'<text class="label" x="{LABELS - 6}" y="{AXIS + 12}">{line.drawing.measure}</text>'
     yield f'<text class="label small" x="{LABELS - 6}" y="{AXIS + 25}">0 to {line.highest_tkv}</text>'
 
 

@@ -9,7 +9,7 @@ from harness.timeline.text_blocks import batches
 from harness.types import BLOCK_SIZE
 
 HEIGHTS = "▁▂▃▄▅▆▇█"
-LETTERS = {"start": "s", "prefill": "P", "decode": "d", "idle": "i"}
+LETTERS = {"start": "s", "prefill": "P", "decode": "d", "mixed": "m", "idle": "i"}
 FEWEST_COLUMNS = 20
 
 
@@ -50,7 +50,7 @@ def legend_of(line: TimeLine) -> tuple[str, ...]:
 
 def _labels(line: TimeLine) -> list[str]:
     names = [f"{i}: {size.prompt_length}+{size.max_tokens}" for i, size in enumerate(line.sizes)]
-    return ["step", "", f"tkv ≤ {line.highest_tkv}", *names]
+    return ["step", "", f"{line.drawing.measure} ≤ {line.highest_tkv}", *names]
 
 
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
@@ -115,6 +115,8 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
         return "…" if sequence in stretch.bars else "·" if sequence in row.waiting else " "
     if sequence in row.finished:
         return "×"
+    if row.scheduled is not None:
+        return _mark_by_tokens(sequence, stretch)
     if sequence == stretch.prefilled and sequence in stretch.bars:
         return "P" if stretch.chunk is None else "C" if row.outputs else "c"
     if sequence in stretch.bars:
@@ -123,3 +125,16 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
         blocks = stretch.bars[sequence].held // BLOCK_SIZE
         return str(blocks) if blocks < 10 else "+"
     return "·" if sequence in row.waiting else " "
+
+
+def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
+    """What a request does in a step in which several compute tokens."""
+    row = stretch.row
+    if sequence in (row.preempted or ()):
+        return "!"
+    if sequence in stretch.prefills:
+        return "C" if sequence in row.outputs else "c"
+    if sequence in stretch.decodes:
+        blocks = stretch.bars[sequence].held // BLOCK_SIZE
+        return str(blocks) if blocks < 10 else "+"
+    return "-" if sequence in row.running else "·" if sequence in row.waiting else " "

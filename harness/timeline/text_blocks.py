@@ -39,14 +39,17 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
 
 
 def _shown(line: TimeLine) -> list[Stretch]:
-    prefills = [s for s in line.stretches if s.prefilled is not None and s.row.outputs]
-    if line.drawing.aligned:
+    prefills = [s for s in line.stretches if set(s.prefills) & set(s.row.outputs)]
+    if line.drawing.aligned or line.drawing.measure == "tokens":
         return prefills
     after = (next((d for d in line.stretches if d.first > s.first and d.decodes), s) for s in prefills)
     return list({stretch.first: stretch for stretch in after}.values())
 
 
 def _title(stretch: Stretch) -> str:
+    if stretch.row.scheduled is not None:
+        parts = ", ".join(f"{tokens} of {sequence}" for sequence, tokens in stretch.row.scheduled)
+        return f"after step {stretch.first}, {stretch.row.kind}: {parts}"
     who = ", ".join(map(str, stretch.row.outputs))
     return f"after step {stretch.first}, the {stretch.row.kind} of {who}: tkv {stretch.row.tkv}"
 

@@ -27,7 +27,7 @@ def turns(
     """Everything of one sequence that is drawn over its lane."""
     low = bottom + 3
     kinds = {
-        "chunk": lambda stretch: stretch.prefilled == sequence,
+        "chunk": lambda stretch: sequence in stretch.prefills,
         "turn": lambda stretch: sequence in stretch.decodes,
     }
     for name, holds in kinds.items():
@@ -35,8 +35,10 @@ def turns(
         if path:
             yield f'<path class="{name}" d="{path}"/>'
     yield from _shared_areas(line.stretches, sequence, bottom, scale, letters)
-    yield _own_tkv(line.stretches, sequence, bottom, scale)
+    if line.drawing.measure == "tkv":
+        yield _own_tkv(line.stretches, sequence, bottom, scale)
     yield from _pauses(line.stretches, sequence, bottom, scale)
+    yield _preemptions(line.stretches, sequence, bottom, scale, "lost")
     known = [f"{letter} with {_others(group, sequence)}" for group, letter in letters.items() if sequence in group]
     if known:
         y, words = place(bottom - scale.lane / 2 + 25), "; ".join(known)
@@ -48,11 +50,20 @@ def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: S
     path = ""
     for stretch in wanted:
         left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
-        if sequence in stretch.decodes or sequence == stretch.prefilled:
+        if sequence in stretch.decodes or sequence in stretch.prefills:
             path += f"M{place(left)} {bottom + 6}H{place(right)}"
         if sequence in (stretch.row.paused or ()):
             path += f"M{place((left + right) / 2 - 2)} {bottom - scale.lane + 2}v12m4 0v-12"
-    return f'<path class="wanted" d="{path}"/>' if path else ""
+    lost = _preemptions(wanted, sequence, bottom, scale, "wanted")
+    return (f'<path class="wanted" d="{path}"/>' if path else "") + lost
+
+
+def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, name: str) -> str:
+    """A cross where its blocks were taken from it."""
+    lost = [stretch.first for stretch in stretches if sequence in (stretch.row.preempted or ())]
+    middle = bottom - scale.lane // 2
+    path = "".join(f"M{place(scale.x(step))} {middle - 5}l10 10m0 -10l-10 10" for step in lost)
+    return f'<path class="{name}" d="{path}"/>' if path else ""
 
 
 def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:

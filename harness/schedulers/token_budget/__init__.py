@@ -1,0 +1,54 @@
+"""vLLM's own scheduler: steps of a token budget, prefix caching, preemption (docs/scheduling-rules-token-budget.md)."""
+
+from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
+from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
+from harness.schedulers.token_budget.bars import TokenBudgetBars
+from harness.schedulers.token_budget.explain import by_the_rules, impossible
+from harness.schedulers.token_budget.invariants import check_invariants
+from harness.schedulers.token_budget.requirements import requirements_of
+from harness.schedulers.token_budget.rows import kind_of_row
+from harness.schedulers.token_budget.rules import rule_for, rule_for_kinds
+from harness.suites.schema import FORMATS
+from harness.types import TokenBudgetSetup
+
+
+def _search_tools() -> SearchTools:
+    from harness.schedulers.token_budget import shrink, workloads
+
+    return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
+
+
+def _options(options: Options) -> TokenBudgetSetup:
+    return options if isinstance(options, TokenBudgetSetup) else TokenBudgetSetup()
+
+
+DRAWING = Drawing(
+    (
+        "· waits   c computes tokens that it knows   C … and gets the next   1-9 decodes and holds that many blocks",
+        "- runs and gets nothing of the budget   ! preempted   × ends   … plain decodes left out   + 10 blocks or more",
+        f"▚ found in the cache   ▓ prompt   █ generated   ▒ free ({TOKENS_OF_A_CHARACTER} tokens a character, or more)",
+        "|A a block that others hold, too; the same letter is the same block",
+    ),
+    takes_turns=True,
+    aligned=False,
+    legend=frozenset({"found", "shared", "chunk", "turn", "lost"}),
+    measure="tokens",
+    lane_height=72,  # blocks are told apart: some of them are shared
+)
+
+SPEC = SchedulerSpec(
+    format=FORMATS["token_budget"],
+    reads_tokens=True,
+    rule_for=rule_for,
+    rule_for_kinds=rule_for_kinds,
+    kind_of_row=kind_of_row,
+    check_invariants=lambda run, specs, timings, limits, options: check_invariants(
+        run, specs, timings, limits, _options(options)
+    ),
+    impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
+    explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
+    requirements_of=requirements_of,
+    bars=lambda sizes, *_: TokenBudgetBars(sizes),
+    drawing=DRAWING,
+    search_tools=_search_tools,
+)

@@ -1,0 +1,53 @@
+"""What each sequence holds where steps are scheduled by tokens: no padding but the rest of its last block.
+
+Several requests may compute tokens they know in one step, beside others that decode; a preempted one holds nothing.
+"""
+
+from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
+from harness.schedulers.token_budget.rows import decodes_in
+from harness.types import BLOCK_SIZE, StepRow, blocks_for
+
+
+class TokenBudgetBars:
+    """Follows a run row by row."""
+
+    def __init__(self, sizes: tuple[Size, ...]) -> None:
+        self._sizes = sizes
+        self._before = StepRow(-1, 0, (), (), (), ())
+        self._computed: dict[int, int] = {}
+        self._found: dict[int, int] = {}
+        self._tables: dict[int, tuple[int, ...]] = {}
+
+    def after(self, row: StepRow, count: int) -> Stretch:
+        """The stretch of ``count`` steps that begins with ``row``."""
+        for sequence in row.preempted or ():
+            self._forget(sequence)
+        for sequence, tokens in row.hits or ():
+            self._computed[sequence] = self._found[sequence] = tokens
+        for sequence, tokens in row.scheduled or ():
+            self._computed[sequence] = self._computed.get(sequence, 0) + tokens
+        self._tables |= dict(zip(row.tabled, row.block_tables, strict=False))
+        here = [i for i in dict.fromkeys((*self._before.running, *row.running, *row.tabled)) if i in self._computed]
+        decoding = decodes_in(row, self._before)
+        catching_up = tuple(i for i, _ in row.scheduled or () if i not in decoding)
+        bars = {i: self._bar(i) for i in here}
+        shared = shared_blocks({i: self._tables.get(i, ()) for i in here})
+        for sequence in set(self._computed) - set(row.running):
+            self._forget(sequence)
+        for sequence in decoding if count > 1 else ():
+            if sequence in self._computed:
+                self._computed[sequence] += count - 1
+        self._before = row
+        return Stretch(row, row.step + count - 1, bars, None, None, shared, catching_up, decoding)
+
+    def _bar(self, sequence: int) -> Bar:
+        prompt, computed = size_of(self._sizes, sequence).prompt_length, self._computed[sequence]
+        found = min(self._found.get(sequence, 0), computed)
+        known = min(prompt, computed)
+        rest = blocks_for(computed) * BLOCK_SIZE - computed
+        return Bar(0, max(0, known - found), computed - max(known, found), rest, 0, found)
+
+    def _forget(self, sequence: int) -> None:
+        """It ended, or was aborted or preempted."""
+        for known in (self._computed, self._found, self._tables):
+            known.pop(sequence, None)

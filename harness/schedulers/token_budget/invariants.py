@@ -1,0 +1,229 @@
+"""What must hold after every step of every workload of the token-budget scheduler, as far as its driver can see.
+
+The schedule needn't be known for this: how far each request is follows from the tokens it was scheduled for and found,
+and what it holds from its block table.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from harness.schedulers.broken import Broken, as_verdict, length_broken
+from harness.schedulers.token_budget.blocks_held import BlocksHeld, Text
+from harness.schedulers.token_budget.rules import DOC
+from harness.suites.schema import Request
+from harness.types import (
+    BLOCK_SIZE,
+    RequestSpec,
+    Run,
+    SchedulingLimits,
+    StepRow,
+    TokenBudgetSetup,
+    Verdict,
+    blocks_for,
+)
+
+RULES = {
+    "budget": f'{DOC} "Budget": the tokens of a step never exceed max_num_batched_tokens, nor those of one request '
+    "its threshold",
+    "places": f'{DOC} "Admission": never more than max_num_seqs requests run',
+    "order": f'{DOC} "Budget" and "Admission": running requests in the order they joined, then those at the head of '
+    "the queue",
+    "queue": f'{DOC} "Admission": waiting in order of arrival, behind those that were preempted',
+    "victim": f'{DOC} "Preemption": the last of running is preempted, and nothing starts in that step',
+    "lost": f'{DOC} "Preemption" and "Outputs": a request keeps its tokens, and gets the next when all are computed',
+    "hits": f'{DOC} "Prefix cache": whole blocks of the first length − 1 tokens, found at admission',
+    "content": f'{DOC} "Prefix cache": a block is found by all tokens up to its end, until it is handed out again',
+    "written": f'{DOC} "Prefix cache" and "Blocks": a block that another request holds is never handed out or written',
+    "held": f'{DOC} "Blocks": a request holds ceil(computed/64) blocks, in order, never block 0',
+    "conserved": f'{DOC} "Blocks": every block is in use or free: used counts what running requests hold',
+    "end": f'{DOC} "Outputs": every request ends exactly once: with its tokens, or where it fills the context',
+    "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',
+    "idle": f'{DOC} "Steps": nothing is held when nothing is left to do',
+}
+
+
+def check_invariants(
+    run: Run,
+    requests: Sequence[RequestSpec],
+    timings: Sequence[Request],
+    limits: SchedulingLimits,
+    options: TokenBudgetSetup,
+) -> Verdict:
+    """All invariants over all steps. What is None in ``limits`` is not known, and not checked."""
+    if run.unfinished is not None:
+        return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
+    watch = _Watch(run, requests, timings, limits, options)
+    broken = [found for step in run.steps for found in watch.see(step)]
+    broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
+    return as_verdict(broken, RULES, len(run.steps))
+
+
+@dataclass
+class _Watch:
+    """What is known of every request, carried from step to step."""
+
+    run: Run
+    requests: Sequence[RequestSpec]
+    timings: Sequence[Request]
+    limits: SchedulingLimits
+    options: TokenBudgetSetup
+    got: Counter[int] = field(default_factory=Counter)
+    computed: dict[int, int] = field(default_factory=dict)
+    before: StepRow = field(default_factory=lambda: StepRow(-1, 0, (), (), (), ()))
+
+    def __post_init__(self) -> None:
+        self.blocks = BlocksHeld(self._text, self.limits.available_blocks)
+        self.by_id = any(step.block_tables for step in self.run.steps)
+
+    def see(self, step: StepRow) -> Iterator[Broken]:
+        """What is wrong with the next observation."""
+        admitted = self._admitted(step)
+        if step.step:
+            yield from self._tokens(step)
+            yield from self._order(step, admitted)
+            yield from self._preempted(step, admitted)
+            yield from self._hits(step, admitted)
+            yield from self._computed(step)
+        yield from self._queue(step, admitted)
+        yield from self._aborted(step)
+        yield from self._used(step)
+        self.before = step
+
+    def left(self, last: StepRow) -> Iterator[Broken]:
+        """What is wrong with how it ended."""
+        names = "waiting", "running", "used"
+        what = ", ".join(f"{name} {getattr(last, name)}" for name in names if getattr(last, name))
+        if what:
+            yield Broken(last.step, f"left behind: {what}", "idle")
+
+    def _admitted(self, step: StepRow) -> tuple[int, ...]:
+        return tuple(request for request, _ in step.scheduled or () if request not in self.before.running)
+
+    def _length(self, request: int) -> int:
+        return len(self.requests[request].prompt_token_ids) + self.got[request]
+
+    def _text(self, request: int, end: int) -> Text:
+        # Where a schedule is simulated, what the requests generate is given and not seen.
+        spec = self.requests[request]
+        generated = spec.simulated_token_ids or (token.token_id for token in self.run.tokens[request])
+        return (*spec.prompt_token_ids, *generated)[:end]
+
+    def _gone(self, step: StepRow) -> set[int]:
+        """Those that were aborted until now."""
+        return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
+
+    def _tokens(self, step: StepRow) -> Iterator[Broken]:
+        number, options = step.step, self.options
+        total, most = sum(tokens for _, tokens in step.scheduled or ()), options.max_num_batched_tokens
+        if total > most:
+            yield Broken(number, f"{total} tokens are scheduled, the budget is {most}", "budget")
+        threshold = options.long_prefill_token_threshold
+        alone = len(self.before.running) + len(self.before.waiting) <= 1 and options.rules == "0.32"
+        for request, tokens in step.scheduled or ():
+            if tokens < 1 or (threshold and not alone and tokens > threshold):
+                what = f"{tokens} tokens of {request} are scheduled, the threshold is {threshold or 'none'}"
+                yield Broken(number, what, "budget")
+        places = self.limits.max_num_seqs
+        size = max(len(step.running), len(step.scheduled or ()))
+        if places and size > places:
+            yield Broken(number, f"{size} requests run, max_num_seqs is {places}", "places")
+
+    def _order(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
+        ids = [request for request, _ in step.scheduled or ()]
+        if len(set(ids)) != len(ids):
+            yield Broken(step.step, f"scheduled twice: {ids}", "order")
+        went_on = [request for request in self.before.running if request in ids]
+        if ids != [*went_on, *self.before.waiting[: len(admitted)]]:
+            what = f"scheduled {ids}; {self.before.running} ran, {self.before.waiting} waited"
+            yield Broken(step.step, what, "order")
+        leaves = {*step.finished, *(step.preempted or ()), *self._gone(step)}
+        due = tuple(request for request in (*self.before.running, *admitted) if request not in leaves)
+        if step.running != due:
+            yield Broken(step.step, f"running {step.running}, in the order they joined {due}", "order")
+
+    def _preempted(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
+        preempted = step.preempted or ()
+        last = tuple(reversed(self.before.running))[: len(preempted)]
+        if preempted != last:
+            yield Broken(step.step, f"preempted {preempted}, {self.before.running} ran", "victim")
+        if preempted and admitted:
+            yield Broken(step.step, f"{preempted} preempted and {tuple(admitted)} admitted in one step", "victim")
+        self.blocks.lose(preempted)
+        self.computed |= dict.fromkeys(preempted, 0)
+
+    def _hits(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
+        for request, tokens in step.hits or ():
+            allowed = self.options.enable_prefix_caching and request in admitted
+            if not allowed or tokens < 1 or tokens % BLOCK_SIZE or tokens >= self._length(request):
+                what = f"{request} hit {tokens} of {self._length(request)} tokens"
+                yield Broken(step.step, what, "hits")
+        self.computed |= dict.fromkeys(admitted, 0)
+        self.computed |= dict(step.hits or ())
+
+    def _computed(self, step: StepRow) -> Iterator[Broken]:
+        """How far each is, and who therefore gets a token."""
+        caught_up = []
+        for request, tokens in step.scheduled or ():
+            self.computed[request] = self.computed.get(request, 0) + tokens
+            done, length = self.computed[request], self._length(request)
+            if done > length:
+                yield Broken(step.step, f"{done} tokens of {request} are computed, it has {length}", "lost")
+            elif done == length:
+                caught_up.append(request)
+        if step.outputs != tuple(caught_up):
+            yield Broken(step.step, f"{step.outputs} got a token, {tuple(caught_up)} have all computed", "lost")
+        if not set(step.finished) <= set(step.outputs):
+            yield Broken(step.step, f"{step.finished} finished, {step.outputs} got a token", "end")
+        if self.by_id:
+            yield from self.blocks.see(step, self.computed)
+        for request in step.outputs:
+            self.got[request] += 1
+
+    def _queue(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
+        joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
+        again = tuple(reversed(step.preempted or ()))
+        gone = self._gone(step)
+        due = tuple(
+            r for r in (*again, *self.before.waiting, *joined) if r not in gone and (r not in admitted or r in again)
+        )
+        if step.waiting != due:
+            yield Broken(step.step, f"waiting {step.waiting}, in order {due}", "queue")
+
+    def _aborted(self, step: StepRow) -> Iterator[Broken]:
+        gone = self._gone(step)
+        still = sorted(gone & {*step.running, *step.waiting})
+        if still:
+            yield Broken(step.step, f"{still} were aborted and are still there", "abort")
+        for request, _ in step.scheduled or ():
+            abort = self.timings[request].abort_step
+            if abort is not None and abort < step.step:
+                yield Broken(step.step, f"{request} was scheduled after it was aborted", "abort")
+        self.blocks.lose([*step.finished, *gone])
+
+    def _used(self, step: StepRow) -> Iterator[Broken]:
+        if step.used is None:
+            return
+        available = self.limits.available_blocks
+        if available and step.used > available:
+            yield Broken(step.step, f"{step.used} blocks used, {available} available", "conserved")
+        if self.by_id:
+            yield from self.blocks.conserved(step)
+            return
+        held = [blocks_for(self.computed.get(request, 0)) for request in step.running]
+        least, most = max(held, default=0), sum(held)
+        if not (least if self.options.enable_prefix_caching else most) <= step.used <= most:
+            yield Broken(step.step, f"{step.used} blocks used, the requests hold {held}", "conserved")
+
+
+def _ends(
+    run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
+) -> Iterator[Broken]:
+    last = run.steps[-1].step
+    for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
+        number = request.request_id
+        ends = [step.step for step in run.steps if number in step.finished]
+        if len(ends) > 1 or (not ends and timing.abort_step is None):
+            yield Broken(ends[-1] if ends else last, f"request {number} finished at steps {ends}", "end")
+            continue
+        yield from length_broken(request, timing, len(tokens), limits.max_model_len, ends[0] if ends else None, last)

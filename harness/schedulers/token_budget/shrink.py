@@ -1,0 +1,35 @@
+"""Smaller workloads of the token-budget scheduler."""
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+
+from harness.schedulers.sharing_shrink import habits, with_less, with_one_fewer
+from harness.schedulers.sizes import BATCH, CONTEXT
+from harness.schedulers.token_budget.workloads import BLOCKS, TokenBudgetWorkload
+from harness.types import TokenBudgetSetup
+
+DEFAULT = TokenBudgetSetup()
+AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks": BLOCKS}
+
+
+def takes(workload: TokenBudgetWorkload) -> tuple[str, ...]:
+    """Limits and options that are not the default ones, and what its requests do beside running to their ends."""
+    options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
+    preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()
+    limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
+    return (*limits, *options, *preempts, *habits(workload.requests))
+
+
+def smaller(workload: TokenBudgetWorkload) -> Iterator[TokenBudgetWorkload]:
+    """Simpler ones, the boldest first: one request fewer, default limits and options, then smaller numbers."""
+    for requests in with_one_fewer(workload.requests):
+        yield replace(workload, requests=requests)
+    for name, built in AS_BUILT.items():
+        if getattr(workload.limits, name) != built:
+            yield replace(workload, limits=replace(workload.limits, **{name: built}))
+    for field in fields(DEFAULT):
+        default = getattr(DEFAULT, field.name)
+        if getattr(workload.options, field.name) != default:
+            yield replace(workload, options=replace(workload.options, **{field.name: default}))
+    for requests in with_less(workload.requests):
+        yield replace(workload, requests=requests)

@@ -127,9 +127,7 @@ def step_table_lines(
         if number < len(steps):
             step, row = steps[number], as_row(steps[number])
             kind = " ".join([step.kind, *map(str, step.outputs)])
-            if step.scheduled is not None:
-                kind = step.kind
-            elif step.kind == "prefill" and not step.outputs:
+            if step.kind == "prefill" and not (step.outputs or step.scheduled):
                 kind = " ".join(["chunk", *map(str, step.running[:1])])
             cells = [_compared(getattr(row, c), getattr(wanted, c) if wanted else None) for c in columns]
         elif wanted is not None:

@@ -11,7 +11,7 @@ from typing import Protocol, overload
 
 from harness.drivers.base import Observation, Session, StepRecord
 from harness.runs.engine_failure import failure_of, traceback_of
-from harness.suites.schema import decodes_on
+from harness.suites.schema import decodes_on, format_of_row
 from harness.types import RequestSpec, Run, StepRow, Token
 
 
@@ -34,7 +34,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     last_event = max(events)
     _let_happen(session, events[0])
     rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
-    most = _max_steps(last_event, requests, by_tokens=rows[0].scheduled is not None)
+    most = _max_steps(last_event, requests, by_tokens="scheduled" in format_of_row(rows[0]).columns)
     unfinished: str | None = None
     lines: tuple[str, ...] = ()
     step = 0

@@ -92,6 +92,16 @@ class Stretch:
         return self.decoding or (self.row.outputs if self.row.kind == "decode" else ())
 
     @property
+    def by_tokens(self) -> bool:
+        """Whether the step is scheduled by tokens: several requests compute some, and there is no tkv."""
+        return self.row.scheduled is not None
+
+    @property
+    def computed(self) -> str:
+        """Which request computes how many tokens, where the step is scheduled by tokens."""
+        return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
+
+    @property
     def prefills(self) -> tuple[int, ...]:
         """Those whose prompts are computed, or tokens that they have lost."""
         return self.catching_up if self.prefilled is None else (self.prefilled,)

@@ -18,7 +18,7 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
     last = stretch.bars_at(stretch.last)
     for sequence, bar in stretch.bars.items():
         parts = [_in_words(bar, last[sequence]), *_shared(stretch.shared.get(sequence, ()))]
-        if own_tkv and sequence in stretch.decodes and stretch.row.scheduled is None:
+        if own_tkv and sequence in stretch.decodes and not stretch.by_tokens:
             parts.insert(0, f"tkv {_range(_tkv(bar), _tkv(last[sequence]))}")
         if sequence in (stretch.row.paused or ()):
             parts.insert(0, "paused")
@@ -33,10 +33,9 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
 
 def _size(stretch: Stretch) -> str:
     """tkv, or where steps are scheduled by tokens, which request computes how many."""
-    if stretch.row.scheduled is None:
+    if not stretch.by_tokens:
         return f"tkv {_range(stretch.row.tkv, stretch.tkv_at(stretch.last))}"
-    parts = ", ".join(f"{tokens} of {sequence}" for sequence, tokens in stretch.row.scheduled)
-    return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({parts})" if parts else "")
+    return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({stretch.computed})" if stretch.computed else "")
 
 
 def _blocks(stretch: Stretch) -> str:

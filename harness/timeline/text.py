@@ -115,7 +115,7 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
         return "…" if sequence in stretch.bars else "·" if sequence in row.waiting else " "
     if sequence in row.finished:
         return "×"
-    if row.scheduled is not None:
+    if stretch.by_tokens:
         return _mark_by_tokens(sequence, stretch)
     if sequence == stretch.prefilled and sequence in stretch.bars:
         return "P" if stretch.chunk is None else "C" if row.outputs else "c"

@@ -47,9 +47,8 @@ def _shown(line: TimeLine) -> list[Stretch]:
 
 
 def _title(stretch: Stretch) -> str:
-    if stretch.row.scheduled is not None:
-        parts = ", ".join(f"{tokens} of {sequence}" for sequence, tokens in stretch.row.scheduled)
-        return f"after step {stretch.first}, {stretch.row.kind}: {parts}"
+    if stretch.by_tokens:
+        return f"after step {stretch.first}, {stretch.row.kind}: {stretch.computed}"
     who = ", ".join(map(str, stretch.row.outputs))
     return f"after step {stretch.first}, the {stretch.row.kind} of {who}: tkv {stretch.row.tkv}"
 

@@ -7,7 +7,7 @@ from harness.schedulers.token_budget.explain import by_the_rules, impossible
 from harness.schedulers.token_budget.invariants import check_invariants
 from harness.schedulers.token_budget.requirements import requirements_of
 from harness.schedulers.token_budget.rows import kind_of_row
-from harness.schedulers.token_budget.rules import rule_for, rule_for_kinds
+from harness.schedulers.token_budget.rules import CAUSES, rule_for, rule_for_kinds
 from harness.suites.schema import FORMATS
 from harness.types import TokenBudgetSetup
 
@@ -39,6 +39,7 @@ DRAWING = Drawing(
 SPEC = SchedulerSpec(
     format=FORMATS["token_budget"],
     reads_tokens=True,
+    causes=CAUSES,
     rule_for=rule_for,
     rule_for_kinds=rule_for_kinds,
     kind_of_row=kind_of_row,

@@ -24,22 +24,22 @@ from harness.types import (
 )
 
 RULES = {
-    "budget": f'{DOC} "Budget": the tokens of a step never exceed max_num_batched_tokens, nor those of one request '
-    "its threshold",
-    "places": f'{DOC} "Admission": never more than max_num_seqs requests run',
-    "order": f'{DOC} "Budget" and "Admission": running requests in the order they joined, then those at the head of '
+    "budget": f'{DOC} "TB-BUDGET" and "TB-THRESHOLD": the tokens of a step never exceed max_num_batched_tokens, nor '
+    "those of one request the threshold",
+    "places": f'{DOC} "TB-ADMIT": never more than max_num_seqs requests run',
+    "order": f'{DOC} "TB-RUNNING" and "TB-ADMIT": running requests in the order they joined, then those at the head of '
     "the queue",
-    "queue": f'{DOC} "Admission": waiting in order of arrival, behind those that were preempted',
-    "victim": f'{DOC} "Preemption": the last of running is preempted, and nothing starts in that step',
-    "lost": f'{DOC} "Preemption" and "Outputs": a request keeps its tokens, and gets the next when all are computed',
-    "hits": f'{DOC} "Prefix cache": whole blocks of the first length − 1 tokens, found at admission',
-    "content": f'{DOC} "Prefix cache": a block is found by all tokens up to its end, until it is handed out again',
-    "written": f'{DOC} "Prefix cache" and "Blocks": a block that another request holds is never handed out or written',
-    "held": f'{DOC} "Blocks": a request holds ceil(computed/64) blocks, in order, never block 0',
-    "conserved": f'{DOC} "Blocks": every block is in use or free: used counts what running requests hold',
-    "end": f'{DOC} "Outputs": every request ends exactly once: with its tokens, or where it fills the context',
-    "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',
-    "idle": f'{DOC} "Steps": nothing is held when nothing is left to do',
+    "queue": f'{DOC} "TB-ADMIT": waiting in order of arrival, behind those that were preempted',
+    "victim": f'{DOC} "TB-PREEMPT": the last of running is preempted, and nothing starts in that step',
+    "lost": f'{DOC} "TB-PREEMPT" and "TB-TOKEN": a request keeps its tokens, and gets the next when all are computed',
+    "hits": f'{DOC} "TB-HIT": whole blocks of the first length − 1 tokens, found at admission',
+    "content": f'{DOC} "TB-REGISTER": a block is found by all tokens up to its end, until it is handed out again',
+    "written": f'{DOC} "TB-HIT" and "TB-FREE": a block that another request holds is never handed out or written',
+    "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed/64) blocks, in order, never block 0',
+    "conserved": f'{DOC} "TB-FREE": every block is in use or free: used counts what running requests hold',
+    "end": f'{DOC} "TB-END": every request ends exactly once: with its tokens, or where it fills the context',
+    "abort": f'{DOC} "TB-ABORT": an aborted request leaves immediately and gets no further token',
+    "idle": f'{DOC} "TB-END": nothing is held when nothing is left to do',
 }
 
 

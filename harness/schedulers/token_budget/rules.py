@@ -2,19 +2,21 @@
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
-    "scheduled": '"Budget": running requests in the order they joined, then waiting ones from the head; each gets '
-    "min(length − computed, threshold, budget left) tokens",
-    "waiting": '"Admission": strictly in order, preempted requests in front; the head starts exactly when budget, '
+    "scheduled": '"TB-RUNNING" and "TB-ADMIT": running requests in the order they joined, then waiting ones from the '
+    "head; each gets min(length − computed, threshold, budget left) tokens",
+    "waiting": '"TB-ADMIT": strictly in order, preempted requests in front; the head starts exactly when budget, '
     "places and free blocks for its whole length allow it",
-    "running": '"Admission" and "Preemption": a request that starts goes to the end; the last is preempted',
-    "outputs": '"Outputs": every request that caught up with its length gets a token, in the order of scheduling',
-    "finished": '"Outputs": a request ends by a stop, at max_model_len, or with its token number max_tokens',
-    "preempted": '"Preemption": where blocks lack for a running request, the last of running loses its own, repeatedly',
-    "used": '"Blocks": blocks are taken for the tokens of this step, and free in the step in which a request ends',
-    "hits": '"Prefix cache": the longest run of cached blocks over the first length − 1 tokens',
+    "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end; the last is preempted',
+    "outputs": '"TB-TOKEN": every request that caught up with its length gets a token, in the order of scheduling',
+    "finished": '"TB-END": a request ends by a stop, at max_model_len, or with its token number max_tokens',
+    "preempted": '"TB-PREEMPT": where blocks lack for a running request, the last of running loses its own, repeatedly',
+    "used": '"TB-RUNNING" and "TB-END": blocks are taken for the tokens of this step, and free when a request ends',
+    "hits": '"TB-HIT": the longest run of cached blocks over the first length − 1 tokens',
 }
-_IDLE = '"Steps": with nothing to run the step is empty; one follows the end of the last request'
-_START = '"Steps": step 0 is the state before any step ran'
+CAUSES = ("preempted", "hits", "scheduled", "running", "waiting", "outputs", "finished", "used")
+"""Columns, those first that others follow from: of several wrong ones, the first names the rule."""
+_IDLE = '"TB-END": with nothing to run the step is empty; one follows the end of the last request'
+_START = '"One step": step 0 is the state before any step ran'
 _WHICH = BY_COLUMN["scheduled"]
 
 

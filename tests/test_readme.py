@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cases.failure_text import failure_text
-from harness.cases.judge import judge
+from harness.cases.run import run_test
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.discovery import NOT_SUITES
 from harness.suites.loader import load_suite
@@ -49,7 +49,7 @@ def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
 def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     driver, test = ReferenceDriver(), case_named(CASE, ReferenceDriver())
     next(fault for fault in SCHEDULE_FAULTS if fault.name == FAULT).patch(monkeypatch)
-    verdicts = judge(test, driver.open(test.expanded.setup))
+    verdicts = run_test(test, driver.open(test.expanded.setup))
     shown = README.split(f" {CASE}[tiny-granite-eager] _________\n")[1]
     shown = shown.split("\n====")[0]
     place = re.search(r"suites/scheduler_steps/context_edges\.yaml:\d+", shown)

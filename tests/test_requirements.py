@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import resolve
-from harness.cases.behaviour.judging import has_reference
+from harness.cases.compared import has_reference
 from harness.cli import main
 from harness.golden.tables import reference_path
 from harness.references import Oracle

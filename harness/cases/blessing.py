@@ -12,7 +12,7 @@ from harness.suites.yaml import shown_file
 from harness.types import StepRow
 
 if TYPE_CHECKING:
-    from harness.checks.outputs import Judging
+    from harness.checks.outputs import Comparison
 
 
 @dataclass
@@ -40,18 +40,18 @@ class Blessing:
         else:
             self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
 
-    def accept_references(self, judging: "Judging") -> None:
+    def accept_references(self, comparison: "Comparison") -> None:
         """Write the reference outputs of a case, unless its file holds just these already."""
-        file, checkpoint = judging.file, judging.checkpoint
+        file, checkpoint = comparison.file, comparison.checkpoint
         if file in self.done:
             return
         self.done.add(file)
-        if judging.oracle.holds(file, checkpoint, judging.wanted):
+        if comparison.oracle.holds(file, checkpoint, comparison.wanted):
             self.unchanged += 1
             return
         word = "changed" if file.is_file() else "new    "
-        texts = [judging.vocabulary.decode(reference.token_ids) for reference in judging.references]
-        pairs = list(zip(judging.wanted, judging.references, strict=True))
+        texts = [comparison.vocabulary.decode(reference.token_ids) for reference in comparison.references]
+        pairs = list(zip(comparison.wanted, comparison.references, strict=True))
         write_references(file, checkpoint, pairs, texts, made_with())
         self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
 
@@ -74,6 +74,12 @@ class Blessing:
     def summary(self) -> list[str]:
         """A line a change, then the counts."""
         return [*self.changes, f"blessed: files changed: {len(self.changes)}, as they were: {self.unchanged}"]
+
+
+def bless_references(blessing: Blessing | None, comparison: "Comparison | None") -> None:
+    """Write what outputs are compared with, in a run that blesses; where nothing is compared there is nothing."""
+    if blessing is not None and comparison is not None:
+        blessing.accept_references(comparison)
 
 
 def _difference(before: Sequence[StepRow], after: Sequence[StepRow]) -> str:

@@ -23,7 +23,7 @@ TOP_COMPARED = 20
 
 
 @dataclass(frozen=True)
-class Judging:
+class Comparison:
     """What outputs are compared with, and how. ``wanted`` and ``references`` go by request; the latter may run
     beyond its ``max_tokens``. ``file`` is where they lie, or would.
     """
@@ -37,14 +37,6 @@ class Judging:
     file: Path
 
 
-@dataclass(frozen=True)
-class OutputPlan:
-    """The requests as they are run; ``judging`` None: nothing is compared with a reference."""
-
-    specs: tuple[RequestSpec, ...]
-    judging: Judging | None = None
-
-
 def policy_asked_for(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
     """A suite's parameter goes before what a case says, and that before the run's own; None: the usual one."""
     named = expanded.configuration.policy
@@ -53,7 +45,7 @@ def policy_asked_for(expanded: Expanded, of_the_run: Policy | None) -> Policy | 
     return getattr(expanded.case.expect, "policy", None) or of_the_run  # type: ignore[attr-defined]
 
 
-def plan_outputs(
+def prepare_outputs(
     expanded: Expanded,
     case: StepsCase | OutputCase,
     specs: Sequence[RequestSpec],
@@ -61,13 +53,15 @@ def plan_outputs(
     oracle: Oracle,
     suite_path: Path,
     policy: Policy | None,
-) -> OutputPlan:
-    """References for all requests, and the requests with what the policy needs of the engine.
+) -> tuple[tuple[RequestSpec, ...], Comparison | None]:
+    """The requests with what the policy needs of the engine, and the references for all of them.
+
+    None in place of these where nothing is compared with a reference.
 
     Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
     """
     if case.expect.output != "reference":
-        return OutputPlan(tuple(specs))
+        return tuple(specs), None
     configuration = expanded.configuration
     checkpoint = model_of_run(configuration.model)
     vocabulary = vocabulary_of(checkpoint)
@@ -77,32 +71,36 @@ def plan_outputs(
     wanted = widened([wanted_for(spec, vocabulary) for spec in specs])
     file = reference_path(suite_path, case.id, checkpoint.label)
     found = tuple(oracle.references(checkpoint, wanted, file))
-    judging = Judging(resolved, wanted, found, checkpoint, vocabulary, oracle, file)
+    comparison = Comparison(resolved, wanted, found, checkpoint, vocabulary, oracle, file)
     triples = zip(specs, case.requests, found, strict=True)
-    return OutputPlan(
-        tuple(_as_run(spec, request.logprobs, reference, judging) for spec, request, reference in triples), judging
-    )
+    made = tuple(_as_run(spec, request.logprobs, reference, comparison) for spec, request, reference in triples)
+    return made, comparison
 
 
-def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, judging: Judging) -> RequestSpec:
-    golden = judging.policy.name == "golden"
+def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, comparison: Comparison) -> RequestSpec:
+    golden = comparison.policy.name == "golden"
     usual = TOP_COMPARED if golden else TOP_SHOWN
     spec = replace(spec, logprobs=usual if logprobs is None else logprobs)
     if not golden:
         return spec
-    return replace(spec, golden_token_ids=ended(reference, spec, judging.vocabulary).token_ids)
+    return replace(spec, golden_token_ids=ended(reference, spec, comparison.vocabulary).token_ids)
 
 
-def judge_outputs(
-    plan: OutputPlan, case: StepsCase | OutputCase, run: Run, session: Session, max_model_len: int | None
+def check_outputs(
+    comparison: Comparison | None,
+    specs: Sequence[RequestSpec],
+    case: StepsCase | OutputCase,
+    run: Run,
+    session: Session,
+    max_model_len: int | None,
 ) -> list[Verdict]:
     """A verdict a request, and what else the case says of its tokens. May run requests again, alone.
 
     ``max_model_len`` is the context of the run in tokens, None where it is not known: it may end a request early.
     """
-    specs = [spec.within(max_model_len) for spec in plan.specs]
-    verdicts = _against_reference(plan.judging, specs, case, run) if plan.judging else []
-    verdicts += _simulated_tokens(plan, case, run)
+    specs = [spec.within(max_model_len) for spec in specs]
+    verdicts = _against_reference(comparison, specs, case, run) if comparison else []
+    verdicts += _simulated_tokens(specs, case, run)
     if isinstance(case, OutputCase):
         if case.expect.output == "alone":
             for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
@@ -112,28 +110,30 @@ def judge_outputs(
 
 
 def _against_reference(
-    judging: Judging, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run
+    comparison: Comparison, specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run
 ) -> list[Verdict]:
     return [
         check_output(
             spec,
             tokens,
             reference,
-            judging.policy,
-            judging.vocabulary,
-            oracle=judging.oracle,
-            checkpoint=judging.checkpoint,
+            comparison.policy,
+            comparison.vocabulary,
+            oracle=comparison.oracle,
+            checkpoint=comparison.checkpoint,
             aborted=request.abort_step is not None,
             alternatives=request.logprobs,
         )
-        for spec, request, tokens, reference in zip(specs, case.requests, run.tokens, judging.references, strict=True)
+        for spec, request, tokens, reference in zip(
+            specs, case.requests, run.tokens, comparison.references, strict=True
+        )
     ]
 
 
-def _simulated_tokens(plan: OutputPlan, case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
+def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
     """Tokens that a case gives for simulation must be those of the model that ran."""
     wrong = []
-    for spec, request, tokens in zip(plan.specs, case.requests, run.tokens, strict=True):
+    for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
         seen = tuple(token.token_id for token in tokens)
         given = request.simulated_tokens
         if given and not spec.simulated_token_ids and given[: len(seen)] != seen:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
-from harness.cases.behaviour.judging import has_reference, specs_with_reference
+from harness.cases.compared import has_reference, specs_with_reference
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
 from harness.cli.cases import Listed, listed_tests, with_markers
 from harness.golden.tables import reference_path

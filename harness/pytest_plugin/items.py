@@ -11,11 +11,13 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.cards.discovery import leased_cards
-from harness.cases.behaviour.judging import has_reference
 from harness.cases.behaviour.needs import wants_a_server_alone
+from harness.cases.compared import has_reference
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
-from harness.cases.judge import CaseError, Test, Verdicts, as_data, judge, judge_at, missing_capability
 from harness.cases.lint import lint_suite
+from harness.cases.needs import missing_capability
+from harness.cases.run import run_at_client, run_test
+from harness.cases.test import CaseError, Test, Verdicts, as_data
 from harness.drivers.base import UnavailableError, scheduler_of
 from harness.drivers.compilations import watch
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
@@ -163,7 +165,7 @@ class CaseItem(pytest.Item):
         if self.config.option.require_hardware and self.get_closest_marker("simulated"):
             # Workers of -n find out one by one; without them the run has not begun.
             raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
-        verdicts = self._judge()
+        verdicts = self._verdicts()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
         failed = failures(verdicts)
@@ -176,7 +178,7 @@ class CaseItem(pytest.Item):
     def _properties(self, name: str) -> list[tuple[str, object]]:
         return [pair for pair in self.user_properties if pair[0] == name]
 
-    def _judge(self) -> Verdicts:
+    def _verdicts(self) -> Verdicts:
         settings, setup = self.settings, self.expanded.setup
         test = Test(
             suite_path=self.path,
@@ -189,7 +191,7 @@ class CaseItem(pytest.Item):
             policy=settings.policy,
         )
         if self.expanded.configuration.entry_point == "http":
-            return self._judge_at_server(test)
+            return self._verdicts_at_server(test)
         try:
             session = settings.engines.session(setup)
         except UnavailableError as error:
@@ -200,7 +202,7 @@ class CaseItem(pytest.Item):
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
         try:
-            verdicts = judge(test, session)
+            verdicts = run_test(test, session)
             useless |= any(verdict.data.get("broken") for verdict in verdicts)
         except CaseError:
             raise
@@ -213,11 +215,11 @@ class CaseItem(pytest.Item):
                 settings.engines.discard(setup)
         return verdicts
 
-    def _judge_at_server(self, test: Test) -> Verdicts:
+    def _verdicts_at_server(self, test: Test) -> Verdicts:
         engines, need = self.settings.engines, self.server_need
         assert need is not None
         try:
-            verdicts = judge_at(engines.server(need, self.nodeid), test)
+            verdicts = run_at_client(test, engines.server(need, self.nodeid))
         except (UnavailableError, DirtyServerError) as error:
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
         except BaseException:

@@ -1,4 +1,4 @@
-"""The pytest plugin: suites become items, options become choices. What a test does is in harness/cases/judge.py.
+"""The pytest plugin: suites become items, options become choices. What a test does is in harness/cases/.
 
 Threads are set before torch is imported anywhere: on the tiny model one thread a process is fastest, and two
 workers that fight for cores are many times slower.

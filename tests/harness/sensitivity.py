@@ -18,7 +18,7 @@ from engine.model import inputs as batch
 from engine.model import runner as model_runner
 from engine.model.runner import ModelRunner
 from harness.checks.output.policies import resolve_policy
-from harness.checks.outputs import judge_outputs, plan_outputs
+from harness.checks.outputs import check_outputs, prepare_outputs
 from harness.drivers.base import GOLDEN_TOKENS, Session
 from harness.drivers.reference import ReferenceDriver
 from harness.references import Oracle
@@ -171,13 +171,13 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
     test = replace(test, configuration=replace(test.configuration, policy=policy))
     vocabulary = vocabulary_of(resolve("tiny-granite"))
     specs = [request_spec(request, case.id, i, vocabulary) for i, request in enumerate(case.requests)]
-    plan = plan_outputs(test, case, specs, ReferenceDriver.capabilities, oracle, path, None)
-    assert plan.judging is not None
+    made, comparison = prepare_outputs(test, case, specs, ReferenceDriver.capabilities, oracle, path, None)
+    assert comparison is not None
     resolved = resolve_policy(Policy.model_validate({"name": policy}), JUDGED_IN[policy], {GOLDEN_TOKENS})
-    plan = replace(plan, judging=replace(plan.judging, policy=resolved))
+    comparison = replace(comparison, policy=resolved)
     session.reset(SchedulingLimits(**test.limits.model_dump()))
-    run = run_workload(session, plan.specs, case.requests)
-    return [verdict.passed for verdict in judge_outputs(plan, case, run, session, None)]
+    run = run_workload(session, made, case.requests)
+    return [verdict.passed for verdict in check_outputs(comparison, made, case, run, session, None)]
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:

@@ -8,9 +8,9 @@ import pytest
 
 from harness.cases.behaviour import context, flood, waiting
 from harness.cases.behaviour import perform as performing
-from harness.cases.behaviour.judging import check_limits
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
+from harness.cases.behaviour.run import check_limits
 from harness.drivers.client import Answer, Choice, ClientError, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.streams import assembled
 from harness.suites.schema import BehaviourCase, Chat, Limits, Request

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.cases.behaviour.named import CHECKS
-from harness.cases.judge import Test, judge
+from harness.cases.run import run_test
+from harness.cases.test import Test
 from harness.drivers.base import Session
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.expand import expand
@@ -38,7 +39,7 @@ def session() -> Session:
 def test_a_broken_client_is_caught_by_its_case(fault: Fault, monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
     test = case_named(fault.caught_by)
     fault.patch(monkeypatch)
-    failed = [verdict for verdict in judge(test, session) if not verdict.passed]
+    failed = [verdict for verdict in run_test(test, session) if not verdict.passed]
     assert failed, f"{fault.caught_by} passes at a client that does this: {fault.name}"
     said = "\n".join(line for verdict in failed for line in (verdict.headline, *verdict.details))
     assert fault.says in said, said
@@ -46,7 +47,7 @@ def test_a_broken_client_is_caught_by_its_case(fault: Fault, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", sorted({fault.caught_by for fault in CLIENT_FAULTS}))
 def test_nothing_is_caught_at_a_client_that_is_right(name: str, session: Session) -> None:
-    assert [v.headline for v in judge(case_named(name), session) if not v.passed] == []
+    assert [v.headline for v in run_test(case_named(name), session) if not v.passed] == []
 
 
 def test_the_table_of_client_mutations_is_true() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.cases.failure_text import failure_text
-from harness.cases.judge import Test, judge, missing_capability
+from harness.cases.needs import missing_capability
+from harness.cases.run import run_test
+from harness.cases.test import Test
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.suites.expand import expand
@@ -51,7 +53,7 @@ def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
     """The failure's text, or None where the test passed."""
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
-    verdicts = judge(test, session)
+    verdicts = run_test(test, session)
     if all(verdict.passed for verdict in verdicts):
         return None
     return failure_text(test.expanded, verdicts, "suite.yaml:1", test.bless_command)

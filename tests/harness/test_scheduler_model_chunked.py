@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness.cases.judge import Test, _specs
+from harness.cases.test import Test
+from harness.cases.workload import specs_of
 from harness.drivers.reference import SimulationDriver
 from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import shorten
@@ -58,7 +59,7 @@ def test_it_has_every_golden_table(path: Path) -> None:
         session = SimulationDriver().open(expanded.setup)
         limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
         assert expanded.options is not None
-        rows = predict(limits, expanded.options, planned_texts(_specs(test, case), case.requests, None))
+        rows = predict(limits, expanded.options, planned_texts(specs_of(test, case), case.requests, None))
         assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
 
 

@@ -59,7 +59,7 @@ def test_asking_is_seen(source: str, answer: str | None):
 
 
 def test_every_scheduler_has_a_format_and_a_marker():
-    assert set(SPECS) <= set(FORMATS) == set(get_args(Scheduler))
+    assert set(SPECS) == set(FORMATS) == set(get_args(Scheduler))
     assert {known.marker for known in FORMATS.values()} <= set(MARKERS)
     assert set(OPTION_KEYS) <= set(Case.model_fields)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harness.cases.judge import Test
+from harness.cases.test import Test
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from tests.harness.test_planted_faults import all_tests, case_named, outcome_of
 

@@ -285,4 +285,4 @@ def test_the_harness_imports_without_any_engine() -> None:
     done = subprocess.run([sys.executable, "-c", ONLY_THE_HARNESS], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "harness.drivers.vllm.session" in done.stdout
-    assert "harness.cases.judge" in done.stdout
+    assert "harness.cases.run" in done.stdout

@@ -1,55 +1,44 @@
-"""A behaviour case at a client: its requests as the client takes them, and what the reference says of them."""
+"""Run a behaviour case at a client: its requests as the client takes them, and what the reference says of them."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
+from harness.cases.compared import chat_spec
+from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.base import Observation, Session, StepRecord
 from harness.drivers.client import Client, ClientRequest
 from harness.golden.tables import reference_path
-from harness.references import Oracle
 from harness.references.stopping import ended, ended_text, forks, wanted_for
 from harness.references.values import widened
 from harness.runs.runner import as_step
-from harness.suites.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
-from harness.suites.schema import Action, BehaviourCase, Case, Chat, Limits, OutputCase, Request, StepsCase
-from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
-
-CHAT_TOKENS = 16
-"""New tokens of a conversation that does not say how many."""
-
-
-Invariants = Callable[[Run, Sequence[RequestSpec], Sequence[Request], SchedulingLimits], Verdict]
+from harness.schedulers.spec import SchedulerSpec
+from harness.suites.prompts import model_of_run, request_spec, vocabulary_of
+from harness.suites.schema import Action, BehaviourCase, Chat, Limits, Request
+from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, Token, Verdict
 
 
 @dataclass(frozen=True)
 class Watched:
-    """An engine in this process, what it is held to, and what must hold after every step of its scheduler."""
+    """An engine in this process with the limits that it applies and the scheduler whose invariants must hold."""
 
     session: Session
     limits: SchedulingLimits
-    invariants: Invariants
+    scheduler: SchedulerSpec
 
 
-def judge_behaviour(
-    case: BehaviourCase,
-    model: str,
-    backend: str,
-    client: Client,
-    oracle: Oracle,
-    suite_path: Path,
-    watched: Watched | None = None,
-) -> list[Verdict]:
-    """Carry out the case and judge it; the steps of every ``generate`` too where the engine can be watched.
+def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
+    """Carry out the actions of the case and check them; the steps of every ``generate`` too where they can be seen.
 
     Raises ValueError for a prompt the model has no tokens for, ReferenceMissingError, ReferenceFileError.
     """
-    checkpoint = model_of_run(model)
+    case, configuration = test.expanded.case, test.expanded.configuration
+    assert isinstance(case, BehaviourCase)
+    checkpoint = model_of_run(configuration.model)
     vocabulary = vocabulary_of(checkpoint)
     numbers = count()
 
@@ -63,8 +52,9 @@ def judge_behaviour(
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
         pairs = [(request.spec, request.logprobs or 0) for request in requests for _ in range(request.n)]
         wanted = widened([wanted_for(spec, vocabulary) for spec, _ in pairs])
-        found = oracle.references(checkpoint, wanted, reference_path(suite_path, case.id, checkpoint.label))
-        precision = precision_of(backend, checkpoint)
+        file = reference_path(test.suite_path, case.id, checkpoint.label)
+        found = test.oracle.references(checkpoint, wanted, file)
+        precision = precision_of(configuration.backend, checkpoint)
         return [
             ExpectedAnswer(
                 ended_text(reference, spec, vocabulary),
@@ -82,7 +72,7 @@ def judge_behaviour(
         if watched is None or action.generate is None:
             return []
         specs = [replace(request.spec, request_id=place) for place, request in enumerate(requests)]
-        return _invariants(watched, label, specs, action.generate)
+        return _invariants(watched, test.expanded.options, label, specs, action.generate)
 
     verdicts = asyncio.run(perform(case, client, make_request, make_chat, expected_answers, after_generate))
     return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
@@ -105,39 +95,12 @@ def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
 _LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
 
 
-def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
-    """A conversation as a request: its prompt is what the model's template makes of it. Raises ValueError."""
-    prompt = vocabulary.chat([{"role": m.role, "content": m.content} for m in chat.messages])
-    budget = chat.max_tokens or CHAT_TOKENS
-    return RequestSpec(0, prompt, budget, temperature=chat.temperature, seed=chat.seed, ignore_eos=chat.ignore_eos)
-
-
-def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:
-    """The requests of a case that are compared with the reference. Raises ValueError for an impossible prompt."""
-    if isinstance(case, StepsCase | OutputCase):
-        for position, request in enumerate(case.requests if case.expect.output == "reference" else ()):
-            yield request_spec(request, case.id, position, vocabulary)
-        return
-    assert isinstance(case, BehaviourCase)
-    position = 0
-    for action in case.actions:
-        if action.chat is not None and action.compared:
-            yield chat_spec(action.chat, vocabulary)
-        for call in action.calls:
-            if action.compared:
-                yield request_spec(call, case.id, position, vocabulary)
-            position += action.flood.clients if action.flood is not None else 1
-
-
-def has_reference(case: Case) -> bool:
-    """Whether anything of a case is compared with the reference."""
-    if isinstance(case, BehaviourCase):
-        return any(action.compared for action in case.actions)
-    return getattr(case, "expect", None) is not None and case.expect.output == "reference"  # type: ignore[attr-defined]
-
-
 def _invariants(
-    watched: Watched, label: str, specs: Sequence[RequestSpec], requests: Sequence[Request]
+    watched: Watched,
+    options: SchedulerOptions | None,
+    label: str,
+    specs: Sequence[RequestSpec],
+    requests: Sequence[Request],
 ) -> list[Verdict]:
     """The invariants after every step of the last ``generate``, where they can be seen."""
     shown = watched.session.steps_of_generate()
@@ -154,5 +117,5 @@ def _invariants(
             tokens[position].append(token)
         steps.append(as_step(len(steps), record, seen))
     run = Run(tuple(steps), tuple(map(tuple, tokens)))
-    verdict = watched.invariants(run, specs, requests, watched.limits)
+    verdict = watched.scheduler.check_invariants(run, specs, requests, watched.limits, options)
     return [replace(verdict, headline=f"{label}: {verdict.headline}")]

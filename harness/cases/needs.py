@@ -1,0 +1,33 @@
+"""What a case needs of a driver, in words of its capabilities."""
+
+from collections.abc import Iterator
+
+from harness.cases.behaviour.needs import needs_of
+from harness.checks.outputs import policy_asked_for
+from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
+from harness.suites.expand import Expanded
+from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
+
+
+def missing_capability(
+    expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
+) -> str | None:
+    """What a test needs that a driver with these capabilities does not have; None where it has all."""
+    return next((need for need in _needs(expanded, capabilities, policy_of_the_run) if need not in capabilities), None)
+
+
+def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None) -> Iterator[str]:
+    case = expanded.case
+    if isinstance(case, BehaviourCase):
+        yield from needs_of(case, expanded.configuration.entry_point)
+        return
+    assert isinstance(case, StepsCase | OutputCase)
+    yield STEP_TRACE
+    if TOKENS not in capabilities and isinstance(case, StepsCase) and all(r.can_be_simulated for r in case.requests):
+        return  # its schedule is checked, and nothing else
+    yield TOKENS
+    policy = policy_asked_for(expanded, policy_of_the_run)
+    if case.expect.output == "reference" and policy is not None and policy.name == "golden":
+        yield from (GOLDEN_TOKENS, LOGPROBS)
+    if any(request.logprobs is not None for request in case.requests):
+        yield LOGPROBS

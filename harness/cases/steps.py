@@ -1,0 +1,76 @@
+"""A scheduler-step case: its steps against a table, its outputs, the invariants; or its table is blessed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.cases.blessing import bless_references
+from harness.cases.output import broken_off
+from harness.cases.test import Test, Verdicts
+from harness.cases.workload import Workload, prepare
+from harness.checks.steps import check_steps
+from harness.drivers.base import BLOCK_ACCOUNTING, Session
+from harness.golden.tables import GoldenError, golden_path, read_golden
+from harness.runs.step_table import as_row
+from harness.suites.schema import StepsCase
+from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
+
+
+def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingLimits) -> Verdicts:
+    """Prepare the case, run it, check it; ``limits`` are those that the engine applies.
+
+    Raises CaseError, CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
+    """
+    workload = prepare(test, case, limits)
+    bless_references(test.blessing, workload.comparison)
+    run = workload.run(session)
+    if run.unfinished is not None:
+        return workload.with_picture([_broken_off(test, case, run)], run)
+    others = workload.check(run, session)
+    blocks = BLOCK_ACCOUNTING in test.capabilities
+    if _is_blessed(test, case):
+        steps = _bless(test, case, run, others, blocks=blocks)
+    else:
+        steps = _explained(check_steps(run, expected_rows(test, case), blocks=blocks), workload, run)
+    return workload.with_picture([steps, *others], run)
+
+
+def _is_blessed(test: Test, case: StepsCase) -> bool:
+    """Whether this run writes the table of the case; it does so once, by the first configuration."""
+    if case.expect.steps != "golden" or test.blessing is None:
+        return False
+    return golden_path(test.suite_path, case.id) not in test.blessing.done
+
+
+def _bless(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict], *, blocks: bool) -> Verdict:
+    """Write the steps of a run as the table of its case, where nothing else is wrong with it."""
+    assert test.blessing is not None
+    if not blocks:
+        return Verdict(False, "not blessed: this driver cannot see blocks, so the table would have none")
+    if failures(others):
+        return Verdict(False, "not blessed: what the engine did is wrong for another reason, see below")
+    path = golden_path(test.suite_path, case.id)
+    test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
+    return Verdict(True, f"blessed {path.name}")
+
+
+def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
+    """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
+    if case.expect.steps != "golden":
+        return case.expect.steps
+    return read_golden(golden_path(test.suite_path, case.id), test.bless_command, (test.suite_name, case.id))
+
+
+def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
+    """The first wrong step before the end, where the table of the case is known."""
+    try:
+        steps = expected_rows(test, case)
+    except GoldenError:
+        return broken_off(run)  # its absence is not what is wrong here
+    return broken_off(run, check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities))
+
+
+def _explained(verdict: Verdict, workload: Workload, run: Run) -> Verdict:
+    """A wrong step with what the rules say of it."""
+    first = verdict.data.get("first")
+    explanation = None if first is None else workload.explain(run, first)
+    return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict

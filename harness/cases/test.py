@@ -1,0 +1,59 @@
+"""One test as runners get it, and what comes of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.cases.blessing import Blessing
+from harness.references import Oracle
+from harness.schedulers import scheduler_named
+from harness.schedulers.spec import SchedulerSpec
+from harness.suites.expand import Expanded
+from harness.suites.schema import Policy
+from harness.types import Verdict
+
+Verdicts = tuple[Verdict, ...]
+
+
+class CaseError(ValueError):
+    """A case that cannot be run as it is written; the message is for the person who wrote it."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """Everything that says what is to be run and checked.
+
+    With a ``blessing``, golden tables and reference outputs are written. ``policy`` is how outputs are compared where
+    neither the case nor its suite says it.
+    """
+
+    __test__ = False
+
+    suite_path: Path
+    suite_name: str
+    expanded: Expanded
+    capabilities: frozenset[str]
+    bless_command: str
+    blessing: Blessing | None = None
+    oracle: Oracle = field(default_factory=Oracle)
+    policy: Policy | None = None
+
+    @property
+    def scheduler(self) -> SchedulerSpec:
+        """The scheduler it is for, looked up by its name."""
+        return scheduler_named(self.expanded.configuration.scheduler)
+
+
+def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
+    """The verdicts as builtins, for reports."""
+    return [
+        {
+            "passed": v.passed,
+            "headline": v.headline,
+            "details": list(v.details),
+            "rule": v.rule,
+            "data": dict(v.data),
+        }
+        for v in verdicts
+    ]

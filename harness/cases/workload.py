@@ -1,0 +1,113 @@
+"""The requests of a step or output case: prepared for an engine, run on it, with what its scheduler says of the run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.cases.test import CaseError, Test, Verdicts
+from harness.checks.happens import check_happens
+from harness.checks.outputs import Comparison, check_outputs, prepare_outputs
+from harness.checks.steps import steps_as_data
+from harness.drivers.base import TOKENS, Session
+from harness.runs.runner import run_workload, turns
+from harness.schedulers.spec import SchedulerSpec
+from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
+from harness.suites.schema import OutputCase, Request, StepsCase
+from harness.timeline import tables_of
+from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, Verdict
+from harness.utils import spent
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run of a case, under the ``limits`` that the engine applies.
+
+    ``requests`` are as the suite has them, ``specs`` the same as the driver takes them. ``comparison`` is what their
+    outputs are compared with; None: with no reference.
+    """
+
+    case: StepsCase | OutputCase
+    scheduler: SchedulerSpec
+    options: SchedulerOptions | None
+    limits: SchedulingLimits
+    specs: tuple[RequestSpec, ...]
+    comparison: Comparison | None
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        return self.case.requests
+
+    def run(self, session: Session) -> Run:
+        """Run it on an engine that was reset to its limits.
+
+        Raises CaseError where it did not come to its end because the rules let no engine finish it.
+        """
+        with spent.timed("stepping"):
+            run = run_workload(session, self.specs, self.requests)
+        spent.add("steps", len(run.steps) - 1)
+        if run.unfinished is not None:
+            reason = self.scheduler.impossible(self.limits, self.options, self.specs, self.requests, run)
+            if reason:
+                limit = "max_batch_tkv_limit" if "max_batch_tkv_limit" in reason else "available_blocks"
+                raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
+        return run
+
+    def check(self, run: Run, session: Session) -> list[Verdict]:
+        """The invariants of the scheduler, what must happen, then outputs. May run requests again, alone."""
+        invariants = self.scheduler.check_invariants(run, self.specs, self.requests, self.limits, self.options)
+        happened = check_happens(self.scheduler, self.case, run, self.specs, self.limits, self.options)
+        context = self.limits.max_model_len
+        outputs = check_outputs(self.comparison, self.specs, self.case, run, session, context)
+        return [invariants, *([] if happened is None else [happened]), *outputs]
+
+    def explain(self, run: Run, step: int) -> str | None:
+        """What the rules say of a step, in this case's numbers; None where they can't say."""
+        return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
+
+    def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
+        """The first verdict also says what a time-line of the run needs (``harness/timeline/sources.py``)."""
+        first, *others = verdicts
+        pairs = zip(self.specs, self.requests, strict=True)
+        sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
+        told = turns(run.steps)
+        more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(told), "sizes": sizes}
+        if self.options is not None:
+            more |= {"options": asdict(self.options), "tables": tables_of(told)}
+        return (replace(first, data={**first.data, **more}), *others)
+
+
+def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) -> Workload:
+    """The workload of a case for an engine that applies ``limits``.
+
+    Raises CaseError for prompts that are impossible for the model, CheckpointError, ReferenceMissingError and
+    ReferenceFileError.
+    """
+    specs, comparison = tuple(specs_of(test, case)), None
+    if TOKENS in test.capabilities:
+        specs, comparison = prepare_outputs(
+            test.expanded, case, specs, test.capabilities, test.oracle, test.suite_path, test.policy
+        )
+    return Workload(case, test.scheduler, test.expanded.options, limits, specs, comparison)
+
+
+def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
+    """The requests of a case as the driver takes them. Raises CaseError, CheckpointError."""
+    make_spec = _spec_maker(test, case)
+    try:
+        return [make_spec(request, position) for position, request in enumerate(case.requests)]
+    except ValueError as error:
+        raise CaseError(str(error)) from error
+
+
+def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
+    """What makes a request of the case a request for the driver."""
+    model = test.expanded.configuration.model
+    if TOKENS not in test.capabilities and test.scheduler.reads_tokens:
+        words = vocabulary_of(model_of_run(model))
+        return lambda request, position: simulated_spec(request, case.id, position, words)
+    if TOKENS not in test.capabilities:
+        texts = any(request.prompt.length is None for request in case.requests)
+        vocabulary = vocabulary_of(model_of_run(model)) if texts else None
+        return lambda request, position: nameless_spec(request, position, vocabulary)
+    vocabulary = vocabulary_of(model_of_run(model))
+    return lambda request, position: request_spec(request, case.id, position, vocabulary)

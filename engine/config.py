@@ -165,6 +165,11 @@ class EngineConfig:
         return TokenBudget(**self._given(TokenBudget))
 
     @property
+    def pads_prompts(self) -> bool:
+        """Whether the scheduler pads prompts to whole blocks."""
+        return self.scheduler != "token_budget"
+
+    @property
     def tokens_in_a_block(self) -> int:
         """The block size of the cache."""
         return self.block_size or BLOCK_SIZE

@@ -13,13 +13,13 @@ def backend(environ: Mapping[str, str]) -> str:
     return environ.get(BACKEND, "").strip() or "eager"
 
 
-def batch_tkv_limit(environ: Mapping[str, str]) -> int | None:
-    """The most batch size x tkv may be; None where the environment says nothing.
+def batch_tkv_limit(environ: Mapping[str, str], scheduler: str = "continuous") -> int | None:
+    """The most batch size x tkv may be; None where the environment says nothing, or the scheduler has no tkv.
 
     Raises ConfigError where it is not a positive whole number.
     """
     text = environ.get(BATCH_TKV_LIMIT, "").strip()
-    if not text:
+    if not text or scheduler == "token_budget":
         return None
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"{BATCH_TKV_LIMIT} must be a whole number of at least 1, not {text!r}")

@@ -15,15 +15,19 @@ def trace_line(record: StepRecord) -> str:
     kind = kind_of(record.plan)
     return (
         f"{record.step:>6}  {kind:<8} {record.tkv:>6}  {record.n_reserved_blocks:>8} {record.n_used_blocks:>5}  "
-        f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}{_paused(record)}"
+        f"{_ids(record.waiting):<14} {_ids(record.running):<14} {_ids(record.finished_requests)}{_own(record)}"
     )
 
 
-def _paused(record: StepRecord) -> str:
-    """Those that the batch x tkv limit holds back: nothing with a scheduler that never pauses."""
-    if record.chunked is None or not record.chunked.paused:
+def _own(record: StepRecord) -> str:
+    """What only some schedulers have: those held back at the limit, or parts and preemptions of a mixed step."""
+    if record.chunked is not None and record.chunked.paused:
+        return f"  paused: {_ids(record.chunked.paused)}"
+    if record.token_budget is None:
         return ""
-    return f"  paused: {_ids(record.chunked.paused)}"
+    scheduled, preempted, _ = record.token_budget
+    parts = f"  tokens: {_ids([f'{request_id}:{tokens}' for request_id, tokens in scheduled])}" if scheduled else ""
+    return parts + (f"  preempted: {_ids(preempted)}" if preempted else "")
 
 
 def _ids(request_ids: Sequence[str], most: int = 4) -> str:

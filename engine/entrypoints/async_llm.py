@@ -119,7 +119,8 @@ class AsyncLLM:
         """Tokens and checked parameters of a prompt. Raises RequestRefusedError."""
         if isinstance(prompt, str):
             prompt = {"prompt_token_ids": await self.encode(prompt)}
-        return admitted(prompt, params, self.engine.tokenizer, self._limits.max_model_len)
+        padded = self.engine.core.config.pads_prompts
+        return admitted(prompt, params, self.engine.tokenizer, self._limits.max_model_len, padded=padded)
 
     async def _beside(self, function: Callable[[T], Result], argument: T) -> Result:
         if self.dead is not None:

@@ -62,7 +62,9 @@ class LLM:
 
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
         """The ``n`` requests of one prompt, checked."""
-        ready = admitted(prompt, params, self.engine.tokenizer, self.engine.core.limits.max_model_len)
+        core = self.engine.core
+        most, padded = core.limits.max_model_len, core.config.pads_prompts
+        ready = admitted(prompt, params, self.engine.tokenizer, most, padded=padded)
         number = self.requests_made
         self.requests_made += 1
         return requests_for(str(number), ready)

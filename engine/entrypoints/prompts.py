@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from engine.entrypoints.validation import RequestRefusedError, admit
+from engine.entrypoints.validation import RequestRefusedError, admit, admit_unpadded
 from engine.request import Request, SamplingParams
 from engine.tokenizer import Tokenizer
 
@@ -19,8 +19,13 @@ class Admitted(NamedTuple):
     params: SamplingParams
 
 
-def admitted(prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_model_len: int) -> Admitted:
-    """Raises RequestRefusedError where the prompt is empty, not of this vocabulary, or too long for its budget."""
+def admitted(
+    prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_model_len: int, *, padded: bool = True
+) -> Admitted:
+    """Raises RequestRefusedError where the prompt is empty, not of this vocabulary, or too long for its budget.
+
+    ``padded``: whether the scheduler pads prompts (``EngineConfig.pads_prompts``).
+    """
     token_ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tuple(prompt["prompt_token_ids"])
     size = tokenizer.vocabulary_size
     bad = next((token for token in token_ids if not 0 <= token < size), None)
@@ -29,7 +34,8 @@ def admitted(prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_m
     bad = next((token for token in params.stop_token_ids if not 0 <= token < size), None)
     if bad is not None:
         raise RequestRefusedError(f"Could not add request: stop token id {bad} is outside the vocabulary of {size}.")
-    return Admitted(token_ids, admit(len(token_ids), params, max_model_len))
+    check = admit if padded else admit_unpadded
+    return Admitted(token_ids, check(len(token_ids), params, max_model_len))
 
 
 def requests_for(request_id: str, prompt: Admitted) -> list[Request]:

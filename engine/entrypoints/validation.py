@@ -28,3 +28,18 @@ def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> Sam
             f"context length is {max_model_len}."
         )
     return replace(params, max_tokens=budget)
+
+
+def admit_unpadded(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
+    """As ``admit`` where nothing is padded (docs/scheduling-rules-token-budget.md): what does not fit is cut off.
+
+    Raises RequestRefusedError where the prompt leaves no room for one token.
+    """
+    if prompt_length < 1:
+        raise RequestRefusedError("Could not add request: the prompt is empty.")
+    if prompt_length >= max_model_len:
+        raise RequestRefusedError(
+            f"Could not add request: prompt length is {prompt_length} tokens, which leaves no room for an output "
+            f"token, since max model context length is {max_model_len}."
+        )
+    return replace(params, max_tokens=max_model_len - prompt_length) if params.max_tokens is None else params

@@ -13,7 +13,7 @@ from engine.core import StepRecord
 from engine.entrypoints.llm import LLM
 from engine.entrypoints.prompts import Prompt
 from engine.environment import backend, batch_tkv_limit, threads
-from engine.flags import add_chunking_flags, chunking_said, positive
+from engine.flags import add_scheduler_flags, positive, scheduler_options
 from engine.request import RequestOutput, SamplingParams
 from engine.scheduling.plan import kind_of
 from engine.trace import HEADER, trace_line
@@ -50,7 +50,7 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
     parser.add_argument(
         "--scheduler", choices=SCHEDULERS, default="continuous", help=f"{', '.join(SCHEDULERS)} (default: %(default)s)"
     )
-    add_chunking_flags(parser, in_help=True)
+    add_scheduler_flags(parser, in_help=True)
     parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
     parser.add_argument(
         "--compare-with-CPU",
@@ -72,11 +72,11 @@ def start(arguments: argparse.Namespace) -> LLM:
         arguments.model,
         backend=arguments.backend,
         scheduler=arguments.scheduler,
-        **chunking_said(arguments),
+        **scheduler_options(arguments),
         tensor_parallel_size=arguments.tp,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.max_num_seqs,
-        max_batch_tkv_limit=batch_tkv_limit(os.environ),
+        max_batch_tkv_limit=batch_tkv_limit(os.environ, arguments.scheduler),
     )
 
 
@@ -98,8 +98,10 @@ def run(
     seconds = time.perf_counter() - began
     tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
     on = label(llm.engine.core.config.backend)
+    mixed = f"{kinds['mixed']} mixed, " if kinds["mixed"] else ""
     summary = (
-        f"{sum(kinds.values())} steps ({kinds['prefill']} prefills, {kinds['decode']} decodes, {kinds['idle']} idle), "
+        f"{sum(kinds.values())} steps "
+        f"({kinds['prefill']} prefills, {kinds['decode']} decodes, {mixed}{kinds['idle']} idle), "
         f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.1f} tokens/s on {on}"
     )
     return outputs, summary

@@ -178,7 +178,7 @@ class ServerProcess:
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
     """The reference engine's server, built for just these limits. Raises UnavailableError."""
     flags = {
-        **{f"--{name.replace('_', '-')}": value for name, value in flags_of(limits).items()},
+        **{f"--{name.replace('_', '-')}": value for name, value in flags_of(setup, limits).items()},
         "--max-queue": options.max_queue,
         "--api-key": options.api_key,
         "--max-body-bytes": options.max_body_bytes,
@@ -201,13 +201,14 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
     return _start_reference(setup, flags, {ADMIN_TOKEN: token}), token
 
 
-def flags_of(limits: SchedulingLimits) -> dict[str, int | None]:
+def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
     """Limits as the reference engine's server takes them, by the names of its settings."""
     blocks = limits.available_blocks
+    batch = 1 if setup.scheduler == "token_budget" else limits.max_num_seqs  # that one rounds nothing
     return {
         "max_model_len": limits.max_model_len,
         "max_num_seqs": limits.max_num_seqs,
-        "num_blocks": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
+        "num_blocks": None if blocks is None else with_padding_block(blocks, batch),
         "max_batch_tkv_limit": limits.max_batch_tkv_limit,
     }
 

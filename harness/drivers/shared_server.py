@@ -36,9 +36,9 @@ Reply = tuple[int, bytes]
 class SharedReferenceServer:
     """See the module. Its URL and token are all that a fork needs to use it."""
 
-    def __init__(self, process: ServerProcess, model: str, token: str) -> None:
+    def __init__(self, process: ServerProcess, setup: EngineSetup, token: str) -> None:
         self._process = process
-        self._model = model
+        self._setup = setup
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
@@ -46,14 +46,14 @@ class SharedReferenceServer:
         said = self._effective_limits(limits, options)
         _compare(said, limits, options)
         self._prove(said, options.api_key)
-        return HttpClient(self._process.url, self._model, api_key=options.api_key)
+        return HttpClient(self._process.url, self._setup.model, api_key=options.api_key)
 
     def end(self) -> None:
         self._process.end()
 
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
         """ClientRequest for these limits until the engine is idle; what the server says it has now."""
-        wanted = flags_of(limits) | {name: getattr(options, name) for name in OPTIONS}
+        wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         give_up = time.monotonic() + IDLE_SECONDS
         while True:
@@ -108,7 +108,7 @@ class SharedReferenceServer:
 def start_shared(setup: EngineSetup) -> SharedReferenceServer:
     """A server with the whole shape of ``setup``. Raises UnavailableError."""
     process, token = robust_reference_server(setup)
-    return SharedReferenceServer(process, setup.model, token)
+    return SharedReferenceServer(process, setup, token)
 
 
 def _compare(said: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:

@@ -25,6 +25,10 @@ def test_there_is_no_batch_tkv_limit_where_nothing_is_said(environ):
     assert environment.batch_tkv_limit(environ) is None
 
 
+def test_a_scheduler_without_tkv_has_no_such_limit():
+    assert environment.batch_tkv_limit({BATCH_TKV_LIMIT: "1024"}, "token_budget") is None
+
+
 @pytest.mark.parametrize(("text", "limit"), [("1", 1), ("131072", 131072), (" 64 ", 64)])
 def test_the_batch_tkv_limit_is_a_whole_number(text, limit):
     assert environment.batch_tkv_limit({BATCH_TKV_LIMIT: text}) == limit

@@ -69,7 +69,7 @@ class InAThread:
 
 @contextmanager
 def server() -> Iterator[SharedReferenceServer]:
-    shared = SharedReferenceServer(InAThread(), SETUP.model, TOKEN)  # type: ignore[arg-type]
+    shared = SharedReferenceServer(InAThread(), SETUP, TOKEN)  # type: ignore[arg-type]
     try:
         yield shared
     finally:
@@ -103,7 +103,7 @@ def test_a_server_is_held_to_limits_and_is_as_new_for_the_next_case() -> None:
 
 def test_with_another_token_a_server_cannot_be_shared() -> None:
     with server() as shared:
-        stranger = SharedReferenceServer(shared._process, SETUP.model, "another token")
+        stranger = SharedReferenceServer(shared._process, SETUP, "another token")
         with pytest.raises(DirtyServerError, match="there is nothing here"):
             stranger.client(BUILT, ServerOptions())
 

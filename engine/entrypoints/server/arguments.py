@@ -11,7 +11,7 @@ from engine import environment
 from engine.backends import BACKENDS
 from engine.config import ATTENTION_OPS, SCHEDULERS, EngineConfig, require_hardware
 from engine.entrypoints.server.job import AppSettings
-from engine.flags import add_chunking_flags, chunking_said, positive
+from engine.flags import add_scheduler_flags, not_negative, positive, scheduler_options
 
 API_KEY = "SPYRE_CB_API_KEY"
 
@@ -57,7 +57,9 @@ def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.env
     """
     token = environ.pop(ADMIN_TOKEN, None) or None
     said = _parser().parse_args(argv)
-    batch_tkv = environment.batch_tkv_limit(environ) if said.max_batch_tkv_limit is None else said.max_batch_tkv_limit
+    batch_tkv = said.max_batch_tkv_limit
+    if batch_tkv is None:
+        batch_tkv = environment.batch_tkv_limit(environ, said.scheduler)
     backend = environment.backend(environ) if said.backend is None else said.backend
     if said.require_hardware:
         require_hardware(backend)
@@ -72,7 +74,7 @@ def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.env
         num_blocks=said.num_blocks,
         max_batch_tkv_limit=batch_tkv,
         seed=said.seed,
-        **chunking_said(said),
+        **scheduler_options(said),
     )
     key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
     app = AppSettings(key, said.max_body_bytes)
@@ -108,23 +110,17 @@ def _parser() -> argparse.ArgumentParser:
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
     # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
-    add_chunking_flags(parser, in_help=False)
+    add_scheduler_flags(parser, in_help=False)
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
-    add("--seed", 0, _count, "N", "for requests that sample without a seed")
+    add("--seed", 0, not_negative, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
-    add("--max-queue", 256, _count, "N", "sequences that may wait beyond the batch")
+    add("--max-queue", 256, not_negative, "N", "sequences that may wait beyond the batch")
     add("--max-body-bytes", 2**20, positive, "N", "most that a request's body may be")
     add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
-    return int(text)
 
 
 def _port(text: str) -> int:

@@ -82,6 +82,8 @@ async def start(
     llm = service.llm
     for token_ids in prompts:
         _check_context(token_ids, llm.limits.max_model_len, param)
+        if not llm.engine.core.config.pads_prompts:
+            _check_unpadded_budget(len(token_ids), params.max_tokens, llm.limits.max_model_len)
     try:
         admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
     except RequestRefusedError as refusal:
@@ -101,6 +103,17 @@ def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "
             f"{len(token_ids)} tokens. Please reduce its length.",
             param,
+            "context_length_exceeded",
+        )
+
+
+def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int) -> None:
+    """Without padding only the server refuses a budget beyond the context, as vLLM's does."""
+    if max_tokens is not None and prompt_length + max_tokens > max_model_len:
+        raise bad_request(
+            f"This model's maximum context length is {max_model_len} tokens. However, you requested {max_tokens} "
+            f"output tokens and your prompt contains {prompt_length} input tokens. Please reduce one of them.",
+            "max_tokens",
             "context_length_exceeded",
         )
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from engine.core import StepRecord
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.request import FinishReason, Request
-from engine.scheduling.plan import Prefill, PrefillChunk, kind_of
+from engine.scheduling.plan import MixedStep, Prefill, PrefillChunk, kind_of
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside every figure says nothing that the process's own would not
 
@@ -30,6 +30,7 @@ class Metrics:
         self._last_token: dict[str, float] = {}
         self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were prefilled")
         self._tokens = self._counter("generation_tokens", "Tokens generated")
+        self._preempted = self._counter("preemptions", "Times a sequence lost its blocks, to be computed again")
         self._steps = self._counter("steps", "Engine steps", "kind")
         self._ended = self._counter("requests_finished", "Sequences that ended", "finish_reason")
         for reason in FinishReason:
@@ -77,6 +78,9 @@ class Metrics:
             self._prompt_tokens.inc(record.plan.prompt_length)
         elif isinstance(record.plan, PrefillChunk):
             self._prompt_tokens.inc(len(record.plan.token_ids))
+        elif isinstance(record.plan, MixedStep):
+            self._prompt_tokens.inc(sum(len(part.token_ids) for part in record.plan.parts if not part.is_decode))
+            self._preempted.inc(len(record.plan.preempted))
         for request_id in record.request_outputs:
             before = self._last_token.get(request_id)
             if before is not None:

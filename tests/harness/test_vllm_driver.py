@@ -12,7 +12,7 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.drivers.base import Observation, UnavailableError
-from harness.drivers.vllm import VllmDriver, checkpoint, plugins, server
+from harness.drivers.vllm import VllmDriver, checkpoint, plugins, server, versions
 from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.plugins import ONE_TKV, described, find_plugin, why_none
@@ -157,15 +157,16 @@ def test_golden_tokens_go_to_the_plugins_injector_without_bounds() -> None:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Versions by package; the plugin's module is there where its package is."""
-    versions: dict[str, str] = {}
-    monkeypatch.setattr(plugins, "version_of", versions.get)
-    monkeypatch.setattr(plugins, "find_spec", lambda name: versions.get(name.replace("_", "-")))
-    return versions
+    found: dict[str, str] = {}
+    for module in (plugins, versions):
+        monkeypatch.setattr(module, "version_of", found.get)
+    monkeypatch.setattr(plugins, "find_spec", lambda name: found.get(name.replace("_", "-")))
+    return found
 
 
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
     assert find_plugin() is None
-    with pytest.raises(UnavailableError, match="vllm-spyre or sendnn-inference is not installed here: `make conf"):
+    with pytest.raises(UnavailableError, match=r"none of vllm-spyre, .* is installed here, nor vLLM itself: `make"):
         VllmDriver()
 
 
@@ -235,7 +236,7 @@ def test_a_model_that_would_be_misread_is_refused(tmp_path: Path, monkeypatch: p
 
 
 def test_a_server_is_held_to_the_limits_of_a_case() -> None:
-    flags = server._flags(SETUP, SchedulingLimits(256, 2, 6, 500), ServerOptions(api_key="k"), 8123)
+    flags = server._flags(ONE_TKV, SETUP, SchedulingLimits(256, 2, 6, 500), ServerOptions(api_key="k"), 8123)
     pairs = dict(zip(flags[::2], flags[1::2], strict=True))
     assert (pairs["--max-model-len"], pairs["--max-num-seqs"], pairs["--api-key"]) == ("256", "2", "k")
     assert pairs["--num-gpu-blocks-override"] == "8"  # with the padding block, a multiple of the batch
@@ -260,7 +261,7 @@ def test_the_driver_where_no_plugin_is_installed(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", "--driver", "vllm")
     assert done.returncode == 4
-    assert "--driver vllm: vllm-spyre or sendnn-inference is not installed here: `make " in done.stderr
+    assert "--driver vllm: none of vllm-spyre, sendnn-inference, spyre-inference is installed here" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

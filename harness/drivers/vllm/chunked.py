@@ -7,8 +7,31 @@ reservations are the scheduler's, blocks those of vLLM's own manager, what was l
 import sys
 from typing import Any
 
-from harness.drivers.vllm.adapter import Seen, held_blocks, model_runner, names
+from harness.drivers.vllm.adapter import (
+    IDLE,
+    Decision,
+    Seen,
+    held_blocks,
+    leave_out_the_model,
+    model_runner,
+    names,
+    without_card,
+)
 from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
+
+__all__ = [
+    "built",
+    "decision",
+    "end_of_text",
+    "engine_arguments",
+    "engine_environment",
+    "leave_out_the_model",
+    "observe",
+    "request_fields",
+    "server_command",
+    "tighten",
+    "unavailable",
+]
 
 
 def observe(core: Any) -> Seen:
@@ -27,9 +50,16 @@ def observe(core: Any) -> Seen:
     )
 
 
-def prefills(core: Any, scheduled: Any) -> bool:  # noqa: ARG001
-    """Whether the step that was scheduled last runs a chunk, be it the first or a later one."""
-    return bool(core.scheduler.step_is_prefill)
+def decision(core: Any, scheduled: Any) -> Decision:
+    """A step that runs a chunk, be it the first or a later one, is a prefill."""
+    if not scheduled.total_num_scheduled_tokens:
+        return IDLE
+    return Decision("prefill" if core.scheduler.step_is_prefill else "decode")
+
+
+def unavailable(setup: EngineSetup) -> str | None:
+    """Why no engine of that setup starts here, or None."""
+    return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
@@ -85,7 +115,7 @@ def built(core: Any) -> SchedulingLimits:
     )
 
 
-def tighten(core: Any, limits: SchedulingLimits) -> None:
+def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
     """Hold an idle engine to limits that are all said, with an empty cache of so many blocks.
 
     The plugin's tests do the same. The platform's batch x tkv limit is set as well: the model runner checks every step

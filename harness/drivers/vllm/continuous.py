@@ -8,8 +8,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.drivers.vllm.adapter import Seen, held_blocks, model_runner, names
+from harness.drivers.vllm.adapter import (
+    IDLE,
+    Decision,
+    Seen,
+    held_blocks,
+    leave_out_the_model,
+    model_runner,
+    names,
+    without_card,
+)
 from harness.types import EngineSetup, SchedulingLimits
+
+__all__ = [
+    "built",
+    "decision",
+    "end_of_text",
+    "engine_arguments",
+    "engine_environment",
+    "leave_out_the_model",
+    "observe",
+    "request_fields",
+    "server_command",
+    "tighten",
+    "unavailable",
+]
 
 
 def observe(core: Any) -> Seen:
@@ -24,9 +47,16 @@ def observe(core: Any) -> Seen:
     )
 
 
-def prefills(core: Any, scheduled: Any) -> bool:  # noqa: ARG001
-    """Whether the step that was scheduled last is a prefill: one is whole, and so begins with the request."""
-    return bool(scheduled.scheduled_new_reqs)
+def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
+    """A step with a request that is new is a prefill: prefills are whole."""
+    if not scheduled.total_num_scheduled_tokens:
+        return IDLE
+    return Decision("prefill" if scheduled.scheduled_new_reqs else "decode")
+
+
+def unavailable(setup: EngineSetup) -> str | None:
+    """Why no engine of that setup starts here, or None."""
+    return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:
@@ -65,7 +95,7 @@ def built(core: Any) -> SchedulingLimits:
     )
 
 
-def tighten(core: Any, limits: SchedulingLimits) -> None:
+def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
     """Hold an idle engine to limits that are all said, and give it a fresh pool of blocks.
 
     The plugin's tests set context, batch, batch x tkv and blocks like this. Two things they leave: the scheduler keeps

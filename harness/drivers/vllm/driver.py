@@ -1,14 +1,14 @@
-"""Starts engines: vLLM with whichever Spyre plugin is installed beside the harness."""
+"""Starts engines: vLLM with whichever Spyre plugin is installed beside the harness, or without one."""
 
 import importlib
 from collections.abc import Hashable
-from importlib.util import find_spec
 
 from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
 from harness.drivers.client import Client
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.session import VllmSession
+from harness.drivers.vllm.versions import number_of_vllm
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
@@ -32,6 +32,7 @@ class VllmDriver:
             raise UnavailableError(why_none())
         self.plugin = found
         self.scheduler = found.scheduler
+        self.vllm_version = number_of_vllm()
         self._schedule_only = schedule_only
         self.name = "simulated vllm" if schedule_only else "vllm"
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
@@ -40,9 +41,7 @@ class VllmDriver:
         return described(self.plugin) + (", its model left out" if self._schedule_only else "")
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
-            return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
-        if reason := self.plugin.batches_otherwise(setup):
+        if reason := self.plugin.unavailable(setup):
             return reason
         if setup.tensor_parallel_size > 1:
             return (

@@ -44,7 +44,8 @@ def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:
         del os.environ[name]
     os.environ.update(plugin.adapter.engine_environment(setup))
-    os.environ[plugin.backend_variable] = setup.backend
+    if plugin.backend_variable:
+        os.environ[plugin.backend_variable] = setup.backend
     os.environ["MASTER_PORT"] = str(free_port())
     settings = sys.modules.get(plugin.settings)
     if settings is not None:

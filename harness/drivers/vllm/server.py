@@ -1,13 +1,13 @@
 """``vllm serve`` with the plugin, started by the harness: a process of its own, held to the limits of a case."""
 
 import os
-from importlib.util import find_spec
 
 from harness.drivers.base import UnavailableError
-from harness.drivers.servers import ServerProcess, environ_of_a_server, with_padding_block
+from harness.drivers.servers import ServerProcess, environ_of_a_server
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import UNLESS_SAID, free_port
-from harness.drivers.vllm.plugins import Plugin, described, find_plugin, version_of, why_none
+from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
+from harness.drivers.vllm.versions import version_of
 from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
@@ -33,10 +33,8 @@ def vllm_unavailable(setup: EngineSetup) -> str | None:
     plugin = find_plugin()
     if plugin is None:
         return why_none()
-    if reason := plugin.batches_otherwise(setup):
+    if reason := plugin.unavailable(setup):
         return reason
-    if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
-        return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
     cores = os.cpu_count() or 1
     if setup.backend != "sendnn" and setup.tensor_parallel_size > cores:
         return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
@@ -56,11 +54,13 @@ def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOpt
         raise UnavailableError(why_none())
     path = checked(setup.model, version_of("transformers")).path
     port = free_port()
-    command = [*plugin.adapter.server_command(str(path), setup), *_flags(setup, limits, options, port)]
+    command = [*plugin.adapter.server_command(str(path), setup), *_flags(plugin, setup, limits, options, port)]
     return ServerProcess(command, f"http://127.0.0.1:{port}", _environ(plugin, setup, limits))
 
 
-def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions, port: int) -> list[str]:
+def _flags(
+    plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions, port: int
+) -> list[str]:
     blocks = limits.available_blocks
     flags = {
         "--served-model-name": setup.model,
@@ -68,7 +68,7 @@ def _flags(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions,
         "--port": port,
         "--max-model-len": limits.max_model_len,
         "--max-num-seqs": limits.max_num_seqs,
-        "--num-gpu-blocks-override": None if blocks is None else with_padding_block(blocks, limits.max_num_seqs),
+        "--num-gpu-blocks-override": None if blocks is None else plugin.blocks_in_all(blocks, limits.max_num_seqs),
         "--tensor-parallel-size": setup.tensor_parallel_size,
         "--api-key": options.api_key,
     }
@@ -82,7 +82,7 @@ def _environ(plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits) -> di
         **environ_of_a_server(),
         **plugin.environment,
         **plugin.adapter.engine_environment(setup),
-        plugin.backend_variable: setup.backend,
+        **({plugin.backend_variable: setup.backend} if plugin.backend_variable else {}),
         "MASTER_ADDR": "localhost",
         "MASTER_PORT": str(free_port()),
         **({} if batch_tkv is None else {BATCH_TKV: str(batch_tkv)}),

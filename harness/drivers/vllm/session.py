@@ -1,6 +1,5 @@
 """One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline API."""
 
-import importlib
 import sys
 import time
 from collections.abc import Sequence
@@ -9,17 +8,16 @@ from typing import Any
 
 from harness.drivers.base import Compilation, Completion, Observation, RefusedError, StepRecord
 from harness.drivers.client import Client
-from harness.drivers.vllm.adapter import model_runner, resolved
+from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import prepare_engine
-from harness.drivers.vllm.plugins import Plugin, version_of
+from harness.drivers.vllm.plugins import Plugin
 from harness.drivers.vllm.requests import sampling_arguments, token_of
+from harness.drivers.vllm.versions import version_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 MAX_STEPS_TO_DRAIN = 10
-ANY_TOKEN = 5
-"""What comes where no model runs: a token that ends nothing."""
 
 
 class VllmSession:
@@ -31,17 +29,17 @@ class VllmSession:
     """The plugin does not tell what it compiles."""
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:
-        self._plugin = plugin
+        self._plugin, self._setup = plugin, setup
         self.llm = start(plugin, setup)
         self._engine = self.llm.llm_engine
         self.core = self._engine.engine_core.engine_core
         if schedule_only:
-            leave_out_the_model(self.core)
+            plugin.adapter.leave_out_the_model(self.core)
         self._built = plugin.adapter.built(self.core)
         self._made = 0
         self._numbers: dict[str, int] = {}
         self._specs: dict[str, RequestSpec] = {}
-        self._scheduled: Any = None
+        self._decision = plugin.idle
         self._held: dict[str, tuple[int, ...]] = {}
         self._outputs: Sequence[Any] = ()
         self._steps: list[tuple[StepRecord, Observation]] = []
@@ -55,12 +53,13 @@ class VllmSession:
         schedule, step = self.core.scheduler.schedule, self.core.step_fn
 
         def watched_schedule(*arguments: Any) -> Any:
-            self._scheduled = schedule(*arguments)
+            scheduled = schedule(*arguments)
+            self._decision = self._plugin.adapter.decision(self.core, scheduled)
             self._held = self._plugin.adapter.observe(self.core).blocks
-            return self._scheduled
+            return scheduled
 
         def watched_step() -> Any:
-            self._scheduled, self._outputs = None, ()
+            self._decision, self._outputs = self._plugin.idle, ()
             outputs, ran = step()
             self._outputs = outputs[0].outputs if outputs and 0 in outputs else ()
             return outputs, ran
@@ -72,16 +71,10 @@ class VllmSession:
         self._end_all()
         self._numbers.clear()
         self._specs.clear()
-        self._plugin.adapter.tighten(self.core, effective)
-        self._front()
+        self._decision = self._plugin.idle
+        self._plugin.adapter.tighten(self.core, effective, self._setup)
+        self._plugin.enter(self._engine.vllm_config)
         return effective
-
-    def _front(self) -> None:
-        """The plugin's entry point asks its class, not the engine, for the context: the last engine made is there."""
-        from vllm.platforms import current_platform
-
-        current_platform.__class__._config = self._engine.vllm_config
-        type(current_platform)._config = self._engine.vllm_config
 
     def _end_all(self) -> None:
         names = list(self.core.scheduler.requests)
@@ -142,28 +135,26 @@ class VllmSession:
 
     def _record(self) -> StepRecord:
         """What the last step did, when what ends requests above the core has ended them."""
-        outputs, blocks = self._outputs, self._held | self._plugin.adapter.observe(self.core).blocks
+        outputs, scheduled = self._outputs, self._decision.scheduled
         there = self.core.scheduler.requests
+        # Where there are tokens to schedule, tables go with all requests that got some, as they were scheduled.
+        blocks = self._held if scheduled is not None else self._held | self._plugin.adapter.observe(self.core).blocks
+        tabled = [output.request_id for output in outputs] if scheduled is None else [name for name, _ in scheduled]
         return StepRecord(
-            self._kind(),
+            self._decision.kind,
             tuple(self._numbers[output.request_id] for output in outputs),
             tuple(self._numbers[output.request_id] for output in outputs if output.request_id not in there),
             tuple(self._token(output) for output in outputs),
-            tuple(blocks.get(output.request_id, ()) for output in outputs),
+            tuple(blocks.get(name, ()) for name in tabled),
         )
-
-    def _kind(self) -> str:
-        scheduled = self._scheduled
-        if scheduled is None or not scheduled.total_num_scheduled_tokens:
-            return "idle"
-        return "prefill" if self._plugin.adapter.prefills(self.core, scheduled) else "decode"
 
     def _token(self, output: Any) -> Token:
         return token_of(output, self._specs[output.request_id].logprobs)
 
     def observe(self) -> Observation:
-        seen = self._plugin.adapter.observe(self.core)
+        seen, decision = self._plugin.adapter.observe(self.core), self._decision
         used = set[int]().union(*seen.blocks.values())
+        hits = self._counted(tuple(seen.hits.items()) if seen.hits is not None else decision.hits)
         return Observation(
             seen.tkv,
             self._numbered(seen.waiting),
@@ -171,11 +162,16 @@ class VllmSession:
             seen.reserved,
             len(used),
             None if seen.paused is None else self._numbered(seen.paused),
-            None if seen.hits is None else tuple(sorted((self._numbers[name], n) for name, n in seen.hits.items())),
+            hits if hits is None or decision.scheduled is not None else tuple(sorted(hits)),
+            self._counted(decision.scheduled),
+            None if decision.preempted is None else self._numbered(decision.preempted),
         )
 
     def _numbered(self, names: Sequence[str]) -> tuple[int, ...]:
         return tuple(self._numbers[name] for name in names)
+
+    def _counted(self, pairs: Sequence[tuple[str, int]] | None) -> tuple[tuple[int, int], ...] | None:
+        return None if pairs is None else tuple((self._numbers[name], count) for name, count in pairs)
 
     def has_work(self) -> bool:
         return bool(self.core.scheduler.has_requests())
@@ -236,22 +232,6 @@ class VllmSession:
         self._engine.engine_core.shutdown()
 
 
-def leave_out_the_model(core: Any) -> None:
-    """From now on the model's forward is left out: scheduler and model runner do what they do, on the same token
-    each time.
-    """
-    import torch
-
-    model = model_runner(core).model
-    logits = torch.zeros(core.vllm_config.scheduler_config.max_num_seqs, core.vllm_config.model_config.get_vocab_size())
-    logits[:, ANY_TOKEN] = 1.0
-
-    def forward(**inputs: Any) -> Any:
-        return logits[: inputs["positions"].shape[0]].clone()
-
-    model.forward = forward
-
-
 def start(plugin: Plugin, setup: EngineSetup) -> Any:
     """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
     prepare_engine(plugin, setup)
@@ -264,19 +244,14 @@ def start(plugin: Plugin, setup: EngineSetup) -> Any:
 def _started(plugin: Plugin, setup: EngineSetup, path: str) -> Any:
     from vllm import LLM
 
-    more: dict[str, Any] = {}
-    if plugin.injector is not None:
-        module, _, name = plugin.injector.partition(":")
-        more["logits_processors"] = [getattr(importlib.import_module(module), name)]
     return LLM(
         model=path,
         tokenizer=path,
         max_model_len=setup.max_model_len,
         max_num_seqs=setup.max_num_seqs,
-        num_gpu_blocks_override=setup.num_blocks,
         tensor_parallel_size=setup.tensor_parallel_size,
         disable_log_stats=True,
         max_logprobs=20,
-        **plugin.adapter.engine_arguments(setup),
-        **more,
+        logits_processors=[plugin.injector()],
+        **{"num_gpu_blocks_override": setup.num_blocks, **plugin.adapter.engine_arguments(setup)},
     )

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, BeforeValidator, ValidationError
 
 from harness.suites.loader import SuiteError
@@ -31,6 +32,14 @@ def _a_reason(text: str) -> str:
     return text
 
 
+def _versions(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier:
+        raise ValueError(f'is no range of versions: {text!r}; one is written `">=0.27,<0.30"`') from None
+    return text
+
+
 Texts = Annotated[tuple[Text, ...] | None, BeforeValidator(one_or_many)]
 Numbers = Annotated[tuple[Number, ...] | None, BeforeValidator(one_or_many)]
 Sizes = Annotated[tuple[Size, ...] | None, BeforeValidator(one_or_many)]
@@ -49,10 +58,14 @@ class Conditions(Model):
     entry_point: Annotated[tuple[EntryPointName, ...] | None, BeforeValidator(one_or_many)] = None
     cards: Numbers = None
     simulated: bool | None = None
+    vllm: Annotated[Text | None, AfterValidator(lambda text: text and _versions(text))] = None
+    """Versions of vLLM as pip writes them, such as ``>=0.27,<0.30``; where no vLLM runs, none is in any of them."""
 
     def hold(self, facts: Mapping[str, Any]) -> bool:
         """Whether all of them do; a fact may be several names of one thing."""
-        for name in type(self).model_fields:
+        if self.vllm is not None and not (facts["vllm"] and SpecifierSet(self.vllm).contains(facts["vllm"], True)):
+            return False
+        for name in type(self).model_fields.keys() - {"vllm"}:
             wanted, fact = getattr(self, name), facts[name]
             if wanted is None:
                 continue

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.cases.lint import REQUIREMENTS
+from harness.drivers.base import vllm_version_of
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.known_failures.entries import FILE_NAME, Listed, load_known_failures
 from harness.pytest_plugin.settings import settings_key
@@ -124,6 +125,7 @@ def _facts(item: CaseItem) -> dict[str, Any]:
         "entry_point": configuration.entry_point,
         "cards": item.config.option.cards_of_run,
         "simulated": item.get_closest_marker("simulated") is not None,
+        "vllm": vllm_version_of(settings.driver),
     }
 
 

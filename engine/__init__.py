@@ -1,1 +1,1 @@
-"""The reference engine: continuous batching as IBM Spyre does it, over ibm-fms models with a paged KV cache."""
+"""The reference engine: continuous batching by the rules of IBM Spyre, on ibm-fms models with a paged KV cache."""

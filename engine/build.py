@@ -1,4 +1,4 @@
-"""From a configuration to an engine that can run: checkpoint, tokenizer, model, core."""
+"""Build an engine from a configuration: checkpoint, tokenizer, model, core."""
 
 import json
 from collections.abc import Mapping
@@ -19,18 +19,19 @@ from engine.tokenizer import Tokenizer
 
 
 class ModelExecutor(Executor, Protocol):
-    """An executor that has a model."""
+    """An executor that runs a model."""
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled for it; None where its backend compiles nothing."""
+        """What was compiled for the model; None if the backend does not compile."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A core with the model it runs and the tokenizer of that model; ``workers`` where it runs in other processes.
+    """An engine core with its model and tokenizer.
 
-    ``executor`` is the core's, where that has a model.
+    ``workers`` are the worker processes, where the model runs in them. ``executor`` is the core's executor, where it
+    runs a model.
     """
 
     checkpoint: Checkpoint
@@ -41,20 +42,20 @@ class Engine:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled for it; None where nothing was."""
+        """What was compiled for the engine; None if nothing was."""
         return None if self.executor is None else self.executor.compilation
 
     def close(self) -> None:
-        """End the engine's processes, after which no step can run on them; again does no harm."""
+        """End the engine's worker processes; no step can run afterwards. Idempotent."""
         if self.workers is not None:
             self.workers.close()
 
 
 def build_engine(config: EngineConfig) -> Engine:
-    """Load what ``config`` names.
+    """Build the engine that ``config`` describes.
 
-    Raises ConfigError, CheckpointError where the model is missing or of a kind that ibm-fms would load wrong without a
-    word, WorkerDiedError, and where the backend compiles RecompileError and DeviceRefusedError.
+    Raises ConfigError; CheckpointError where the model is missing, or is one that ibm-fms would silently load wrong;
+    WorkerDiedError; and, with a backend that compiles, RecompileError and DeviceRefusedError.
     """
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
@@ -91,7 +92,7 @@ def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | N
 
 
 def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """A cache that does not fit would end in the allocator, or in the end of the process."""
+    """Check that the KV cache fits the free memory: otherwise the allocator fails or the process is killed."""
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]
@@ -106,7 +107,7 @@ def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mappin
 
 
 def free_memory() -> int | None:
-    """Bytes of memory that can be had without swapping; None where the system does not say."""
+    """Return the bytes of memory available without swapping; None where the system does not report them."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
@@ -116,7 +117,7 @@ def free_memory() -> int | None:
 
 
 def _check_context(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """A model knows only so many positions; beyond them ibm-fms computes on, and wrongly."""
+    """Check that the context fits the model: beyond its positions ibm-fms computes wrong values without an error."""
     most = settings.get("max_position_embeddings")
     if isinstance(most, int) and config.max_model_len > most:
         raise ConfigError(f"max_model_len {config.max_model_len} is more than the {most} of model {checkpoint.name}")

@@ -1,7 +1,7 @@
-"""What an engine is built for (EngineConfig) and what its scheduling may use (Limits).
+"""The configuration that an engine is built for (EngineConfig) and the limits of its scheduling (Limits).
 
-Compiling for Spyre is slow, so an engine is built once for a robust shape; limits are tightened from one
-workload to the next without building it again.
+Compiling for Spyre is slow, so an engine is built once, for a shape large enough for many workloads; each workload
+tightens the limits without a rebuild.
 """
 
 from collections.abc import Mapping
@@ -12,26 +12,26 @@ from engine.backends import BACKENDS, label
 from engine.kv_cache.blocks import BLOCK_SIZE
 
 SMALLEST_BLOCK = 32
-"""Tokens: vLLM's CPU attention takes multiples of it."""
+"""In tokens: vLLM's CPU attention supports multiples of it."""
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked", "token_budget")
 DEFAULT_CHUNK_SIZE = 128
 TOKEN_BUDGET_RULES = ("0.27", "0.32")
 MAX_BLOCKS = 1_000_000
-"""No cache that is built is anywhere near as large; more than this is a slip of the keyboard."""
+"""Far more than any cache in use: a larger number is a typing error."""
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot work; the message is one sentence for the person who wrote it."""
+    """An invalid configuration; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What scheduling may use. ``None`` means: what the engine was built with.
+    """The limits of scheduling. ``None`` means the value that the engine was built with.
 
-    ``max_model_len`` bounds a sequence (padded prompt plus new tokens, in tokens), ``max_num_seqs`` the decode
-    batch, ``available_blocks`` the blocks for sequences (block 0 not counted), ``max_batch_tkv_limit`` the
-    product of batch size and tkv.
+    ``max_model_len`` limits a sequence (padded prompt plus new tokens, in tokens), ``max_num_seqs`` the decode batch,
+    ``available_blocks`` the blocks for sequences (block 0 not counted), ``max_batch_tkv_limit`` the product of batch
+    size and tkv.
     """
 
     max_model_len: int | None = None
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ResolvedLimits:
-    """Limits with every number filled in, checked against the engine they are for."""
+    """Limits with every value filled in and checked against the engine."""
 
     max_model_len: int
     max_num_seqs: int
@@ -52,10 +52,11 @@ class ResolvedLimits:
 
 @dataclass(frozen=True)
 class Chunking:
-    """Options of the chunked scheduler, as the plugin has them.
+    """Options of the chunked scheduler, with the names of the plugin.
 
-    ``chunk_size`` in tokens. With ``interleave`` whoever decodes has a turn between two chunks. With
-    ``long_output_priority`` those that generated most are paused last, else those that generated least.
+    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. With
+    ``long_output_priority`` the sequences with the most generated tokens are paused last, otherwise those with the
+    fewest.
     """
 
     chunk_size: int = DEFAULT_CHUNK_SIZE
@@ -66,11 +67,12 @@ class Chunking:
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """Options of the token-budget scheduler, by vLLM's names.
+    """Options of the token-budget scheduler, with the names of vLLM.
 
-    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. Without ``enable_chunked_prefill`` a
-    request is computed in one step. ``long_prefill_token_threshold`` is the most tokens of one request in one step,
-    0 for no threshold. ``rules`` are those of vLLM 0.27.1 or of 0.32.0. ``block_size`` in tokens: 64 on Spyre.
+    ``max_num_batched_tokens`` is the budget: the maximum number of tokens of one step. Without
+    ``enable_chunked_prefill`` a prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum number
+    of tokens of one request in one step, 0 for no threshold. ``rules`` selects the rules of vLLM 0.27.1 or 0.32.0.
+    ``block_size`` is in tokens: 64 on Spyre.
     """
 
     max_num_batched_tokens: int = 512
@@ -82,23 +84,22 @@ class TokenBudget:
 
 
 OPTIONS: Mapping[str, type[Chunking | TokenBudget]] = {"chunked": Chunking, "token_budget": TokenBudget}
-"""Schedulers that have options of their own, and which."""
+"""The option classes of the schedulers that have options of their own."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What an engine is built for.
+    """The configuration that an engine is built for.
 
-    ``num_blocks`` counts the padding block too and overrides the default, which is enough for
-    ``max_num_seqs`` sequences of full length. ``backend`` as in engine/backends. ``attention`` is ``paged`` (our
-    vectorised operation) or ``fms`` (the one ibm-fms ships, which loops over tokens), None the backend's usual one;
-    ``attention_op`` is which that is. ``scheduler`` is ``continuous``, ``static`` as a baseline, ``chunked``, which
-    alone takes the options of ``Chunking``, or ``token_budget``, which alone takes those of ``TokenBudget``; None
-    leaves an option at its default.
-    ``tensor_parallel_size`` is among how many processes the model is divided; with 1 it runs in this one.
-    ``seed`` feeds requests that sample without a seed of their own.
+    ``num_blocks`` includes the padding block and overrides the default, which is enough for ``max_num_seqs`` sequences
+    of full length. ``backend`` is a name in engine/backends. ``attention`` is ``paged`` (our vectorised operation),
+    ``fms`` (the operation that ibm-fms ships, which loops over tokens), or None for the backend's default;
+    ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``, ``static`` (a baseline), ``chunked`` (with
+    the options of ``Chunking``) or ``token_budget`` (with the options of ``TokenBudget``); an option that is None has
+    its default. ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in this
+    process. ``seed`` is for requests that sample without a seed of their own.
 
-    Raises ConfigError for numbers and names that cannot work.
+    Raises ConfigError for invalid values.
     """
 
     model: str = "tiny-granite"
@@ -144,10 +145,10 @@ class EngineConfig:
                 f"max_model_len {self.max_model_len} needs {full_length}"
             )
 
-    def _check_attention(self, asked: str) -> None:
+    def _check_attention(self, name: str) -> None:
         known = BACKENDS[self.backend].attention
-        if asked not in known:
-            raise ConfigError(f"attention {asked!r} does not run on backend {self.backend}: say {', '.join(known)}")
+        if name not in known:
+            raise ConfigError(f"attention {name!r} does not run on backend {self.backend}: use {', '.join(known)}")
 
     @property
     def attention_op(self) -> str:
@@ -195,15 +196,15 @@ class EngineConfig:
     def _check_token_budget(self) -> None:
         _one_of("rules", self.token_budget.rules, TOKEN_BUDGET_RULES)
         if self.max_batch_tkv_limit is not None:
-            raise ConfigError("max_batch_tkv_limit is no limit of scheduler 'token_budget', which has no tkv")
+            raise ConfigError("max_batch_tkv_limit is not a limit of scheduler 'token_budget', which has no tkv")
         if self.tokens_in_a_block % SMALLEST_BLOCK:
             raise ConfigError(f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}")
         if self.backend == "sendnn" and self.tokens_in_a_block != BLOCK_SIZE:
-            raise ConfigError(f"block_size {self.block_size} does not run on backend sendnn: say {BLOCK_SIZE}")
+            raise ConfigError(f"block_size {self.block_size} does not run on backend sendnn: use {BLOCK_SIZE}")
 
     @property
     def total_blocks(self) -> int:
-        """All blocks of the cache, the padding block among them ("Limits")."""
+        """The number of blocks of the cache, the padding block included ("Limits")."""
         if self.scheduler == "token_budget":
             full = self.max_num_seqs * -(-self.max_model_len // self.tokens_in_a_block)
             return full + 1 if self.num_blocks is None else self.num_blocks
@@ -214,34 +215,34 @@ class EngineConfig:
 
     @property
     def available_blocks(self) -> int:
-        """Blocks for sequences."""
+        """The number of blocks for sequences."""
         return self.total_blocks - 1
 
     @property
     def batch_tkv_limit(self) -> int:
-        """The most batch size x tkv may be."""
+        """The limit on batch size x tkv."""
         return self.max_batch_tkv_limit or self.max_model_len * self.max_num_seqs
 
 
 def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
-    """Fill in what ``limits`` leaves open.
+    """Return ``limits`` with missing values filled in from ``config``.
 
-    Raises ConfigError where a limit is below 1 or beyond what the engine was built for: limits tighten.
+    Raises ConfigError where a limit is below 1 or above the value that the engine was built with: limits only tighten.
     """
     _at_least_one(limits)
     built = ResolvedLimits(config.max_model_len, config.max_num_seqs, config.available_blocks, config.batch_tkv_limit)
     for field in fields(limits):
-        asked, most = getattr(limits, field.name), getattr(built, field.name)
-        if asked is not None and asked > most:
-            raise ConfigError(f"{field.name} {asked} is more than the {most} the engine was built with")
+        value, most = getattr(limits, field.name), getattr(built, field.name)
+        if value is not None and value > most:
+            raise ConfigError(f"{field.name} {value} is more than the {most} the engine was built with")
     chosen = {f.name: getattr(limits, f.name) or getattr(built, f.name) for f in fields(limits)}
     return ResolvedLimits(**chosen)
 
 
 def require_hardware(backend: str) -> None:
-    """Return if that backend would not be simulated here. Raises ConfigError."""
+    """Raise ConfigError if the backend would be simulated here."""
     if label(backend) != backend:
-        raise ConfigError(f"backend {label(backend)} is no hardware: torch_sendnn is not installed here")
+        raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed here")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

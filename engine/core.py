@@ -1,6 +1,6 @@
 """The engine core: a queue, a scheduler, an executor, and a record of every step. No torch in here.
 
-The core runs what it is given: entry points check whether a request fits the context (entrypoints/validation.py).
+The core does not check whether a request fits the context: entry points do (entrypoints/validation.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,20 +17,20 @@ DecodeText = Callable[..., str]
 
 
 class Executor(Protocol):
-    """Whoever turns a plan into tokens: a model, or something that makes them up."""
+    """The interface that turns a plan into tokens: a model, or a simulation that returns made-up tokens."""
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
-        """One token for each of ``plan.request_ids``, in that order."""
+        """Return one token for each of ``plan.request_ids``, in that order."""
         ...
 
 
 class StepRecord(NamedTuple):
-    """One engine step: what was planned, what came of it, and what could be seen after it.
+    """One engine step: its plan, its tokens, and the scheduler's state after it.
 
-    ``request_outputs`` got a token in this step, in running order; ``tokens`` goes with it.
-    ``finished_requests`` are those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks`` still count
-    the ones that ended in this step, where the scheduler does. ``chunked`` and ``token_budget`` are there with those
-    schedulers.
+    ``request_outputs`` lists the requests that got a token in this step, in running order; ``tokens`` has the tokens in
+    the same order. ``finished_requests`` lists those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks``
+    still count the blocks of requests that ended in this step, where the scheduler does. ``chunked`` and
+    ``token_budget`` are set with those schedulers.
     """
 
     step: int
@@ -48,7 +48,7 @@ class StepRecord(NamedTuple):
 
 
 class EngineCore:
-    """Requests in, one step at a time, records out."""
+    """Runs queued requests one step at a time and returns a record of each step."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class EngineCore:
         self.reset(Limits())
 
     def reset(self, limits: Limits) -> ResolvedLimits:
-        """Forget every request and go on with other limits; the executor stays as it is, compiled and warm.
+        """Drop every request and set other limits; the executor is kept, compiled and warm.
 
         Raises ConfigError where a limit is impossible for this engine.
         """
@@ -80,9 +80,9 @@ class EngineCore:
         return self.limits
 
     def add_request(self, request: Request) -> None:
-        """Queue a request. It is not checked against the context: entry points do that.
+        """Queue a request, without checking that it fits the context: entry points do that.
 
-        Raises ValueError for an empty prompt, an id that is taken, no ``max_tokens``, or stop strings without a
+        Raises ValueError for an empty prompt, an id that is in use, a missing ``max_tokens``, or stop strings without a
         tokenizer.
         """
         if not request.prompt_token_ids:
@@ -100,16 +100,17 @@ class EngineCore:
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 
     def abort(self, request_id: str) -> bool:
-        """End a request between two steps. False where it had ended already or never was here."""
+        """End a request between two steps. Return False where no such request is queued or running."""
         if not self.scheduler.abort(request_id):
             return False
         self.sequences[request_id].finish_reason = FinishReason.ABORT
         return True
 
     def step(self) -> StepRecord:
-        """Plan one step, run it, sample, end what ends.
+        """Plan and run one step, sample, and end the requests that are finished.
 
-        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold.
+        Raises OutOfBlocksError where the batch is empty and the whole cache cannot hold the request at the head of the
+        queue.
         """
         scheduler, sequences = self.scheduler, self.sequences
         plan = scheduler.plan()
@@ -123,14 +124,14 @@ class EngineCore:
         return StepRecord(number, plan, tkv, waiting, running, ids, finished, reserved, used, tokens, chunked, budget)
 
     def state(self) -> SchedulerState:
-        """What can be seen between two steps."""
+        """Return the scheduler's state between two steps."""
         return self.scheduler.state()
 
     def release(self, request_id: str) -> SequenceState:
-        """Forget a request that has ended, and hand over what it generated."""
+        """Drop a request that has ended and return its sequence."""
         return self.sequences.pop(request_id)
 
     @property
     def has_work(self) -> bool:
-        """Whether a further step would change anything."""
+        """Return whether another step would change anything."""
         return self.scheduler.has_work

@@ -1,4 +1,4 @@
-"""The environment variables that users of the plugin know, where a command line honours them."""
+"""Environment variables of the plugin that the command lines honour."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
 
 def backend(environ: Mapping[str, str]) -> str:
-    """The backend to use where no flag says it."""
+    """Return the backend to use where no flag is given."""
     return environ.get(BACKEND, "").strip() or "eager"
 
 
 def batch_tkv_limit(environ: Mapping[str, str], scheduler: str = "continuous") -> int | None:
-    """The most batch size x tkv may be; None where the environment says nothing, or the scheduler has no tkv.
+    """Return the limit on batch size x tkv; None where the variable is not set or the scheduler has no tkv.
 
-    Raises ConfigError where it is not a positive whole number.
+    Raises ConfigError if the value is not a positive integer.
     """
     text = environ.get(BATCH_TKV_LIMIT, "").strip()
     if not text or scheduler == "token_budget":
@@ -27,7 +27,7 @@ def batch_tkv_limit(environ: Mapping[str, str], scheduler: str = "continuous") -
 
 
 def threads(environ: Mapping[str, str]) -> int:
-    """Threads for torch: what OMP_NUM_THREADS says, else one, which is fastest for the tiny model."""
+    """Return the number of threads for torch: OMP_NUM_THREADS, or 1, which is fastest for the tiny model."""
     text = environ.get("OMP_NUM_THREADS", "").strip() or "1"
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"OMP_NUM_THREADS must be a whole number of at least 1, not {text!r}")

@@ -1,4 +1,4 @@
-"""Flags that the server and the scripts have in common: the options that only some schedulers have, and their kinds."""
+"""Flags that the server and the scripts share: the options of single schedulers and their types."""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -13,21 +13,23 @@ class _Flag(NamedTuple):
 
 
 FLAGS: Mapping[str, _Flag] = {
-    "chunk_size": _Flag("N", "tokens of a prompt in a step, a multiple of 64"),
-    "enable_prefix_caching": _Flag("yes|no", "find the beginnings of prompts in the cache"),
-    "interleave": _Flag("yes|no", "a decode between two chunks"),
-    "long_output_priority": _Flag("yes|no", "at the volume limit, pause those with the fewest tokens"),
-    "max_num_batched_tokens": _Flag("N", "tokens that a step may compute"),
-    "enable_chunked_prefill": _Flag("yes|no", "divide a prompt among steps"),
-    "long_prefill_token_threshold": _Flag("N|0", "most tokens of one request in a step; 0 for no threshold"),
-    "rules": _Flag("VERSION", f"those of vLLM {' or '.join(TOKEN_BUDGET_RULES)}"),
-    "block_size": _Flag("N", "tokens in a block of the cache, a multiple of 32"),
+    "chunk_size": _Flag("N", "prompt tokens per step, a multiple of 64"),
+    "enable_prefix_caching": _Flag("yes|no", "reuse cached blocks of equal prompt prefixes"),
+    "interleave": _Flag("yes|no", "run a decode between two chunks"),
+    "long_output_priority": _Flag("yes|no", "at the batch x tkv limit, pause those with the fewest tokens"),
+    "max_num_batched_tokens": _Flag("N", "maximum number of tokens per step"),
+    "enable_chunked_prefill": _Flag("yes|no", "divide prompts among steps"),
+    "long_prefill_token_threshold": _Flag(
+        "N|0", "maximum number of tokens of one request per step; 0 for no threshold"
+    ),
+    "rules": _Flag("VERSION", f"rules of vLLM {' or '.join(TOKEN_BUDGET_RULES)}"),
+    "block_size": _Flag("N", "tokens per block of the cache, a multiple of 32"),
 }
-"""Names are those of Chunking and TokenBudget."""
+"""Flags by the names of the fields of Chunking and TokenBudget."""
 
 
 def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> None:
-    """``in_help``: whether ``--help`` lists them. What is not given is what EngineConfig has."""
+    """Add the flags, listed by ``--help`` with ``in_help``. Their defaults are those of EngineConfig."""
     kinds: Mapping[str, Callable[[str], Any]] = {"N": positive, "N|0": not_negative, "yes|no": _yes, "VERSION": str}
     for name, flag in FLAGS.items():
         of = ", ".join(scheduler for scheduler, options in OPTIONS.items() if name in options.__annotations__)
@@ -40,7 +42,7 @@ def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> No
 
 
 def scheduler_options(given: argparse.Namespace) -> dict[str, Any]:
-    """Those that were given, as EngineConfig takes them."""
+    """Return the flags that were given, as keyword arguments of EngineConfig."""
     return {name: value for name in FLAGS if (value := getattr(given, name)) is not None}
 
 
@@ -51,14 +53,14 @@ def _yes(text: str) -> bool:
 
 
 def positive(text: str) -> int:
-    """A whole number of at least 1, for argparse. Whether it is a multiple of 64 is for EngineConfig to say."""
+    """Parse a positive integer for argparse. EngineConfig checks whether it is a multiple of 64."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 
 def not_negative(text: str) -> int:
-    """A whole number of at least 0, for argparse."""
+    """Parse a non-negative integer for argparse."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)

@@ -1,4 +1,4 @@
-"""What is asked of the engine and what it answers; names as in vLLM."""
+"""Requests to the engine and their outputs; names as in vLLM."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 MAX_LOGPROBS = 20
 SEEDS = range(-(2**63), 2**63)
-"""What a random source takes, with room above for the ``n`` seeds of one request."""
+"""The range of seeds, with room for the ``n`` consecutive seeds of one request."""
 
 
 class SamplingParamsError(ValueError):
-    """Sampling parameters that make no sense; the message is one sentence."""
+    """Invalid sampling parameters; the message is one sentence."""
 
 
 class FinishReason(StrEnum):
-    """Why a request ended."""
+    """The reason why a request ended."""
 
     LENGTH = "length"
     STOP = "stop"
@@ -24,7 +24,7 @@ class FinishReason(StrEnum):
 
 
 class RequestOutputKind(Enum):
-    """What a streaming entry point hands over each time: all so far, what is new, or all at the end."""
+    """What each output of a stream contains: everything so far, what is new, or everything once at the end."""
 
     CUMULATIVE = 0
     DELTA = 1
@@ -35,13 +35,12 @@ class RequestOutputKind(Enum):
 class SamplingParams:
     """How tokens are chosen and when to stop.
 
-    ``temperature`` 0 is greedy and ignores ``top_k`` (0 or -1: all), ``top_p``, ``min_p`` and ``seed``.
-    ``logprobs`` asks for that many alternatives a token beside the chosen one (0 to 20, None: nothing).
-    ``max_tokens`` None means: as many as the context allows. Until ``min_tokens`` tokens are there, the
-    end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are not looked for.
-    ``golden_token_ids`` are given out in place of what would be sampled, one a position, as far as they go: an
-    engine that is led along a reference can be compared with it at every position. Logprobs stay the model's own.
-    ``output_kind`` matters to AsyncLLM alone.
+    ``temperature`` 0 is greedy and ignores ``top_k`` (0 or -1: all), ``top_p``, ``min_p`` and ``seed``. ``logprobs`` is
+    the number of alternatives per token in addition to the chosen one (0 to 20, None: no logprobs). ``max_tokens`` None
+    means: as many as the context allows. Before ``min_tokens`` tokens are generated, the end-of-sequence token and
+    ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored. ``golden_token_ids`` replace the sampled
+    tokens, one per position, as far as they go, so that an engine can be compared with a reference at every position
+    (teacher forcing). Logprobs are still the model's. ``output_kind`` is used by AsyncLLM only.
 
     Raises SamplingParamsError.
     """
@@ -73,7 +72,7 @@ class SamplingParams:
         _require(self.top_k >= -1, "top_k must be -1 (all), 0 (all) or more", self.top_k)
         _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p must be between 0 and 1", self.min_p)
-        _require(self.seed is None or self.seed in SEEDS, "seed must be a number of 64 bits", self.seed)
+        _require(self.seed is None or self.seed in SEEDS, "seed must be a 64-bit integer", self.seed)
         _require(self.min_tokens >= 0, "min_tokens must be 0 or more", self.min_tokens)
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens must be at least 1", self.max_tokens)
         _require(
@@ -95,7 +94,7 @@ class SamplingParams:
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """``stop`` as a tuple, whichever way it was given."""
+        """``stop`` as a tuple, also where it is a single string."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
@@ -106,7 +105,7 @@ def _require(holds: bool, rule: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for the engine core. ``max_tokens`` of its parameters is a number by now."""
+    """One prompt for the engine core. ``max_tokens`` of its parameters must not be None."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
@@ -123,9 +122,9 @@ class Request:
 class TokenOutput(NamedTuple):
     """One generated token.
 
-    ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and
-    masks), ``rank`` its place among them (1 is the most likely), ``top`` the most likely alternatives as
-    (token id, logprob), best first. All three are empty where no logprobs were asked for.
+    ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and masks),
+    ``rank`` its rank (1 is the most likely token), ``top`` the most likely alternatives as (token id, logprob), best
+    first. All three are empty where no logprobs were requested.
     """
 
     token_id: int
@@ -135,7 +134,7 @@ class TokenOutput(NamedTuple):
 
 
 class Logprob(NamedTuple):
-    """A token's logprob in an output, its rank and its text."""
+    """The logprob of a token in an output, with its rank and text."""
 
     logprob: float
     rank: int | None
@@ -157,7 +156,7 @@ class CompletionOutput:
 
 @dataclass(frozen=True)
 class RequestOutput:
-    """A request with all its answers."""
+    """A request and all its answers."""
 
     request_id: str
     prompt: str | None

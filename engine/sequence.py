@@ -1,4 +1,4 @@
-"""A request under way: the tokens so far, the text where stop strings need it, and when it ends."""
+"""The state of a request: its tokens so far, its text where stop strings need it, and when it ends."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextStream:
-    """Text of a growing list of tokens, decoded a window at a time instead of from the start each time."""
+    """The text of a growing list of tokens, decoded in a window instead of from the start each time."""
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
@@ -19,7 +19,7 @@ class TextStream:
         self.text = ""
 
     def push(self, token_id: int) -> str:
-        """The text that ``token_id`` adds: empty while a character is incomplete."""
+        """Add a token and return the text that it adds; empty while a character is incomplete."""
         self._ids.append(token_id)
         before = self._decode(self._ids[self._window : self._read])
         after = self._decode(self._ids[self._window :])
@@ -32,12 +32,11 @@ class TextStream:
 
 
 class SequenceState:
-    """A request under way, with everything an executor needs to run it and sample for it.
+    """The state of a request, with everything an executor needs to run it and sample for it.
 
     It ends with the finish reason ``length`` at ``max_tokens``, or where prompt and generated tokens together reach
-    ``max_model_len`` (docs/scheduling-rules.md, "One step", 4).
-    ``generator`` belongs to the sampler (a seeded random source made at
-    the first use); it lives here so that a request draws the same numbers whoever shares its batch.
+    ``max_model_len`` (docs/scheduling-rules.md, "One step", 4). ``generator`` is the random generator of the sampler,
+    created at its first use; there is one per request, so that a request draws the same numbers in any batch.
     """
 
     __slots__ = (
@@ -63,7 +62,7 @@ class SequenceState:
         self.tokens: list[TokenOutput] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
-        self._stop_at = 0  # where in the text the stop string begins that ended the request
+        self._stop_at = 0  # offset in the text of the stop string that ended the request
         self.generator: object | None = None
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
@@ -78,7 +77,7 @@ class SequenceState:
         return [*self.request.prompt_token_ids, *self.output_token_ids]
 
     def token_ids_between(self, start: int, stop: int) -> tuple[int, ...]:
-        """Some of prompt and output: token ids ``start`` to ``stop`` - 1."""
+        """Return token ids ``start`` to ``stop`` - 1 of prompt and output."""
         prompt = self.request.prompt_token_ids
         if stop <= len(prompt):
             return prompt[start:stop]
@@ -92,19 +91,19 @@ class SequenceState:
 
     @property
     def forbidden_token_ids(self) -> frozenset[int]:
-        """Tokens that must not be sampled now: those that would end the request before ``min_tokens``."""
+        """The tokens that must not be sampled now, since they would end the request before ``min_tokens``."""
         if len(self.tokens) < self.params.min_tokens:
             return self._ending_token_ids | self._eos_token_ids
         return frozenset()
 
     @property
     def golden_token_id(self) -> int | None:
-        """The token that stands in place of the next one sampled; None where sampling is free."""
+        """The token that replaces the next sampled one; None where the sampled token is used."""
         golden, done = self.params.golden_token_ids, len(self.tokens)
         return golden[done] if done < len(golden) else None
 
     def append(self, token: TokenOutput) -> bool:
-        """Take a sampled token; True where the request ends with it."""
+        """Append a sampled token and return whether the request ends with it."""
         tokens = self.tokens
         tokens.append(token)
         if self._may_stop_early:
@@ -129,7 +128,7 @@ class SequenceState:
             self._stop_at, self.stop_reason = found
 
     def text(self, decode: Decode) -> str:
-        """The text so far, cut at the stop string or before the token that ended it unless that was asked for."""
+        """Return the text so far, cut before the stop string or token unless ``include_stop_str_in_output`` is set."""
         ids = self.output_token_ids
         keep_stop = self.params.include_stop_str_in_output
         ended_by_token = self.finish_reason is FinishReason.STOP and not isinstance(self.stop_reason, str)
@@ -141,7 +140,7 @@ class SequenceState:
         return text
 
     def _stop_string(self, token_id: int) -> tuple[int, str] | None:
-        """Place and text of the stop string that the new token completes, the earliest where there are several."""
+        """Return offset and text of the earliest stop string that the new token completes."""
         if self._stream is None:
             return None
         added = self._stream.push(token_id)

@@ -9,11 +9,11 @@ from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
-"""No vocabulary has this token, so nothing can mistake it for an end of text."""
+"""A token outside every vocabulary, so that it is never an end-of-sequence token."""
 
 
 class NoModel:
-    """Answers every plan without a model: with the tokens given for a request, else with made-up ones.
+    """An executor without a model: returns the tokens given for a request, or else made-up ones.
 
     ``scripts`` has token ids by request id. A request without a script ends at ``max_tokens`` and nowhere else.
     """
@@ -38,5 +38,5 @@ def simulated_core(
     eos_token_ids: frozenset[int] = frozenset(),
     decode_text: DecodeText | None = None,
 ) -> EngineCore:
-    """An engine core that schedules and keeps account of blocks, and computes nothing."""
+    """Return an engine core that schedules and counts blocks, but computes nothing."""
     return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)

@@ -1,4 +1,4 @@
-"""Text to tokens and back, with the tokens that end a text."""
+"""The tokenizer of a checkpoint and its end-of-sequence tokens."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,14 @@ from checkpoints import Checkpoint
 
 
 class ChatTemplateError(ValueError):
-    """The model has no chat template, or it does not take these messages; the message says which."""
+    """The model has no chat template, or the template rejects the messages; the error message tells which."""
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer. ``eos_token_ids`` is what its generation configuration says, else its model's.
+    """The tokenizer of a checkpoint.
 
-    It is loaded by ``load``, else when it is first used: importing transformers takes more than a second.
+    ``eos_token_ids`` is from the generation configuration, else from the model's. The tokenizer is loaded by ``load``
+    or at its first use, since importing transformers takes more than a second.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -24,7 +25,7 @@ class Tokenizer:
         self.eos_token_ids = eos_token_ids(checkpoint.path)
 
     def load(self) -> None:
-        """Load it now. Raises what transformers raises where it cannot."""
+        """Load the tokenizer now. Raises the errors of transformers."""
         _ = self._tokenizer
 
     @cached_property
@@ -35,21 +36,21 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """How many token ids there are, special ones among them."""
+        """The number of token ids, special ones included."""
         return len(self._tokenizer)
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, verbose=False)["input_ids"])
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """A conversation by the model's chat template, up to where the assistant speaks. Raises ChatTemplateError."""
+        """Return the tokens of a conversation by the model's chat template. Raises ChatTemplateError."""
         try:
             token_ids = self._tokenizer.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
             )
-        except Exception as error:  # a template is a program of the model's, and may fail in any way
-            said = " ".join(str(error).split())
-            raise ChatTemplateError(f"the model's chat template does not take these messages: {said}") from error
+        except Exception as error:  # a template is code from the checkpoint and may raise anything
+            reason = " ".join(str(error).split())
+            raise ChatTemplateError(f"the model's chat template rejects these messages: {reason}") from error
         return tuple(token_ids)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -57,7 +58,7 @@ class Tokenizer:
 
 
 def eos_token_ids(path: Path) -> frozenset[int]:
-    """What a checkpoint's generation configuration says, else its model's."""
+    """Return the EOS token ids of a checkpoint's generation configuration, else of its model configuration."""
     for name in ("generation_config.json", "config.json"):
         file = path / name
         if file.is_file():

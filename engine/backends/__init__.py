@@ -1,7 +1,7 @@
-"""What a model runs on: eager, inductor, sendnn, each with its dtype, its compiler's options and its shape rules.
+"""The backends that run a model (eager, inductor, sendnn), each with its dtype, compiler options and shape rules.
 
-No torch in here, in ``backend.py``, in ``errors.py`` nor in the file of a backend: a configuration is checked before
-torch is imported.
+This file, ``backend.py``, ``errors.py`` and the file of each backend do not import torch: a configuration is checked
+before torch is imported.
 """
 
 from collections.abc import Mapping
@@ -13,5 +13,5 @@ BACKENDS: Mapping[str, Backend] = {b.name: b for b in (eager.BACKEND, inductor.B
 
 
 def label(name: str) -> str:
-    """How reports name a backend: ``sendnn (simulated)`` where there is no runtime of a card."""
+    """Return the name of a backend in reports: ``sendnn (simulated)`` where ``torch_sendnn`` is not installed."""
     return f"{name} (simulated)" if name == sendnn.BACKEND.name and sendnn.simulated() else name

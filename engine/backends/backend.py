@@ -1,4 +1,4 @@
-"""What is said of a backend. No torch in here."""
+"""The description of a backend. Does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ BYTES = {"float32": 4, "float16": 2}
 
 @dataclass(frozen=True)
 class Backend:
-    """Something that runs a model.
+    """A backend: how a model is run.
 
-    ``dtype`` is what weights, cache and mask are in; a checkpoint in another one is cast. ``compiled``: the model goes
-    through ``torch.compile`` with ``options``, is warmed up, and may not be compiled any more after that.
-    ``attention`` names the operations it runs, the usual one first. ``shape_rules`` says in a sentence each what it
-    demands of a step.
+    ``dtype`` is the dtype of weights, cache and mask; a checkpoint of another dtype is cast. With ``compiled`` the
+    model is compiled by ``torch.compile`` with ``options`` during a warm-up, and never after it. ``attention`` names
+    the attention operations that the backend supports, the default first. ``shape_rules`` lists its requirements on the
+    tensors of a step, one sentence each.
     """
 
     name: str
@@ -26,5 +26,5 @@ class Backend:
 
     @property
     def bytes_of_a_number(self) -> int:
-        """Of ``dtype``."""
+        """The size of one element of ``dtype``."""
         return BYTES[self.dtype]

@@ -1,12 +1,13 @@
-"""What was compiled for an engine. No torch in here."""
+"""A summary of what was compiled for an engine. Does not import torch."""
 
 from typing import NamedTuple
 
 
 class Compilation(NamedTuple):
-    """``backend`` as reports name it. ``recompiles`` counts steps after the warm-up that fitted no graph: each of them
-    failed. ``shared`` of the ``graphs`` had been traced for an earlier engine of the process. Of several processes,
-    those of all.
+    """The graphs of an engine, counted over all of its processes.
+
+    ``backend`` is the name in reports. ``recompiles`` counts the steps after the warm-up that matched no graph: each of
+    them failed. ``shared`` is how many of the ``graphs`` had been traced for an earlier engine of the process.
     """
 
     backend: str

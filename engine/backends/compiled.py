@@ -1,4 +1,4 @@
-"""A model that is compiled in a warm-up, and never after it."""
+"""A model that is compiled during a warm-up and never after it."""
 
 import gc
 import logging
@@ -33,10 +33,11 @@ from engine.backends.simulated.program import PROGRAM, Program
 
 
 class CompiledModel:
-    """``model`` by ``torch.compile``: a function for prefills, for chunks, for parts of mixed steps, and for decodes.
+    """``model`` compiled by ``torch.compile``: a function each for prefills, chunks, parts of mixed steps, and decodes.
 
-    Until ``seal`` whatever comes is compiled, unless an engine of the same shape had it compiled before; after it, what
-    does not fit a graph is a RecompileError. ``shared`` counts the graphs that were there before.
+    Until ``seal`` is called, a new shape is compiled, unless an engine of the same shape compiled it before. After
+    that, a call that matches no graph raises RecompileError. ``shared`` counts the graphs that were compiled before
+    this engine.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
@@ -54,13 +55,13 @@ class CompiledModel:
 
     @property
     def graphs(self) -> int:
-        """How many there are for this engine, its own and shared ones."""
+        """The number of graphs of this engine, shared ones included."""
         return sum(len(function.graphs) for function in self._functions.values())
 
     def __call__(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-        """One forward of ``kind`` prefill, chunk, part or decode: what the model returns.
+        """Run one forward of ``kind`` (prefill, chunk, part or decode) and return what the model returns.
 
-        ``tensors`` are its arguments by name, ``others`` those that are none. Raises RecompileError and
+        ``tensors`` are the model's tensor arguments by name, ``others`` its other arguments. Raises RecompileError and
         DeviceRefusedError.
         """
         program = PROGRAM.set(self._program)
@@ -80,7 +81,7 @@ class CompiledModel:
             PROGRAM.reset(program)
 
     def seal(self) -> None:
-        """Compile nothing any more."""
+        """Forbid further compilation."""
         self._sealed = True
 
     def _compile(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
@@ -99,7 +100,7 @@ class CompiledModel:
         return function.compiling(self._model, cache, tensors, others)
 
     def _check_sizes(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
-        """As a guard would where graphs are not shared."""
+        """Check sizes as torch's guards do where graphs are not shared."""
         for (name, dimension), size in self._sizes.get(kind, {}).items():
             actual = tensors[name].shape[dimension]
             if actual != size:
@@ -110,7 +111,7 @@ class CompiledModel:
 
 
 def _forward(model: Any, cache: list[Any], tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-    # Only reached as plain Python when no graph fits and none may be compiled.
+    # Runs as plain Python only when no graph matches and compiling is forbidden.
     if not torch.compiler.is_compiling():
         raise RecompileError(_what_does_not_fit(sys._getframe()))
     rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
@@ -127,31 +128,31 @@ def _fits_none(kind: str, guards: str) -> str:
 
 
 def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
-    """The first guard of each graph that does not hold for these arguments, as torch words it."""
+    """Return the first guard of each graph that fails for these arguments, in torch's words."""
     reasons = []
     for entry in _debug_get_cache_entry_list(code):
         reason = get_guard_fail_reason(
             entry.guard_manager, entry.code, dict(local), entry.compile_id, entry.backend, skip_logging=True
         )
-        # Between the number of the compilation and the line of torch or ibm-fms that made the guard.
+        # The guard stands between the number of the compilation and the source line that created it.
         reasons.append(" ".join(reason.split()).partition(": ")[2].partition(" # ")[0])
     return reasons
 
 
 @contextmanager
 def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
-    """Around the runs that compile: what the device's compiler reads from the environment is there, and only here.
+    """Set the environment variables of the device's compiler, during the runs that compile.
 
-    ``context`` in tokens, ``batch_tkv`` the most that batch x tkv may be.
+    ``context`` is in tokens; ``batch_tkv`` is the limit on batch x tkv.
     """
-    said = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
-    before = {name: os.environ.get(name) for name in said}
-    os.environ.update(said)
-    # Thousands of records for TORCH_TRACE, which has a handler of its own: nobody else wants them.
+    variables = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    # TORCH_TRACE has a handler of its own; keep its thousands of records from other handlers.
     trace = logging.getLogger("torch.__trace")
     propagated, trace.propagate = trace.propagate, False
     try:
-        # Dimensions that happen to be equal, or 1, in the warm-up are as dynamic as others.
+        # Keep dimensions dynamic even where they are equal, or 1, in the warm-up.
         with (
             symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True),  # type: ignore[attr-defined]
             _quick_tracing(),
@@ -168,7 +169,7 @@ def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
 
 @contextmanager
 def _quick_tracing() -> Iterator[None]:
-    """Without what costs more than it saves for a few small graphs: torch's cache of dispatches, garbage collection."""
+    """Pause torch's dispatch cache and the gc, which cost more than they save for a few small graphs."""
     collecting = gc.isenabled()
     gc.disable()
     try:

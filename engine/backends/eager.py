@@ -1,4 +1,4 @@
-"""PyTorch as it is: float32, nothing compiled, no demands on shapes."""
+"""PyTorch in eager mode: float32, nothing compiled, no requirements on shapes."""
 
 from engine.backends.backend import Backend
 

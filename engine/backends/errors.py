@@ -1,9 +1,9 @@
-"""What goes wrong on a backend that compiles. No torch in here."""
+"""Errors of backends that compile. Does not import torch."""
 
 
 class RecompileError(RuntimeError):
-    """A step did not fit what was compiled: the message names the guard that failed, in a sentence."""
+    """A step matched no compiled graph; the message names the guard that failed, in one sentence."""
 
 
 class DeviceRefusedError(RuntimeError):
-    """The device would not run this; the message is one sentence that names the rule."""
+    """The device does not support this step; the message names the rule in one sentence."""

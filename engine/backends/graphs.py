@@ -1,8 +1,8 @@
-"""Functions that ``torch.compile`` traces: kept with the model, and shared by the engines that run the same shape.
+"""Functions traced by ``torch.compile``: stored with the model and shared by engines of the same shape.
 
-torch keeps graphs by code object. Each function here has a code object of its own, for one signature: whatever is
-compiled into a graph. An engine calls the functions of the signatures of its own warm-up and no others, so it never
-meets a graph that its warm-up would not have made.
+torch stores graphs by code object. Each function here has a code object of its own, for one signature, which is
+everything that is compiled into a graph as a constant. An engine only calls the functions of its own warm-up's
+signatures, so it never uses a graph that its own warm-up would not have created.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -41,7 +41,7 @@ DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "visible": (0, 3),
     },
 }
-"""Dimensions that change from step to step: a graph is compiled for all their values. Others are compiled in."""
+"""Dimensions that change from step to step: they are dynamic in a graph. Other dimensions are constants."""
 
 FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {},
@@ -49,17 +49,17 @@ FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "part": {},
     "decode": {},
 }
-"""Dimensions that change from engine to engine, and in an engine never: a shared graph is compiled for all their
-values, and each engine checks its own. Where graphs are not shared they are compiled in."""
+"""Dimensions that differ between engines and are constant within one: they are dynamic in a shared graph, and each
+engine checks its own values. Where graphs are not shared they are constants."""
 
 CACHE = (0,)
-"""The same of the tensors of a cache: the number of blocks."""
+"""The same for the tensors of the KV cache: the number of blocks."""
 
 _SHARED: "WeakKeyDictionary[nn.Module, Functions]" = WeakKeyDictionary()
 
 
 class TracedFunction:
-    """``function`` by ``torch.compile``, with a code object and so with graphs of its own."""
+    """``function`` compiled by ``torch.compile``, with a code object, and therefore graphs, of its own."""
 
     def __init__(self, function: Callable[..., Any], kind: str, backend: Backend) -> None:
         assert isinstance(function, FunctionType)
@@ -73,24 +73,24 @@ class TracedFunction:
 
     @cached_property
     def sealed(self) -> Callable[..., Any]:
-        """The same graphs, without compiling any more."""
+        """The same graphs as a function that never compiles."""
         run: Callable[..., Any] = torch._dynamo.run(self.compiling)
         return run
 
     @property
     def graphs(self) -> list[Any]:
-        """torch's cache entries, one a graph."""
+        """torch's cache entries, one per graph."""
         entries: list[Any] = _debug_get_cache_entry_list(self.code)
         return entries
 
 
 def sharable(backend: Backend) -> bool:
-    """Whether engines can share graphs: a real card compiles an engine's limits into its graphs."""
+    """Return whether engines can share graphs; on a real card they cannot, since an engine's limits are compiled in."""
     return backend.name != sendnn.BACKEND.name or sendnn.simulated()
 
 
 def functions_for(model: nn.Module, backend: Backend) -> Functions:
-    """By signature, what has been traced for engines that run ``model``; for this engine alone where it cannot share.
+    """Return the functions traced for ``model``, by signature; an empty mapping where engines cannot share them.
 
     Functions live as long as the model does.
     """
@@ -100,20 +100,20 @@ def functions_for(model: nn.Module, backend: Backend) -> Functions:
 def signature(
     backend: Backend, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]
 ) -> Hashable:
-    """All that a shared graph of ``kind`` is compiled for: dtypes, dimensions of one size, constants, threads."""
+    """Return what a shared graph of ``kind`` is specialised for: dtypes, constant dimensions, constants, threads."""
     inputs = tuple((name, _facts(tensor, _dynamic(kind, name))) for name, tensor in tensors.items())
     caches = tuple(_facts(tensor, CACHE) for layer in cache for tensor in layer)
     return backend.name, kind, inputs, caches, tuple(others.items()), torch.get_num_threads()
 
 
 def mark(kind: str, tensors: Mapping[str, Tensor]) -> None:
-    """Name the dimensions that change from step to step to torch, before it traces."""
+    """Mark the dimensions that change from step to step as dynamic, before tracing."""
     for name, tensor in tensors.items():
         _mark(tensor, DYNAMIC[kind].get(name, ()))
 
 
 def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
-    """Name also those that change from engine to engine."""
+    """Mark also the dimensions that differ between engines as dynamic."""
     for name, tensor in tensors.items():
         _mark(tensor, _dynamic(kind, name))
     for layer in cache:
@@ -122,7 +122,7 @@ def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
 
 
 def fixed_sizes(kind: str, tensors: Mapping[str, Tensor]) -> dict[tuple[str, int], int]:
-    """Sizes that an engine's steps of ``kind`` keep, by name and dimension."""
+    """Return the sizes that are constant over an engine's steps of ``kind``, by tensor name and dimension."""
     dimensions = FIXED[kind].items()
     return {(name, i): tensors[name].shape[i] for name, which in dimensions if name in tensors for i in which}
 

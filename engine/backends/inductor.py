@@ -1,4 +1,4 @@
-"""PyTorch's own compiler: float32 on CPU. It writes C++ and needs a compiler for it."""
+"""PyTorch's own compiler: float32 on CPU. It generates C++ and needs a C++ compiler."""
 
 import os
 from shutil import which
@@ -10,5 +10,5 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def cpp_compiler() -> str | None:
-    """The C++ compiler that it would find: ``$CXX``, else one of the usual names; None where there is none."""
+    """Return the C++ compiler of inductor: ``$CXX``, else the first of the default names; None if none is installed."""
     return next(filter(which, filter(None, (os.environ.get("CXX"), *COMPILERS))), None)

@@ -1,4 +1,4 @@
-"""Spyre: the real card where ``torch_sendnn`` is installed, else a simulation that makes the same demands."""
+"""Spyre: the card where ``torch_sendnn`` is installed, else a simulated device with the same shape rules."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -12,7 +12,7 @@ RUNTIME = "torch_sendnn"
 CONTEXT = "VLLM_DT_MAX_CONTEXT_LEN"
 BATCH = "VLLM_DT_MAX_BATCH_SIZE"
 BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
-"""What the compiler is to compile for, in environment variables that it reads while it compiles."""
+"""Environment variables with the limits that the device's compiler compiles for; it reads them while it compiles."""
 
 BACKEND = Backend(
     "sendnn",
@@ -35,17 +35,17 @@ BACKEND = Backend(
 
 @cache
 def simulated() -> bool:
-    """Whether ``sendnn`` means the simulation here."""
+    """Return whether ``sendnn`` is the simulated device here."""
     return find_spec(RUNTIME) is None
 
 
 def register() -> None:
-    """Make the name ``sendnn`` known to ``torch.compile``; again does no harm."""
+    """Register the backend ``sendnn`` with ``torch.compile``. Idempotent."""
     import_module("engine.backends.simulated.device" if simulated() else RUNTIME)
 
 
 def warm_up_mode() -> AbstractContextManager[object]:
-    """What the compiling runs happen in: the runtime of a card collects graphs in it and loads them at its end."""
+    """Return the context manager for compiling runs, in which a card's runtime collects graphs to load at its end."""
     if simulated():
         return nullcontext()
     context: AbstractContextManager[object] = import_module(RUNTIME).warmup_mode()

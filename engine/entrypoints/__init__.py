@@ -1,1 +1,1 @@
-"""How requests reach the engine: offline, with asyncio, over HTTP."""
+"""The entry points of the engine: offline, asyncio, HTTP."""

@@ -1,4 +1,4 @@
-"""The async API: many clients, each with a stream of its own, and an engine that never waits for them."""
+"""The async API: one output stream per request; the engine never waits for a client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -25,19 +25,19 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 ENCODERS = 2
-"""Threads that turn prompts into tokens: a long one takes a second, in which others need not wait."""
+"""Tokenizer threads: encoding a long prompt takes a second, which must not block other requests."""
 
 
 class QueueFullError(RuntimeError):
-    """More is under way than was allowed at once; trying again later may help."""
+    """The limit on unfinished sequences is reached; a later retry may succeed."""
 
 
 class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
-    ``model`` is a name (keyword arguments are EngineConfig's then) or an engine that is built already, which nobody
-    else may use until ``shutdown``, and which remains its owner's to close. ``max_unfinished`` bounds the answers
-    under way, waiting ones among them.
+    ``model`` is a name (keyword arguments are then those of EngineConfig) or an engine that is already built. The
+    caller must not use such an engine until ``shutdown``, and closes it afterwards. ``max_unfinished`` limits the
+    number of unfinished answers, waiting ones included.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
@@ -52,7 +52,7 @@ class AsyncLLM:
     ) -> None:
         self._built_here = isinstance(model, str)
         self.engine = build_engine(EngineConfig(model=model, **config)) if isinstance(model, str) else model
-        self.engine.tokenizer.load()  # rather than while the first client waits
+        self.engine.tokenizer.load()  # so that the first request does not wait for it
         self.max_unfinished = max_unfinished
         workers = self.engine.workers
         self._thread = EngineThread(self.engine.core, observers, None if workers is None else workers.check)
@@ -62,7 +62,7 @@ class AsyncLLM:
 
     @property
     def dead(self) -> EngineDeadError | EngineStoppedError | None:
-        """Why nothing can run any more; None while the engine is well."""
+        """The error that ended the engine; None while it runs."""
         return self._thread.end
 
     @property
@@ -71,25 +71,25 @@ class AsyncLLM:
 
     @property
     def unfinished(self) -> int:
-        """Answers under way, waiting ones among them."""
+        """The number of unfinished answers, waiting ones included."""
         return sum(collector.unfinished for collector in self._open)
 
     def state(self) -> SchedulerState:
-        """What could be seen after the last step."""
+        """Return the scheduler's state after the last step."""
         return self._thread.seen
 
     async def generate(
         self, prompt: Prompt, sampling_params: SamplingParams, request_id: str
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Outputs as they grow, by ``sampling_params.output_kind``.
+        """Yield outputs as they grow, by ``sampling_params.output_kind``.
 
-        CUMULATIVE: all ``n`` answers so far, each time; the last one is what LLM.generate returns. DELTA: the answers
-        that grew, with what is new of them. FINAL_ONLY: one output, at the end. An output may stand for several
-        tokens where the client is slower than the engine. Closing the generator, or cancelling the task that waits in
-        it, aborts the request.
+        CUMULATIVE: each output has all ``n`` answers so far; the last one equals that of LLM.generate. DELTA: each
+        output has the new part of the answers that grew. FINAL_ONLY: one output, at the end. An output may cover
+        several tokens where the client is slower than the engine. Closing the generator, or cancelling the task that
+        waits in it, aborts the request.
 
-        Raises RequestRefusedError, ValueError for an id that is taken, QueueFullError, and, at once whenever it
-        happens, EngineDeadError or EngineStoppedError.
+        Raises RequestRefusedError, ValueError for an id that is in use, QueueFullError, and, as soon as the engine
+        ends, EngineDeadError or EngineStoppedError.
         """
         ready = await self.prepare(prompt, sampling_params)
         collector = self.submit([ready], request_id)
@@ -108,21 +108,21 @@ class AsyncLLM:
             collector.close()
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """The tokens of a text, made beside the event loop."""
-        return await self._beside(self.engine.tokenizer.encode, text)
+        """Return the tokens of a text, computed outside the event loop."""
+        return await self._in_thread(self.engine.tokenizer.encode, text)
 
     async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """The tokens of a conversation (Tokenizer.encode_chat). Raises ChatTemplateError."""
-        return await self._beside(self.engine.tokenizer.encode_chat, messages)
+        """Return the tokens of a conversation (Tokenizer.encode_chat). Raises ChatTemplateError."""
+        return await self._in_thread(self.engine.tokenizer.encode_chat, messages)
 
     async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
-        """Tokens and checked parameters of a prompt. Raises RequestRefusedError."""
+        """Return the tokens and the checked parameters of a prompt. Raises RequestRefusedError."""
         if isinstance(prompt, str):
             prompt = {"prompt_token_ids": await self.encode(prompt)}
         padded = self.engine.core.config.pads_prompts
         return admitted(prompt, params, self.engine.tokenizer, self._limits.max_model_len, padded=padded)
 
-    async def _beside(self, function: Callable[[T], Result], argument: T) -> Result:
+    async def _in_thread(self, function: Callable[[T], Result], argument: T) -> Result:
         if self.dead is not None:
             raise self.dead
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function, argument)
@@ -130,7 +130,7 @@ class AsyncLLM:
     def submit(self, prompts: Sequence[Admitted], request_id: str) -> RequestOutputCollector:
         """Queue prompts together, all or none; answer ``i`` of prompt ``p`` is number ``p * n + i``.
 
-        The collector has to be closed in the end. Raises ValueError for an id that is taken, QueueFullError,
+        The caller must close the collector. Raises ValueError for an id that is in use, QueueFullError,
         EngineDeadError, EngineStoppedError.
         """
         if any(taken == request_id for taken, _ in self._open.values()):
@@ -143,8 +143,8 @@ class AsyncLLM:
         under_way = self.unfinished
         if self.max_unfinished is not None and under_way + len(requests) > self.max_unfinished:
             raise QueueFullError(
-                f"{under_way} sequences are under way and {len(requests)} more were asked for, "
-                f"but this engine takes {self.max_unfinished} at once"
+                f"{under_way} sequences are unfinished and {len(requests)} more were requested, "
+                f"but the limit of this engine is {self.max_unfinished}"
             )
         collector = RequestOutputCollector(len(requests), self._close)
         tokenizer = self.engine.tokenizer
@@ -156,24 +156,24 @@ class AsyncLLM:
     def _close(self, collector: RequestOutputCollector) -> None:
         _, request_ids = self._open.pop(collector)
         if collector.unfinished:
-            with suppress(EngineDeadError, EngineStoppedError):  # everything ended with the engine
+            with suppress(EngineDeadError, EngineStoppedError):  # the requests ended with the engine
                 self._thread.abort(request_ids)
 
     async def abort(self, request_id: str) -> None:
-        """End a request: its last output has the finish reason ``abort``. Nothing happens where it has ended."""
+        """Abort a request: its last output has the finish reason ``abort``. Does nothing if the request has ended."""
         for taken, request_ids in list(self._open.values()):
             if taken == request_id:
                 await asyncio.wrap_future(self._thread.abort(request_ids))
 
     async def reset(self, limits: Limits) -> ResolvedLimits:
-        """Abort every request and tighten (or widen again) the limits. Raises ConfigError."""
+        """Abort every request and set other limits. Raises ConfigError."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
-        """Set other limits for an engine on which nothing is under way.
+        """Set other limits while no request is unfinished.
 
-        Raises ConfigError for impossible limits, whatever is under way; then EngineBusyError.
+        Raises ConfigError for impossible limits in any case, else EngineBusyError.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:
@@ -182,13 +182,13 @@ class AsyncLLM:
         return self._limits
 
     async def idle(self) -> None:
-        """Wait until nothing is under way and every block is free. Raises EngineDeadError, EngineStoppedError."""
+        """Wait until no request is unfinished and every block is free. Raises EngineDeadError, EngineStoppedError."""
         await asyncio.wrap_future(self._thread.when_idle())
 
     def shutdown(self, timeout: float | None = 10) -> None:
-        """End the engine's thread after its present step (seconds at most); open requests fail. Again does no harm.
+        """Stop the engine's thread after the current step, waiting ``timeout`` seconds; open requests fail. Idempotent.
 
-        An engine that was built here is closed, too.
+        An engine that was built by this object is closed, too.
         """
         self._thread.stop(timeout)
         self._encoders.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What a sequence generated, as an answer: text, tokens, logprobs. The same for every entry point."""
+"""Convert a sequence to an answer: text, tokens, logprobs. Used by every entry point."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from engine.tokenizer import Tokenizer
 
 
 def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> CompletionOutput:
-    """Everything that ``sequence`` has generated so far, as answer ``index``."""
+    """Return everything that ``sequence`` has generated so far as answer ``index``."""
     wants_logprobs = sequence.params.logprobs is not None
     return CompletionOutput(
         index=index,
@@ -22,7 +22,7 @@ def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> Com
 
 
 def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:
-    """The text so far, without what a stop cuts off."""
+    """Return the text so far, cut at a stop string or stop token."""
     skip = sequence.params.skip_special_tokens
 
     def decode(token_ids: Sequence[int]) -> str:
@@ -32,7 +32,7 @@ def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:
 
 
 def logprob_entries(tokens: Sequence[TokenOutput], tokenizer: Tokenizer) -> tuple[Mapping[int, Logprob], ...]:
-    """A mapping per token: the alternatives, best first, and the chosen token among or behind them."""
+    """Return one mapping per token: the alternatives, best first, and the chosen token among or after them."""
 
     def entry(token_id: int, logprob: float, rank: int | None) -> Logprob:
         return Logprob(logprob, rank, tokenizer.decode([token_id], skip_special_tokens=False))

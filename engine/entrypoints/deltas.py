@@ -1,7 +1,7 @@
-"""Text as it grows: what each token adds to an answer, such that all that was added is the answer.
+"""Deltas of a growing text: what each token adds to an answer; concatenated, the deltas are the answer.
 
-Held back are characters whose bytes are not all there, and what could be the beginning of a stop string: a stop cuts
-the text where it begins, and what was handed over cannot be taken back.
+Incomplete characters and possible beginnings of a stop string are held back: a stop string is cut from the text, and
+text that was sent cannot be taken back.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from engine.tokenizer import Tokenizer
 
 
 class DeltaMaker:
-    """Makes the deltas of one sequence, in the order of its tokens."""
+    """Creates the deltas of one sequence, in the order of its tokens."""
 
     def __init__(self, index: int, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
         self._index = index
@@ -26,7 +26,7 @@ class DeltaMaker:
         self._logprob = 0.0
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
-        """What came since the last call; ``cumulative_logprob`` alone is of everything so far."""
+        """Return what is new since the last call; only ``cumulative_logprob`` covers everything so far."""
         new = sequence.tokens[self._tokens_given :]
         self._tokens_given += len(new)
         for token in new:
@@ -56,7 +56,7 @@ class DeltaMaker:
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:
-    """How many characters at the end of ``text`` could be the beginning of a stop string."""
+    """Return how many characters at the end of ``text`` could be the beginning of a stop string."""
     most = min(max(map(len, stops), default=1) - 1, len(text))
     for length in range(most, 0, -1):
         end = text[-length:]
@@ -66,7 +66,7 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 def merged(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutput:
-    """Two deltas of one answer, as one."""
+    """Return two deltas of one answer as one."""
     both = earlier.logprobs is not None and later.logprobs is not None
     return replace(
         later,

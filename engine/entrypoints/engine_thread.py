@@ -1,6 +1,7 @@
-"""An engine core in a thread of its own: whoever wants something of it leaves a call, done between two steps.
+"""An engine core in a thread of its own: other threads queue calls, which it runs between two steps.
 
-Nothing here waits for the engine: a call is a Future, and what a request generates goes to its subscriber. No torch.
+Callers never wait for a step: a call returns a Future, and the tokens of a request go to its subscriber. Does not
+import torch.
 """
 
 import queue
@@ -21,33 +22,33 @@ from engine.sequence import SequenceState
 Result = TypeVar("Result")
 
 LOOK_SECONDS = 1.0
-"""How often an idle engine is asked whether it could still run."""
+"""Interval at which an idle engine runs ``check``."""
 
 
 class EngineDeadError(RuntimeError):
-    """The engine stopped because of an error, which is this one's ``__cause__``; nothing runs on it any more."""
+    """The engine stopped because of an error, which is the ``__cause__``; no request can run on it."""
 
 
 class EngineStoppedError(RuntimeError):
-    """The engine was shut down; what had not ended by then did not end."""
+    """The engine was shut down before the request ended."""
 
 
 class EngineBusyError(RuntimeError):
-    """The engine was asked for other limits while something was under way or held; the message says what."""
+    """Limits cannot change while requests are unfinished or blocks are held; the message lists them."""
 
 
 class Subscriber(Protocol):
-    """Who is told about one request. Called in the engine's thread, so it must be quick and must not block."""
+    """Receives the progress of one request. Called in the engine's thread, so it must be quick and must not block."""
 
     def progressed(self, sequence: SequenceState) -> None:
-        """After each token, and at an abort. Where ``finish_reason`` is set, this is the last call."""
+        """Called after each token and at an abort. Where ``finish_reason`` is set, this is the last call."""
 
     def failed(self, error: Exception) -> None:
-        """Nothing more will come of this request. The last call."""
+        """Called where the request cannot continue. The last call."""
 
 
 class Observer(Protocol):
-    """Who watches the engine: metrics, traces. Called in the engine's thread."""
+    """Receives every step record, for metrics and traces. Called in the engine's thread."""
 
     def queued(self, request: Request) -> None: ...
     def stepped(self, record: StepRecord) -> None: ...
@@ -55,10 +56,10 @@ class Observer(Protocol):
 
 
 class EngineThread:
-    """Steps ``core`` while there is work, and sleeps otherwise. From its start on, nobody else may touch the core.
+    """Steps ``core`` while there is work, and sleeps otherwise. Other threads must not use the core.
 
-    ``check`` raises where the core could no longer run, and is asked every second without work. ``seen`` is the state
-    between the last two steps, for anybody to read at any time.
+    ``check`` raises where the core could no longer run a step; it is called every second without work. ``seen`` is the
+    scheduler's state after the last step; any thread may read it at any time.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class EngineThread:
         self._subscribers: dict[str, Subscriber] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._idle_waiters: list[Future[None]] = []
-        self._closing = threading.Lock()  # a call is either left before the end, and answered, or refused
+        self._closing = threading.Lock()  # a call is either queued before the end, and answered, or refused
         self._end: EngineDeadError | EngineStoppedError | None = None
         self._stopping = False
         self.seen: SchedulerState = core.state()
@@ -79,13 +80,13 @@ class EngineThread:
 
     @property
     def end(self) -> EngineDeadError | EngineStoppedError | None:
-        """Why nothing runs any more; None while the engine is well."""
+        """The error that ended the engine; None while it runs."""
         return self._end
 
     def add(self, request: Request, subscriber: Subscriber) -> None:
-        """Queue a request. What the core says against it goes to ``subscriber.failed``.
+        """Queue a request. Errors of the core go to ``subscriber.failed``.
 
-        Raises EngineDeadError or EngineStoppedError, now rather than later.
+        Raises EngineDeadError or EngineStoppedError immediately if the engine has ended.
         """
 
         def tell(answer: Future[None]) -> None:
@@ -96,28 +97,28 @@ class EngineThread:
         self._leave(partial(self._add, request, subscriber)).add_done_callback(tell)
 
     def abort(self, request_ids: Sequence[str]) -> Future[None]:
-        """End requests before the next step, which frees their blocks; those that have ended are no matter."""
+        """Abort requests before the next step, which frees their blocks; ids of ended requests are ignored."""
         return self._leave(partial(self._abort, tuple(request_ids)))
 
     def reset(self, limits: Limits) -> Future[ResolvedLimits]:
-        """Abort every request, then EngineCore.reset. The Future raises ConfigError for impossible limits."""
+        """Abort every request, then run EngineCore.reset. The Future raises ConfigError for impossible limits."""
         return self._leave(partial(self._reset, limits))
 
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
-        """EngineCore.restart, but never at the expense of a request.
+        """Run EngineCore.restart unless a request is unfinished.
 
-        The Future raises EngineBusyError where anything is under way or held.
+        The Future raises EngineBusyError where a request is unfinished or a block is held.
         """
         return self._leave(partial(self._tighten, limits))
 
     def when_idle(self) -> Future[None]:
-        """Done as soon as no request is left and nothing is held."""
+        """Return a Future that is done as soon as no request is left and no block is held."""
         idle: Future[None] = Future()
         self._leave(partial(self._idle_waiters.append, idle))
         return idle
 
     def stop(self, timeout: float | None = None) -> None:
-        """End the thread after its present step; every open request fails with EngineStoppedError."""
+        """Stop the thread after its current step; every open request fails with EngineStoppedError."""
         with suppress(EngineDeadError, EngineStoppedError):
             self._leave(self._stop)
         if threading.current_thread() is not self._thread:
@@ -141,13 +142,13 @@ class EngineThread:
             self._empty_the_core()
             self._finish(EngineStoppedError("the engine was shut down"))
         except BaseException as error:
-            # Whatever it was: a client that waits must not wait for ever.
+            # Any error at all: a waiting client must not wait for ever.
             dead = EngineDeadError(f"the engine died of {type(error).__name__}: {error}")
             dead.__cause__ = error
             self._finish(dead)
 
     def _answer_calls(self) -> None:
-        """Do what was asked since the last step; where there is nothing else to do, wait for the next call."""
+        """Run the calls queued since the last step; without work, wait for the next call."""
         wait = not self._core.has_work
         while True:
             try:
@@ -206,14 +207,14 @@ class EngineThread:
         except OutOfBlocksError as error:
             self._fail_the_unschedulable(error)
             return
-        self.seen = self._core.state()  # before anybody hears of the step, so that who looks then sees it
+        self.seen = self._core.state()  # before subscribers are called, so that they see the state after this step
         for observer in self._observers:
             observer.stepped(record)
         for request_id in record.request_outputs:
             self._progress(request_id)
 
     def _fail_the_unschedulable(self, error: OutOfBlocksError) -> None:
-        """A request that the empty cache cannot hold is that request's end, not the engine's."""
+        """Fail a request that the empty cache cannot hold; the engine goes on."""
         unschedulable = self._unschedulable(error)
         self._core.abort(unschedulable)
         self._core.release(unschedulable)
@@ -222,7 +223,7 @@ class EngineThread:
         self._subscribers.pop(unschedulable).failed(error)
 
     def _unschedulable(self, error: OutOfBlocksError) -> str:
-        """Whom the error is about. Raises it where it is not about one request."""
+        """Return the id of the request that the error is about. Raises the error where it is not about one request."""
         if isinstance(error, UnschedulableRequestError):
             return error.request_id
         state = self._core.state()
@@ -231,7 +232,7 @@ class EngineThread:
         return state.waiting[0]
 
     def _progress(self, request_id: str) -> None:
-        """Tell the subscriber; let go of a request that has ended."""
+        """Call the subscriber, and drop the request if it has ended."""
         sequence, subscriber = self._core.sequences[request_id], self._subscribers[request_id]
         if sequence.finish_reason is not None:
             del self._subscribers[request_id]
@@ -251,7 +252,7 @@ class EngineThread:
             self._idle_waiters.clear()
 
     def _empty_the_core(self) -> None:
-        """Leave a core that its owner can go on with."""
+        """Abort what is left, so that the owner of the core can use it again."""
         for request_id in self._subscribers:
             self._core.abort(request_id)
             self._core.release(request_id)
@@ -261,7 +262,7 @@ class EngineThread:
         self.seen = self._core.state()
 
     def _finish(self, end: EngineDeadError | EngineStoppedError) -> None:
-        """Refuse what comes, and tell everybody who waits."""
+        """Refuse further calls, and fail every request and call that is open."""
         with self._closing:
             self._end = end
         for subscriber in self._subscribers.values():

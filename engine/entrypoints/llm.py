@@ -1,4 +1,4 @@
-"""The offline API: a list of prompts in, a list of outputs out, in the same order."""
+"""The offline API: takes a list of prompts and returns a list of outputs in the same order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -13,7 +13,7 @@ from engine.request import Request, RequestOutput, SamplingParams
 
 
 class LLM:
-    """An engine with ``generate``. ``model`` may be an engine that is built; keyword arguments are EngineConfig's.
+    """An engine with ``generate``. ``model`` is a name or a built engine; keyword arguments are those of EngineConfig.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
@@ -21,17 +21,17 @@ class LLM:
     def __init__(self, model: str | Engine = "tiny-granite", **config: Any) -> None:
         if isinstance(model, str):
             self.engine = build_engine(EngineConfig(model=model, **config))
-            self.engine.tokenizer.load()  # rather than in the first ``generate``
+            self.engine.tokenizer.load()  # so that the first ``generate`` does not wait for it
         else:
             self.engine = model
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
-        """Forget every request and tighten (or widen again) the limits; see EngineCore.reset."""
+        """Drop every request and set other limits; see EngineCore.reset."""
         self.engine.core.reset(limits)
 
     def close(self) -> None:
-        """End the engine's processes where it has any (``tensor_parallel_size``); again does no harm."""
+        """End the engine's worker processes, if any (``tensor_parallel_size``). Idempotent."""
         self.engine.close()
 
     def generate(
@@ -42,10 +42,10 @@ class LLM:
         progress: bool = True,
         on_step: Callable[[StepRecord], None] | None = None,
     ) -> list[RequestOutput]:
-        """Run all prompts to their end. ``on_step`` sees the record of every step as it happens.
+        """Run all prompts to their end. ``on_step`` is called with the record of every step.
 
-        Raises RequestRefusedError, before anything runs, where a prompt and its budget exceed the context, and
-        ValueError where prompts and parameters are not equally many.
+        Raises RequestRefusedError before the first step if a prompt with its ``max_tokens`` exceeds the context, and
+        ValueError if the numbers of prompts and parameters differ.
         """
         wanted = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
         params = _one_each(SamplingParams() if sampling_params is None else sampling_params, len(wanted))
@@ -61,7 +61,7 @@ class LLM:
         return [self._output(prompt, group) for prompt, group in zip(wanted, groups, strict=True)]
 
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
-        """The ``n`` requests of one prompt, checked."""
+        """Return the ``n`` requests of one prompt, checked."""
         core = self.engine.core
         most, padded = core.limits.max_model_len, core.config.pads_prompts
         ready = admitted(prompt, params, self.engine.tokenizer, most, padded=padded)
@@ -87,7 +87,7 @@ class LLM:
                 bar.update(task, advance=len(record.finished_requests), speed=speed)
 
     def _forget(self, groups: list[list[Request]]) -> None:
-        """Leave nothing of a run that broke off for the next one to run."""
+        """Remove the requests of an interrupted run, so that the next one does not run them."""
         core = self.engine.core
         for request in chain.from_iterable(groups):
             if request.request_id in core.sequences:

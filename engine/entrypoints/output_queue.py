@@ -1,4 +1,4 @@
-"""Where answers wait for an asyncio client, merged: a slow one finds fewer and longer deltas, never a longer queue."""
+"""Queues of outputs for asyncio clients: deltas are merged, so a slow client gets fewer and longer ones."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,10 +12,10 @@ from engine.tokenizer import Tokenizer
 
 
 class RequestOutputCollector:
-    """Deltas of the answers 0 to ``count`` - 1 to one client. Belongs to the event loop it was made in.
+    """Collects the deltas of answers 0 to ``count`` - 1 for one client. Belongs to the event loop that created it.
 
-    Holds at most what the answers may grow to: ``max_tokens`` tokens each, once. ``close`` must be called in the end
-    (again does no harm); it ends what has not ended.
+    It holds at most ``max_tokens`` tokens per answer. The caller must call ``close`` (idempotent), which aborts
+    unfinished answers.
     """
 
     def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:
@@ -30,13 +30,13 @@ class RequestOutputCollector:
 
     @property
     def unfinished(self) -> int:
-        """Answers that have not ended, as far as the event loop has heard."""
+        """The number of unfinished answers, as seen by the event loop."""
         return len(self._open)
 
     async def take(self) -> Mapping[int, CompletionOutput]:
-        """What came since the last call, by answer; waits for something. Empty when all has been taken.
+        """Wait for output and return what is new since the last call, by answer; empty after the last output.
 
-        Raises what ended the request, if it was an error: EngineDeadError, EngineStoppedError, OutOfBlocksError.
+        Raises the error that ended the request, if any: EngineDeadError, EngineStoppedError, OutOfBlocksError.
         """
         while not self._new:
             if self._error is not None:
@@ -49,14 +49,14 @@ class RequestOutputCollector:
         return new
 
     async def take_all(self) -> list[CompletionOutput]:
-        """All answers, whole, in order. Raises as ``take``."""
+        """Wait for all answers and return them in order. Raises as ``take``."""
         whole: dict[int, CompletionOutput] = {}
         while new := await self.take():
             whole.update({i: merged(whole[i], delta) if i in whole else delta for i, delta in new.items()})
         return [whole[index] for index in range(self.count)]
 
     def close(self) -> None:
-        """Give up what has not ended."""
+        """Abort unfinished answers."""
         if not self._closed:
             self._closed = True
             self._on_close(self)
@@ -64,12 +64,12 @@ class RequestOutputCollector:
             self._something.set()
 
     def put_from_thread(self, delta: CompletionOutput) -> None:
-        """For the engine's thread. Nothing happens where the event loop is gone."""
+        """Called by the engine's thread. Does nothing if the event loop is closed."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._put, delta)
 
     def fail_from_thread(self, error: Exception) -> None:
-        """For the engine's thread. Nothing happens where the event loop is gone."""
+        """Called by the engine's thread. Does nothing if the event loop is closed."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._fail, error)
 
@@ -88,7 +88,7 @@ class RequestOutputCollector:
 
 
 class OutputQueue:
-    """The engine's end of one answer in a collector (engine_thread.Subscriber)."""
+    """Passes the output of one answer from the engine's thread to a collector (engine_thread.Subscriber)."""
 
     def __init__(
         self, collector: RequestOutputCollector, index: int, params: SamplingParams, tokenizer: Tokenizer

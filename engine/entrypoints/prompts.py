@@ -1,4 +1,4 @@
-"""From a prompt and its parameters to the requests that the engine core runs. The same for every entry point."""
+"""Convert a prompt and its parameters to requests of the engine core. Used by every entry point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ Prompt = str | Mapping[str, Sequence[int]]
 
 
 class Admitted(NamedTuple):
-    """A prompt that may run: its tokens, and its parameters with ``max_tokens`` filled in."""
+    """A checked prompt: its tokens, and its parameters with ``max_tokens`` filled in."""
 
     token_ids: tuple[int, ...]
     params: SamplingParams
@@ -22,7 +22,8 @@ class Admitted(NamedTuple):
 def admitted(
     prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_model_len: int, *, padded: bool = True
 ) -> Admitted:
-    """Raises RequestRefusedError where the prompt is empty, not of this vocabulary, or too long for its budget.
+    """Check a prompt. Raises RequestRefusedError if it is empty, outside the vocabulary, or too long with
+    ``max_tokens``.
 
     ``padded``: whether the scheduler pads prompts (``EngineConfig.pads_prompts``).
     """
@@ -39,7 +40,7 @@ def admitted(
 
 
 def requests_for(request_id: str, prompt: Admitted) -> list[Request]:
-    """The ``n`` requests of one prompt: one answer each, from seeds that follow each other."""
+    """Return the ``n`` requests of one prompt, one per answer, with consecutive seeds."""
     token_ids, params = prompt
     if params.n == 1:
         return [Request(request_id, token_ids, params)]

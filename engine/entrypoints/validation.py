@@ -1,4 +1,4 @@
-"""What every entry point asks of a request before it reaches the core ("Limits")."""
+"""Checks of every entry point before a request reaches the core ("Limits")."""
 
 from dataclasses import replace
 
@@ -7,13 +7,13 @@ from engine.request import SamplingParams
 
 
 class RequestRefusedError(ValueError):
-    """A request that can never run here; the message is the real plugin's."""
+    """A request that can never run on this engine; the message is that of the plugin."""
 
 
 def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
-    """The parameters with ``max_tokens`` filled in.
+    """Check a request and return its parameters with ``max_tokens`` filled in.
 
-    Raises RequestRefusedError where the padded prompt and its budget exceed ``max_model_len`` tokens.
+    Raises RequestRefusedError if the padded prompt plus ``max_tokens`` exceeds ``max_model_len`` tokens.
     """
     if prompt_length < 1:
         raise RequestRefusedError("Could not add request: the prompt is empty.")

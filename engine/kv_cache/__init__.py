@@ -1,1 +1,1 @@
-"""Blocks of the KV cache: who holds which, what is reserved, what is found by content. Pure Python, no torch."""
+"""Blocks of the KV cache: allocation, reservations, lookup by content. Pure Python, no torch."""

@@ -1,18 +1,18 @@
-"""The blocks of the KV cache: who holds which, and what is promised to whom. Pure bookkeeping, no tensors."""
+"""The blocks of the KV cache: allocations and reservations. Pure bookkeeping, no tensors."""
 
 from collections import deque
 from collections.abc import Iterable
 
 PADDING_BLOCK = 0
-"""Never handed out: it stands for padding in block tables, and nothing may be written to it."""
+"""Never allocated: block tables use it for padding, and it must not be written to."""
 
 
 class OutOfBlocksError(RuntimeError):
-    """The cache cannot hold what was asked of it."""
+    """The cache has too few blocks for a request."""
 
 
 class UnschedulableRequestError(OutOfBlocksError):
-    """The request ``request_id`` can never go on, whoever else ends."""
+    """The request ``request_id`` can never be scheduled, even after all other requests have ended."""
 
     def __init__(self, message: str, request_id: str) -> None:
         super().__init__(message)
@@ -20,10 +20,10 @@ class UnschedulableRequestError(OutOfBlocksError):
 
 
 class BlockPool:
-    """Blocks 1 to ``available``, handed out oldest-freed first, with a reservation for every holder.
+    """Blocks 1 to ``available``, allocated in the order in which they were freed, with a reservation per holder.
 
-    A reservation is the most a holder may ever hold; the sum of all reservations never exceeds
-    ``available``, so an ``allocate`` within a reservation cannot fail.
+    A reservation is the maximum number of blocks of a holder. The sum of all reservations never exceeds ``available``,
+    so an ``allocate`` within a reservation cannot fail.
     """
 
     def __init__(self, available: int) -> None:
@@ -35,44 +35,44 @@ class BlockPool:
 
     @property
     def used_total(self) -> int:
-        """Blocks held by anybody now."""
+        """The number of blocks in use."""
         return self.available - len(self._free)
 
     @property
     def unreserved(self) -> int:
-        """Blocks promised to nobody."""
+        """The number of blocks that are not reserved."""
         return self.available - self.reserved_total
 
     def held(self, holder: str) -> tuple[int, ...]:
-        """The blocks of ``holder``, oldest first."""
+        """Return the blocks of ``holder``, oldest first."""
         return tuple(self._held[holder])
 
     def reserve(self, holder: str, blocks: int) -> None:
-        """Promise ``blocks`` blocks to a new holder.
+        """Reserve ``blocks`` blocks for a new holder.
 
-        Raises OutOfBlocksError where they are not there to be promised.
+        Raises OutOfBlocksError where fewer are unreserved.
         """
         if blocks > self.unreserved:
             raise OutOfBlocksError(
                 f"request {holder} needs {blocks} blocks to run to its end, "
-                f"but {self.unreserved} of {self.available} are not promised to others"
+                f"but {self.unreserved} of {self.available} are unreserved"
             )
         self._reserved[holder] = blocks
         self._held[holder] = []
         self.reserved_total += blocks
 
     def allocate(self, holder: str, blocks: int) -> None:
-        """Hand ``blocks`` more blocks to a holder, within its reservation."""
+        """Allocate ``blocks`` more blocks to a holder, within its reservation."""
         held = self._held[holder]
         if len(held) + blocks > self._reserved[holder]:
             raise OutOfBlocksError(
-                f"request {holder} holds {len(held)} blocks and asks for {blocks} more, "
+                f"request {holder} holds {len(held)} blocks and needs {blocks} more, "
                 f"but {self._reserved[holder]} were reserved for it"
             )
         held += [self._free.popleft() for _ in range(blocks)]
 
     def free(self, holder: str) -> None:
-        """Take back the blocks and the reservation of a holder."""
+        """Free the blocks and the reservation of a holder."""
         self._free.extend(self._held.pop(holder))
         self.reserved_total -= self._reserved.pop(holder)
 

@@ -1,14 +1,14 @@
-"""The size of a block, and lengths in whole blocks."""
+"""The block size, and lengths in whole blocks."""
 
 BLOCK_SIZE = 64
-"""Tokens in one page of the KV cache, fixed by the device."""
+"""Tokens in one block of the KV cache, fixed by the device."""
 
 
 def blocks_for(tokens: int) -> int:
-    """The blocks that hold ``tokens`` tokens: the quotient rounded up."""
+    """Return the number of blocks for ``tokens`` tokens."""
     return -(-tokens // BLOCK_SIZE)
 
 
 def round_up_to_block(tokens: int) -> int:
-    """``tokens`` rounded up to a whole number of blocks."""
+    """Return ``tokens`` rounded up to a multiple of the block size."""
     return blocks_for(tokens) * BLOCK_SIZE

@@ -1,7 +1,7 @@
-"""Blocks of the KV cache that requests share by content. Pure bookkeeping, no tensors.
+"""Blocks of the KV cache that requests share by content, with reservations. Pure bookkeeping, no tensors.
 
-As ``block_pool``, with three differences: a block may have several holders, a freed one keeps its content until it is
-handed out again, and what is reserved is what a holder may still take, not what it may hold in all.
+There are three differences to ``block_pool``: a block may have several holders, a freed block keeps its content until
+it is allocated again, and a reservation counts the blocks that a holder may still take instead of all its blocks.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,11 @@ from engine.kv_cache.shared_pool import SharedPool
 
 
 class PrefixPool(SharedPool):
-    """A SharedPool in which a holder is promised all that it may ever take.
+    """A SharedPool with a reservation per holder, for all blocks that it may still take.
 
-    With ``enable_prefix_caching`` a freed block that has no key goes to the front of the queue, since it can't be
-    found, and one with a key to the end; without it every freed block goes to the end (vLLM 0.27's ``BlockPool``).
+    With ``enable_prefix_caching`` a freed block without a key goes to the front of the free queue, since it cannot be
+    found again, and a block with a key to the end; otherwise every freed block goes to the end (``BlockPool`` of vLLM
+    0.27).
     """
 
     def __init__(self, available: int, *, enable_prefix_caching: bool) -> None:
@@ -24,41 +25,41 @@ class PrefixPool(SharedPool):
 
     @property
     def unreserved(self) -> int:
-        """Free blocks promised to nobody."""
+        """The number of free blocks that are not reserved."""
         return len(self._free) - self.reserved_total
 
     def open(self, holder: str, found: Sequence[int], blocks: int) -> None:
-        """A new holder: it shares the blocks ``found``, and is promised what is missing to ``blocks``.
+        """Add a holder that shares the blocks ``found``, and reserve the rest of its ``blocks`` blocks.
 
-        Raises OutOfBlocksError where that is not there to be promised.
+        Raises OutOfBlocksError where fewer are unreserved.
         """
         needed = self.worst_case(blocks, found)
         if needed > self.unreserved:
             raise OutOfBlocksError(
                 f"request {holder} needs {needed} blocks to run to its end, "
-                f"but {self.unreserved} of {self.available} are free and not promised to others"
+                f"but {self.unreserved} of {self.available} are free and unreserved"
             )
         self.share(holder, found)
         self._reserved[holder] = blocks - len(found)
         self.reserved_total += blocks - len(found)
 
     def take(self, holder: str, blocks: int) -> None:
-        """Hand out ``blocks`` more blocks, within the reservation, which shrinks by them."""
+        """Allocate ``blocks`` more blocks within the reservation, which decreases by as many."""
         if blocks > self._reserved[holder]:
             raise OutOfBlocksError(
-                f"request {holder} asks for {blocks} more blocks, but {self._reserved[holder]} are reserved for it"
+                f"request {holder} needs {blocks} more blocks, but {self._reserved[holder]} are reserved for it"
             )
         super().take(holder, blocks)
         self._reserved[holder] -= blocks
         self.reserved_total -= blocks
 
     def free(self, holder: str) -> None:
-        """Take back the blocks of a holder that have no other, its last one first. Contents stay."""
+        """Free the blocks that only this holder has, its last one first. Their contents can still be found."""
         super().free(holder)
         self.reserved_total -= self._reserved.pop(holder)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, holders, promises and contents add up."""
+        """Raise AssertionError unless blocks, holders, reservations and contents are consistent."""
         super().check_integrity()
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
             raise AssertionError(f"reservations do not add up: {self._reserved}, {len(self._free)} blocks are free")

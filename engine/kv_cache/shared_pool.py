@@ -1,6 +1,6 @@
-"""Blocks of the KV cache that requests share by content, taken as they are needed. Pure bookkeeping, no tensors.
+"""Blocks of the KV cache that requests share by content, allocated on demand. Pure bookkeeping, no tensors.
 
-As in vLLM, nothing is reserved: whoever takes blocks first looks whether enough of them are free.
+As in vLLM, nothing is reserved: callers check the number of free blocks before they take any.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -12,10 +12,10 @@ from engine.kv_cache.block_pool import OutOfBlocksError
 
 
 class SharedPool:
-    """Blocks 1 to ``available``, handed out from the front of a free queue; those with a key are found by content.
+    """Blocks 1 to ``available``, allocated from the front of a free queue; blocks with a key can be found by content.
 
-    A block may have several holders; a freed one keeps its key until it is handed out again. A freed block with a key
-    goes to the end of the queue. One without goes to the front where ``keyless_first``, else to the end too
+    A block may have several holders; a freed block keeps its key until it is allocated again. A freed block with a key
+    goes to the end of the queue. A freed block without a key goes to the front with ``keyless_first``, else to the end
     (docs/scheduling-rules-token-budget.md, "TB-FREE").
     """
 
@@ -30,29 +30,29 @@ class SharedPool:
 
     @property
     def used_total(self) -> int:
-        """Blocks held by any request, each counted once."""
+        """The number of blocks held by any request, each counted once."""
         return self.available - len(self._free)
 
     @property
     def free_total(self) -> int:
-        """Blocks in the free queue, those that can still be found among them."""
+        """The number of blocks in the free queue, including those that can still be found."""
         return len(self._free)
 
     @property
     def free_queue(self) -> tuple[int, ...]:
-        """Free blocks in the order in which they will be handed out."""
+        """The free blocks in the order in which they will be allocated."""
         return tuple(self._free)
 
     def held(self, holder: str) -> tuple[int, ...]:
-        """The blocks of ``holder`` in the order of its tokens."""
+        """Return the blocks of ``holder`` in the order of its tokens."""
         return tuple(self._held[holder])
 
     def in_use(self, block: int) -> bool:
-        """Whether any request holds it."""
+        """Return whether any request holds the block."""
         return block not in self._free
 
     def find(self, keys: Iterable[ContentKey]) -> tuple[int, ...]:
-        """The blocks with the longest run of ``keys`` from the first; of blocks alike the one registered first."""
+        """Return the blocks of the longest cached prefix of ``keys``; of equal blocks the one registered first."""
         found = []
         for key in keys:
             blocks = self._blocks_of.get(key)
@@ -62,23 +62,23 @@ class SharedPool:
         return tuple(found)
 
     def worst_case(self, blocks: int, found: Sequence[int]) -> int:
-        """How many free blocks a request for ``blocks`` in all takes: found ones count where no request holds them."""
+        """Return how many free blocks a request for ``blocks`` in all takes, including found ones that are free."""
         return blocks - sum(map(self.in_use, found))
 
     def share(self, holder: str, found: Sequence[int]) -> None:
-        """Register a new holder, which shares the blocks ``found``; free ones leave the queue."""
+        """Register a new holder of the blocks ``found``; those that are free leave the queue."""
         for block in found:
             self._free.pop(block, None)
         self._holders.update(found)
         self._held[holder] = list(found)
 
     def take(self, holder: str, blocks: int) -> None:
-        """Hand out ``blocks`` more blocks, all or none; they lose their keys.
+        """Allocate ``blocks`` more blocks, all or none; they lose their keys.
 
         Raises OutOfBlocksError where fewer are free.
         """
         if blocks > len(self._free):
-            raise OutOfBlocksError(f"request {holder} asks for {blocks} more blocks, but {len(self._free)} are free")
+            raise OutOfBlocksError(f"request {holder} needs {blocks} more blocks, but {len(self._free)} are free")
         for _ in range(blocks):
             block, _ = self._free.popitem(last=False)
             self._forget(block)
@@ -86,13 +86,13 @@ class SharedPool:
             self._holders[block] = 1
 
     def name(self, block: int, key: ContentKey) -> None:
-        """Let a block that is held be found by its content from now on; one that has a key keeps it."""
+        """Register a held block under its content key; a block that has a key keeps it."""
         if block not in self._key_of:
             self._key_of[block] = key
             self._blocks_of.setdefault(key, deque()).append(block)
 
     def free(self, holder: str) -> None:
-        """Take back the blocks of a holder that have no other, its last one first. Contents stay."""
+        """Free the blocks that only this holder has, its last one first. Their contents can still be found."""
         keyless = []
         for block in reversed(self._held.pop(holder)):
             self._holders[block] -= 1
@@ -106,7 +106,7 @@ class SharedPool:
             self._free.move_to_end(block, last=False)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, holders and contents add up."""
+        """Raise AssertionError unless blocks, holders and contents are consistent."""
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
             raise AssertionError(f"holders are {dict(self._holders)}, block tables say {dict(counted)}")

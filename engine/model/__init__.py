@@ -1,1 +1,1 @@
-"""The model of the engine: from a checkpoint to logits and sampled tokens."""
+"""The model of the engine: loading, forward, sampling."""

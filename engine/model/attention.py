@@ -1,8 +1,8 @@
-"""Paged attention operations registered with ibm-fms, by the names EngineConfig knows them by.
+"""Paged attention operations registered with ibm-fms, named as in EngineConfig.
 
-``fms`` is the operation that ibm-fms ships, the one Spyre's compiler sees: it loops over cached tokens in
-Python and copies the cache in every layer. ``paged`` computes the same with a handful of tensor operations:
-it stores in place by slot, gathers by block table and runs one scaled dot-product attention.
+``fms`` is the operation that ibm-fms ships and Spyre's compiler replaces: it loops over cached tokens in Python and
+copies the cache in every layer. ``paged`` computes the same with a few tensor operations: it stores in place by slot,
+gathers by block table and runs one scaled dot-product attention.
 """
 
 from typing import Any
@@ -21,12 +21,12 @@ _SHIPPED = "spyre_paged_attn"
 
 
 def attention_name(operation: str) -> str:
-    """The name under which ibm-fms knows the operation."""
+    """Return the name under which the operation is registered with ibm-fms."""
     return _OURS if operation == "paged" else _SHIPPED
 
 
 def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
-    """The keyword arguments of a model's forward that feed the operation; what a step does not have is left out."""
+    """Return the keyword arguments of a model's forward for the operation, without those missing in the step."""
     names = ("mask", "slot_mapping", "block_table", "current_tkv_mask", "left_padded_prompt_mask")
     tensors = {name: tensor for name in names if (tensor := getattr(inputs, name)) is not None}
     if operation == "paged" and inputs.block_table is not None:
@@ -35,12 +35,10 @@ def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
 
 
 def _visible_columns(inputs: ModelInputs) -> Tensor:
-    """bool ``[rows, 1, positions, blocks * block size]``: the cached columns a position may attend to.
+    """Return which cached columns a position may attend to: bool ``[rows, 1, positions, blocks * block size]``.
 
     The positions of a row are the last ones before its tkv. Padding attends to the padding before it and to itself,
-    since a softmax over nothing is NaN.
-
-    Made once a step rather than once a layer.
+    since a softmax over no position is NaN. Computed once per step instead of once per layer.
     """
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
@@ -62,7 +60,7 @@ def store(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write keys and values ``[rows, positions, heads, width]`` to their slots, in place.
 
-    Prefill computes on what was just projected, decode on the cache.
+    Return the tensors to compute on: a prefill uses the projected keys and values, a decode the cache.
     """
     assert key_cache is not None
     assert value_cache is not None
@@ -84,7 +82,7 @@ def _prefill(
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:
-    """Attention of a prompt to itself; everything ``[1, n, heads, width]``."""
+    """Compute the attention of a prompt to itself; all tensors are ``[1, n, heads, width]``."""
     keys, values = (tensor.repeat_interleave(heads // kv_heads, dim=2) for tensor in (keys, values))
     query, keys, values = (tensor.transpose(1, 2) for tensor in (query, keys, values))
     out = F.scaled_dot_product_attention(query, keys, values, attn_mask=kwargs["mask"], scale=scale)
@@ -101,10 +99,10 @@ def decode(
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:
-    """Attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``.
+    """Compute the attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``.
 
-    Where a row has one position, as in a decode, the query heads that share a key head stand in the place of query
-    positions, so no key is copied.
+    Where a row has one position, as in a decode, the query heads that share a key head take the place of query
+    positions, so that no key is copied.
     """
     rows, positions, _, width = query.shape
     table = kwargs["block_table"]
@@ -127,5 +125,5 @@ def _is_prefill(**kwargs: Any) -> bool:
     return kwargs.get("block_table") is None
 
 
-# Importing this module makes both operations known; ibm-fms refuses to register a name twice.
+# Importing this module registers both operations; ibm-fms raises if a name is registered twice.
 register_attention_op(_OURS, store, _prefill, is_prefill_op=_is_prefill, compute_decode_op=decode)

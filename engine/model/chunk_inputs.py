@@ -1,6 +1,6 @@
-"""Plans of the chunked scheduler as the tensors that ibm-fms's paged attention takes. Pure functions.
+"""Convert plans of the chunked scheduler to the tensors of ibm-fms's paged attention. Pure functions.
 
-A chunk is a decode of many positions of one row: it stores, then reads everything before it by block table.
+A chunk is like a decode of one row with many positions: it stores, then reads everything before it by block table.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 
 def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
-    """One chunk: padding before the prompt, its tokens, padding up to the end of the last block.
+    """Return the tensors of one chunk: padding before the prompt, its tokens, padding to the end of the last block.
 
-    What is computed again for blocks that were found in the cache is written to the padding block; the blocks
-    themselves are only read.
+    Positions of blocks that were found in the cache are written to the padding block when they are computed again; the
+    found blocks are only read.
     """
     first_column, end = plan.number * plan.chunk_size, (plan.number + 1) * plan.chunk_size
     offset, length = plan.left_padding + plan.start - first_column, len(plan.token_ids)
@@ -49,7 +49,7 @@ def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
 
 
 def aligned_decode_inputs(plan: AlignedDecode, last_token_ids: Sequence[int]) -> ModelInputs:
-    """One new token a row, each row at its own tkv; a shorter one has whole blocks of padding on the left."""
+    """Return the tensors of a decode with a tkv per row; shorter rows have whole blocks of padding on the left."""
     copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
     computed, tkvs = numpy.array(plan.computed * copies), numpy.array(plan.tkvs * copies)
     tables = pad_block_tables(plan.block_tables * copies, max(map(len, plan.block_tables)))

@@ -1,9 +1,8 @@
-"""The parameters of an ibm-fms model, from a checkpoint's config.json. No torch in here.
+"""The parameters of an ibm-fms model, from a checkpoint's config.json. Does not import torch.
 
-ibm-fms infers them itself where it is asked for ``hf_pretrained``, for which it imports most of transformers: two
-seconds of each process. Its ``get_model`` also takes them from the caller. They are the same
-(tests/engine/test_fms_parameters.py); where a configuration leaves something to the defaults of transformers, ibm-fms
-infers them.
+For ``hf_pretrained`` ibm-fms infers them itself, but it imports most of transformers to do so, which takes two seconds
+per process. Its ``get_model`` also accepts them as arguments. Both ways give the same parameters
+(tests/engine/test_fms_parameters.py). Where a config.json relies on defaults of transformers, ibm-fms infers them.
 """
 
 from collections.abc import Mapping
@@ -24,14 +23,14 @@ GRANITE_NUMBERS = {
 
 
 class FmsModel(NamedTuple):
-    """``architecture`` as ibm-fms names it, and the keyword arguments of its model."""
+    """``architecture`` in ibm-fms's names, and the keyword arguments of its model."""
 
     architecture: str
     parameters: dict[str, Any]
 
 
 def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
-    """Return the model that a config.json describes; None where it does not say everything itself."""
+    """Return the model that a config.json describes; None where the file is not complete."""
     granite = settings.get("architectures") == ["GraniteForCausalLM"]
     llama = settings.get("architectures") == ["LlamaForCausalLM"]
     if not granite and not llama:
@@ -60,7 +59,7 @@ def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
 
 
 def _rope_theta(settings: Mapping[str, Any]) -> object:
-    """The base of the rotations; None where the file has two of them or says more about rotations."""
+    """Return the base of the rotary embedding; None where the file has two values or other rotary settings."""
     nested, scaling = settings.get("rope_parameters"), settings.get("rope_scaling")
     if scaling is not None:
         return None

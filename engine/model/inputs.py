@@ -1,7 +1,7 @@
-"""A step plan as the tensors that ibm-fms's paged attention takes (docs/engine.md). Pure functions.
+"""Convert a step plan to the tensors of ibm-fms's paged attention (docs/engine.md). Pure functions.
 
-A prompt never attends to padding. Left padding attends to itself, so that no row of the mask is all -inf; right
-padding attends to what stands before it, and nobody reads what comes of that.
+A prompt never attends to padding. Left padding attends to itself, so that no row of the mask is all -inf. Right padding
+attends to everything before it; its output is not used.
 """
 
 from collections.abc import Sequence
@@ -21,21 +21,20 @@ IntArray = NDArray[numpy.int64]
 
 PAD_TOKEN_ID = 0
 SMALLEST_DECODE_BATCH = 2
-"""The device has no decode of one row: a lone sequence is doubled and the copy's output thrown away."""
+"""The device has no decode of one row: a lone sequence is duplicated, and the output of the copy is dropped."""
 
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """What goes into one forward.
+    """The tensors of one forward.
 
-    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: prefill one row of whole
-    blocks, decode one position a row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's dtype.
-    ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
-    with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns.
-    A chunk of a prefill has what a decode has, for one row of many positions; so has a part of a mixed step
-    (``is_part``), of which no two need have equally many. ``block_size`` is in tokens.
-    ``last_n_tokens`` positions of logits come back, of which ``output_position`` is the one to sample, for the
-    first ``output_rows`` rows.
+    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: a prefill has one row of whole
+    blocks, a decode one position per row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's
+    dtype. ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
+    with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns. A chunk of a
+    prefill has the tensors of a decode, for one row of many positions, and so has a part of a mixed step (``is_part``),
+    whose number of positions varies. ``block_size`` is in tokens. The forward returns logits of the ``last_n_tokens``
+    positions; ``output_position`` is the one to sample from, for the first ``output_rows`` rows.
     """
 
     input_ids: Tensor
@@ -53,7 +52,7 @@ class ModelInputs:
 
     @property
     def kind(self) -> str:
-        """``prefill``, ``chunk``, ``part`` or ``decode``: each is a graph of its own where a backend compiles."""
+        """``prefill``, ``chunk``, ``part`` or ``decode``: a backend that compiles has a graph for each."""
         if self.block_table is None:
             return "prefill"
         if self.is_part:
@@ -62,9 +61,9 @@ class ModelInputs:
 
 
 def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
-    """What a plan feeds to the model: the prompt of a prefill or its part, the newest token of each row of a decode.
+    """Return the input tokens of a plan: of a prefill the prompt or its part, of a decode the newest token of each row.
 
-    A mixed step says it itself.
+    A mixed step has its tokens in its parts, so the result is empty.
     """
     if isinstance(plan, MixedStep):
         return ()
@@ -76,7 +75,7 @@ def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, .
 
 
 def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
-    """One prompt in whole blocks: left padding, prompt, right padding."""
+    """Return the tensors of one prompt in whole blocks: left padding, prompt, right padding."""
     length, left = plan.prompt_length, plan.left_padding
     computed = len(plan.blocks) * BLOCK_SIZE
     right = computed - left - length
@@ -98,14 +97,14 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.
 
 
 def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
-    """Causal; what follows the left padding does not see it."""
+    """Return a causal mask in which positions after the left padding do not attend to it."""
     mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
     mask[left:, :left] = -torch.inf
     return mask[None, None]
 
 
 def decode_inputs(plan: Decode, last_token_ids: Sequence[int]) -> ModelInputs:
-    """One new token a row; ``last_token_ids`` goes by row like the plan."""
+    """Return the tensors of a decode; ``last_token_ids`` is by row like the plan."""
     copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
     tkv, left = plan.tkv, numpy.array(plan.left_paddings * copies)
     tables = pad_block_tables(plan.block_tables * copies, blocks_for(tkv + 1))
@@ -120,9 +119,9 @@ def one_token_a_row(
     tkvs: IntArray,
     tables: Sequence[Sequence[int]],
 ) -> ModelInputs:
-    """Tensors of a decode from arrays ``[rows]``, copies of a lone row among them; ``tkvs`` with the new token.
+    """Return the tensors of a decode from arrays ``[rows]``, with the copy of a lone row; ``tkvs`` with the new token.
 
-    In numpy: of arrays this small torch would spend ten times as long on each.
+    Uses numpy: on arrays of this size torch takes ten times as long.
     """
     rows = len(plan.request_ids)
     block_table = numpy.array(tables)
@@ -142,5 +141,5 @@ def one_token_a_row(
 
 
 def pad_block_tables(tables: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    """A rectangle of block ids: shorter tables get the padding block on the left."""
+    """Pad block tables to ``width`` with the padding block on the left."""
     return [[PADDING_BLOCK] * (width - len(table)) + list(table) for table in tables]

@@ -1,4 +1,4 @@
-"""Weights from a checkpoint, in the dtype of the backend."""
+"""Load the weights of a checkpoint in the dtype of the backend."""
 
 import json
 import logging
@@ -18,11 +18,11 @@ from engine.model.fms_parameters import fms_model
 LOG = logging.getLogger("engine")
 DEFAULT_DTYPE = "float32"
 MODELS_KEPT = 4
-"""Models that stay in memory when the last engine that runs them has gone: the next engine finds them loaded."""
+"""The number of models that stay in memory after their last engine is closed, for the next engine."""
 
 
 class _Weights(NamedTuple):
-    """What tells whether a parameter is as it was loaded: its place in memory, and torch's count of changes to it."""
+    """Identifies an unchanged parameter: its address and torch's version counter."""
 
     place: int
     changes: int
@@ -35,11 +35,10 @@ _RECENT: "deque[Any]" = deque(maxlen=MODELS_KEPT)
 
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> Any:
-    """The model on CPU, ready for inference; ``divided`` among the processes of torch's group.
+    """Return the model on CPU, ready for inference; ``divided`` among the processes of torch's process group.
 
-    It is loaded once a process for each checkpoint and dtype: engines share it, and must not change it. One whose
-    weights were changed all the same is loaded again. A checkpoint in another dtype than the device's float16 is named
-    in a warning.
+    It is loaded once per process for each checkpoint and dtype. Engines share it and must not change it; a model whose
+    weights were changed is loaded again. A warning is logged where a checkpoint's dtype is not the device's float16.
     """
     settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     _say_what_is_cast(checkpoint.name, settings, dtype)
@@ -56,7 +55,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> 
 
 
 def _files(checkpoint: Checkpoint) -> tuple[Hashable, ...]:
-    """What tells whether a checkpoint is the same as before: its folder, and when each file in it was written."""
+    """Return a key that changes with the checkpoint: its folder, and the modification time of each file."""
     files = sorted(file for file in checkpoint.path.iterdir() if file.is_file())
     stats = [(file.name, file.stat()) for file in files]
     return str(checkpoint.path), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
@@ -85,21 +84,21 @@ def _say_what_is_cast(name: str, settings: Mapping[str, Any], dtype: torch.dtype
     has = settings.get("dtype") or settings.get("torch_dtype") or DEFAULT_DTYPE
     gets = str(dtype).removeprefix("torch.")
     if dtype == torch.float16 and has != gets:
-        LOG.warning("model %s is in %s, and is cast to %s: the device has no other", name, has, gets)
+        LOG.warning("model %s is in %s and is cast to %s, the only dtype of the device", name, has, gets)
 
 
 def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``get_model`` is to make: all of its parameters, or that it is to infer them with transformers."""
+    """Return the arguments of ``get_model``: all parameters, or ``hf_pretrained`` to infer them."""
     described = fms_model(settings)
     if described is None:
         return {"architecture": "hf_pretrained"}
-    # Any variant will do: the parameters replace all of its own, as where ibm-fms infers them.
+    # The variant does not matter: the parameters override all of its values, as where ibm-fms infers them.
     architecture = {"architecture": described.architecture, "variant": list_variants(described.architecture)[0]}
     return architecture | {"source": "hf"} | described.parameters
 
 
 def _cast_rotations(model: Any, dtype: torch.dtype) -> None:
-    """The table of rotary positions is no parameter of the model, and stays float32 when those are cast."""
+    """Cast the table of rotary embeddings, which is not a parameter of the model and is not cast with them."""
     for module in model.modules():
         encoder = getattr(module, "position_encoder", None)
         for tables in getattr(encoder, "cached_freqs", {}).values():

@@ -1,8 +1,8 @@
-"""The parts of a mixed step as the tensors that ibm-fms's paged attention takes. Pure functions.
+"""Convert the parts of a mixed step to the tensors of ibm-fms's paged attention. Pure functions.
 
-ibm-fms takes rows of equally many positions, so a mixed step is several forwards: one for all decodes, whose blocks no
-other part of the step writes, then one for each other part in the order of the step, since it may read what an earlier
-part has just written (docs/engine.md).
+All rows of a forward of ibm-fms have the same number of positions, so a mixed step is several forwards: one for all
+decodes, whose blocks no other part of the step writes, then one for each other part in the order of the step, since a
+part may read what an earlier part has written (docs/engine.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from engine.scheduling.plan import Part
 
 
 def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
-    """One new token a row, each row with its own length; a shorter one has whole blocks of padding on the left."""
+    """Return the tensors of the decodes; shorter rows have whole blocks of padding on the left."""
     copies = max(1, SMALLEST_DECODE_BATCH // len(parts))
     rows = [*parts] * copies
     positions = numpy.array([part.start for part in rows])
@@ -38,16 +38,16 @@ def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
 
 
 def part_inputs(part: Part, block_size: int) -> ModelInputs:
-    """The positions of one part and no others; what it attends to before them is read by block table."""
+    """Return the tensors of one part, with exactly its positions; earlier tokens are read by block table."""
     positions = numpy.arange(part.start, part.stop)
     return _row(part, part.token_ids, positions, part.stop, block_size)
 
 
 def part_in_whole_blocks(part: Part, block_size: int) -> ModelInputs:
-    """The same from the beginning of its first block to the end of its last, for what reads and writes whole blocks.
+    """Return the tensors of one part extended to whole blocks, for devices that read and write whole blocks.
 
-    Tokens in front of the part are computed again and written where they are; that block is not full, so no other
-    request reads it. What is written behind the part is padding, until the request's next tokens take its place.
+    Tokens before the part in its first block are computed again and written to their own slots; that block is not full,
+    so no other request reads it. Slots after the part get padding, until the request's next tokens overwrite them.
     """
     known = part.before + part.token_ids
     first = part.start - len(part.before)
@@ -57,7 +57,7 @@ def part_in_whole_blocks(part: Part, block_size: int) -> ModelInputs:
 
 
 def _row(part: Part, token_ids: Sequence[int], positions: IntArray, end: int, block_size: int) -> ModelInputs:
-    """``positions`` int64 ``[n]`` follow each other up to ``end``, and ``token_ids`` stand at them."""
+    """Return the tensors of one row: ``token_ids`` at the consecutive ``positions`` (int64 ``[n]``) up to ``end``."""
     blocks = numpy.array(part.blocks)
     slots = blocks[positions // block_size] * block_size + positions % block_size
     outputs = min(block_size, len(positions))
@@ -78,7 +78,7 @@ def _row(part: Part, token_ids: Sequence[int], positions: IntArray, end: int, bl
 
 
 def blocks_to_clear(parts: Iterable[Part], block_size: int) -> list[int]:
-    """Blocks that parts were just given and do not write whole: only a last one can be."""
+    """Return new blocks that a part does not fill: at most the last block of each part."""
     return [part.blocks[-1] for part in parts if part.stop % block_size and _has_new_last_block(part, block_size)]
 
 

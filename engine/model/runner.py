@@ -1,4 +1,4 @@
-"""The executor that runs a real model: ibm-fms with a paged KV cache, on one of the backends."""
+"""The executor that runs a model: ibm-fms with a paged KV cache, on one of the backends."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -33,10 +33,10 @@ Cache = list[tuple[Tensor, Tensor]]
 class ModelRunner:
     """Holds the weights and the KV cache; turns a plan into sampled tokens.
 
-    ``cache`` has, per layer, keys and values of shape ``[blocks, block size, key/value heads, head width]``. Where
-    ``tensor_parallel_size`` is more than 1, torch's process group must be there: this process has one part of the
-    weights and of the heads then, and every process must be given the same plans. ``compiled`` is the model where the
-    backend compiles, warmed up.
+    ``cache`` has, per layer, keys and values of shape ``[blocks, block size, key/value heads, head width]``. With
+    ``tensor_parallel_size`` above 1, torch's process group must exist: this process then has its share of the weights
+    and heads, and every process must run the same plans. ``compiled`` is the compiled model after its warm-up, for a
+    backend that compiles.
 
     Raises RecompileError and DeviceRefusedError where the warm-up fails.
     """
@@ -52,7 +52,7 @@ class ModelRunner:
         self._block_size = config.tokens_in_a_block
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
-        # What ibm-fms ships is run as it is shipped.
+        # The operation of ibm-fms runs unchanged.
         self._quick = self._attention == "paged" and not backend.compiled
         if self._quick:
             if not divided:
@@ -64,14 +64,14 @@ class ModelRunner:
             self._blank(list(range(config.total_blocks)))
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
-        """Run the plan; one token for each of ``plan.request_ids``, in that order."""
+        """Run the plan and return one token for each of ``plan.request_ids``, in that order."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
         logits = self.logits(plan, token_ids_for(plan, rows))
         return sample(logits, rows, self._seed) if rows else []
 
     @torch.inference_mode()
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
-        """Logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as ``token_ids_for`` has them.
+        """Return the logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as from ``token_ids_for``.
 
         Raises RecompileError and DeviceRefusedError.
         """
@@ -92,9 +92,9 @@ class ModelRunner:
         return self.forward(decode_inputs(plan, token_ids))
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Logits to sample from, float32 ``[rows, vocabulary]``; writes the new keys and values to the cache.
+        """Return the logits to sample from, float32 ``[rows, vocabulary]``, and write new keys and values to the cache.
 
-        In inference mode, as ``logits`` calls it.
+        Must run in inference mode, as ``logits`` calls it.
         """
         if self._quick:
             inputs = without_padding(inputs)
@@ -110,7 +110,7 @@ class ModelRunner:
         return sampled
 
     def _mixed(self, plan: MixedStep) -> Tensor:
-        """All decodes in one forward, then each other part in one of its own; no row for a part without a token."""
+        """Run all decodes in one forward, then each other part in its own; parts that yield no token have no row."""
         size, by_request = self._block_size, dict[str, Tensor]()
         decodes = [part for part in plan.parts if part.is_decode]
         if decodes:
@@ -138,7 +138,7 @@ class ModelRunner:
         return Compilation(self._backend, compiled.graphs, compiled.recompiles, compiled.shared)
 
     def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
-        """The model as it is, not compiled."""
+        """Run the model without compilation."""
         logits, self.cache = self.model(
             inputs.input_ids,
             position_ids=inputs.position_ids,
@@ -151,15 +151,15 @@ class ModelRunner:
         return logits
 
     def _run_blindly(self, plan: Runnable) -> None:
-        """Any tokens will do."""
+        """Run a plan with arbitrary tokens."""
         count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
         self.logits(plan, [0] * count)
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
-        """Clear blocks that were just taken and are not written whole.
+        """Clear new blocks that are not written whole.
 
-        Attention masks the rest of a block, but a NaN that an earlier request left there would come through.
+        Attention masks the rest of a block, but a NaN of an earlier request would pass through the mask.
         """
         if not blocks:
             return

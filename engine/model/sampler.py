@@ -1,4 +1,4 @@
-"""Logits to tokens: greedy, or temperature / top-k / top-p / min-p with a random source a request."""
+"""Sample tokens from logits: greedy, or temperature / top-k / top-p / min-p with a random generator per request."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,18 @@ from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
 SMALLEST_TEMPERATURE = 1e-20
-"""Below it every draw is greedy anyway, and logits divided by it would no longer fit a float32."""
+"""Below it every draw is greedy, and logits divided by the temperature would overflow float32."""
 
 
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
-    """One token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
+    """Return one token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
 
-    A golden token stands in place of one that would be sampled. ``seed`` is for requests that bring none: mixed with
-    their id it makes a run repeatable. What a request draws depends on nothing but its own logits and its own random
-    source.
+    A golden token replaces the sampled one. ``seed`` is for requests without a seed: combined with their id it makes a
+    run repeatable. The tokens of a request depend only on its own logits and its own random generator.
     """
     logits = logits.float()
     allowed = _without_forbidden(logits, sequences)
-    token_ids: list[int] = allowed.numpy().argmax(axis=-1).tolist()  # torch's takes ten times as long
+    token_ids: list[int] = allowed.numpy().argmax(axis=-1).tolist()  # torch's argmax takes ten times as long
     golden = [sequence.golden_token_id for sequence in sequences]
     drawn = [row for row, s in enumerate(sequences) if golden[row] is None and not s.params.greedy]
     if drawn:
@@ -44,7 +43,7 @@ def _without_forbidden(logits: Tensor, sequences: Sequence[SequenceState]) -> Te
 
 
 def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
-    """A token id drawn from each row (``[rows, vocabulary]``): the exponential race, one draw a candidate."""
+    """Draw a token id from each row (``[rows, vocabulary]``) by the exponential race, one draw per candidate."""
     probabilities = filtered_probabilities(logits, [sequence.params for sequence in sequences])
     race = torch.empty_like(probabilities)
     for own, sequence in zip(race, sequences, strict=True):
@@ -54,9 +53,9 @@ def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list
 
 
 def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Probabilities (``[rows, vocabulary]``, each row's sum 1) after temperature, then top-k, then top-p, then min-p.
+    """Return probabilities (``[rows, vocabulary]``, rows sum to 1) after temperature, then top-k, top-p and min-p.
 
-    Each row by its own parameters. ``logits`` are left as they are.
+    Each row has its own parameters. ``logits`` is not modified.
     """
     logits = logits / torch.tensor([[max(each.temperature, SMALLEST_TEMPERATURE)] for each in params])
     vocabulary = logits.shape[1]
@@ -79,7 +78,7 @@ def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> 
 
 
 def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
-    """``logits`` (``[rows, vocabulary]``) without what lies beyond each row's ``top_p`` (``[rows, 1]``)."""
+    """Mask the ``logits`` (``[rows, vocabulary]``) outside each row's nucleus of ``top_p`` (``[rows, 1]``)."""
     ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
     beyond[:, 0] = False  # a top_p too small for a float32 is 0 there
@@ -96,7 +95,7 @@ def _generator(sequence: SequenceState, seed: int) -> torch.Generator:
 
 
 def hash_text(text: str) -> int:
-    """A 63-bit number from a text, the same in every process (Python's own ``hash`` is salted)."""
+    """Return a 63-bit hash of a text that is the same in every process (Python's ``hash`` is salted)."""
     value = 0
     for byte in text.encode():
         value = (value * 1099511628211 ^ byte) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""The runs before the first request: everything that will be compiled is compiled in them."""
+"""The warm-up: forwards before the first request, which compile every graph of the engine."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,11 +11,11 @@ from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefi
 PREFILL_BLOCKS = 2
 DECODE_BLOCKS = 3
 ROWS = 2
-"""Any values would do but those that torch compiles in, which are 0 and 1: a graph is for all values of them."""
+"""Any value but 0 and 1, which torch compiles in as constants; the dimension is dynamic in the graph."""
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
-    """Compile a prefill, or a chunk of one, and a decode; ``run`` both once more as they will be run; compile no more.
+    """Compile a prefill, or a chunk, and a decode; forbid further compilation after a second ``run`` of both.
 
     ``run`` writes to the first blocks of the cache. Raises RecompileError where the second runs do not fit what the
     first compiled, and DeviceRefusedError.
@@ -33,7 +33,7 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
 
 
 def warm_up_plans(context: int) -> tuple[Runnable, ...]:
-    """A prefill and a decode that fit ``context`` tokens; in a single block there is no room for a decode."""
+    """Return a prefill and a decode that fit ``context`` tokens; a single block has no room for a decode."""
     blocks = context // BLOCK_SIZE
     prompt = _first_blocks(min(PREFILL_BLOCKS, blocks))
     length = len(prompt) * BLOCK_SIZE
@@ -46,8 +46,10 @@ def warm_up_plans(context: int) -> tuple[Runnable, ...]:
 
 
 def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
-    """A chunk and a decode that fit ``context`` tokens: the second chunk of a prompt where there is room for two, else
-    a first one, after as much padding as a prompt of full length has.
+    """Return a chunk and a decode that fit ``context`` tokens.
+
+    The chunk is the second one of a prompt where there is room for two, else a first one, after as much padding as a
+    prompt of full length has.
     """
     room, size = context // BLOCK_SIZE, chunk_size // BLOCK_SIZE
     number = 1 if 2 * size <= room else 0
@@ -66,7 +68,7 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
 
 
 def mixed_plan(context: int, block_size: int) -> MixedStep:
-    """Decodes and a part of several blocks, behind a block where there is room for it, that fit ``context`` tokens."""
+    """Return a mixed step that fits ``context`` tokens: decodes, and a part of several blocks."""
     room = -(-context // block_size)
     table = _first_blocks(min(DECODE_BLOCKS, room))
     last = min(len(table) * block_size, context) - 1

@@ -1,1 +1,1 @@
-"""Faster ways to compute the same: each is tested equal to the plain path."""
+"""Faster equivalents of the plain path: each is tested to give the same results."""

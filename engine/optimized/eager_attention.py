@@ -1,8 +1,8 @@
-"""``paged`` attention where nothing is compiled: the same results as attention.py's with less work.
+"""``paged`` attention for eager mode: the same results as attention.py with less work.
 
-A compiled graph wants tensors whose shapes say everything, and padding in them. Without a compiler a prefill can leave
-its padding out altogether, and a decode can read keys and values where they are instead of copying those of all rows
-side by side: in loops of our own (kernels.py), or, where those cannot be used, row by row in long contexts.
+A compiled graph needs tensors of fixed shapes, filled up with padding. Without a compiler a prefill can omit its
+padding, and a decode can read keys and values in place instead of gathering those of all rows: with the loops of
+kernels.py, or, where those cannot be used, row by row in long contexts.
 """
 
 from dataclasses import replace
@@ -19,16 +19,16 @@ from engine.model.inputs import ModelInputs
 from engine.optimized import kernels
 
 NAME = "spyre_cb_eager_attn"
-"""The name under which ibm-fms knows the operation."""
+"""The name under which the operation is registered with ibm-fms."""
 
 LONG_CONTEXT = 8
-"""Blocks from which on torch is given rows one by one: with fewer, one call for all of them is quicker."""
+"""In blocks: from this length on rows are computed one by one; below it, one call for all rows is faster."""
 
 
 class Span(NamedTuple):
-    """Where the keys of a row are: ``length`` of them from ``offset`` on in ``blocks``, one after the other.
+    """The location of a row's keys: ``length`` keys from ``offset`` on in the concatenated ``blocks``.
 
-    ``blocks`` is a slice where their ids follow each other, so that they are read in place; else int64 ``[blocks]``.
+    ``blocks`` is a slice where the block ids are consecutive, so that keys are read in place, else int64 ``[blocks]``.
     """
 
     blocks: slice | Tensor
@@ -37,10 +37,10 @@ class Span(NamedTuple):
 
 
 def without_padding(inputs: ModelInputs) -> ModelInputs:
-    """A whole prefill cut down to its prompt, for the operation of this file; other inputs as they are.
+    """Return the inputs of a whole prefill without padding, for the operation of this file; other inputs unchanged.
 
-    The prompt begins where the mask lets its last token see, and ends with the position to sample from. Causal is all
-    that is left of the mask.
+    The prompt begins at the first position that its last token may attend to, and ends at the position to sample from.
+    What remains of the mask is causal.
     """
     if inputs.mask is None:
         return inputs
@@ -58,9 +58,9 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """The keyword arguments of a model's forward that feed the operation on tensors like ``cache``.
+    """Return the keyword arguments of a model's forward for the operation on tensors like ``cache``.
 
-    Raises IndexError for a block that is not there: loops of our own would read what lies beyond.
+    Raises IndexError for a block outside the cache: the loops of kernels.py do not check bounds.
     """
     if inputs.block_table is None:
         return {"slot_mapping": inputs.slot_mapping}
@@ -78,7 +78,7 @@ def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
 
 
 def spans(inputs: ModelInputs) -> tuple[Span, ...]:
-    """By row, what its one new token attends to: from its left padding to itself. Made once a step."""
+    """Return by row the keys that its new token attends to: from its left padding to itself. Computed once per step."""
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
@@ -102,7 +102,7 @@ def _span(blocks: Any, offset: int, length: int) -> Span:
 def _store(
     keys: Tensor, values: Tensor, key_cache: Tensor | None, value_cache: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """As attention.py's, which tells a prefill by its having no block table."""
+    """Store keys and values as ``attention.store`` does, which identifies a prefill by its missing block table."""
     table = kwargs.get("spans") or kwargs.get("block_table")
     return attention.store(keys, values, key_cache, value_cache, slot_mapping=kwargs["slot_mapping"], block_table=table)
 
@@ -117,7 +117,7 @@ def _prefill(
     scale: float | None,
     **kwargs: Any,  # noqa: ARG001
 ) -> Tensor:
-    """Causal attention of a prompt without padding to itself; everything ``[1, n, heads, width]``."""
+    """Compute the causal attention of a prompt without padding; all tensors are ``[1, n, heads, width]``."""
     query, keys, values = (tensor.transpose(1, 2) for tensor in (query, keys, values))
     out = F.scaled_dot_product_attention(query, keys, values, is_causal=True, scale=scale, enable_gqa=heads != kv_heads)
     return out.transpose(1, 2).contiguous()
@@ -133,7 +133,7 @@ def _decode(
     scale: float | None,
     **kwargs: Any,
 ) -> Tensor:
-    """Attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``."""
+    """Compute the attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``."""
     rows, positions, _, width = query.shape
     if "spans" not in kwargs:
         if positions == 1 and kernels.usable(key_cache):
@@ -150,7 +150,7 @@ def _decode(
 def _in_place(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, visible: Tensor, scale: float | None
 ) -> Tensor:
-    """One position a row, keys and values read where they are."""
+    """Compute attention with one position per row, reading keys and values in place."""
     rows, _, heads, width = query.shape
     table, seen = block_table.numpy(), visible.view(rows, -1).numpy()
     scores, out = torch.empty(rows, heads, seen.shape[1]), torch.empty(rows, 1, heads, width)
@@ -163,7 +163,7 @@ def _in_place(
 
 
 def _read(cache: Tensor, span: Span) -> Tensor:
-    """``[1, heads, length, width]`` of a cache ``[blocks, 64, heads, width]``."""
+    """Return the span as ``[1, heads, length, width]`` from a cache ``[blocks, 64, heads, width]``."""
     blocks = cache[span.blocks] if isinstance(span.blocks, slice) else cache.index_select(0, span.blocks)
     return blocks.view(1, -1, *cache.shape[2:])[:, span.offset : span.offset + span.length].transpose(1, 2)
 

@@ -1,10 +1,10 @@
-"""Loops over weights and cached keys, compiled by numba where it is installed: what a decode does most of.
+"""Loops over weights and cached keys, compiled by numba where it is installed: most of the work of a decode.
 
-For a few rows the libraries that torch brings read a matrix at half the speed of memory or less, and so they do with
-the many keys of a few queries. Written out as loops both are nearly as fast as memory is (benchmarks/memory_floor.py,
-attention_ops.py). Sums are taken in another order: results differ by some 1e-7. All arrays are float32, contiguous.
+For a few rows, torch's libraries read a matrix at half the memory bandwidth or less; the same holds for many keys and
+few queries. As loops, both run at nearly the memory bandwidth (benchmarks/memory_floor.py, attention_ops.py). The order
+of summation differs: results differ by about 1e-7. All arrays are float32 and contiguous.
 
-numba is part of the ``engine`` extra on machines it is made for. Without it nothing changes but the time of a step.
+numba is part of the ``engine`` extra on platforms that it supports. Without it only the duration of a step changes.
 """
 
 from collections.abc import Callable
@@ -24,17 +24,17 @@ Floats = NDArray[numpy.float32]
 Loop = Callable[..., None]
 
 REORDERED = {"reassoc", "contract", "nsz"}
-"""What the compiler may do to sums. NaN and infinity stay what they are."""
+"""The compiler's licence to reorder sums. NaN and infinity are preserved."""
 
 
 def usable(tensor: Tensor) -> bool:
-    """Whether the loops can read a tensor, and are to: they are for one thread, and torch may have several."""
+    """Return whether to use the loops on a tensor: they are for contiguous float32 and a single thread."""
     fits = tensor.dtype is torch.float32 and tensor.is_contiguous()
     return numba is not None and fits and torch.get_num_threads() == 1
 
 
 def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
-    """Machine code for arguments of these types, kept on disk for the next process where there is a place for it."""
+    """Return a decorator that compiles for arguments of these types, cached on disk if a cache folder is writable."""
 
     def compiled(loop: Loop) -> Loop:
         if numba is None:
@@ -43,7 +43,7 @@ def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
         options: dict[str, Any] = {"fastmath": REORDERED, "error_model": "numpy", "nogil": True}
         try:
             made: Loop = numba.njit(signature, cache=True, **options)(loop)
-        except RuntimeError:  # neither beside this file nor in the user's folder can anything be written
+        except RuntimeError:  # neither the folder of this file nor the user's cache folder is writable
             made = numba.njit(signature, **options)(loop)
         return made
 
@@ -52,9 +52,10 @@ def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
 
 @_compiled("float32[:,::1]", "float32[:,::1]", "float32[:,::1]")
 def multiply(weight: Floats, x: Floats, out: Floats) -> None:
-    """``out = x @ weight.T``: weight ``[width out, width in]``, x ``[rows, width in]``, out ``[rows, width out]``.
+    """Compute ``out = x @ weight.T``.
 
-    Each row of the weights is read once for four rows of ``x``.
+    weight ``[width out, width in]``, x ``[rows, width in]``, out ``[rows, width out]``. Each row of the weights is read
+    once for four rows of ``x``.
     """
     rows = x.shape[0]
     for column in range(weight.shape[0]):
@@ -80,10 +81,10 @@ def multiply(weight: Floats, x: Floats, out: Floats) -> None:
 
 @_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32", "float32[:,:,::1]")
 def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, out: Floats) -> None:
-    """How well each query fits each key of its row, before the softmax; minus infinity where it may not look.
+    """Compute the scaled scores of each query and key of its row, before the softmax; minus infinity where masked.
 
     query ``[rows, heads, width]``, keys ``[blocks, block size, key heads, width]``, table int64 ``[rows, blocks of a
-    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Heads that share a key follow each other.
+    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Heads that share a key are consecutive.
     """
     block_size, key_heads = keys.shape[1], keys.shape[2]
     shared = query.shape[1] // key_heads
@@ -102,9 +103,9 @@ def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, o
 
 @_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32[:,:,::1]")
 def weigh(weights: Floats, values: Floats, table: Any, visible: Any, out: Floats) -> None:
-    """Sums of the values each query sees: weights ``[rows, heads, columns]``, out ``[rows, heads, width]``.
+    """Compute the weighted sums of values: weights ``[rows, heads, columns]``, out ``[rows, heads, width]``.
 
-    The others as in ``score``.
+    The other arguments are as in ``score``.
     """
     block_size, key_heads = values.shape[1], values.shape[2]
     shared = weights.shape[1] // key_heads

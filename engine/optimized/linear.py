@@ -1,9 +1,9 @@
-"""Linear layers that are quick where a step has only a few rows: a decode on CPU.
+"""Linear layers that are fast for few rows, as in a decode on CPU.
 
-A product of a few rows with a large matrix is bound by reading the matrix, which a loop of our own does at the speed of
-memory (kernels.py). Where that cannot be used, MKL reads it about twice as fast where the matrix is the left factor,
-``W @ x.T``, than in ``x @ W.T``, which is how torch asks for it; from some ten rows on it is the other way round
-(benchmarks/memory_floor.py measures all three). Sums are taken in another order: logits differ by some 1e-6.
+A product of few rows with a large matrix is bound by reading the matrix, which the loop in kernels.py does at memory
+bandwidth. Where that loop cannot be used, MKL reads the matrix about twice as fast as the left factor, ``W @ x.T``, as
+in ``x @ W.T``, which torch uses; from about ten rows on the latter is faster (benchmarks/memory_floor.py measures all
+three). The order of summation differs: logits differ by about 1e-6.
 """
 
 from copy import deepcopy
@@ -20,19 +20,19 @@ FEW_ROWS = range(1, 9)
 
 
 def with_shared_weights(model: nn.Module) -> nn.Module:
-    """A copy of ``model`` whose layers can be changed without changing those of ``model``; the weights are the same."""
+    """Return a copy of ``model`` with layers of its own, which share the weights of ``model``."""
     return deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
 
 
 def quicken(model: nn.Module) -> None:
-    """Make every linear layer of ``model`` quick with a few rows; its parameters stay where they are."""
+    """Make every linear layer of ``model`` fast for few rows; its parameters are not copied."""
     for module in model.modules():
-        if type(module) in (nn.Linear, LinearClassificationHead):  # the same by another name; others do more
+        if type(module) in (nn.Linear, LinearClassificationHead):  # a plain linear layer, too; other subclasses do more
             module.forward = MethodType(_forward, module)
 
 
 def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
-    """As ``nn.Linear`` does it: ``[…, width in]`` to ``[…, width out]``."""
+    """Compute the forward of an ``nn.Linear``: ``[…, width in]`` to ``[…, width out]``."""
     rows = x.numel() // layer.in_features
     if rows not in FEW_ROWS or layer.bias is not None:
         return nn.Linear.forward(layer, x)
@@ -40,10 +40,10 @@ def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def few_rows(weight: Tensor, x: Tensor) -> Tensor:
-    """``x @ weight.T`` for a weight ``[width out, width in]`` and a few rows ``[rows, width in]``."""
+    """Compute ``x @ weight.T`` for a weight ``[width out, width in]`` and few rows ``[rows, width in]``."""
     if kernels.usable(weight):
         out = torch.empty(x.shape[0], weight.shape[0])
         kernels.multiply(weight.detach().numpy(), x.detach().contiguous().numpy(), out.numpy())
         return out
-    # Transposed back into rows, since ibm-fms takes views of it.
+    # Contiguous by row, since ibm-fms takes views of it.
     return torch.mm(weight, x.t()).t().contiguous()

@@ -1,1 +1,1 @@
-"""Which step comes next: pure Python, no torch, so that scheduling alone can be searched quickly."""
+"""The schedulers. Pure Python, no torch, so that random search over schedules is fast."""

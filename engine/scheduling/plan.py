@@ -1,7 +1,7 @@
-"""What one step will do, as a value: made by a scheduler, carried out by an executor, kept in the record.
+"""Step plans as values: created by a scheduler, run by an executor, stored in the step record.
 
-Named tuples rather than dataclasses: they are as frozen, and the scheduler makes one a step, a hundred
-thousand times a second in simulation.
+Named tuples instead of dataclasses: they are frozen, too, and faster to create; in simulation a scheduler creates a
+hundred thousand a second.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from typing import NamedTuple
 class Prefill(NamedTuple):
     """Run one prompt and sample its first token.
 
-    ``left_padding`` counts the pads inside the first held block (0 to 63): whole blocks of padding were
-    cut off. ``len(blocks) * 64`` positions are computed: the left padding, the prompt, and right padding up
-    to the block's end. ``tkv`` is the batch's after the sequence has joined.
+    ``left_padding`` is the padding inside the first block held (0 to 63): whole blocks of padding are not computed.
+    ``len(blocks) * 64`` positions are computed: the left padding, the prompt, and right padding to the end of the
+    block. ``tkv`` is that of the batch after the sequence has joined.
     """
 
     request_id: str
@@ -30,9 +30,9 @@ class Prefill(NamedTuple):
 class Decode(NamedTuple):
     """Run one token of every running sequence, newest sequence first.
 
-    ``tkv`` counts the tokens in the cache before the step, padding included: each new token is written to
-    offset ``tkv % 64`` of its sequence's last block. ``left_paddings`` and ``block_tables`` go by row like
-    ``request_ids``; a block table lists the blocks a sequence holds, oldest first, and is not yet padded.
+    ``tkv`` counts the tokens in the cache before the step, padding included: each new token is written to offset ``tkv
+    % 64`` of its sequence's last block. ``left_paddings`` and ``block_tables`` are by row like ``request_ids``; a block
+    table lists the blocks that a sequence holds, oldest first, and is not yet padded.
     """
 
     request_ids: tuple[str, ...]
@@ -45,9 +45,9 @@ class PrefillChunk(NamedTuple):
     """Run chunk ``number`` (from 0) of one prompt; the last one yields its first token.
 
     ``left_padding`` (tokens, whole blocks) stands before the whole prompt, so chunk ``number`` has the columns from
-    ``number * chunk_size`` on. ``token_ids`` are the prompt's in it, the first of them at position ``start``.
-    ``blocks`` are all that the request holds, the first ``hit_blocks`` of them found in the cache: nothing may be
-    written to those.
+    ``number * chunk_size`` on. ``token_ids`` are the prompt tokens in the chunk, the first of them at position
+    ``start``. ``blocks`` are all blocks that the request holds; the first ``hit_blocks`` of them were found in the
+    cache and must not be written to.
     """
 
     request_id: str
@@ -62,12 +62,12 @@ class PrefillChunk(NamedTuple):
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """Who gets a token."""
+        """The requests that get a token."""
         return (self.request_id,) if self.is_last else ()
 
 
 class AlignedDecode(NamedTuple):
-    """Run one token of each of these sequences, every one at a tkv of its own.
+    """Run one token of each of these sequences, each at its own tkv.
 
     By row: ``computed`` tokens were in the cache before the step, ``tkvs`` is padding and tokens after it (all of them
     in the same block), and ``block_tables`` lists the blocks held, not yet padded.
@@ -80,11 +80,11 @@ class AlignedDecode(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One request's part of a mixed step: compute ``token_ids``, which stand behind ``start`` tokens in its cache.
+    """One request's part of a mixed step: compute ``token_ids``, which follow ``start`` tokens in its cache.
 
-    ``before`` are the tokens in front of them in the same block, none where ``start`` is the beginning of a block or
-    this is a decode. ``blocks`` are all that the request holds. ``is_decode``: the request ran before this step, and
-    this is the last token it has. ``yields_token``: with these it has computed all it has, so it gets a token.
+    ``before`` are the tokens before them in the same block, empty where ``start`` is a block boundary or the part is a
+    decode. ``blocks`` are all blocks that the request holds. ``is_decode``: the request ran before this step, and this
+    is its newest token. ``yields_token``: the part computes the last known token of the request, so a token is sampled.
     """
 
     request_id: str
@@ -97,16 +97,16 @@ class Part(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """Tokens in its cache after the step."""
+        """The number of tokens in the request's cache after the step."""
         return self.start + len(self.token_ids)
 
 
 class MixedStep(NamedTuple):
     """Run the parts of several requests, decodes and chunks of known tokens, in the order they were scheduled.
 
-    A part may read a block that an earlier one writes in this step: what is scheduled is found immediately.
-    ``preempted`` lost their blocks in the step, the first evicted first. ``hits`` has (request, tokens) for each
-    request admitted in it, also where it found nothing. No parts: nothing runs.
+    A part may read a block that an earlier part writes in the same step: a scheduled block can be found immediately.
+    ``preempted`` lists the requests that lost their blocks in the step, in order of eviction. ``hits`` has (request,
+    tokens) for each request admitted in the step, also where nothing was found. Without parts nothing runs.
     """
 
     parts: tuple[Part, ...]
@@ -115,17 +115,17 @@ class MixedStep(NamedTuple):
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """Who gets a token."""
+        """The requests that get a token."""
         return tuple([part.request_id for part in self.parts if part.yields_token])
 
     @property
     def scheduled(self) -> tuple[tuple[str, int], ...]:
-        """(request, tokens computed) of each part."""
+        """Pairs (request, tokens computed) of the parts."""
         return tuple([(part.request_id, len(part.token_ids)) for part in self.parts])
 
     @property
     def kind(self) -> str:
-        """``prefill``, ``decode``, ``mixed`` where it has both, or ``idle``."""
+        """``prefill``, ``decode``, ``mixed`` (both) or ``idle``."""
         kinds = {part.is_decode for part in self.parts}
         if len(kinds) == 2:
             return "mixed"
@@ -133,7 +133,7 @@ class MixedStep(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """Nothing to run. The step still frees the blocks of the sequences that ended before it."""
+    """Run nothing. The step still frees the blocks of sequences that ended before it."""
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -141,13 +141,13 @@ class Idle(NamedTuple):
 
 
 Runnable = Prefill | Decode | PrefillChunk | AlignedDecode | MixedStep
-"""What an executor carries out."""
+"""The plans that an executor runs."""
 
 StepPlan = Runnable | Idle
 
 
 def kind_of(plan: StepPlan) -> str:
-    """``prefill``, ``decode``, ``mixed`` or ``idle``, whichever scheduler planned it."""
+    """Return the kind of a plan of any scheduler: ``prefill``, ``decode``, ``mixed`` or ``idle``."""
     return plan.kind if isinstance(plan, MixedStep) else _KINDS[type(plan)]
 
 
@@ -161,10 +161,10 @@ _KINDS: Mapping[type[StepPlan], str] = {
 
 
 class ChunkedState(NamedTuple):
-    """What only the chunked scheduler has to show.
+    """State of the chunked scheduler only.
 
-    ``paused`` in the order they are taken in; ``usable_hit_blocks`` (request, blocks) of those whose prefill left out
-    what it found in the cache.
+    ``paused`` is in the order of selection; ``usable_hit_blocks`` has (request, blocks) for requests whose prefill
+    skipped blocks found in the cache.
     """
 
     paused: tuple[str, ...]
@@ -172,7 +172,7 @@ class ChunkedState(NamedTuple):
 
 
 class TokenBudgetState(NamedTuple):
-    """What only the token-budget scheduler has to show: of the last step, empty before the first.
+    """State of the token-budget scheduler only: about the last step, empty before the first.
 
     ``scheduled`` has (request, tokens computed) in order, ``preempted`` and ``hits`` are as in MixedStep.
     """
@@ -183,13 +183,13 @@ class TokenBudgetState(NamedTuple):
 
 
 class SchedulerState(NamedTuple):
-    """What can be seen of a scheduler between two steps.
+    """The observable state of a scheduler between two steps.
 
-    ``waiting`` is in arrival order, ``running`` newest first; with a token budget, ``waiting`` is in the order in which
-    they start and ``running`` in that in which they joined, and there is neither tkv nor a reservation. Block counts
-    are sums over the sequences that still hold blocks, the ones that ended in the last step among them (other
-    schedulers than the continuous one have freed those: with the chunked one ``n_reserved_blocks`` are still to be
-    taken, and a shared block counts once). ``chunked`` and ``token_budget`` are those schedulers' own.
+    ``waiting`` is in arrival order, ``running`` newest first. With a token budget, ``waiting`` is in the order of
+    admission and ``running`` in the order of joining, and there is neither a tkv nor a reservation. Block counts are
+    sums over the sequences that still hold blocks; with the continuous scheduler these include sequences that ended in
+    the last step. With the chunked scheduler ``n_reserved_blocks`` counts blocks still to be allocated, and a shared
+    block counts once. ``chunked`` and ``token_budget`` are set by those schedulers only.
     """
 
     tkv: int

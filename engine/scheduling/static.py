@@ -1,6 +1,6 @@
 """Static batching, as a baseline: fill a batch, run it to its end, then fill the next.
 
-Its outputs are those of continuous batching; its steps are not. That is how one can tell the two apart.
+The outputs equal those of continuous batching; the steps differ.
 """
 
 from collections.abc import Collection
@@ -11,14 +11,14 @@ from engine.scheduling.plan import Decode
 
 
 class StaticScheduler(ContinuousScheduler):
-    """As ContinuousScheduler, but nobody joins a batch that has decoded."""
+    """A ContinuousScheduler in which no request joins a batch that has decoded."""
 
     def __init__(self, limits: ResolvedLimits) -> None:
         super().__init__(limits)
         self._has_decoded = False
 
     def commit(self, ended: Collection[str]) -> None:
-        """Also notes that the batch is closed from its first decode on, and open again once it is empty."""
+        """Commit the step, and close the batch at its first decode until it is empty."""
         self._has_decoded = self._has_decoded or isinstance(self._plan, Decode)
         super().commit(ended)
         if not self._running:

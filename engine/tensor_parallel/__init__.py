@@ -1,1 +1,1 @@
-"""A model over several processes: ibm-fms's tensor parallelism, driven from a process that has no part in it."""
+"""Tensor parallelism of ibm-fms over worker processes; the engine's own process holds no part of the model."""

@@ -1,4 +1,4 @@
-"""Whether a model can be divided among so many processes. No torch in here."""
+"""Check whether a model can be divided among processes. Does not import torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,10 +7,10 @@ from engine.config import ConfigError
 
 
 def check_division(size: int, settings: Mapping[str, Any]) -> None:
-    """Return if ibm-fms can divide a model with this config.json among ``size`` processes.
+    """Raise ConfigError unless ibm-fms can divide a model with this config.json among ``size`` processes.
 
-    Attention heads go by whole heads, the feed-forward layer by columns, the embedding by columns. Key/value heads are
-    divided too or, where there are fewer than processes, copied. Raises ConfigError.
+    Attention is divided by heads, the feed-forward layer and the embedding by columns. Key/value heads are divided,
+    too, or copied where there are fewer heads than processes.
     """
     heads = settings.get("num_attention_heads")
     for name in ("num_attention_heads", "intermediate_size", "hidden_size"):

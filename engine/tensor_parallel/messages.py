@@ -1,4 +1,4 @@
-"""What goes between the engine's process and its workers, pickled. No torch in here."""
+"""Messages between the engine's process and its workers, pickled. Does not import torch."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,21 +11,21 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """To a worker, first: which of ``config.tensor_parallel_size`` it is, from 0."""
+    """The first message to a worker: its rank, from 0, of ``config.tensor_parallel_size``."""
 
     config: EngineConfig
     rank: int
 
 
 class Step(NamedTuple):
-    """To every worker: one forward. ``token_ids`` is the prompt of a prefill, the newest token a row of a decode."""
+    """To every worker: run one forward. ``token_ids`` is a prompt, or the newest token per row of a decode."""
 
     plan: Runnable
     token_ids: tuple[int, ...]
 
 
 class Ready(NamedTuple):
-    """From every worker, once: weights are loaded, and what has to be compiled is."""
+    """From every worker, once: weights are loaded and compilation is done."""
 
     compilation: Compilation | None
 
@@ -37,9 +37,9 @@ class Logits(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """From a worker, last: what was raised in it, in a line and as a traceback, and when (``time.monotonic``).
+    """The last message from a worker: its error in one line and as a traceback, and the time (``time.monotonic``).
 
-    ``recompile``: it was a step that fitted no graph.
+    ``recompile``: the error is a step that matched no graph.
     """
 
     error: str

@@ -1,4 +1,4 @@
-"""The executor whose model runs in other processes: they compute, this one samples."""
+"""The executor for tensor parallelism: worker processes run the model, this process samples."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from engine.tensor_parallel.workers import Workers
 
 
 class ParallelRunner:
-    """Sends each plan to the workers and samples from what comes back. ``seed`` as in EngineConfig."""
+    """Sends each plan to the workers and samples from the logits they return. ``seed`` as in EngineConfig."""
 
     def __init__(self, workers: Workers, seed: int) -> None:
         self._workers = workers
@@ -26,7 +26,7 @@ class ParallelRunner:
         return self._workers.compilation
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
-        """One token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
+        """Return one token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
         logits = torch.from_numpy(self._workers.logits(plan, token_ids_for(plan, rows)))
         return sample(logits, rows, self._seed) if rows else []

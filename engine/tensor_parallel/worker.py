@@ -1,7 +1,7 @@
-"""One process of a tensor-parallel model: ``python -m engine.tensor_parallel.worker FD PARENT FOLDER``.
+"""A worker process of a tensor-parallel model: ``python -m engine.tensor_parallel.worker FD PARENT FOLDER``.
 
-``FD`` is its end of a connection to the engine's process, ``PARENT`` the id of that process, ``FOLDER`` where the
-workers meet. It runs what comes until the connection ends, and never outlives its parent.
+``FD`` is its end of a connection to the engine's process, ``PARENT`` the id of that process, ``FOLDER`` the rendezvous
+folder of the workers. It runs steps until the connection is closed, and ends when its parent ends.
 """
 
 import faulthandler
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from engine.model.runner import ModelRunner
 
 WATCH_SECONDS = 0.25
-"""How long a worker may outlive its parent where no connection tells it so."""
+"""Interval at which a worker checks that its parent is alive."""
 
 PATIENCE = timedelta(minutes=10)
-"""What one worker may wait for the others, at the start and in a step."""
+"""The timeout of a worker that waits for the others, at the start and in a step."""
 
 
 def main() -> None:
@@ -38,9 +38,9 @@ def main() -> None:
 
 
 def serve(connection: Connection, parent: int, meeting_place: str) -> None:
-    """Be a worker until the connection ends, and then end this process."""
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # whoever finds it hanging may ask where
-    # By the parent's process id: a fork of the parent may hold the other end of the connection open.
+    """Run steps until the connection is closed, then end this process."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # prints the stacks of a hanging worker
+    # Checks the parent's process id, since a fork of the parent may hold the other end of the connection open.
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:
         start: Start = connection.recv()
@@ -53,10 +53,10 @@ def serve(connection: Connection, parent: int, meeting_place: str) -> None:
                 connection.send(Logits(logits.numpy()))
     except BaseException as error:
         last = traceback.format_exception_only(error)[-1].strip()
-        with suppress(OSError):  # nobody listens any more where the engine has closed
+        with suppress(OSError):  # the engine may have closed the connection
             recompile = isinstance(error, RecompileError)
             connection.send(Failed(last, traceback.format_exc(), time.monotonic(), recompile))
-        os._exit(1)  # taking torch apart while others wait in a collective may hang
+        os._exit(1)  # a regular exit may hang in torch while other workers wait in a collective
 
 
 def _leave_with(parent: int, meeting_place: str) -> None:
@@ -67,8 +67,8 @@ def _leave_with(parent: int, meeting_place: str) -> None:
 
 
 def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
-    """Meet the other workers, load this one's part of the weights, and warm up with the others."""
-    # Before torch: otherwise gloo resolves this machine's name, which need not lead to it.
+    """Join the process group, load this worker's part of the weights, and warm up with the other workers."""
+    # Before torch is imported: otherwise gloo resolves the host name, which may be wrong.
     os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
     import torch
     from torch import distributed
@@ -78,7 +78,7 @@ def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
 
     torch.set_num_threads(threads(os.environ))
     size = start.config.tensor_parallel_size
-    # A file rather than a port, which another engine could have taken in the meantime.
+    # A file instead of a port, which another engine could take in the meantime.
     store = Path(meeting_place, "store").as_uri()
     distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
     return ModelRunner(start.config, resolve(start.config.model, start.config.revision))

@@ -1,7 +1,7 @@
-"""The workers of a tensor-parallel model, from outside: started, fed, watched, ended. No torch in here.
+"""Start, use, watch and end the workers of a tensor-parallel model. Does not import torch.
 
-Every engine has processes of its own, which form a process group of their own; the process that holds the engine is in
-none, so there may be several engines in it, used from any thread.
+Every engine has its own worker processes, which form their own process group. The process of the engine is in no
+process group, so it may have several engines, used from any thread.
 """
 
 import os
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 WORKER = "engine.tensor_parallel.worker"
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0
-"""How often processes are looked at beside their connections."""
+"""Interval at which the worker processes are checked in addition to their connections."""
 LAST_WORDS_SECONDS = 1.0
-"""How long the others may take to say what happened when one worker has failed."""
+"""How long to wait for error messages of the other workers after one has failed."""
 
 
 class WorkerProcess(Protocol):
-    """What ``subprocess.Popen`` has, too."""
+    """The part of the interface of ``subprocess.Popen`` that is used here."""
 
     @property
     def pid(self) -> int: ...
@@ -49,18 +49,18 @@ class WorkerProcess(Protocol):
 
 
 Starter = Callable[[str], tuple[WorkerProcess, Connection]]
-"""Starts a worker that meets the others in that folder: the process, and this process's end of its connection."""
+"""Starts a worker with a rendezvous folder; returns its process and this process's end of its connection."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker ended, or the engine was closed: nothing runs on it any more.
+    """A worker ended or the engine was closed, so no step can run.
 
-    The message says in a line what happened; what a worker raised is there as a note, with its own traceback.
+    The message is the cause in one line; an exception of a worker is added as a note, with its traceback.
     """
 
 
 class Workers:
-    """``config.tensor_parallel_size`` processes that load one model; started by the call, usable after ``ready``.
+    """``config.tensor_parallel_size`` worker processes of one model; usable after ``ready``.
 
     They end with ``close``, with this object, and with this process, however it ends.
     """
@@ -74,7 +74,7 @@ class Workers:
         self._recompiles = 0
         self._end: str | None = None
         self._traceback: str | None = None
-        # Not the connections, on which another thread may wait at that moment: it hears of the end by them.
+        # Connections stay open: another thread may be waiting on them, and the end of the workers wakes it.
         self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
@@ -88,7 +88,7 @@ class Workers:
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """By rank."""
+        """The process ids by rank."""
         return tuple(process.pid for process in self._processes)
 
     def ready(self) -> None:
@@ -96,7 +96,7 @@ class Workers:
         try:
             waiting = list(self._connections)
             while waiting:
-                for connection, message in self._heard():
+                for connection, message in self._received():
                     assert isinstance(message, Ready)
                     waiting.remove(connection)
                     if message.compilation is not None:
@@ -108,13 +108,13 @@ class Workers:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled in all of them; None where the backend compiles nothing."""
+        """What was compiled in all workers; None where the backend compiles nothing."""
         if not self._compiled:
             return None
         return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
-        """One forward on all workers: float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
+        """Run one forward on all workers and return float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("the engine's workers belong to the process that this one was forked from")
         if self._end is not None:
@@ -124,21 +124,21 @@ class Workers:
             for connection in self._connections:
                 self._send(connection, step)
             while True:
-                for _, message in self._heard():
+                for _, message in self._received():
                     assert isinstance(message, Logits)
                     return message.values
         except BaseException:
-            # Whatever broke it off: the workers may be in the midst of this step, and cannot take another.
-            self.close("a step of the engine was broken off")
+            # After any interruption the workers may be in the middle of this step and cannot run another.
+            self.close("a step of the engine was interrupted")
             raise
 
     def check(self) -> None:
-        """Whether a step could run now. Raises WorkerDiedError."""
+        """Raise WorkerDiedError where no step can run."""
         if self._end is not None or any(process.poll() is not None for process in self._processes):
             raise self._died()
 
     def close(self, why: str = "the engine was closed") -> None:
-        """End the workers; again does no harm."""
+        """End the workers. Idempotent."""
         self._end = self._end or why
         self._finalizer()
 
@@ -148,10 +148,10 @@ class Workers:
         except OSError:
             raise self._died() from None
 
-    def _heard(self) -> list[tuple[Connection, Ready | Logits]]:
-        """What has come from workers, at least one message. Raises WorkerDiedError as soon as one has failed."""
-        heard: list[tuple[Connection, Ready | Logits]] = []
-        while not heard:
+    def _received(self) -> list[tuple[Connection, Ready | Logits]]:
+        """Wait for messages of workers and return at least one. Raises WorkerDiedError once a worker has failed."""
+        received: list[tuple[Connection, Ready | Logits]] = []
+        while not received:
             for connection in wait(self._connections, LOOK_SECONDS):
                 assert isinstance(connection, Connection)
                 try:
@@ -160,13 +160,13 @@ class Workers:
                     raise self._died() from None
                 if isinstance(message, Failed):
                     raise self._died({self._connections.index(connection): message})
-                heard.append((connection, message))
-            if not heard and any(process.poll() is not None for process in self._processes):
+                received.append((connection, message))
+            if not received and any(process.poll() is not None for process in self._processes):
                 raise self._died()
-        return heard
+        return received
 
     def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
-        """What ended it all; ``failed`` is what is known already, by rank."""
+        """Return the error to raise; ``failed`` has the messages received so far, by rank."""
         if self._end is None:
             what, self._traceback = self._cause(dict(failed or {}))
             self.close(what)
@@ -176,10 +176,10 @@ class Workers:
         return error
 
     def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
-        """In a line, and the traceback where there is one.
+        """Return the cause in one line, and its traceback if there is one.
 
-        When one worker ends, the others fail too, for want of it: one that ended without a word was the first, else the
-        one that failed first.
+        When one worker ends, the others fail because of it. The cause is a worker that ended without a message, or else
+        the worker that failed first.
         """
         give_up = time.monotonic() + LAST_WORDS_SECONDS
         of = f"of {len(self._processes)}"
@@ -202,17 +202,17 @@ class Workers:
 
 
 def spawn_worker(meeting_place: str) -> tuple[WorkerProcess, Connection]:
-    """A process that is started anew, and imports what it needs."""
+    """Start a worker as a new Python process."""
     ours, its = Pipe()
     with its:
         process = subprocess.Popen(
-            # -P: what lies in the working directory is not for the worker to import.
+            # -P: the worker must not import modules from the working directory.
             [sys.executable, "-P", "-m", WORKER, str(its.fileno()), str(os.getpid()), meeting_place],
             env=os.environ | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": str(threads(os.environ))},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # ibm-fms prints there, and a server's first line is its URL
+            stdout=subprocess.DEVNULL,  # ibm-fms prints to stdout, where a server's first line is its URL
             pass_fds=[its.fileno()],
-            start_new_session=True,  # Ctrl-C and SIGTERM to a group are for the engine's process to judge
+            start_new_session=True,  # only the engine's process handles Ctrl-C and SIGTERM to the process group
         )
     return process, ours
 
@@ -221,13 +221,13 @@ _starter: Starter = spawn_worker
 
 
 def start_workers_with(starter: Starter) -> None:
-    """From now on, in this process: a program that embeds the engine may know a quicker way than a new process."""
+    """Set how this process starts workers: a program that embeds the engine may fork them, which is faster."""
     global _starter
     _starter = starter
 
 
 def _python_path() -> str:
-    """Where this very package is found, before anything else."""
+    """Return a PYTHONPATH that begins with the folder of this package."""
     return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
 
 
@@ -240,7 +240,7 @@ def _how_it_ended(process: WorkerProcess) -> str:
 
 
 def _end(processes: Sequence[WorkerProcess], meeting_place: str, owner: int) -> None:
-    """By force: a worker has nothing to put in order. They are not for a fork of the owner to end."""
+    """Kill the workers, which need no clean-up. A fork of the owner must not end them."""
     if os.getpid() != owner:
         return
     for process in processes:

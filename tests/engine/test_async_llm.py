@@ -205,7 +205,7 @@ def test_no_more_than_was_agreed_is_under_way(llm):
     async def test() -> None:
         first = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(first)
-        with pytest.raises(QueueFullError, match="1 sequences are under way and 2 more were asked for"):
+        with pytest.raises(QueueFullError, match="1 sequences are unfinished and 2 more were requested"):
             await anext(async_llm.generate(PROMPT, SamplingParams(n=2), "b"))
         second = async_llm.generate(PROMPT, greedy(4), "c")
         assert len(await collected(second)) >= 1

@@ -80,7 +80,7 @@ def test_each_backend_says_its_dtype_and_its_options():
     ("config", "says"),
     [
         ({"backend": "sendn"}, "backend 'sendn' is not known: choose from eager, inductor, sendnn"),
-        ({"backend": "sendnn", "attention": "paged"}, "attention 'paged' does not run on backend sendnn: say fms"),
+        ({"backend": "sendnn", "attention": "paged"}, "attention 'paged' does not run on backend sendnn: use fms"),
     ],
 )
 def test_what_cannot_work_is_refused(config, says):
@@ -93,7 +93,7 @@ def test_what_cannot_work_is_refused(config, says):
 def test_a_simulated_card_is_named_and_is_no_hardware():
     assert [label(name) for name in BACKENDS] == ["eager", "inductor", "sendnn (simulated)"]
     require_hardware("eager")
-    with pytest.raises(ConfigError, match=r"backend sendnn \(simulated\) is no hardware"):
+    with pytest.raises(ConfigError, match=r"backend sendnn \(simulated\) is not hardware"):
         require_hardware("sendnn")
 
 
@@ -129,8 +129,8 @@ def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch):
     shapes = [(60, 40)] * 4
     assert [len(tokens) for tokens in generate(llm, *shapes)] == [40] * 4
     monkeypatch.setattr(continuous, "largest_batch_tkv", lambda *arguments: 0)
-    told = "batch x tkv may be 300 on the device, and this decode has 4 sequences x 76"
-    with pytest.raises(DeviceRefusedError, match=told):
+    message = "batch x tkv may be 300 on the device, and this decode has 4 sequences x 76"
+    with pytest.raises(DeviceRefusedError, match=message):
         generate(llm, *shapes)
 
 
@@ -149,8 +149,8 @@ def test_a_checkpoint_that_is_cast_is_named(dtype, tmp_path: Path, caplog):
         model = load_model(resolve(str(copy)), torch.float16, divided=False)
         load_model(resolve("tiny-granite"), torch.float16, divided=False)  # is in float16
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
-    said = f"is in {dtype}, and is cast to float16: the device has no other"
-    assert [message.partition(" is ")[2] for message in caplog.messages] == [said.removeprefix("is ")]
+    logged = f"is in {dtype} and is cast to float16, the only dtype of the device"
+    assert [message.partition(" is ")[2] for message in caplog.messages] == [logged.removeprefix("is ")]
 
 
 def test_a_context_of_one_block_has_no_decode_to_compile():

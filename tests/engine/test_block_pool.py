@@ -53,7 +53,7 @@ def test_a_refused_reservation_leaves_no_trace():
 def test_nobody_gets_more_than_was_reserved_although_blocks_are_free():
     pool = pool_with(9, a=2)
     pool.allocate("a", 1)
-    with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and asks for 2 more, but 2 were reserved"):
+    with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and needs 2 more, but 2 were reserved"):
         pool.allocate("a", 2)
     assert pool.held("a") == (1,)
     pool.check_integrity()

@@ -96,7 +96,7 @@ def test_a_holder_takes_no_more_than_was_promised_to_it():
     pool = PrefixPool(4, enable_prefix_caching=True)
     pool.open("x", (), 1)
     pool.take("x", 1)
-    with pytest.raises(OutOfBlocksError, match="request x asks for 1 more blocks, but 0 are reserved for it"):
+    with pytest.raises(OutOfBlocksError, match="request x needs 1 more blocks, but 0 are reserved for it"):
         pool.take("x", 1)
 
 

@@ -229,7 +229,7 @@ BAD_BODIES = {
     "negative token": ({"prompt": [-1]}, 400, "token id -1 is outside", "prompt"),
     "huge token": ({"prompt": [10**30]}, 400, "is outside the vocabulary", "prompt"),
     "unknown field": ({"prompt": "a", "tempereture": 0}, 400, "unrecognized request argument", "tempereture"),
-    "unsupported field": ({"prompt": "a", "presence_penalty": 1}, 400, "is not supported here", "presence_penalty"),
+    "unsupported field": ({"prompt": "a", "presence_penalty": 1}, 400, "is not supported", "presence_penalty"),
     "unknown model": ({"prompt": "a", "model": "gpt-5"}, 404, "'gpt-5' does not exist here", "model"),
     "text for a number": ({"prompt": "a", "max_tokens": "5"}, 400, "should be a valid integer", "max_tokens"),
     "a fraction": ({"prompt": "a", "max_tokens": 1.5}, 400, "should be a valid integer", "max_tokens"),
@@ -240,16 +240,16 @@ BAD_BODIES = {
     "infinite": (b'{"prompt": "a", "temperature": 1e999}', 400, "should be a finite number", "temperature"),
     "cold": ({"prompt": "a", "temperature": -1}, 400, "temperature must be 0 or more", "temperature"),
     "top_p": ({"prompt": "a", "top_p": 2}, 400, "top_p must be above 0", "top_p"),
-    "seed": ({"prompt": "a", "seed": 2**64}, 400, "seed must be a number of 64 bits", "seed"),
+    "seed": ({"prompt": "a", "seed": 2**64}, 400, "seed must be a 64-bit integer", "seed"),
     "logprobs": ({"prompt": "a", "logprobs": 21}, 400, "less than or equal to 20", "logprobs"),
     "n": ({"prompt": "a", "n": 0}, 400, "greater than or equal to 1", "n"),
     "n greedy": ({"prompt": "a", "n": 2, "temperature": 0}, 400, "n above 1 needs a temperature", "n"),
-    "more than fits": ({"prompt": ["a"] * 300}, 400, "more than the 260 this server takes", "prompt"),
+    "more than fits": ({"prompt": ["a"] * 300}, 400, "more than 260 sequences, the limit of this server", "prompt"),
     "stop of a wrong type": ({"prompt": "a", "stop": [1]}, 400, "must be a text or a list of texts", "stop"),
     "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must not be empty", "stop"),
     "many stops": ({"prompt": "a", "stop": ["x"] * 65}, 400, "at most 64 stop strings", "stop"),
     "options of no stream": ({"prompt": "a", "stream_options": {}}, 400, "where stream is true", "stream_options"),
-    "echo": ({"prompt": "a", "echo": True, "logprobs": 1}, 400, "there are no logprobs of a prompt", "echo"),
+    "echo": ({"prompt": "a", "echo": True, "logprobs": 1}, 400, "logprobs of a prompt are not supported", "echo"),
     "a long prompt": ({"prompt": [5] * 512}, 400, "This model's maximum context length is 512 tokens.", "prompt"),
     "a very long prompt": ({"prompt": "hello " * 100_000}, 400, "maximum context length is 512 tokens.", "prompt"),
     "no room for the budget": (
@@ -285,7 +285,7 @@ BAD_CHATS = {
         "must be a text, or a list of parts",
         "messages[0].content",
     ),
-    "tools": ({"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "is not supported here", "tools"),
+    "tools": ({"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "is not supported", "tools"),
     "top_logprobs alone": (
         {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1},
         "only allowed where logprobs is true",
@@ -312,8 +312,8 @@ def test_what_is_refused_of_a_chat(server, body, says, param):
     [
         ("GET", "/v1/completions", 405, "this method is not allowed here"),
         ("DELETE", "/health", 405, "this method is not allowed here"),
-        ("GET", "/nothing", 404, "there is nothing here"),
-        ("POST", "/v1/embeddings", 404, "there is nothing here"),
+        ("GET", "/nothing", 404, "this path does not exist"),
+        ("POST", "/v1/embeddings", 404, "this path does not exist"),
     ],
 )
 def test_what_is_not_there(server, method, path, status, says):

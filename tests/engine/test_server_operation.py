@@ -195,7 +195,7 @@ def whole_answer(connection: socket.socket) -> str:
         ("--max-model-len 100", "max_model_len 100 is not a multiple of 64"),
         ("--num-blocks 2", "but one sequence of max_model_len 512 needs 8"),
         ("--model nope", "no model is called 'nope'"),
-        ("--host 8.8.8.8", "port 0 of 8.8.8.8 cannot be listened on: Cannot assign requested address"),
+        ("--host 8.8.8.8", "cannot listen on port 0 of 8.8.8.8: Cannot assign requested address"),
         ("--nope", "unrecognized arguments: --nope"),
     ],
 )
@@ -225,7 +225,7 @@ def test_a_port_in_use_is_one_sentence(strict, capsys):
     assert done.returncode == 2
     assert (
         done.stderr
-        == f"python -m engine.entrypoints.server: port {port} of {host} cannot be listened on: Address already in use\n"
+        == f"python -m engine.entrypoints.server: cannot listen on port {port} of {host}: Address already in use\n"
     )
 
 

@@ -124,7 +124,7 @@ def graph_of(function) -> torch.fx.GraphModule:
 def test_a_graph_without_its_attention_is_refused(monkeypatch):
     for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.BATCH_TKV, "700")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(DeviceRefusedError, match=r"knows no attention but the one of ibm-fms"):
+    with pytest.raises(DeviceRefusedError, match=r"supports no attention operation but spyre_paged_attn"):
         device.compile_graph(
             graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
         )
@@ -132,7 +132,7 @@ def test_a_graph_without_its_attention_is_refused(monkeypatch):
 
 def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch):
     monkeypatch.delenv(sendnn.CONTEXT, raising=False)
-    with pytest.raises(DeviceRefusedError, match=r"not told what to compile for: VLLM_DT_MAX_CONTEXT_LEN"):
+    with pytest.raises(DeviceRefusedError, match=r"the limits to compile for are not set: VLLM_DT_MAX_CONTEXT_LEN"):
         device.compile_graph(
             graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
         )

@@ -64,12 +64,12 @@ def pad_prompts_by_four_tokens_more(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 4))
 
 
-@shape_fault(JOINING, "the block table is no rectangle padded with block 0 on the left: row 0 is")
+@shape_fault(JOINING, "the block table is not a rectangle padded with block 0 on the left: row 0 is")
 def pad_block_tables_on_the_right(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "pad_block_tables", lambda tables, width: [list(t) + [0] * (width - len(t)) for t in tables])
 
 
-@shape_fault(JOINING, "the block table is no rectangle padded with block 0 on the left: it has 3 columns")
+@shape_fault(JOINING, "the block table is not a rectangle padded with block 0 on the left: it has 3 columns")
 def make_block_tables_a_block_too_wide(patch: pytest.MonkeyPatch) -> None:
     pad = batch.pad_block_tables
     patch.setattr(batch, "pad_block_tables", lambda tables, width: pad(tables, width + 1))
@@ -90,12 +90,12 @@ def copy_a_lone_sequence_far_too_often(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "SMALLEST_DECODE_BATCH", 32)
 
 
-@shape_fault(JOINING, "nothing on the device is longer than max_model_len 512, and this prefill has 576 positions")
+@shape_fault(JOINING, "nothing on the device may be longer than max_model_len 512, and this prefill has 576 positions")
 def pad_prompts_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, lambda made: lengthened_to(made, 576))
 
 
-@shape_fault(JOINING, "nothing on the device is longer than max_model_len 512, and this decode has a tkv of 577")
+@shape_fault(JOINING, "nothing on the device may be longer than max_model_len 512, and this decode has a tkv of 577")
 def count_tkv_from_the_end_of_the_context(patch: pytest.MonkeyPatch) -> None:
     change_decode_inputs(patch, lambda made: made.current_tkv_mask.add_(512))
 
@@ -121,7 +121,7 @@ def write_a_chunk_from_its_end(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping.flip(1)))
 
 
-@shape_fault(CHUNKED, "the block table is no rectangle padded with block 0 on the left: row 0 is")
+@shape_fault(CHUNKED, "the block table is not a rectangle padded with block 0 on the left: row 0 is")
 def pad_a_chunk_on_the_right(patch: pytest.MonkeyPatch) -> None:
     def turned(made: ModelInputs) -> ModelInputs:
         assert made.block_table is not None
@@ -130,7 +130,7 @@ def pad_a_chunk_on_the_right(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, turned)
 
 
-@shape_fault(CHUNKED, "nothing on the device is longer than max_model_len 512, and this chunk ends at 640")
+@shape_fault(CHUNKED, "nothing on the device may be longer than max_model_len 512, and this chunk ends at 640")
 def run_chunks_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
     def far(made: ModelInputs) -> ModelInputs:
         end = torch.full_like(made.current_tkv_mask, 640)  # type: ignore[arg-type]

@@ -1,1 +1,1 @@
-"""A Spyre that is not there: takes the graphs a card would get, demands what it would, runs them in float16 on CPU."""
+"""A simulated Spyre card: takes the same graphs as a card, applies the same rules, and runs them in float16 on CPU."""

@@ -1,7 +1,7 @@
-"""The two attention operations of ibm-fms as this device runs them: same results, without a loop over tokens.
+"""The two attention operations of ibm-fms on the simulated device: the same results without a loop over tokens.
 
-The device's compiler has kernels of its own for them too. ``tests/engine/test_simulated_spyre.py`` compares both with
-the operations that ibm-fms ships.
+The compiler of the real device replaces them by its own kernels, too. ``tests/engine/test_simulated_spyre.py`` compares
+both with the operations that ibm-fms ships.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from engine.backends.simulated import products
 
 
 def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Write keys and values ``[rows, positions, heads, width]`` to their slots; the caches, written in place."""
+    """Write keys and values ``[rows, positions, heads, width]`` to their slots in place and return the caches."""
     for cache, new in ((key_cache, keys), (value_cache, values)):
         cache.view(-1, *cache.shape[2:]).index_copy_(0, slots.reshape(-1), new.reshape(-1, *new.shape[2:]))
     return key_cache, value_cache
 
 
 class Seen(NamedTuple):
-    """What the positions of a step may attend to, bool, True where they may: the same in each layer.
+    """The attention masks of a step, bool, True where a position may attend; the same in each layer.
 
     ``padding`` is ``[rows, positions, 1]``, ``mask`` ``[rows, 1, group * positions, columns]``.
     """
@@ -30,13 +30,13 @@ class Seen(NamedTuple):
 
 
 def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Tensor, block_table: Tensor) -> Seen:
-    """What the positions of ``query`` may attend to; of ``query`` and ``key_cache`` only the shapes matter."""
+    """Return the masks for the positions of ``query``; only the shapes of ``query`` and ``key_cache`` matter."""
     positions = query.shape[1]
     group = query.shape[2] // key_cache.shape[2]
     columns = torch.arange(block_table.shape[1] * key_cache.shape[1])
     own = current_tkv[:, None] - positions + torch.arange(positions)
     padding = (own < left_padding[:, None])[:, :, None]
-    # Padding sees itself: of a softmax over nothing there would be NaN.
+    # Padding attends to itself: a softmax over no position is NaN.
     mask = (columns <= own[:, :, None]) & ((columns >= left_padding[:, None, None]) | padding)
     return Seen(padding, mask[:, None].repeat(1, 1, group, 1))
 
@@ -44,10 +44,10 @@ def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Te
 def attend(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float, block_table: Tensor, visible: Seen
 ) -> Tensor:
-    """Attention of the last positions of each row, ``[rows, positions, heads, width]``, to what its blocks hold.
+    """Compute the attention of the last positions of each row, ``[rows, positions, heads, width]``, to its blocks.
 
-    A decode has one position a row, a chunk of a prompt one row. What stands in padding gets zeros. The query heads
-    that share a key head stand beside each other in the place of the query positions, so no key is copied.
+    A decode has one position per row, a chunk of a prompt has one row. The output of padding is zero. The query heads
+    that share a key head take the place of query positions, so that no key is copied.
     """
     rows, positions, heads, width = query.shape
     kv_heads = key_cache.shape[2]

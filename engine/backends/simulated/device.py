@@ -1,7 +1,7 @@
 """The backend ``sendnn`` of ``torch.compile``, simulated. Importing this module registers it.
 
-What an input of a graph is, is told by the operation that takes it: slots go into the store operation of ibm-fms, the
-block table into its attention, the mask into the prompt's attention.
+The inputs of a graph are identified by the operation that uses them: slots by the store operation of ibm-fms, the block
+table by its attention, the mask by the attention of a prefill.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +24,7 @@ COMPUTE = torch.ops.spyre.paged_attn_compute
 
 
 class Inputs(NamedTuple):
-    """Places of a graph's inputs, by what they are for; -1: this graph has no such input."""
+    """The positions of a graph's inputs by purpose; -1 where the graph has no such input."""
 
     ids: int
     slots: int
@@ -37,13 +37,13 @@ class Inputs(NamedTuple):
 def compile_graph(
     graph: GraphModule, example_inputs: Sequence[Any], options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    """A graph as something that can be called. Raises DeviceRefusedError for one that the device would not take.
+    """Compile a graph into a callable. Raises DeviceRefusedError where the device does not support the graph.
 
-    It may be shared by several engines: each run is checked against the limits of the engine whose step it is.
+    The graph may be shared by several engines: each run is checked against the limits of the engine that runs it.
     """
     if options != dict(sendnn.BACKEND.options):
         raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
-    CompiledFor.from_environment()  # a graph is not compiled for limits that the device was not told
+    CompiledFor.from_environment()  # raises where the limits are not set
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     check_dtypes(
         [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
@@ -60,7 +60,7 @@ def compile_graph(
 
 
 def _plain(name: str) -> str:
-    """``l_tensors_mask_`` is ``mask`` to whoever made it."""
+    """Return the caller's name of an input: ``mask`` for ``l_tensors_mask_``."""
     return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
 
 
@@ -74,7 +74,7 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
     embeddings = [node for node in nodes if node.target is F.embedding]
     stores = [node for node in nodes if node.target == STORE]
     if not stores or not embeddings:
-        raise DeviceRefusedError("the device knows no attention but the one of ibm-fms, spyre_paged_attn")
+        raise DeviceRefusedError("the device supports no attention operation but spyre_paged_attn of ibm-fms")
     ids, slots = place[embeddings[0].args[0]], place[stores[0].args[4]]
     computes = [node for node in nodes if node.target == COMPUTE]
     if not computes:
@@ -83,7 +83,7 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
 
 
 def _put_in_kernels(graph: GraphModule) -> None:
-    """The device's kernels in the place of ibm-fms's operations, and what all layers need only once in a step."""
+    """Replace the operations of ibm-fms by the device's kernels, and compute what all layers share once per step."""
     seen: dict[Hashable, Node] = {}
     for node in list(graph.graph.nodes):
         if node.target is F.linear:
@@ -105,7 +105,7 @@ def _put_in_kernels(graph: GraphModule) -> None:
 
 
 def _shape(node: Node) -> tuple[Any, ...]:
-    """As it was traced; sizes that change are symbols."""
+    """Return the traced shape of a node; dynamic sizes are symbols."""
     return tuple(map(str, node.meta["example_value"].shape))
 
 

@@ -1,7 +1,7 @@
 """The matrix products of the simulated device: float16 in and out, summed in float32.
 
-Torch's own float16 products on CPU sum in float32 as well, but take several times as long. The order of the sums is
-another one, so a result may differ in its last bit.
+Torch's own float16 products on CPU sum in float32 as well, but take several times as long. The order of summation
+differs, so a result may differ in its last bit.
 """
 
 from typing import Any
@@ -13,24 +13,24 @@ from engine.optimized.linear import FEW_ROWS, few_rows
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``inputs`` ``[..., width]`` times ``weight`` ``[out, width]`` transposed, plus ``bias``, in the inputs' dtype."""
+    """Return ``inputs @ weight.T + bias`` for ``[..., width]`` and ``[out, width]``, in the dtype of ``inputs``."""
     rows = inputs.numel() // inputs.shape[-1]
     if rows in FEW_ROWS and bias is None:
         out = few_rows(_widened(weight), inputs.float().view(rows, -1))
         return out.to(inputs.dtype).view(*inputs.shape[:-1], -1)
-    # Weights that are widened here come from the processor's cache while they are needed; kept ones would not.
+    # Widening here keeps the float32 weights in the processor's cache; stored float32 copies would not fit.
     return F.linear(inputs.float(), weight.float(), None if bias is None else bias.float()).to(inputs.dtype)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **others: Any) -> Tensor:
-    """``torch.nn.functional.scaled_dot_product_attention`` in the query's dtype."""
+    """Compute ``torch.nn.functional.scaled_dot_product_attention`` in float32 and return it in the query's dtype."""
     mask = attn_mask.float() if attn_mask is not None and attn_mask.is_floating_point() else attn_mask
     wide = F.scaled_dot_product_attention(query.float(), key.float(), value.float(), attn_mask=mask, **others)
     return wide.to(query.dtype)
 
 
 def _widened(weight: Tensor) -> Tensor:
-    """``weight`` in float32, kept with it until it is changed in place."""
+    """Return ``weight`` in float32, cached until the weight is changed in place."""
     version, wide = getattr(weight, "_spyre_cb_wide", (None, weight))
     if version != weight._version:
         version, wide = weight._version, weight.detach().float()

@@ -1,6 +1,6 @@
-"""The state of the simulated device that each engine has for itself. No torch in here.
+"""The per-engine state of the simulated device. Does not import torch.
 
-Engines of one shape share graphs, but each has limits of its own, which its steps are checked against.
+Engines of one shape share graphs, but the steps of each engine are checked against its own limits.
 """
 
 import os
@@ -13,7 +13,7 @@ from engine.backends.errors import DeviceRefusedError
 
 @dataclass(frozen=True)
 class CompiledFor:
-    """``context`` in tokens, ``batch`` in rows of a decode, ``batch_tkv`` the most that rows x tkv may be."""
+    """The limits of compiled graphs: ``context`` in tokens, ``batch`` in rows, ``batch_tkv`` of rows x tkv."""
 
     context: int
     batch: int
@@ -21,27 +21,27 @@ class CompiledFor:
 
     @classmethod
     def from_environment(cls) -> "CompiledFor":
-        """As the environment says while a graph is compiled. Raises DeviceRefusedError where it does not."""
+        """Read the limits from the environment. Raises DeviceRefusedError where a variable is not set."""
         try:
             return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV)))
         except (KeyError, ValueError):
             names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV))
-            raise DeviceRefusedError(f"the device is not told what to compile for: {names}") from None
+            raise DeviceRefusedError(f"the limits to compile for are not set: {names}") from None
 
 
 class Program:
-    """What the device keeps of one engine: the limits in the environment at the engine's first run."""
+    """The device's state of one engine: the limits in the environment at the engine's first run."""
 
     def __init__(self) -> None:
         self._limits: CompiledFor | None = None
 
     @property
     def limits(self) -> CompiledFor:
-        """Read from the environment once. Raises DeviceRefusedError where they are not there by then."""
+        """The limits, read from the environment once. Raises DeviceRefusedError where they are not set."""
         if self._limits is None:
             self._limits = CompiledFor.from_environment()
         return self._limits
 
 
 PROGRAM: ContextVar[Program] = ContextVar("program")
-"""The program of the engine whose step is running in this thread."""
+"""The state of the engine whose step runs in this thread."""

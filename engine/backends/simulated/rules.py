@@ -1,4 +1,4 @@
-"""What the device refuses, looked at before every run; a sentence each. Limits are those that it was compiled for."""
+"""The rules of the device, checked before every run, each with its message. Limits are those it was compiled for."""
 
 from collections.abc import Iterable, Sequence
 
@@ -14,14 +14,14 @@ SMALLEST_DECODE_BATCH = 2
 
 
 def check_dtypes(inputs: Iterable[tuple[str, torch.dtype]]) -> None:
-    """``inputs`` of a graph by name: weights, cache and mask."""
+    """Check the dtypes of a graph's weights, cache and mask, given by name."""
     for name, dtype in inputs:
         if dtype.is_floating_point and dtype != torch.float16:
             raise DeviceRefusedError(f"the device computes in float16, and {name} is {_plain(dtype)}")
 
 
 def check_prefill(rows: int, positions: int, slots: Tensor, limits: CompiledFor) -> None:
-    """``slots`` int64 ``[rows, positions]``."""
+    """Check a prefill: ``slots`` is int64 ``[rows, positions]``."""
     if rows != 1:
         raise DeviceRefusedError(f"the device prefills one prompt at a time, and this prefill has {rows}")
     _check_whole_blocks("this prefill has", positions)
@@ -34,7 +34,7 @@ def check_prefill(rows: int, positions: int, slots: Tensor, limits: CompiledFor)
 def check_decode(
     rows: int, slots: Tensor, tkv: Sequence[int], left: Sequence[int], table: Tensor, limits: CompiledFor
 ) -> None:
-    """``tkv``, with the new token, and ``left`` padding go by row; ``table`` int64 ``[rows, blocks]``."""
+    """Check a decode: ``tkv`` (with the new token) and ``left`` padding by row, ``table`` int64 ``[rows, blocks]``."""
     if rows < SMALLEST_DECODE_BATCH:
         raise DeviceRefusedError("the device has no decode of one row: a lone sequence is doubled")
     longest = max(tkv)
@@ -44,11 +44,12 @@ def check_decode(
     if rows > most:
         raise DeviceRefusedError(f"the device is compiled for {most} rows at most, and this decode has {rows}")
     blocks = table.tolist()
-    # A lone sequence's copy is not asked for by anybody, and admission does not count it either.
+    # The copy of a lone sequence does not count: admission does not count it either.
     sequences = len(set(map(tuple, blocks)))
     if sequences * longest > limits.batch_tkv:
         raise DeviceRefusedError(
-            f"batch x tkv may be {limits.batch_tkv} on the device, and this decode has {sequences} x {longest}"
+            f"batch x tkv may be {limits.batch_tkv} on the device, "
+            f"and this decode has {sequences} sequences x {longest}"
         )
     _check_table(blocks, longest, left)
     _check_written(slots)
@@ -57,10 +58,10 @@ def check_decode(
 def check_chunk(
     rows: int, slots: Tensor, tkv: Sequence[int], left: Sequence[int], table: Tensor, limits: CompiledFor
 ) -> None:
-    """A chunk of a prompt: ``slots`` int64 ``[rows, chunk]``, ``tkv`` the chunk's end, ``left`` padding.
+    """Check a chunk of a prompt: ``slots`` int64 ``[rows, chunk]``, ``tkv`` the chunk's end, ``left`` padding.
 
-    Its blocks are those at the end of the table, and are written whole: where they are, or, for what is there already,
-    to block 0, which nobody reads.
+    Its blocks are the last ones of the table. Each is written whole: to its own slots, or, where its content is in the
+    cache already, to block 0, which is never read.
     """
     if rows != 1:
         raise DeviceRefusedError(f"the device prefills one prompt at a time, and this chunk is of {rows}")
@@ -85,9 +86,9 @@ def _check_whole_blocks(what: str, positions: int) -> None:
 
 
 def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) -> None:
-    """Every row as wide as tkv, with block 0 where there is nothing but padding, and nowhere else."""
+    """Check that every row is as wide as tkv, with block 0 for blocks of padding and nowhere else."""
     wide = -(-tkv // BLOCK_SIZE)
-    rule = "the block table is no rectangle padded with block 0 on the left"
+    rule = "the block table is not a rectangle padded with block 0 on the left"
     for row, (blocks, padding) in enumerate(zip(table, left, strict=True)):
         if len(blocks) != wide:
             raise DeviceRefusedError(f"{rule}: it has {len(blocks)} columns, and a tkv of {tkv} takes {wide}")
@@ -108,7 +109,7 @@ def _check_written(slots: Tensor) -> None:
 
 
 def _too_long(what: str, limits: CompiledFor) -> str:
-    return f"nothing on the device is longer than max_model_len {limits.context}, and {what}"
+    return f"nothing on the device may be longer than max_model_len {limits.context}, and {what}"
 
 
 def _plain(dtype: torch.dtype) -> str:

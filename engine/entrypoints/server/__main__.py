@@ -7,8 +7,8 @@ from typing import NoReturn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve; the exit status. 2: what was typed cannot work, and one sentence on stderr says why."""
-    # Before anything imports torch, which reads the first of them once.
+    """Serve and return the exit status; 2 for an invalid command line, with one sentence on stderr."""
+    # Before torch is imported, which reads OMP_NUM_THREADS once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def become(argv: Sequence[str]) -> NoReturn:
-    """Be the server, to the end of this process: one that was forked for it, from one that has imported what it needs.
+    """Run the server until this forked process ends; the parent has imported the modules it needs.
 
-    It is as ``python -m engine.entrypoints.server`` with these arguments, and with the environment and the output of
-    this process. Torch must not have started threads before.
+    Equivalent to ``python -m engine.entrypoints.server`` with these arguments, in the environment and with the output
+    of this process. Torch must not have started threads before the fork.
     """
     sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115 - to the end of the process
     _end(main(argv))
@@ -44,7 +44,7 @@ def become(argv: Sequence[str]) -> NoReturn:
 def _end(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # everything is closed by now, and taking torch apart takes Python seconds
+    os._exit(status)  # everything is closed by now, and the interpreter's shutdown takes seconds with torch loaded
 
 
 if __name__ == "__main__":

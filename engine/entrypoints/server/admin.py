@@ -1,7 +1,7 @@
-"""The administrative call: other limits and options for a server that runs, between two test cases.
+"""The administrative call: sets limits and options of a running server between two test cases.
 
-It is there where the environment of the process had a token when it started (arguments.ADMIN_TOKEN), as it has where
-the harness starts a server for several cases, and for who has that token. For anybody else the path does not exist.
+It is enabled where the environment of the process had a token at the start (arguments.ADMIN_TOKEN): the harness sets
+one where it starts a server for several cases. Without that token the path answers 404.
 """
 
 from dataclasses import asdict, replace
@@ -24,13 +24,13 @@ from engine.entrypoints.server.requests import Body, Text
 
 PATH = "/admin/limits"
 MAX_BYTES = 2**16
-"""Of the body of the call itself, whatever clients are allowed."""
+"""The limit on the body of the call itself, independent of ``max_body_bytes``."""
 
 Positive = Annotated[int, Field(ge=1)]
 
 
 class Wanted(Body):
-    """What the server is to be like from now on; None: as it was started. Names and units as in ServerSettings."""
+    """The limits and options to set; None restores the value at the start. Names and units as in ServerSettings."""
 
     max_model_len: Positive | None = None
     max_num_seqs: Positive | None = None
@@ -42,7 +42,7 @@ class Wanted(Body):
 
 
 class Administration:
-    """Answers ``POST /admin/limits`` of who has the token, and hands on everything else. Plain ASGI."""
+    """ASGI middleware: answers ``POST /admin/limits`` with the right token, and passes on everything else."""
 
     def __init__(self, app: ASGIApp, token: str, settings: ServerSettings, service: Service, metrics: Metrics) -> None:
         self._app = app
@@ -68,7 +68,7 @@ class Administration:
         return has_key(Headers(scope=scope), self._token)
 
     async def _go_on_with(self, wanted: Wanted) -> dict[str, object]:
-        """Change limits and options, and count from zero; what they are now. All of it or nothing."""
+        """Set limits and options, reset the metrics, and return the values in effect. Changes everything or nothing."""
         service, started = self._service, self._settings
         service.check_open()
         effective = await service.llm.tighten(self._limits(wanted))
@@ -82,23 +82,23 @@ class Administration:
         return asdict(effective) | options
 
     def _limits(self, wanted: Wanted) -> Limits:
-        """The limits of a server that was started with just these flags. Raises ConfigError."""
+        """Return the limits of a server started with these flags. Raises ConfigError."""
         built = self._settings.engine
-        asked = replace(
+        wanted_limits = replace(
             built,
             max_model_len=wanted.max_model_len or built.max_model_len,
             max_num_seqs=wanted.max_num_seqs or built.max_num_seqs,
             num_blocks=wanted.num_blocks or _unless_smaller(wanted, built.num_blocks),
             max_batch_tkv_limit=wanted.max_batch_tkv_limit or _unless_smaller(wanted, built.max_batch_tkv_limit),
         )
-        # What was rounded up, and a batch x tkv limit beyond every batch there can be, are no more than there is.
-        blocks = min(asked.available_blocks, built.available_blocks)
-        batch_tkv = min(asked.batch_tkv_limit, built.batch_tkv_limit)
-        return Limits(asked.max_model_len, asked.max_num_seqs, blocks, batch_tkv)
+        # The number of blocks was rounded up, and a batch x tkv limit may exceed every possible batch: cap both.
+        blocks = min(wanted_limits.available_blocks, built.available_blocks)
+        batch_tkv = min(wanted_limits.batch_tkv_limit, built.batch_tkv_limit)
+        return Limits(wanted_limits.max_model_len, wanted_limits.max_num_seqs, blocks, batch_tkv)
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
-    """What follows from context and batch follows from those that are asked for."""
+    """Return ``built``, or None where context or batch is given, from which the value is then derived."""
     return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
 
 

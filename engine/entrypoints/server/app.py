@@ -1,4 +1,4 @@
-"""The routes. What they do is in completions.py and chat.py; what they may answer is in responses.py and errors.py."""
+"""The routes. Their handlers are in completions.py and chat.py, their responses in responses.py and errors.py."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ _ANSWERS = _ERRORS | {200: {"content": {"text/event-stream": {"schema": {"type":
 
 
 def create_app(service: Service, metrics: Metrics) -> FastAPI:
-    """The server as an ASGI application. It shuts ``service.llm`` down at its end."""
+    """Return the server as an ASGI application, which shuts ``service.llm`` down at its end."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -75,7 +75,7 @@ async def _answer(
     begin: Callable[[Service, Body], Coroutine[Any, Any, Job]],
     form_of: Callable[[Job], Form],
 ) -> Response:
-    """The same for both APIs: check, queue, and hand over whole or in pieces."""
+    """Handle a request of either API: check it, queue it, and respond as a whole or as a stream."""
     try:
         service.check_open()
         service.check_model(body.model)
@@ -124,23 +124,23 @@ def _add_models(app: FastAPI, service: Service) -> None:
 def _add_operation(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/health", responses={503: {"model": ErrorBody}})
     async def health() -> Health:
-        """200 while requests are taken; 503 where the engine is dead or the server shuts down."""
+        """200 while requests are accepted; 503 where the engine is dead or the server is shutting down."""
         service.check_open()
         return Health()
 
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:
-        """Figures in the text format of Prometheus."""
+        """Metrics in the text format of Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version")
     async def show_version() -> Version:
-        """Of this package."""
+        """The version of this package."""
         return Version(version=version("spyre-cb"))
 
 
 def _describe(app: FastAPI) -> None:
-    """Take out of the OpenAPI document what FastAPI says of its own accord: we answer 400, never 422."""
+    """Remove FastAPI's response 422 from the OpenAPI document: this server answers 400."""
     generate = app.openapi
 
     def described() -> dict[str, Any]:

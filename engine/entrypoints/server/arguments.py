@@ -16,17 +16,18 @@ from engine.flags import add_scheduler_flags, not_negative, positive, scheduler_
 API_KEY = "SPYRE_CB_API_KEY"
 
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Where this is set when a server starts, the administrative call is there for who has it (admin.py)."""
+"""Environment variable with the token that enables the administrative call (admin.py)."""
 
 PROGRAM = "SPYRE_CB_PROG"
-"""The name under which another command runs this one."""
+"""Environment variable with the program name to show, set by commands that start the server."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """What was asked for. ``max_queue`` counts sequences beyond the batch; ``port`` 0 is any free one.
+    """The settings from the command line.
 
-    ``admin_token`` None: there is no administrative call.
+    ``max_queue`` counts sequences beyond the batch. ``port`` 0 is any free port. With ``admin_token`` None there is no
+    administrative call.
     """
 
     engine: EngineConfig
@@ -39,46 +40,46 @@ class ServerSettings:
 
 
 def program() -> str:
-    """What the person who typed it typed."""
+    """Return the program name for usage and error messages."""
     return os.environ.get(PROGRAM, "python -m engine.entrypoints.server")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Complains in one line, without the usage above it."""
+    """A parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.environ) -> ServerSettings:
-    """Raises ConfigError for what cannot work, SystemExit (2, with a sentence) for what cannot be read.
+    """Parse the command line. Raises ConfigError for invalid values, SystemExit (2, with a sentence) for bad syntax.
 
-    The token of the administrative call is taken out of ``environ``: processes started from here must not have it.
+    The token of the administrative call is removed from ``environ``, so that subprocesses do not inherit it.
     """
     token = environ.pop(ADMIN_TOKEN, None) or None
-    said = _parser().parse_args(argv)
-    batch_tkv = said.max_batch_tkv_limit
+    given = _parser().parse_args(argv)
+    batch_tkv = given.max_batch_tkv_limit
     if batch_tkv is None:
-        batch_tkv = environment.batch_tkv_limit(environ, said.scheduler)
-    backend = environment.backend(environ) if said.backend is None else said.backend
-    if said.require_hardware:
+        batch_tkv = environment.batch_tkv_limit(environ, given.scheduler)
+    backend = environment.backend(environ) if given.backend is None else given.backend
+    if given.require_hardware:
         require_hardware(backend)
     engine = EngineConfig(
-        model=said.model,
+        model=given.model,
         backend=backend,
-        attention=said.attention,
-        scheduler=said.scheduler,
-        tensor_parallel_size=said.tensor_parallel_size,
-        max_model_len=said.max_model_len,
-        max_num_seqs=said.max_num_seqs,
-        num_blocks=said.num_blocks,
+        attention=given.attention,
+        scheduler=given.scheduler,
+        tensor_parallel_size=given.tensor_parallel_size,
+        max_model_len=given.max_model_len,
+        max_num_seqs=given.max_num_seqs,
+        num_blocks=given.num_blocks,
         max_batch_tkv_limit=batch_tkv,
-        seed=said.seed,
-        **scheduler_options(said),
+        seed=given.seed,
+        **scheduler_options(given),
     )
-    key = environ.get(API_KEY) or None if said.api_key is None else said.api_key
-    app = AppSettings(key, said.max_body_bytes)
-    return ServerSettings(engine, app, said.host, said.port, said.max_queue, said.drain_seconds, token)
+    key = environ.get(API_KEY) or None if given.api_key is None else given.api_key
+    app = AppSettings(key, given.max_body_bytes)
+    return ServerSettings(engine, app, given.host, given.port, given.max_queue, given.drain_seconds, token)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,26 +101,24 @@ def _parser() -> argparse.ArgumentParser:
 
     add("--model", "tiny-granite", str, "NAME", "built-in name, folder, or Hugging Face id")
     add("--host", "127.0.0.1", str, "ADDR", "where to listen")
-    add("--port", 8000, _port, "PORT", "0 is any free one; it is printed")
-    add("--max-model-len", 512, positive, "N", "context: padded prompt and new tokens")
-    add("--max-num-seqs", 4, positive, "N", "decode batch")
-    add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block among them")
-    add(
-        "--max-batch-tkv-limit", None, positive, "N", f"most that batch x tkv may be; or ${environment.BATCH_TKV_LIMIT}"
-    )
+    add("--port", 8000, _port, "PORT", "0 is any free port; it is printed")
+    add("--max-model-len", 512, positive, "N", "context: padded prompt plus new tokens")
+    add("--max-num-seqs", 4, positive, "N", "maximum number of sequences in the decode batch")
+    add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block included")
+    add("--max-batch-tkv-limit", None, positive, "N", f"limit on batch x tkv; or ${environment.BATCH_TKV_LIMIT}")
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
-    # What only one scheduler has: said in docs/server.md, or the help would not fit a screen.
+    # Options of a single scheduler are in docs/server.md: the help would not fit a screen otherwise.
     add_scheduler_flags(parser, in_help=False)
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
-    add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}, or as the backend", choices=ATTENTION_OPS)
+    add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}; default: by backend", choices=ATTENTION_OPS)
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
     add("--seed", 0, not_negative, "N", "for requests that sample without a seed")
-    add("--api-key", None, _key, "KEY", f"asked of clients under /v1; or ${API_KEY}")
+    add("--api-key", None, _key, "KEY", f"required of clients under /v1; or ${API_KEY}")
     add("--max-queue", 256, not_negative, "N", "sequences that may wait beyond the batch")
-    add("--max-body-bytes", 2**20, positive, "N", "most that a request's body may be")
-    add("--drain-seconds", 30, _seconds, "S", "what SIGTERM leaves to running requests, seconds")
+    add("--max-body-bytes", 2**20, positive, "N", "maximum size of a request's body")
+    add("--drain-seconds", 30, _seconds, "S", "seconds that running requests have after SIGTERM")
     return parser
 
 

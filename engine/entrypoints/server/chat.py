@@ -24,7 +24,7 @@ from engine.tokenizer import ChatTemplateError
 
 
 async def begin(service: Service, body: ChatRequest) -> Job:
-    """Check and queue. Raises ApiError and the engine's refusals."""
+    """Check a request and queue it. Raises ApiError and the engine's refusals."""
     params = chat_params(body)
     try:
         token_ids = await service.llm.encode_chat([_for_template(message) for message in body.messages])
@@ -99,7 +99,7 @@ class ChatForm:
 
 
 def _logprobs(output: CompletionOutput, top: int) -> ChatLogprobs | None:
-    """With the ``top`` most likely, best first; the chosen token may not be among them."""
+    """Return the logprobs with the ``top`` most likely tokens, best first, which need not include the chosen token."""
     if output.logprobs is None:
         return None
     content = []

@@ -15,14 +15,14 @@ from engine.tokenizer import Tokenizer
 
 
 async def begin(service: Service, body: CompletionRequest) -> Job:
-    """Check and queue. Raises ApiError and the engine's refusals."""
+    """Check a request and queue it. Raises ApiError and the engine's refusals."""
     params = completion_params(body)
     prompts = [await service.llm.encode(prompt) if isinstance(prompt, str) else prompt for prompt in _each(body.prompt)]
     return await start(service, "cmpl", prompts, params, "prompt")
 
 
 def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:
-    """The prompts of a body, each a text or tokens."""
+    """Return the prompts of a body, each a text or tokens."""
     if isinstance(prompt, str):
         return [prompt]
     if isinstance(prompt[0], int):
@@ -58,7 +58,7 @@ class CompletionForm:
         return self._response([], usage)
 
     def _echo(self, index: int) -> str:
-        """The prompt, where it was asked for: as it was given, tokens as their text."""
+        """Return the prompt as text where ``echo`` is set, else an empty text."""
         if not self._body.echo:
             return ""
         given = _each(self._body.prompt)[index // self._job.prompts[0].params.n]
@@ -98,20 +98,20 @@ class CompletionForm:
 
 
 class TextOffsets:
-    """Where in a growing text each token begins; counted from the text, since a character may take several tokens."""
+    """The offset of each token in a growing text, computed from the text, since a character may take several tokens."""
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
         self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
 
     def next(self, token_id: int) -> int:
-        """In characters."""
+        """Add a token and return its offset in characters."""
         offset = len(self._stream.text)
         self._stream.push(token_id)
         return offset
 
 
 def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Several tokens may look alike (bytes of a character): the most likely is the one that counts."""
+    """Return logprobs by text; of tokens with the same text (bytes of a character) that of the most likely one."""
     texts: dict[str, float] = {}
     for entry in position.values():
         texts.setdefault(entry.decoded_token, for_json(entry.logprob))

@@ -1,4 +1,4 @@
-"""A client that goes away takes its request along: whatever works for it is cancelled."""
+"""Disconnects: the work for a client that disconnects is cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,11 +9,11 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 CLIENT_GONE = 499
-"""For the log only: nobody is there to read it."""
+"""For the log only: the client does not receive it."""
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """The result of ``work``, or None where the client went away first. The body must have been read."""
+    """Return the result of ``work``, or None if the client disconnects first. The body must have been read."""
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(_disconnect(receive))
     try:
@@ -31,9 +31,9 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events, as long as somebody reads them. ``on_end`` is called in any case.
+    """Server-sent events until the client disconnects. ``on_end`` is called in any case.
 
-    A reader that is slow stops the writing (uvicorn waits above 64 KiB), not what is written about.
+    A slow client stops the writing (uvicorn waits above 64 KiB), but not the engine.
     """
 
     media_type = "text/event-stream"

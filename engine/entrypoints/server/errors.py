@@ -1,4 +1,4 @@
-"""Errors in OpenAI's form, and which status each of ours has."""
+"""Errors in OpenAI's form, and the HTTP status of each of the engine's errors."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong, in OpenAI's words."""
+    """The error object of OpenAI's API."""
 
     message: str
     type: str
@@ -31,13 +31,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is not a success."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """An answer that is an error. ``param`` names the field of the body that is to blame."""
+    """An error response. ``param`` names the field of the body that is wrong."""
 
     def __init__(
         self,
@@ -65,12 +65,12 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def try_again(status: HTTPStatus, message: str, code: str) -> ApiError:
-    """429 or 503, with a hint when to come back."""
+    """Return a 429 or 503 with a ``Retry-After`` header."""
     return ApiError(status, message, code=code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def from_engine(error: Exception) -> ApiError:
-    """What the engine said, as an answer to a request that was under way or about to be."""
+    """Convert an error of the engine to an error response."""
     match error:
         case ApiError():
             return error
@@ -107,11 +107,11 @@ def handle_errors(app: FastAPI) -> None:
     async def by_the_framework(request: Request, error: HTTPException) -> Response:
         where = f"{request.method} {request.url.path}"
         status = HTTPStatus(error.status_code)
-        said = {
-            HTTPStatus.NOT_FOUND: f"{where}: there is nothing here",
+        messages = {
+            HTTPStatus.NOT_FOUND: f"{where}: this path does not exist",
             HTTPStatus.METHOD_NOT_ALLOWED: f"{where}: this method is not allowed here",
         }
-        return ApiError(status, said.get(status, str(error.detail)), headers=error.headers).response()
+        return ApiError(status, messages.get(status, str(error.detail)), headers=error.headers).response()
 
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, error: Exception) -> Response:
@@ -119,7 +119,7 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """The first complaint about a body, with the field it is about."""
+    """Return the first validation error of a body, with the field that is wrong."""
     first = errors[0]
     where = [part for part in first["loc"] if part != "body"]
     message = re.sub(r"^Value error, ", "", first["msg"])
@@ -132,5 +132,5 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def printable(text: str) -> str:
-    """``text`` without what UTF-8 cannot carry, and not without end."""
+    """Return ``text`` without characters that UTF-8 cannot encode, shortened to a bounded length."""
     return text.encode("utf-8", "backslashreplace").decode()[:500]

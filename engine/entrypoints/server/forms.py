@@ -1,4 +1,4 @@
-"""What both APIs do with answers, each in its own form: whole, or as chunks of a stream."""
+"""The response of both APIs, each in its own form: as a whole or as chunks of a stream."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
@@ -16,25 +16,25 @@ SMALLEST_LOGPROB = -9999.0
 
 
 class Form(Protocol):
-    """How an API writes answers."""
+    """The response format of an API."""
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> BaseModel:
-        """The answers, all of them, ended."""
+        """Return the response with all answers, which have ended."""
 
     def opening(self) -> Iterable[BaseModel]:
-        """The chunks before the first token."""
+        """Return the chunks before the first token."""
 
     def chunk(self, delta: CompletionOutput) -> BaseModel:
-        """What is new of one answer."""
+        """Return the chunk with the new part of one answer."""
 
     def closing(self, usage: Usage) -> BaseModel:
-        """The chunk after the last token, where usage was asked for."""
+        """Return the chunk after the last token, for ``include_usage``."""
 
 
 async def events(job: Job, form: Form, *, include_usage: bool, every_token: bool) -> AsyncIterator[str]:
-    """Server-sent events of a job. An error is the last event, without ``[DONE]`` behind it.
+    """Yield the server-sent events of a job. An error is the last event, without ``[DONE]`` after it.
 
-    ``every_token``: also deltas without text (of held-back characters) are events.
+    With ``every_token``, deltas without text (their characters are held back) are events, too.
     """
     completion_tokens = 0
     try:

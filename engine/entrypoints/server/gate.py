@@ -1,4 +1,4 @@
-"""What a request must pass before anything looks at it: the key, and the size of its body. Plain ASGI."""
+"""ASGI middleware that checks the API key and the size of the body before a request is parsed."""
 
 import asyncio
 import hmac
@@ -12,11 +12,11 @@ from engine.entrypoints.server.errors import ApiError
 from engine.entrypoints.server.job import AppSettings
 
 READ_SECONDS = 30.0
-"""How long a client may take to send a body."""
+"""The time limit for a client to send its body."""
 
 
 class Gate:
-    """Lets through what has the key (paths under /v1, where there is a key) and a body of bounded size."""
+    """Passes on requests with the right key (under /v1, if a key is set) and a body of bounded size."""
 
     def __init__(self, app: ASGIApp, *, settings: Callable[[], AppSettings]) -> None:
         self._app = app
@@ -41,19 +41,19 @@ class Gate:
 def _check_key(path: str, headers: Headers, key: str | None) -> None:
     if key is None or not path.startswith("/v1") or has_key(headers, key):
         return
-    said = headers.get("authorization", "")
-    message = "Incorrect API key provided." if said else "You didn't provide an API key: Authorization: Bearer KEY."
+    given = headers.get("authorization", "")
+    message = "Incorrect API key provided." if given else "You didn't provide an API key: Authorization: Bearer KEY."
     raise ApiError(HTTPStatus.UNAUTHORIZED, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
 def has_key(headers: Headers, key: str) -> bool:
-    """Whether a request brings this key, as ``Authorization: Bearer KEY``. Takes as long for any wrong one."""
-    scheme, _, said = headers.get("authorization", "").partition(" ")
-    return scheme.lower() == "bearer" and hmac.compare_digest(said.strip().encode(), key.encode())
+    """Return whether a request has this key, as ``Authorization: Bearer KEY``. Constant time for any wrong key."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
 
 
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
-    """The whole body; None where the client went away. Stops at the first byte too many. Raises ApiError."""
+    """Return the whole body, or None if the client disconnects. Stops at the first byte too many. Raises ApiError."""
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)
@@ -82,14 +82,14 @@ async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | No
 def _too_large(most: int) -> ApiError:
     return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"the body is larger than the {most} bytes this server takes",
+        f"the body is larger than {most} bytes, the limit of this server",
         code="body_too_large",
         headers={"Connection": "close"},
     )
 
 
 def _first(body: bytes, receive: Receive) -> Receive:
-    """``body`` as the first message, then whatever comes."""
+    """Return a receive function with ``body`` as its first message, followed by those of ``receive``."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:

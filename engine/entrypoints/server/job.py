@@ -1,4 +1,4 @@
-"""One request under way: from checked prompts to a collector in which its answers arrive."""
+"""One request in progress: from checked prompts to the collector of its answers."""
 
 import time
 import uuid
@@ -17,7 +17,7 @@ from engine.request import CompletionOutput, SamplingParams
 
 @dataclass(frozen=True)
 class AppSettings:
-    """What a server asks of its clients. ``api_key`` None: nothing."""
+    """Settings of the application. With ``api_key`` None no key is required."""
 
     api_key: str | None = None
     max_body_bytes: int = 2**20
@@ -25,9 +25,10 @@ class AppSettings:
 
 @dataclass
 class Service:
-    """What every handler needs. ``draining`` is set once, when the server has begun to shut down.
+    """The objects that every handler needs.
 
-    ``settings`` stay as they are but where the administrative call is there (admin.py).
+    ``draining`` is set once, when the server begins to shut down. ``settings`` change only through the administrative
+    call (admin.py).
     """
 
     llm: AsyncLLM
@@ -37,14 +38,14 @@ class Service:
     draining: bool = False
 
     def check_open(self) -> None:
-        """Raises ApiError (503) where no new request is taken any more."""
+        """Raise ApiError (503) where no new request is accepted."""
         if self.draining:
             raise try_again(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", "shutting_down")
         if self.llm.dead is not None:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(self.llm.dead), code="engine_dead")
 
     def check_model(self, name: str | None) -> None:
-        """Raises ApiError (404) for a model that is not the one served."""
+        """Raise ApiError (404) for a model other than the one served."""
         if name not in (None, self.model):
             message = f"The model {name!r} does not exist here: this server has {self.model!r}."
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
@@ -52,7 +53,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Job:
-    """Answers on their way; answer ``i`` of prompt ``p`` has index ``p * n + i``. The collector has to be closed."""
+    """A request in progress; answer ``i`` of prompt ``p`` has index ``p * n + i``. The collector must be closed."""
 
     id: str
     created: int
@@ -75,9 +76,9 @@ class Job:
 async def start(
     service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, param: str
 ) -> Job:
-    """Queue all prompts, or none. ``param`` is the field they came in.
+    """Queue all prompts or none. ``param`` is the name of their field in the body.
 
-    Raises ApiError, and what AsyncLLM.prepare and submit raise.
+    Raises ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
     for token_ids in prompts:
@@ -90,14 +91,16 @@ async def start(
         raise bad_request(str(refusal), param, "request_refused") from refusal
     wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
-        raise bad_request(f"{len(admitted)} prompts x n {params.n} are more than the {most} this server takes", param)
+        raise bad_request(
+            f"{len(admitted)} prompts x n {params.n} are more than {most} sequences, the limit of this server", param
+        )
     service.check_open()
     request_id = f"{kind}-{uuid.uuid4().hex}"
     return Job(request_id, int(time.time()), service.model, tuple(admitted), llm.submit(admitted, request_id))
 
 
 def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
-    """A prompt that leaves no room for a token, padded or not; the entry point speaks of the others."""
+    """Refuse a prompt that leaves no room for a token even without padding; AsyncLLM.prepare refuses the others."""
     if len(token_ids) >= max_model_len:
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "

@@ -1,4 +1,4 @@
-"""How a body is read: a parser that refuses half characters and endless nesting, and says where the mistake is."""
+"""The parser of request bodies: refuses lone surrogates and deep nesting, and reports where an error is."""
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
@@ -12,18 +12,18 @@ from starlette.responses import Response
 
 
 class JsonRequest(Request):
-    """Parses with pydantic's parser rather than Python's. NaN and infinity pass; a field's check names them."""
+    """A request parsed by pydantic's parser instead of Python's. NaN and infinity are refused later, by field."""
 
     async def json(self) -> Any:
         try:
             return from_json(await self.body())
         except ValueError as error:
-            # The one kind of exception that FastAPI lets through here.
+            # FastAPI passes on no other kind of exception here.
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body is not valid JSON: {error}") from error
 
 
 class JsonRoute(APIRoute):
-    """FastAPI's way to have requests of another class."""
+    """A route whose requests are of class JsonRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

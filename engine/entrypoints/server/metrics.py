@@ -1,4 +1,4 @@
-"""Figures for Prometheus: taken from step records in the engine's thread, read by whoever asks."""
+"""Metrics for Prometheus: updated from step records in the engine's thread, read by ``GET /metrics``."""
 
 import time
 from collections.abc import Callable
@@ -10,25 +10,26 @@ from engine.entrypoints.async_llm import AsyncLLM
 from engine.request import FinishReason, Request
 from engine.scheduling.plan import MixedStep, Prefill, PrefillChunk, kind_of
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a time stamp beside every figure says nothing that the process's own would not
+# A timestamp per metric adds nothing to the start time of the process.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
 
 class Metrics:
-    """Counts and times what an engine does (engine_thread.Observer). Times are of the monotonic clock, in seconds."""
+    """Counters and histograms of an engine (engine_thread.Observer). Times are in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self._llm: AsyncLLM | None = None
         self.restart()
 
     def restart(self) -> None:
-        """Count from zero again, as a server that has just been started. Only while nothing is under way."""
+        """Reset all metrics to those of a server that was just started. Only while no request is unfinished."""
         self.registry = CollectorRegistry()
         self._waits_since: dict[str, float] = {}
         self._last_token: dict[str, float] = {}
-        self._prompt_tokens = self._counter("prompt_tokens", "Tokens of prompts that were prefilled")
+        self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens prefilled")
         self._tokens = self._counter("generation_tokens", "Tokens generated")
         self._preempted = self._counter("preemptions", "Times a sequence lost its blocks, to be computed again")
         self._steps = self._counter("steps", "Engine steps", "kind")
@@ -37,13 +38,13 @@ class Metrics:
             self._ended.labels(reason)
         self._first = Histogram(
             "spyre_cb_time_to_first_token_seconds",
-            "From being queued to the first token",
+            "Time from arrival to the first token",
             buckets=TTFT_BUCKETS,
             registry=self.registry,
         )
         self._between = Histogram(
             "spyre_cb_inter_token_latency_seconds",
-            "Between two tokens of a sequence",
+            "Time between two tokens of a sequence",
             buckets=LATENCY_BUCKETS,
             registry=self.registry,
         )
@@ -51,20 +52,20 @@ class Metrics:
             self.watch(self._llm)
 
     def watch(self, llm: AsyncLLM) -> None:
-        """Show what ``llm`` holds, at the time somebody asks."""
+        """Add gauges of ``llm``, evaluated at each scrape."""
         self._llm = llm
         state = llm.state
-        self._gauge("requests_waiting", "Sequences that wait for their prefill", lambda: len(state().waiting))
+        self._gauge("requests_waiting", "Sequences waiting for their prefill", lambda: len(state().waiting))
         self._gauge("requests_running", "Sequences in the decode batch", lambda: len(state().running))
-        self._gauge("tkv", "Padded length that the batch shares, in tokens", lambda: state().tkv)
-        self._gauge("blocks_used", "Blocks held", lambda: state().n_used_blocks)
-        self._gauge("blocks_reserved", "Blocks promised", lambda: state().n_reserved_blocks)
-        self._gauge("blocks_available", "Blocks there are for sequences", lambda: llm.limits.available_blocks)
-        self._gauge("requests_unfinished", "Sequences under way, as their clients see it", lambda: llm.unfinished)
+        self._gauge("tkv", "Padded length of the batch, in tokens", lambda: state().tkv)
+        self._gauge("blocks_used", "Blocks in use", lambda: state().n_used_blocks)
+        self._gauge("blocks_reserved", "Blocks reserved", lambda: state().n_reserved_blocks)
+        self._gauge("blocks_available", "Blocks for sequences in total", lambda: llm.limits.available_blocks)
+        self._gauge("requests_unfinished", "Sequences whose output is not complete", lambda: llm.unfinished)
         self._gauge("engine_up", "1 while the engine runs", lambda: int(llm.dead is None))
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
     def queued(self, request: Request) -> None:

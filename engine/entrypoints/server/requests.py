@@ -1,8 +1,8 @@
-"""The bodies of requests: OpenAI's fields, and vLLM's beside them where the engine has them.
+"""The bodies of requests: OpenAI's fields, and those of vLLM that the engine supports.
 
-Types are strict. A field that OpenAI or vLLM know and this engine does not have is taken at the value that means
-nothing, and refused at any other; a field that nobody knows is refused. Better a clear no than another answer than was
-asked for. Where a complaint is about several fields together, ApiError names the one to change.
+Types are strict. A field of OpenAI or vLLM that this engine does not support is accepted with its neutral value and
+refused with any other; an unknown field is refused. So a client never gets an answer to another request than its own.
+Where an error is about several fields, ApiError names the field to change.
 """
 
 from collections.abc import Mapping
@@ -41,11 +41,11 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "store": (None, False),
     "service_tier": (None, "auto", "default"),
 }
-"""Fields we do not have, and the values that ask for nothing."""
+"""Fields that are not supported, and their neutral values, which are accepted."""
 
 
 def check_prompt(value: object) -> object:
-    """One sentence for what is neither a text, nor tokens, nor a list of either."""
+    """Check that a prompt is a text, tokens, or a list of either; raise ValueError with one sentence otherwise."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -63,7 +63,7 @@ def _are_tokens(items: list[Any]) -> bool:
 
 
 def check_stop(value: object) -> object:
-    """A text or a list of texts, not too many and not too long: every token is compared with them."""
+    """Check stop strings: a text or a list, few and short, since they are searched for after every token."""
     stops = [value] if isinstance(value, str) else value
     if value is None:
         return value
@@ -75,7 +75,7 @@ def check_stop(value: object) -> object:
 
 
 def check_content(value: object) -> object:
-    """One sentence for content that is neither a text nor parts of text."""
+    """Check that content is a text or text parts; raise ValueError with one sentence otherwise."""
     if isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_part, value))):
         return value
     raise ValueError('must be a text, or a list of parts {"type": "text", "text": "..."}')
@@ -97,7 +97,7 @@ Float = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Body(BaseModel):
-    """What every body of ours is: strict, and without fields that nobody knows."""
+    """The base class of bodies: strict types, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -107,7 +107,7 @@ class StreamOptions(Body):
 
 
 class CommonRequest(Body):
-    """What completions and chat completions have in common."""
+    """The fields that completions and chat completions have in common."""
 
     model: Text | None = None
     n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
@@ -131,12 +131,12 @@ class CommonRequest(Body):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_what_asks_for_nothing(cls, body: Any) -> Any:
+    def _without_neutral_fields(cls, body: Any) -> Any:
         if not isinstance(body, dict):
             return body
         for name in WITHOUT_EFFECT.keys() & body.keys():
             if body[name] not in WITHOUT_EFFECT[name]:
-                raise bad_request(f"{name} is not supported here: leave it out", name)
+                raise bad_request(f"{name} is not supported: leave it out", name)
         return {name: value for name, value in body.items() if name not in WITHOUT_EFFECT}
 
     @model_validator(mode="after")
@@ -160,12 +160,12 @@ class CompletionRequest(CommonRequest):
     @model_validator(mode="after")
     def _no_logprobs_of_a_prompt(self) -> "CompletionRequest":
         if self.echo and self.logprobs is not None:
-            raise bad_request("echo and logprobs do not go together: there are no logprobs of a prompt here", "echo")
+            raise bad_request("echo and logprobs cannot be combined: logprobs of a prompt are not supported", "echo")
         return self
 
 
 class TextPart(Body):
-    """A part of a message's content."""
+    """One part of a message's content."""
 
     type: Literal["text"]
     text: Text

@@ -1,4 +1,4 @@
-"""The bodies of answers, in OpenAI's form; ``token_ids`` are vLLM's, there where ``return_token_ids`` asked."""
+"""The bodies of responses in OpenAI's form; ``token_ids`` are vLLM's extension for ``return_token_ids``."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 
 class Usage(BaseModel):
-    """Tokens, over all prompts and answers."""
+    """Numbers of tokens, summed over all prompts and answers."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -14,7 +14,7 @@ class Usage(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """By token; ``text_offset`` is where in the choice's text a token begins."""
+    """Lists by token; ``text_offset`` is the offset of a token in the text of the choice."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -82,7 +82,7 @@ class ChatResponse(BaseModel):
 
 
 class ChatDelta(BaseModel):
-    """``role`` comes once, in the first chunk of a choice."""
+    """The delta of a message; only the first chunk of a choice has ``role``."""
 
     role: Literal["assistant"] | None = None
     content: str

@@ -1,7 +1,7 @@
-"""Start to end of a server: bind, load, serve, drain.
+"""The life cycle of a server: bind, load, serve, drain.
 
-A first SIGTERM or SIGINT stops accepting, lets running requests end for a while, and ends the rest; a second one ends
-the process at once.
+After a first SIGTERM or SIGINT no request is accepted, and running requests have some time to finish before they are
+aborted; a second signal ends the process immediately.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from engine.entrypoints.server.metrics import Metrics
 
 BACKLOG = 1024
 LAST_WORDS_SECONDS = 3
-"""For connections to be written out and closed when nothing runs any more."""
+"""The time to flush and close connections after the last request has ended."""
 
 
 class StartError(Exception):
@@ -35,7 +35,7 @@ class StartError(Exception):
 
 
 def run(settings: ServerSettings) -> int:
-    """Serve until a signal; the exit status: 0, or 1 where the engine had died. Raises StartError, ConfigError."""
+    """Serve until a signal and return the exit status: 0, or 1 if the engine died. Raises StartError, ConfigError."""
     with bind(settings.host, settings.port) as listener:
         try:
             engine = build_engine(settings.engine)
@@ -43,7 +43,7 @@ def run(settings: ServerSettings) -> int:
             raise StartError(str(error)) from error
         except (MemoryError, RuntimeError) as error:
             blocks = settings.engine.total_blocks
-            raise StartError(f"model and cache ({blocks} blocks) cannot be set up: {_one_line(error)}") from error
+            raise StartError(f"cannot set up the model and a cache of {blocks} blocks: {_one_line(error)}") from error
         with closing(engine):
             return serve(engine, settings, listener)
 
@@ -53,32 +53,32 @@ def _one_line(error: Exception) -> str:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket, which takes no connections yet. Raises StartError."""
+    """Return a bound socket that does not listen yet. Raises StartError."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:
-        raise StartError(f"host {host!r} cannot be listened on: {_one_line(error)}") from error
+        raise StartError(f"cannot listen on host {host!r}: {_one_line(error)}") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         return listener
     except OSError as error:
         listener.close()
-        raise StartError(f"port {port} of {host} cannot be listened on: {error.strerror or error}") from error
+        raise StartError(f"cannot listen on port {port} of {host}: {error.strerror or error}") from error
 
 
 def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
-    """Serve an engine that is built on a socket that is bound, until a signal; the exit status."""
+    """Serve a built engine on a bound socket until a signal, and return the exit status."""
     try:
-        listener.listen(BACKLOG)  # SO_REUSEADDR lets two bind; only one can listen
+        listener.listen(BACKLOG)  # with SO_REUSEADDR two processes can bind, but only one can listen
     except OSError as error:
-        raise StartError(f"port {listener.getsockname()[1]} cannot be listened on: {error.strerror}") from error
+        raise StartError(f"cannot listen on port {listener.getsockname()[1]}: {error.strerror}") from error
     return asyncio.run(_serve(engine, settings, listener))
 
 
 def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Service]:
-    """The application that serves an engine, with the administrative call where there is a token for it."""
+    """Return the application for an engine, with the administrative call if a token is set."""
     metrics = Metrics()
     most = settings.engine.max_num_seqs + settings.max_queue
     llm = AsyncLLM(engine, max_unfinished=most, observers=[metrics])
@@ -107,7 +107,7 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if server.started:
-        # After uvicorn has put its own handlers in place: it would re-raise the signal, and not exit with 0.
+        # After uvicorn has installed its handlers, which would re-raise the signal instead of exiting with 0.
         _handle_signals(server, service, settings.drain_seconds)
         with suppress(OSError):
             print(f"ready: {url}", flush=True)
@@ -137,7 +137,7 @@ def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: flo
 
 
 async def _drain(llm: AsyncLLM, seconds: float) -> None:
-    """Wait for what runs; end what has not ended by then, which its clients are told."""
+    """Wait for running requests; after ``seconds`` abort the rest, whose clients get an error."""
     with suppress(TimeoutError, EngineDeadError, EngineStoppedError):
         await asyncio.wait_for(llm.idle(), seconds)
     await asyncio.to_thread(llm.shutdown)

@@ -1,4 +1,4 @@
-"""From a request's body to the engine's sampling parameters."""
+"""Convert the body of a request to sampling parameters."""
 
 from engine.entrypoints.server.requests import ChatRequest, CommonRequest, CompletionRequest
 from engine.request import RequestOutputKind, SamplingParams
@@ -21,13 +21,13 @@ _SAME_NAMES = (
 
 
 def completion_params(body: CompletionRequest) -> SamplingParams:
-    """As OpenAI: 16 tokens where nothing is said. Raises SamplingParamsError."""
+    """Return the parameters; as in OpenAI's API, ``max_tokens`` is 16 by default. Raises SamplingParamsError."""
     budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     return _params(body, budget, body.logprobs)
 
 
 def chat_params(body: ChatRequest) -> SamplingParams:
-    """As OpenAI: as many tokens as the context allows where nothing is said. Raises SamplingParamsError."""
+    """Return the parameters; by default ``max_tokens`` is limited by the context only. Raises SamplingParamsError."""
     budget = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     return _params(body, budget, (body.top_logprobs or 0) if body.logprobs else None)
 

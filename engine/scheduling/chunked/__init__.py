@@ -1,4 +1,4 @@
-"""Chunked prefill with prefix caching and pausing; the scheduler after the one-tkv batch.
+"""The chunked scheduler: chunked prefill with prefix caching and pausing.
 
 Source of every rule: docs/scheduling-rules-chunked.md.
 """

@@ -1,4 +1,4 @@
-"""How a prompt is cut into chunks, and what a prefix hit saves ("Chunks", "Prefix caching"). Lengths in tokens."""
+"""The chunks of a prompt, and those that a prefix hit saves ("Chunks", "Prefix caching"). Lengths in tokens."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from engine.kv_cache.blocks import BLOCK_SIZE, round_up_to_block
 class Chunks(NamedTuple):
     """A prompt of ``prompt_length`` tokens in chunks of ``chunk_size``.
 
-    The prompt is moved right by whole blocks of padding, so that its last chunk ends with its last block.
+    Whole blocks of padding before the prompt make its last chunk end with its last block.
     """
 
     prompt_length: int
@@ -16,7 +16,7 @@ class Chunks(NamedTuple):
 
     @property
     def chunks(self) -> int:
-        """How many chunks there are."""
+        """The number of chunks."""
         return -(-self.prompt_length // self.chunk_size)
 
     @property
@@ -26,23 +26,23 @@ class Chunks(NamedTuple):
 
     @property
     def in_first(self) -> int:
-        """Tokens of the prompt that fit into the first chunk."""
+        """The number of prompt tokens in the first chunk."""
         return self.chunk_size - self.left_padding
 
     def next_step(self, computed: int) -> int:
-        """How many tokens the next step covers where ``computed`` are there (or were hit) already."""
+        """Return how many tokens the next step covers after ``computed`` tokens, which are in the cache already."""
         room = self.chunk_size if computed >= self.in_first else self.in_first
         return min(room, self.prompt_length - computed)
 
     def number_at(self, computed: int) -> int:
-        """The chunk, counted from 0, that has the token after the first ``computed``."""
+        """Return the chunk, counted from 0, that has the token after the first ``computed``."""
         return (self.left_padding + computed) // self.chunk_size
 
     def usable(self, hit: int) -> int:
-        """Of ``hit`` tokens found in the cache, those in chunks that need not run; the last chunk always runs."""
+        """Return how many of ``hit`` cached tokens are in chunks that need not run; the last chunk always runs."""
         skipped = min((self.left_padding + hit) // self.chunk_size, self.chunks - 1)
         return max(0, skipped * self.chunk_size - self.left_padding)
 
     def usable_blocks(self, hit: int) -> int:
-        """``usable`` in blocks."""
+        """Return ``usable`` in blocks."""
         return self.usable(hit) // BLOCK_SIZE

@@ -18,7 +18,7 @@ from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChu
 
 
 class ChunkedScheduler:
-    """One chunk of one prompt, or a decode of everybody whom the batch x tkv limit allows, a step."""
+    """Runs one chunk of one prompt per step, or a decode of every sequence that the batch x tkv limit allows."""
 
     def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
         self.limits = limits
@@ -26,19 +26,19 @@ class ChunkedScheduler:
         self.pool = PrefixPool(limits.available_blocks, enable_prefix_caching=chunking.enable_prefix_caching)
         self._tkv = 0
         self._waiting: deque[ChunkedSequence] = deque()
-        self._running: list[ChunkedSequence] = []  # the one that is being prefilled among them
+        self._running: list[ChunkedSequence] = []  # including the one in prefill
         self._paused: list[ChunkedSequence] = []
         self._prefilling: ChunkedSequence | None = None
         self._ran_a_chunk = False  # in the step before
         self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:
-        """Queue a request behind all others. Lengths in tokens, both at least 1; its tokens are its content."""
+        """Append a request to the queue. Lengths are in tokens, both at least 1; blocks are found by ``tokens``."""
         chunks = Chunks(prompt_length, self.chunking.chunk_size)
         self._waiting.append(ChunkedSequence(request_id, chunks, max_tokens, tokens))
 
     def abort(self, request_id: str) -> bool:
-        """End a request between two steps; False where it is not (or no longer) here. Its blocks are free at once."""
+        """Abort a request between two steps and free its blocks. Return False where it is not queued or running."""
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
@@ -51,11 +51,11 @@ class ChunkedScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the step and take the blocks it needs ("One step").
+        """Choose the next step and allocate its blocks ("One step").
 
-        Raises UnschedulableRequestError where nothing runs and the whole cache cannot hold the head of the queue, and
-        where no sequence can decode because the batch x tkv limit is below the tkv of each. Every further call raises
-        it too, until that request is aborted.
+        Raises UnschedulableRequestError where no request runs and the whole cache cannot hold the head of the queue,
+        and where no sequence can decode because the batch x tkv limit is below the tkv of each. So does every further
+        call until that request is aborted.
         """
         self._aborted_in_queue = False
         chunk = self._next_chunk()
@@ -71,13 +71,13 @@ class ChunkedScheduler:
         return self._decode(decoding)
 
     def commit(self, ended: Collection[str]) -> None:
-        """Take note that the planned step ran; whoever ended in it gives its blocks back now."""
+        """Record that the planned step ran, and free the blocks of the sequences that ended in it."""
         if ended:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """What can be seen now."""
+        """Return the present state."""
         alive = [*self._running, *self._paused]
         hits = [(s.request_id, s.usable_blocks) for s in alive if s.usable_blocks]
         return SchedulerState(
@@ -91,13 +91,13 @@ class ChunkedScheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a further step would change anything."""
+        """Return whether another step would change anything."""
         return bool(self._waiting or self._running or self._paused or self._tkv or self._aborted_in_queue)
 
     # --- which step ---------------------------------------------------------------------------------------------
 
     def _next_chunk(self) -> PrefillChunk | None:
-        """The chunk that runs in this step, if one may ("Which kind of step")."""
+        """Return the chunk that runs in this step, if any ("Which kind of step")."""
         current = self._prefilling
         if current is not None:
             self._running.remove(current)
@@ -113,16 +113,16 @@ class ChunkedScheduler:
         return None if current is None else self._chunk(current)
 
     def _may_start(self) -> bool:
-        """Whether a waiting request may prefill: who it is does not matter where no prefill is under way.
+        """Return whether a waiting request may start its prefill, while none is in progress.
 
-        So those behind the head of the queue need not be asked: what keeps it waiting keeps them waiting.
+        The condition does not depend on the request, so only the head of the queue has to be checked.
         """
         if not self._running:
             return True
         return self._may_interleave() and len(self._running) < self.limits.max_num_seqs
 
     def _may_go_on(self, current: ChunkedSequence) -> bool:
-        """Whether the prefill under way may run its next chunk."""
+        """Return whether the prefill in progress may run its next chunk."""
         if not self._may_interleave():
             return False
         is_last = current.prompt_length - current.computed <= self.chunking.chunk_size
@@ -131,7 +131,7 @@ class ChunkedScheduler:
         return len(self._decoding()) < self.limits.max_num_seqs
 
     def _may_interleave(self) -> bool:
-        """What both must satisfy: nobody is paused and, with interleaving, those that decode had their turn."""
+        """Return whether a chunk may run now: no sequence is paused and, with interleaving, a decode ran in between."""
         if self._paused:
             return False
         return not (self.chunking.interleave and self._ran_a_chunk and self._decoding())
@@ -140,7 +140,7 @@ class ChunkedScheduler:
         return [sequence for sequence in self._running if sequence is not self._prefilling]
 
     def _fits(self, sequence: ChunkedSequence, found: tuple[int, ...]) -> bool:
-        """Whether its worst case is free and promised to nobody."""
+        """Return whether enough blocks for the worst case of the sequence are free and unreserved."""
         return self.pool.worst_case(sequence.most_blocks, found) <= self.pool.unreserved
 
     # --- prefill ------------------------------------------------------------------------------------------------
@@ -181,10 +181,10 @@ class ChunkedScheduler:
         )
 
     def _grow(self, sequence: ChunkedSequence, tokens: int, written: int) -> None:
-        """Schedule ``tokens`` more: take their blocks, and let those be found that are full once ``written`` are there.
+        """Schedule ``tokens`` more tokens: allocate their blocks, and register blocks that ``written`` tokens fill.
 
-        A step that begins in the middle of a chunk because of a hit counts more tokens than its chunk holds; those
-        are written a step later, and a request that is aborted between the two must not leave them to be found.
+        A step that begins in the middle of a chunk because of a hit counts more tokens than its chunk holds. The rest
+        is written one step later, and must not be found if the request is aborted between the two steps.
         """
         holder, held = sequence.request_id, blocks_for(sequence.computed)
         sequence.computed += tokens
@@ -200,7 +200,7 @@ class ChunkedScheduler:
     # --- decode -------------------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        """Choose who decodes ("Pausing"). Where all of them fit, so does each in its turn."""
+        """Choose the sequences that decode ("Pausing"). If all fit together, none has to be checked on its own."""
         if not self._paused and batch_tkv(self._decoding()) <= self.limits.max_batch_tkv_limit:
             return
         before = [*self._paused, *self._decoding()]

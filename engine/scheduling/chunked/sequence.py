@@ -1,4 +1,4 @@
-"""A request as the chunked scheduler sees it."""
+"""The state of a request in the chunked scheduler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,11 @@ from engine.scheduling.chunked.chunks import Chunks
 
 @dataclass(slots=True, eq=False)
 class ChunkedSequence:
-    """``computed`` tokens are scheduled or in its cache, ``hit`` of them (whole blocks) were found there at its start.
+    """The state of a request.
 
-    Its first ``shareable`` blocks can be found by others. ``paused_for`` counts the decode steps it has been paused in
-    a row. ``keys`` are those of its full blocks, as far as they were asked for.
+    ``computed`` tokens are scheduled or in its cache; ``hit`` of them (whole blocks) were found in the cache at its
+    start. Other requests can find its first ``shareable`` blocks. ``paused_for`` counts consecutive decode steps in
+    which it was paused. ``keys`` are the keys of its full blocks computed so far.
     """
 
     request_id: str
@@ -32,25 +33,25 @@ class ChunkedSequence:
 
     @property
     def generated(self) -> int:
-        """Generated tokens in its cache."""
+        """The number of generated tokens in its cache."""
         return self.computed - self.prompt_length
 
     @property
     def usable_blocks(self) -> int:
-        """Blocks that its prefill did not compute again."""
+        """The number of found blocks that its prefill did not compute again."""
         return self.chunks.usable_blocks(self.hit)
 
     @property
     def most_blocks(self) -> int:
-        """The blocks it holds if it runs to ``max_tokens``, with room for its last token."""
+        """The number of blocks of the request if it runs to ``max_tokens``, with room for its last token."""
         return blocks_for(self.prompt_length + self.max_tokens)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """The keys of its first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the keys of its first ``blocks`` blocks, whose tokens must all be known."""
         extend_keys(self.keys, blocks, self.tokens, BLOCK_SIZE)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """Those of the blocks it may share: full ones of its prompt, whose last token must be computed in any case."""
+        """The keys of blocks it may share: full blocks of the prompt, whose last token is always computed."""
         return self.keys_of((self.prompt_length - 1) // BLOCK_SIZE)

@@ -1,6 +1,6 @@
-"""May the request at the head of the queue join the running batch? One function a condition ("Admission").
+"""The conditions for the head of the queue to join the running batch, one function each ("Admission").
 
-The conditions are asked of the batch as it was before padding is removed in this step.
+The conditions apply to the batch before padding is removed in this step.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ class Running(NamedTuple):
 
     @property
     def remaining(self) -> int:
-        """What is left of its budget."""
+        """The number of tokens that the sequence may still generate."""
         return self.max_tokens - (self.computed - self.prompt_length)
 
 
 def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model_len: int) -> bool:
-    """Condition 3: nobody may run past the context, neither the new one nor, where it makes tkv grow, the rest."""
+    """Check condition 3: neither the new sequence nor, where it increases tkv, a running one may exceed the context."""
     grown = tkv_with_prompt(tkv, new.prompt_length)
     room = max_model_len - grown
     if new.max_tokens > room:
@@ -39,17 +39,17 @@ def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model
 
 
 def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
-    """Condition 4: the worst case of the new one fits into the blocks promised to nobody."""
+    """Check condition 4: the worst case of the new sequence fits the unreserved blocks."""
     grown = tkv_with_prompt(tkv, new.prompt_length)
     return blocks_reserved(grown, new.prompt_length, new.max_tokens) <= unreserved
 
 
 def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
-    """The largest batch size x tkv while the new one runs beside others (condition 5).
+    """Return the largest batch size x tkv while the new sequence runs with others (condition 5).
 
-    Sequences that end before the new one are walked from the first to end: each counts with the batch as it
-    is when it ends. Those that end later were counted when they joined. What the new one does once it is alone
-    is not counted.
+    Sequences that end before the new one are visited in the order in which they end: each counts with the batch at its
+    end. Sequences that end later were counted when they joined. The steps of the new sequence after all others have
+    ended do not count.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     last_tkv = grown + new.max_tokens - 1

@@ -1,7 +1,7 @@
 """Continuous batching with one tkv for the whole batch: the first scheduler on Spyre.
 
-Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), somebody runs it, and the
-scheduler is told who ended (``commit``).
+Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), the engine core runs it and reports
+the sequences that ended (``commit``).
 """
 
 from collections import deque
@@ -26,10 +26,10 @@ from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPl
 
 @dataclass(slots=True, eq=False)
 class ScheduledSequence:
-    """A request as the scheduler sees it. ``left_padding`` in columns, whole blocks of it included.
+    """The state of a request. ``left_padding`` is in columns, whole blocks of padding included.
 
-    A decode moves tkv and everybody's tokens together, so a sequence that runs is known by its left padding: what
-    it has in the cache is tkv less that.
+    A decode adds a token to every sequence and 1 to tkv, so the left padding is the only state of a running sequence:
+    the number of its tokens in the cache is tkv minus the left padding.
     """
 
     request_id: str
@@ -39,7 +39,7 @@ class ScheduledSequence:
 
 
 class _Rows(NamedTuple):
-    """The running batch as a decode plan shows it; the same from step to step until somebody comes, goes or moves."""
+    """The running batch in the form of a decode plan; unchanged until a sequence joins, leaves or moves."""
 
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
@@ -54,7 +54,7 @@ class _Refusal(NamedTuple):
 
 
 class ContinuousScheduler:
-    """Strict first-in-first-out, one prefill a step, prefill before decode, one tkv for everybody."""
+    """Strict first-in-first-out order, one prefill per step, prefill before decode, one tkv for the whole batch."""
 
     def __init__(self, limits: ResolvedLimits) -> None:
         self.limits = limits
@@ -62,8 +62,8 @@ class ContinuousScheduler:
         self._tkv = 0
         self._waiting: deque[ScheduledSequence] = deque()
         self._running: list[ScheduledSequence] = []  # newest first
-        self._ended: list[ScheduledSequence] = []  # hold their blocks until the next step has looked at the queue
-        self._somebody_left = False  # since padding was last removed
+        self._ended: list[ScheduledSequence] = []  # keep their blocks until after the admission of the next step
+        self._left_since_shift = False  # since padding was last removed
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
         self._kept_running: tuple[str, ...] = ()
@@ -72,14 +72,14 @@ class ContinuousScheduler:
         self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
-        """Queue a request behind all others. Lengths in tokens, both at least 1; which ``tokens`` does not matter."""
+        """Append a request to the queue. Lengths are in tokens, both at least 1; ``tokens`` is not used."""
         self._waiting.append(ScheduledSequence(request_id, prompt_length, max_tokens))
         self._kept_waiting = None
 
     def abort(self, request_id: str) -> bool:
-        """End a request between two steps; False where it is not (or no longer) here.
+        """Abort a request between two steps. Return False where it is not queued or running.
 
-        A running one is treated as one that finished: its blocks go back in the next step, after admission.
+        A running request is treated like one that finished: its blocks are freed in the next step, after admission.
         """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
@@ -94,12 +94,12 @@ class ContinuousScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the step, free what ended, remove padding, take the blocks it needs ("One step", 1 to 3).
+        """Choose the next step, free ended sequences, remove padding, allocate blocks ("One step", 1 to 3).
 
-        Admission comes first: it still counts the reservations of sequences that ended in the step before.
+        Admission comes first and still counts the reservations of sequences that ended in the previous step.
 
-        Raises OutOfBlocksError where an empty batch must take a request that the whole cache cannot hold; it
-        stays at the head of the queue until it is aborted.
+        Raises OutOfBlocksError where the batch is empty and the whole cache cannot hold the head of the queue; that
+        request stays at the head until it is aborted.
         """
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         self._aborted_in_queue = False
@@ -109,7 +109,7 @@ class ContinuousScheduler:
         if joining is not None:
             self._plan = self._prefill(joining)
             self._waiting.popleft()
-            # A long queue is not listed anew for each that leaves it.
+            # Avoids building the tuple of a long queue again for each request that leaves it.
             self._kept_waiting = self._kept_waiting and self._kept_waiting[1:]
         elif self._running:
             self._plan = self._decode()
@@ -119,7 +119,7 @@ class ContinuousScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Take note that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
+        """Record that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
         if isinstance(self._plan, Decode):
             self._tkv += 1
         if ended:
@@ -128,7 +128,7 @@ class ContinuousScheduler:
         self._plan = Idle()
 
     def state(self) -> SchedulerState:
-        """What can be seen now."""
+        """Return the present state."""
         if self._kept_waiting is None:
             self._kept_waiting = tuple([s.request_id for s in self._waiting])
         pool = self.pool
@@ -136,13 +136,13 @@ class ContinuousScheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a further step would change anything, the one that frees the last blocks included."""
+        """Return whether another step would change anything, including a step that only frees blocks."""
         return bool(self._waiting or self._running or self._ended or self._tkv or self._aborted_in_queue)
 
     def _end(self, sequence: ScheduledSequence) -> None:
         self._running.remove(sequence)
         self._ended.append(sequence)
-        self._somebody_left = True
+        self._left_since_shift = True
         self._list_running()
 
     def _free_ended(self) -> None:
@@ -165,7 +165,7 @@ class ContinuousScheduler:
         )
 
     def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
-        """Condition 5: not counted again where the limit refused the request to this batch at no larger a tkv."""
+        """Check condition 5, or reuse a refusal of the same request by the same batch at this or a smaller tkv."""
         grown = tkv_with_prompt(self._tkv, new.prompt_length)
         refused = self._refusal
         if refused.request_id == request_id and refused.running == self._kept_running and grown >= refused.tkv:
@@ -176,14 +176,14 @@ class ContinuousScheduler:
         return False
 
     def _remove_padding(self) -> None:
-        """Whole blocks of left padding that all have go; they can come to share some only as others leave."""
-        if self._somebody_left:
-            self._somebody_left = False
+        """Remove whole blocks of left padding that all sequences have; new ones appear only when a sequence leaves."""
+        if self._left_since_shift:
+            self._left_since_shift = False
             shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
             self._shift(-shared * BLOCK_SIZE)
 
     def _shift(self, columns: int) -> None:
-        """Move the running batch to the right (or left): tkv and everybody's left padding together."""
+        """Move the running batch to the right (or left): change tkv and the left padding of every sequence."""
         if columns:
             self._tkv += columns
             for sequence in self._running:
@@ -219,7 +219,7 @@ class ContinuousScheduler:
         self._kept_rows = None
 
     def _list_running(self) -> None:
-        """Somebody came or went."""
+        """Update what is cached about the batch after a sequence joined or left."""
         self._kept_running = tuple([s.request_id for s in self._running])
         self._kept_rows = None
 

@@ -36,7 +36,7 @@ def cases() -> Counter[str]:
 def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
     requirements = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
     assert f"65 of the {cases['scheduler_steps']} tables were recorded" in README
-    assert f"there are {cases['output']} beside those of the step cases." in README
+    assert f"as step cases do; there are {cases['output']}." in README
     assert f"in-process and over HTTP; there are {cases['behaviour']}." in README
     said = (
         f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1, 37 from "

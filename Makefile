@@ -47,19 +47,19 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 ## Run every suite on the built-in model and write the report; an engine that crashes or hangs costs a case, not the report.
 conformance: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs -n $(WORKERS) --isolation=engine suites --html-report $(REPORT) --results $(REPORT:.html=.jsonl)
+	$(BIN)/python -m pytest -rs -n $(WORKERS) --cb-isolation=engine suites --cb-html $(REPORT) --cb-results $(REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(REPORT))"
 
 ## The same suites on the real plugin, as far as they can be seen in-process: step tables, outputs, offline behaviour.
 conformance-vllm: venv-vllm
-	$(PLUGIN_BIN)/python -m pytest -rs --driver vllm --references committed suites \
-		--html-report $(PLUGIN_REPORT) --results $(PLUGIN_REPORT:.html=.jsonl)
+	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver vllm --cb-references committed suites \
+		--cb-html $(PLUGIN_REPORT) --cb-results $(PLUGIN_REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(PLUGIN_REPORT))"
 
 ## What its clients see over HTTP: behaviour suites at `vllm serve`, a server for each set of limits.
 conformance-vllm-http: venv-vllm
-	$(PLUGIN_BIN)/python -m pytest -rs --driver openai-http --serve vllm --references committed -m http suites/behaviour \
-		--html-report $(PLUGIN_REPORT:.html=-http.html) --results $(PLUGIN_REPORT:.html=-http.jsonl)
+	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver openai-http --cb-serve vllm --cb-references committed -m http suites/behaviour \
+		--cb-html $(PLUGIN_REPORT:.html=-http.html) --cb-results $(PLUGIN_REPORT:.html=-http.jsonl)
 	@echo "Open $(abspath $(PLUGIN_REPORT:.html=-http.html))"
 
 ifeq ($(PLUGIN_PINS),)

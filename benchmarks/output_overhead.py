@@ -23,7 +23,7 @@ import pytest
 from engine.core import EngineCore
 from harness.drivers.reference import ReferenceDriver, ReferenceSession
 
-DEFAULT = ("-q", "-m", "cpu", "--references", "committed", "-p", "no:cacheprovider", "suites/output")
+DEFAULT = ("-q", "-m", "cpu", "--cb-references", "committed", "-p", "no:cacheprovider", "suites/output")
 
 
 def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ one process and with --forked; tokens a second on 16 x (64 + 64) at batch 4, the
 and a step of ours without a model beside a step of its engine, which is what its tests run to look at a schedule.
 
 With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, its side of the first is its own test file; without, its engine
-runs our twelve cases, by ``--driver vllm``, which starts fewer engines.
+runs our twelve cases, by ``--cb-driver vllm``, which starts fewer engines.
 """
 
 import json
@@ -68,14 +68,14 @@ def run_to_verdict(command: list[str], folder: Path, more: dict[str, str]) -> No
 
 
 def ours(*more: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--references", "committed"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--cb-references", "committed"]
     run_to_verdict([*command, *more, *CASES], ROOT, {})
 
 
 def its(python: Path, tests: Path | None, scratch: Path, *more: str) -> None:
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     if tests is None:
-        run_to_verdict([*command, "--driver", "vllm", "--references", "committed", *more, *CASES], ROOT, {})
+        run_to_verdict([*command, "--cb-driver", "vllm", "--cb-references", "committed", *more, *CASES], ROOT, {})
     else:
         this_run = {"PYTHONPATH": str(scratch), "MASTER_PORT": str(free_port())}
         command += ["-p", "no:spyre-cb", "-m", "cpu and cb"]
@@ -147,7 +147,7 @@ class Side:
 
 
 def simulation() -> Callable[[], int]:
-    """The same workload without a model, as ``--simulate`` runs it, every row written down; returns how many steps."""
+    """The same workload without a model, as ``--cb-simulate`` runs it, every row written down; returns the steps."""
     from harness.drivers.reference import SimulationDriver
     from harness.runs.runner import run_workload
     from harness.schedulers.continuous.model import PlannedRequest

@@ -3,9 +3,9 @@
     python benchmarks/simulation.py [--json FILE]
 
 Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step;
-the harness on top of it (driver, observations, step table) as ``--simulate`` runs it; what a case does with that (the
-comparison with an expected table in the short form, the invariants); and the scheduler model that search compares with.
-The ratio is to the engine core. Medians; these machines are noisy.
+the harness on top of it (driver, observations, step table) as ``--cb-simulate`` runs it; what a case does with that
+(the comparison with an expected table in the short form, the invariants); and the scheduler model that search compares
+with. The ratio is to the engine core. Medians; these machines are noisy.
 """
 
 import random

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SUITES, CASES, CONFIGURATIONS = 50, 50, 4
 TESTS = SUITES * CASES * CONFIGURATIONS
 RUN = 6  # suites of them that are run
-IMPORT_HARNESS = "import sys, pytest, harness.pytest_plugin.plugin; sys.exit('torch' in sys.modules)"
+IMPORT_HARNESS = "import sys, pytest, harness.pytest_plugin.session; sys.exit('torch' in sys.modules)"
 HEAD = """\
 suite: many/s{}
 kind: scheduler_steps
@@ -99,14 +99,14 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
     more = peak_megabytes(lambda: pytest("--collect-only", *every))
     results = folder / "results.jsonl"
     reports = ("--html", folder / "page.html", "--junit", folder / "junit.xml", "--markdown", folder / "summary.md")
-    pytest("--simulate", "--results", results, *some)
+    pytest("--cb-simulate", "--cb-results", results, *some)
     many = made_many(results, TESTS)
     ways: Mapping[str, Callable[[], object]] = {
         "import pytest": lambda: python("-c", "import pytest"),
         "import harness": lambda: python("-c", IMPORT_HARNESS),
         "collect": lambda: pytest("--collect-only", *every),
         "collect some": lambda: pytest("--collect-only", *some),
-        "run some": lambda: pytest("--simulate", *some),
+        "run some": lambda: pytest("--cb-simulate", *some),
         "reports": lambda: python(
             "-c", "import harness.cli, sys; sys.exit(harness.cli.main())", "report", many, *reports
         ),

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = Path(sys.prefix)
 PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 IMPORTS = (sys.executable, "-c", "import torch, fms.models")
-FIRST_EAGER = (*PYTEST, "-v", "--isolation=engine", "suites/scheduler_steps")
+FIRST_EAGER = (*PYTEST, "-v", "--cb-isolation=engine", "suites/scheduler_steps")
 SET_CHILD_SUBREAPER = 36
 
 

@@ -57,7 +57,7 @@ def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -
     line = int(place[0].rsplit(":")[1])
     loaded = next(loaded for loaded in SUITES if loaded.suite.suite == "scheduler_steps/context_edges")
     assert line == loaded.line_of_case(test.expanded.index)
-    bless = f'python -m pytest "suites/scheduler_steps/context_edges.yaml::{CASE}[tiny-granite-eager]" --bless'
+    bless = f'python -m pytest "suites/scheduler_steps/context_edges.yaml::{CASE}[tiny-granite-eager]" --cb-bless'
     assert failure_text(test.expanded, verdicts, place[0], bless) == shown
 
 
@@ -77,13 +77,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 FILE = re.compile(r"(?<![\w/.@-])((?:[\w*]+/)*[\w*]+\.py)\b")
 """A Python file as prose names it, from any folder on; a URL, a file of another project's, has a slash before it."""
 PROSE = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
-PACKAGES = ("engine", "harness", "checkpoints")
+PACKAGES = ("engine", "harness", "checkpoints", "spyre_cb")
 
 
 def test_files_that_are_named_are_there() -> None:
     """In pages, comments and docstrings: a file that was moved is named by where it is now."""
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    folders = ("engine", "harness", "checkpoints", "tests", "benchmarks", "examples", "recipes")
+    folders = ("engine", "harness", "checkpoints", "spyre_cb", "tests", "benchmarks", "examples", "recipes")
     files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "conftest.py"]
     there = {end for path in files for end in _ends(path.relative_to(ROOT))}
     gone = [

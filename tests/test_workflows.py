@@ -55,21 +55,21 @@ def test_the_nightly_run_is_on_cards_in_parts_that_make_a_whole() -> None:
     assert shards == [*range(1, len(shards) + 1)]
     assert not job["strategy"]["fail-fast"], "what one shard finds does not end the others"
     (pytest_command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
-    assert '--shard "${{ matrix.shard }}/${{ strategy.job-total }}"' in pytest_command
-    assert "--require-hardware" in pytest_command
+    assert '--cb-shard "${{ matrix.shard }}/${{ strategy.job-total }}"' in pytest_command
+    assert "--cb-require-hardware" in pytest_command
     upload = job["steps"][-1]
     assert upload["uses"].startswith("actions/upload-artifact@")
     assert upload["if"] == "always()"
 
 
 def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> None:
-    """With the numbers filled in and nothing run; on this machine without --require-hardware."""
+    """With the numbers filled in and nothing run; on this machine without --cb-require-hardware."""
     (command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
     filled = (
         command.replace("${{ matrix.shard }}", "2").replace("${{ strategy.job-total }}", "4").replace("$RETRIES", "1")
     )
     words = shlex.split(filled.replace("\\\n", " "))[3:]
-    words = [word.replace("reports/", f"{tmp_path}/") for word in words if word != "--require-hardware"]
+    words = [word.replace("reports/", f"{tmp_path}/") for word in words if word != "--cb-require-hardware"]
     command_line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--collect-only", *words]
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

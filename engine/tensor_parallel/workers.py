@@ -7,6 +7,7 @@ process group, so it may have several engines, used from any thread.
 import os
 import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
@@ -228,7 +229,9 @@ def start_workers_with(starter: Starter) -> None:
 
 def _python_path() -> str:
     """Return a PYTHONPATH that begins with the folder of this package."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # Not where packages are installed: Python looks there anyway, and first it looks at its own library.
+    own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
+    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
 
 
 def _how_it_ended(process: WorkerProcess) -> str:

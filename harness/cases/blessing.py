@@ -1,4 +1,4 @@
-"""Accepting what an engine does, and keeping what the reference says: files written and removed with --bless."""
+"""Accepting what an engine does, and keeping what the reference says: files written and removed with ``--cb-bless``."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field

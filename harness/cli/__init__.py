@@ -9,7 +9,23 @@ import sys
 from collections.abc import Sequence
 
 from checkpoints import CheckpointError
-from harness.cli import cards, cases, compare, known_failures, models, references, report, schema, search, serve, trace
+from harness.cli import (
+    cards,
+    cases,
+    compare,
+    completion,
+    init,
+    known_failures,
+    models,
+    references,
+    report,
+    run,
+    schema,
+    search,
+    serve,
+    trace,
+    versions,
+)
 from harness.cli.arguments import CommandError, Parser
 from harness.suites.discovery import NoSuitesError
 from harness.suites.loader import SuiteError
@@ -18,11 +34,24 @@ __all__ = ["main"]
 
 INTERRUPTED = 130
 CUT_OFF = 141
-SUBCOMMANDS = (cases, trace, search, references, known_failures, compare, report, cards, schema, models, serve)
+SUBCOMMANDS = (
+    run,
+    init,
+    cases,
+    trace,
+    search,
+    references,
+    known_failures,
+    compare,
+    report,
+    cards,
+    schema,
+    models,
+    serve,
+)
 
 _EXAMPLES = """\
-tests run with pytest:  python -m pytest -m "cpu and cb" suites
-example:  spyre-cb cases --marker cpu
+example:  spyre-cb run -m "cpu and cb" --html page.html
 """
 
 
@@ -57,17 +86,27 @@ def _run(argv: Sequence[str] | None) -> int:
     said = sys.argv[1:] if argv is None else list(argv)
     if said[:1] == ["serve"]:
         serve.hand_over(said[1:])
-    parser = Parser(
-        prog="spyre-cb", description="Tools around the conformance suites for continuous batching.", epilog=_EXAMPLES
-    )
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in SUBCOMMANDS:
-        command.add_to(subparsers)
+    if said[:1] == ["--version"]:
+        return versions.show(said[1:])
+    mine, for_pytest = run.apart(said)
     try:
-        arguments = parser.parse_args(said)
+        arguments = _parser().parse_args(mine)
+        arguments.for_pytest = for_pytest
         return int(arguments.run(arguments))
     except SystemExit as exit_:
         return int(exit_.code or 0)
     except (CommandError, CheckpointError, NoSuitesError, SuiteError) as error:
         print(f"spyre-cb: {error}", file=sys.stderr)
         return 2
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="spyre-cb", description="Conformance suites for continuous batching.", epilog=_EXAMPLES)
+    parser.add_argument(
+        "--version", action="store_true", help="versions of what matters; --version --json for a script"
+    )
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in SUBCOMMANDS:
+        command.add_to(subparsers)
+    completion.add_to(subparsers, _parser)
+    return parser

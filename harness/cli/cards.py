@@ -1,8 +1,10 @@
 """``spyre-cb cards``: the Spyre cards of this machine, and who has them."""
 
+import json
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from harness.cards.discovery import Card, CardsError, find_cards
 from harness.cards.holders import holders
@@ -16,20 +18,30 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    add_command(subparsers, "cards", run, "list the Spyre cards here, and who has them", _EXAMPLES)
+    parser = add_command(subparsers, "cards", run, "list the Spyre cards here, and who has them", _EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="a JSON list in place of text")
 
 
-def run(_: Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Print a line a card."""
     try:
         cards = find_cards()
     except CardsError as error:
         raise CommandError(str(error)) from error
+    if arguments.json:
+        print(json.dumps([_as_data(card) for card in cards], indent=1))
+        return 0
     if not cards:
         print("there are no Spyre cards here")
     for card in cards:
         print(f"{card.index}  {card.bus_id}  {_state(card)}")
     return 0
+
+
+def _as_data(card: Card) -> dict[str, Any]:
+    leased = leased_by(card)
+    lease = None if leased is None else {"process": leased.pid, "since": leased.since}
+    return {"index": card.index, "bus_id": card.bus_id, "lease": lease, "open_in": list(holders(card))}
 
 
 def _state(card: Card) -> str:

@@ -21,7 +21,7 @@ _EXAMPLES = """\
 def add_to(subparsers: Subparsers) -> None:
     about = "compare two runs: what got worse, better, is new or gone"
     parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
-    parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --results FIRST)")
+    parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --cb-results FIRST)")
     parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
     parser.add_argument("--html", type=named, metavar="FILE", help="write a page about it, too")
     parser.add_argument("--json", action="store_true", help="a JSON object in place of text")

@@ -15,7 +15,7 @@ _EXAMPLES = """\
 def add_to(subparsers: Subparsers) -> None:
     about = "list what failed in a run, to be expected from then on"
     parser = add_command(subparsers, "known-failures", run, about, _EXAMPLES)
-    parser.add_argument("results", type=existing, metavar="RESULTS", help="what pytest --results wrote")
+    parser.add_argument("results", type=existing, metavar="RESULTS", help="what pytest --cb-results wrote")
     parser.add_argument(
         "--write",
         type=Path,

@@ -1,6 +1,8 @@
 """``spyre-cb models``: the models that have a name here, and where they are."""
 
+import json
 from argparse import Namespace
+from dataclasses import asdict
 
 from checkpoints import catalogue, resolve
 from harness.cli.arguments import Subparsers, add_command
@@ -16,14 +18,18 @@ _FETCH_EXAMPLES = """\
 
 def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "models", run, "list the models that have a name here, or fetch one", _EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="a JSON list in place of the table")
     actions = parser.add_subparsers(metavar="ACTION")
     about = "resolve a model, fetching it where it is not here, and print its path and digest"
     fetch_parser = add_command(actions, "fetch", fetch, about, _FETCH_EXAMPLES)
     fetch_parser.add_argument("name", metavar="NAME", help="a name from the list, a folder, or a hub id org/name")
 
 
-def run(_: Namespace) -> int:
+def run(arguments: Namespace) -> int:
     """Print the table of models."""
+    if arguments.json:
+        print(json.dumps([asdict(entry) for entry in catalogue()], indent=1))
+        return 0
     rows = [("name", "parameters", "here", "what it is"), *_rows()]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     for name, parameters, here, what in rows:

@@ -22,6 +22,7 @@ from harness.references.values import widened
 from harness.suites.discovery import suite_files
 from harness.suites.markers import left_out
 from harness.suites.prompts import vocabulary_of
+from harness.suites.shipped import is_installed_copy, is_shipped
 from harness.suites.yaml import shown_file
 from harness.utils.text import plural
 
@@ -58,6 +59,8 @@ def run(arguments: Namespace) -> int:
     files = list(_case_files(tests, " ".join(arguments.marker)))
     oracle = Oracle()
     lacking = [each for each in files if not oracle.holds(each.file, each.checkpoint, each.wanted)]
+    if lacking and not arguments.check and is_installed_copy() and any(is_shipped(test.loaded.path) for test in tests):
+        raise CommandError("the suites of this installation stay as they are: say --check, or name suites of yours")
     if arguments.check:
         for each in lacking:
             print(f"missing or stale  {shown_file(each.file)}")

@@ -17,7 +17,7 @@ _EXAMPLES = """\
 def add_to(subparsers: Subparsers) -> None:
     about = "write reports about runs: a page, Allure, JUnit, Markdown"
     parser = add_command(subparsers, "report", run, about, _EXAMPLES)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --results FILE)")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --cb-results FILE)")
     parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
     parser.add_argument("--html", type=named, metavar="PAGE", help="one self-contained page")
     parser.add_argument("--allure", type=named, metavar="FOLDER", help="a folder of Allure results")

@@ -124,7 +124,7 @@ class OpenAIHttpDriver:
             for name in ("backend", "tensor_parallel_size"):
                 wanted, has = getattr(setup, name), getattr(self._running, name)
                 if wanted != has:
-                    return f"{name} {wanted}, and the server has {has}: --server-shape says what it has"
+                    return f"{name} {wanted}, and the server has {has}: --cb-server-shape says what it has"
         if self._running is None and self._start == "reference":
             from harness.drivers.reference import reference_unavailable  # only here is that engine needed
 
@@ -142,7 +142,7 @@ class OpenAIHttpDriver:
         for name, wanted in asdict(limits).items():
             if wanted is not None and wanted != has[name]:
                 known = "does not say" if has[name] is None else f"has {has[name]}"
-                return f"the case wants {name} {wanted}, the server {known}: --server-shape says what it has"
+                return f"the case wants {name} {wanted}, the server {known}: --cb-server-shape says what it has"
         return None
 
     def backend_label(self, backend: str) -> str:

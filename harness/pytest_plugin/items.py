@@ -36,7 +36,7 @@ from harness.utils import spent
 
 SERVER_PROPERTY = "spyre_cb_server"
 """A property of a test before which a server was replaced: why, in a sentence."""
-TOO_MANY = "raise max_tests in the suite if you mean it, or give --max-tests"
+TOO_MANY = "raise max_tests in the suite if you mean it, or give --cb-max-tests"
 
 
 class SuiteFile(pytest.File):
@@ -162,9 +162,9 @@ class CaseItem(pytest.Item):
             self.user_properties.append((SPENT_PROPERTY, json.dumps(spent.take())))
 
     def _run(self) -> None:
-        if self.config.option.require_hardware and self.get_closest_marker("simulated"):
+        if self.config.option.cb_require_hardware and self.get_closest_marker("simulated"):
             # Workers of -n find out one by one; without them the run has not begun.
-            raise CaseError(f"--require-hardware: this would run on {self.backend_label}")
+            raise CaseError(f"--cb-require-hardware: this would run on {self.backend_label}")
         verdicts = self._verdicts()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
@@ -235,7 +235,7 @@ class CaseItem(pytest.Item):
 
     @property
     def bless_command(self) -> str:
-        return f'python -m pytest "{shown_file(self.path)}::{self.name}" --bless'
+        return f'python -m pytest "{shown_file(self.path)}::{self.name}" --cb-bless'
 
     def _header(self) -> dict[str, Any]:
         """What reports say of a test, whatever comes of it."""

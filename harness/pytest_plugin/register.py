@@ -1,10 +1,9 @@
-"""The parts of the pytest plugin that are plugins themselves: which of them a process wants, and their options.
+"""The parts of the pytest plugin that are plugins themselves: which of them a process wants.
 
 A process of a run is the one that was started by hand, one of xdist's workers, or one that only runs single cases and
 sends what comes of them (``isolation/child.py``).
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -19,74 +18,46 @@ from harness.pytest_plugin.isolation.parents import Parents
 from harness.pytest_plugin.isolation.plugin import Isolation
 from harness.pytest_plugin.isolation.reports import FailuresTravel
 from harness.pytest_plugin.known_failures import plugin as known_failures
-from harness.pytest_plugin.progress import Progress, add_progress_options
+from harness.pytest_plugin.progress import Progress
 from harness.pytest_plugin.report_options import wanted_reports
 from harness.pytest_plugin.results import ResultStream
 from harness.pytest_plugin.retries import FlakyTests
-from harness.pytest_plugin.shards import RECORDED, Sharding, shard
+from harness.pytest_plugin.shards import Sharding
 from harness.pytest_plugin.stages import Stages
 from harness.suites.discovery import SUITE_SUFFIXES
 from harness.utils.subprocesses import end_with_parent
-
-
-def add_options(group: pytest.OptionGroup) -> None:
-    modes.add_options(group)
-    add_progress_options(group)
-    group.addoption(
-        "--known-failures",
-        type=Path,
-        metavar="FILE",
-        help="tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
-    )
-    group.addoption("--shard", type=shard, metavar="I/N", help="run part I of N parts that take as long as each other")
-    group.addoption(
-        "--durations-from",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help=f"what tests took, to cut shards by: results of a run (default: {RECORDED}, where there is one)",
-    )
-    group.addoption(
-        "--retries",
-        type=_retries,
-        default=0,
-        metavar="N",
-        help="run a case that fails again, up to N times; one that passes then is flaky, and fails the run",
-    )
-    group.addoption("--allow-flaky", action="store_true", help="flaky tests do not fail the run")
 
 
 def register(config: pytest.Config) -> None:
     """Register what this process wants. Raises pytest.UsageError for options that cannot work."""
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
-    manager.register(known_failures.KnownFailures(config, option.known_failures), known_failures.NAME)
+    manager.register(known_failures.KnownFailures(config, option.cb_known_failures), known_failures.NAME)
     if manager.has_plugin(SERVING):
         return
     cards = cards_of_run()
     option.cards_of_run = len(cards)  # in a process that runs cases, its lease is all that can be seen
     _register_how_cases_run(config)
-    if option.shard is not None:
-        manager.register(Sharding(config, option.shard, option.durations_from), "spyre-cb-shard")
-    elif option.durations_from:
-        raise pytest.UsageError("--durations-from is for cutting shards: say --shard I/N too")
+    if option.cb_shard is not None:
+        manager.register(Sharding(config, option.cb_shard, option.cb_durations_from or ()), "spyre-cb-shard")
+    elif option.cb_durations_from:
+        raise pytest.UsageError("--cb-durations-from is for cutting shards: say --cb-shard I/N too")
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())
-        if option.isolation == "engine":
+        if option.cb_isolation == "engine":
             manager.register(Distribution(config, None), "spyre-cb-distribution")
         return
-    for name in ("html_report", "markdown_report", "results"):
-        _refuse_suite(f"--{name.replace('_', '-')}", getattr(option, name))
-        _refuse_unwritable(f"--{name.replace('_', '-')}", getattr(option, name))
-    if option.retries:
-        manager.register(FlakyTests(allowed=option.allow_flaky), "spyre-cb-flaky")
-    elif option.allow_flaky:
-        raise pytest.UsageError("--allow-flaky: without --retries no test can be found flaky")
+    for name in ("html", "markdown", "results"):
+        _refuse_suite(f"--cb-{name}", getattr(option, f"cb_{name}"))
+        _refuse_unwritable(f"--cb-{name}", getattr(option, f"cb_{name}"))
+    if option.cb_retries:
+        manager.register(FlakyTests(allowed=option.cb_allow_flaky), "spyre-cb-flaky")
+    elif option.cb_allow_flaky:
+        raise pytest.UsageError("--cb-allow-flaky: without --cb-retries no test can be found flaky")
     manager.register(CardsShown(cards), "spyre-cb-cards")
-    results = ResultStream(config, option.results, wanted_reports(config))
+    results = ResultStream(config, option.cb_results, wanted_reports(config))
     manager.register(results, "spyre-cb-results")
-    if option.isolation == "engine":
+    if option.cb_isolation == "engine":
         stages = Stages(results)
         manager.register(stages, "spyre-cb-stages")
         manager.register(Distribution(config, stages), "spyre-cb-distribution")
@@ -107,14 +78,8 @@ def _register_how_cases_run(config: pytest.Config) -> None:
         config.pluginmanager.register(CardsHere(), "spyre-cb-cards-here")
         if limit is not None:
             workers.register(config, limit)
-    if mode != "none" or config.option.retries:
-        config.pluginmanager.register(CaseProtocol(run, config.option.retries), "spyre-cb-protocol")
-
-
-def _retries(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be how many more times, a whole number, not {text!r}")
-    return int(text)
+    if mode != "none" or config.option.cb_retries:
+        config.pluginmanager.register(CaseProtocol(run, config.option.cb_retries), "spyre-cb-protocol")
 
 
 def _refuse_suite(option: str, path: Path | None) -> None:

@@ -9,12 +9,6 @@ from harness.report.writing import Wanted
 _allure_key = pytest.StashKey[tuple[Path | None, bool]]()
 
 
-def add_options(group: pytest.OptionGroup) -> None:
-    group.addoption("--html-report", type=Path, metavar="FILE", help="write one self-contained page about the run")
-    group.addoption("--markdown-report", type=Path, metavar="FILE", help="add a summary to the end of that file")
-    group.addoption("--results", type=Path, metavar="FILE", help="write every result as JSON lines, as they come")
-
-
 def take_over_allure(config: pytest.Config) -> None:
     """``--alluredir`` is ours to serve (``allure_files.py``): what allure-pytest writes is wrong in a forked run and
     after a crash. Called before allure-pytest looks at the option, in the process that was started by hand.
@@ -29,4 +23,4 @@ def take_over_allure(config: pytest.Config) -> None:
 def wanted_reports(config: pytest.Config) -> Wanted:
     """What the options ask for."""
     folder, clean = config.stash[_allure_key]
-    return Wanted(config.option.html_report, folder, None, config.option.markdown_report, clean)
+    return Wanted(config.option.cb_html, folder, None, config.option.cb_markdown, clean)

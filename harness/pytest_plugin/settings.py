@@ -17,6 +17,7 @@ from harness.utils.text import plural
 
 SIMULATED_VLLM = "simulated vllm"
 DRIVERS = ("reference", "simulation", "vllm", "openai-http")
+"""By the names that users type; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Settings:
             models = test_models()
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
-        blessing = Blessing(driver.describe()) if option.bless else None
-        policy = Policy.model_validate({"name": option.policy}) if option.policy else None
-        oracle = Oracle(may_compute=_may_compute(option.references))
-        return cls(driver, engines, models, blessing, option.max_tests, oracle, policy)
+        blessing = Blessing(driver.describe()) if option.cb_bless else None
+        policy = Policy.model_validate({"name": option.cb_policy}) if option.cb_policy else None
+        oracle = Oracle(may_compute=_may_compute(option.cb_references))
+        return cls(driver, engines, models, blessing, option.cb_max_tests, oracle, policy)
 
 
 def _may_compute(chosen: str | None) -> bool:
@@ -64,8 +65,8 @@ def _may_compute(chosen: str | None) -> bool:
 
 
 def draws_failures(config: pytest.Config) -> bool:
-    """Whether a failure in the terminal also shows the run as a picture: with ``--plot``, or where output is shown."""
-    said = config.option.plot
+    """Whether a failure in the terminal also shows the run as a picture: by ``--cb-plot``, or where output is shown."""
+    said = config.option.cb_plot
     return bool(config.option.capture == "no" if said is None else said)
 
 
@@ -74,29 +75,32 @@ settings_key = pytest.StashKey[Settings]()
 
 def driver_from_options(option: Namespace) -> Driver:
     """The driver that a run of pytest asks for. Raises pytest.UsageError for a server that does not answer."""
-    url, start, said = option.server_url, option.serve, option.server_shape
-    if option.driver != "openai-http" or option.simulate:
-        for name, given in (("--server-url", url), ("--serve", start), ("--server-shape", said)):
+    url, start, said = option.cb_server_url, option.cb_serve, option.cb_server_shape
+    name = option.cb_driver or DRIVERS[0]
+    if name != "openai-http" or option.cb_simulate:
+        for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", said)):
             if given:
-                raise pytest.UsageError(f"{name} belongs to --driver openai-http")
+                raise pytest.UsageError(f"{other} belongs to --cb-driver openai-http")
         try:
-            return driver_by_name(simulated(option.driver) if option.simulate else option.driver, option.attention)
+            return driver_by_name(simulated(name) if option.cb_simulate else name, option.cb_attention)
         except UnavailableError as error:
-            raise pytest.UsageError(f"--driver {option.driver}: {error}") from error
+            raise pytest.UsageError(f"--cb-driver {name}: {error}") from error
     from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
 
     if (url is None) == (start is None):
-        raise pytest.UsageError("--driver openai-http: say either --server-url URL or --serve reference or vllm")
+        raise pytest.UsageError(
+            "--cb-driver openai-http: say either --cb-server-url URL or --cb-serve reference or vllm"
+        )
     if start is not None:
         return OpenAIHttpDriver(start=start)
     try:
         shape = shape_said(said or "")
     except ServerError as error:
-        raise pytest.UsageError(f"--server-shape: {error}") from error
+        raise pytest.UsageError(f"--cb-server-shape: {error}") from error
     try:
         return OpenAIHttpDriver(find_server(url, shape))
     except ServerError as error:
-        raise pytest.UsageError(f"--server-url: {error}") from error
+        raise pytest.UsageError(f"--cb-server-url: {error}") from error
 
 
 def simulated(name: str) -> str:

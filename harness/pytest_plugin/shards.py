@@ -1,4 +1,4 @@
-"""``--shard 2/5``: a part of the tests, the same for everybody, as long as every other part by recorded durations.
+"""``--cb-shard 2/5``: a part of the tests, the same for everybody, as long as every other part by recorded durations.
 
 Also a program that writes down what tests took:
 ``python -m harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
@@ -87,7 +87,7 @@ class Sharding:
                 self._recorded |= read_durations(file)
             except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
                 why = getattr(error, "strerror", None) or "is neither results of a run nor durations by test"
-                raise pytest.UsageError(f"--durations-from {file}: {why}") from error
+                raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
         self._said = self._by_a_worker = ""
 
     @pytest.hookimpl(trylast=True)

@@ -90,7 +90,7 @@ class Oracle:
         """
         if not self.may_compute:
             what = "what follows a divergence is judged by a forward of Hugging Face, and none may be computed here"
-            raise ReferenceMissingError(f"{what}: run with --references compute", ())
+            raise ReferenceMissingError(f"{what}: run with --cb-references compute", ())
         return compute.scored(checkpoint, prompt, token_ids, TOP)
 
     def _recall(self, checkpoint: Checkpoint, wanted: Wanted) -> Reference | None:

@@ -1,4 +1,4 @@
-"""Result files of ``pytest --results``, read back: a header, a line a test, and a footer, or the run was cut off."""
+"""Result files of ``pytest --cb-results``, read back: a header, a line a test, and a footer, or the run was cut off."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def read_run(path: Path) -> Recorded:
     if not whole or "header" not in whole[0]:
         raise ResultsError(f"{path}: is no file of results: it does not begin with their header")
     if (version := whole[0]["header"]) != FORMAT:
-        again = f"{whole[0].get('command', 'pytest')} --results FILE"
+        again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
         what = f"is of results format {version!r}, and this version reads format {FORMAT}; to make it anew:  {again}"
         raise ResultsError(f"{path}: {what}")
     footer = whole[-1] if "footer" in whole[-1] else None
@@ -62,7 +62,7 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
     except (ValueError, RecursionError):
         if last and number > 1:
             return None
-        raise ResultsError(f"{path}:{number}: is not JSON: results are written with --results FILE") from None
+        raise ResultsError(f"{path}:{number}: is not JSON: results are written with --cb-results FILE") from None
     if not isinstance(record, dict):
         raise ResultsError(f"{path}:{number}: is not the result of a test")
     return record

@@ -32,8 +32,8 @@ def name_of(path: Path) -> str:
 
 def run_command(path: Path, found: Found, driver: str = "reference") -> str:
     """What to type to see it fail. ``driver`` is the name of the one it was found on."""
-    named = " --driver vllm" if driver.endswith("vllm") else ""
-    return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --simulate")
+    named = " --cb-driver vllm" if driver.endswith("vllm") else ""
+    return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --cb-simulate")
 
 
 def suite_text(found: Found, name: str = "") -> str:

@@ -32,7 +32,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 def main() -> int:
     suites = ["suites/scheduler_steps", "suites/output/batches.yaml", "-m", "cpu and cb", "-k", SELECTION]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", __spec__.name, *suites, "--html-report", str(PAGE)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", __spec__.name, *suites, "--cb-html", str(PAGE)]
     done = subprocess.run(command, cwd=ROOT, check=False)
     return 0 if done.returncode == pytest.ExitCode.TESTS_FAILED else 1
 

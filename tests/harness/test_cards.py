@@ -94,7 +94,7 @@ def test_a_choice_of_cards_that_are_not_there_is_one_sentence(tmp_path: Path) ->
     with pytest.raises(CardsError, match="names no card"):
         find_cards(environ | {"SPYRE_CARDS": ""})
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "--simulate", "mine.yaml", **environ, SPYRE_CARDS="7")
+    done = run(tmp_path, "--cb-simulate", "mine.yaml", **environ, SPYRE_CARDS="7")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "SPYRE_CARDS=7: '7' is no card here" in done.stdout + done.stderr
 
@@ -181,7 +181,7 @@ SimulationDriver.open = open_
 """
 
 
-@pytest.mark.parametrize("mode", ["--isolation=none", "--forked", "--isolation=engine"])
+@pytest.mark.parametrize("mode", ["--cb-isolation=none", "--forked", "--cb-isolation=engine"])
 def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     environ = machine(tmp_path, 2)
     # An engine of another shape: the cases of one engine run in one worker.
@@ -189,14 +189,16 @@ def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     write(tmp_path, one=SENDNN.replace("mine", "one"), two=two)
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")
     told = tmp_path / "told"
-    arguments = ["-p", "no:schemathesis", "--simulate", mode, "one.yaml", "two.yaml"]
+    arguments = ["-p", "no:schemathesis", "--cb-simulate", mode, "one.yaml", "two.yaml"]
     done = run(tmp_path, *arguments, "-n2", **environ, TOLD=str(told))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     lines = [line.split() for line in told.read_text(encoding="utf-8").splitlines()]
     assert {tuple(line[1:]) for line in lines} == {("1", bus_id, "None") for bus_id in BUS_IDS[:2]}
     assert len({line[0] for line in lines}) == 2
     results = tmp_path / "r.jsonl"
-    done = run(tmp_path, *arguments, **environ, TOLD=str(told), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--results {results}")
+    done = run(
+        tmp_path, *arguments, **environ, TOLD=str(told), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--cb-results {results}"
+    )
     header, *_, footer = map(json.loads, results.read_text(encoding="utf-8").splitlines())
     assert (header["cards"], header["simulated"]) == (["1 (0000:2a:00.0)"], False)
     assert footer["leases"] == {"0000:2a:00.0": 2}
@@ -211,7 +213,7 @@ def test_cards_that_do_not_become_free_are_one_sentence(tmp_path: Path) -> None:
     with lease(find_cards(environ), 1, folder=lock_folder(environ), wait=0):
         for mode in ("none", "engine"):
             more = {"TOLD": str(tmp_path / "told"), "SPYRE_CARDS_WAIT": "0"}
-            done = run(tmp_path, "--simulate", f"--isolation={mode}", "mine.yaml", **environ, **more)
+            done = run(tmp_path, "--cb-simulate", f"--cb-isolation={mode}", "mine.yaml", **environ, **more)
             assert done.returncode == 1
             assert (
                 f"a card did not become free in 0 s: 0 (0000:29:00.0) is leased by process {os.getpid()}" in done.stdout

@@ -25,6 +25,8 @@ def in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 COMMANDS = [
     [],
+    ["init"],
+    ["completion"],
     ["cases"],
     ["trace"],
     ["search"],
@@ -40,7 +42,7 @@ COMMANDS = [
 def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) <= 24
+    assert len(lines) <= (24 if command else 28), "the list of commands has a line for each"
     assert max(map(len, lines)) <= 100
     assert any(line.startswith("example") for line in lines)
     assert "  spyre-cb" in lines[-1]
@@ -50,7 +52,7 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
     ("arguments", "says"),
     [
         ("", "the following arguments are required: COMMAND"),
-        ("caess", "invalid choice: 'caess' (choose from 'cases', 'trace', 'search', 'references', "),
+        ("caess", "invalid choice: 'caess' (choose from 'run', 'init', 'cases', 'trace', 'search', 'references', "),
         ("cases --jsn", "unrecognized arguments: --jsn"),
         ("cases --js", "unrecognized arguments: --js"),
         ("cases nowhere", "'nowhere' cannot be read: No such file or directory"),
@@ -218,7 +220,7 @@ def test_a_search_that_finds_something(
     [path] = (tmp_path / "found").iterdir()
     assert "step 2 is a decode of 0, expected a prefill of 1" in out
     assert "by the rules: step 2: prefill of 1, admissible at tkv 64" in out
-    assert f'written to {path}; to see it fail:  python -m pytest "{path}" --simulate' in out
+    assert f'written to {path}; to see it fail:  python -m pytest "{path}" --cb-simulate' in out
     assert len(load_suite(path).suite.cases) == 1
 
 

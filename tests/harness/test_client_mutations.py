@@ -26,7 +26,7 @@ def case_named(name: str) -> Test:
                 "eager",
                 "in-process",
             ):
-                return Test(path, suite.suite, expanded, ReferenceDriver.capabilities, "pytest … --bless")
+                return Test(path, suite.suite, expanded, ReferenceDriver.capabilities, "pytest … --cb-bless")
     raise LookupError(name)
 
 

@@ -15,7 +15,7 @@ from harness.suites.schema import COLUMNS
 from harness.types import StepRow
 from tests.harness.support import a_request, simulate, two_that_overlap
 
-BLESS = 'python -m pytest "suites/a.yaml::a-case" --bless'
+BLESS = 'python -m pytest "suites/a.yaml::a-case" --cb-bless'
 ROWS = two_that_overlap().rows
 LONG = simulate(a_request(60, 40)).rows
 GOOD = """\

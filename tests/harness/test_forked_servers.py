@@ -23,9 +23,9 @@ launching.spawn_server = servers.spawn_server = servers._launch = refuse
 @pytest.mark.parametrize(
     ("arguments", "outcome"),
     [
-        (("--isolation=engine",), "1 passed"),
+        (("--cb-isolation=engine",), "1 passed"),
         (("--forked",), "1 passed"),
-        (("--isolation=engine", "--start-processes=spawn"), "1 failed"),
+        (("--cb-isolation=engine", "--cb-start-processes=spawn"), "1 failed"),
     ],
 )
 def test_a_server_is_forked_where_engines_are(arguments: tuple[str, ...], outcome: str, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from harness.pytest_plugin.isolation.stacks import without_pytest
 from harness.pytest_plugin.isolation.worker import how_it_ended
 from tests.harness.test_plugin import GOOD, WRONG, run, write
 
-MODES = ("--isolation=none", "--isolation=case", "--forked", "--isolation=engine")
-SPAWNED = "--isolation=engine --start-processes=spawn"
-WORKERS = ("--isolation=none -n2", "--isolation=case -n2", "--isolation=engine -n2")
+MODES = ("--cb-isolation=none", "--cb-isolation=case", "--forked", "--cb-isolation=engine")
+SPAWNED = "--cb-isolation=engine --cb-start-processes=spawn"
+WORKERS = ("--cb-isolation=none -n2", "--cb-isolation=case -n2", "--cb-isolation=engine -n2")
 PLANTED = """\
 import ctypes, os, signal, sys, time
 from engine.core import EngineCore
@@ -40,7 +40,7 @@ def planted(folder: Path, fault: str) -> None:
 
 
 def simulated(folder: Path, *arguments: str, **environment: str) -> Any:
-    return run(folder, "-p", "no:schemathesis", "--simulate", *arguments, **environment)
+    return run(folder, "-p", "no:schemathesis", "--cb-simulate", *arguments, **environment)
 
 
 def results_of(file: Path) -> dict[str, dict[str, Any]]:
@@ -62,13 +62,13 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
     folder = tmp_path_factory.mktemp("modes")
     planted(folder, TALKS)
     write(folder, wrong=WRONG)
-    return folder, reports(folder, "--isolation=none")
+    return folder, reports(folder, "--cb-isolation=none")
 
 
 def reports(folder: Path, mode: str) -> dict[str, str]:
     """Every report of a run, by kind, and what the terminal says of failures."""
     files = {"results": "r.jsonl", "page": "r.html", "junit": "r.xml"}
-    options = ["--results", files["results"], "--html-report", files["page"], "--junitxml", files["junit"]]
+    options = ["--cb-results", files["results"], "--cb-html", files["page"], "--junitxml", files["junit"]]
     done = simulated(folder, *mode.split(), *options, "-o", "junit_logging=all", ".")
     assert done.returncode == 1, done.stdout + done.stderr
     said = {kind: timeless((folder / file).read_text(encoding="utf-8")) for kind, file in files.items()}
@@ -97,16 +97,26 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
     [
         *(
             (mode, "ctypes.string_at(0)", "the process that ran this case died of signal 11 (SIGSEGV)")
-            for mode in ("--isolation=case", "--isolation=engine", "--isolation=engine -n2", "--forked -n1", SPAWNED)
+            for mode in (
+                "--cb-isolation=case",
+                "--cb-isolation=engine",
+                "--cb-isolation=engine -n2",
+                "--forked -n1",
+                SPAWNED,
+            )
         ),
-        ("--isolation=case", "os._exit(7)", "the process that ran this case ended with exit status 7"),
-        ("--isolation=engine", "os._exit(7)", "the process that ran this case ended with exit status 7"),
-        ("--isolation=engine", "os.kill(os.getpid(), 9)", "the process that ran this case died of signal 9 (SIGKILL)"),
+        ("--cb-isolation=case", "os._exit(7)", "the process that ran this case ended with exit status 7"),
+        ("--cb-isolation=engine", "os._exit(7)", "the process that ran this case ended with exit status 7"),
+        (
+            "--cb-isolation=engine",
+            "os.kill(os.getpid(), 9)",
+            "the process that ran this case died of signal 9 (SIGKILL)",
+        ),
     ],
 )
 def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, told: str) -> None:
     planted(tmp_path, fault)
-    done = simulated(tmp_path, *mode.split(), "--results", "r.jsonl", ".")
+    done = simulated(tmp_path, *mode.split(), "--cb-results", "r.jsonl", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     crashed = results_of(tmp_path / "r.jsonl")["planted.yaml::planted[tiny-granite-eager]"]
     assert crashed["outcome"] == "failed"
@@ -117,7 +127,7 @@ def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, told: str
 
 def test_a_crash_in_a_worker_of_xdist_costs_one_case_too(tmp_path: Path) -> None:
     planted(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
-    done = simulated(tmp_path, "--isolation=none", "-n1", ".")
+    done = simulated(tmp_path, "--cb-isolation=none", "-n1", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "crashed while running 'planted.yaml::planted[tiny-granite-eager]'" in done.stdout
 
@@ -127,17 +137,17 @@ def test_a_known_failure_may_be_a_crash(tmp_path: Path) -> None:
     reason = "https://example.org/issues/2 dies now and then"
     listed = f"known_failures:\n  - {{case: rows/planted, reason: {reason}}}\n"
     (tmp_path / "known-failures.yaml").write_text(listed, encoding="utf-8")
-    done = simulated(tmp_path, "--isolation=engine", ".")
+    done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "2 passed, 1 xfailed" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("mode", ["--isolation=case", "--isolation=engine", "--isolation=none -n1", SPAWNED])
+@pytest.mark.parametrize("mode", ["--cb-isolation=case", "--cb-isolation=engine", "--cb-isolation=none -n1", SPAWNED])
 def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> None:
     planted(tmp_path, "time.sleep(600)")
-    done = simulated(tmp_path, *mode.split(), "--case-timeout", "2", ".")
+    done = simulated(tmp_path, *mode.split(), "--cb-case-timeout", "2", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
-    assert "(--case-timeout)" in done.stdout
+    assert "(--cb-case-timeout)" in done.stdout
     assert re.search(r'File ".*conftest.py", line 7 in planted', done.stdout)
     assert "_pytest/runner.py" not in done.stdout
 
@@ -153,7 +163,7 @@ workers.Workers._send = planted
 """
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:"))
     (tmp_path / "conftest.py").write_text(one_alone, encoding="utf-8")
-    done = run(tmp_path, "--isolation=engine", "--case-timeout", "4", ".")
+    done = run(tmp_path, "--cb-isolation=engine", "--cb-case-timeout", "4", ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert re.search(r'workers.py", line \d+ in logits', done.stdout)
     first, second = re.split(r"process \d+ of it \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
@@ -180,7 +190,7 @@ def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, work
         "SimulationDriver.open = open_\n"
     )
     told = tmp_path / "opened"
-    done = simulated(tmp_path, "--isolation=engine", "-v", *workers, ".", OPENED=str(told))
+    done = simulated(tmp_path, "--cb-isolation=engine", "-v", *workers, ".", OPENED=str(told))
     assert "4 passed" in done.stdout, done.stdout + done.stderr
     lines = told.read_text(encoding="utf-8").splitlines()
     assert sorted(line.split()[0] for line in lines) == ["1024", "512"]
@@ -189,19 +199,25 @@ def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, work
 
 def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
     planted(tmp_path, "pass")
-    for mode in ("--isolation=engine", "--forked"):
+    for mode in ("--cb-isolation=engine", "--forked"):
         assert "so far so good" in simulated(tmp_path, "-s", mode, ".").stdout
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--forked", "--isolation=engine"], "--forked is --isolation=case: it cannot go with --isolation=engine"),
-        (["--isolation=engine", "--bless"], "--bless: not together with --isolation=engine"),
-        (["--isolation=case", "--pdb"], "--pdb: not together with --isolation=case"),
-        (["--case-timeout", "5"], "--case-timeout: a case can only be ended with its process: say --isolation=engine"),
-        (["--case-timeout", "-1"], "--case-timeout: must be a number of seconds of at least 0, not '-1'"),
-        (["--isolation=engin"], "--isolation: invalid choice: 'engin'"),
+        (
+            ["--forked", "--cb-isolation=engine"],
+            "--forked is --cb-isolation=case: it cannot go with --cb-isolation=engine",
+        ),
+        (["--cb-isolation=engine", "--cb-bless"], "--cb-bless: not together with --cb-isolation=engine"),
+        (["--cb-isolation=case", "--pdb"], "--pdb: not together with --cb-isolation=case"),
+        (
+            ["--cb-case-timeout", "5"],
+            "--cb-case-timeout: a case can only be ended with its process: say --cb-isolation=engine",
+        ),
+        (["--cb-case-timeout", "-1"], "--cb-case-timeout: must be a number of seconds of at least 0, not '-1'"),
+        (["--cb-isolation=engin"], "--cb-isolation: invalid choice: 'engin'"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told: str) -> None:
@@ -212,7 +228,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told
     assert "Traceback" not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("mode", ["--isolation=engine", SPAWNED])
+@pytest.mark.parametrize("mode", ["--cb-isolation=engine", SPAWNED])
 def test_a_process_that_does_not_start_says_why(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD)
     (tmp_path / "conftest.py").write_text("import os, sys\nif 'pytest_plugin.isolation' in str(sys.orig_argv): 1 / 0\n")
@@ -228,7 +244,7 @@ def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(t
         "if 'harness.pytest_plugin.isolation.preloaded' in str(sys.orig_argv):\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
-    done = simulated(tmp_path, "--isolation=engine", ".")
+    done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "1 passed, 1 warning" in done.stdout, done.stdout + done.stderr
     assert "engines are started anew, not forked: a process of 2 threads is not to be forked" in done.stdout
 
@@ -242,7 +258,7 @@ def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, worker
         "import os, sys\nwith open(os.environ['STARTED'], 'a') as file: print(os.getpid(), *sys.orig_argv, file=file)\n"
     )
     told = tmp_path / "started"
-    done = simulated(tmp_path, "--isolation=engine", *workers, ".", STARTED=str(told))
+    done = simulated(tmp_path, "--cb-isolation=engine", *workers, ".", STARTED=str(told))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     lines = told.read_text(encoding="utf-8").splitlines()
     assert sum("harness.pytest_plugin.isolation.preloaded" in line for line in lines) == 1
@@ -286,6 +302,6 @@ def test_of_stacks_the_frames_of_pytest_are_left_out() -> None:
 def test_a_forked_process_keeps_its_tensor_parallel_engine_from_case_to_case(tmp_path: Path) -> None:
     divided = GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:")
     write(tmp_path, one=divided.replace("mine", "one"), two=divided.replace("mine", "two"))
-    done = run(tmp_path, "--isolation=engine", ".")
+    done = run(tmp_path, "--cb-isolation=engine", ".")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert "1 engine built in" in done.stdout

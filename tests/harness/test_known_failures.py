@@ -31,12 +31,12 @@ def outcomes(file: Path) -> dict[str, int]:
     return Counter(json.loads(line).get("outcome", "") for line in file.read_text(encoding="utf-8").splitlines()[1:-1])
 
 
-@pytest.mark.parametrize("mode", ["--isolation=none", "--forked", "--isolation=engine", "-n2"])
+@pytest.mark.parametrize("mode", ["--cb-isolation=none", "--forked", "--cb-isolation=engine", "-n2"])
 def test_a_listed_failure_is_expected_and_its_reason_is_in_every_report(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD, wrong=WRONG)
     (tmp_path / "known-failures.yaml").write_text(LIST, encoding="utf-8")
-    reports = ["--results", "r.jsonl", "--html-report", "r.html", "--junitxml", "r.xml"]
-    done = run(tmp_path, "-p", "no:schemathesis", "--simulate", mode, *reports, ".")
+    reports = ["--cb-results", "r.jsonl", "--cb-html", "r.html", "--junitxml", "r.xml"]
+    done = run(tmp_path, "-p", "no:schemathesis", "--cb-simulate", mode, *reports, ".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"failed as expected: 1 test: {REASON}" in done.stdout
     assert outcomes(tmp_path / "r.jsonl") == {"passed": 1, "xfailed": 1}
@@ -44,12 +44,21 @@ def test_a_listed_failure_is_expected_and_its_reason_is_in_every_report(tmp_path
     assert f'message="{REASON}"' in (tmp_path / "r.xml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("mode", ["--isolation=none", "--isolation=engine"])
+@pytest.mark.parametrize("mode", ["--cb-isolation=none", "--cb-isolation=engine"])
 def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_it(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD)
     listed = tmp_path / "listed.yaml"
     listed.write_text(LIST.replace("wrong/five-*", "mine/five-lines"), encoding="utf-8")
-    arguments = ["-p", "no:schemathesis", "--simulate", mode, "--known-failures", "listed.yaml", "--results", "r.jsonl"]
+    arguments = [
+        "-p",
+        "no:schemathesis",
+        "--cb-simulate",
+        mode,
+        "--cb-known-failures",
+        "listed.yaml",
+        "--cb-results",
+        "r.jsonl",
+    ]
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 1
     assert f"passed, and listed.yaml:2 lists it as a known failure ({REASON}): take it from the list" in done.stdout
@@ -63,10 +72,10 @@ def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_
 def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD, wrong=WRONG)
     (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", "wrong/six"), encoding="utf-8")
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "known-failures.yaml:2:5: there is no case 'wrong/six'" in done.stdout + done.stderr
-    assert run(tmp_path, "--simulate", "mine.yaml").returncode == 0, "one suite says nothing of the others"
+    assert run(tmp_path, "--cb-simulate", "mine.yaml").returncode == 0, "one suite says nothing of the others"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,7 @@ def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(
     listed = tmp_path / "listed.yaml"
     text = f"# ours\n{LIST}    # soon\n  - case: mine/*\n    reason: {REASON} too\n"
     listed.write_text(text, encoding="utf-8")
-    run(tmp_path, "--simulate", "--known-failures", "listed.yaml", "--results", "r.jsonl", ".")
+    run(tmp_path, "--cb-simulate", "--cb-known-failures", "listed.yaml", "--cb-results", "r.jsonl", ".")
     monkeypatch.chdir(tmp_path)
     assert main(["known-failures", "r.jsonl", "--write", "listed.yaml"]) == 0
     assert "listed.yaml: 1 kept, 1 taken out, 1 added" in capsys.readouterr().out
@@ -165,7 +174,7 @@ def test_the_command_prints_a_list_and_refuses_what_is_no_whole_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path, wrong=WRONG)
-    run(tmp_path, "--simulate", "--results", "r.jsonl", ".")
+    run(tmp_path, "--cb-simulate", "--cb-results", "r.jsonl", ".")
     results = tmp_path / "r.jsonl"
     assert main(["known-failures", str(results)]) == 0
     assert "known_failures:\n  - case: wrong/five-lines\n" in capsys.readouterr().out

@@ -51,7 +51,7 @@ MODES = {
     "forked": ["--forked"],
     "xdist": ["-n2"],
     "both": ["--forked", "-n2"],
-    "engine": ["--isolation=engine"],
+    "engine": ["--cb-isolation=engine"],
 }
 
 
@@ -73,9 +73,9 @@ def test_every_report_has_every_result_once_in_every_mode(tmp_path: Path, mode: 
     breaking = mode != "plain"
     suites(tmp_path, breaking)
     expected = RUN_ALIKE | (BREAKING if breaking else {})
-    options = ["--results", "r.jsonl", "--junitxml", "r.xml", "--alluredir", "allure", "--html-report", "r.html"]
-    limit = ["--case-timeout", "4"] if breaking else []
-    done = simulated(tmp_path, *MODES[mode], *limit, *options, "--known-failures", "known-failures.yaml", ".")
+    options = ["--cb-results", "r.jsonl", "--junitxml", "r.xml", "--alluredir", "allure", "--cb-html", "r.html"]
+    limit = ["--cb-case-timeout", "4"] if breaking else []
+    done = simulated(tmp_path, *MODES[mode], *limit, *options, "--cb-known-failures", "known-failures.yaml", ".")
     assert done.returncode == 1, done.stdout + done.stderr
 
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -124,7 +124,7 @@ def hanging_steps(folder: Path) -> None:
 @pytest.mark.parametrize("mode", ["case", "engine"])
 def test_when_the_controller_is_killed_everything_goes(tmp_path: Path, started: list[Run], mode: str) -> None:
     hanging_steps(tmp_path)
-    run = Run(tmp_path, "--simulate", f"--isolation={mode}", "-n1", ".")
+    run = Run(tmp_path, "--cb-simulate", f"--cb-isolation={mode}", "-n1", ".")
     started.append(run)
     run.wait_for("no engine", lambda: bool(run.of("engine")) and bool(run.of("worker")))
     run.kill("controller")
@@ -134,7 +134,7 @@ def test_when_the_controller_is_killed_everything_goes(tmp_path: Path, started: 
 
 def test_when_a_worker_is_killed_its_engine_goes_and_the_run_goes_on(tmp_path: Path, started: list[Run]) -> None:
     hanging_steps(tmp_path)
-    run = Run(tmp_path, "--simulate", "--isolation=engine", "-n1", ".")
+    run = Run(tmp_path, "--cb-simulate", "--cb-isolation=engine", "-n1", ".")
     started.append(run)
     run.wait_for("no engine", lambda: bool(run.of("engine")))
     engine = run.of("engine")[0]
@@ -148,7 +148,7 @@ def test_when_a_worker_is_killed_its_engine_goes_and_the_run_goes_on(tmp_path: P
 @pytest.mark.parametrize("role", ["engine", "parent"])
 def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[Run], role: str) -> None:
     hanging_steps(tmp_path)
-    run = Run(tmp_path, "--simulate", "--isolation=engine", ".")
+    run = Run(tmp_path, "--cb-simulate", "--cb-isolation=engine", ".")
     started.append(run)
     run.wait_for("no engine", lambda: bool(run.of("engine")))
     run.kill(role)
@@ -159,7 +159,7 @@ def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[R
 
 def test_ctrl_c_waits_for_nobody(tmp_path: Path, started: list[Run]) -> None:
     hanging_steps(tmp_path)
-    run = Run(tmp_path, "--simulate", "--isolation=engine", ".")
+    run = Run(tmp_path, "--cb-simulate", "--cb-isolation=engine", ".")
     started.append(run)
     run.wait_for("no engine", lambda: bool(run.of("engine")))
     run.controller.send_signal(signal.SIGINT)
@@ -175,7 +175,7 @@ def test_when_a_part_of_a_divided_engine_is_killed_all_of_it_goes(
 ) -> None:
     hanging_steps(tmp_path)
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:"))
-    run = Run(tmp_path, "--isolation=engine", "--case-timeout=5", ".")
+    run = Run(tmp_path, "--cb-isolation=engine", "--cb-case-timeout=5", ".")
     started.append(run)
     run.wait_for("no two ranks", lambda: len(run.of("rank")) == 2)
     run.kill(role)
@@ -191,7 +191,7 @@ def test_a_server_goes_with_the_process_that_started_it(tmp_path: Path, started:
     (tmp_path / "conftest.py").write_text(
         "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parent))\n"
     )
-    run = Run(tmp_path, "--isolation=engine", ".")
+    run = Run(tmp_path, "--cb-isolation=engine", ".")
     started.append(run)
     run.wait_for("no server", lambda: bool(run.of("server")))
     run.kill(role)
@@ -206,7 +206,7 @@ def test_a_server_that_cases_share_goes_with_the_process_that_started_it(
     tmp_path: Path, started: list[Run], mode: str, role: str
 ) -> None:
     write(tmp_path, shared=AT_A_SHARED_SERVER)
-    run = Run(tmp_path, f"--isolation={mode}", ".")
+    run = Run(tmp_path, f"--cb-isolation={mode}", ".")
     started.append(run)
     run.wait_for("no server", lambda: bool(run.of("server")))
     run.kill(role)

@@ -51,7 +51,7 @@ def server() -> Iterator[ServerProcess]:
 
 def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, tmp_path: Path) -> None:
     write(tmp_path, mine=DOORS)
-    done = run(tmp_path, "mine.yaml", "-v", "-rs", "--driver", "openai-http", "--server-url", server.url)
+    done = run(tmp_path, "mine.yaml", "-v", "-rs", "--cb-driver", "openai-http", "--cb-server-url", server.url)
     assert f"engine under test: server at {server.url}, model tiny-granite" in done.stdout
     assert "adds-up[tiny-granite-eager-http] PASSED" in done.stdout
     assert "adds-up[tiny-granite-eager] SKIPPED" in done.stdout
@@ -65,16 +65,16 @@ def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, t
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--driver", "openai-http"], "--driver openai-http: say either --server-url URL or --serve"),
+        (["--cb-driver", "openai-http"], "--cb-driver openai-http: say either --cb-server-url URL or --cb-serve"),
         (
-            ["--driver", "openai-http", "--server-url", "http://127.0.0.1:9"],
-            "--server-url: no server answers at http://127.0.0.1:9: ",
+            ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9"],
+            "--cb-server-url: no server answers at http://127.0.0.1:9: ",
         ),
         (
-            ["--driver", "openai-http", "--server-url", "http://127.0.0.1:9", "--server-shape", "max_seqs=4"],
-            "--server-shape: 'max_seqs=4' is not of the form NAME=VALUE; names are max_model_len",
+            ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9", "--cb-server-shape", "max_seqs=4"],
+            "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE; names are max_model_len",
         ),
-        (["--serve", "reference"], "--serve belongs to --driver openai-http"),
+        (["--cb-serve", "reference"], "--cb-serve belongs to --cb-driver openai-http"),
     ],
 )
 def test_what_cannot_work_is_one_sentence_before_anything_runs(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -151,7 +151,7 @@ def test_a_server_is_killed_and_started_again_and_ended(server: ServerProcess) -
 
 def test_a_forked_child_leaves_no_server_behind(tmp_path: Path) -> None:
     write(tmp_path, mine=DOORS.split("  - id: wants-another")[0])
-    done = run(tmp_path, "mine.yaml", "--forked", "--results", "r.jsonl", SPYRE_CB_CACHE=str(tmp_path / "cache"))
+    done = run(tmp_path, "mine.yaml", "--forked", "--cb-results", "r.jsonl", SPYRE_CB_CACHE=str(tmp_path / "cache"))
     assert "2 passed" in done.stdout, done.stdout
     records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {record["outcome"] for record in records[1:-1]} == {"passed"}

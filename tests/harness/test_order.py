@@ -20,7 +20,7 @@ BOTH = GOOD.replace("cases:", "parameters: {backend: [sendnn, eager]}\ncases:")
 
 def order(folder: Path, *arguments: str) -> list[str]:
     """With pytest's cache, which knows what failed."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--simulate", "--isolation=engine", "-v"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--cb-simulate", "--cb-isolation=engine", "-v"]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, *arguments, "."], cwd=folder, env=environ, capture_output=True, text=True, check=False
@@ -54,7 +54,7 @@ def test_eager_comes_first_and_its_verdict_with_a_page_as_soon_as_it_is_known(
         "    run(self)\n"
         "CaseItem.runtest = kept\n"
     )
-    done = run(tmp_path, "--isolation=engine", *workers, "--html-report", "r.html", ".")
+    done = run(tmp_path, "--cb-isolation=engine", *workers, "--cb-html", "r.html", ".")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert re.search(r"eager: 1 passed after [\d.]+ m?s\nreport: r.html, of which this is the beginning", done.stdout)
     assert "sendnn (simulated): 1 passed after" not in done.stdout

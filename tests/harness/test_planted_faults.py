@@ -45,7 +45,7 @@ def all_tests(driver: Driver) -> list[Test]:
         for expanded in expand(suite, ["tiny-granite"]):
             if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):
                 continue
-            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --bless"))
+            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --cb-bless"))
     return tests
 
 

@@ -57,7 +57,7 @@ def write(folder: Path, **suites: str) -> None:
 
 def test_a_suite_anywhere_on_disk_runs(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "mine.yaml", "-v", "--simulate")
+    done = run(tmp_path, "mine.yaml", "-v", "--cb-simulate")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "mine.yaml::five-lines[tiny-granite-eager] PASSED" in done.stdout
     assert "mine.yaml: 1 case x 1 configuration = 1 test" in done.stdout
@@ -65,7 +65,7 @@ def test_a_suite_anywhere_on_disk_runs(tmp_path: Path) -> None:
 
 def test_a_failing_step_shows_the_table_and_the_rule(tmp_path: Path) -> None:
     write(tmp_path, wrong=WRONG)
-    done = run(tmp_path, "--simulate", "wrong.yaml")
+    done = run(tmp_path, "--cb-simulate", "wrong.yaml")
     assert done.returncode == 1
     assert "step 2 differs (decode of 0): tkv 65, expected 99" in done.stdout
     assert "65≠99" in done.stdout
@@ -76,7 +76,7 @@ def test_a_failing_step_shows_the_table_and_the_rule(tmp_path: Path) -> None:
 
 def test_the_page_and_the_results_are_written(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD, wrong=WRONG)
-    done = run(tmp_path, "--simulate", "--html-report", "out/page.html", "--results", "out/results.jsonl")
+    done = run(tmp_path, "--cb-simulate", "--cb-html", "out/page.html", "--cb-results", "out/results.jsonl")
     assert done.returncode == 1
     assert (tmp_path / "out/page.html").read_text(encoding="utf-8").count("five-lines") >= 2
     lines = (tmp_path / "out/results.jsonl").read_text(encoding="utf-8").splitlines()
@@ -88,7 +88,7 @@ def test_the_page_and_the_results_are_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [["--forked"], ["-n", "2"], ["-n", "2", "--forked"]], ids=" ".join)
 def test_isolated_runs_report_the_same(tmp_path: Path, mode: list[str]) -> None:
     write(tmp_path, mine=GOOD, wrong=WRONG)
-    done = run(tmp_path, *mode, "--results", "results.jsonl")
+    done = run(tmp_path, *mode, "--cb-results", "results.jsonl")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "65≠99" in done.stdout
@@ -98,7 +98,7 @@ def test_isolated_runs_report_the_same(tmp_path: Path, mode: list[str]) -> None:
 
 def test_the_mission_command_runs_on_a_simulated_card_and_says_so(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, sendnn]}\ncases:"))
-    reports = ("--results", "results.jsonl", "--html-report", "page.html")
+    reports = ("--cb-results", "results.jsonl", "--cb-html", "page.html")
     done = run(tmp_path, "-svx", "-m", "spyre and cb and simulated", "--forked", *reports, ".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 deselected" in done.stdout
@@ -115,11 +115,11 @@ def test_the_mission_command_runs_on_a_simulated_card_and_says_so(tmp_path: Path
 @pytest.mark.parametrize("mode", [[], ["-n", "1"]], ids=["plain", "-n 1"])
 def test_a_simulated_card_is_an_error_where_hardware_is_required(tmp_path: Path, mode: list[str]) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {backend: [eager, sendnn]}\ncases:"))
-    done = run(tmp_path, "-m", "spyre", "--require-hardware", *mode, ".")
+    done = run(tmp_path, "-m", "spyre", "--cb-require-hardware", *mode, ".")
     assert done.returncode not in (0, 5)
-    assert re.search(r"--require-hardware: .* would run on sendnn \(simulated\)", done.stdout + done.stderr)
+    assert re.search(r"--cb-require-hardware: .* would run on sendnn \(simulated\)", done.stdout + done.stderr)
     assert "Traceback" not in done.stdout + done.stderr
-    assert run(tmp_path, "-m", "cpu", "--require-hardware", *mode, ".").returncode == 0
+    assert run(tmp_path, "-m", "cpu", "--cb-require-hardware", *mode, ".").returncode == 0
 
 
 def test_a_marker_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_marker_expression_that_selects_nothing_says_so(tmp_path: Path) -> Non
 
 def test_a_malformed_suite_is_one_line_and_the_others_run(tmp_path: Path) -> None:
     write(tmp_path, bad=GOOD.replace("max_tokens", "max_token"), mine=GOOD)
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
     assert "1 passed, 1 error" in done.stdout
     assert "bad.yaml:6:" in done.stdout
@@ -148,7 +148,7 @@ def test_a_malformed_suite_is_one_line_and_the_others_run(tmp_path: Path) -> Non
 
 def test_an_unknown_marker_in_a_suite_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, bad=GOOD.replace("[cb]", "[cbb]"))
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode != 0
     assert "bad.yaml:3:11: markers[0]: marker 'cbb' is not known — did you mean 'cb'? there are" in done.stdout
 
@@ -159,7 +159,7 @@ def test_what_breaks_a_house_rule_is_told_at_its_place(tmp_path: Path) -> None:
         "  - id: five-lines\n", "  - id: five-lines\n    markers: [cb, slw]\n    requirement: CB-X-02\n"
     )
     write(tmp_path, mine=text, other=GOOD)
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert "mine.yaml:6:19: cases[0].markers[1]: marker 'slw' is not known — did you mean 'slow'?" in done.stdout
     assert "mine.yaml:7:18: cases[0].requirement[0]: CB-X-02 does not exist — did you mean 'CB-X-01'?" in done.stdout
     assert "other.yaml:1:8: suite: is 'mine' — here a suite is named by its path: other" in done.stdout
@@ -168,7 +168,7 @@ def test_what_breaks_a_house_rule_is_told_at_its_place(tmp_path: Path) -> None:
 def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert "2 errors" in done.stdout
     assert "mine.yaml:1:1: mine.yml stands beside it" in done.stdout
     assert "mine.yml:1:1: mine.yaml stands beside it" in done.stdout
@@ -176,17 +176,17 @@ def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Pa
 
 def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "max_tests: 1\nparameters: {backend: [eager, sendnn]}\ncases:"))
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode != 0
     told = "mine.yaml:4:12: max_tests: 1 cases x 2 configurations are 2 tests, more than max_tests 1 — raise max_tests"
     assert told in done.stdout
-    assert run(tmp_path, "--simulate", "--max-tests", "2", ".").returncode == 0
+    assert run(tmp_path, "--cb-simulate", "--cb-max-tests", "2", ".").returncode == 0
 
 
 def test_limits_beyond_reason_are_one_sentence(tmp_path: Path) -> None:
     text = GOOD.replace("requests:", "limits: {max_batch_tkv_limit: 999999999}\n    requests:")
     write(tmp_path, mine=text)
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
     assert "max_batch_tkv_limit 999999999 is more than the 2048 the engine was built with" in done.stdout
     assert "Traceback" not in done.stdout
@@ -194,21 +194,21 @@ def test_limits_beyond_reason_are_one_sentence(tmp_path: Path) -> None:
 
 def test_a_missing_golden_table_fails_and_bless_writes_it(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
     assert "there is no golden step table" in done.stdout
-    assert 'python -m pytest "mine.yaml::needs-a-table[tiny-granite-eager]" --bless' in done.stdout
+    assert 'python -m pytest "mine.yaml::needs-a-table[tiny-granite-eager]" --cb-bless' in done.stdout
     golden = tmp_path / "expectations/mine/needs-a-table.yaml"
     assert not golden.exists()
 
-    assert run(tmp_path, "--simulate", "--bless", ".").returncode == 0
+    assert run(tmp_path, "--cb-simulate", "--cb-bless", ".").returncode == 0
     assert "[ 1,    64," in golden.read_text(encoding="utf-8")
-    assert run(tmp_path, "--simulate", ".").returncode == 0
+    assert run(tmp_path, "--cb-simulate", ".").returncode == 0
 
 
 def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
-    done = run(tmp_path, "--simulate", "--bless", ".", CI="true")
+    done = run(tmp_path, "--cb-simulate", "--cb-bless", ".", CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "never written where CI is set" in done.stderr
 
@@ -246,17 +246,17 @@ def test_a_model_that_a_suite_names_wrongly_is_one_sentence(tmp_path: Path) -> N
 
 def test_an_unwritable_report_is_refused_before_anything_runs(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "mine.yaml", "--simulate", "--html-report", str(tmp_path))
+    done = run(tmp_path, "mine.yaml", "--cb-simulate", "--cb-html", str(tmp_path))
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "--html-report" in done.stderr
+    assert "--cb-html" in done.stderr
     assert "cannot be written" in done.stderr
     assert "passed" not in done.stdout
 
 
-@pytest.mark.parametrize("option", ["--results", "--html-report", "--markdown-report"])
+@pytest.mark.parametrize("option", ["--cb-results", "--cb-html", "--cb-markdown"])
 def test_no_report_is_written_over_a_suite(tmp_path: Path, option: str) -> None:
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "mine.yaml", "--simulate", option, "mine.yaml")
+    done = run(tmp_path, "mine.yaml", "--cb-simulate", option, "mine.yaml")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert f"{option} mine.yaml: a suite would be written over by it: name another file" in done.stderr
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == GOOD
@@ -269,7 +269,7 @@ def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> 
         "from engine.core import EngineCore\n"
         "EngineCore.step = lambda self: os.kill(os.getpid(), signal.SIGSEGV)\n"
     )
-    done = run(tmp_path, "mine.yaml", "--forked", "--results", "results.jsonl")
+    done = run(tmp_path, "mine.yaml", "--forked", "--cb-results", "results.jsonl")
     assert done.returncode == 1
     assert "1 failed" in done.stdout
     assert "five-lines  [tiny-granite-eager]      mine.yaml:5" in done.stdout
@@ -285,11 +285,11 @@ def test_an_engine_that_fails_is_told_with_its_place_and_nothing_is_offered_to_b
         "def decode(self):\n    raise ValueError('no such row')\n"
         "ContinuousScheduler._decode = decode\n"
     )
-    done = run(tmp_path, "mine.yaml", "--simulate")
+    done = run(tmp_path, "mine.yaml", "--cb-simulate")
     assert done.returncode == 1
     assert "the engine failed in step 2: ValueError: no such row (conftest.py:3 in decode)" in done.stdout
     assert "Traceback (most recent call last):" in done.stdout
-    assert "--bless" not in done.stdout
+    assert "--cb-bless" not in done.stdout
 
 
 def test_inside_suites_names_and_requirements_must_be_right(tmp_path: Path) -> None:
@@ -297,19 +297,19 @@ def test_inside_suites_names_and_requirements_must_be_right(tmp_path: Path) -> N
     house.mkdir()
     (house / "requirements.yaml").write_text("requirements:\n  CB-RUN-01: {source: x, must: y}\n")
     write(house, mine=GOOD.replace("- id: five-lines", "- id: five-lines\n    requirement: CB-RUN-02"))
-    assert "CB-RUN-02 does not exist — did you mean 'CB-RUN-01'?" in run(tmp_path, "suites", "--simulate").stdout
+    assert "CB-RUN-02 does not exist — did you mean 'CB-RUN-01'?" in run(tmp_path, "suites", "--cb-simulate").stdout
     write(house, mine=GOOD.replace("suite: mine", "suite: yours"))
-    assert "here a suite is named by its path: mine" in run(tmp_path, "suites", "--simulate").stdout
+    assert "here a suite is named by its path: mine" in run(tmp_path, "suites", "--cb-simulate").stdout
 
 
 def test_simulation_says_why_it_skips_what_needs_tokens() -> None:
-    done = run(ROOT, "--simulate", "-q", "-rs", "suites/output", "-m", "cpu")
+    done = run(ROOT, "--cb-simulate", "-q", "-rs", "suites/output", "-m", "cpu")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "needs tokens, which the simulation driver does not offer" in done.stdout
 
 
 def test_one_case_can_be_named_without_its_configuration() -> None:
-    done = run(ROOT, "--simulate", "-q", "suites/scheduler_steps/joining.yaml::new-sequence-joins-during-decode")
+    done = run(ROOT, "--cb-simulate", "-q", "suites/scheduler_steps/joining.yaml::new-sequence-joins-during-decode")
     assert "1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
 
 
@@ -330,7 +330,7 @@ def test_inductor_says_what_it_lacks_where_there_is_no_compiler(tmp_path: Path) 
 def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: Path) -> None:
     huge = GOOD.replace("requests:", "limits: {max_num_seqs: 1000000000}\n    requests:")
     write(tmp_path, huge=huge, mine=GOOD)
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
     assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
     assert "are the most — limits are rounded up to what an engine is built for: ask for less" in done.stdout
@@ -341,7 +341,7 @@ def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> Non
     """The second would fit into a batch that is at its length already; it never meets one."""
     text = GOOD.replace("max_tokens: 3}", "max_tokens: 3}, {prompt: {random_tokens: 65}, max_tokens: 64, join_step: 9}")
     write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
-    done = run(tmp_path, "--simulate", ".")
+    done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
     told = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
     assert f"mine.yaml:5:5: five-lines: {told} — raise available_blocks" in done.stdout
@@ -359,14 +359,14 @@ def test_blessing_a_folder_removes_what_suites_left_behind(tmp_path: Path) -> No
     tables = [
         tmp_path / "expectations" / name / "needs-a-table.yaml" for name in ("beside", "steps/kept", "steps/left")
     ]
-    assert run(tmp_path, "--simulate", "--bless", "suites", "beside.yaml").returncode == 0
+    assert run(tmp_path, "--cb-simulate", "--cb-bless", "suites", "beside.yaml").returncode == 0
     reference = tmp_path / "expectations" / "references" / "some-model" / "steps" / "left" / "needs-a-table.json"
     reference.parent.mkdir(parents=True)
     reference.write_text("{}", encoding="utf-8")
     assert all(table.is_file() for table in tables)
     left.rename(suites / "renamed.yaml")
     for folder in ("suites", "suites/steps", "."):
-        done = run(tmp_path, "--simulate", "--bless", folder)
+        done = run(tmp_path, "--cb-simulate", "--cb-bless", folder)
         assert done.returncode == 0, done.stdout
         assert [table.is_file() for table in tables] == [True, True, False]
         assert not reference.exists()

@@ -31,7 +31,7 @@ def suites(folder: Path) -> None:
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "--simulate", "-p", "no:cacheprovider", *options, "."]
+    return [sys.executable, "-m", "pytest", "--cb-simulate", "-p", "no:cacheprovider", *options, "."]
 
 
 def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
@@ -60,7 +60,7 @@ def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
     return written
 
 
-@pytest.mark.parametrize("mode", [[], ["--forked"], ["-n2"], ["--isolation=engine"]], ids=str)
+@pytest.mark.parametrize("mode", [[], ["--forked"], ["-n2"], ["--cb-isolation=engine"]], ids=str)
 def test_a_terminal_shows_what_runs_and_what_failed_in_every_mode(tmp_path: Path, mode: list[str]) -> None:
     suites(tmp_path)
     said = on_a_terminal(tmp_path, *mode).decode()

@@ -72,7 +72,7 @@ def test_a_run_computes_what_is_missing_but_for_ci_where_it_is_an_error_with_the
     assert "no reference output of tiny-granite for requests 0, 1: there is no " in done.stdout
     assert "to compute it and write it down:  spyre-cb references mine.yaml" in done.stdout
     assert "Traceback" not in done.stdout
-    assert run(folder, "mine.yaml", "--references", "compute", CI="true").returncode == 0
+    assert run(folder, "mine.yaml", "--cb-references", "compute", CI="true").returncode == 0
 
 
 def test_a_reference_that_was_edited_is_not_believed(folder: Path) -> None:
@@ -86,13 +86,13 @@ def test_a_reference_that_was_edited_is_not_believed(folder: Path) -> None:
 
 def test_bless_writes_references_and_removes_those_of_nobody(folder: Path) -> None:
     orphan = FILE.with_name("gone.json")
-    done = run(folder, "mine.yaml", "--bless")
+    done = run(folder, "mine.yaml", "--cb-bless")
     assert done.returncode == 0, done.stdout
     assert f"new      {FILE}: references for 2 requests" in done.stdout
     orphan.write_text("{}", encoding="utf-8")
-    collected = run(folder, "mine.yaml", "--bless", "--collect-only")
+    collected = run(folder, "mine.yaml", "--cb-bless", "--collect-only")
     assert orphan.exists(), collected.stdout
-    done = run(folder, "mine.yaml", "--bless")
+    done = run(folder, "mine.yaml", "--cb-bless")
     assert f"removed  {orphan.relative_to(folder) if orphan.is_absolute() else orphan}" in done.stdout
     assert "files changed: 1, as they were: 1" in done.stdout
     assert not orphan.exists()
@@ -103,11 +103,11 @@ def test_bless_writes_references_and_removes_those_of_nobody(folder: Path) -> No
 
 
 def test_a_policy_for_the_run_and_one_that_does_not_exist(folder: Path) -> None:
-    done = run(folder, "mine.yaml", "--policy", "golden", "--results", "results.jsonl")
+    done = run(folder, "mine.yaml", "--cb-policy", "golden", "--cb-results", "results.jsonl")
     assert done.returncode == 0, done.stdout
     record = json.loads((folder / "results.jsonl").read_text(encoding="utf-8").splitlines()[1])
     assert [verdict["data"].get("policy") for verdict in record["verdicts"]][1:] == ["golden", "golden"]
-    done = run(folder, "mine.yaml", "--policy", "goldn")
+    done = run(folder, "mine.yaml", "--cb-policy", "goldn")
     assert done.returncode == 4
     assert "invalid choice: 'goldn'" in done.stderr
 

@@ -25,7 +25,7 @@ MIXED: list[Record] = [
 
 
 def results(path: Path, records: Sequence[Record], footer: dict[str, Any] | None = None, **header: Any) -> Path:
-    """A file as ``--results`` writes it; without a footer where that is None."""
+    """A file as ``--cb-results`` writes it; without a footer where that is None."""
     lines = [HEADER | header, *records, *([footer] if footer is not None else [])]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path

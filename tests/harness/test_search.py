@@ -131,8 +131,8 @@ def test_what_is_written_passes_on_an_engine_that_is_right(tmp_path: Path) -> No
     found = found_on(Workload(AS_BUILT, requests))
     path = write_suite(tmp_path, found)
     command = run_command(path, found)
-    assert command == f'python -m pytest "{path}" --simulate'
-    arguments = ["-m", "pytest", str(path), "--simulate", "-q", "-p", "no:cacheprovider"]
+    assert command == f'python -m pytest "{path}" --cb-simulate'
+    arguments = ["-m", "pytest", str(path), "--cb-simulate", "-q", "-p", "no:cacheprovider"]
     ran = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert "1 passed, 1 skipped" in ran.stdout, ran.stdout + ran.stderr
 
@@ -143,7 +143,7 @@ def test_a_suite_asks_for_outputs_only_where_a_model_ran(tmp_path: Path) -> None
     assert isinstance(suite, StepsSuite)
     assert suite.cases[0].expect.output == "reference"
     assert suite.cases[0].about == 'odd "words": {here} # too'
-    assert "--simulate" not in run_command(tmp_path, found)
+    assert "--cb-simulate" not in run_command(tmp_path, found)
 
 
 def test_early_stops_cannot_be_written_as_a_suite() -> None:

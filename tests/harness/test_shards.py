@@ -80,16 +80,16 @@ def suites(folder: Path) -> list[str]:
 
 
 def part(folder: Path, *arguments: str) -> set[str]:
-    done = run(folder, "-p", "no:schemathesis", "--simulate", "-v", *arguments, ".")
+    done = run(folder, "-p", "no:schemathesis", "--cb-simulate", "-v", *arguments, ".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"shard ./2: \d of 4 tests", done.stdout)
     return set(re.findall(r"(\S+\.yaml::\S+) PASSED|PASSED (\S+\.yaml::\S+)", done.stdout))
 
 
-@pytest.mark.parametrize("mode", [[], ["-n2"], ["--isolation=engine"], ["--forked"]], ids=" ".join)
+@pytest.mark.parametrize("mode", [[], ["-n2"], ["--cb-isolation=engine"], ["--forked"]], ids=" ".join)
 def test_parts_of_a_run_are_the_same_in_every_mode_and_keep_engines_together(tmp_path: Path, mode: list[str]) -> None:
     names = suites(tmp_path)
-    first, second = ({a or b for a, b in part(tmp_path, f"--shard={i}/2", *mode)} for i in (1, 2))
+    first, second = ({a or b for a, b in part(tmp_path, f"--cb-shard={i}/2", *mode)} for i in (1, 2))
     assert first == {name for name in names if "five-lines" in name}
     assert second == {name for name in names if "large" in name}
 
@@ -99,24 +99,27 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(
         json.dumps({name: 9.0 if name.startswith("two.yaml::la") else 1.0 for name in names})
     )
-    assert len(part(tmp_path, "--shard=2/2", "--durations-from=d.json")) == 1
+    assert len(part(tmp_path, "--cb-shard=2/2", "--cb-durations-from=d.json")) == 1
     (tmp_path / "expectations").mkdir()
     (tmp_path / "d.json").rename(tmp_path / "expectations" / "durations.json")
-    assert len(part(tmp_path, "--shard=1/2", "--rootdir=.")) == 3
+    assert len(part(tmp_path, "--cb-shard=1/2", "--rootdir=.")) == 3
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--shard=3/2"], "argument --shard: 3/2: of 2 parts there are 1 to 2"),
-        (["--shard=1/2", "--durations-from=no.json"], "--durations-from no.json: No such file or directory"),
-        (["--shard=1/2", "--durations-from=one.yaml"], "--durations-from one.yaml: is neither results of a run nor"),
-        (["--durations-from=no.json"], "--durations-from is for cutting shards: say --shard I/N too"),
+        (["--cb-shard=3/2"], "argument --cb-shard: 3/2: of 2 parts there are 1 to 2"),
+        (["--cb-shard=1/2", "--cb-durations-from=no.json"], "--cb-durations-from no.json: No such file or directory"),
+        (
+            ["--cb-shard=1/2", "--cb-durations-from=one.yaml"],
+            "--cb-durations-from one.yaml: is neither results of a run nor",
+        ),
+        (["--cb-durations-from=no.json"], "--cb-durations-from is for cutting shards: say --cb-shard I/N too"),
     ],
 )
 def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], told: str) -> None:
     suites(tmp_path)
-    done = run(tmp_path, "--simulate", *arguments, ".")
+    done = run(tmp_path, "--cb-simulate", *arguments, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert told in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -302,7 +302,7 @@ def pytest_runtest_teardown(item):
 def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: Path) -> None:
     write(tmp_path, mine=SUITE)
     (tmp_path / "conftest.py").write_text(DIRTY, encoding="utf-8")
-    done = run(tmp_path, "mine.yaml", "--isolation=engine", "--results", "r.jsonl")
+    done = run(tmp_path, "mine.yaml", "--cb-isolation=engine", "--cb-results", "r.jsonl")
     assert "3 passed" in done.stdout, done.stdout
     test = "mine.yaml::{}[tiny-granite-eager-http]"
     dead = f"before {test.format('second')}, a server was replaced: it was not clean after {test.format('first')}: "

@@ -50,7 +50,7 @@ cases:
     expect: {steps: golden, output: none}
 """,
     )
-    done = run(tmp_path, "--bless", ".")
+    done = run(tmp_path, "--cb-bless", ".")
     assert done.returncode == 1
     assert "request 0: simulated_tokens are not the model's" in done.stdout
     assert "the model said [292, 587, 567]" in done.stdout

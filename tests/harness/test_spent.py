@@ -36,17 +36,17 @@ def test_a_summary_leaves_out_what_there_was_none_of() -> None:
 @pytest.mark.parametrize(
     ("mode", "engines"),
     [
-        ("--isolation=none", 1),
-        ("--isolation=engine", 1),
+        ("--cb-isolation=none", 1),
+        ("--cb-isolation=engine", 1),
         (SPAWNED, 1),
-        ("--isolation=case", 2),
-        ("--isolation=engine -n2", 1),
+        ("--cb-isolation=case", 2),
+        ("--cb-isolation=engine -n2", 1),
     ],
 )
 def test_every_process_of_a_run_is_counted(tmp_path: Path, mode: str, engines: int) -> None:
     """Two cases of one engine, which simulation starts in each fork."""
     write(tmp_path, one=GOOD.replace("mine", "one"), two=GOOD.replace("mine", "two"))
-    done = simulated(tmp_path, *mode.split(), "--results", "r.jsonl", ".")
+    done = simulated(tmp_path, *mode.split(), "--cb-results", "r.jsonl", ".")
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     footer = json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     assert footer["spent"]["engines"] == engines

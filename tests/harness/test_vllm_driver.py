@@ -166,7 +166,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
     assert find_plugin() is None
-    with pytest.raises(UnavailableError, match=r"none of vllm-spyre, .* is installed here, nor vLLM itself: `make"):
+    with pytest.raises(UnavailableError, match=r"none of vllm-spyre, .* is installed here, nor vLLM: pip install "):
         VllmDriver()
 
 
@@ -259,9 +259,9 @@ NO_PLUGIN = pytest.mark.skipif(find_plugin() is not None, reason="a plugin is in
 @NO_PLUGIN
 def test_the_driver_where_no_plugin_is_installed(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
-    done = run(tmp_path, "mine.yaml", "--driver", "vllm")
+    done = run(tmp_path, "mine.yaml", "--cb-driver", "vllm")
     assert done.returncode == 4
-    assert "--driver vllm: none of vllm-spyre, sendnn-inference, spyre-inference is installed here" in done.stderr
+    assert "--cb-driver vllm: none of vllm-spyre, sendnn-inference, spyre-inference is installed here" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 

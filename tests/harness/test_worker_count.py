@@ -26,5 +26,5 @@ def test_free_memory_is_what_the_system_says(tmp_path: Path) -> None:
 
 def test_auto_is_understood(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
-    done = simulated(tmp_path, "--isolation=engine", "-n", "auto", ".")
+    done = simulated(tmp_path, "--cb-isolation=engine", "-n", "auto", ".")
     assert "1 passed" in done.stdout, done.stdout + done.stderr

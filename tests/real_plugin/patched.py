@@ -1,9 +1,9 @@
 """A pytest plugin that changes one line of the real plugin's scheduler, in memory, while suites run on it.
 
-    PATCHED=batch x tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
+    PATCHED=batch x tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm --cb-simulate \\
         suites/scheduler_steps/volume_limit.yaml
-    PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --driver vllm --simulate \\
-        suites/scheduler_steps/chunked_turns.yaml
+    PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm \\
+        --cb-simulate suites/scheduler_steps/chunked_turns.yaml
 
 With PATCHED=each, every change is there while the case runs that must notice it, and at no other time.
 """

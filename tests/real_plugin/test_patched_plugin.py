@@ -41,7 +41,7 @@ def _python(plugin: str) -> Path:
 def _run(plugin: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | environment
     wanted = f"({' or '.join(change.case for change in CHANGES[plugin].values())}) and eager"
-    fixed = ["-m", "pytest", "--driver", "vllm", "--simulate", "-p", "no:cacheprovider", "-k", wanted]
+    fixed = ["-m", "pytest", "--cb-driver", "vllm", "--cb-simulate", "-p", "no:cacheprovider", "-k", wanted]
     suites = [f"suites/scheduler_steps/{name}.yaml" for name in SUITES[plugin]]
     command = [str(_python(plugin)), *fixed, *arguments, *suites]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=500)

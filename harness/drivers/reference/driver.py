@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Hashable, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import NoReturn
 
 from engine.backends import BACKENDS, inductor
@@ -47,6 +48,9 @@ PRELOADED = (
 )
 
 
+PACKAGES = {"torch": "torch", "transformers": "transformers", "ibm-fms": "fms"}
+"""What a model runs on, by the module that each is."""
+
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
@@ -75,6 +79,10 @@ class ReferenceDriver:
     )
 
     def __init__(self, attention: str | None = None) -> None:
+        """Raises UnavailableError where what the engine runs on is not installed."""
+        lacking = [name for name, module in PACKAGES.items() if find_spec(module) is None]
+        if lacking:
+            raise UnavailableError(f"{' and '.join(lacking)} not installed here: pip install 'spyre-cb[engine]'")
         self.attention = attention
 
     def describe(self) -> str:

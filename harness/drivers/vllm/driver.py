@@ -51,7 +51,7 @@ class VllmDriver:
         return None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        return "the vllm driver has no server: --driver openai-http --serve vllm starts one"
+        return "the vllm driver has no server: --cb-driver openai-http --cb-serve vllm starts one"
 
     def backend_label(self, backend: str) -> str:
         return backend
@@ -74,7 +74,7 @@ class VllmDriver:
         return VllmSession(self.plugin, setup, schedule_only=self._schedule_only)
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:  # noqa: ARG002
-        raise UnavailableError("the vllm driver has no server: --driver openai-http --serve vllm starts one")
+        raise UnavailableError("the vllm driver has no server: --cb-driver openai-http --cb-serve vllm starts one")
 
     def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
         return None

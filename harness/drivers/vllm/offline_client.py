@@ -6,7 +6,7 @@ from harness.drivers.base import Session
 from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.offline import generate_answers
 
-OFFLINE_ONLY = "the vllm driver has the offline API only; --driver openai-http --serve vllm has the other one"
+OFFLINE_ONLY = "the vllm driver has the offline API only; --cb-driver openai-http --cb-serve vllm has the other one"
 
 
 class OfflineClient:

@@ -210,7 +210,7 @@ def why_none() -> str:
         if (installed := plugin.installed) is not None:
             return f"{plugin.package} {installed} is here, and this driver knows {plugin.versions_said}"
     names = ", ".join(plugin.package for plugin in SPYRE_PLUGINS)
-    return f"none of {names} is installed here, nor vLLM itself: `make conformance-vllm` builds an environment with one"
+    return f"none of {names} is installed here, nor vLLM: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
 
 
 def described(plugin: Plugin) -> str:

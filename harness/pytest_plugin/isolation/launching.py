@@ -2,6 +2,7 @@
 
 import os
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -144,4 +145,6 @@ def _environ(more: Environ) -> dict[str, str]:
 
 def _python_path() -> str:
     """Where this very package is found, before anything else."""
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    # Not where packages are installed: Python looks there anyway, and first it looks at its own library.
+    own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
+    return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

@@ -50,12 +50,12 @@ class Parents:
     def wanted(self) -> bool:
         """Whether processes of this run are forked, where they are for no card."""
         driver = self._config.stash[settings_key].driver
-        return self._config.option.start_processes == "fork" and sys.platform == "linux" and driver.starts_in_forks
+        return self._config.option.cb_start_processes == "fork" and sys.platform == "linux" and driver.starts_in_forks
 
     def _started(self) -> PreloadedParent:
         option = self._config.option
         driver = self._config.stash[settings_key].driver
-        return PreloadedParent(driver.name, option.attention, shown=option.capture == "no")
+        return PreloadedParent(driver.name, option.cb_attention, shown=option.capture == "no")
 
     def close(self) -> None:
         if self._own is not None:

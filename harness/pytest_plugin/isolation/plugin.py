@@ -30,18 +30,18 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "allure_report_dir": None,
     "basetemp": None,
     "capture": "no",
-    "case_timeout": None,
+    "cb_case_timeout": None,
     "collectonly": False,
     "dist": "no",
     "forked": False,
-    "html_report": None,
-    "isolation": None,
-    "markdown_report": None,
+    "cb_html": None,
+    "cb_isolation": None,
+    "cb_markdown": None,
     "maxfail": 0,
     "numprocesses": None,
-    "retries": 0,
-    "results": None,
-    "shard": None,
+    "cb_retries": 0,
+    "cb_results": None,
+    "cb_shard": None,
     "tx": [],
     "xmlpath": None,
 }
@@ -170,7 +170,7 @@ def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) 
     """The pytest session that a child is to be, from this one's."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
-    options["plot"] = draws_failures(config)
+    options["cb_plot"] = draws_failures(config)
     options["plugins"] = [*config.option.plugins, *(f"no:{name}" for name in NO_PLUGINS)]
     options["rootdir"] = str(config.rootpath)
     options["inifilename"] = str(config.inipath) if config.inipath else None

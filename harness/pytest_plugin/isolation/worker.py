@@ -108,7 +108,7 @@ class Worker:
         pid = self._running or self.process.pid
         stacks = stacks_of(pid, self._stacks)
         below = stacks_below(pid, self._printed[1] if self._printed else None)
-        what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--case-timeout)"
+        what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--cb-case-timeout)"
         broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"]), *below))
         self.kill()
         return broken

@@ -34,7 +34,7 @@ class HangsOfWorkers:
         stacks = file.read_text(encoding="utf-8", errors="replace").splitlines()
         file.unlink()
         if stacks:
-            what = f"the case took longer than {self._limit:g} s, and its worker was ended (--case-timeout)"
+            what = f"the case took longer than {self._limit:g} s, and its worker was ended (--cb-case-timeout)"
             report.longrepr = "\n".join([what, "", "where it was:", "", *without_pytest(stacks)])
 
     def pytest_unconfigure(self) -> None:

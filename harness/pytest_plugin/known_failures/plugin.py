@@ -22,7 +22,7 @@ _STRICT = "[XPASS(strict)]"
 
 
 class KnownFailures:
-    """A pytest plugin, in every process that has tests. ``given`` is the file that ``--known-failures`` names."""
+    """A pytest plugin, in every process that has tests. ``given`` is the file that ``--cb-known-failures`` names."""
 
     def __init__(self, config: pytest.Config, given: Path | None) -> None:
         self._config = config

@@ -12,10 +12,6 @@ from harness.pytest_plugin.results import ResultStream
 OTHER_OUTPUT = ("usepdb", "trace", "collectonly", "setupshow", "setupplan", "setuponly")
 
 
-def add_progress_options(group: pytest.OptionGroup) -> None:
-    group.addoption("--no-progress", action="store_true", help="no live progress, also where the output is a terminal")
-
-
 class Progress:
     """A pytest plugin, in the process that was started by hand: shows progress if this run is one to show it of."""
 
@@ -35,7 +31,7 @@ class Progress:
 def wanted(config: pytest.Config) -> bool:
     """Only on a terminal; not where somebody asked for more (-v, -s, a debugger) or for less (-q)."""
     option, reporter = config.option, config.pluginmanager.get_plugin("terminalreporter")
-    if option.no_progress or reporter is None or not reporter.isatty or os.environ.get("TERM", "dumb") == "dumb":
+    if option.cb_no_progress or reporter is None or not reporter.isatty or os.environ.get("TERM", "dumb") == "dumb":
         return False
     if option.verbose or option.capture == "no" or any(getattr(option, name, False) for name in OTHER_OUTPUT):
         return False

@@ -1,0 +1,92 @@
+"""``spyre-cb run``: suites, by pytest, from any folder."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from harness.cli.arguments import CommandError, Subparsers, add_command
+from harness.suites.discovery import default_suites
+from harness.suites.shipped import PACKAGES, found, is_shipped, shipped
+from spyre_cb.options import OPTIONS, Option
+
+_EXAMPLES = """\
+  spyre-cb run -m "cb and cpu" --html page.html
+  spyre-cb run mine --driver vllm --isolation engine -n 2 -- -x -v
+"""
+_OWN_SETTINGS = PACKAGES / "spyre_cb" / "pytest.ini"
+
+
+def add_to(subparsers: Subparsers) -> None:
+    parser = add_command(subparsers, "run", run, "run suites: those that come with this package, or yours", _EXAMPLES)
+    parser.usage = "spyre-cb run [PATH ...] [-m EXPR] [-k EXPR] [-n N] [OPTION ...] [-- PYTEST'S OWN OPTIONS]"
+    what = "suites, folders of them, or FILE::CASE (default: suites here, else those of this package)"
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=what)
+    parser.add_argument("-m", dest="markers", metavar="EXPR", help="only tests with these markers: cpu and not http")
+    parser.add_argument("-k", dest="names", metavar="EXPR", help="only tests with these names")
+    parser.add_argument("-n", dest="workers", metavar="N", help="in so many processes; auto: one for each core")
+    groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
+    for option in OPTIONS:
+        option.add_to(groups[option.group].add_argument, f"--{option.name}", _as_typed(option))
+
+
+def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What was typed for this command, and after ``--`` for pytest."""
+    if typed[:1] != ["run"] or "--" not in typed:
+        return list(typed), []
+    at = list(typed).index("--")
+    return list(typed[:at]), list(typed[at + 1 :])
+
+
+def run(arguments: Namespace) -> int:
+    """Become pytest. Raises CommandError for a path at which there is nothing."""
+    command = [sys.executable, "-m", "pytest", *pytest_arguments(arguments)]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+def pytest_arguments(arguments: Namespace) -> list[str]:
+    """What pytest is given. Raises CommandError for a path at which there is nothing."""
+    paths = [_resolved(path) for path in arguments.paths or [str(default_suites())]]
+    selection = (("-m", arguments.markers), ("-k", arguments.names), ("-n", arguments.workers))
+    chosen = [word for flag, value in selection if value is not None for word in (flag, value)]
+    given = [word for option in OPTIONS for word in _for_pytest(option, getattr(arguments, option.dest))]
+    return [*_settings(paths), *chosen, *given, *arguments.for_pytest, *paths]
+
+
+def _settings(paths: Sequence[str]) -> list[str]:
+    """Suites of this package are named by their place in it, whatever project they are run from."""
+    home = shipped()
+    files = [Path(path.partition("::")[0]).resolve() for path in paths]
+    if Path.cwd().is_relative_to(home) or not all(map(is_shipped, files)):
+        return []
+    return [f"--rootdir={home}", "-c", str(_OWN_SETTINGS), "-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]
+
+
+def _resolved(path: str) -> str:
+    name, colons, case = path.partition("::")
+    there = found(Path(name))
+    if not there.exists():
+        raise CommandError(f"{name}: there is no such file or folder, nor among the suites of this package")
+    return f"{there}{colons}{case}"
+
+
+def _for_pytest(option: Option, value: object) -> Iterator[str]:
+    if option.flag:
+        yield from [option.in_pytest] if value else []
+    elif option.repeated:
+        assert isinstance(value, list | None)
+        yield from (f"{option.in_pytest}={each}" for each in value or ())
+    elif value is not None and value != option.default:
+        yield f"{option.in_pytest}={value}"
+
+
+def _as_typed(option: Option) -> Callable[[str], str]:
+    """Checks a value here, where the name of the option is the one that was typed, and hands it on as it is."""
+
+    def checked(text: str) -> str:
+        option.parsed(text)
+        return text
+
+    return checked

@@ -1,0 +1,221 @@
+"""The plugin of a session that has suites: they become items. What a test does is in harness/cases/.
+
+Threads are set before torch is imported anywhere: on the tiny model one thread a process is fastest, and two
+workers that fight for cores are many times slower.
+"""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.utils.gc import freeze_gc, gc_paused
+
+with gc_paused():  # every process of a run starts with these, and modules are no garbage
+    from checkpoints import CheckpointError, resolve
+    from harness.drivers.base import TOKENS
+    from harness.drivers.engine_pool import EnginePool
+    from harness.pytest_plugin import register as plugins
+    from harness.pytest_plugin import report_options
+    from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
+    from harness.pytest_plugin.known_failures.plugin import KnownFailures
+    from harness.pytest_plugin.settings import Settings, driver_from_options, settings_key
+    from harness.suites.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
+    from harness.suites.shipped import is_installed_copy, is_shipped
+    from harness.utils.text import plural
+    from spyre_cb.naming import as_worker_input, named_key
+
+MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
+BROKEN_WITH_FORKED = (9, 2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    report_options.take_over_allure(config)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    _refuse_what_cannot_work(config)
+    # One malformed suite must not keep the others from running; the exit status says that it was there.
+    config.option.continue_on_collection_errors = True
+    driver = driver_from_options(config.option)
+    config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
+    plugins.register(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of xdist that it is in a session of ours, and what names suites."""
+    node.workerinput.update(as_worker_input(node.config.stash[named_key]))
+
+
+def _refuse_what_cannot_work(config: pytest.Config) -> None:
+    if config.option.cb_bless and os.environ.get("CI"):
+        raise pytest.UsageError("--cb-bless: golden tables are never written where CI is set")
+    if config.option.cb_bless and is_installed_copy() and any(map(is_shipped, config.args)):
+        raise pytest.UsageError("--cb-bless: the suites of this installation stay as they are: bless a copy of them")
+    if config.option.cb_bless and (
+        getattr(config.option, "forked", False) or getattr(config.option, "numprocesses", None)
+    ):
+        raise pytest.UsageError("--cb-bless: not together with --forked or -n")
+    version = tuple(map(int, pytest.__version__.split(".")[:2]))
+    if getattr(config.option, "forked", False) and version >= BROKEN_WITH_FORKED:
+        raise pytest.UsageError(
+            f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
+            "child; install pytest<9.2 (constraints.txt does)"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    settings = config.stash.get(settings_key, None)
+    if settings is not None:
+        settings.engines.close()
+    # pytest collects garbage five times over at its very end. What is left now goes with the process: it need not look.
+    freeze_gc()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
+    return SuiteFile.from_parent(parent, path=file_path) if parent.config.stash[named_key].is_ours(file_path) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Tests by the ten thousand, and no garbage among them: later looks leave them out as well."""
+    with gc_paused():
+        result = yield
+        freeze_gc()
+        return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What is typed wrongly is an error before workers are started: pytest itself would select nothing, quietly."""
+    config = session.config
+    if hasattr(config, "workerinput"):
+        return
+    unknown = unknown_names(config.option.markexpr or "", registered(config.getini("markers")))
+    if unknown:
+        raise pytest.UsageError(explain_unknown(unknown, MARKERS))
+    KnownFailures.of(config).check()
+    settings = config.stash[settings_key]
+    if os.environ.get(MODEL_LIST) and TOKENS in settings.driver.capabilities:
+        for model in settings.models:
+            _find(model)
+
+
+def _find(model: str) -> None:
+    """A model that is not there is one error at the start, not one in every test."""
+    try:
+        resolve(model)
+    except CheckpointError as error:
+        raise pytest.UsageError(f"{MODEL_LIST}: {error}") from error
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what runs only where it is named, and remember how many, to say so."""
+    expression = config.option.markexpr or ""
+    reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
+    out = [item for item, reason in reasons.items() if reason]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if not reasons[item]]
+        config.stash[settings_key].left_out.update(filter(None, reasons.values()))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse what must not run here. Of golden tables that no suite asks for any more, blessing leaves none."""
+    settings = session.config.stash[settings_key]
+    if session.config.option.cb_require_hardware and not hasattr(session.config, "workerinput"):
+        _refuse_simulation(session.items)
+    if settings.blessing is not None and not session.config.option.collectonly:
+        for folder in filter(Path.is_dir, (session.config.invocation_params.dir / arg for arg in session.config.args)):
+            settings.blessing.remove_stale_folders(folder)
+
+
+def _refuse_simulation(items: list[pytest.Item]) -> None:
+    simulated = [item for item in items if isinstance(item, CaseItem) and item.get_closest_marker("simulated")]
+    if simulated:
+        raise pytest.UsageError(
+            f"--cb-require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
+            "since torch_sendnn is not installed here"
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Runs where pytest itself runs, also where the test is then forked: a crash keeps its name."""
+    if isinstance(item, CaseItem):
+        item.announce()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    settings = config.stash[settings_key]
+    spyre = settings.driver.backend_label("sendnn")
+    return [
+        f"engine under test: {settings.driver.describe()}",
+        f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
+        *([f"backend: {spyre}, torch_sendnn is not installed here"] if spyre != "sendnn" else []),
+    ]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """How many tests the parameters made of the cases: a line in all, with -v a line a file."""
+    counts = config.stash[settings_key].counts
+    if not counts:
+        return []
+    cases, tests = sum(c.cases for c in counts.values()), sum(c.tests for c in counts.values())
+    files = [f"{file}: {count}" for file, count in counts.items()] if config.option.verbose > 0 else []
+    suites = plural(len(counts), "suite")
+    left = config.stash[settings_key].left_out
+    return [
+        *files,
+        f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
+        *(f"left out: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
+    ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Which servers were replaced, and why tests were skipped, a line a reason: beside their names there is no room."""
+    replaced = {
+        (report.nodeid, value): None
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == SERVER_PROPERTY
+    }
+    for nodeid, why in replaced:
+        terminalreporter.write_line(f"warning: before {nodeid}, {why}", yellow=True)
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {plural(count, 'test')}: {reason}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    plugins = session.config.pluginmanager
+    # Its summary would import hypothesis, which takes a second and more, only to say that no test used it.
+    if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
+        plugins.unregister(name="hypothesispytest")
+    yield
+    reporter = plugins.get_plugin("terminalreporter")
+    if reporter is None:
+        return
+    blessing = session.config.stash[settings_key].blessing
+    if blessing is not None:
+        reporter.write_line("\n" + "\n".join(blessing.summary()))
+    expression = session.config.option.markexpr
+    if expression and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        reporter.write_line(f'-m "{expression}" selects nothing among what was collected', red=True)

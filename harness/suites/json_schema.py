@@ -1,0 +1,27 @@
+"""The JSON Schema of suite files: what may be written in them, for editors."""
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from harness.suites.schema import POLICY_NAMES, Suite, by_name, one_or_many
+
+
+class _AsWritten(GenerateJsonSchema):
+    """The schema of what may be written, where pydantic by itself gives that of what is kept."""
+
+    def function_before_schema(self, schema: Any) -> JsonSchemaValue:
+        kept = super().function_before_schema(schema)
+        function = schema["function"]["function"]
+        if function is one_or_many and "items" in kept:
+            return {"anyOf": [kept["items"], kept]}
+        return {"anyOf": [{"enum": list(POLICY_NAMES)}, kept]} if function is by_name else kept
+
+
+def schema_text() -> str:
+    """The schema; a wheel has it as ``spyre_cb/suite.schema.json``, too."""
+    schema = TypeAdapter(Suite).json_schema(schema_generator=_AsWritten)
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "A suite of spyre-cb"}
+    return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"

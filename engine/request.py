@@ -1,12 +1,13 @@
 """Requests to the engine and their outputs; names as in vLLM."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from math import inf
+from math import inf, isnan
 from typing import NamedTuple
 
 MAX_LOGPROBS = 20
+MAX_BIAS = 100.0
 SEEDS = range(-(2**63), 2**63)
 """The range of seeds, with room for the ``n`` consecutive seeds of one request."""
 
@@ -42,6 +43,13 @@ class SamplingParams:
     tokens, one per position, as far as they go, so that an engine can be compared with a reference at every position
     (teacher forcing). Logprobs are still the model's. ``output_kind`` is used by AsyncLLM only.
 
+    ``presence_penalty`` and ``frequency_penalty`` (-2 to 2) are OpenAI's and count generated tokens;
+    ``repetition_penalty`` (above 0, 1: none) is Hugging Face's and counts prompt tokens too. ``logit_bias`` maps token
+    ids to values that are added to their logits, clamped to -100 to 100 as in vLLM. ``allowed_token_ids`` None allows
+    all. ``bad_words`` are texts that must not be generated; entry points fill in ``bad_words_token_ids``, which the
+    core uses. All of these apply before temperature, to greedy requests too (engine/model/logits.py).
+    ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
+
     Raises SamplingParamsError.
     """
 
@@ -56,9 +64,17 @@ class SamplingParams:
     stop: str | tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] | tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    bad_words_token_ids: tuple[tuple[int, ...], ...] = ()
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None
+    truncate_prompt_tokens: int | None = None
     golden_token_ids: tuple[int, ...] = ()
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
 
@@ -67,6 +83,11 @@ class SamplingParams:
         object.__setattr__(self, "stop", stop)
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         object.__setattr__(self, "golden_token_ids", tuple(self.golden_token_ids))
+        object.__setattr__(self, "logit_bias", _clamped(self.logit_bias))
+        object.__setattr__(self, "bad_words", tuple(self.bad_words))
+        object.__setattr__(self, "bad_words_token_ids", tuple(map(tuple, self.bad_words_token_ids)))
+        if self.allowed_token_ids is not None:
+            object.__setattr__(self, "allowed_token_ids", tuple(self.allowed_token_ids))
         _require(self.n >= 1, "n must be at least 1", self.n)
         _require(0 <= self.temperature < inf, "temperature must be 0 or more, and finite", self.temperature)
         _require(self.top_k >= -1, "top_k must be -1 (all), 0 (all) or more", self.top_k)
@@ -85,6 +106,7 @@ class SamplingParams:
             f"logprobs must be between 0 and {MAX_LOGPROBS}",
             self.logprobs,
         )
+        _check_penalties(self)
         _require(all(stop), "stop strings must not be empty", stop)
         _require(self.n == 1 or not self.greedy, "n above 1 needs a temperature above 0", self.n)
 
@@ -93,9 +115,48 @@ class SamplingParams:
         return self.temperature == 0
 
     @property
+    def changes_logits(self) -> bool:
+        """Whether a parameter other than ``min_tokens`` changes logits before a token is chosen."""
+        return bool(
+            self.presence_penalty
+            or self.frequency_penalty
+            or self.repetition_penalty != 1
+            or self.logit_bias
+            or self.allowed_token_ids is not None
+            or self.bad_words_token_ids
+        )
+
+    @property
+    def biases(self) -> tuple[tuple[int, float], ...]:
+        """``logit_bias`` as pairs, whichever way it was given."""
+        return _clamped(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
+
+    @property
     def stop_strings(self) -> tuple[str, ...]:
         """``stop`` as a tuple, also where it is a single string."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
+
+
+def _clamped(bias: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    """Return ``logit_bias`` as pairs in the order of their token ids, values within -100 and 100."""
+    pairs = sorted(dict(bias).items())
+    _require(all(not isnan(value) for _, value in pairs), "logit_bias must map token ids to numbers", bias)
+    return tuple((token_id, min(MAX_BIAS, max(-MAX_BIAS, value))) for token_id, value in pairs)
+
+
+def _check_penalties(params: SamplingParams) -> None:
+    for name in ("presence_penalty", "frequency_penalty"):
+        value = getattr(params, name)
+        _require(-2 <= value <= 2, f"{name} must be between -2 and 2", value)
+    _require(
+        0 < params.repetition_penalty < inf,
+        "repetition_penalty must be above 0, and finite",
+        params.repetition_penalty,
+    )
+    keep = params.truncate_prompt_tokens
+    _require(keep is None or keep == -1 or keep >= 1, "truncate_prompt_tokens must be -1 or at least 1", keep)
+    _require(params.allowed_token_ids != (), "allowed_token_ids must not be empty", params.allowed_token_ids)
+    _require(all(word.strip() for word in params.bad_words), "bad_words must not be empty", params.bad_words)
 
 
 def _require(holds: bool, rule: str, value: object) -> None:

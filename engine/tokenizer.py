@@ -42,6 +42,10 @@ class Tokenizer:
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, verbose=False)["input_ids"])
 
+    def encode_plain(self, text: str) -> tuple[int, ...]:
+        """Return the tokens of a piece of text, without the special tokens that begin or end a prompt."""
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """Return the tokens of a conversation by the model's chat template. Raises ChatTemplateError."""
         try:

@@ -111,8 +111,20 @@ class RequestSpec:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     logprobs: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
     golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether a penalty, bias, allow list or bad word changes which token is chosen."""
+        penalised = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
+        return bool(penalised or self.logit_bias or self.allowed_token_ids is not None or self.bad_words)
 
     def within(self, max_model_len: int | None) -> "RequestSpec":
         """Return this request with ``max_tokens`` reduced to what fits a context of ``max_model_len`` tokens.

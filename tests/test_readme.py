@@ -13,16 +13,21 @@ from harness.cases.run import run_test
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.discovery import NOT_SUITES
 from harness.suites.loader import load_suite
-from harness.suites.yaml import read_yaml
 from tests.harness.planted import SCHEDULE_FAULTS
 from tests.harness.test_planted_faults import case_named
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-CHANGELOG = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES]
 FAULT = "context one too lax where three run"
 CASE = "three-run-and-the-joiner-is-one-token-too-long"
+
+
+START = {
+    "scheduler_steps": "- **Scheduler-step cases**",
+    "output": "- **Output cases**",
+    "behaviour": "- **Behaviour cases**",
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +38,11 @@ def cases() -> Counter[str]:
     return counts
 
 
-def test_the_cases_are_as_many_as_it_says(cases: Counter[str]) -> None:
-    requirements = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
-    assert f"65 of the {cases['scheduler_steps']} tables were recorded" in README
-    assert f"as step cases do; there are {cases['output']}." in README
-    assert f"in-process and over HTTP; there are {cases['behaviour']}." in README
-    said = (
-        f"{cases['scheduler_steps']} scheduler-step cases (28 of them recorded from vllm-spyre 1.6.1, 37 from "
-        "sendnn-inference 2.6.3), "
-        f"{cases['output']} output cases, {cases['behaviour']} behaviour cases, {len(requirements)} requirements"
-    )
-    assert said in re.sub(r"\s+", " ", CHANGELOG)
+@pytest.mark.parametrize("kind", ["scheduler_steps", "output", "behaviour"])
+def test_the_cases_are_more_than_it_says(cases: Counter[str], kind: str) -> None:
+    line = next(line for line in README.splitlines() if line.startswith(START[kind]))
+    (least,) = map(int, re.findall(r"more than (\d+)", line))
+    assert least < cases[kind] < 1.5 * least, "say another round number"
 
 
 def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,15 +28,54 @@ def admitted(
     ``padded``: whether the scheduler pads prompts (``EngineConfig.pads_prompts``).
     """
     token_ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tuple(prompt["prompt_token_ids"])
-    size = tokenizer.vocabulary_size
-    bad = next((token for token in token_ids if not 0 <= token < size), None)
-    if bad is not None:
-        raise RequestRefusedError(f"Could not add request: token id {bad} is outside the vocabulary of {size}.")
-    bad = next((token for token in params.stop_token_ids if not 0 <= token < size), None)
-    if bad is not None:
-        raise RequestRefusedError(f"Could not add request: stop token id {bad} is outside the vocabulary of {size}.")
+    for name, ids in (
+        ("token id", token_ids),
+        ("stop token id", params.stop_token_ids),
+        ("logit_bias: token id", [token_id for token_id, _ in params.biases]),
+        ("allowed token id", params.allowed_token_ids or ()),
+    ):
+        _check_vocabulary(name, ids, tokenizer.vocabulary_size)
+    token_ids = truncated(token_ids, params, max_model_len)
     check = admit if padded else admit_unpadded
-    return Admitted(token_ids, check(len(token_ids), params, max_model_len))
+    return Admitted(token_ids, check(len(token_ids), with_bad_words(params, tokenizer), max_model_len))
+
+
+def _check_vocabulary(name: str, token_ids: Sequence[int], size: int) -> None:
+    outside = next((token for token in token_ids if not 0 <= token < size), None)
+    if outside is not None:
+        raise RequestRefusedError(f"Could not add request: {name} {outside} is outside the vocabulary of {size}.")
+
+
+def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len: int) -> tuple[int, ...]:
+    """Return the last ``truncate_prompt_tokens`` of a prompt's tokens.
+
+    Raises RequestRefusedError if that is more than ``max_model_len`` tokens, as vLLM does.
+    """
+    keep = params.truncate_prompt_tokens
+    if keep is None:
+        return token_ids
+    if keep > max_model_len:
+        raise RequestRefusedError(
+            f"Could not add request: truncate_prompt_tokens {keep} is greater than max_model_len {max_model_len}."
+        )
+    return token_ids[-(max_model_len if keep == -1 else keep) :]
+
+
+def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
+    """Return the parameters with ``bad_words_token_ids``: each word as it begins a text, and as it follows a space.
+
+    Source: ``SamplingParams.update_from_tokenizer`` of vLLM.
+    """
+    if not params.bad_words:
+        return params
+    found: list[tuple[int, ...]] = []
+    for word in params.bad_words:
+        plain = tokenizer.encode_plain(word.lstrip())
+        spaced = tokenizer.encode_plain(" " + word.lstrip())
+        found.append(plain)
+        if spaced[0] != plain[0] and len(spaced) == len(plain):
+            found.append(spaced)
+    return replace(params, bad_words_token_ids=tuple(found))
 
 
 def requests_for(request_id: str, prompt: Admitted) -> list[Request]:

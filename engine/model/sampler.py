@@ -6,6 +6,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
@@ -20,7 +21,7 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
     run repeatable. The tokens of a request depend only on its own logits and its own random generator.
     """
     logits = logits.float()
-    allowed = _without_forbidden(logits, sequences)
+    allowed = processed(logits, sequences)
     token_ids: list[int] = allowed.numpy().argmax(axis=-1).tolist()  # torch's argmax takes ten times as long
     golden = [sequence.golden_token_id for sequence in sequences]
     drawn = [row for row, s in enumerate(sequences) if golden[row] is None and not s.params.greedy]
@@ -29,17 +30,6 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
             token_ids[row] = token_id
     chosen = [token_id if led is None else led for token_id, led in zip(token_ids, golden, strict=True)]
     return _with_logprobs(logits, chosen, [sequence.params.logprobs for sequence in sequences])
-
-
-def _without_forbidden(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
-    forbidden = [sequence.forbidden_token_ids for sequence in sequences]
-    if not any(forbidden):
-        return logits
-    vocabulary = range(logits.shape[1])
-    places = [(row, token) for row, token_ids in enumerate(forbidden) for token in token_ids if token in vocabulary]
-    allowed = logits.clone()
-    allowed[[row for row, _ in places], [token for _, token in places]] = -torch.inf
-    return allowed
 
 
 def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:

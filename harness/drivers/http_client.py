@@ -191,6 +191,9 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
         "max_tokens": spec.max_tokens,
         "temperature": spec.temperature,
         "top_p": spec.top_p,
+        **({"presence_penalty": spec.presence_penalty} if spec.presence_penalty else {}),
+        **({"frequency_penalty": spec.frequency_penalty} if spec.frequency_penalty else {}),
+        **({"logit_bias": {str(token): bias for token, bias in spec.logit_bias}} if spec.logit_bias else {}),
         **({} if spec.seed is None else {"seed": spec.seed}),
         **({"stop": list(spec.stop)} if spec.stop else {}),
         "extra_body": {"return_token_ids": True, **_extras(spec)},
@@ -205,6 +208,9 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "min_p": (spec.min_p, 0.0),
         "min_tokens": (spec.min_tokens, 0),
         "stop_token_ids": (list(spec.stop_token_ids), []),
+        "repetition_penalty": (spec.repetition_penalty, 1.0),
+        "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
+        "bad_words": (list(spec.bad_words), []),
     }
     return {name: value for name, (value, usual) in wanted.items() if value != usual}
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from checkpoints import Checkpoint
+from harness.references.processors import processed
 from harness.references.values import Reference, ReferenceToken, Wanted
 
 MAX_ROWS = 16
@@ -78,7 +79,7 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
     chosen: list[list[ReferenceToken]] = [[] for _ in wanted]
     model, past, length = _model(checkpoint), None, width
     with torch.inference_mode():
-        for step in range(max(each.max_tokens for each in wanted)):
+        for _ in range(max(each.max_tokens for each in wanted)):
             columns = torch.arange(length)
             out = model(
                 input_ids=ids,
@@ -89,24 +90,14 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
                 use_cache=True,
                 logits_to_keep=1,
             )
-            past, logprobs = out.past_key_values, out.logits[:, -1].float().log_softmax(-1)
-            best = _allowed(logprobs, wanted, step).argmax(-1)
+            past, logits = out.past_key_values, out.logits[:, -1].float()
+            logprobs = logits.log_softmax(-1)
+            generated = [[token.token_id for token in row] for row in chosen]
+            best = processed(logits, wanted, generated).argmax(-1)
             for row, token in zip(chosen, _tokens(logprobs, best.tolist(), top), strict=True):
                 row.append(token)
             ids, length = best[:, None], length + 1
     return [_as_wanted(tokens, each) for tokens, each in zip(chosen, wanted, strict=True)]
-
-
-def _allowed(logprobs: Any, wanted: Sequence[Wanted], step: int) -> Any:
-    """``logprobs`` ``[rows, vocabulary]`` without the tokens that must not be chosen at this step."""
-    import torch
-
-    allowed = logprobs
-    for row, each in enumerate(wanted):
-        if each.forbidden and step < each.forbidden_until:
-            allowed = logprobs.clone() if allowed is logprobs else allowed
-            allowed[row, [token for token in each.forbidden if token < logprobs.shape[1]]] = -torch.inf
-    return allowed
 
 
 def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:

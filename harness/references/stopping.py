@@ -1,8 +1,8 @@
 """Where a request ends by its own stop conditions, said once more for the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from harness.references.values import TOP, Reference, Wanted
+from harness.references.values import NO_PROCESSORS, TOP, Processors, Reference, Wanted
 from harness.suites.prompts import Vocabulary
 from harness.types import RequestSpec
 
@@ -17,7 +17,32 @@ def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
         tuple(sorted(_ending(request, vocabulary))),
         request.min_tokens,
         max(TOP, request.logprobs),
+        _processors(request, vocabulary) if request.changes_logits else NO_PROCESSORS,
     )
+
+
+def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
+    return Processors(
+        request.presence_penalty,
+        request.frequency_penalty,
+        request.repetition_penalty,
+        request.logit_bias,
+        request.allowed_token_ids,
+        tuple(_tokens_of_bad_words(request.bad_words, vocabulary)),
+    )
+
+
+def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
+    """Yield each word as a text begins with it, and with a space before it where that is one token for one.
+
+    This is vLLM's rule (``SamplingParams.update_from_tokenizer``).
+    """
+    for word in words:
+        first = vocabulary.encode_plain(word.lstrip())
+        yield first
+        later = vocabulary.encode_plain(f" {word.lstrip()}")
+        if len(later) == len(first) and later[0] != first[0]:
+            yield later
 
 
 def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> Reference:

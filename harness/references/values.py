@@ -3,11 +3,30 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 TOP = 5
 """How many of the most likely tokens are kept at each position, where a request asks for no more."""
+
+
+@dataclass(frozen=True)
+class Processors:
+    """What changes logits before the most likely token is taken; see RequestSpec. ``bad_words`` are token ids.
+
+    ``bad_words`` and the penalties for presence and frequency count generated tokens only, ``repetition_penalty`` the
+    prompt's too.
+    """
+
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[tuple[int, ...], ...] = ()
+
+
+NO_PROCESSORS = Processors()
 
 
 @dataclass(frozen=True)
@@ -23,12 +42,15 @@ class Wanted:
     forbidden: tuple[int, ...] = ()
     forbidden_until: int = 0
     top: int = TOP
+    processors: Processors = NO_PROCESSORS
 
     @property
     def key(self) -> str:
         """Hex SHA-256 of all that decides the tokens; how many of them is not part of it."""
         forbidden = self.forbidden if self.forbidden_until else ()
-        asked = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
+        asked: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
+        if self.processors != NO_PROCESSORS:
+            asked.append(asdict(self.processors))
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 

@@ -14,8 +14,10 @@ from harness.types import RequestSpec
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokens: how text becomes tokens and back, which are ordinary text and which are special, by id;
-    ``chat`` is a conversation (role, content) by the model's template, up to where the assistant speaks.
+    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text, which special.
+
+    ``encode_plain`` adds no special tokens. ``chat`` encodes a conversation (role, content) by the model's template, up
+    to where the assistant speaks.
 
     ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
     """
@@ -27,6 +29,7 @@ class Vocabulary:
     size: int
     eos_token_ids: frozenset[int]
     special: tuple[int, ...] = ()
+    encode_plain: Callable[[str], tuple[int, ...]] = lambda text: ()  # noqa: ARG005
     chat: Callable[[list[dict[str, str]]], tuple[int, ...]] = lambda messages: ()  # noqa: ARG005
 
 
@@ -48,6 +51,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return Vocabulary(
         encode=lambda text: tuple(tokenizer(text)["input_ids"]),
+        encode_plain=lambda text: tuple(tokenizer(text, add_special_tokens=False)["input_ids"]),
         decode=lambda ids: str(tokenizer.decode(list(ids))),
         visible=lambda ids: str(tokenizer.decode(list(ids), skip_special_tokens=True)),
         ordinary=tuple(i for i in range(len(tokenizer)) if i not in special),
@@ -113,7 +117,13 @@ def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
 
 
 def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
-    """A request of a case as a driver takes it."""
+    """Return a request of a case as a driver takes it.
+
+    Raises ValueError for a biased or allowed token id outside the vocabulary.
+    """
+    for name, token_ids in (("logit_bias", request.logit_bias), ("allowed_token_ids", request.allowed_token_ids or ())):
+        if outside := [token_id for token_id in token_ids if token_id >= vocabulary.size]:
+            raise ValueError(f"{name}: token id {outside[0]} is outside the model's vocabulary of {vocabulary.size}")
     return RequestSpec(
         request_id=position,
         prompt_token_ids=prompt_token_ids(request.prompt, case_id, position, vocabulary),
@@ -127,6 +137,12 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         min_tokens=request.min_tokens,
         stop=request.stop,
         stop_token_ids=request.stop_token_ids,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        repetition_penalty=request.repetition_penalty,
+        logit_bias=tuple(sorted(request.logit_bias.items())),
+        allowed_token_ids=request.allowed_token_ids,
+        bad_words=request.bad_words,
         logprobs=request.logprobs or 0,
     )
 

@@ -8,6 +8,7 @@ from tests.harness import (
     planted_admission,
     planted_chunked,
     planted_ends,
+    planted_logits,
     planted_memory,
     planted_order,
     planted_outputs,
@@ -49,6 +50,7 @@ PLANTED_BY = (
     planted_memory,
     planted_states,
     planted_order,
+    planted_logits,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,

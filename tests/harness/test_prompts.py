@@ -212,12 +212,20 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "stop": ("x", "yz"),
         "stop_token_ids": (4, 5),
         "logprobs": 4,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "repetition_penalty": 1.5,
+        "allowed_token_ids": (8, 9),
+        "bad_words": ("a", "b"),
     }
-    spec = request_spec(Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, **said), "a-case", 6, LETTERS)
-    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), **said)
+    spec = request_spec(
+        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, logit_bias={"7": 1.5}, **said), "a-case", 6, LETTERS
+    )
+    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), logit_bias=((7, 1.5),), **said)
     assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids", "golden_token_ids"} == {
         "request_id",
         "prompt_token_ids",
+        "logit_bias",
         *said,
     }
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
-from engine.entrypoints.prompts import Admitted
+from engine.entrypoints.prompts import Admitted, truncated
 from engine.entrypoints.server.errors import ApiError, bad_request, try_again
 from engine.entrypoints.server.responses import Usage
 from engine.entrypoints.validation import RequestRefusedError
@@ -81,6 +81,10 @@ async def start(
     Raises ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
+    try:
+        prompts = [truncated(token_ids, params, llm.limits.max_model_len) for token_ids in prompts]
+    except RequestRefusedError as refusal:
+        raise bad_request(str(refusal), "truncate_prompt_tokens", "request_refused") from refusal
     for token_ids in prompts:
         _check_context(token_ids, llm.limits.max_model_len, param)
         if not llm.engine.core.config.pads_prompts:

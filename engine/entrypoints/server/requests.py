@@ -18,16 +18,11 @@ LONGEST_STOP = 1024
 MAX_ANSWERS = 128
 
 WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
     "length_penalty": (None, 1),
-    "logit_bias": (None, {}),
     "suffix": (None, ""),
     "best_of": (None, 1),
     "use_beam_search": (None, False),
     "prompt_logprobs": (None,),
-    "truncate_prompt_tokens": (None,),
     "response_format": (None, {"type": "text"}),
     "tools": (None, []),
     "tool_choice": (None, "none", "auto"),
@@ -74,6 +69,15 @@ def check_stop(value: object) -> object:
     return value
 
 
+def check_bias(value: object) -> object:
+    """Token ids as JSON has them, as texts, to numbers."""
+    if value is None:
+        return value
+    if not isinstance(value, dict) or not all(str(key).isascii() and str(key).isdecimal() for key in value):
+        raise ValueError('must be an object from token ids to numbers, such as {"42": -100}')
+    return {int(key): bias for key, bias in value.items()}
+
+
 def check_content(value: object) -> object:
     """Check that content is a text or text parts; raise ValueError with one sentence otherwise."""
     if isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_part, value))):
@@ -93,6 +97,7 @@ def _is_text_part(part: object) -> bool:
 Text = Annotated[str, Field(strict=True)]
 Prompt = Annotated[str | list[Text] | list[int] | list[list[int]], BeforeValidator(check_prompt)]
 Stop = Annotated[str | list[Text] | None, BeforeValidator(check_stop)]
+LogitBias = Annotated[dict[int, Annotated[float, Field(allow_inf_nan=False)]], BeforeValidator(check_bias)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -123,6 +128,13 @@ class CommonRequest(Body):
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
+    presence_penalty: Float | None = None
+    frequency_penalty: Float | None = None
+    repetition_penalty: Float | None = None
+    logit_bias: LogitBias | None = None
+    allowed_token_ids: list[int] | None = None
+    bad_words: Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
+    truncate_prompt_tokens: int | None = None
     return_token_ids: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -17,6 +17,13 @@ _SAME_NAMES = (
     "ignore_eos",
     "include_stop_str_in_output",
     "skip_special_tokens",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
+    "truncate_prompt_tokens",
 )
 
 

@@ -40,8 +40,11 @@ class CoreSession:
 
     def add_request(self, request: RequestSpec) -> None:
         self._seen = None
-        params = sampling_params(request)
+        params = self.params_of(request)
         self.core.add_request(Request(str(request.request_id), request.prompt_token_ids, params))
+
+    def params_of(self, request: RequestSpec) -> SamplingParams:
+        return sampling_params(request)
 
     def abort(self, request_id: int) -> None:
         self._seen = None
@@ -103,6 +106,12 @@ _PARAMS = (
     "stop",
     "stop_token_ids",
     "ignore_eos",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
     "logprobs",
     "golden_token_ids",
 )

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from engine.build import build_engine
 from engine.config import EngineConfig
 from engine.core import StepRecord as EngineRecord
+from engine.entrypoints.prompts import with_bad_words
 from engine.entrypoints.validation import RequestRefusedError
+from engine.request import SamplingParams
 from engine.scheduling.plan import SchedulerState, kind_of
 from harness.drivers.base import (
     Compilation,
@@ -58,6 +60,11 @@ class ReferenceSession(CoreSession):
     def compilation(self) -> Compilation | None:
         compiled = self.llm.engine.compilation
         return None if compiled is None else Compilation(self._name, *compiled)
+
+    def params_of(self, request: RequestSpec) -> SamplingParams:
+        """Return the core's parameters, with the tokens of bad words as the engine's entry points make them."""
+        params = super().params_of(request)
+        return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
         self._steps, self._seen = [], None

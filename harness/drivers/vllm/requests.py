@@ -25,10 +25,24 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
         "stop_token_ids": list(request.stop_token_ids),
         "logprobs": request.logprobs,
     }
+    arguments |= _processors(request)
     given = request.golden_token_ids or request.simulated_token_ids
     if given:
         arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
     return arguments
+
+
+def _processors(request: RequestSpec) -> dict[str, Any]:
+    """Return the arguments that change logits, as far as the request has them."""
+    wanted: dict[str, tuple[Any, Any]] = {
+        "presence_penalty": (request.presence_penalty, 0.0),
+        "frequency_penalty": (request.frequency_penalty, 0.0),
+        "repetition_penalty": (request.repetition_penalty, 1.0),
+        "logit_bias": (dict(request.logit_bias), {}),
+        "allowed_token_ids": (request.allowed_token_ids and list(request.allowed_token_ids), None),
+        "bad_words": (list(request.bad_words), []),
+    }
+    return {name: value for name, (value, default) in wanted.items() if value != default}
 
 
 def token_of(output: Any, alternatives: int) -> Token:

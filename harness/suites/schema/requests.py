@@ -30,8 +30,24 @@ _SAID_IF_UNUSUAL = (
     "min_tokens",
     "stop",
     "stop_token_ids",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "allowed_token_ids",
+    "bad_words",
     "logprobs",
 )
+
+
+def _token_id(key: object) -> object:
+    if isinstance(key, str) and key.isascii() and key.isdecimal():
+        return int(key)
+    raise ValueError(f'a key must be a token id in quotes, such as "42", not {key!r}')
+
+
+TokenIdKey = Annotated[int, BeforeValidator(_token_id, json_schema_input_type=str)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Request(Model):
@@ -55,6 +71,12 @@ class Request(Model):
     min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] = 0
     stop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
     stop_token_ids: Ids = ()
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    logit_bias: dict[TokenIdKey, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
+    allowed_token_ids: Annotated[Ids, Field(min_length=1)] | None = None
+    bad_words: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     simulated_tokens: Ids = ()
 
@@ -151,6 +173,6 @@ def describe_request(index: int, request: Request) -> str:
         words.append(f"is aborted at step {request.abort_step}")
     for name in _SAID_IF_UNUSUAL:
         value = getattr(request, name)
-        if value != Request.model_fields[name].default:
+        if value != Request.model_fields[name].get_default(call_default_factory=True):
             words.append(f"{name} {value}")
     return ", ".join(words)

@@ -1,0 +1,57 @@
+"""Logits processors of the reference: Hugging Face's where it has the same definition, else the definition itself.
+
+The order is that of vLLM: allowed tokens, bad words, tokens that would end the request too early, bias, repetition
+penalty, then frequency and presence penalties.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.references.values import NO_PROCESSORS, Wanted
+
+
+def processed(logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]) -> Any:
+    """Return ``logits`` (float32, ``[rows, vocabulary]``), each row as its own request has them changed.
+
+    ``generated`` are the tokens of each row so far. ``logits`` are not written to.
+    """
+    changed = logits
+    for row, (each, tokens) in enumerate(zip(wanted, generated, strict=True)):
+        if each.processors != NO_PROCESSORS or (each.forbidden and len(tokens) < each.forbidden_until):
+            changed = logits.clone() if changed is logits else changed
+            changed[row] = _row(changed[row], each, list(tokens))
+    return changed
+
+
+def _row(logits: Any, wanted: Wanted, generated: list[int]) -> Any:
+    import torch
+    from transformers import RepetitionPenaltyLogitsProcessor, SuppressTokensLogitsProcessor
+
+    use, size = wanted.processors, logits.shape[0]
+    forbidden = {words[-1] for words in use.bad_words if list(words[:-1]) == _last(generated, len(words) - 1)}
+    if use.allowed_token_ids is not None:
+        forbidden |= set(range(size)) - set(use.allowed_token_ids)
+    if len(generated) < wanted.forbidden_until:
+        forbidden |= {token for token in wanted.forbidden if token < size}
+    ids, scores = torch.tensor([[*wanted.prompt_token_ids, *generated]]), logits[None]
+    if forbidden:
+        scores = SuppressTokensLogitsProcessor(sorted(forbidden))(ids, scores)
+    scores = scores + _on_the_vocabulary(use.logit_bias, size)
+    if use.repetition_penalty != 1:
+        scores = RepetitionPenaltyLogitsProcessor(use.repetition_penalty)(ids, scores)
+    # OpenAI's definition: logit - count x frequency_penalty - (count > 0) x presence_penalty, of generated tokens.
+    counts = torch.bincount(torch.tensor(generated, dtype=torch.int64), minlength=size).float()
+    return (scores - counts * use.frequency_penalty - (counts > 0) * use.presence_penalty)[0]
+
+
+def _last(tokens: list[int], count: int) -> list[int]:
+    return tokens[len(tokens) - count :] if 0 < count <= len(tokens) else ([] if count == 0 else [-1])
+
+
+def _on_the_vocabulary(pairs: Iterable[tuple[int, float]], size: int) -> Any:
+    import torch
+
+    values = torch.zeros(size)
+    for token, value in pairs:
+        values[token] = value
+    return values

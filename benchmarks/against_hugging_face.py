@@ -1,25 +1,25 @@
-"""Tokens a second against Hugging Face in static batches of 4, and the prefill of a long prompt.
+"""Tokens per second compared with Hugging Face in static batches of 4, and the prefill of a long prompt.
 
     python benchmarks/against_hugging_face.py [--json FILE]
 
-Ragged work has prompts of 8 to 256 tokens and 4 to 128 new ones: a static batch pads to its longest prompt and runs
-until its longest answer ends. Equal lengths (64 + 64) are what static batches do best. Only tokens that were asked for
-count. Greedy, one thread, float32; every request must get the same tokens from both. Prefill: the logits after a
-prompt of 2,048 tokens.
+Ragged workloads have prompts of 8 to 256 tokens and 4 to 128 new tokens: a static batch pads to its longest prompt and
+runs until its longest answer ends. Equal lengths (64 + 64) are the best case of static batching. Only requested tokens
+count. Greedy, one thread, float32; every request must get the same tokens from both. Prefill: the logits after a prompt
+of 2,048 tokens.
 """
 
 import random
 import time
 from typing import Any, NamedTuple
 
-from measuring import MODELS, Figure, in_turn, medians, one_thread, parser_of, report
+from measuring import MODELS, Metric, in_turn, medians, one_thread, parser_of, report
 
 BATCH = 4
 LONG = 2048
 RAGGED = {"tiny-granite": 24, "smollm2-135m": 8}
 EQUAL = {"tiny-granite": 16, "smollm2-135m": 4}
 ROUNDS = {"tiny-granite": 1.0, "smollm2-135m": 0.4}
-"""Of ``--repeat``: a round takes so much longer on the larger model."""
+"""The fraction of ``--repeat`` rounds per model: a round takes longer on the larger model."""
 
 
 class Work(NamedTuple):
@@ -41,7 +41,7 @@ def equal(count: int, vocabulary: int) -> list[Work]:
 
 
 class Both:
-    """One model in both engines; each keeps the tokens of its last run."""
+    """One model in both engines, with the tokens of their last runs."""
 
     def __init__(self, name: str) -> None:
         import transformers
@@ -90,23 +90,23 @@ class Both:
         self.tokens["theirs"] = tokens
 
     def same(self) -> int:
-        """How many requests got the same tokens from both."""
+        """Return how many requests got the same tokens from both."""
         return sum(a == b for a, b in zip(self.tokens["ours"], self.tokens["theirs"], strict=True))
 
 
-def throughput(both: Both, name: str, kind: str, work: list[Work], target: float, repeat: int) -> list[Figure]:
+def throughput(both: Both, name: str, kind: str, work: list[Work], target: float, repeat: int) -> list[Metric]:
     seconds = medians(in_turn({"ours": lambda: both.run_ours(work), "theirs": lambda: both.run_theirs(work)}, repeat))
-    asked = sum(each.max_tokens for each in work)
-    ours, theirs = (asked / seconds[who] for who in ("ours", "theirs"))
+    total = sum(each.max_tokens for each in work)
+    ours, theirs = (total / seconds[who] for who in ("ours", "theirs"))
     base = f"{ours:,.0f} tokens/s to {theirs:,.0f}, {len(work)} requests, {repeat} rounds"
     what = f"{name}, {kind}"
     return [
-        Figure(f"{what}: tokens/s to Hugging Face's", ours / theirs, " ×", at_least=target, base=base),
-        Figure(f"{what}: requests with the same tokens", 100 * both.same() / len(work), " %", at_least=100),
+        Metric(f"{what}: tokens/s to Hugging Face's", ours / theirs, " ×", at_least=target, base=base),
+        Metric(f"{what}: requests with the same tokens", 100 * both.same() / len(work), " %", at_least=100),
     ]
 
 
-def prefill(both: Both, name: str, vocabulary: int, repeat: int) -> Figure:
+def prefill(both: Both, name: str, vocabulary: int, repeat: int) -> Metric:
     import torch
 
     from engine.scheduling.plan import Prefill
@@ -123,7 +123,7 @@ def prefill(both: Both, name: str, vocabulary: int, repeat: int) -> Figure:
 
     seconds = medians(in_turn({"ours": lambda: runner.logits(plan, prompt), "theirs": theirs}, repeat))
     base = f"{seconds['ours']:.2f} s to {seconds['theirs']:.2f} s, {repeat} rounds"
-    return Figure(
+    return Metric(
         f"{name}: prefill of {LONG:,} tokens to Hugging Face's forward",
         seconds["ours"] / seconds["theirs"],
         " ×",
@@ -136,14 +136,14 @@ def main() -> None:
     began = time.perf_counter()
     arguments = parser_of(__doc__, 5).parse_args()
     one_thread()
-    figures = []
+    metrics = []
     for name in MODELS:
         both, repeat = Both(name), max(1, round(arguments.repeat * ROUNDS[name]))
         vocabulary = both.theirs.config.vocab_size
-        figures += throughput(both, name, "ragged", ragged(RAGGED[name], vocabulary), 1.3, repeat)
-        figures += throughput(both, name, "equal lengths", equal(EQUAL[name], vocabulary), 0.9, repeat)
-        figures.append(prefill(both, name, vocabulary, repeat))
-    report("The engine against Hugging Face, batch 4", figures, arguments.json, began=began)
+        metrics += throughput(both, name, "ragged", ragged(RAGGED[name], vocabulary), 1.3, repeat)
+        metrics += throughput(both, name, "equal lengths", equal(EQUAL[name], vocabulary), 0.9, repeat)
+        metrics.append(prefill(both, name, vocabulary, repeat))
+    report("The engine against Hugging Face, batch 4", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

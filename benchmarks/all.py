@@ -1,9 +1,9 @@
-"""Runs the benchmarks of docs/performance.md one after the other, and writes their figures there.
+"""Run the benchmarks of docs/performance.md one after the other, and write their results there.
 
     python benchmarks/all.py [NAME ...] [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER]
 
-Each writes benchmarks/results/NAME.json; the table between the markers in docs/performance.md is made of those files.
-``--only-write`` runs nothing. Some half an hour where the machine does nothing else, and it should not.
+Each benchmark writes benchmarks/results/NAME.json; the tables between the markers in docs/performance.md are made from
+those files. ``--only-write`` runs nothing. It takes about half an hour; the machine should be idle otherwise.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: made by benchmarks/all.py -->", "<!-- end of figures -->"
+BEGIN, END = "<!-- metrics: made by benchmarks/all.py -->", "<!-- end of metrics -->"
 ORDER = (
     "step_overhead",
     "attention_ops",
@@ -29,23 +29,23 @@ ORDER = (
     "scaling",
 )
 LONG = ("whole_suite",)
-"""Run only where they are named; what they found stands on the page."""
+"""Benchmarks that run only if named; the page keeps their last results."""
 
 
 def rows(name: str) -> list[str]:
-    """What a benchmark found, a table of it in Markdown; nothing where it has no figures or has not run."""
+    """Return the results of a benchmark as a Markdown table; empty if it has no metrics or has not run."""
     file = RESULTS / f"{name}.json"
     if not file.is_file():
         return []
     found = json.loads(file.read_text(encoding="utf-8"))
-    if not found["figures"]:
+    if not found["metrics"]:
         return []
     on = found["machine"]
     took = f"{on['processor']}, {on['cores']} cores, load {on['load']} at the end; {found['seconds']:.0f} s"
     lines = [f"### {found['title']}", "", f"`benchmarks/{name}.py`, {took}", ""]
     lines += ["| | measured | target | | from |", "| --- | --- | --- | --- | --- |"]
-    for figure in found["figures"]:
-        cells = (figure["what"], figure["shown"], figure["wanted"], figure["verdict"], figure["base"])
+    for metric in found["metrics"]:
+        cells = (metric["what"], metric["shown"], metric["wanted"], metric["verdict"], metric["base"])
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -73,19 +73,19 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(ORDER + LONG)}; all but {', '.join(LONG)} where none is given",
+        help=f"of {', '.join(ORDER + LONG)}; default: all but {', '.join(LONG)}",
     )
     parser.add_argument("--plugin-python", type=Path, default=Path(".venv-vllm/bin/python"))
     parser.add_argument("--plugin-tests", type=Path, metavar="FOLDER", help="a checkout of vllm-spyre 1.6.1")
-    parser.add_argument("--only-write", action="store_true", help="make the table of the results that are there")
+    parser.add_argument("--only-write", action="store_true", help="only write the tables from existing results")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in ORDER + LONG]
     if unknown:
-        parser.error(f"there is no benchmark {unknown[0]}: there are {', '.join(ORDER + LONG)}")
+        parser.error(f"there is no benchmark {unknown[0]}: choose from {', '.join(ORDER + LONG)}")
     failed = []
     for name in () if arguments.only_write else arguments.names or ORDER:
         if name == "real_plugin" and not (ROOT / arguments.plugin_python).is_file():
-            print(f"real_plugin: {arguments.plugin_python} is not there: make venv-vllm builds it", file=sys.stderr)
+            print(f"real_plugin: {arguments.plugin_python} does not exist: run make venv-vllm", file=sys.stderr)
             failed.append(name)
             continue
         began = time.perf_counter()
@@ -95,7 +95,7 @@ def main() -> None:
             failed.append(name)
     write_page()
     if failed:
-        raise SystemExit(f"did not run to their end: {', '.join(failed)}; what stands in {PAGE.name} of them is older")
+        raise SystemExit(f"failed: {', '.join(failed)}; {PAGE.name} still has their earlier results")
 
 
 if __name__ == "__main__":

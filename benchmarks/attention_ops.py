@@ -2,25 +2,25 @@
 
     python benchmarks/attention_ops.py [--json FILE]
 
-Batch of 4, tiny-granite, eager. A step is everything: tensors, forward, logits. The shipped operation copies the whole
-cache in every layer, so both engines have one of the same size: what 4 sequences of 2,048 tokens need. Blocks of a row
-follow each other, as after long prompts; the last figure is with blocks in random order.
+Batch of 4, tiny-granite, eager. A step includes tensors, forward and logits. The shipped operation copies the whole
+cache in every layer, so both engines have a cache of the same size, for 4 sequences of 2,048 tokens. The blocks of a
+row are consecutive, as after long prompts; in the last measurement they are in random order.
 """
 
 import random
 import time
 from typing import Any
 
-from measuring import Figure, in_turn, medians, milliseconds, one_thread, parser_of, report
+from measuring import Metric, in_turn, medians, milliseconds, one_thread, parser_of, report
 
 BATCH = 4
 CONTEXTS = (64, 512, 2048)
 STEPS = {"paged": 10, "fms": 1}
-"""In a round."""
+"""Steps per round."""
 
 
 def decode(context: int, scattered: bool) -> Any:
-    """A plan of ``BATCH`` rows that all have ``context`` tokens with the new one."""
+    """Return a plan of ``BATCH`` rows with ``context`` tokens each, including the new one."""
     from engine.scheduling.plan import Decode
 
     width = context // 64
@@ -53,21 +53,21 @@ def main() -> None:
     ways = {(name, context): way(name, decode(context, False)) for context in CONTEXTS for name in runners}
     ways["paged", "scattered"] = way("paged", decode(max(CONTEXTS), True))
     seconds = {key: value / STEPS[key[0]] for key, value in medians(in_turn(ways, arguments.repeat)).items()}
-    figures = []
+    metrics = []
     for context in CONTEXTS:
         shipped, own = seconds["fms", context], seconds["paged", context]
         base = f"{milliseconds(shipped)} to {milliseconds(own)}"
         least = 5 if context == 512 else None
-        figures.append(
-            Figure(f"{context:,} tokens: the shipped operation to ours", shipped / own, " ×", least, None, base)
+        metrics.append(
+            Metric(f"{context:,} tokens: the shipped operation to ours", shipped / own, " ×", least, None, base)
         )
     short = seconds["paged", 64]
     for name, key in (("", 2048), (", blocks in random order", "scattered")):
         own = seconds["paged", key]
         base = f"{milliseconds(own)} to {milliseconds(short)}"
         most = None if name else 2
-        figures.append(Figure(f"ours, 2,048 tokens to 64{name}", own / short, " ×", at_most=most, base=base))
-    report("Attention operations, a decode step at batch 4", figures, arguments.json, began=began)
+        metrics.append(Metric(f"ours, 2,048 tokens to 64{name}", own / short, " ×", at_most=most, base=base))
+    report("Attention operations, a decode step at batch 4", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""``backend: inductor`` against eager: a decode step at batch 4, and how long an engine takes to start.
+"""``backend: inductor`` compared with eager: a decode step at batch 4, and the start of an engine.
 
     python benchmarks/compiled.py [--json FILE]
 
-tiny-granite. An engine is started in a process of its own, first with nothing in the compiler's cache on disk, then
-with what the first one left there. Steps are measured in one process, in turn, on the warm cache.
+tiny-granite. An engine is started in its own process, first with an empty compiler cache on disk, then with the cache
+that the first one wrote. Steps are measured alternately in one process, with the warm cache.
 """
 
 import os
@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from measuring import Figure, in_turn, medians, milliseconds, one_thread, parser_of, report
+from measuring import Metric, in_turn, medians, milliseconds, one_thread, parser_of, report
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH, CONTEXT, STEPS = 4, 128, 20
@@ -21,7 +21,7 @@ START = "from engine.build import build_engine; from engine.config import Engine
 
 
 def started(backend: str, cache: str) -> float:
-    """Seconds from the command until an engine in a fresh process can take requests."""
+    """Return the seconds from the command until an engine in a new process can take requests."""
     command = [sys.executable, "-c", START.format(f"backend={backend!r}")]
     began = time.perf_counter()
     done = subprocess.run(
@@ -44,22 +44,22 @@ def main() -> None:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         cold, warm, eager = started("inductor", cache), started("inductor", cache), started("eager", cache)
         seconds = steps(arguments.repeat)
-    figures = [
-        Figure(
+    metrics = [
+        Metric(
             "decode step, batch 4: eager to compiled",
             seconds["eager"] / seconds["inductor"],
             " ×",
             base=f"{milliseconds(seconds['eager'])} to {milliseconds(seconds['inductor'])}",
         ),
-        Figure("start of an engine, compiled, nothing cached", cold, " s"),
-        Figure("start of an engine, compiled, cache on disk", warm, " s"),
-        Figure("start of an engine, eager", eager, " s"),
+        Metric("start of an engine, compiled, nothing cached", cold, " s"),
+        Metric("start of an engine, compiled, cache on disk", warm, " s"),
+        Metric("start of an engine, eager", eager, " s"),
     ]
-    report("The compiled backend", figures, arguments.json, began=began)
+    report("The compiled backend", metrics, arguments.json, began=began)
 
 
 def steps(repeat: int) -> dict[str, float]:
-    """Seconds of a decode step on each backend."""
+    """Return the seconds of a decode step on each backend."""
     from engine.build import build_engine
     from engine.config import EngineConfig
     from engine.scheduling.plan import Decode

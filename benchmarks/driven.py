@@ -1,9 +1,9 @@
-"""One engine behind its driver, for real_plugin.py, which runs this once in each environment.
+"""One engine with its driver, for real_plugin.py, which runs this script once in each environment.
 
     python benchmarks/driven.py reference|vllm
 
-Opens an engine and says so in a line of JSON. Then, for each line on standard input, runs the workload and answers with
-another: seconds, steps, tokens of each request. Ends with its input.
+Opens an engine and writes a line of JSON. Then it runs the workload once for each line on standard input, and writes a
+line with seconds, steps, and the tokens of each request. It ends at the end of its input.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""What the benchmarks share: ways measured in turn, figures with their targets, a table, a JSON file.
+"""Shared code of the benchmarks: alternating measurements, metrics with targets, a table, a JSON file.
 
-Machines are noisy. So whatever is compared is measured in one run, in turn and several times over, and what is stated
-are medians and their ratios, never the figure of one run against that of another.
+Machines are noisy. So compared variants are measured alternately in one run, several times, and results are medians and
+their ratios; results of different runs are never compared.
 """
 
 import argparse
@@ -21,10 +21,10 @@ MODELS = ("tiny-granite", "smollm2-135m")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A number that was measured, and what it should be: ``at_least`` or ``at_most``, None where it only informs.
+class Metric:
+    """A measured value and its target: ``at_least`` or ``at_most``, both None without a target.
 
-    ``base`` says what it came from, in a few words.
+    ``base`` describes in a few words what the value was computed from.
     """
 
     what: str
@@ -36,7 +36,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, or a dash where there is no target."""
+        """``met``, ``missed``, or a dash without a target."""
         if self.at_least is None and self.at_most is None:
             return "–"
         low = self.at_least is not None and self.value < self.at_least
@@ -56,15 +56,17 @@ class Figure:
 
 
 def parser_of(description: str | None, repeat: int) -> argparse.ArgumentParser:
-    """The flags that every benchmark has."""
+    """Return a parser with the flags of every benchmark."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    parser.add_argument("--repeat", type=int, default=repeat, help="rounds; medians count (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--repeat", type=int, default=repeat, help="number of rounds, of which the medians count (default: %(default)s)"
+    )
     return parser
 
 
 def one_thread() -> None:
-    """Hold torch to one thread; said before torch is imported, since it reads the environment then."""
+    """Set torch to one thread. Must run before torch is imported, which reads the environment."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -72,7 +74,7 @@ def one_thread() -> None:
 
 
 def in_turn(ways: Mapping[str, Callable[[], object]], repeat: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """Seconds of each way, round after round, ``warm`` rounds more at the beginning that do not count."""
+    """Return the seconds of each variant by round, without ``warm`` additional rounds at the beginning."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-warm, repeat):
         for name, run in ways.items():
@@ -88,7 +90,7 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on, and how busy it was."""
+    """Return the machine of the measurement and its load."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
@@ -105,13 +107,13 @@ def _processor() -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.processor())
 
 
-def report(title: str, figures: Sequence[Figure], file: Path | None, *, began: float) -> None:
-    """Print the table, and write it to ``file`` as JSON where one is named. ``began`` is a ``time.perf_counter``."""
+def report(title: str, metrics: Sequence[Metric], file: Path | None, *, began: float) -> None:
+    """Print the table, and write it to ``file`` as JSON if given. ``began`` is a ``time.perf_counter``."""
     table = Table(title=title, title_justify="left")
     for name in ("what", "measured", "target", "", "from"):
         table.add_column(name, justify="right" if name in ("measured", "target") else "left")
-    for figure in figures:
-        table.add_row(figure.what, figure.shown, figure.target, figure.verdict, figure.base)
+    for metric in metrics:
+        table.add_row(metric.what, metric.shown, metric.target, metric.verdict, metric.base)
     Console(width=150).print(table)
     if file is None:
         return
@@ -119,7 +121,7 @@ def report(title: str, figures: Sequence[Figure], file: Path | None, *, began: f
         "title": title,
         "seconds": round(time.perf_counter() - began, 1),
         "machine": machine(),
-        "figures": [asdict(f) | {"shown": f.shown, "wanted": f.target, "verdict": f.verdict} for f in figures],
+        "metrics": [asdict(f) | {"shown": f.shown, "wanted": f.target, "verdict": f.verdict} for f in metrics],
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(written, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

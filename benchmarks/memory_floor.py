@@ -1,14 +1,15 @@
-"""A decode step of smollm2-135m against reading its weights once from memory.
+"""A decode step of smollm2-135m compared with reading its weights once from memory.
 
     python benchmarks/memory_floor.py [--json FILE]
 
-No decode can be quicker than the weights come from memory. Read once: a sum over every one of them. Beside the step
-are its products alone, with the weights as the left factor, as the engine has them, and as torch usually has them.
+A decode cannot be faster than reading the weights. "Reading once" is a sum over all weights. The products of the step
+are also measured on their own, with the weights as the left factor, as in the engine, and as torch computes them by
+default.
 """
 
 import time
 
-from measuring import Figure, in_turn, medians, milliseconds, one_thread, parser_of, report
+from measuring import Metric, in_turn, medians, milliseconds, one_thread, parser_of, report
 
 BATCH, CONTEXT = 4, 64
 
@@ -41,29 +42,29 @@ def main() -> None:
             layer(inputs[layer])
 
     @torch.inference_mode()
-    def usual_products() -> None:
+    def torch_products() -> None:
         for layer in layers:
             torch.nn.functional.linear(inputs[layer], layer.weight)
 
     def step() -> None:
         runner.logits(plan, (7, 8, 9, 10))
 
-    ways = {"read": read, "step": step, "products": products, "usual": usual_products}
+    ways = {"read": read, "step": step, "products": products, "torch": torch_products}
     seconds = medians(in_turn(ways, arguments.repeat))
     floor = seconds["read"]
     speed = f"{4 * total / floor / 1e9:.1f} GB/s"
-    figures = [
-        Figure(
+    metrics = [
+        Metric(
             f"decode step, batch {BATCH}, to reading {total / 1e6:.0f} M weights once",
             seconds["step"] / floor,
             " ×",
             at_most=1.5,
             base=f"{milliseconds(seconds['step'])} to {milliseconds(floor)}, which is {speed}",
         ),
-        Figure("its products alone", seconds["products"] / floor, " ×", base=milliseconds(seconds["products"])),
-        Figure("products as torch has them", seconds["usual"] / floor, " ×", base=milliseconds(seconds["usual"])),
+        Metric("its products alone", seconds["products"] / floor, " ×", base=milliseconds(seconds["products"])),
+        Metric("products as torch has them", seconds["torch"] / floor, " ×", base=milliseconds(seconds["usual"])),
     ]
-    report("A decode step and the memory it reads", figures, arguments.json, began=began)
+    report("A decode step and the memory it reads", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

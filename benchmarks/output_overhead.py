@@ -1,9 +1,9 @@
-"""How much of a run of the output suites is spent outside the engine, with every reference on disk.
+"""The share of a run of the output suites outside the engine, with every reference on disk.
 
     python benchmarks/output_overhead.py [--json FILE] [PYTEST ARGUMENTS ...]
 
-Runs pytest in this process and watches the clock: where engines start and end, and where they step. All
-else (pytest, reading suites and references, comparing) is the harness. One run; the shares are of that run.
+Runs pytest in this process and measures the time of engine starts, ends and steps. The rest (pytest, reading suites and
+references, comparing) is the harness. There is a single run.
 """
 
 import argparse
@@ -27,7 +27,7 @@ DEFAULT = ("-q", "-m", "cpu", "--cb-references", "committed", "-p", "no:cachepro
 
 
 def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, with its seconds added up under ``name``."""
+    """Return ``function`` wrapped such that its seconds are summed under ``name``."""
 
     @wraps(function)
     def wrapper(*arguments: Any, **more: Any) -> Any:
@@ -41,9 +41,9 @@ def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Ca
 
 
 def main() -> int:
-    """Run, measure, print."""
+    """Run the suites and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     arguments, rest = parser.parse_known_args()
     seconds = {"starting engines": 0.0, "engine steps": 0.0, "ending engines": 0.0}
     EngineCore.step = timed(seconds, "engine steps", EngineCore.step)  # type: ignore[method-assign]

@@ -1,9 +1,10 @@
-"""Where a step spends its time, operator by operator, with torch's profiler.
+"""The time of each operator in a step, with torch's profiler.
 
     python benchmarks/profile_step.py [--model tiny-granite] [--kind decode|prefill] [--rows 12]
 
-Milliseconds a step of the thread's own time in each operator and each loop of engine/optimized/kernels.py; "beside
-operators" is Python. The profiler slows Python down: shares between operators are right, its share is too large.
+Prints milliseconds per step of the thread's own time in each operator and each loop of engine/optimized/kernels.py;
+"outside operators" is Python. The profiler slows Python down: the shares of operators among each other are right, the
+share of Python is too large.
 """
 
 import argparse
@@ -20,7 +21,7 @@ STEPS = {"tiny-granite": 30, "smollm2-135m": 5}
 
 
 def runs(model: str, kind: str) -> Callable[[], Any]:
-    """A step of that kind: a decode of four rows with 200 tokens each, or a prefill of a prompt of 64."""
+    """Return a function that runs a step: a decode of four rows with 200 tokens each, or a prefill of 64 tokens."""
     from engine.build import build_engine
     from engine.config import EngineConfig
     from engine.scheduling.plan import Decode, Prefill
@@ -34,7 +35,7 @@ def runs(model: str, kind: str) -> Callable[[], Any]:
 
 
 def show_loops() -> None:
-    """Give the profiler, which knows operators of torch, the loops by name."""
+    """Name the loops for the profiler, which by itself shows operators of torch only."""
     from torch.profiler import record_function
 
     from engine.optimized import kernels
@@ -53,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=MODELS[0], help="default: %(default)s")
     parser.add_argument("--kind", choices=("decode", "prefill"), default="decode", help="default: %(default)s")
-    parser.add_argument("--rows", type=int, default=12, help="operators shown (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=12, help="number of operators shown (default: %(default)s)")
     arguments = parser.parse_args()
     one_thread()
     from torch.profiler import ProfilerActivity, profile
@@ -78,7 +79,7 @@ def main() -> None:
         table.add_row(each.key, f"{own / steps * 1e3:.3f}", f"{own / whole:.1%}", f"{each.count / steps:g}")
     others = inside - sum(each.self_cpu_time_total for each in averages[: arguments.rows]) / 1e6
     table.add_row("other operators", f"{others / steps * 1e3:.3f}", f"{others / whole:.1%}", "")
-    table.add_row("beside operators", f"{(whole - inside) / steps * 1e3:.3f}", f"{1 - inside / whole:.1%}", "")
+    table.add_row("outside operators", f"{(whole - inside) / steps * 1e3:.3f}", f"{1 - inside / whole:.1%}", "")
     Console(width=100).print(table)
 
 

@@ -1,14 +1,14 @@
-"""The reference engine and its suites beside the real plugin: vLLM with vllm-spyre on CPU, in its own environment.
+"""The reference engine and its suites compared with the plugin: vLLM with vllm-spyre on CPU, in its own environment.
 
     make venv-vllm
     python benchmarks/real_plugin.py [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER] [--json FILE]
 
-Wall time from command to verdict of the twelve scheduler-step scenarios of the plugin's own tests, outputs checked, in
-one process and with --forked; tokens a second on 16 x (64 + 64) at batch 4, the same model and tokens on both sides;
-and a step of ours without a model beside a step of its engine, which is what its tests run to look at a schedule.
+Measures the wall time of the twelve scheduler-step scenarios of the plugin's own tests, with outputs checked, in one
+process and with --forked; tokens per second on 16 x (64 + 64) at batch 4, with the same model and tokens on both sides;
+and a simulated step of ours compared with a step of the plugin's engine, which its tests need to check a schedule.
 
-With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, its side of the first is its own test file; without, its engine
-runs our twelve cases, by ``--cb-driver vllm``, which starts fewer engines.
+With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, the plugin's side of the first is its own test file. Without
+it, the plugin runs our twelve cases with ``--cb-driver vllm``, which starts fewer engines.
 """
 
 import json
@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from measuring import Figure, in_turn, medians, one_thread, parser_of, report
+from measuring import Metric, in_turn, medians, one_thread, parser_of, report
 from workload import BATCH, CONTEXT, MODEL, NEW, REQUESTS, prompts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,11 +57,11 @@ ITS_ENVIRONMENT = {
     "MASTER_ADDR": "localhost",
 }
 UNUSED_IMPORT = "class SentenceTransformer: ...\nclass util: ...\n"
-"""Its tests import sentence_transformers whatever they test; these twelve have no use for it."""
+"""The plugin's tests always import sentence_transformers, which these twelve do not use."""
 
 
 def run_to_verdict(command: list[str], folder: Path, more: dict[str, str]) -> None:
-    """Run pytest; a SystemExit with its last lines where it finds anything wrong or runs other than twelve tests."""
+    """Run pytest. Raises SystemExit with its last lines if a test fails or the number of tests is not twelve."""
     done = subprocess.run(command, cwd=folder, env=os.environ | more, capture_output=True, text=True, check=False)
     if done.returncode or "12 passed" not in done.stdout:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -88,7 +88,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Figure]:
+def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Metric]:
     whose = "its own tests" if tests else "its engine under our cases"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "sentence_transformers.py").write_text(UNUSED_IMPORT, encoding="utf-8")
@@ -102,7 +102,7 @@ def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Figure]:
         }
         seconds = medians(in_turn(ways, repeat, warm=0))
     return [
-        Figure(
+        Metric(
             f"twelve scenarios {mode}: {whose} to ours",
             seconds["its", mode] / seconds["ours", mode],
             " ×",
@@ -114,7 +114,7 @@ def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Figure]:
 
 
 class Side:
-    """driven.py as a process."""
+    """A process that runs driven.py."""
 
     def __init__(self, python: str, name: str) -> None:
         self._process = subprocess.Popen(
@@ -147,7 +147,7 @@ class Side:
 
 
 def simulation() -> Callable[[], int]:
-    """The same workload without a model, as ``--cb-simulate`` runs it, every row written down; returns the steps."""
+    """Return a function that runs the workload with ``--cb-simulate``, records every row, and returns the steps."""
     from harness.drivers.reference import SimulationDriver
     from harness.runs.runner import run_workload
     from harness.schedulers.continuous.model import PlannedRequest
@@ -164,7 +164,7 @@ def simulation() -> Callable[[], int]:
     return run
 
 
-def side_by_side(python: Path, repeat: int) -> list[Figure]:
+def side_by_side(python: Path, repeat: int) -> list[Metric]:
     sides = {"ours": Side(sys.executable, "reference"), "its": Side(str(python), "vllm")}
     try:
         for side in sides.values():
@@ -189,15 +189,15 @@ def side_by_side(python: Path, repeat: int) -> list[Figure]:
     speed = {name: REQUESTS * NEW / seconds[name] for name in sides}
     its_step, our_step = seconds["its"] / sides["its"].last["steps"], seconds["simulated"] / steps
     return [
-        Figure(
+        Metric(
             "16 × (64 + 64), batch 4: our tokens/s to its",
             speed["ours"] / speed["its"],
             " ×",
             at_least=4,
             base=f"{speed['ours']:,.0f} tokens/s to {speed['its']:,.0f}, {repeat} rounds",
         ),
-        Figure("… requests with the same tokens", 100 * same / REQUESTS, " %", at_least=100),
-        Figure(
+        Metric("… requests with the same tokens", 100 * same / REQUESTS, " %", at_least=100),
+        Metric(
             "a step to look at the schedule: its to ours, simulated",
             its_step / our_step,
             " ×",
@@ -214,17 +214,19 @@ def main() -> None:
     parser.add_argument("--plugin-tests", type=Path, metavar="FOLDER", help="a checkout of vllm-spyre 1.6.1")
     parser.add_argument("--verdicts", type=int, default=1, help="rounds of the twelve scenarios (default: %(default)s)")
     arguments = parser.parse_args()
-    python = Path(os.path.abspath(arguments.plugin_python))  # not resolved: it is a link out of its environment
+    python = Path(
+        os.path.abspath(arguments.plugin_python)
+    )  # not resolved: the interpreter is a link out of its environment
     if not python.is_file():
-        raise SystemExit(f"{arguments.plugin_python} is not there: make venv-vllm, or name one with --plugin-python")
+        raise SystemExit(f"{arguments.plugin_python} does not exist: run make venv-vllm, or set --plugin-python")
     tests = arguments.plugin_tests and arguments.plugin_tests.resolve()
     if tests is not None and not (tests / ITS_TESTS).is_file():
-        raise SystemExit(f"{arguments.plugin_tests} has no {ITS_TESTS}: it is to be a checkout of vllm-spyre 1.6.1")
+        raise SystemExit(f"{arguments.plugin_tests} has no {ITS_TESTS}: give a checkout of vllm-spyre 1.6.1")
     if find_spec("engine") is None:
         sys.path.insert(0, str(ROOT))
     one_thread()
-    figures = side_by_side(python, arguments.repeat) + wall_times(python, tests, arguments.verdicts)
-    report("Beside the real plugin, on CPU", figures, arguments.json, began=began)
+    metrics = side_by_side(python, arguments.repeat) + wall_times(python, tests, arguments.verdicts)
+    report("Compared with the plugin, on CPU", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""What a nightly run of many models, backends and tensor-parallel sizes costs on N cards, by simulating its schedule.
+"""Simulate the cost of a nightly run of many models, backends and tensor-parallel sizes on N cards.
 
-    python benchmarks/scaling.py [--figures benchmarks/scaling.yaml] [--json FILE]
+    python benchmarks/scaling.py [--durations benchmarks/scaling.yaml] [--json FILE]
 
-From figures of a start, a step and a case. Every setup (model, backend, tensor-parallel size) runs all cases, in so
-many shards; each shard is a job that starts an engine once and keeps it, or, without reuse, once a case. Jobs wait for
-as many cards, or cores, as they have processes. docs/scaling.md reads the table.
+The input is the durations of a start, a step and a case. Every setup (model, backend, tensor-parallel size) runs all
+cases in a number of shards. Each shard is a job that starts an engine once, or, without reuse, once per case. A job
+waits for as many cards or cores as it has processes. docs/scaling.md discusses the results.
 """
 
 import argparse
@@ -19,18 +19,18 @@ from rich.console import Console
 from rich.table import Table
 from schedule import Job, simulate
 
-FIGURES = Path(__file__).with_name("scaling.yaml")
+DURATIONS = Path(__file__).with_name("scaling.yaml")
 POLICIES = {
     "an engine a case": (1, False),
     "1 shard a setup": (1, True),
     "4 shards": (4, True),
     "16 shards": (16, True),
 }
-"""In how many shards a setup runs, and whether a shard keeps its engine."""
+"""By name: the number of shards of a setup, and whether a shard reuses its engine."""
 
 
 class Part(BaseModel):
-    """A backend. All numbers in seconds, see scaling.yaml."""
+    """The durations of a backend, in seconds; see scaling.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class Part(BaseModel):
 
 
 class Slots(BaseModel):
-    """How many cores there are, and the numbers of cards to ask about."""
+    """The number of cores, and the numbers of cards to simulate."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ class Slots(BaseModel):
 
 
 class Nightly(BaseModel):
-    """The whole run."""
+    """The input of the simulation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -65,7 +65,7 @@ class Nightly(BaseModel):
 
 
 def jobs(night: Nightly, slot: str, shards: int, reuse: bool) -> list[Job]:
-    """Every shard of every setup that runs on this kind of slot."""
+    """Return every shard of every setup that runs on this kind of slot."""
     made = []
     for part in night.backends.values():
         if part.slot != slot:
@@ -80,7 +80,7 @@ def jobs(night: Nightly, slot: str, shards: int, reuse: bool) -> list[Job]:
 
 
 def rows(night: Nightly) -> list[dict[str, object]]:
-    """A row for each kind and number of slots and each policy."""
+    """Return a row for each kind and number of slots and each policy."""
     out: list[dict[str, object]] = []
     for slot, counts in (("core", (night.slots.core,)), ("card", night.slots.card)):
         for count in counts:
@@ -95,7 +95,7 @@ def rows(night: Nightly) -> list[dict[str, object]]:
 
 
 def read(file: Path) -> Nightly:
-    """Raises SystemExit with a sentence."""
+    """Read the durations. Raises SystemExit with a sentence."""
     try:
         return Nightly.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except OSError as error:
@@ -110,15 +110,15 @@ def read(file: Path) -> Nightly:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--figures", type=Path, default=FIGURES, help="YAML or JSON (default: the file beside this one)"
+        "--durations", type=Path, default=DURATIONS, help="YAML or JSON (default: scaling.yaml in this folder)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table to FILE")
     arguments = parser.parse_args()
-    night = read(arguments.figures)
+    night = read(arguments.durations)
     try:
         found = rows(night)
     except ValueError as error:
-        sys.exit(f"{arguments.figures}: {error}")
+        sys.exit(f"{arguments.durations}: {error}")
     tests = night.models * len(night.backends) * len(night.tensor_parallel_sizes) * night.cases
     table = Table(title=f"A night of {tests:,} tests", title_justify="left")
     for name in ("on", "policy", "jobs", "wall", "slot-hours", "idle"):
@@ -138,7 +138,7 @@ def main() -> None:
         console.print(f"{name}: {part.source}")
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        written = {"title": "A nightly run, simulated", "figures": [], "rows": found, "from": night.model_dump()}
+        written = {"title": "A nightly run, simulated", "metrics": [], "rows": found, "from": night.model_dump()}
         arguments.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 

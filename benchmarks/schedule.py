@@ -1,4 +1,4 @@
-"""How long a list of jobs takes on so many slots: a simulation of first fit, the longest first. Pure functions."""
+"""Simulate a list of jobs on a number of slots: first fit, the longest job first. Pure functions."""
 
 import heapq
 from collections.abc import Sequence
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class Job(NamedTuple):
-    """``slots`` of them are taken for ``seconds``, all at once."""
+    """A job that occupies ``slots`` slots at the same time for ``seconds``."""
 
     slots: int
     seconds: float
 
 
 class Outcome(NamedTuple):
-    """``wall`` seconds from first to last; ``busy`` slot-seconds of work, of ``slots`` x ``wall`` there were."""
+    """``wall`` is the total seconds; ``busy`` the slot-seconds of work, out of ``slots`` x ``wall``."""
 
     wall: float
     busy: float
@@ -25,9 +25,9 @@ class Outcome(NamedTuple):
 
 
 def simulate(jobs: Sequence[Job], slots: int) -> Outcome:
-    """Whenever slots are free, the longest job that fits them starts.
+    """Simulate jobs: when slots are free, the longest job that fits starts.
 
-    Raises ValueError where a job needs more slots than there are.
+    Raises ValueError if a job needs more slots than there are.
     """
     waiting = sorted(jobs, key=lambda job: (-job.seconds * job.slots, -job.slots))
     if any(job.slots > slots for job in jobs):

@@ -1,10 +1,10 @@
-"""The server under load and abuse: what is lost, mixed up, leaked, and how fast it is meanwhile.
+"""The server under load, with disconnects and kills: lost, wrong and leaked outputs, and its speed.
 
     python benchmarks/server_load.py [--streams 200] [--churn 1000] [--soak 60] [--json FILE]
 
-Four parts, each on a server with a batch of 4: concurrent streams, each compared with what the same request gives
-alone; random connects, aborts and disconnects among requests that must still be right; kill -9 in mid-stream and a
-restart; and a soak of waves of all that, for as long as you say. Exit status 1 where anything was wrong.
+Four parts, each on a server with a batch of 4: concurrent streams, each compared with the same request on its own;
+random connects, aborts and disconnects between requests that must still be right; kill -9 in mid-stream and a restart;
+and a soak test with all of these, for a given time. The exit status is 1 if anything was wrong.
 """
 
 import argparse
@@ -31,12 +31,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BATCH = 4
 HELD = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
 WAIT = 120.0
-"""Seconds after which anything counts as lost."""
+"""Seconds after which a response counts as lost."""
 
 
 @dataclass(frozen=True)
 class ClientRequest:
-    """A greedy request: what it is answered depends on nothing but itself."""
+    """A greedy request, whose answer depends only on the request."""
 
     prompt: tuple[int, ...]
     max_tokens: int
@@ -44,7 +44,7 @@ class ClientRequest:
 
 @dataclass
 class Part:
-    """What came of one part of the run. Times in seconds."""
+    """The results of one part of the run. Times are in seconds."""
 
     name: str
     requests: int = 0
@@ -64,14 +64,14 @@ class Part:
 
 
 class Server:
-    """The server as a process, on one port through all restarts."""
+    """The server as a process, on the same port after each restart."""
 
     def __init__(self) -> None:
         self.port = 0
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> float:
-        """Seconds until it is ready."""
+        """Start the server and return the seconds until it is ready."""
         began = time.perf_counter()
         flags = ["--port", str(self.port), "--max-num-seqs", str(BATCH), "--max-queue", "2000"]
         self.process = subprocess.Popen(
@@ -89,13 +89,13 @@ class Server:
         return time.perf_counter() - began
 
     def end(self, number: int) -> int:
-        """Send a signal, wait; the exit status."""
+        """Send a signal, wait, and return the exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(WAIT)
 
     def megabytes(self) -> float:
-        """Resident memory."""
+        """Return the resident memory of the server."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
@@ -106,7 +106,7 @@ class Server:
 
 
 def requests(count: int, seed: int) -> list[ClientRequest]:
-    """Prompts of 1 to 150 tokens, no two alike, budgets of 1 to 60."""
+    """Return different prompts of 1 to 150 tokens with ``max_tokens`` of 1 to 60."""
     draw = random.Random(seed)
     return [
         ClientRequest(
@@ -122,13 +122,13 @@ def body(request: ClientRequest, *, stream: bool) -> dict[str, object]:
 
 
 async def alone(client: httpx.AsyncClient, request: ClientRequest) -> tuple[int, ...]:
-    """What a request gives with nobody beside it."""
+    """Return the tokens of a request without concurrent requests."""
     answer = await client.post("/v1/completions", json=body(request, stream=False))
     return tuple(answer.json()["choices"][0]["token_ids"])
 
 
 async def streamed(client: httpx.AsyncClient, request: ClientRequest, wanted: tuple[int, ...], part: Part) -> None:
-    """One stream to its end, judged."""
+    """Read one stream to its end and check it."""
     part.requests += 1
     began, times, token_ids, ids, done = time.perf_counter(), [], [], set(), 0
     async with client.stream("POST", "/v1/completions", json=body(request, stream=True)) as answer:
@@ -146,10 +146,10 @@ async def streamed(client: httpx.AsyncClient, request: ClientRequest, wanted: tu
     part.tokens += len(token_ids)
     part.first_token.append(times[0] - began if times else WAIT)
     part.between_tokens += [later - earlier for earlier, later in pairwise(times)]
-    judge(part, tuple(token_ids), wanted, ended_once=done == 1 and len(ids) == 1)
+    check(part, tuple(token_ids), wanted, ended_once=done == 1 and len(ids) == 1)
 
 
-def judge(part: Part, got: tuple[int, ...], wanted: tuple[int, ...], *, ended_once: bool) -> None:
+def check(part: Part, got: tuple[int, ...], wanted: tuple[int, ...], *, ended_once: bool) -> None:
     if got == wanted and ended_once:
         part.right += 1
     elif not ended_once:
@@ -163,7 +163,7 @@ def judge(part: Part, got: tuple[int, ...], wanted: tuple[int, ...], *, ended_on
 
 
 async def concurrently(count: int, most: int, act: Callable[[int], Awaitable[None]], part: Part) -> None:
-    """``count`` acts, ``most`` at a time; whatever they raise is an entry under wrong."""
+    """Run ``act`` ``count`` times, at most ``most`` concurrently; exceptions are counted as wrong."""
     places = asyncio.Semaphore(most)
 
     async def bounded(number: int) -> None:
@@ -179,19 +179,19 @@ async def concurrently(count: int, most: int, act: Callable[[int], Awaitable[Non
 
 
 async def until_empty(client: httpx.AsyncClient) -> dict[str, float]:
-    """What is still held after everybody left and the engine had time: should be nothing."""
+    """Wait and return what is still held after all clients have left; should be nothing."""
     give_up = time.monotonic() + 30
     while True:
         lines = (await client.get("/metrics")).text.splitlines()
-        figures = dict(line.rsplit(" ", 1) for line in lines if line[:1] != "#")
-        held = {name: float(figures[f"spyre_cb_{name}"]) for name in HELD}
+        metrics = dict(line.rsplit(" ", 1) for line in lines if line[:1] != "#")
+        held = {name: float(metrics[f"spyre_cb_{name}"]) for name in HELD}
         if not any(held.values()) or time.monotonic() > give_up:
             return held
         await asyncio.sleep(0.02)
 
 
 async def streams_part(server: Server, count: int) -> Part:
-    part = Part(f"{count} streams at once")
+    part = Part(f"{count} concurrent streams")
     async with server.client() as client:
         everything = requests(count, seed=1)
         wanted = [await alone(client, request) for request in everything]
@@ -205,7 +205,7 @@ async def streams_part(server: Server, count: int) -> Part:
 
 
 class Crowd:
-    """Clients that behave in every way there is, from a seed; the ones that stay are judged."""
+    """Clients with random behaviour from a seed; the answers of those that do not disconnect are checked."""
 
     def __init__(
         self, server: Server, client: httpx.AsyncClient, known: list[tuple[ClientRequest, tuple[int, ...]]]
@@ -275,7 +275,7 @@ async def churn_part(server: Server, count: int) -> Part:
 
 
 async def kill_part(server: Server) -> Part:
-    """kill -9 with 20 streams under way: their clients hear of it at once, and a restart gives the same answers."""
+    """Kill the server during 20 streams: clients must get an error immediately, and a restart the same answers."""
     part = Part("kill -9 and restart")
     async with server.client() as client:
         everything = await known_answers(client)
@@ -289,7 +289,7 @@ async def kill_part(server: Server) -> Part:
         killed = time.perf_counter()
         await asyncio.to_thread(server.end, signal.SIGKILL)
         await running
-        part.notes["seconds until all clients knew"] = time.perf_counter() - killed
+        part.notes["seconds until all clients had an error"] = time.perf_counter() - killed
         part.notes["streams cut"] = sum(struck.wrong.values())
         part.notes["seconds to restart"] = await asyncio.to_thread(server.start)
     async with server.client() as client:
@@ -307,7 +307,7 @@ async def soak_part(server: Server, seconds: float) -> Part:
     async with server.client() as client:
         crowd = Crowd(server, client, await known_answers(client))
         give_up = time.monotonic() + seconds
-        await concurrently(200, 50, lambda _: crowd.come(part), part)  # warm, so that memory compares
+        await concurrently(200, 50, lambda _: crowd.come(part), part)  # warm up, so that memory can be compared
         before = server.megabytes()
         while time.monotonic() < give_up:
             await concurrently(200, 50, lambda _: crowd.come(part), part)
@@ -317,7 +317,7 @@ async def soak_part(server: Server, seconds: float) -> Part:
 
 
 def offline_speed(everything: list[ClientRequest]) -> float:
-    """Tokens a second of the same requests through the offline API."""
+    """Return the tokens per second of the same requests with the offline API."""
     import torch
 
     from engine.entrypoints.llm import LLM
@@ -339,7 +339,7 @@ def percentile(values: list[float], share: float) -> float:
 
 def show(parts: list[Part]) -> None:
     table = Table(title=f"server under load (batch {BATCH}, tiny-granite, greedy)")
-    for column in ("part", "judged", "right", "wrong", "left", "s", "tokens/s", "TTFT p50 p99, s", "ITL p50 p99, ms"):
+    for column in ("part", "checked", "right", "wrong", "left", "s", "tokens/s", "TTFT p50 p99, s", "ITL p50 p99, ms"):
         table.add_column(column, justify="left" if column in ("part", "wrong") else "right")
     table.add_column("held after")
     for part in parts:
@@ -363,7 +363,7 @@ def show(parts: list[Part]) -> None:
 
 
 def summary(part: Part) -> dict[str, object]:
-    """A part for JSON, percentiles in place of lists."""
+    """Return a part for JSON, with percentiles instead of lists."""
     plain = {name: value for name, value in asdict(part).items() if name not in ("first_token", "between_tokens")}
     for name in ("first_token", "between_tokens"):
         plain[name] = {f"p{share * 100:g}": percentile(getattr(part, name), share) for share in (0.5, 0.9, 0.99)}
@@ -389,10 +389,12 @@ async def run(arguments: argparse.Namespace) -> list[Part]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--streams", type=int, default=200, metavar="N", help="at once (default: %(default)s)")
+    parser.add_argument(
+        "--streams", type=int, default=200, metavar="N", help="concurrent streams (default: %(default)s)"
+    )
     parser.add_argument("--churn", type=int, default=1000, metavar="N", help="random clients (default: %(default)s)")
     parser.add_argument("--soak", type=float, default=60, metavar="SECONDS", help="default: %(default)s")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     arguments = parser.parse_args()
     show(parts := asyncio.run(run(arguments)))
     if arguments.json:

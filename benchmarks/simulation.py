@@ -1,18 +1,18 @@
-"""How many scheduler steps a second are simulated, and what the layers above the rules cost.
+"""Simulated scheduler steps per second, and the cost of each layer.
 
     python benchmarks/simulation.py [--json FILE]
 
-Several ways through the same workload in one run, in turn, several times over: the engine core with a record a step;
-the harness on top of it (driver, observations, step table) as ``--cb-simulate`` runs it; what a case does with that
-(the comparison with an expected table in the short form, the invariants); and the scheduler model that search compares
-with. The ratio is to the engine core. Medians; these machines are noisy.
+Variants of the same workload, measured alternately, several times in one run: the engine core with a record per step;
+the harness on top of it (driver, observations, step table) as with ``--cb-simulate``; the checks of a case (comparison
+with an expected table in the short form, invariants); and the scheduler model that search compares with. Ratios are to
+the engine core. Medians, since machines are noisy.
 """
 
 import random
 import time
 from collections.abc import Callable
 
-from measuring import Figure, in_turn, medians, parser_of, report
+from measuring import Metric, in_turn, medians, parser_of, report
 
 from engine.config import EngineConfig, Limits
 from engine.request import Request, SamplingParams
@@ -30,7 +30,7 @@ SETUP = EngineSetup("none", "eager", 1, 512, 4)
 
 
 def lengths(count: int) -> list[tuple[int, int]]:
-    """Prompt length and token budget of each request."""
+    """Return prompt length and ``max_tokens`` of each request."""
     source = random.Random(count)
     return [(source.randint(1, 200), source.randint(1, 80)) for _ in range(count)]
 
@@ -96,7 +96,7 @@ def scheduler_model(count: int) -> Callable[[], int]:
     return lambda: len(predict(limits, planned)) - 1
 
 
-def figures_of(count: int, repeat: int) -> list[Figure]:
+def metrics_of(count: int, repeat: int) -> list[Metric]:
     ways = {
         "engine core": engine_core(count),
         "harness": harness(count),
@@ -105,7 +105,7 @@ def figures_of(count: int, repeat: int) -> list[Figure]:
     steps = ways["engine core"]()
     taken = medians(in_turn(ways, repeat))
     return [
-        Figure(
+        Metric(
             f"{count:,} requests: {name}",
             steps / seconds,
             " steps/s",
@@ -119,8 +119,8 @@ def figures_of(count: int, repeat: int) -> list[Figure]:
 def main() -> None:
     began = time.perf_counter()
     arguments = parser_of(__doc__, 5).parse_args()
-    figures = [figure for count in (20, 200, 1000) for figure in figures_of(count, arguments.repeat)]
-    report("Simulated scheduler steps a second", figures, arguments.json, began=began)
+    metrics = [metric for count in (20, 200, 1000) for metric in metrics_of(count, arguments.repeat)]
+    report("Simulated scheduler steps a second", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,23 @@
-"""How much of a decode step the engine takes beside the forward of ibm-fms: scheduling, tensors, sampling, the record.
+"""The engine's overhead in a decode step on top of ibm-fms's forward: scheduling, tensors, sampling, the record.
 
     python benchmarks/step_overhead.py [--json FILE]
 
-A batch of 4, greedy, without logprobs and with five of them, on both models. In every step the forward is timed inside
-the step, so that both figures are of the same step.
+A batch of 4, greedy, without logprobs and with five of them, on both models. The forward is timed within each step, so
+both times are of the same step.
 """
 
 import statistics
 import time
 from typing import Any
 
-from measuring import MODELS, Figure, milliseconds, one_thread, parser_of, report
+from measuring import MODELS, Metric, milliseconds, one_thread, parser_of, report
 
 BATCH, PROMPT = 4, 64
 STEPS = {"tiny-granite": 100, "smollm2-135m": 25}
 
 
 class TimedForward:
-    """Stands before a model's forward, and adds up what it takes."""
+    """Wraps a model's forward and sums its time."""
 
     def __init__(self, model: Any) -> None:
         self.seconds = 0.0
@@ -33,7 +33,7 @@ class TimedForward:
 
 
 def steps(core: Any, forward: TimedForward, count: int, logprobs: int | None) -> list[tuple[float, float]]:
-    """Seconds of each decode of a full batch, and of the forward in it."""
+    """Return the seconds of each decode of a full batch, and of its forward."""
     from engine.config import Limits
     from engine.request import Request, SamplingParams
     from engine.scheduling.plan import Decode
@@ -53,7 +53,7 @@ def steps(core: Any, forward: TimedForward, count: int, logprobs: int | None) ->
     return taken
 
 
-def measure(model: str, repeat: int) -> list[Figure]:
+def measure(model: str, repeat: int) -> list[Metric]:
     from engine.build import build_engine
     from engine.config import EngineConfig
 
@@ -64,21 +64,23 @@ def measure(model: str, repeat: int) -> list[Figure]:
     for _ in range(repeat):
         for name, logprobs in ways.items():
             taken[name] += steps(engine.core, forward, STEPS[model], logprobs)
-    figures = []
+    metrics = []
     for name, pairs in taken.items():
         step = statistics.median(whole for whole, _ in pairs)
-        beside = statistics.median(whole - inside for whole, inside in pairs)
-        base = f"{milliseconds(beside)} of {milliseconds(step)}, {len(pairs)} steps"
-        figures.append(Figure(f"{model}, {name}: beside the forward", 100 * beside / step, " %", at_most=5, base=base))
-    return figures
+        overhead = statistics.median(whole - inside for whole, inside in pairs)
+        base = f"{milliseconds(overhead)} of {milliseconds(step)}, {len(pairs)} steps"
+        metrics.append(
+            Metric(f"{model}, {name}: on top of the forward", 100 * overhead / step, " %", at_most=5, base=base)
+        )
+    return metrics
 
 
 def main() -> None:
     began = time.perf_counter()
     arguments = parser_of(__doc__, 3).parse_args()
     one_thread()
-    figures = [figure for model in MODELS for figure in measure(model, arguments.repeat)]
-    report("Engine overhead in a decode step, batch 4", figures, arguments.json, began=began)
+    metrics = [metric for model in MODELS for metric in measure(model, arguments.repeat)]
+    report("Engine overhead in a decode step, batch 4", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""What the harness itself takes: to be imported, to collect cases, beside the engine in each case, to write reports.
+"""The overhead of the harness: import, collection, per case, reports.
 
     python benchmarks/the_harness.py [--json FILE]
 
-Cases are made up in a temporary folder, ten thousand tests with their configurations, and are simulated. Each figure is
-of whole commands in processes of their own, in turn with what it is compared with. Memory is the command's at its peak.
+Cases are generated in a temporary folder, ten thousand tests with their configurations, and are simulated. Each result
+is of whole commands in their own processes, alternating with the command it is compared with. Memory is the peak of the
+command.
 """
 
 import json
@@ -16,12 +17,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measuring import Figure, in_turn, medians, parser_of, report
+from measuring import Metric, in_turn, medians, parser_of, report
 
 ROOT = Path(__file__).resolve().parents[1]
 SUITES, CASES, CONFIGURATIONS = 50, 50, 4
 TESTS = SUITES * CASES * CONFIGURATIONS
-RUN = 6  # suites of them that are run
+RUN = 6  # number of suites that are run
 IMPORT_HARNESS = "import sys, pytest, harness.pytest_plugin.session; sys.exit('torch' in sys.modules)"
 HEAD = """\
 suite: many/s{}
@@ -54,7 +55,7 @@ def write_suites(folder: Path) -> None:
 
 
 def python(*arguments: object) -> None:
-    """Run an interpreter to its end, without its output. Raises CalledProcessError."""
+    """Run a Python process and discard its output. Raises CalledProcessError."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
 
@@ -64,13 +65,13 @@ def pytest(*arguments: object) -> None:
 
 
 def peak_megabytes(run: Callable[[], None]) -> float:
-    """Of the largest process so far, so that smaller ones have to be asked about first."""
+    """Return the peak memory of the largest process so far; measure smaller processes first."""
     run()
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def made_many(results: Path, tests: int) -> Path:
-    """The results of a run as those of one with so many tests."""
+    """Return the results of a run multiplied to ``tests`` tests."""
     first, *records, last = results.read_text(encoding="utf-8").splitlines()
     tests_of_run = [json.loads(record) for record in records]
     file = results.with_name("many.jsonl")
@@ -89,11 +90,11 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         write_suites(folder)
-        figures = measured(folder, arguments.repeat)
-    report("What the harness takes", figures, arguments.json, began=began)
+        metrics = measured(folder, arguments.repeat)
+    report("Overhead of the harness", metrics, arguments.json, began=began)
 
 
-def measured(folder: Path, repeat: int) -> list[Figure]:
+def measured(folder: Path, repeat: int) -> list[Metric]:
     every, some = [folder], sorted(folder.glob("*.yaml"))[:RUN]
     less = peak_megabytes(lambda: pytest("--collect-only", *some))
     more = peak_megabytes(lambda: pytest("--collect-only", *every))
@@ -117,23 +118,23 @@ def measured(folder: Path, repeat: int) -> list[Figure]:
     start, ran = taken["import pytest"], RUN * CASES * CONFIGURATIONS
     each = (taken["run some"] - taken["collect some"]) / ran
     return [
-        Figure("import of the harness, without torch", taken["import harness"] - start, " s", at_most=0.5),
-        Figure(
+        Metric("import of the harness, without torch", taken["import harness"] - start, " s", at_most=0.5),
+        Metric(
             f"collection of {TESTS:,} tests, beyond import pytest",
             taken["collect"] - start,
             " s",
             at_most=5,
             base=f"{SUITES * CASES:,} cases in {CONFIGURATIONS} configurations",
         ),
-        Figure(
+        Metric(
             "memory a test, collected",
             1024 * (more - less) / (TESTS - ran),
             " KB",
             base=f"{less:.0f} MB with {ran:,}, {more:.0f} MB with {TESTS:,}",
         ),
-        Figure("a simulated test, beyond its collection", 1000 * each, " ms", at_most=5, base=f"{ran:,} tests"),
-        Figure(f"page, JUnit and summary of {TESTS:,} tests", taken["reports"], " s", at_most=10),
-        Figure(
+        Metric("a simulated test, beyond its collection", 1000 * each, " ms", at_most=5, base=f"{ran:,} tests"),
+        Metric(f"page, JUnit and summary of {TESTS:,} tests", taken["reports"], " s", at_most=10),
+        Metric(
             "-n 2 on the scheduler-step suites",
             taken["one process"] / taken["two processes"],
             " ×",

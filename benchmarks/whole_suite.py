@@ -1,10 +1,10 @@
-"""What a person waits for, of this checkout and of an earlier one, in turns on the same machine.
+"""The duration of whole commands, for this checkout and an earlier one, alternating on the same machine.
 
     python benchmarks/whole_suite.py --before FOLDER [--only NAME …] [--repeat N] [--json FILE]
 
-FOLDER is a checkout of the commit to compare with; both run in the environment of this Python. Of each command the wall
-time and the CPU time of all its processes are measured; the ratios of their medians count. An hour and more a round:
-`--only` chooses what is measured.
+FOLDER is a checkout of the commit to compare with; both run in the environment of this Python. The wall time and the
+CPU time of all processes are measured for each command; the ratios of their medians count. A round takes an hour or
+more: `--only` selects commands.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from measuring import Figure, parser_of, report
+from measuring import Metric, parser_of, report
 from real_plugin import CASES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,7 @@ SET_CHILD_SUBREAPER = 36
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds of one run: on the clock, and of all its processes together."""
+    """The seconds of one run: wall time, and CPU time of all its processes."""
 
     wall: float
     cpu: float
@@ -42,14 +42,14 @@ class Taken:
 
 @dataclass(frozen=True)
 class Command:
-    """What is measured, and what is wanted of it: how many times less than before, of ``wall`` and ``cpu``."""
+    """A command, and its targets: the factor by which ``wall`` and ``cpu`` must decrease."""
 
     words: Callable[[Path], Sequence[str]]
     at_least: Mapping[str, float]
 
 
 def made(target: str) -> Callable[[Path], Sequence[str]]:
-    """A target of the checkout's own Makefile, whose environment is taken to be there."""
+    """Return a target of the checkout's own Makefile, whose environment must exist."""
 
     def words(folder: Path) -> Sequence[str]:
         page = folder / "reports" / "whole-suite.html"
@@ -65,11 +65,11 @@ COMMANDS: Mapping[str, Command] = {
     "test": Command(made("test"), {"wall": 2.5}),
     "twelve": Command(lambda _: [*PYTEST, "-q", *CASES], {}),
 }
-"""By the name that ``--only`` takes."""
+"""The commands by their names for ``--only``."""
 
 
 def run(words: Sequence[str], checkout: Path) -> Taken:
-    """SystemExit with the last lines where it fails."""
+    """Run a command. Raises SystemExit with its last lines if it fails."""
     before, began = _cpu(), time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -85,7 +85,7 @@ def run(words: Sequence[str], checkout: Path) -> Taken:
 
 
 def first_eager(checkout: Path) -> float:
-    """Seconds until the first verdict on the eager backend is there; then the run is ended."""
+    """Return the seconds until the first verdict on the eager backend, and end the run."""
     began = time.perf_counter()
     process = subprocess.Popen(
         FIRST_EAGER, cwd=checkout, env=environ(checkout), stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -105,12 +105,12 @@ def first_eager(checkout: Path) -> float:
 
 
 def environ(checkout: Path) -> dict[str, str]:
-    """The checkout's own packages before those that are installed."""
+    """Return an environment in which the checkout's packages precede the installed ones."""
     return os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def be_the_reaper() -> None:
-    """CPU time of processes counts once they are waited for: those whose parent ended come to this one."""
+    """Become the parent of orphaned subprocesses: their CPU time counts only after a wait."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -126,34 +126,34 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Figure]:
-    """Each command by turns, round after round: before, now, before, now."""
+def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Metric]:
+    """Run each command alternately: before, now, before, now."""
     taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
     for _ in range(repeat):
         for name, rounds in taken.items():
             words = COMMANDS[name].words
             rounds.append((run(words(before), before), run(words(ROOT), ROOT)))
-    return [figure for name, rounds in taken.items() for figure in _figures(name, COMMANDS[name], rounds)]
+    return [metric for name, rounds in taken.items() for metric in _metrics(name, COMMANDS[name], rounds)]
 
 
-def _figures(name: str, command: Command, rounds: Sequence[tuple[Taken, Taken]]) -> list[Figure]:
-    figures = []
+def _metrics(name: str, command: Command, rounds: Sequence[tuple[Taken, Taken]]) -> list[Metric]:
+    metrics = []
     for kind in ("wall", "cpu"):
         was, now = (statistics.median(getattr(taken, kind) for taken in side) for side in zip(*rounds, strict=True))
         base = f"{was:.1f} s to {now:.1f} s"
-        figures.append(
-            Figure(f"{name}: {kind} time, times less", was / now, " ×", at_least=command.at_least.get(kind), base=base)
+        metrics.append(
+            Metric(f"{name}: {kind} time, times less", was / now, " ×", at_least=command.at_least.get(kind), base=base)
         )
-    return figures
+    return metrics
 
 
-def first_verdict(repeat: int) -> Figure:
+def first_verdict(repeat: int) -> Metric:
     imports, verdicts = [], []
     for _ in range(repeat):
         imports.append(run(IMPORTS, ROOT).wall)
         verdicts.append(first_eager(ROOT))
     base, took = statistics.median(imports), statistics.median(verdicts)
-    return Figure(
+    return Metric(
         "first eager verdict to `import torch, fms.models`",
         took / base,
         " ×",
@@ -172,12 +172,12 @@ def main() -> None:
     if set(arguments.only) != {"first"} and not (arguments.before and (arguments.before / "Makefile").is_file()):
         raise SystemExit("whole_suite.py: --before FOLDER must be a checkout of the commit to compare with")
     be_the_reaper()
-    figures = []
+    metrics = []
     if "first" in arguments.only:
-        figures.append(first_verdict(arguments.repeat))
+        metrics.append(first_verdict(arguments.repeat))
     if arguments.before:
-        figures += compared(arguments.before.resolve(), arguments.repeat, arguments.only)
-    report("What a person waits for, before and now", figures, arguments.json, began=began)
+        metrics += compared(arguments.before.resolve(), arguments.repeat, arguments.only)
+    report("Duration of whole commands, before and now", metrics, arguments.json, began=began)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,6 @@ REQUESTS, LENGTH, NEW = 16, 64, 64
 
 
 def prompts() -> list[tuple[tuple[int, ...], int]]:
-    """Token ids and token budget of each request."""
+    """Return the token ids and ``max_tokens`` of each request."""
     draw = random.Random(12)
     return [(tuple(draw.randrange(4, 2048) for _ in range(LENGTH)), NEW) for _ in range(REQUESTS)]

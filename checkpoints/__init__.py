@@ -1,10 +1,10 @@
-"""Names of models resolve in one place: here.
+"""Resolution of model names.
 
     checkpoint = checkpoints.resolve("tiny-granite")
     checkpoints.check_supported(checkpoint)
 
-A name is a built-in one, a folder, or a hub id; what comes back is a folder on this disk and the
-digest of what is in it. Importing this package loads neither torch nor transformers.
+A name is a built-in name, a folder, or a hub id; the result is a local folder and the digest of its content. Importing
+this package loads neither torch nor transformers.
 """
 
 from checkpoints.errors import CheckpointError

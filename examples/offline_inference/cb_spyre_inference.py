@@ -1,4 +1,4 @@
-"""Continuous batching by hand: many prompts with different budgets through a small batch.
+"""Run continuous batching: many prompts with different ``max_tokens`` in a small batch.
 
 python examples/offline_inference/cb_spyre_inference.py --num-prompts 8 --max-tokens 20,65 --compare-with-CPU
 """

@@ -1,4 +1,4 @@
-"""Long prompts that run to the end of the context.
+"""Run long prompts to the end of the context.
 
 python examples/offline_inference/long_context.py --max_model_len 2048 --max_prompt_len 1024 --trunc_print_len 80
 """
@@ -29,14 +29,14 @@ def main() -> int:
         type=positive,
         default=1024,
         metavar="N",
-        help="prompts have up to so many tokens (default: %(default)s)",
+        help="maximum length of prompts in tokens (default: %(default)s)",
     )
     parser.add_argument(
         "--trunc_print_len",
         "--trunc-print-len",
         type=positive,
         metavar="N",
-        help="print so many characters of each prompt and text",
+        help="number of characters to print of each prompt and text",
     )
     arguments = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""What the two scripts have in common: flags, printing, comparing with Hugging Face."""
+"""Shared code of the two scripts: flags, printing, comparing with Hugging Face."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from engine.trace import HEADER, trace_line
 
 
 def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> None:
-    """Flags of both scripts, in both spellings where users know two."""
+    """Add the flags of both scripts, in both spellings that the plugin's examples use."""
     parser.add_argument("--model", default="tiny-granite", help="built-in name, local path or Hugging Face id")
     parser.add_argument(
         "--max_model_len",
@@ -51,18 +51,18 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         "--scheduler", choices=SCHEDULERS, default="continuous", help=f"{', '.join(SCHEDULERS)} (default: %(default)s)"
     )
     add_scheduler_flags(parser, in_help=True)
-    parser.add_argument("--require-hardware", action="store_true", help="refuse to simulate a card")
+    parser.add_argument("--require-hardware", action="store_true", help="fail if the card would be simulated")
     parser.add_argument(
         "--compare-with-CPU",
         "--compare-with-cpu",
         action="store_true",
         help="compare the text with Hugging Face on CPU",
     )
-    parser.add_argument("--trace", action="store_true", help="print the step table as it happens")
+    parser.add_argument("--trace", action="store_true", help="print the step table during the run")
 
 
 def start(arguments: argparse.Namespace) -> LLM:
-    """The engine that the flags describe. Raises ConfigError and CheckpointError."""
+    """Return the engine that the flags describe. Raises ConfigError and CheckpointError."""
     if arguments.require_hardware:
         require_hardware(arguments.backend)
     import torch
@@ -83,7 +83,7 @@ def start(arguments: argparse.Namespace) -> LLM:
 def run(
     llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], trace: bool
 ) -> tuple[list[RequestOutput], str]:
-    """Generate; also the line that sums the run up."""
+    """Generate; return the outputs and a line that summarises the run."""
     kinds: Counter[str] = Counter()
 
     def on_step(record: StepRecord) -> None:
@@ -108,20 +108,20 @@ def run(
 
 
 def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most: int | None = None) -> None:
-    """Each prompt and its text, the first ``most`` characters of both."""
+    """Print each prompt and its text, the first ``most`` characters of both."""
     for number, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
         print(f"\nPrompt {number}: {prompt[:most]!r}")
         print(f"Text {number}:   {output.outputs[0].text[:most]!r}")
 
 
 def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
-    """Compare with greedy decoding by Hugging Face on CPU; prints where the first difference of each is."""
+    """Compare with greedy decoding by Hugging Face on CPU, and print the first difference of each text."""
     from harness.references import Oracle, Wanted
 
     tokenizer, same = llm.engine.tokenizer, True
     print("\nComparing with Hugging Face on CPU ...")
-    asked = [Wanted(output.prompt_token_ids, len(output.outputs[0].token_ids)) for output in outputs]
-    references = Oracle().references(llm.engine.checkpoint, asked)
+    wanted = [Wanted(output.prompt_token_ids, len(output.outputs[0].token_ids)) for output in outputs]
+    references = Oracle().references(llm.engine.checkpoint, wanted)
     for number, (output, wanted) in enumerate(zip(outputs, references, strict=True)):
         ours = output.outputs[0]
         text = tokenizer.decode(wanted.token_ids)
@@ -139,6 +139,6 @@ def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = Non
 
 
 def fail(error: Exception) -> int:
-    """One sentence on standard error; the exit status."""
+    """Print one sentence to standard error and return the exit status."""
     print(f"error: {error}", file=sys.stderr)
     return 2

@@ -355,7 +355,7 @@ def test_the_list_of_test_models() -> None:
     for value in (",", " , ,"):
         with pytest.raises(CheckpointError, match=variable) as caught:
             names({variable: value})
-        assert "names no model" in sentence(caught.value)
+        assert "contains no model name" in sentence(caught.value)
 
 
 def test_the_list_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

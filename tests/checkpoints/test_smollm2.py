@@ -233,7 +233,7 @@ def test_weights_that_come_out_otherwise_are_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(smollm2, "_weights", lambda gguf: {"w": torch.zeros(2)})
     with pytest.raises(CheckpointError) as caught:
         smollm2.convert(tmp_path / smollm2.GGUF, tmp_path)
-    assert "otherwise than expected" in sentence(caught.value)
+    assert "differently than expected" in sentence(caught.value)
     assert list(tmp_path.glob("*.safetensors")) == []
 
 

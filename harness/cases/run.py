@@ -6,6 +6,7 @@ from harness.cases.steps import run_steps
 from harness.cases.test import CaseError, Test, Verdicts
 from harness.drivers.base import Session
 from harness.drivers.client import Client
+from harness.drivers.optional import is_offline
 from harness.references import ReferenceFileError
 from harness.suites.schema import BehaviourCase, OutputCase, StepsCase
 from harness.types import SchedulingLimits
@@ -28,6 +29,7 @@ def run_test(test: Test, session: Session) -> Verdicts:
     if isinstance(case, OutputCase):
         return run_output(test, case, session, limits)
     assert isinstance(case, BehaviourCase)
+    assert is_offline(session)  # the driver's capabilities say so, and the case was skipped without
     return run_at_client(test, session.client(case.server), Watched(session, limits, test.scheduler))
 
 

@@ -3,15 +3,13 @@
 A driver gets requests and limits and hands back what it saw. Expectations never reach it.
 """
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from harness.types import DEFAULT_SCHEDULER, EngineSetup, RequestSpec, SchedulingLimits, Token
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 if TYPE_CHECKING:
-    from harness.drivers.client import Client
-    from harness.suites.schema import Scheduler, ServerOptions
+    pass
 
 STEP_TRACE = "step-trace"
 TOKENS = "tokens"
@@ -97,11 +95,7 @@ class Compilation(NamedTuple):
 
 
 class Session(Protocol):
-    """A started engine."""
-
-    @property
-    def compilation(self) -> Compilation | None:
-        """What was compiled for it so far; None where nothing is, or where that cannot be seen."""
+    """A started engine. What else a session may have is in ``optional.py``."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         """Forget every request and tighten the limits, without starting again.
@@ -124,33 +118,12 @@ class Session(Protocol):
     def has_work(self) -> bool:
         """Whether a further step would change anything."""
 
-    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        """Run requests through the offline API. RefusedError where it refuses one."""
-
-    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
-        """Every step of the last ``generate``, requests named by their position in it; empty where not visible."""
-
-    def client(self, options: "ServerOptions") -> "Client":
-        """The entry points of this process. Only asked of drivers with ``offline-api``."""
-
     def close(self) -> None:
         """Give back what the engine holds."""
 
 
-class SharedServer(Protocol):
-    """A server whose limits and options can be changed while it runs."""
-
-    def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """The server, held to these and proven clean. Raises DirtyServerError (server_pool.py); UnavailableError for
-        limits that no server can have.
-        """
-
-    def end(self) -> None:
-        """End its process. Again does no harm."""
-
-
 class Driver(Protocol):
-    """Starts engines of one make."""
+    """Starts engines of one make. What else a driver may have is in ``optional.py``."""
 
     name: str
     capabilities: frozenset[str]
@@ -161,61 +134,5 @@ class Driver(Protocol):
     def unavailable(self, setup: EngineSetup) -> str | None:
         """Why this setup cannot run here, in one sentence, or None. Cheap: asked before anything is started."""
 
-    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
-        """Why this driver's server is not one for a case over HTTP with these limits, in one sentence, or None."""
-
-    def backend_label(self, backend: str) -> str:
-        """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
-
-    starts_in_forks: bool
-    """Whether an engine that is on no card starts in a fork of a process that has called ``preload``."""
-
-    def preload(self) -> None:
-        """Import what an engine will need, without running any of it: forked children then start quickly."""
-
-    def inheritable(self, setup: EngineSetup) -> bool:
-        """Whether a forked child can use such an engine of its parent: no other processes, no threads, and nothing of
-        a card in it.
-        """
-
-    def shared(self, setup: EngineSetup) -> Hashable:
-        """What such an engine has in common with others that inherit it, where that takes seconds to make; or None."""
-
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
-
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """A server that is held to these limits. UnavailableError where that cannot work.
-
-        Only asked of drivers with the capability ``http``.
-        """
-
-    def share(self, setup: EngineSetup) -> SharedServer | None:
-        """A server whose limits and options can be changed between cases; None where each set of them takes another.
-
-        UnavailableError where it does not start. Only asked of drivers with the capability ``http``.
-        """
-
-
-@runtime_checkable
-class OfOneScheduler(Protocol):
-    """A driver whose engines batch in one way only."""
-
-    scheduler: "Scheduler"
-
-
-def scheduler_of(driver: Driver) -> "Scheduler":
-    """How requests are batched where nobody says it: as the driver's engines do, else by the default scheduler."""
-    return driver.scheduler if isinstance(driver, OfOneScheduler) else DEFAULT_SCHEDULER
-
-
-@runtime_checkable
-class OfVllm(Protocol):
-    """A driver whose engines are vLLM's."""
-
-    vllm_version: str | None
-
-
-def vllm_version_of(driver: Driver) -> str | None:
-    """The version of vLLM that this driver runs, such as ``0.27.1``; None where it runs none, or can't say."""
-    return driver.vllm_version if isinstance(driver, OfVllm) else None

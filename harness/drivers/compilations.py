@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.drivers.base import Session
+from harness.drivers.optional import compilation_of
 from harness.utils.text import plural
 
 
@@ -12,10 +13,10 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
     ``recompiles`` are those of this case, ``graphs`` those of the engine; None where nothing is compiled.
     """
-    before = session.compilation
+    before = compilation_of(session)
 
     def seen() -> dict[str, Any] | None:
-        now = session.compilation
+        now = compilation_of(session)
         if now is None:
             return None
         earlier = before.recompiles if before is not None else 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.drivers.base import Driver, Session
+from harness.drivers.optional import compilation_of, inheritable
 from harness.drivers.server_pool import ServerNeed, ServerPool
 from harness.types import EngineSetup
 from harness.utils import spent
@@ -35,7 +36,7 @@ class EnginePool:
         if setup not in self.sessions:
             began = time.perf_counter()
             session = self.sessions[setup] = self.driver.open(setup)
-            compiles = session.compilation is not None
+            compiles = compilation_of(session) is not None
             spent.add("traced" if compiles else "engines", 1)
             spent.add("tracing" if compiles else "opening", time.perf_counter() - began)
         return self.sessions[setup]
@@ -43,7 +44,7 @@ class EnginePool:
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
         """Start what forked children can inherit. What does not start is left to them: they say why."""
         for setup in dict.fromkeys(setups):
-            if self.driver.unavailable(setup) is None and self.driver.inheritable(setup):
+            if self.driver.unavailable(setup) is None and inheritable(self.driver, setup):
                 with suppress(Exception):
                     self.session(setup)
 

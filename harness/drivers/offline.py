@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from harness.drivers.base import RefusedError, Session
+from harness.drivers.base import RefusedError
 from harness.drivers.client import Answer, Choice, ClientError, ClientRequest
+from harness.drivers.optional import OfflineSession
 
 
-def generate_answers(session: Session, requests: Sequence[ClientRequest]) -> list[Answer]:
-    """``Session.generate`` of what clients request. Raises ClientError where it refuses one."""
+def generate_answers(session: OfflineSession, requests: Sequence[ClientRequest]) -> list[Answer]:
+    """``OfflineSession.generate`` of what clients request. Raises ClientError where it refuses one."""
     try:
         completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:

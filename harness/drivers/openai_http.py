@@ -8,12 +8,13 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import Session, SharedServer, UnavailableError
+from harness.drivers.base import Session, UnavailableError
 from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import METRIC_NAMES, HttpClient
+from harness.drivers.optional import SharedServer
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
@@ -102,8 +103,6 @@ class OpenAIHttpDriver:
     an engine shape, its limits changed between cases, others for just the limits of each case.
     """
 
-    starts_in_forks = False
-
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
         self._running, self._start = running, start
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
@@ -151,15 +150,6 @@ class OpenAIHttpDriver:
 
             return reference_label(backend)
         return backend
-
-    def preload(self) -> None:
-        pass
-
-    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
-        return False
-
-    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
-        return None
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
         raise UnavailableError("over HTTP there are no steps to see")

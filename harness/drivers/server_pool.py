@@ -9,7 +9,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.drivers.base import Driver, SharedServer
+from harness.drivers.base import Driver, UnavailableError
+from harness.drivers.optional import SharedServer, serves
 from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
 
@@ -116,5 +117,7 @@ class ServerPool:
 def _start(driver: Driver, need: ServerNeed) -> _Kept:
     spent.add("servers", 1)
     with spent.timed("serving"):
+        if not serves(driver):
+            raise UnavailableError(f"the {driver.name} driver has no server")
         shared = None if need.alone else driver.share(need.setup)
         return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)

@@ -18,8 +18,9 @@ from harness.cases.lint import lint_suite
 from harness.cases.needs import missing_capability
 from harness.cases.run import run_at_client, run_test
 from harness.cases.test import CaseError, Test, Verdicts, as_data
-from harness.drivers.base import UnavailableError, scheduler_of
+from harness.drivers.base import UnavailableError
 from harness.drivers.compilations import watch
+from harness.drivers.optional import backend_label, scheduler_of, serves
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
 from harness.golden.tables import GoldenError
 from harness.pytest_plugin.failure_repr import FailureRepr
@@ -103,13 +104,14 @@ class CaseItem(pytest.Item):
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())
-            return driver.unavailable(setup) or driver.unfit(setup, limits, case.server)
+            unfit = driver.unfit(setup, limits, case.server) if serves(driver) else None
+            return driver.unavailable(setup) or unfit
         return driver.unavailable(setup)
 
     @property
     def backend_label(self) -> str:
         """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
-        return self.settings.driver.backend_label(self.expanded.configuration.backend)
+        return backend_label(self.settings.driver, self.expanded.configuration.backend)
 
     @property
     def on_card(self) -> bool:

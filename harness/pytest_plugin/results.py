@@ -20,6 +20,7 @@ import pytest
 from harness.cards.discovery import find_cards
 from harness.cases.lint import requirements_above
 from harness.drivers.compilations import added_up
+from harness.drivers.optional import backend_label
 from harness.report.outcomes import counts_of, properties_of
 from harness.report.reading import FORMAT, Recorded
 from harness.report.tested import leases_of, model_digests, models_that_ran
@@ -183,7 +184,7 @@ class ResultStream:
             "models": list(settings.models),
             "digests": model_digests(settings.models, settings.driver),
             "cards": list(map(str, find_cards())),
-            "simulated": settings.driver.backend_label("sendnn") != "sendnn",
+            "simulated": backend_label(settings.driver, "sendnn") != "sendnn",
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "revision": revision(self._config.rootpath),

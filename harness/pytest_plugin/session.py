@@ -19,6 +19,7 @@ with gc_paused():  # every process of a run starts with these, and modules are n
     from checkpoints import CheckpointError, resolve
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
+    from harness.drivers.optional import backend_label
     from harness.pytest_plugin import register as plugins
     from harness.pytest_plugin import report_options
     from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
@@ -159,7 +160,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     settings = config.stash[settings_key]
-    spyre = settings.driver.backend_label("sendnn")
+    spyre = backend_label(settings.driver, "sendnn")
     return [
         f"engine under test: {settings.driver.describe()}",
         f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.drivers.base import Observation, scheduler_of
+from harness.drivers.base import Observation
+from harness.drivers.optional import scheduler_of
 from harness.drivers.reference import SimulationDriver
 from harness.drivers.vllm import VllmDriver, plugins, server
 from harness.drivers.vllm.chunked import engine_arguments, engine_environment

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
-from harness.drivers.base import Observation, StepRecord, vllm_version_of
+from harness.drivers.base import Observation, StepRecord
 from harness.drivers.openai_http import OpenAIHttpDriver
+from harness.drivers.optional import vllm_version_of
 from harness.drivers.reference import SimulationDriver
 from harness.drivers.vllm import VllmDriver, plugins, server, spyre_inference, token_budget, versions
 from harness.drivers.vllm.golden_tokens import GivenTokens, given_tokens

@@ -12,6 +12,7 @@ from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.base import Observation, Session, StepRecord
 from harness.drivers.client import Client, ClientRequest
+from harness.drivers.optional import steps_of_generate
 from harness.golden.tables import reference_path
 from harness.references.stopping import ended, ended_text, forks, wanted_for
 from harness.references.values import widened
@@ -103,7 +104,7 @@ def _invariants(
     requests: Sequence[Request],
 ) -> list[Verdict]:
     """The invariants after every step of the last ``generate``, where they can be seen."""
-    shown = watched.session.steps_of_generate()
+    shown = steps_of_generate(watched.session)
     if not shown:
         return []
     positions = tuple(range(len(requests)))

@@ -8,7 +8,6 @@ from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
 from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
-from harness.drivers.base import Session
 from harness.drivers.client import (
     ABORT,
     Answer,
@@ -20,6 +19,7 @@ from harness.drivers.client import (
     StreamChunk,
 )
 from harness.drivers.offline import generate_answers
+from harness.drivers.optional import OfflineSession
 from harness.drivers.reference.core_session import sampling_params
 
 KINDS = {
@@ -35,7 +35,7 @@ class ReferenceClient:
 
     capabilities = frozenset({ABORT})
 
-    def __init__(self, engine: Engine, session: Session, max_queue: int | None = None) -> None:
+    def __init__(self, engine: Engine, session: OfflineSession, max_queue: int | None = None) -> None:
         self._engine = engine
         self._session = session
         self._max_queue = max_queue

@@ -11,7 +11,6 @@ from engine.core import StepRecord as EngineRecord
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, SchedulerState, StepPlan, kind_of
 from harness.drivers.base import (
-    Compilation,
     Observation,
     StepRecord,
 )
@@ -80,10 +79,6 @@ class CoreSession:
 
     def has_work(self) -> bool:
         return self.core.has_work
-
-    @property
-    def compilation(self) -> Compilation | None:
-        return None
 
     def close(self) -> None:
         pass

@@ -19,11 +19,11 @@ from harness.drivers.base import (
     OFFLINE_API,
     STEP_TRACE,
     TOKENS,
-    SharedServer,
     UnavailableError,
 )
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import HttpClient
+from harness.drivers.optional import SharedServer
 from harness.drivers.reference.session import ReferenceSession
 from harness.drivers.reference.simulated import SimulatedSession
 from harness.drivers.reference.workers import fork_workers
@@ -72,7 +72,6 @@ class ReferenceDriver:
     """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
 
     name = "reference"
-    starts_in_forks = True
     capabilities = frozenset(
         {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
         | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_METRICS}
@@ -109,7 +108,7 @@ class ReferenceDriver:
         cardless = setup.backend == EAGER or self._is_simulated(setup)
         return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
 
-    def shared(self, setup: EngineSetup) -> Hashable:
+    def compile_key(self, setup: EngineSetup) -> Hashable:
         return (setup.model, setup.backend) if self._is_simulated(setup) and self.inheritable(setup) else None
 
     def _is_simulated(self, setup: EngineSetup) -> bool:
@@ -140,7 +139,6 @@ class SimulationDriver:
     """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
 
     name = "simulation"
-    starts_in_forks = True
     capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
     def describe(self) -> str:
@@ -149,26 +147,14 @@ class SimulationDriver:
     def unavailable(self, setup: EngineSetup) -> str | None:
         return None if setup.backend == SCHEDULED_FOR else f"schedules are simulated for {SCHEDULED_FOR} only"
 
-    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        return None
-
-    def backend_label(self, backend: str) -> str:
-        return backend
-
     def preload(self) -> None:
         pass
 
     def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
         return False
 
-    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
+    def compile_key(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
         return None
 
     def open(self, setup: EngineSetup) -> SimulatedSession:
         return SimulatedSession(setup)
-
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:  # noqa: ARG002
-        raise UnavailableError("simulation has no server")
-
-    def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
-        return None

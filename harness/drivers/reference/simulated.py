@@ -10,15 +10,10 @@ from engine.scheduling.plan import Decode
 from engine.simulation import NoModel, simulated_core
 from engine.tokenizer import Tokenizer, eos_token_ids
 from harness.drivers.base import (
-    Completion,
-    Observation,
     StepRecord,
-    UnavailableError,
 )
-from harness.drivers.client import Client
 from harness.drivers.reference.core_session import CoreSession
 from harness.drivers.reference.setup import options_of
-from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PLACEHOLDER = Token(-1)
@@ -65,15 +60,6 @@ class SimulatedSession(CoreSession):
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Only stop strings need text, and so a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
-
-    def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:  # noqa: ARG002
-        raise UnavailableError("simulation has no entry point: behaviour cases need a model")
-
-    def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
-        return ()
-
-    def client(self, options: ServerOptions) -> Client:  # noqa: ARG002
-        raise UnavailableError("simulation has no entry point: behaviour cases need a model")
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         """The same record again and again while the same batch decodes on: one placeholder is like another."""

@@ -1,16 +1,13 @@
 """Starts engines: vLLM with whichever Spyre plugin is installed beside the harness, or without one."""
 
 import importlib
-from collections.abc import Hashable
 
 from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
-from harness.drivers.client import Client
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.session import VllmSession
 from harness.drivers.vllm.versions import number_of_vllm
-from harness.suites.schema import ServerOptions
-from harness.types import EngineSetup, SchedulingLimits
+from harness.types import EngineSetup
 
 PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")
 
@@ -23,8 +20,6 @@ class VllmDriver:
 
     ``schedule_only``: the plugin's scheduler and model runner without the forward of the model, for step tables alone.
     """
-
-    starts_in_forks = False
 
     def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
         found = plugin or find_plugin()
@@ -50,18 +45,6 @@ class VllmDriver:
             )
         return None
 
-    def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        return "the vllm driver has no server: --cb-driver openai-http --cb-serve vllm starts one"
-
-    def backend_label(self, backend: str) -> str:
-        return backend
-
-    def inheritable(self, setup: EngineSetup) -> bool:  # noqa: ARG002
-        return False
-
-    def shared(self, setup: EngineSetup) -> Hashable:  # noqa: ARG002
-        return None
-
     def preload(self) -> None:
         prepare(self.plugin)
         for module in (*PRELOADED, self.plugin.module):
@@ -72,9 +55,3 @@ class VllmDriver:
         if reason is not None:
             raise UnavailableError(reason)
         return VllmSession(self.plugin, setup, schedule_only=self._schedule_only)
-
-    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:  # noqa: ARG002
-        raise UnavailableError("the vllm driver has no server: --cb-driver openai-http --cb-serve vllm starts one")
-
-    def share(self, setup: EngineSetup) -> None:  # noqa: ARG002
-        return None

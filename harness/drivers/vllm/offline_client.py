@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
-from harness.drivers.base import Session
 from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.offline import generate_answers
+from harness.drivers.optional import OfflineSession
 
 OFFLINE_ONLY = "the vllm driver has the offline API only; --cb-driver openai-http --cb-serve vllm has the other one"
 
@@ -14,7 +14,7 @@ class OfflineClient:
 
     capabilities = frozenset[str]()
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: OfflineSession) -> None:
         self._session = session
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:

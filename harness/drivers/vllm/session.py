@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
-from harness.drivers.base import Compilation, Completion, Observation, RefusedError, StepRecord
+from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.client import Client
 from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.checkpoint import checked
@@ -25,7 +25,6 @@ class VllmSession:
     remembers decisions by the names of requests.
     """
 
-    compilation: Compilation | None = None
     """The plugin does not tell what it compiles."""
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:

@@ -21,6 +21,7 @@ from _pytest.config import Config
 from _pytest.runner import runtestprotocol
 
 from harness.drivers.base import Driver
+from harness.drivers.optional import preload
 from harness.pytest_plugin.isolation.forks import run_in_a_fork
 from harness.pytest_plugin.isolation.messages import SERVING, Start, Word
 from harness.pytest_plugin.items import CaseItem
@@ -42,7 +43,7 @@ class Serving:
         settings = session.config.stash[settings_key]
         settings.engines.driver = _Announcing(settings.driver, self._say)
         if self._start.forks:
-            settings.driver.preload()
+            preload(settings.driver)
         self._say({"word": "ready"})
         while (name := self._asked()) is not None:
             if name not in items:

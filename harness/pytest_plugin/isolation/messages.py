@@ -37,12 +37,12 @@ class Serve:
 
 @dataclass(frozen=True)
 class Branch:
-    """A process between the preloaded one and those of engines that have ``shared`` in common.
+    """A process between the preloaded one and those of engines that have ``compile_key`` in common.
 
     An engine of ``setup``, the first of them, is started in it; the others inherit what it had compiled.
     """
 
-    shared: Hashable
+    compile_key: Hashable
     setup: EngineSetup = field(compare=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.drivers.optional import starts_in_forks
 from harness.pytest_plugin.isolation.launching import ParentGoneError, PreloadedParent
 from harness.pytest_plugin.settings import settings_key
 
@@ -50,7 +51,8 @@ class Parents:
     def wanted(self) -> bool:
         """Whether processes of this run are forked, where they are for no card."""
         driver = self._config.stash[settings_key].driver
-        return self._config.option.cb_start_processes == "fork" and sys.platform == "linux" and driver.starts_in_forks
+        forks = self._config.option.cb_start_processes == "fork"
+        return forks and sys.platform == "linux" and starts_in_forks(driver)
 
     def _started(self) -> PreloadedParent:
         option = self._config.option

@@ -12,6 +12,7 @@ import pytest
 
 from harness.cards.discovery import CardsError
 from harness.cards.lease import Lease
+from harness.drivers.optional import compile_key
 from harness.forking.process import ForkRefusedError
 from harness.pytest_plugin.cards import lease_for
 from harness.pytest_plugin.case_protocol import run_here
@@ -141,8 +142,8 @@ class Isolation:
     def _branch(self, item: CaseItem, wanted: EngineSetup | None) -> Branch | None:
         if wanted is None:
             return None
-        shared = item.settings.driver.shared(wanted)
-        return None if shared is None else Branch(shared, wanted)
+        key = compile_key(item.settings.driver, wanted)
+        return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
         """All that the process that ``item`` needs will serve: those of one engine, or all there are."""

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 
 import pytest
 
+from harness.drivers.optional import preload
 from harness.drivers.servers import launch_servers_with
 from harness.forking.server import ForkServer, Handed
 from harness.forking.wire import receive
@@ -62,7 +63,7 @@ def main() -> None:
     listener, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     end_with_parent(parent)
     write_at_once()
-    driver_by_name(sys.argv[3], sys.argv[4] or None).preload()
+    preload(driver_by_name(sys.argv[3], sys.argv[4] or None))
     client, _ = listener.accept()
     request, fds = receive(client)
     start: Start = request.work

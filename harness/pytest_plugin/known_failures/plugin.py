@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.cases.lint import REQUIREMENTS
-from harness.drivers.base import vllm_version_of
+from harness.drivers.optional import vllm_version_of
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.known_failures.entries import FILE_NAME, Listed, load_known_failures
 from harness.pytest_plugin.settings import settings_key

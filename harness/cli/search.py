@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
 from harness.drivers.base import Driver, UnavailableError
+from harness.drivers.optional import OfOneScheduler, scheduler_of
 from harness.pytest_plugin.settings import driver_by_name, simulated
 from harness.schedulers import SPECS
 from harness.types import DEFAULT_SCHEDULER
@@ -48,9 +49,8 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--scheduler",
         choices=SEARCHED,
-        default=DEFAULT_SCHEDULER,
         metavar="NAME",
-        help=f"whose workloads and rules: {', '.join(SEARCHED)} (default: {DEFAULT_SCHEDULER})",
+        help=f"whose workloads and rules: {', '.join(SEARCHED)} (default: {DEFAULT_SCHEDULER}, or the only one)",
     )
     parser.add_argument(
         "--model-laws",
@@ -78,9 +78,17 @@ def run(arguments: Namespace) -> int:
             driver = driver_by_name(name, None) if budget else None
         except UnavailableError as error:
             raise CommandError(f"--driver {arguments.driver}: {error}") from error
-        if driver and look(driver, budget, arguments.seed, arguments.scheduler, arguments.write):
+        if driver and look(driver, budget, arguments.seed, _scheduler(driver, arguments.scheduler), arguments.write):
             return 1
     return 0
+
+
+def _scheduler(driver: Driver, given: str | None) -> str:
+    """The scheduler to search. Raises CommandError for one that the driver has not."""
+    own = scheduler_of(driver)
+    if given and given != own and isinstance(driver, OfOneScheduler):
+        raise CommandError(f"--scheduler {given}: {driver.describe()} has the scheduler {own} only")
+    return given or own
 
 
 def _refuse_unwritable(folder: Path) -> None:

@@ -71,7 +71,8 @@ def search(
     try:
         hunt = Hunt(engines, model, progress)
         started = time.perf_counter()
-        found = _smallest_failure(hunt.judge, strategy_for(driver, scheduler, early_stops=early_stops), budget, seed)
+        workloads = strategy_for(driver, scheduler, model, early_stops=early_stops)
+        found = _smallest_failure(hunt.judge, workloads, budget, seed)
         seconds = time.perf_counter() - started
     finally:
         engines.close()
@@ -80,9 +81,10 @@ def search(
     return SearchResult(hunt.tried, hunt.steps, seconds, None)
 
 
-def strategy_for(driver: Driver, scheduler: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
-    """The workloads of a search, as large as they get on this driver."""
-    return search_tools_of(scheduler).strategy(TOKENS in driver.capabilities, early_stops)
+def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
+    """The workloads of a search, as large as they get on this driver, and of setups that it runs."""
+    workloads = search_tools_of(scheduler).strategy(TOKENS in driver.capabilities, early_stops)
+    return workloads.filter(lambda workload: driver.unavailable(workload.setup(model)) is None)
 
 
 class _LawBrokenError(AssertionError):

@@ -78,7 +78,7 @@ def survey(
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
-    @given(strategy_for(driver, scheduler))
+    @given(strategy_for(driver, scheduler, model))
     def judge_one(workload: Workload) -> None:
         if workload in judged or len(judged) == budget:
             return

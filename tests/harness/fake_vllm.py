@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import pytest
 
-from harness.drivers.vllm import session as session_module
+from harness.drivers.vllm import started
 
 NAMES = ("0-0", "1-1")
 
@@ -146,5 +146,5 @@ def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     for module in (vllm, ModuleType("vllm.v1"), engine, platforms):
         patch.setitem(sys.modules, module.__name__, module)
     llm = fake_llm()
-    patch.setattr(session_module, "start", lambda plugin, setup: llm)
+    patch.setattr(started, "start", lambda plugin, setup: llm)
     return llm

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.vllm import session as session_module
+from harness.drivers.vllm import started
 from tests.harness.fake_vllm import FakeCore, fake_llm, install, output
 
 NAMES = ("0-0", "1-1")
@@ -97,4 +97,4 @@ def install_chunked(patch: pytest.MonkeyPatch) -> None:
     llm.llm_engine.input_processor = SimpleNamespace(
         generation_config_fields={}, renderer=SimpleNamespace(get_eos_token_id=lambda: 0)
     )
-    patch.setattr(session_module, "start", lambda plugin, setup: llm)
+    patch.setattr(started, "start", lambda plugin, setup: llm)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.vllm import session as session_module
+from harness.drivers.vllm import started
 from tests.harness.fake_vllm import FakeCore, fake_llm, install, output
 
 NAMES = ("0-0", "1-1")
@@ -138,8 +138,9 @@ def install_token_budget(patch: pytest.MonkeyPatch) -> None:
     """Put a fake vLLM where imports find it, and let sessions start with it."""
     install(patch)
     llm = fake_llm()
-    llm.llm_engine.engine_core.engine_core = FakeTokenBudgetCore()
+    core, client = FakeTokenBudgetCore(), llm.llm_engine.engine_core
+    client.engine_core, client.shutdown = core, lambda: core.calls.append("shutdown")
     llm.llm_engine.input_processor = SimpleNamespace(
         generation_config_fields={}, renderer=SimpleNamespace(get_eos_token_id=lambda: 0)
     )
-    patch.setattr(session_module, "start", lambda plugin, setup: llm)
+    patch.setattr(started, "start", lambda plugin, setup: llm)

@@ -12,6 +12,7 @@ from harness.drivers.vllm import VllmDriver, plugins, server
 from harness.drivers.vllm.chunked import engine_arguments, engine_environment
 from harness.drivers.vllm.plugins import CHUNKED, ONE_TKV, find_plugin
 from harness.drivers.vllm.session import VllmSession
+from harness.drivers.vllm.started import StartedEngine
 from harness.suites.expand import expand
 from harness.suites.schema import OutputSuite, ServerOptions
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
@@ -26,7 +27,7 @@ ONE, OTHER = RequestSpec(0, (5,) * 200, 3), RequestSpec(1, (5,) * 200, 2)
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> VllmSession:
     install_chunked(monkeypatch)
-    return VllmSession(CHUNKED, SETUP)
+    return VllmSession(CHUNKED, SETUP, StartedEngine(CHUNKED, SETUP))
 
 
 def core_of(session: VllmSession) -> FakeChunkedCore:

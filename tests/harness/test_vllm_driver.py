@@ -18,6 +18,7 @@ from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.plugins import ONE_TKV, described, find_plugin, why_none
 from harness.drivers.vllm.requests import sampling_arguments, token_of
 from harness.drivers.vllm.session import VllmSession
+from harness.drivers.vllm.started import StartedEngine
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 from tests.harness.fake_vllm import ONE, TWO, FakeCore, install, output
@@ -31,7 +32,7 @@ FIRST, SECOND = RequestSpec(0, (5,) * 60, 3, logprobs=2), RequestSpec(1, (7,) * 
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> VllmSession:
     install(monkeypatch)
-    return VllmSession(ONE_TKV, SETUP)
+    return VllmSession(ONE_TKV, SETUP, StartedEngine(ONE_TKV, SETUP))
 
 
 def core_of(session: VllmSession) -> FakeCore:

@@ -16,6 +16,7 @@ from harness.drivers.vllm.golden_tokens import GivenTokens, given_tokens
 from harness.drivers.vllm.plugins import NATIVE, SPYRE_INFERENCE, described, find_plugin, why_none
 from harness.drivers.vllm.requests import sampling_arguments
 from harness.drivers.vllm.session import VllmSession
+from harness.drivers.vllm.started import StartedEngine
 from harness.drivers.vllm.token_budget import engine_arguments, rules_of
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token, TokenBudgetSetup
@@ -30,7 +31,7 @@ FOUND = (1, 3)
 @pytest.fixture
 def session(monkeypatch: pytest.MonkeyPatch) -> VllmSession:
     install_token_budget(monkeypatch)
-    return VllmSession(NATIVE, SETUP)
+    return VllmSession(NATIVE, SETUP, StartedEngine(NATIVE, SETUP))
 
 
 def core_of(session: VllmSession) -> FakeTokenBudgetCore:
@@ -86,6 +87,30 @@ def test_a_reset_tightens_and_begins_with_an_empty_cache(session: VllmSession) -
     assert (scheduler.max_num_running_reqs, scheduler.max_num_scheduled_tokens) == (2, 128)
     assert scheduler.kv_cache_manager is manager  # others hold on to it
     assert (manager.made_with, manager.block_sizes) == ((7, 128, 128, True), (64, 64))  # with the null block
+
+
+def test_without_a_model_one_engine_serves_all_options_until_a_session_leaves_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_token_budget(monkeypatch)
+    monkeypatch.setattr(token_budget, "leave_out_the_model", lambda core: None)
+    driver = VllmDriver(NATIVE, schedule_only=True)
+    options = TokenBudgetSetup(64, enable_chunked_prefill=False, enable_prefix_caching=False)
+    other = driver.open(SETUP), driver.open(replace(SETUP, options=options))
+    assert other[0].core is other[1].core
+    scheduler = core_of(other[0]).scheduler
+    for session, told in zip(other, ((128, True, True), (64, False, False)), strict=True):
+        session.reset(SchedulingLimits())
+        config = scheduler.scheduler_config
+        seen = scheduler.max_num_scheduled_tokens, config.enable_chunked_prefill
+        assert (*seen, scheduler.cache_config.enable_prefix_caching) == told
+        assert scheduler.kv_cache_manager.made_with[-1] is told[-1]
+    install_token_budget(monkeypatch)
+    other[0].close()
+    assert driver.open(SETUP).core is not other[1].core
+    assert "shutdown" not in core_of(other[1]).calls
+    other[1].close()
+    assert core_of(other[1]).calls[-1] == "shutdown"
 
 
 def test_several_that_are_preempted_are_told_in_the_order_in_which_they_were(session: VllmSession) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "observe",
     "request_fields",
     "server_command",
+    "shape",
     "tighten",
     "unavailable",
 ]
@@ -70,6 +71,11 @@ def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
 def end_of_text(processor: Any) -> int | None:
     """The token that ends a text, as the input processor gives it to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
+
+
+def shape(setup: EngineSetup) -> EngineSetup:
+    """An engine serves the setup that it was started for."""
+    return setup
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:

@@ -30,6 +30,7 @@ __all__ = [
     "observe",
     "request_fields",
     "server_command",
+    "shape",
     "tighten",
     "unavailable",
 ]
@@ -67,6 +68,11 @@ def request_fields(processor: Any) -> dict[str, Any]:
 def end_of_text(processor: Any) -> int | None:
     """The token that ends a text, as the input processor gives it to requests."""
     return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
+
+
+def shape(setup: EngineSetup) -> EngineSetup:
+    """An engine serves the setup that it was started for."""
+    return setup
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001

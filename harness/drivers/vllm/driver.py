@@ -6,6 +6,7 @@ from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.session import VllmSession
+from harness.drivers.vllm.started import StartedEngine
 from harness.drivers.vllm.versions import number_of_vllm
 from harness.types import EngineSetup
 
@@ -29,6 +30,7 @@ class VllmDriver:
         self.scheduler = found.scheduler
         self.vllm_version = number_of_vllm()
         self._schedule_only = schedule_only
+        self._engines: dict[EngineSetup, StartedEngine] = {}
         self.name = "simulated vllm" if schedule_only else "vllm"
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
 
@@ -54,4 +56,17 @@ class VllmDriver:
         reason = self.unavailable(setup)
         if reason is not None:
             raise UnavailableError(reason)
-        return VllmSession(self.plugin, setup, schedule_only=self._schedule_only)
+        return VllmSession(self.plugin, setup, self._started(setup))
+
+    def _started(self, setup: EngineSetup) -> StartedEngine:
+        """An engine for one setup; where no model runs, one that serves all setups that differ in options alone.
+
+        Random workloads have hundreds of them. Whoever leaves such an engine may leave it in any state: it serves no
+        further setup.
+        """
+        if not self._schedule_only:
+            return StartedEngine(self.plugin, setup)
+        shape = self.plugin.adapter.shape(setup)
+        if shape not in self._engines or self._engines[shape].left:
+            self._engines[shape] = StartedEngine(self.plugin, shape, schedule_only=True)
+        return self._engines[shape]

@@ -39,13 +39,18 @@ class Insides(Protocol):
         """Why no engine of that setup starts here, whatever its scheduler, in one sentence, or None."""
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-        """Make it hold itself to limits, and forget what it remembers of requests."""
+        """Make it hold itself to limits, and to the options of a setup of its shape; and forget what it remembers of
+        requests.
+        """
 
     def leave_out_the_model(self, core: Any) -> None:
         """From now on the model's forward is left out, for step tables alone."""
 
     def built(self, core: Any) -> SchedulingLimits:
         """What it was built with."""
+
+    def shape(self, setup: EngineSetup) -> EngineSetup:
+        """The setup of an engine that serves this one, and others with other options that ``tighten`` sets."""
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
         """What an engine of a setup is started with, beside what all are."""

@@ -1,19 +1,15 @@
 """One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline API."""
 
-import sys
 import time
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from typing import Any
 
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.client import Client
 from harness.drivers.vllm.adapter import resolved
-from harness.drivers.vllm.checkpoint import checked
-from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.plugins import Plugin
 from harness.drivers.vllm.requests import sampling_arguments, token_of
-from harness.drivers.vllm.versions import version_of
+from harness.drivers.vllm.started import StartedEngine
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
@@ -21,56 +17,26 @@ MAX_STEPS_TO_DRAIN = 10
 
 
 class VllmSession:
-    """vLLM's LLM, whose engine core is stepped from here. Every request gets a name that no other ever had: the plugin
-    remembers decisions by the names of requests.
+    """An engine with the options of one setup, whose core is stepped from here. Every request gets a name that no other
+    ever had: a plugin remembers decisions by the names of requests.
     """
 
     """The plugin does not tell what it compiles."""
 
-    def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:
-        self._plugin, self._setup = plugin, setup
-        self.llm = start(plugin, setup)
-        self._engine = self.llm.llm_engine
-        self.core = self._engine.engine_core.engine_core
-        if schedule_only:
-            plugin.adapter.leave_out_the_model(self.core)
-        self._built = plugin.adapter.built(self.core)
-        self._made = 0
+    def __init__(self, plugin: Plugin, setup: EngineSetup, started: StartedEngine) -> None:
+        self._plugin, self._setup, self._started = plugin, setup, started
+        self.llm, self.core, self._engine = started.llm, started.core, started.engine
         self._numbers: dict[str, int] = {}
         self._specs: dict[str, RequestSpec] = {}
-        self._decision = plugin.idle
-        self._held: dict[str, tuple[int, ...]] = {}
-        self._outputs: Sequence[Any] = ()
         self._steps: list[tuple[StepRecord, Observation]] = []
-        self._watch()
-
-    def _watch(self) -> None:
-        """Remember what each step scheduled and what came of it; the step itself stays the engine's own.
-
-        Where a request gives its blocks back as it ends, they can only be seen before: as they were scheduled.
-        """
-        schedule, step = self.core.scheduler.schedule, self.core.step_fn
-
-        def watched_schedule(*arguments: Any) -> Any:
-            scheduled = schedule(*arguments)
-            self._decision = self._plugin.adapter.decision(self.core, scheduled)
-            self._held = self._plugin.adapter.observe(self.core).blocks
-            return scheduled
-
-        def watched_step() -> Any:
-            self._decision, self._outputs = self._plugin.idle, ()
-            outputs, ran = step()
-            self._outputs = outputs[0].outputs if outputs and 0 in outputs else ()
-            return outputs, ran
-
-        self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
+        started.users += 1
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        effective = resolved(limits, self._built)
+        effective = resolved(limits, self._started.built)
         self._end_all()
         self._numbers.clear()
         self._specs.clear()
-        self._decision = self._plugin.idle
+        self._started.decision = self._plugin.idle
         self._plugin.adapter.tighten(self.core, effective, self._setup)
         self._plugin.enter(self._engine.vllm_config)
         return effective
@@ -86,8 +52,8 @@ class VllmSession:
         raise RuntimeError(f"requests that were aborted are still there after {MAX_STEPS_TO_DRAIN} steps")
 
     def add_request(self, request: RequestSpec) -> None:
-        name = f"{self._made}-{request.request_id}"
-        self._made += 1
+        name = f"{self._started.made}-{request.request_id}"
+        self._started.made += 1
         made = self._made_request(name, request)
         self._numbers[name], self._specs[name] = request.request_id, request
         if request.stop:
@@ -126,7 +92,7 @@ class VllmSession:
 
     def step(self) -> StepRecord:
         self.core.step_fn()
-        with_text = [output for output in self._outputs if self._specs[output.request_id].stop]
+        with_text = [output for output in self._started.outputs if self._specs[output.request_id].stop]
         if with_text:
             ended = self._engine.output_processor.process_outputs(with_text)
             self.core.abort_requests(ended.reqs_to_abort)
@@ -134,13 +100,17 @@ class VllmSession:
 
     def _record(self) -> StepRecord:
         """What the last step did, when what ends requests above the core has ended them."""
-        outputs, scheduled = self._outputs, self._decision.scheduled
+        outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
         # Where there are tokens to schedule, tables go with all requests that got some, as they were scheduled.
-        blocks = self._held if scheduled is not None else self._held | self._plugin.adapter.observe(self.core).blocks
+        blocks = (
+            self._started.held
+            if scheduled is not None
+            else self._started.held | self._plugin.adapter.observe(self.core).blocks
+        )
         tabled = [output.request_id for output in outputs] if scheduled is None else [name for name, _ in scheduled]
         return StepRecord(
-            self._decision.kind,
+            self._started.decision.kind,
             tuple(self._numbers[output.request_id] for output in outputs),
             tuple(self._numbers[output.request_id] for output in outputs if output.request_id not in there),
             tuple(self._token(output) for output in outputs),
@@ -151,7 +121,7 @@ class VllmSession:
         return token_of(output, self._specs[output.request_id].logprobs)
 
     def observe(self) -> Observation:
-        seen, decision = self._plugin.adapter.observe(self.core), self._decision
+        seen, decision = self._plugin.adapter.observe(self.core), self._started.decision
         used = set[int]().union(*seen.blocks.values())
         hits = self._counted(tuple(seen.hits.items()) if seen.hits is not None else decision.hits)
         return Observation(
@@ -228,29 +198,4 @@ class VllmSession:
         return OfflineClient(self)
 
     def close(self) -> None:
-        self._engine.engine_core.shutdown()
-
-
-def start(plugin: Plugin, setup: EngineSetup) -> Any:
-    """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
-    prepare_engine(plugin, setup)
-    path = str(checked(setup.model, version_of("transformers")).path)
-    # Some of what is imported prints, and standard output may be where somebody wants JSON.
-    with redirect_stdout(sys.stderr):
-        return _started(plugin, setup, path)
-
-
-def _started(plugin: Plugin, setup: EngineSetup, path: str) -> Any:
-    from vllm import LLM
-
-    return LLM(
-        model=path,
-        tokenizer=path,
-        max_model_len=setup.max_model_len,
-        max_num_seqs=setup.max_num_seqs,
-        tensor_parallel_size=setup.tensor_parallel_size,
-        disable_log_stats=True,
-        max_logprobs=20,
-        logits_processors=[plugin.injector()],
-        **{"num_gpu_blocks_override": setup.num_blocks, **plugin.adapter.engine_arguments(setup)},
-    )
+        self._started.leave()

@@ -18,6 +18,7 @@ from harness.drivers.vllm.token_budget import (
     leave_out_the_model,
     observe,
     request_fields,
+    shape,
     tighten,
 )
 from harness.types import EngineSetup
@@ -32,6 +33,7 @@ __all__ = [
     "observe",
     "request_fields",
     "server_command",
+    "shape",
     "tighten",
     "unavailable",
 ]

@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from harness.drivers.vllm.adapter import Decision, Seen, held_blocks, model_runner, names, same_logits
@@ -108,6 +109,12 @@ def options_of(setup: EngineSetup) -> TokenBudgetSetup:
     return setup.options if isinstance(setup.options, TokenBudgetSetup) else TokenBudgetSetup()
 
 
+def shape(setup: EngineSetup) -> EngineSetup:
+    """An engine with the widest options: its scheduler reads them at every step, so ``tighten`` can set others."""
+    budget = max(TokenBudgetSetup().max_num_batched_tokens, options_of(setup).max_num_batched_tokens)
+    return replace(setup, options=TokenBudgetSetup(max(budget, setup.max_model_len)))
+
+
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """What vLLM's LLM is started with for its own scheduler and its CPU back end.
 
@@ -192,12 +199,19 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-    """Hold an idle engine to limits that are all said, with an empty cache of so many blocks, in the order of ids."""
+    """Hold an idle engine to limits that are all said, with an empty cache of so many blocks, in the order of ids.
+
+    The options are set as well: the engine may have been started with wider ones.
+    """
     scheduler, blocks = core.scheduler, limits.available_blocks
     assert blocks is not None, "limits that are all said"
     scheduler.vllm_config.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
-    scheduler.max_num_scheduled_tokens = options_of(setup).max_num_batched_tokens
+    options = options_of(setup)
+    scheduler.max_num_scheduled_tokens = options.max_num_batched_tokens
+    scheduler.scheduler_config.enable_chunked_prefill = options.enable_chunked_prefill
+    scheduler.scheduler_config.long_prefill_token_threshold = options.long_prefill_token_threshold
+    scheduler.cache_config.enable_prefix_caching = options.enable_prefix_caching
     scheduler.kv_cache_config.num_blocks = blocks + 1
     manager = scheduler.kv_cache_manager
     arguments = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from checkpoints import test_models
 from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
 from harness.drivers.base import Driver, UnavailableError
-from harness.drivers.optional import OfOneScheduler, scheduler_of
+from harness.drivers.optional import scheduler_of
 from harness.pytest_plugin.settings import driver_by_name, simulated
 from harness.schedulers import SPECS
 from harness.types import DEFAULT_SCHEDULER
@@ -86,7 +86,7 @@ def run(arguments: Namespace) -> int:
 def _scheduler(driver: Driver, given: str | None) -> str:
     """The scheduler to search. Raises CommandError for one that the driver has not."""
     own = scheduler_of(driver)
-    if given and given != own and isinstance(driver, OfOneScheduler):
+    if given and given != own and hasattr(driver, "scheduler"):
         raise CommandError(f"--scheduler {given}: {driver.describe()} has the scheduler {own} only")
     return given or own
 

@@ -28,14 +28,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """A hub that is never there; the list says what was asked of it."""
-    asked: list[dict[str, object]] = []
+    requested: list[dict[str, object]] = []
 
     def download(repository: str, **options: object) -> str:
-        asked.append({"repository": repository, **options})
+        requested.append({"repository": repository, **options})
         raise OSError("no route to the hub. Try again later.\nOr do not.")
 
     monkeypatch.setattr(hub, "_snapshot_download", lambda: download)
-    return asked
+    return requested
 
 
 @pytest.fixture
@@ -274,16 +274,16 @@ def test_a_hub_model_comes_from_the_cache_if_it_is_whole_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callable[[Path], Path]
 ) -> None:
     snapshot = make_model(tmp_path / "snapshots" / "0123")
-    asked: list[dict[str, object]] = []
+    requested: list[dict[str, object]] = []
 
     def download(repository: str, **options: object) -> str:
-        asked.append({"repository": repository, **options})
+        requested.append({"repository": repository, **options})
         return str(snapshot)
 
     monkeypatch.setattr(hub, "_snapshot_download", lambda: download)
     found = checkpoints.resolve("org/Some.Model@release/2")
     assert (found.path, found.revision, found.label) == (snapshot, "release/2", "Some.Model-release-2")
-    assert [(each["repository"], each["revision"], each["local_files_only"]) for each in asked] == [
+    assert [(each["repository"], each["revision"], each["local_files_only"]) for each in requested] == [
         ("org/Some.Model", "release/2", True)
     ]
     assert checkpoints.resolve("org/model").label == "model"
@@ -314,7 +314,7 @@ def test_an_unreachable_hub_is_one_sentence(no_hub: list[dict[str, object]]) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "message"),
     [
         ("GatedRepoError", "accepted its licence"),
         ("RepositoryNotFoundError", "no public model of that name"),
@@ -322,7 +322,7 @@ def test_an_unreachable_hub_is_one_sentence(no_hub: list[dict[str, object]]) -> 
         ("LocalEntryNotFoundError", "could not be reached"),
     ],
 )
-def test_what_the_hub_said_is_told_apart(kind: str, said: str) -> None:
+def test_what_the_hub_said_is_told_apart(kind: str, message: str) -> None:
     errors = pytest.importorskip("huggingface_hub.errors")
     error = getattr(errors, kind).__new__(getattr(errors, kind))  # their constructors differ between versions
 
@@ -331,7 +331,7 @@ def test_what_the_hub_said_is_told_apart(kind: str, said: str) -> None:
 
     with pytest.raises(CheckpointError) as caught:
         hub.fetch("org/name", "main", download)
-    assert said in sentence(caught.value)
+    assert message in sentence(caught.value)
 
 
 def test_an_offline_hub_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,14 +152,14 @@ def test_missing_packages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (RuntimeError("broken. In many\nlines."), "could not be converted (RuntimeError: broken)"),
         (OSError("no such model"), "could not be converted (OSError: no such model)"),
         (OSError(28, "No space left on device"), "could not be stored"),
     ],
 )
-def test_a_failed_conversion_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
+def test_a_failed_conversion_is_one_sentence(monkeypatch: pytest.MonkeyPatch, error: Exception, message: str) -> None:
     def convert(gguf: Path, into: Path) -> None:
         raise error
 
@@ -169,7 +169,7 @@ def test_a_failed_conversion_is_one_sentence(monkeypatch: pytest.MonkeyPatch, er
     monkeypatch.setattr(smollm2, "convert", convert)
     with pytest.raises(CheckpointError) as caught:
         smollm2.ensure()
-    assert said in sentence(caught.value)
+    assert message in sentence(caught.value)
 
 
 def test_another_wheel_is_refused(tmp_path: Path) -> None:

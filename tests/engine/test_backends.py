@@ -67,8 +67,8 @@ def in_a_process(code: str, **environ: str) -> str:
 
 
 def test_each_backend_says_its_dtype_and_its_options():
-    said = {name: (b.dtype, b.compiled, dict(b.options), b.attention[0]) for name, b in BACKENDS.items()}
-    assert said == {
+    shown = {name: (b.dtype, b.compiled, dict(b.options), b.attention[0]) for name, b in BACKENDS.items()}
+    assert shown == {
         "eager": ("float32", False, {}, "paged"),
         "inductor": ("float32", True, {}, "paged"),
         "sendnn": ("float16", True, {"sendnn.dynamic": True}, "fms"),
@@ -118,9 +118,11 @@ def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
     runner._dtype = runner.cache[0][0].float().dtype  # from now on masks are float32
     with pytest.raises(RecompileError) as caught:
         runner.logits(Prefill("a", 60, 64, 4, (1,)), random_tokens(60, 0))
-    said = str(caught.value)
-    assert said.startswith("this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'")
-    assert "expected Half, actual Float" in said
+    shown = str(caught.value)
+    assert shown.startswith(
+        "this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'"
+    )
+    assert "expected Half, actual Float" in shown
     assert compiled_for(llm) == ("sendnn (simulated)", 2, 1)
 
 
@@ -237,10 +239,10 @@ from engine.model.loader import load_model
 for _ in range(2):
     print(LLM("tiny-granite", backend="sendnn").engine.compilation)
 """
-    said = in_a_process(code, PYTHONPATH=str(tmp_path)).splitlines()
+    shown = in_a_process(code, PYTHONPATH=str(tmp_path)).splitlines()
     graph = "graph {'sendnn.dynamic': True} warming up"
     compiled = "Compilation(backend='sendnn', graphs=2, recompiles=0, shared=0)"
-    assert said == ["registered", *[graph, graph, compiled] * 2]  # limits are compiled in: engines share nothing
+    assert shown == ["registered", *[graph, graph, compiled] * 2]  # limits are compiled in: engines share nothing
 
 
 @pytest.mark.slow

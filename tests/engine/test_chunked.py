@@ -41,8 +41,8 @@ def test_options_that_cannot_work_are_refused_in_a_sentence(options, words):
 
 def test_options_that_are_not_said_are_as_usual():
     assert EngineConfig(scheduler="chunked").chunking == Chunking(128, True, True, False)
-    said = EngineConfig(scheduler="chunked", chunk_size=64, enable_prefix_caching=False, long_output_priority=True)
-    assert said.chunking == Chunking(64, False, True, True)
+    config = EngineConfig(scheduler="chunked", chunk_size=64, enable_prefix_caching=False, long_output_priority=True)
+    assert config.chunking == Chunking(64, False, True, True)
 
 
 @given(st.integers(1, 3000), st.sampled_from([64, 128, 192, 512]), st.integers(0, 50))

@@ -13,15 +13,15 @@ from engine.optimized.linear import few_rows, quicken
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 1), (8, 1), (9, 1), (1, 4), (3, 5), (1, 64)], ids=str)
 @pytest.mark.parametrize("layer", [nn.Linear, LinearClassificationHead])
 def test_products_are_those_of_a_usual_layer(layer, shape, bias, loops):
-    usual = layer(24, 40, bias=bias)
+    default = layer(24, 40, bias=bias)
     quick = nn.Sequential(layer(24, 40, bias=bias))
-    quick[0].load_state_dict(usual.state_dict())
+    quick[0].load_state_dict(default.state_dict())
     quicken(quick)
     assert quick[0].forward.__func__ is linear._forward
     x = torch.randn(*shape, 24)
     out = quick(x)
     assert out.is_contiguous()
-    torch.testing.assert_close(out, usual(x), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(out, default(x), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("rows", range(1, 9))

@@ -49,15 +49,15 @@ def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.R
 
 def test_streaming_equals_not_streaming_equals_offline(server, client, llm):
     wanted = offline(llm, PROMPT, 30).outputs[0]
-    asked = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": IGNORE_EOS}
-    whole = client.completions.create(**asked)
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": IGNORE_EOS}
+    whole = client.completions.create(**requested)
     assert whole.choices[0].text == wanted.text
     assert tuple(whole.choices[0].token_ids) == wanted.token_ids
     assert whole.choices[0].finish_reason == "length"
     usage = (whole.usage.prompt_tokens, whole.usage.completion_tokens, whole.usage.total_tokens)
     length = len(llm.engine.tokenizer.encode(PROMPT))
     assert usage == (length, 30, length + 30)
-    chunks = list(client.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+    chunks = list(client.completions.create(**requested, stream=True, stream_options={"include_usage": True}))
     choices = [choice for chunk in chunks for choice in chunk.choices]
     assert "".join(choice.text for choice in choices) == wanted.text
     assert tuple(token for choice in choices for token in choice.token_ids or ()) == wanted.token_ids
@@ -82,14 +82,14 @@ def test_a_chat_is_its_template_offline(client, llm):
     text = llm.engine.tokenizer.decode(token_ids, skip_special_tokens=False)
     assert text.endswith("What is a list?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>")
     wanted = offline(llm, {"prompt_token_ids": token_ids}, 20).outputs[0]
-    asked = {"model": MODEL, "max_completion_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
-    whole = client.chat.completions.create(messages=messages, **asked)
+    requested = {"model": MODEL, "max_completion_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+    whole = client.chat.completions.create(messages=messages, **requested)
     assert whole.choices[0].message.content == wanted.text
     assert whole.choices[0].message.role == "assistant"
     assert whole.usage.prompt_tokens == len(token_ids)
     texts = [{"type": "text", "text": text} for text in ("What is ", "a list?")]
     parts = [messages[0], {"role": "user", "content": texts}]
-    chunks = list(client.chat.completions.create(messages=parts, stream=True, **asked))
+    chunks = list(client.chat.completions.create(messages=parts, stream=True, **requested))
     assert chunks[0].choices[0].delta.role == "assistant"
     assert "".join(chunk.choices[0].delta.content for chunk in chunks) == wanted.text
     assert chunks[-1].choices[0].finish_reason == "length"
@@ -108,20 +108,20 @@ def test_logprobs_are_those_of_the_offline_api(client, llm):
 
 def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client):
     extras = {"skip_special_tokens": False, "ignore_eos": True}
-    asked = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
-    got = client.completions.create(**asked).choices[0]
+    requested = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
+    got = client.completions.create(**requested).choices[0]
     pairs = zip(got.logprobs.text_offset, got.logprobs.tokens, strict=True)
     assert all(got.text[at:].startswith(token) for at, token in pairs)
     assert "<|end_of_text|>" in got.text
 
 
 def test_logprobs_of_a_chat(client):
-    asked = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
-    whole = client.chat.completions.create(**asked, logprobs=True, top_logprobs=2).choices[0]
+    requested = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
+    whole = client.chat.completions.create(**requested, logprobs=True, top_logprobs=2).choices[0]
     assert [len(entry.top_logprobs) for entry in whole.logprobs.content] == [2] * 4
     assert all(entry.top_logprobs[0].token == entry.token for entry in whole.logprobs.content), "greedy"
     assert bytes(whole.logprobs.content[0].bytes).decode() == whole.logprobs.content[0].token
-    chunks = list(client.chat.completions.create(**asked, logprobs=True, stream=True))
+    chunks = list(client.chat.completions.create(**requested, logprobs=True, stream=True))
     streamed = [entry for chunk in chunks for entry in getattr(chunk.choices[0].logprobs, "content", None) or ()]
     assert [entry.token for entry in streamed] == [entry.token for entry in whole.logprobs.content]
     assert all(entry.top_logprobs == [] for entry in streamed)
@@ -129,14 +129,14 @@ def test_logprobs_of_a_chat(client):
 
 def test_two_answers_at_temperature_one(client, llm):
     wanted = offline(llm, PROMPT, 12, n=2, temperature=1.0, seed=7).outputs
-    asked = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "n": 2, "seed": 7, "extra_body": IGNORE_EOS}
-    whole = client.completions.create(**asked)
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "n": 2, "seed": 7, "extra_body": IGNORE_EOS}
+    whole = client.completions.create(**requested)
     assert [choice.index for choice in whole.choices] == [0, 1]
     assert [choice.text for choice in whole.choices] == [completion.text for completion in wanted]
     assert whole.choices[0].text != whole.choices[1].text
     assert whole.usage.completion_tokens == 24
     texts = ["", ""]
-    for chunk in client.completions.create(**asked, stream=True):
+    for chunk in client.completions.create(**requested, stream=True):
         texts[chunk.choices[0].index] += chunk.choices[0].text
     assert texts == [choice.text for choice in whole.choices]
 
@@ -144,12 +144,12 @@ def test_two_answers_at_temperature_one(client, llm):
 def test_several_prompts_of_every_kind(client, llm):
     first, second = (llm.engine.tokenizer.encode(text) for text in (PROMPT, "The list"))
     wanted = [offline(llm, {"prompt_token_ids": ids}, 6).outputs[0].text for ids in (first, second)]
-    asked = {"model": MODEL, "max_tokens": 6, "temperature": 0, "extra_body": IGNORE_EOS}
+    requested = {"model": MODEL, "max_tokens": 6, "temperature": 0, "extra_body": IGNORE_EOS}
     for prompts in ([PROMPT, "The list"], [list(first), list(second)]):
-        assert [choice.text for choice in client.completions.create(prompt=prompts, **asked).choices] == wanted
-    assert [choice.text for choice in client.completions.create(prompt=list(first), **asked).choices] == wanted[:1]
+        assert [choice.text for choice in client.completions.create(prompt=prompts, **requested).choices] == wanted
+    assert [choice.text for choice in client.completions.create(prompt=list(first), **requested).choices] == wanted[:1]
     texts = ["", ""]
-    for chunk in client.completions.create(prompt=[PROMPT, "The list"], stream=True, **asked):
+    for chunk in client.completions.create(prompt=[PROMPT, "The list"], stream=True, **requested):
         texts[chunk.choices[0].index] += chunk.choices[0].text
     assert texts == wanted
 
@@ -157,8 +157,8 @@ def test_several_prompts_of_every_kind(client, llm):
 @pytest.mark.parametrize("stream", [False, True])
 def test_echo_puts_the_prompt_before_the_text(client, llm, stream):
     wanted = PROMPT + offline(llm, PROMPT, 5).outputs[0].text
-    asked = {"model": MODEL, "prompt": PROMPT, "max_tokens": 5, "temperature": 0, "echo": True, "stream": stream}
-    answer = client.completions.create(**asked)
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 5, "temperature": 0, "echo": True, "stream": stream}
+    answer = client.completions.create(**requested)
     chunks = answer if stream else [answer]
     assert "".join(chunk.choices[0].text for chunk in chunks) == wanted
 
@@ -167,8 +167,8 @@ def test_echo_puts_the_prompt_before_the_text(client, llm, stream):
 def test_a_stop_string_cuts_where_it_begins(client, llm, stream):
     text = offline(llm, PROMPT, 30).outputs[0].text
     stop = text[len(text) // 2 :][:5]
-    asked = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": [stop, "§"]}
-    answer = client.completions.create(**asked, stream=stream)
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": [stop, "§"]}
+    answer = client.completions.create(**requested, stream=stream)
     choices = [chunk.choices[0] for chunk in (answer if stream else [answer])]
     assert "".join(choice.text for choice in choices) == text[: text.index(stop)]
     assert (choices[-1].finish_reason, choices[-1].stop_reason) == ("stop", stop)
@@ -179,8 +179,8 @@ def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client, llm):
     wanted = [offline(llm, prompt, 20).outputs[0].text for prompt in prompts]
 
     def complete(prompt: str) -> str:
-        asked = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
-        return "".join(chunk.choices[0].text for chunk in client.completions.create(**asked, stream=True))
+        requested = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+        return "".join(chunk.choices[0].text for chunk in client.completions.create(**requested, stream=True))
 
     with ThreadPoolExecutor(5) as pool:
         assert list(pool.map(complete, prompts)) == wanted

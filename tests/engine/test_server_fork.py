@@ -14,8 +14,8 @@ def test_a_fork_can_become_the_server() -> None:
     with started("--max-model-len", "128", module=FORKED, **{ADMIN_TOKEN: "token"}) as server:
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": [5, 6], "max_tokens": 5}, timeout=SECONDS)
         assert answer.json()["usage"]["completion_tokens"] == 5
-        asked = {"headers": {"Authorization": "Bearer token"}, "json": {"max_model_len": 64}}
-        assert httpx.post(f"{server.url}/admin/limits", **asked).json()["max_model_len"] == 64
+        requested = {"headers": {"Authorization": "Bearer token"}, "json": {"max_model_len": 64}}
+        assert httpx.post(f"{server.url}/admin/limits", **requested).json()["max_model_len"] == 64
 
 
 def test_what_cannot_work_is_its_exit_status() -> None:

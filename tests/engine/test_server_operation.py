@@ -59,9 +59,9 @@ def with_key(server: Server, body: object, **headers: str) -> httpx.Response:
     return httpx.post(f"{server.url}/v1/completions", content=content, headers=sent, timeout=SECONDS)
 
 
-@pytest.mark.parametrize("said", [None, "Bearer", "Bearer wrong", "Basic open sesame", "open sesame", "Bearer é"])
-def test_without_the_key_nothing_is_answered(strict, said):
-    headers = {} if said is None else {"Authorization": said.encode("latin-1")}
+@pytest.mark.parametrize("output", [None, "Bearer", "Bearer wrong", "Basic open sesame", "open sesame", "Bearer é"])
+def test_without_the_key_nothing_is_answered(strict, output):
+    headers = {} if output is None else {"Authorization": output.encode("latin-1")}
     for path in ("/v1/models", "/v1/completions", "/v1/nothing"):
         answer = httpx.post(f"{strict.url}{path}", headers=headers, content=b"x" * 9999)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -204,11 +204,11 @@ def test_what_is_typed_wrongly_is_one_sentence_and_status_2(arguments, says, cap
         status = main(["--port", "0", *arguments.split()])
     except SystemExit as exit_:
         status = exit_.code
-    said = capsys.readouterr()
-    assert (status, said.out) == (2, "")
-    assert said.err.startswith("python -m engine.entrypoints.server: ")
-    assert says in said.err
-    assert said.err.count("\n") == 1
+    output = capsys.readouterr()
+    assert (status, output.out) == (2, "")
+    assert output.err.startswith("python -m engine.entrypoints.server: ")
+    assert says in output.err
+    assert output.err.count("\n") == 1
 
 
 def test_the_command_hands_its_arguments_over():

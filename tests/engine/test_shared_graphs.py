@@ -147,9 +147,11 @@ def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own():
             "a", 0, size, 0, 0, (5,) * size, tuple(range(1, 1 + size // 64)), hit_blocks=0, is_last=True
         )
         assert mine.engine.executor.logits(chunk, chunk.token_ids).shape[0] == 1
-        said = r"this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors\['input_ids'\]' size "
-        said += rf"mismatch at index 1\. expected {wrong}, actual {size}"
-        with pytest.raises(RecompileError, match=said):
+        message = (
+            r"this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors\['input_ids'\]' size "
+        )
+        message += rf"mismatch at index 1\. expected {wrong}, actual {size}"
+        with pytest.raises(RecompileError, match=message):
             other.engine.executor.logits(chunk, chunk.token_ids)
         assert other.engine.compilation is not None
         assert other.engine.compilation.recompiles == 1

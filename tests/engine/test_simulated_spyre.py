@@ -59,9 +59,9 @@ def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: i
     caches = [torch.randn(9, 64, 2, 16, dtype=torch.float16) for _ in range(2)]
     query = torch.randn(1, 128, 4, 16, dtype=torch.float16)
     table = torch.tensor([[0, 7, 3, 5][: end // 64] if padding else [7, 3, 5]])
-    said = 0.25, torch.tensor([end]), torch.tensor([padding]), table
-    right = torch.ops.spyre.paged_attn_compute(query, *caches, *said)
-    assert torch.allclose(compute(query, *caches, *said), right, atol=2e-3)
+    arguments = 0.25, torch.tensor([end]), torch.tensor([padding]), table
+    right = torch.ops.spyre.paged_attn_compute(query, *caches, *arguments)
+    assert torch.allclose(compute(query, *caches, *arguments), right, atol=2e-3)
 
 
 def test_what_keeps_to_the_rules_passes():

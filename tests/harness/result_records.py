@@ -95,9 +95,9 @@ def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: 
     """What the real check says of such a run."""
     kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
     run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())
-    judged = check_steps(run, expected, blocks=blocks)
+    checked = check_steps(run, expected, blocks=blocks)
     return verdict(
-        judged.passed, judged.headline, details=list(judged.details), rule=judged.rule, data=dict(judged.data)
+        checked.passed, checked.headline, details=list(checked.details), rule=checked.rule, data=dict(checked.data)
     )
 
 
@@ -121,9 +121,9 @@ def chunked_verdict() -> Record:
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "chunked", chunking))
     session.reset(SchedulingLimits())
     run = run_workload(session, [simulated_spec(r, "twins", i, NUMBERS) for i, r in enumerate(requests)], requests)
-    judged = check_steps(run, [as_row(step) for step in run.steps])
+    checked = check_steps(run, [as_row(step) for step in run.steps])
     own = {"sizes": [[200, 4, 0], [200, 6, 0]], "options": asdict(chunking), "tables": tables_of(run.steps)}
-    return verdict(judged.passed, judged.headline, data={**judged.data, **own})
+    return verdict(checked.passed, checked.headline, data={**checked.data, **own})
 
 
 def output_verdict(passed: bool, text: str, reference: str, ids: Sequence[int], wanted: Sequence[int]) -> Record:

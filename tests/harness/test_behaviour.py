@@ -135,7 +135,7 @@ def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("expect", "said"),
+    ("expect", "output"),
     [
         ({"token_counts": [4]}, "token counts [3], expected [4]"),
         ({"finish_reasons": ["stop"]}, "finish reasons ['length'], expected ['stop']"),
@@ -143,9 +143,9 @@ def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
         ({"error": {"message_contains": "no"}}, "expected an error, but [3] tokens came back"),
     ],
 )
-def test_what_is_not_is_told_with_both(expect: dict[str, Any], said: str) -> None:
-    assert failed(run(ScriptedClient(), complete(**expect))) == [f"action 0 (complete): {said}"]
-    assert failed(run(ScriptedClient(), stream(**expect))) == [f"action 0 (stream): {said}"]
+def test_what_is_not_is_told_with_both(expect: dict[str, Any], output: str) -> None:
+    assert failed(run(ScriptedClient(), complete(**expect))) == [f"action 0 (complete): {output}"]
+    assert failed(run(ScriptedClient(), stream(**expect))) == [f"action 0 (stream): {output}"]
 
 
 def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None:
@@ -190,8 +190,8 @@ def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> 
 
 def test_why_a_request_in_the_background_was_refused_is_told() -> None:
     named = {"stream": CALL, "name": "first"}
-    said = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
-    assert said[0] == "action 1 (wait): first ended after 0 pieces, 3 were waited for: the prompt is too long"
+    output = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
+    assert output[0] == "action 1 (wait): first ended after 0 pieces, 3 were waited for: the prompt is too long"
 
 
 def test_usage_counts_prompt_and_answers() -> None:
@@ -226,8 +226,8 @@ def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
 
 
 def test_an_error_that_nobody_expected_fails() -> None:
-    [said] = failed(run(ScriptedClient(refuses=REFUSAL), complete(token_counts=[3])))
-    assert said == "action 0 (complete): refused: 400 invalid_request_error: the prompt is too long"
+    [output] = failed(run(ScriptedClient(refuses=REFUSAL), complete(token_counts=[3])))
+    assert output == "action 0 (complete): refused: 400 invalid_request_error: the prompt is too long"
 
 
 def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
@@ -266,8 +266,8 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
 
 def test_leaving_what_has_ended_is_a_failure() -> None:
     named = {"complete": CALL, "name": "first"}
-    said = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
-    assert said == ["action 2 (disconnect): first had ended before its client could go away"]
+    output = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
+    assert output == ["action 2 (disconnect): first had ended before its client could go away"]
 
 
 def test_abort_and_restart_reach_the_client() -> None:
@@ -283,9 +283,9 @@ def test_abort_and_restart_reach_the_client() -> None:
 def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
     busy = ServingState(1, 2, 3, 4)
     assert failed(run(ScriptedClient(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
-    said = failed(run(ScriptedClient(states=[busy]), {"wait": {"running": 1}}))
-    assert said[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: ServingState(")
-    assert said[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
+    output = failed(run(ScriptedClient(states=[busy]), {"wait": {"running": 1}}))
+    assert output[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: ServingState(")
+    assert output[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
 
 
 def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
@@ -295,15 +295,17 @@ def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
     client = ScriptedClient()
     client.go_on.clear()
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
-    said = failed(run(client, named, {"wait": {"pieces": 3, "of": "first"}}))
-    assert said[0] == "action 1 (wait): first brought 1 of 3 pieces within 0.4 s"
+    output = failed(run(client, named, {"wait": {"pieces": 3, "of": "first"}}))
+    assert output[0] == "action 1 (wait): first brought 1 of 3 pieces within 0.4 s"
 
 
 def test_too_late_is_told_in_tokens() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
     all_of_it = {"wait": {"pieces": 3, "of": "first"}}
-    said = failed(run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}}))
-    assert said == [
+    output = failed(
+        run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}})
+    )
+    assert output == [
         "action 2 (wait): it came to idle True, before_tokens 3, of first too late: first had 3 tokens by then"
     ]
 
@@ -326,8 +328,8 @@ def test_a_client_that_gets_anothers_text_is_noticed() -> None:
         async def complete(self, request: ClientRequest) -> Answer:
             return Answer((Choice("xyz", 3, "length"),))
 
-    said = failed(run(Mixing(), {"flood": {"clients": 2, "call": CALL}}))
-    assert said == ["action 0 (flood): r0 got ['abc'], alone its request gets ['xyz']"]
+    output = failed(run(Mixing(), {"flood": {"clients": 2, "call": CALL}}))
+    assert output == ["action 0 (flood): r0 got ['abc'], alone its request gets ['xyz']"]
 
 
 async def a_check_of_ours(context: Any, well: bool = True) -> str:
@@ -359,10 +361,10 @@ def test_figures_are_counted_from_when_the_case_began() -> None:
     counted = {"metrics": {"prompt_tokens": 8, "generated_tokens": 6}}
     twice = [complete(token_counts=[3]), complete(token_counts=[3])]
     assert failed(run(ScriptedClient(), *twice, counted)) == []
-    said = failed(run(ScriptedClient(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
-    assert said == ["action 1 (metrics): generated_tokens 3, expected 6"]
-    said = failed(run(ScriptedClient(), {"metrics": {"finished_requests": 1}}))
-    assert said == ["action 0 (metrics): finished_requests not told, expected 1"]
+    output = failed(run(ScriptedClient(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
+    assert output == ["action 1 (metrics): generated_tokens 3, expected 6"]
+    output = failed(run(ScriptedClient(), {"metrics": {"finished_requests": 1}}))
+    assert output == ["action 0 (metrics): finished_requests not told, expected 1"]
 
 
 def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:

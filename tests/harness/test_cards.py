@@ -71,7 +71,7 @@ def test_cards_are_found_on_the_bus_with_the_files_that_use_them(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("said", "found"),
+    ("message", "found"),
     [
         ({"PCIDEVICE_IBM_COM_AIU_PF": "0001:00:00.0,0000:29:00.0"}, ["0001:00:00.0", "0000:29:00.0"]),
         ({"AIU_WORLD_RANK_0": "0000:2a:00.0", "PCIDEVICE_IBM_COM_AIU_PF": "0001:00:00.0"}, ["0000:2a:00.0"]),
@@ -82,9 +82,9 @@ def test_cards_are_found_on_the_bus_with_the_files_that_use_them(tmp_path: Path)
     ],
 )
 def test_what_a_cluster_or_a_person_says_goes_before_the_bus(
-    tmp_path: Path, said: dict[str, str], found: list[str]
+    tmp_path: Path, message: dict[str, str], found: list[str]
 ) -> None:
-    assert [card.bus_id for card in find_cards(machine(tmp_path, 3) | said)] == found
+    assert [card.bus_id for card in find_cards(machine(tmp_path, 3) | message)] == found
 
 
 def test_a_choice_of_cards_that_are_not_there_is_one_sentence(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_a_group_takes_all_its_cards_or_none_and_tells_the_runtime_which(tmp_pat
     environ = machine(tmp_path, 3)
     cards, locks = find_cards(environ), lock_folder(environ)
     with lease(cards, 2, folder=locks, wait=0) as mine:
-        told = mine.environ
-        assert (told["AIU_WORLD_SIZE"], told["SPYRE_DEVICES"]) == ("2", "0,1")
-        assert (told["AIU_WORLD_RANK_0"], told["AIU_WORLD_RANK_1"]) == BUS_IDS[:2]
-        assert told["AIU_WORLD_RANK_2"] is None
+        expected = mine.environ
+        assert (expected["AIU_WORLD_SIZE"], expected["SPYRE_DEVICES"]) == ("2", "0,1")
+        assert (expected["AIU_WORLD_RANK_0"], expected["AIU_WORLD_RANK_1"]) == BUS_IDS[:2]
+        assert expected["AIU_WORLD_RANK_2"] is None
         with pytest.raises(CardsError):
             lease(cards, 2, folder=locks, wait=0)
         with lease(cards, 1, folder=locks, wait=0) as another:
@@ -188,16 +188,16 @@ def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     two = SENDNN.replace("mine", "two").replace("    requests:", "    limits: {max_num_seqs: 8}\n    requests:")
     write(tmp_path, one=SENDNN.replace("mine", "one"), two=two)
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")
-    told = tmp_path / "told"
+    expected = tmp_path / "told"
     arguments = ["-p", "no:schemathesis", "--cb-simulate", mode, "one.yaml", "two.yaml"]
-    done = run(tmp_path, *arguments, "-n2", **environ, TOLD=str(told))
+    done = run(tmp_path, *arguments, "-n2", **environ, TOLD=str(expected))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-    lines = [line.split() for line in told.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split() for line in expected.read_text(encoding="utf-8").splitlines()]
     assert {tuple(line[1:]) for line in lines} == {("1", bus_id, "None") for bus_id in BUS_IDS[:2]}
     assert len({line[0] for line in lines}) == 2
     results = tmp_path / "r.jsonl"
     done = run(
-        tmp_path, *arguments, **environ, TOLD=str(told), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--cb-results {results}"
+        tmp_path, *arguments, **environ, TOLD=str(expected), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--cb-results {results}"
     )
     header, *_, footer = map(json.loads, results.read_text(encoding="utf-8").splitlines())
     assert (header["cards"], header["simulated"]) == (["1 (0000:2a:00.0)"], False)

@@ -200,10 +200,10 @@ DOCTORED = {
 def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]]) -> None:
     run, specs = ran
     assert check_invariants(run, specs, REQUESTS, LIMITS, CHUNKING).passed
-    which, change, told = DOCTORED[name]
+    which, change, message = DOCTORED[name]
     verdict = check_invariants(doctored(run, which, change), specs, REQUESTS, LIMITS, CHUNKING)
     assert not verdict.passed
-    assert verdict.rule == RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
+    assert verdict.rule == RULES.get(message) or message in " ".join([verdict.headline, *verdict.details]), verdict
 
 
 def test_a_hit_is_wrong_where_nothing_is_cached(ran: tuple[Run, list[RequestSpec]]) -> None:

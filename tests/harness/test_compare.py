@@ -108,13 +108,13 @@ def test_the_command_says_it_and_ends_with_one_where_something_is_worse(
 ) -> None:
     page = tmp_path / "out/page.html"
     assert main(["compare", *map(str, files), "--html", str(page)]) == 1
-    said = capsys.readouterr().out
-    assert "first:   engine A" in said
-    assert "worse: passed in the first, fails in the second\n  mine breaks [tiny-eager]  CB-ADMIT-05" in said
-    assert "second: failed: step 4 differs" in said
-    assert "-≠0" in said
-    assert "second: skipped: needs async" in said
-    assert said.rstrip().endswith("8 tests: 1 worse, 1 better, 1 otherwise, 1 new, 2 gone, 2 same")
+    message = capsys.readouterr().out
+    assert "first:   engine A" in message
+    assert "worse: passed in the first, fails in the second\n  mine breaks [tiny-eager]  CB-ADMIT-05" in message
+    assert "second: failed: step 4 differs" in message
+    assert "-≠0" in message
+    assert "second: skipped: needs async" in message
+    assert message.rstrip().endswith("8 tests: 1 worse, 1 better, 1 otherwise, 1 new, 2 gone, 2 same")
     text = page.read_text(encoding="utf-8")
     assert "mine breaks [tiny-eager]" in text
     assert "engine B" in text
@@ -144,7 +144,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (None, "cannot be read: No such file or directory"),
         ("", "is no file of results: it does not begin with their header"),
@@ -164,7 +164,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
     ],
 )
 def test_a_wrong_file_is_one_sentence(
-    tmp_path: Path, text: str | None, said: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, text: str | None, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "wrong.jsonl"
     if text is not None:
@@ -173,7 +173,7 @@ def test_a_wrong_file_is_one_sentence(
     assert main(["compare", str(good), str(path)]) == 2
     err = capsys.readouterr().err
     assert err.startswith("spyre-cb: ")
-    assert said in err
+    assert message in err
     assert err.count("\n") == 1
 
 

@@ -174,21 +174,21 @@ def test_an_engine_is_at_least_as_large_as_the_robust_shape() -> None:
     assert setup_of({"max_batch_tkv_limit": 10}) == setup_of({})
 
 
-@pytest.mark.parametrize(("asked", "context"), [(512, 512), (513, 576), (576, 576), (1000, 1024), (2048, 2048)])
-def test_the_context_is_whole_blocks(asked: int, context: int) -> None:
-    assert setup_of({"max_model_len": asked}).max_model_len == context
+@pytest.mark.parametrize(("requested", "context"), [(512, 512), (513, 576), (576, 576), (1000, 1024), (2048, 2048)])
+def test_the_context_is_whole_blocks(requested: int, context: int) -> None:
+    assert setup_of({"max_model_len": requested}).max_model_len == context
 
 
-@pytest.mark.parametrize(("asked", "batch"), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 16), (17, 32)])
-def test_the_batch_is_a_power_of_two(asked: int, batch: int) -> None:
-    assert setup_of({"max_num_seqs": asked}).max_num_seqs == batch
-    assert setup_of({}, max_num_seqs=[asked]).max_num_seqs == batch
+@pytest.mark.parametrize(("requested", "batch"), [(1, 4), (4, 4), (5, 8), (8, 8), (9, 16), (17, 32)])
+def test_the_batch_is_a_power_of_two(requested: int, batch: int) -> None:
+    assert setup_of({"max_num_seqs": requested}).max_num_seqs == batch
+    assert setup_of({}, max_num_seqs=[requested]).max_num_seqs == batch
 
 
-@pytest.mark.parametrize(("asked", "blocks"), [(32, None), (33, 36), (35, 36), (36, 40), (100, 104)])
-def test_more_blocks_than_an_engine_has_by_default_are_built_in(asked: int, blocks: int | None) -> None:
+@pytest.mark.parametrize(("requested", "blocks"), [(32, None), (33, 36), (35, 36), (36, 40), (100, 104)])
+def test_more_blocks_than_an_engine_has_by_default_are_built_in(requested: int, blocks: int | None) -> None:
     """One of the blocks is padding; the number is a multiple of the batch, or the engine would round it down."""
-    assert setup_of({"available_blocks": asked}).num_blocks == blocks
+    assert setup_of({"available_blocks": requested}).num_blocks == blocks
 
 
 def test_an_engine_can_be_tightened_to_every_limit_it_was_built_for() -> None:

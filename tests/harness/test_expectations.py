@@ -129,10 +129,10 @@ def complaint(path: Path) -> str:
     """What reading the file is refused with: one line that ends with what to do."""
     with pytest.raises(GoldenError) as refusal:
         read_golden(path, BLESS)
-    said = str(refusal.value)
-    assert said.endswith(f":  {BLESS}")
-    assert "\n" not in said
-    return said
+    message = str(refusal.value)
+    assert message.endswith(f":  {BLESS}")
+    assert "\n" not in message
+    return message
 
 
 def test_a_table_that_is_not_there(path: Path) -> None:
@@ -160,7 +160,7 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", ":1:1: is empty"),
         ("suite: [a\n", ":1:8: there is no `]` for this bracket"),
@@ -181,17 +181,17 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
     ],
 )
 def test_a_table_that_cannot_be_read_is_told_in_one_line_with_what_to_do(
-    path: Path, text: str | bytes, said: str
+    path: Path, text: str | bytes, message: str
 ) -> None:
-    told = complaint(written(path, text))
-    assert said in told
-    assert path.name in told
-    assert "Value error" not in told
+    reported = complaint(written(path, text))
+    assert message in reported
+    assert path.name in reported
+    assert "Value error" not in reported
 
 
 def test_of_several_mistakes_in_the_yaml_the_first_is_told(path: Path) -> None:
-    told = complaint(written(path, "suite: a\nsuite: b\ncase: 010\ncase: c\n"))
-    assert ":2:1: " in told
+    reported = complaint(written(path, "suite: a\nsuite: b\ncase: 010\ncase: c\n"))
+    assert ":2:1: " in reported
 
 
 def test_a_table_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

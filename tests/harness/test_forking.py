@@ -96,8 +96,8 @@ def test_a_fork_has_the_environment_output_and_name_that_were_asked_for(server: 
     _, address = server()
     os.environ["SPYRE_CB_TEST_FORK"] = "here"
     try:
-        asked = "print(os.environ['SPYRE_CB_TEST_FORK'], os.getpgid(0) == os.getpid(), flush=True); " + SLEEP
-        process = fork(address, asked, output=tmp_path / "output")
+        requested = "print(os.environ['SPYRE_CB_TEST_FORK'], os.getpgid(0) == os.getpid(), flush=True); " + SLEEP
+        process = fork(address, requested, output=tmp_path / "output")
     finally:
         del os.environ["SPYRE_CB_TEST_FORK"]
     wait_for(lambda: (tmp_path / "output").read_text() == "here True\n")
@@ -147,9 +147,9 @@ def test_a_fork_ends_with_the_server(server: Started, branch: str | None) -> Non
 
 def test_forks_of_a_branch_find_it_prepared_once(server: Started, tmp_path: Path) -> None:
     served, address = server()
-    told = "print(prepared, os.getppid(), flush=True)"
+    expected = "print(prepared, os.getppid(), flush=True)"
     for name, branch in (("a", "one"), ("b", "one"), ("c", "two"), ("d", None)):
-        assert fork(address, told, output=tmp_path / name, branch=branch).wait(BOUND) == 0
+        assert fork(address, expected, output=tmp_path / name, branch=branch).wait(BOUND) == 0
     a, b, c, d = ((tmp_path / name).read_text().rsplit(" ", 1) for name in "abcd")
     assert a == b
     assert (a[0], c[0], d[0]) == ("['one']", "['two']", "[]")
@@ -162,8 +162,8 @@ def test_where_a_branch_dies_of_what_it_prepares_its_forks_come_from_the_server(
 ) -> None:
     served, address = server()
     for name in "ab":
-        told = "print(prepared, os.getppid(), flush=True)"
-        assert fork(address, told, output=tmp_path / name, branch="crashes").wait(BOUND) == 0
+        expected = "print(prepared, os.getppid(), flush=True)"
+        assert fork(address, expected, output=tmp_path / name, branch="crashes").wait(BOUND) == 0
         assert (tmp_path / name).read_text() == f"[] {served.pid}\n"
     wait_for(lambda: not descendants(served.pid))
 
@@ -181,5 +181,5 @@ def test_the_name_of_a_process_is_cut_off_where_there_is_no_room_for_it() -> Non
         "name_module('x' * 4000)\n"
         "print(open('/proc/self/cmdline').read())\n"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said.startswith("python\0-m\0xxx")
+    message = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert message.startswith("python\0-m\0xxx")

@@ -137,8 +137,10 @@ def test_an_engine_that_breaks_the_rules_has_the_events_of_its_rows() -> None:
 
 
 def test_every_event_is_what_some_case_is_about() -> None:
-    said = {happening.event for suite in SUITES for case in suite.cases for happening in getattr(case, "happens", ())}
-    assert set(EVENT_NAMES) - said == set()
+    message = {
+        happening.event for suite in SUITES for case in suite.cases for happening in getattr(case, "happens", ())
+    }
+    assert set(EVENT_NAMES) - message == set()
 
 
 def test_every_event_is_in_the_manual() -> None:

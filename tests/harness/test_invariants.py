@@ -395,7 +395,7 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "said"),
+    ("left", "message"),
     [
         ({"waiting": (1,)}, "tkv 0, waiting (1,), running (), reserved 0, used 0"),
         ({"reserved": 2, "used": 2}, "tkv 0, waiting (), running (), reserved 2, used 2"),
@@ -403,8 +403,8 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     ],
     ids=["waiting", "blocks", "a reservation"],
 )
-def test_something_left_when_idle(left: dict[str, object], said: str) -> None:
-    broken(judged(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind: {said}")
+def test_something_left_when_idle(left: dict[str, object], message: str) -> None:
+    broken(judged(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind: {message}")
 
 
 def test_tkv_that_is_not_put_back_when_idle() -> None:

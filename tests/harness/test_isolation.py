@@ -71,12 +71,17 @@ def reports(folder: Path, mode: str) -> dict[str, str]:
     options = ["--cb-results", files["results"], "--cb-html", files["page"], "--junitxml", files["junit"]]
     done = simulated(folder, *mode.split(), *options, "-o", "junit_logging=all", ".")
     assert done.returncode == 1, done.stdout + done.stderr
-    said = {kind: timeless((folder / file).read_text(encoding="utf-8")) for kind, file in files.items()}
-    lines = sorted(said["results"].splitlines()[1:-1])
+    message = {kind: timeless((folder / file).read_text(encoding="utf-8")) for kind, file in files.items()}
+    lines = sorted(message["results"].splitlines()[1:-1])
     tests = ElementTree.fromstring((folder / files["junit"]).read_text(encoding="utf-8")).iter("testcase")
     shown = sorted(timeless(ElementTree.tostring(test, "unicode")) for test in tests)
     summary = sorted(line for line in done.stdout.splitlines() if line.startswith("FAILED "))
-    return {"results": "\n".join(lines), "junit": "\n".join(shown), "page": said["page"], "summary": "\n".join(summary)}
+    return {
+        "results": "\n".join(lines),
+        "junit": "\n".join(shown),
+        "page": message["page"],
+        "summary": "\n".join(summary),
+    }
 
 
 @pytest.mark.parametrize("mode", [*MODES[1:], *WORKERS, SPAWNED])
@@ -93,7 +98,7 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
 
 
 @pytest.mark.parametrize(
-    ("mode", "fault", "told"),
+    ("mode", "fault", "reported"),
     [
         *(
             (mode, "ctypes.string_at(0)", "the process that ran this case died of signal 11 (SIGSEGV)")
@@ -114,13 +119,13 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
         ),
     ],
 )
-def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, told: str) -> None:
+def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, reported: str) -> None:
     planted(tmp_path, fault)
     done = simulated(tmp_path, *mode.split(), "--cb-results", "r.jsonl", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     crashed = results_of(tmp_path / "r.jsonl")["planted.yaml::planted[tiny-granite-eager]"]
     assert crashed["outcome"] == "failed"
-    assert told in crashed["text"]
+    assert reported in crashed["text"]
     assert "request 0: 49 random tokens, max_tokens 3" in crashed["text"]
     assert "the last it printed:\n\n  so far so good" in crashed["text"]
 
@@ -189,10 +194,10 @@ def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, work
         "    return opened(self, setup)\n"
         "SimulationDriver.open = open_\n"
     )
-    told = tmp_path / "opened"
-    done = simulated(tmp_path, "--cb-isolation=engine", "-v", *workers, ".", OPENED=str(told))
+    reported = tmp_path / "opened"
+    done = simulated(tmp_path, "--cb-isolation=engine", "-v", *workers, ".", OPENED=str(reported))
     assert "4 passed" in done.stdout, done.stdout + done.stderr
-    lines = told.read_text(encoding="utf-8").splitlines()
+    lines = reported.read_text(encoding="utf-8").splitlines()
     assert sorted(line.split()[0] for line in lines) == ["1024", "512"]
     assert len({line.split()[1] for line in lines}) == 2, "each in a process of its own"
 
@@ -204,7 +209,7 @@ def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (
             ["--forked", "--cb-isolation=engine"],
@@ -220,11 +225,11 @@ def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
         (["--cb-isolation=engin"], "--cb-isolation: invalid choice: 'engin'"),
     ],
 )
-def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], told: str) -> None:
+def test_what_cannot_be_is_one_sentence(tmp_path: Path, options: list[str], reported: str) -> None:
     write(tmp_path, mine=GOOD)
     done = simulated(tmp_path, *options, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert told in done.stdout + done.stderr
+    assert reported in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
@@ -257,10 +262,10 @@ def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, worker
     (tmp_path / "conftest.py").write_text(
         "import os, sys\nwith open(os.environ['STARTED'], 'a') as file: print(os.getpid(), *sys.orig_argv, file=file)\n"
     )
-    told = tmp_path / "started"
-    done = simulated(tmp_path, "--cb-isolation=engine", *workers, ".", STARTED=str(told))
+    reported = tmp_path / "started"
+    done = simulated(tmp_path, "--cb-isolation=engine", *workers, ".", STARTED=str(reported))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
-    lines = told.read_text(encoding="utf-8").splitlines()
+    lines = reported.read_text(encoding="utf-8").splitlines()
     assert sum("harness.pytest_plugin.isolation.preloaded" in line for line in lines) == 1
     assert not any("harness.pytest_plugin.isolation.child" in line for line in lines)
 

@@ -79,7 +79,7 @@ def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "expected"),
     [
         ("reason:", "resaon:", ":4:5: known_failures[0].resaon: unknown key — did you mean `reason`?"),
         (
@@ -98,12 +98,12 @@ def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path
         ("  - case", " - [case", ":"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_told_at_its_place(tmp_path: Path, before: str, after: str, told: str) -> None:
+def test_what_is_wrong_with_a_list_is_told_at_its_place(tmp_path: Path, before: str, after: str, expected: str) -> None:
     file = tmp_path / f"{abs(hash(after))}.yaml"
     file.write_text(LIST.replace(before, after), encoding="utf-8")
     with pytest.raises(SuiteError) as error:
         load_known_failures(file)
-    assert told in str(error.value)
+    assert expected in str(error.value)
 
 
 @pytest.mark.parametrize(

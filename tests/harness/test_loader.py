@@ -128,8 +128,12 @@ def test_places_are_those_of_the_parser_in_python_too(path: Path, monkeypatch: p
     monkeypatch.setattr(composer, "_Loader", yaml.SafeLoader)
     with pytest.raises(SuiteError) as in_python:
         load_suite(path)
-    told, told_by_default = in_python.value.problems[0], by_default.value.problems[0]
-    assert (told.line, told.column, told.what) == (told_by_default.line, told_by_default.column, told_by_default.what)
+    message, expected_by_default = in_python.value.problems[0], by_default.value.problems[0]
+    assert (message.line, message.column, message.what) == (
+        expected_by_default.line,
+        expected_by_default.column,
+        expected_by_default.what,
+    )
 
 
 def test_the_corpus_is_there() -> None:
@@ -328,12 +332,12 @@ def loads_or_says_why(folder: Path, content: bytes) -> None:
     try:
         load_suite(path)
     except SuiteError as error:
-        told = error
+        message = error
     else:
         return
-    lines = str(told).split("\n")
-    assert told.problems
-    assert len(lines) == len(told.problems) + bool(told.more)
+    lines = str(message).split("\n")
+    assert message.problems
+    assert len(lines) == len(message.problems) + bool(message.more)
     assert all(is_one_plain_line(line) for line in lines)
 
 

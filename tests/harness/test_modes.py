@@ -89,9 +89,9 @@ def test_every_report_has_every_result_once_in_every_mode(tmp_path: Path, mode: 
     assert all(each["labels"] and each["historyId"] for each in allure)
 
     junit = ElementTree.parse(tmp_path / "r.xml").getroot().iter("testcase")
-    said = {short(str(case.get("name"))): [child.tag for child in case if child.tag in TAGS] for case in junit}
-    said = {"broken.yaml" if name in ("", "broken") else name: tags for name, tags in said.items()}
-    assert said == {name: JUNIT[outcome] for name, outcome in expected.items()}
+    results = {short(str(case.get("name"))): [child.tag for child in case if child.tag in TAGS] for case in junit}
+    results = {"broken.yaml" if name in ("", "broken") else name: tags for name, tags in results.items()}
+    assert results == {name: JUNIT[outcome] for name, outcome in expected.items()}
 
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     for name, outcome in expected.items():

@@ -63,7 +63,7 @@ def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, t
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--cb-driver", "openai-http"], "--cb-driver openai-http: say either --cb-server-url URL or --cb-serve"),
         (
@@ -77,11 +77,13 @@ def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, t
         (["--cb-serve", "reference"], "--cb-serve belongs to --cb-driver openai-http"),
     ],
 )
-def test_what_cannot_work_is_one_sentence_before_anything_runs(tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_what_cannot_work_is_one_sentence_before_anything_runs(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     write(tmp_path, mine=DOORS)
     done = run(tmp_path, "mine.yaml", *arguments)
     assert done.returncode == 4
-    assert said in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 

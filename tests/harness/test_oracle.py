@@ -192,7 +192,7 @@ def test_a_file_has_a_line_a_token_and_ends_with_a_line_break(file: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda text: text.replace("-3.5", "-3.4"), "does not fit its own digest"),
         (lambda text: text.replace('"reference": 1', '"reference": 2'), "does not fit its own digest"),
@@ -202,12 +202,14 @@ def test_a_file_has_a_line_a_token_and_ends_with_a_line_break(file: Path) -> Non
         (lambda text: "", "is no file of references"),
     ],
 )
-def test_a_file_that_was_edited_or_cut_off_is_one_sentence(file: Path, change: Callable[[str], str], said: str) -> None:
+def test_a_file_that_was_edited_or_cut_off_is_one_sentence(
+    file: Path, change: Callable[[str], str], message: str
+) -> None:
     file.write_text(change(file.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(ReferenceFileError) as caught:
         read_references(file)
     assert str(caught.value).startswith(f"{file}: ")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -273,15 +275,15 @@ def test_a_file_beside_the_suite_goes_before_anything_computed(
 def test_in_ci_what_is_not_on_file_is_an_error(
     checkpoint: Checkpoint, file: Path, computed: list[int], where: str | None
 ) -> None:
-    place, asked, asker = file, WANTED, checkpoint
+    place, requested, asker = file, WANTED, checkpoint
     if where in (None, "missing"):
         place = None if where is None else file.with_name("none.json")
     elif where == "of another model":
         asker = replace(checkpoint, digest="0" * 64)
     else:
-        asked = replace(WANTED, max_tokens=3)
+        requested = replace(WANTED, max_tokens=3)
     with pytest.raises(ReferenceMissingError) as caught:
-        Oracle(may_compute=False).references(asker, [asked], place)
+        Oracle(may_compute=False).references(asker, [requested], place)
     assert "no reference output of tiny-granite for request 0" in str(caught.value)
     assert computed == []
 

@@ -73,15 +73,15 @@ def test_a_page_of_a_run_that_goes_on_is_not_green_yet() -> None:
 
 def test_a_stage_is_over_with_its_last_test_and_says_how_all_of_it_ended() -> None:
     outcomes = {"a": "passed", "b": "failed", "c": "passed", "d": "passed"}
-    said: list[str] = []
+    message: list[str] = []
     results: Any = SimpleNamespace(
-        result_of=lambda test: {"outcome": outcomes[test]}, show_so_far=lambda line: said.append(line)
+        result_of=lambda test: {"outcome": outcomes[test]}, show_so_far=lambda line: message.append(line)
     )
     stages = Stages(results)
     stages.plan({"a": "eager", "b": "eager", "c": "eager", "d": "sendnn"})
     stages.plan({"a": "other"})
     for test in "abbc":
         stages.pytest_runtest_logfinish(test)
-    assert [re.sub(r"after .*", "", line) for line in said] == ["eager: 1 failed, 2 passed "]
+    assert [re.sub(r"after .*", "", line) for line in message] == ["eager: 1 failed, 2 passed "]
     stages.pytest_runtest_logfinish("d")
-    assert len(said) == 1, json.dumps(said)
+    assert len(message) == 1, json.dumps(message)

@@ -53,14 +53,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, file: Path) -> Iterator[Any]:
     """A page that may neither complain nor fetch anything."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
-    opened, said = context.new_page(), []
-    opened.on("console", lambda message: said.append(message.text))
-    opened.on("pageerror", lambda error: said.append(str(error)))
-    opened.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    opened, reported = context.new_page(), []
+    opened.on("console", lambda message: reported.append(message.text))
+    opened.on("pageerror", lambda error: reported.append(str(error)))
+    opened.on("request", lambda request: reported.append(request.url) if not request.url.startswith("file:") else None)
     opened.goto(file.as_uri())
     yield opened
     context.close()
-    assert said == []
+    assert reported == []
 
 
 def shown(page: Any) -> int:
@@ -148,10 +148,10 @@ def test_a_time_line_says_what_is_under_the_pointer(page: Any, file: Path) -> No
     parts = page.locator("#r501 .timeline .hover")
     box = parts.nth(2).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    said = page.evaluate("document.querySelector('.readout').value")
-    assert said.startswith("step ")
-    assert "decode of 0, tkv " in said
-    assert " to " not in said
+    reported = page.evaluate("document.querySelector('.readout').value")
+    assert reported.startswith("step ")
+    assert "decode of 0, tkv " in reported
+    assert " to " not in reported
     page.mouse.move(5, 5)
     assert page.locator(".readout").is_hidden()
 
@@ -170,9 +170,9 @@ def test_a_time_line_of_chunks_says_who_shares_what(page: Any, file: Path) -> No
     assert page.locator("#r3 .timeline .who").all_text_contents() == ["A", "A"]
     box = page.locator("#r3 .timeline .hover").nth(4).bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    said = page.evaluate("document.querySelector('.readout').value")
-    assert said.startswith("step 4: chunk 2 of 2 of 1, tkv 200")
-    assert "blocks 0–2 shared with 0" in said
+    reported = page.evaluate("document.querySelector('.readout').value")
+    assert reported.startswith("step 4: chunk 2 of 2 of 1, tkv 200")
+    assert "blocks 0–2 shared with 0" in reported
     page.mouse.move(5, 5)
     # What the fillings mean is said once for all pictures of the page.
     assert "found in the cache" in page.locator(".legend").text_content()

@@ -178,8 +178,10 @@ def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "max_tests: 1\nparameters: {backend: [eager, sendnn]}\ncases:"))
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode != 0
-    told = "mine.yaml:4:12: max_tests: 1 cases x 2 configurations are 2 tests, more than max_tests 1 — raise max_tests"
-    assert told in done.stdout
+    expected = (
+        "mine.yaml:4:12: max_tests: 1 cases x 2 configurations are 2 tests, more than max_tests 1 — raise max_tests"
+    )
+    assert expected in done.stdout
     assert run(tmp_path, "--cb-simulate", "--cb-max-tests", "2", ".").returncode == 0
 
 
@@ -229,11 +231,11 @@ def test_a_missing_model_is_one_error_at_the_start(tmp_path: Path, mode: list[st
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", *mode, VLLM_SPYRE_TEST_MODEL_LIST="tiny-granit", HF_HUB_OFFLINE="1")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    said = done.stdout + done.stderr
-    assert "VLLM_SPYRE_TEST_MODEL_LIST: no model is called 'tiny-granit'" in said
-    assert "did you mean 'tiny-granite'" in said
-    assert "Traceback" not in said
-    assert "INTERNALERROR" not in said
+    message = done.stdout + done.stderr
+    assert "VLLM_SPYRE_TEST_MODEL_LIST: no model is called 'tiny-granit'" in message
+    assert "did you mean 'tiny-granite'" in message
+    assert "Traceback" not in message
+    assert "INTERNALERROR" not in message
 
 
 def test_a_model_that_a_suite_names_wrongly_is_one_sentence(tmp_path: Path) -> None:
@@ -343,8 +345,8 @@ def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> Non
     write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
-    told = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
-    assert f"mine.yaml:5:5: five-lines: {told} — raise available_blocks" in done.stdout
+    expected = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
+    assert f"mine.yaml:5:5: five-lines: {expected} — raise available_blocks" in done.stdout
     assert "Traceback" not in done.stdout
 
 

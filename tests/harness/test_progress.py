@@ -63,25 +63,25 @@ def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
 @pytest.mark.parametrize("mode", [[], ["--forked"], ["-n2"], ["--cb-isolation=engine"]], ids=str)
 def test_a_terminal_shows_what_runs_and_what_failed_in_every_mode(tmp_path: Path, mode: list[str]) -> None:
     suites(tmp_path)
-    said = on_a_terminal(tmp_path, *mode).decode()
-    assert "  since " in said
-    assert "0 of 2" in said
-    assert "wrong.yaml::" in said[: said.index("= FAILURES =")]
-    live, _, after = said.partition("= FAILURES =")
+    message = on_a_terminal(tmp_path, *mode).decode()
+    assert "  since " in message
+    assert "0 of 2" in message
+    assert "wrong.yaml::" in message[: message.index("= FAILURES =")]
+    live, _, after = message.partition("= FAILURES =")
     assert "failed" in live
     assert "steps" in live
     # What pytest says at the end is whole, and nothing is drawn in it.
     assert "1 failed" in after
     assert "1 passed" in after
     assert "\x1b[2K" not in after
-    assert said.count("\x1b[?25l") <= said.count("\x1b[?25h")
+    assert message.count("\x1b[?25l") <= message.count("\x1b[?25h")
 
 
 def test_who_asks_for_more_gets_what_pytest_says(tmp_path: Path) -> None:
     suites(tmp_path)
-    said = on_a_terminal(tmp_path, "-sv")
-    assert b"\x1b[2K" not in said
-    assert b"  since " not in said
+    message = on_a_terminal(tmp_path, "-sv")
+    assert b"\x1b[2K" not in message
+    assert b"  since " not in message
 
 
 def test_a_pipe_gets_none_of_it(tmp_path: Path) -> None:

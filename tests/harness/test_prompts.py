@@ -200,7 +200,7 @@ def test_a_generation_configuration_may_name_several_ends_of_text(checkpoint: Ch
 
 
 def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
-    said = {
+    message = {
         "max_tokens": 9,
         "ignore_eos": False,
         "temperature": 0.5,
@@ -219,14 +219,14 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "bad_words": ("a", "b"),
     }
     spec = request_spec(
-        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, logit_bias={"7": 1.5}, **said), "a-case", 6, LETTERS
+        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, logit_bias={"7": 1.5}, **message), "a-case", 6, LETTERS
     )
-    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), logit_bias=((7, 1.5),), **said)
+    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), logit_bias=((7, 1.5),), **message)
     assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids", "golden_token_ids"} == {
         "request_id",
         "prompt_token_ids",
         "logit_bias",
-        *said,
+        *message,
     }
 
 

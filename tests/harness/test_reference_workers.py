@@ -53,10 +53,10 @@ def test_workers_are_forks_with_a_name_and_nothing_of_the_files_of_their_parent(
 
 
 def test_a_process_with_threads_starts_its_workers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def spawned(meeting_place: str) -> object:
-        asked.append(meeting_place)
+        requested.append(meeting_place)
         return spawn_worker
 
     monkeypatch.setattr(reference_workers, "spawn_worker", spawned)
@@ -68,7 +68,7 @@ def test_a_process_with_threads_starts_its_workers_anew(monkeypatch: pytest.Monk
     finally:
         waiting.set()
         thread.join()
-    assert asked == ["somewhere"]
+    assert requested == ["somewhere"]
 
 
 def test_how_a_forked_worker_ended_is_known_also_later() -> None:

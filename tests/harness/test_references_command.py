@@ -85,17 +85,17 @@ def test_a_reference_that_was_edited_is_not_believed(folder: Path) -> None:
 
 
 def test_bless_writes_references_and_removes_those_of_nobody(folder: Path) -> None:
-    orphan = FILE.with_name("gone.json")
+    stale = FILE.with_name("gone.json")
     done = run(folder, "mine.yaml", "--cb-bless")
     assert done.returncode == 0, done.stdout
     assert f"new      {FILE}: references for 2 requests" in done.stdout
-    orphan.write_text("{}", encoding="utf-8")
+    stale.write_text("{}", encoding="utf-8")
     collected = run(folder, "mine.yaml", "--cb-bless", "--collect-only")
-    assert orphan.exists(), collected.stdout
+    assert stale.exists(), collected.stdout
     done = run(folder, "mine.yaml", "--cb-bless")
-    assert f"removed  {orphan.relative_to(folder) if orphan.is_absolute() else orphan}" in done.stdout
+    assert f"removed  {stale.relative_to(folder) if stale.is_absolute() else stale}" in done.stdout
     assert "files changed: 1, as they were: 1" in done.stdout
-    assert not orphan.exists()
+    assert not stale.exists()
     assert FILE.exists()
 
 

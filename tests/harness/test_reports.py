@@ -43,8 +43,8 @@ def test_every_format_has_every_result_once(run: Path, tmp_path: Path, capsys: p
     html, xml, folder, summary = (tmp_path / name for name in ("r.html", "r.xml", "allure", "r.md"))
     formats = ["--html", str(html), "--junit", str(xml), "--allure", str(folder), "--markdown", str(summary)]
     assert main(["report", str(run), *formats]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said == [f"report: {html}", f"allure results: {folder}", f"junit: {xml}", f"markdown: {summary}"]
+    output = capsys.readouterr().out.splitlines()
+    assert output == [f"report: {html}", f"allure results: {folder}", f"junit: {xml}", f"markdown: {summary}"]
     names = [each["test"].partition("::")[2] for each in MIXED]
     cases = ElementTree.parse(xml).getroot().findall(".//testcase")
     assert [case.get("name") for case in cases] == names

@@ -83,14 +83,14 @@ def test_a_known_failure_is_not_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--cb-retries=-1"], "argument --cb-retries: must be how many more times, a whole number, not '-1'"),
         (["--cb-allow-flaky"], "--cb-allow-flaky: without --cb-retries no test can be found flaky"),
     ],
 )
-def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, arguments: list[str], expected: str) -> None:
     write(tmp_path, wrong=WRONG)
     done = run(tmp_path, "--cb-simulate", *arguments, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert told in done.stdout + done.stderr
+    assert expected in done.stdout + done.stderr

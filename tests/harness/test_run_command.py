@@ -194,8 +194,10 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_bash_completes(script: Path, typed: list[str], offered: list[str], tmp_path: Path) -> None:
     (tmp_path / "first.yaml").touch()
     words = " ".join(f"'{word}'" for word in ["spyre-cb", *typed])
-    asked = f'. {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _spyre_cb; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    done = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    completion = (
+        f'. {script}; COMP_WORDS=({words}); COMP_CWORD={len(typed)}; _spyre_cb; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    )
+    done = subprocess.run(["bash", "-c", completion], cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.stderr == ""
     assert done.stdout.split() == offered
 

@@ -128,8 +128,8 @@ def test_it_says_why_the_head_waits() -> None:
 
 def test_it_says_who_is_preempted() -> None:
     two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 3, 3)]
-    said = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
-    assert said == (
+    message = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
+    assert message == (
         "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts beside the preemption of 1"
     )
 

@@ -38,7 +38,7 @@ def test_what_nobody_has_measured_takes_as_long_as_most() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("6/5", "6/5: of 5 parts there are 1 to 5"),
         ("0/5", "0/5: of 5 parts there are 1 to 5"),
@@ -49,10 +49,10 @@ def test_what_nobody_has_measured_takes_as_long_as_most() -> None:
         ("²/5", "must be a part"),
     ],
 )
-def test_a_part_that_does_not_exist_is_one_sentence(text: str, told: str) -> None:
+def test_a_part_that_does_not_exist_is_one_sentence(text: str, message: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as error:
         shard(text)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert shard("2/5") == Shard(2, 5)
 
 
@@ -106,7 +106,7 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--cb-shard=3/2"], "argument --cb-shard: 3/2: of 2 parts there are 1 to 2"),
         (["--cb-shard=1/2", "--cb-durations-from=no.json"], "--cb-durations-from no.json: No such file or directory"),
@@ -117,9 +117,9 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
         (["--cb-durations-from=no.json"], "--cb-durations-from is for cutting shards: say --cb-shard I/N too"),
     ],
 )
-def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     suites(tmp_path)
     done = run(tmp_path, "--cb-simulate", *arguments, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert told in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr

@@ -146,8 +146,8 @@ def test_the_table_of_planted_servers_is_true() -> None:
     ],
 )
 def test_a_case_has_a_server_alone_by_what_it_does(more: dict[str, object], alone: bool) -> None:
-    usual = {"id": "killed-and-restarted", "actions": [{"wait": {"idle": True}}]}
-    assert wants_a_server_alone(BehaviourCase.model_validate(usual | more)) is alone
+    default = {"id": "killed-and-restarted", "actions": [{"wait": {"idle": True}}]}
+    assert wants_a_server_alone(BehaviourCase.model_validate(default | more)) is alone
 
 
 def need(limits: SchedulingLimits = BUILT, *, setup: EngineSetup = SETUP, alone: bool = False) -> ServerNeed:
@@ -314,8 +314,8 @@ def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: P
     assert f"warning: {busy}the engine is not idle: " in done.stdout
     assert done.stdout.count("a server was replaced") == 2
     records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
-    said = [[v["headline"] for v in r["verdicts"]] for r in records if "verdicts" in r]
-    assert ["a server was replaced" in lines[-1] for lines in said] == [False, True, True]
+    message = [[v["headline"] for v in r["verdicts"]] for r in records if "verdicts" in r]
+    assert ["a server was replaced" in lines[-1] for lines in message] == [False, True, True]
     assert len(set((tmp_path / "servers").read_text().split())) == 3
     assert gone(tmp_path / "servers")
 

@@ -25,10 +25,12 @@ def test_what_is_taken_is_forgotten() -> None:
 
 def test_a_summary_leaves_out_what_there_was_none_of() -> None:
     assert spent.summary({}) == ""
-    said = spent.summary({"engines": 2, "opening": 0.31, "steps": 1056, "stepping": 9.84})
-    assert said == "2 engines built in 0.3 s; 1056 steps in 9.8 s"
-    said = spent.summary({"imports": 4.02, "traced": 1, "tracing": 3.0, "servers": 1, "serving": 2.0, "behaviour": 1.0})
-    assert said == (
+    message = spent.summary({"engines": 2, "opening": 0.31, "steps": 1056, "stepping": 9.84})
+    assert message == "2 engines built in 0.3 s; 1056 steps in 9.8 s"
+    message = spent.summary(
+        {"imports": 4.02, "traced": 1, "tracing": 3.0, "servers": 1, "serving": 2.0, "behaviour": 1.0}
+    )
+    assert message == (
         "imports 4.0 s; 1 engine traced and built in 3.0 s; 1 server started in 2.0 s; behaviour cases 1.0 s"
     )
 
@@ -53,5 +55,5 @@ def test_every_process_of_a_run_is_counted(tmp_path: Path, mode: str, engines: i
     steps = int(footer["spent"]["steps"])
     assert steps > 2
     assert steps % 2 == 0
-    said = rf"where time went, all processes together: .*{engines} engines? built in [\d.]+ s; {steps} steps in"
-    assert re.search(said, done.stdout)
+    message = rf"where time went, all processes together: .*{engines} engines? built in [\d.]+ s; {steps} steps in"
+    assert re.search(message, done.stdout)

@@ -32,9 +32,9 @@ def test_nothing_is_found_on_the_engine_as_it_is() -> None:
 @pytest.mark.search
 def test_every_workload_that_goes_wrong_is_counted_and_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     reserve_one_block_too_many(monkeypatch)
-    told: list[tuple[int, int]] = []
-    result = survey(SimulationDriver(), 20, seed=1, shrinking=lambda *said: told.append(said))
-    assert result.tried == len(result.found) == len(told) == 20
+    expected: list[tuple[int, int]] = []
+    result = survey(SimulationDriver(), 20, seed=1, shrinking=lambda *message: expected.append(message))
+    assert result.tried == len(result.found) == len(expected) == 20
     assert sum(result.manners.values()) == 20
     for found in result.found:
         [request] = found.workload.requests
@@ -50,11 +50,11 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
 ) -> None:
     reserve_one_block_too_many(monkeypatch)
     assert main(["search", "--workloads", "10", "--all", "--write", str(tmp_path)]) == 1
-    said = capsys.readouterr().out
-    assert "10 workloads, " in said
-    assert ": 10 handled wrongly, in " in said
-    assert f" times: {RESERVED} (0 of them take a request that no entry point lets in)" in said
-    assert "written to " in said
+    message = capsys.readouterr().out
+    assert "10 workloads, " in message
+    assert ": 10 handled wrongly, in " in message
+    assert f" times: {RESERVED} (0 of them take a request that no entry point lets in)" in message
+    assert "written to " in message
     assert list(tmp_path.glob("found-*.yaml"))
 
 

@@ -125,8 +125,8 @@ def again(stretch: Stretch) -> int:
 
 
 def test_results_are_read_as_they_are_written(twins: Run) -> None:
-    told = turns(twins.steps)
-    data = json.loads(json.dumps({"steps": steps_as_data(told), "tables": tables_of(told)}))
+    expected = turns(twins.steps)
+    data = json.loads(json.dumps({"steps": steps_as_data(expected), "tables": tables_of(expected)}))
     line = time_line(with_tables(map(from_data, data["steps"]), data["tables"]), SIZES, asdict(CHUNKING))
     assert line == line_of(twins, SIZES)
 

@@ -112,11 +112,11 @@ def test_a_server_is_told_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_plugin_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert VllmDriver(CHUNKED).unavailable(SETUP) is None
-    said = "scheduler continuous: sendnn-inference is driven with chunked prefill only"
-    assert VllmDriver(CHUNKED).unavailable(PLAIN) == said
+    message = "scheduler continuous: sendnn-inference is driven with chunked prefill only"
+    assert VllmDriver(CHUNKED).unavailable(PLAIN) == message
     assert "vllm-spyre is driven with continuous batching only" in str(VllmDriver(ONE_TKV).unavailable(SETUP))
     monkeypatch.setattr(server, "find_plugin", lambda: CHUNKED)
-    assert server.vllm_unavailable(PLAIN) == said
+    assert server.vllm_unavailable(PLAIN) == message
 
 
 def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_scheduler() -> None:

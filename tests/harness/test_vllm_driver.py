@@ -118,15 +118,15 @@ def test_the_offline_api_asks_the_engine_that_is_used(session: VllmSession) -> N
 
 
 @pytest.mark.parametrize(
-    ("limits", "said"),
+    ("limits", "message"),
     [
         (SchedulingLimits(max_model_len=1024), "max_model_len 1024 is not between 1 and the 512"),
         (SchedulingLimits(available_blocks=36), "available_blocks 36 is not between 1 and the 35"),
         (SchedulingLimits(max_num_seqs=0), "max_num_seqs 0 is not between"),
     ],
 )
-def test_limits_only_tighten(limits: SchedulingLimits, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_limits_only_tighten(limits: SchedulingLimits, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         resolved(limits, BUILT)
 
 
@@ -186,7 +186,7 @@ def test_the_description_has_the_version_of_everything(installed: dict[str, str]
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"backend": "sendnn"}, "needs a Spyre card and torch_sendnn"),
         ({"scheduler": "static"}, "continuous batching only"),
@@ -194,9 +194,9 @@ def test_the_description_has_the_version_of_everything(installed: dict[str, str]
         ({"max_model_len": 1024}, None),
     ],
 )
-def test_what_cannot_run_is_said_beforehand(change: dict[str, object], said: str | None) -> None:
+def test_what_cannot_run_is_said_beforehand(change: dict[str, object], message: str | None) -> None:
     reason = VllmDriver(ONE_TKV).unavailable(replace(SETUP, **change))  # type: ignore[arg-type]
-    assert reason is None if said is None else said in str(reason)
+    assert reason is None if message is None else message in str(reason)
 
 
 def test_an_engine_starts_from_a_clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,7 +212,7 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("plugin", "change", "said"),
+    ("plugin", "change", "message"),
     [
         (NATIVE, {}, None),
         (NATIVE, {"backend": "sendnn"}, "vLLM runs here without a Spyre plugin"),
@@ -223,10 +223,10 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     ],
 )
 def test_what_cannot_run_is_said_beforehand(
-    plugin: plugins.Plugin, change: dict[str, object], said: str | None
+    plugin: plugins.Plugin, change: dict[str, object], message: str | None
 ) -> None:
     reason = VllmDriver(plugin).unavailable(replace(SETUP, **change))  # type: ignore[arg-type]
-    assert reason is None if said is None else said in str(reason)
+    assert reason is None if message is None else message in str(reason)
 
 
 def test_spyre_inference_runs_in_float16_and_compiled() -> None:

@@ -1,4 +1,4 @@
-"""How many examples a property test that takes seconds may have: few in every run, many at night."""
+"""The number of examples of slow property tests: few in every run, many in the nightly run."""
 
 import os
 
@@ -7,5 +7,5 @@ NIGHTLY = "SPYRE_CB_NIGHTLY"
 
 
 def examples(few: int, many: int) -> int:
-    """The one or the other."""
+    """Return ``many`` in the nightly run, else ``few``."""
     return many if os.environ.get(NIGHTLY) == "1" else few

@@ -1,6 +1,6 @@
 """Hypothesis for every test: no deadlines (machines are noisy), and the same examples each time where CI is set.
 
-The profile ``nightly`` has many examples, new ones each time; tests that say how many they have ask ``budget.py``.
+The profile ``nightly`` has many examples, new ones each time; tests with an explicit number use ``budget.py``.
 """
 
 import os

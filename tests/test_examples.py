@@ -1,4 +1,4 @@
-"""The inference scripts, as the mission describes them, in a process of their own."""
+"""The inference scripts, in subprocesses."""
 
 import os
 import subprocess

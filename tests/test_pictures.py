@@ -1,4 +1,4 @@
-"""The pictures in docs/ are what the commands beside them write."""
+"""The pictures in docs/ equal the output of the commands next to them."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""What README.md says in numbers, and the screen it shows, are so."""
+"""The numbers and the terminal output in README.md are up to date."""
 
 import re
 from collections import Counter
@@ -74,13 +74,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 FILE = re.compile(r"(?<![\w/.@-])((?:[\w*]+/)*[\w*]+\.py)\b")
-"""A Python file as prose names it, from any folder on; a URL, a file of another project's, has a slash before it."""
+"""The path of a Python file in prose, relative to any folder; in a URL of another project a slash precedes it."""
 PROSE = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
 PACKAGES = ("engine", "harness", "checkpoints", "spyre_cb")
 
 
 def test_files_that_are_named_are_there() -> None:
-    """In pages, comments and docstrings: a file that was moved is named by where it is now."""
+    """Pages, comments and docstrings must use the current paths of files."""
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     folders = ("engine", "harness", "checkpoints", "spyre_cb", "tests", "benchmarks", "examples", "recipes")
     files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "conftest.py"]

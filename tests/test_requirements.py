@@ -1,4 +1,4 @@
-"""Every requirement is tested by some case, and every case says which requirement it tests."""
+"""Every requirement is tested by a case, and every case lists its requirements."""
 
 import ast
 from pathlib import Path
@@ -40,7 +40,7 @@ def left_to_tests() -> set[str]:
 
 
 def marked_in_tests() -> set[str]:
-    """The ids in ``@pytest.mark.requirement(...)`` of all tests of the project."""
+    """Return the ids in ``@pytest.mark.requirement(...)`` of all tests of the project."""
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     calls = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     marks = (call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement")
@@ -88,7 +88,7 @@ def test_every_golden_table_belongs_to_a_case() -> None:
         for case in loaded.suite.cases
         if getattr(case.expect, "steps", None) == "golden"
     }
-    # Suites that somebody tries out beside suites/ keep their tables in expectations/ too: those are not ours.
+    # Suites outside suites/ may also have tables in expectations/; ignore those.
     kinds = {path.parent.name for path in PATHS}
     there = {path for kind in kinds for path in (ROOT / "expectations" / kind).rglob("*.yaml")}
     assert there == wanted

@@ -1,4 +1,4 @@
-"""The simulated schedule of a night: benchmarks/schedule.py."""
+"""The simulated schedule of a nightly run: benchmarks/schedule.py."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The workflows in .github: YAML as GitHub takes it, commands that exist, shards that make a whole."""
+"""The workflows in .github: valid YAML, existing commands, complete shards."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def commands(name: str) -> list[str]:
 
 
 def test_all_are_what_github_takes() -> None:
-    """By the JSON Schema for workflows that check-jsonschema brings along."""
+    """Check workflows with the JSON Schema of check-jsonschema."""
     assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml", "properties.yml"]
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=120)
@@ -63,7 +63,7 @@ def test_the_nightly_run_is_on_cards_in_parts_that_make_a_whole() -> None:
 
 
 def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> None:
-    """With the numbers filled in and nothing run; on this machine without --cb-require-hardware."""
+    """With the shard numbers filled in, without running tests and without --cb-require-hardware."""
     (command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
     filled = (
         command.replace("${{ matrix.shard }}", "2").replace("${{ strategy.job-total }}", "4").replace("$RETRIES", "1")

@@ -1,4 +1,4 @@
-"""Names of models, and the sentences for names that lead nowhere."""
+"""Resolution of model names, and the error messages for unknown names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REAL = places.TINY_GRANITE
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees, or leaves anything in, the cache of whoever runs it."""
+    """Use a temporary cache folder instead of the user's."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("SPYRE_CB_CACHE", str(folder))
     return folder
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """A hub that is never there; the list says what was asked of it."""
+    """Replace the hub by one that is never reachable; return the list of download calls."""
     requested: list[dict[str, object]] = []
 
     def download(repository: str, **options: object) -> str:
@@ -53,7 +53,7 @@ def make_model() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callable[[Path], Path]) -> Path:
-    """A stand-in for the built-in model, with its SHA256SUMS."""
+    """Create a substitute for the built-in model, with its SHA256SUMS."""
     folder = make_model(tmp_path / "package" / "tiny_granite")
     digests.write_sums(folder)
     monkeypatch.setattr(places, "TINY_GRANITE", folder)
@@ -61,7 +61,7 @@ def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callab
 
 
 def refusal(name: str, revision: str | None = None) -> str:
-    """The one sentence with which ``name`` is refused."""
+    """Return the error message for ``name``."""
     with pytest.raises(CheckpointError) as caught:
         checkpoints.resolve(name, revision)
     return sentence(caught.value)

@@ -1,4 +1,4 @@
-"""The making of smollm2-135m, without a network and without the 90 MB."""
+"""The conversion of smollm2-135m, without the download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fake_build(into: Path) -> None:
-    """A model as far as this package can tell without loading it."""
+    """Create files that this package accepts as a model without loading them."""
     (into / "config.json").write_text("{}")
     (into / "model.safetensors").write_bytes(b"weights")
 
@@ -108,7 +108,7 @@ def test_the_folder_is_not_there_before_it_is_whole(cache: Path) -> None:
 
 
 def test_two_at_once_build_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    # flock holds between two open files of one process as it does between processes.
+    # flock works between two open files of one process as between processes.
     builds: list[Path] = []
     begun, other_waits = threading.Event(), threading.Event()
     monkeypatch.setattr(smollm2, "_say", lambda line: other_waits.set() if "waiting for another" in line else None)

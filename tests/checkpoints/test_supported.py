@@ -1,4 +1,4 @@
-"""What the reference engine would run wrongly is refused, and what it runs right is not."""
+"""Checkpoints that the reference engine would run wrong are refused; others are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 
 @pytest.fixture
 def check(tmp_path: Path) -> Callable[[Any], str]:
-    """Check a configuration: the empty string if it is supported, else the sentence that refuses it."""
+    """Return a function that checks a configuration: an empty string if it is supported, else the error message."""
 
     def run(config: Any) -> str:
         (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))

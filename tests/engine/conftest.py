@@ -1,4 +1,4 @@
-"""The built-in model, loaded once a session, and its tokenizer."""
+"""Fixtures for the built-in model, loaded once per session, and its tokenizer."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], LLM]:
-    """The engine with an attention operation, built at its first use."""
+    """Return a function that builds the engine with an attention operation, at its first use."""
     engines: dict[str, LLM] = {}
 
     def get(attention: str) -> LLM:
@@ -34,13 +34,13 @@ def built() -> Callable[[str], LLM]:
 
 @pytest.fixture
 def llm(built: Callable[[str], LLM]) -> LLM:
-    """The engine as it comes, with nothing in it and its limits as built."""
+    """Return the default engine without requests and with the limits it was built with."""
     return built("paged")
 
 
 @pytest.fixture(params=["numba", "torch"])
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What a decode is computed with: our own loops, and what takes their place where there is no numba."""
+    """Run with the numba loops, and with the fallback without numba."""
     if request.param == "torch":
         monkeypatch.setattr(kernels, "numba", None)
     elif kernels.numba is None:

@@ -1,4 +1,4 @@
-"""A server in a fork of a process that has imported everything. For tests only."""
+"""A server in a fork of a process that has imported all modules. For tests only."""
 
 import os
 import sys

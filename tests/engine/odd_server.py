@@ -1,6 +1,6 @@
-"""A server over an engine without a model that a test can slow down or break. For tests only.
+"""A server of an engine without a model that tests can slow down or break. For tests only.
 
-``ODD_PACE`` is seconds a step; ``ODD_CRASH`` is a path: as soon as there is a file, the next step fails.
+``ODD_PACE`` is seconds per step; ``ODD_CRASH`` is a path: once the file exists, the next step fails.
 """
 
 import os
@@ -19,7 +19,7 @@ from tests.engine.support import ScriptedTokens
 
 
 class Odd(ScriptedTokens):
-    """Always the same token, at a pace, until it breaks."""
+    """An executor that returns the same token at a given pace, until it fails."""
 
     pace = float(os.environ.get("ODD_PACE", "0"))
     crash = os.environ.get("ODD_CRASH")

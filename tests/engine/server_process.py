@@ -1,4 +1,4 @@
-"""Servers as processes, for tests: started on a free port, always ended."""
+"""Server processes for tests, started on a free port and always ended."""
 
 import os
 import re
@@ -14,11 +14,11 @@ import httpx
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
-"""How long anything here may take before a test gives up."""
+"""The timeout of every wait."""
 
 
 class Server(NamedTuple):
-    """A server that is ready."""
+    """A running server."""
 
     url: str
     process: subprocess.Popen[str]
@@ -29,12 +29,12 @@ class Server(NamedTuple):
         return host, int(port)
 
     def metrics(self) -> dict[str, float]:
-        """Figures without labels, and with them as ``name{label="value"}``."""
+        """Return the metrics by name, and by ``name{label="value"}`` for those with labels."""
         lines = httpx.get(f"{self.url}/metrics", timeout=SECONDS).text.splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 
     def is_empty(self) -> bool:
-        """Whether nothing is under way and nothing is held."""
+        """Return whether no request is unfinished and no block is held."""
         held = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
         metrics = self.metrics()
         return not any(metrics[f"spyre_cb_{name}"] for name in held)
@@ -43,12 +43,12 @@ class Server(NamedTuple):
         return self.metrics()["spyre_cb_requests_running"] > 0
 
     def wait(self) -> int:
-        """The exit status."""
+        """Wait for the end and return the exit status."""
         return self.process.wait(SECONDS)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds()``; AssertionError where it never does."""
+    """Wait until ``holds()``. Raises AssertionError after the timeout."""
     give_up = time.monotonic() + SECONDS
     while not holds():
         assert time.monotonic() < give_up, "it never came to hold"
@@ -60,7 +60,7 @@ def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, without what would change a server."""
+    """Return the environment without variables that affect a server."""
     names = ("SPYRE_CB_API_KEY", "VLLM_SPYRE_DYNAMO_BACKEND", "VLLM_DT_MAX_BATCH_TKV_LIMIT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return {**kept, "OMP_NUM_THREADS": "1", **more}
@@ -68,7 +68,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def started(*arguments: str, module: str = "engine.entrypoints.server", **environ: str) -> Iterator[Server]:
-    """A server on a free port, ended in any case."""
+    """Start a server on a free port, and end it afterwards in any case."""
     process = subprocess.Popen(
         command("--port", "0", *arguments, module=module),
         cwd=ROOT,
@@ -79,7 +79,7 @@ def started(*arguments: str, module: str = "engine.entrypoints.server", **enviro
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()  # ends with the process, if not before
+        line = process.stdout.readline()  # returns at the latest when the process ends
         ready = re.fullmatch(r"ready: (http://\S+)\n", line)
         assert ready, f"no server: {line!r} {process.stderr.read() if process.stderr else ''}"
         yield Server(ready[1], process)

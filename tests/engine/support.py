@@ -1,4 +1,4 @@
-"""Stand-ins and shorthands that several test files share. No torch in here."""
+"""Shared helpers of the engine's tests. Does not import torch."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ MADE_UP_TOKEN = 7
 
 
 class ScriptedTokens:
-    """An executor without a model: a request gets the tokens scripted for it, then 7 for ever."""
+    """An executor without a model: a request gets its scripted tokens, then 7 forever."""
 
     def __init__(self, script: Mapping[str, Sequence[int]] | None = None) -> None:
         self._script = script or {}
@@ -36,7 +36,7 @@ def core_with(
     executor: Executor | None = None,
     eos_token_ids: frozenset[int] = frozenset(),
 ) -> EngineCore:
-    """A core built for 512 tokens and a batch of 4, without a model, tightened to ``limits``."""
+    """Return a core without a model, built for 512 tokens and a batch of 4, with ``limits``."""
     core = EngineCore(
         EngineConfig(max_model_len=512, max_num_seqs=4), executor or ScriptedTokens(), eos_token_ids=eos_token_ids
     )
@@ -45,25 +45,25 @@ def core_with(
 
 
 def request(request_id: str, prompt_length: int, max_tokens: int, **params: object) -> Request:
-    """A greedy request; the tokens of its prompt say nothing."""
+    """Return a greedy request with arbitrary prompt tokens."""
     sampling_params = SamplingParams(temperature=0, max_tokens=max_tokens, **params)
     return Request(request_id, (5,) * prompt_length, sampling_params)
 
 
 def add(core: EngineCore, *requests: Request) -> EngineCore:
-    """Queue requests, in that order."""
+    """Queue requests in the given order."""
     for each in requests:
         core.add_request(each)
     return core
 
 
 def step(core: EngineCore, times: int) -> StepRecord:
-    """The record of the last of ``times`` steps."""
+    """Run ``times`` steps and return the record of the last one."""
     return [core.step() for _ in range(times)][-1]
 
 
 def run(core: EngineCore) -> list[StepRecord]:
-    """All steps until there is nothing left to do."""
+    """Run steps until there is no work, and return their records."""
     records: list[StepRecord] = []
     while core.has_work:
         records.append(core.step())
@@ -72,13 +72,13 @@ def run(core: EngineCore) -> list[StepRecord]:
 
 
 def random_tokens(length: int, seed: int) -> tuple[int, ...]:
-    """Ordinary tokens of the built-in model's vocabulary, the same ones every time."""
+    """Return reproducible ordinary tokens of the built-in model's vocabulary."""
     draw = random.Random(f"{length}/{seed}")
     return tuple(draw.randrange(4, 2048) for _ in range(length))
 
 
 def is_one_sentence(message: str) -> bool:
-    """Whether a message is a sentence on a line, without its full stop."""
+    """Return whether a message is one sentence on one line, without a full stop."""
     return bool(message) and "\n" not in message and ". " not in message and not message.endswith(".")
 
 
@@ -91,13 +91,13 @@ class Arrival(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Requests in arrival order, with limits under which each of them could run alone."""
+    """Requests in arrival order, with limits under which each could run alone."""
 
     limits: Limits
     arrivals: list[Arrival]
 
     def queue(self, core: EngineCore) -> tuple[str, ...]:
-        """Queue what arrives before the next step; the ids are places in ``arrivals``."""
+        """Queue the requests that arrive before the next step; ids are positions in ``arrivals``."""
         due = [i for i, arrival in enumerate(self.arrivals) if arrival.join_step == core.steps_done]
         add(core, *(request(str(i), *self.arrivals[i][:2]) for i in due))
         return tuple(map(str, due))
@@ -109,7 +109,7 @@ class Workload(NamedTuple):
 
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
-    """Up to ten requests with prompts of 1 to 200 tokens and budgets of 1 to 80, under small limits."""
+    """Generate up to ten requests with prompts of 1 to 200 tokens and ``max_tokens`` of 1 to 80, under small limits."""
     max_model_len = draw(st.sampled_from([192, 256, 320, 384, 512]))
     limits = Limits(
         max_model_len=max_model_len,

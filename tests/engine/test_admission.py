@@ -1,4 +1,4 @@
-"""The five conditions of admission, each on both sides of its limit."""
+"""The five conditions of admission, each just within and just beyond its limit."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from tests.engine.support import add, core_with, request, step
 
 
 def fresh(prompt_length: int, max_tokens: int) -> Running:
-    """A running sequence that was prefilled and not yet decoded."""
+    """Return a running sequence that was prefilled and has not decoded yet."""
     return Running(prompt_length, max_tokens, computed=prompt_length)
 
 
@@ -110,14 +110,14 @@ def test_the_largest_batch_tkv_is_that_of_the_worst_step_while_the_new_one_runs_
     grown = tkv
     while grown < candidate.prompt_length:
         grown += 64
-    # A sequence with r tokens to go takes part in the steps that bring tkv to grown, ..., grown + r - 1.
+    # A sequence with r remaining tokens takes part in the steps with tkv grown, ..., grown + r - 1.
     shared_steps = range(min(candidate.max_tokens, max(remaining)))
     values = [(1 + sum(other > at for other in remaining)) * (grown + at) for at in shared_steps]
     running = [Running(10, each, computed=10) for each in remaining]
     assert largest_batch_tkv(candidate, running, tkv) == max(values)
 
 
-# All of them, asked by the scheduler.
+# All conditions, through the scheduler.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The async API: what it streams is what the offline API returns, and who leaves takes nothing along."""
+"""The async API: its streams equal the results of the offline API, and disconnects do not affect other requests."""
 
 import asyncio
 import threading
@@ -47,7 +47,7 @@ def added_up(deltas: list[RequestOutput]) -> dict[int, Any]:
 
 @pytest.fixture
 def async_llm(llm: LLM):
-    """AsyncLLM over the engine that other tests use, given back afterwards."""
+    """Return an AsyncLLM on the engine that other tests use, and shut it down afterwards."""
     front = AsyncLLM(llm.engine)
     yield front
     front.shutdown()
@@ -55,7 +55,7 @@ def async_llm(llm: LLM):
 
 @pytest.fixture
 def fragile(llm: LLM):
-    """AsyncLLM and its executor, which takes leave before each step and fails once ``error`` is set."""
+    """Return an AsyncLLM and its executor, which waits for permission per step and fails once ``error`` is set."""
 
     class Fragile(ScriptedTokens):
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is said of each backend, and the model on those that compile."""
+"""The properties of each backend, and the model on backends that compile."""
 
 import json
 import logging
@@ -30,8 +30,8 @@ START_SECONDS = 300
 
 @pytest.fixture(scope="module")
 def device() -> LLM:
-    """The built-in model on the simulated card."""
-    torch.set_num_threads(1)  # as for the other engines: graphs are for so many threads
+    """Return the built-in model on the simulated card."""
+    torch.set_num_threads(1)  # as for the other engines, since graphs depend on the number of threads
     return LLM("tiny-granite", backend="sendnn", max_model_len=512, max_num_seqs=4)
 
 
@@ -46,14 +46,14 @@ def generate(llm: LLM, *shapes: tuple[int, int]) -> list[tuple[int, ...]]:
 
 
 def compiled_for(llm: LLM) -> tuple[str, int, int]:
-    """Backend, graphs and recompiles, whether or not another engine's graphs are among them."""
+    """Return backend, graphs and recompiles, including shared graphs of other engines."""
     compilation = llm.engine.compilation
     assert compilation is not None
     return compilation[:3]
 
 
 def in_a_process(code: str, **environ: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a new Python process."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -115,7 +115,7 @@ def test_two_engines_in_a_process_give_the_same_tokens(device: LLM):
 def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=128, max_num_seqs=2)
     runner = llm.engine.executor
-    runner._dtype = runner.cache[0][0].float().dtype  # from now on masks are float32
+    runner._dtype = runner.cache[0][0].float().dtype  # makes masks float32 from now on
     with pytest.raises(RecompileError) as caught:
         runner.logits(Prefill("a", 60, 64, 4, (1,)), random_tokens(60, 0))
     shown = str(caught.value)
@@ -165,7 +165,7 @@ def test_a_context_of_one_block_has_no_decode_to_compile():
     [(64, 64, 1), (64, 128, 1), (128, 64, 2), (256, 64, 2), (256, 192, 2), (192, 512, 2)],
 )
 def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_size: int, graphs: int):
-    """Lengths on both sides of a block and of a chunk, up to the context; what is found in the cache among them."""
+    """Lengths just below and above a block and a chunk, up to the context, with and without hits."""
     llm = LLM(
         "tiny-granite",
         backend="sendnn",
@@ -242,7 +242,7 @@ for _ in range(2):
     shown = in_a_process(code, PYTHONPATH=str(tmp_path)).splitlines()
     graph = "graph {'sendnn.dynamic': True} warming up"
     compiled = "Compilation(backend='sendnn', graphs=2, recompiles=0, shared=0)"
-    assert shown == ["registered", *[graph, graph, compiled] * 2]  # limits are compiled in: engines share nothing
+    assert shown == ["registered", *[graph, graph, compiled] * 2]  # limits are compiled in, so engines share no graphs
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A plan as tensors: what every row reads, where it writes, and what it may attend to."""
+"""The tensors of a plan: the cached positions that each row reads, writes and attends to."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,18 +19,18 @@ PROMPT = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
 
 @pytest.fixture
 def joined() -> ModelInputs:
-    """Ten tokens that joined a batch: 60 left pads, 58 right pads, two blocks out of order."""
+    """Return the inputs of ten tokens that joined a batch: 60 left pads, 58 right pads, two blocks out of order."""
     return prefill_inputs(Prefill("a", 10, 70, 60, (5, 2)), PROMPT)
 
 
 @pytest.fixture
 def pair() -> ModelInputs:
-    """Two rows that decode at tkv 130: one with three blocks, one with a block of padding cut off."""
+    """Return two rows that decode at tkv 130: one with three blocks, one without its block of padding."""
     return decode_inputs(Decode(("b", "a"), 130, (70, 2), ((9, 4), (3, 1, 7))), (21, 22))
 
 
 def seen(mask: torch.Tensor) -> torch.Tensor:
-    """bool ``[n, n]``: which position (row) attends to which (column)."""
+    """Return bool ``[n, n]``: whether a position (row) attends to another (column)."""
     assert set(mask.unique().tolist()) <= {0.0, -torch.inf}
     return mask[0, 0] == 0
 
@@ -134,9 +134,9 @@ def test_a_rectangle_of_blocks_keeps_tables_that_are_wide_enough():
 
 
 class RememberingCache:
-    """An executor whose cache holds, instead of keys and values, whose token of which position was written.
+    """An executor whose cache has the request and position of each token instead of keys and values.
 
-    Before it answers a decode it reads every row's cache the way attention would.
+    In each decode it reads every row's cache in the same way as attention.
     """
 
     def __init__(self) -> None:

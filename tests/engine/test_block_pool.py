@@ -1,4 +1,4 @@
-"""Who holds which block, and what is promised to whom."""
+"""Allocations and reservations of blocks."""
 
 import pytest
 from hypothesis import settings
@@ -131,7 +131,7 @@ def test_the_integrity_check_sees(tamper):
 
 
 class AnyUseOfThePool(RuleBasedStateMachine):
-    """The pool beside the simplest account of it: two dictionaries of numbers."""
+    """Compares the pool with a simple model of it: two dictionaries of numbers."""
 
     @initialize(available=st.integers(1, 12))
     def start(self, available):

@@ -1,4 +1,4 @@
-"""Plans of the chunked scheduler as tensors: where tokens stand, and where nothing may be written."""
+"""The tensors of chunked plans: positions of tokens, and slots that must not be written."""
 
 import torch
 
@@ -7,7 +7,7 @@ from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 
 def blocks_of(slots: torch.Tensor) -> list[int]:
-    """The block of every 64 slots, each of which must be one whole block in order."""
+    """Return the block of every 64 slots, which must be one whole block in order."""
     rows = slots.view(-1, 64)
     assert torch.equal(rows - rows[:, :1], torch.arange(64).expand_as(rows))
     return (rows[:, 0] // 64).tolist()
@@ -32,7 +32,7 @@ def test_a_last_chunk_ends_with_padding_and_is_sampled_at_its_last_token():
 
 
 def test_blocks_that_were_found_are_read_and_never_written():
-    """Two blocks of the second chunk's three were found; the step's blocks run ahead of the chunk."""
+    """Two of the three blocks of the second chunk were found; the step has more blocks than the chunk."""
     made = chunk_inputs(PrefillChunk("a", 1, 192, 64, 128, tuple(range(192)), (3, 4, 5, 6, 7, 8), 4, False))
     assert made.block_table.tolist() == [[0, 3, 4, 5, 6, 7]]
     assert blocks_of(made.slot_mapping) == [0, 0, 7]

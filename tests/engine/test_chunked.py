@@ -1,4 +1,4 @@
-"""The chunked scheduler: its options, what it refuses, and the arithmetic of chunks."""
+"""The chunked scheduler: options, invalid requests, and the arithmetic of chunks."""
 
 import threading
 
@@ -47,7 +47,7 @@ def test_options_that_are_not_said_are_as_usual():
 
 @given(st.integers(1, 3000), st.sampled_from([64, 128, 192, 512]), st.integers(0, 50))
 def test_steps_and_chunks_go_together(length, size, hit_blocks):
-    """However much is hit, the scheduler's steps are as many as the chunks that run, and each is in its chunk."""
+    """For every hit, the scheduler's steps are the chunks that run, and each step is within its chunk."""
     chunks = Chunks(length, size)
     hit = min(hit_blocks, (length - 1) // 64) * 64
     assert chunks.left_padding % 64 == 0
@@ -109,7 +109,7 @@ def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named():
 
 
 class Listener:
-    """Somebody who waits for a request to end."""
+    """A subscriber that waits for the end of a request."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()

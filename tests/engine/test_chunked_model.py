@@ -1,4 +1,4 @@
-"""The chunked scheduler with the built-in model: the tokens of Hugging Face, and a cache that nobody writes over."""
+"""The chunked scheduler with the built-in model: the tokens of Hugging Face, and a cache that is not overwritten."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +36,7 @@ def shipped() -> ModelRunner:
 
 
 class Workload:
-    """Prompts that share beginnings, as the recordings have them, in the model's tokens, and what must come out."""
+    """Prompts with common prefixes, as in the recordings, in the model's tokens, with the expected outputs."""
 
     def __init__(self, requests: Sequence[dict[str, Any]]) -> None:
         self.requests = requests
@@ -50,14 +50,14 @@ class Workload:
         self.outputs = [tuple(token.token_id for token in reference.tokens) for reference in found]
 
     def text(self, number: int) -> tuple[int, ...]:
-        """Prompt and output of a request whose prompt is known."""
+        """Return prompt and output of a request whose prompt is known."""
         prompt = self.texts[number]
         (reference,) = continuations(resolve("tiny-granite"), [Wanted(prompt, self.requests[number]["max_tokens"])])
         return prompt + tuple(token.token_id for token in reference.tokens)
 
 
 class Watched:
-    """A core with a model, one step at a time: whatever can be found by its content must stay what it is."""
+    """Runs a core with a model step by step and checks that blocks that can be found keep their content."""
 
     def __init__(self, config: EngineConfig, limits: Limits, runner: ModelRunner, workload: Workload) -> None:
         self.core = EngineCore(config, runner)
@@ -147,7 +147,7 @@ def test_so_does_the_operation_that_ibm_fms_ships(recording, shipped):
 
 @st.composite
 def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Up to four requests; most begin like an earlier one's text, some of them in the middle of its output."""
+    """Generate up to four requests, most of which continue the text of an earlier one, some from within its output."""
     requests: list[dict[str, Any]] = []
     step = 0
     for number in range(draw(st.integers(2, 4))):
@@ -179,7 +179,7 @@ def test_any_workload_gives_the_tokens_of_hugging_face(runner, requests, chunk, 
 
 
 def test_a_prefill_that_is_aborted_leaves_nothing_to_be_found_that_was_not_computed(runner):
-    """A hit that ends in the middle of a chunk: the step counts a block that the next one writes."""
+    """A hit ends in the middle of a chunk, so the step counts a block that the next step writes."""
     shared = {"prompt": 384, "max_tokens": 2, "join_step": 0}
     requests = [shared, shared | {"shares": [0, 192]}, shared | {"shares": [1, 384], "join_step": 9}]
     chunking = {"chunk_size": 128, "interleave": False}

@@ -1,4 +1,4 @@
-"""Workloads recorded from the plugin's chunked plugin, replayed without a model: every step must be equal.
+"""Workloads recorded from the plugin's chunked scheduler, replayed without a model: every step must be equal.
 
 ``data/chunked_recordings.json``: a prompt is its length and, where it begins like the text (prompt and generated
 tokens) of an earlier request, that request and how many tokens they share. Rows: step, tkv, waiting, running, paused,
@@ -22,7 +22,7 @@ RECORDINGS = json.loads((Path(__file__).parents[1] / "data" / "chunked_recording
 
 
 def texts(requests: list[dict[str, Any]]) -> list[list[int]]:
-    """Prompt and generated tokens of each request; tokens that are not shared are all different."""
+    """Return prompt and generated tokens of each request; tokens that are not shared are all different."""
     fresh, made = count(1), []
     for request in requests:
         other, shared = request.get("shares", (0, 0))

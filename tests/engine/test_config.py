@@ -1,4 +1,4 @@
-"""What an engine is built for, and how far its limits can be tightened."""
+"""The configuration of an engine, and the limits that it can be tightened to."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Requests in, one step at a time, records out."""
+"""The engine core: requests, steps, records."""
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_an_empty_prompt_is_refused():
 
 def test_an_id_is_taken_until_its_request_is_released():
     core = add(core_with(), request("a", 10, 1))
-    for _ in range(3):  # waiting, ended, gone from the batch
+    for _ in range(3):  # waiting, ended, removed from the batch
         with pytest.raises(ValueError, match="request id a is taken"):
             core.add_request(request("a", 10, 1))
         core.step()

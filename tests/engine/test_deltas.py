@@ -1,4 +1,4 @@
-"""Deltas add up to the answer, whatever the tokens, the characters and the stop strings."""
+"""Concatenated deltas equal the answer for any tokens, characters and stop strings."""
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ def sequence(tokenizer, max_tokens: int, **params: object) -> SequenceState:
 
 
 def feed(tokenizer, token_ids, **params: object):
-    """The whole answer, and the deltas on the way to it."""
+    """Return the whole answer and its deltas."""
     state = sequence(tokenizer, len(token_ids), **params)
     maker = DeltaMaker(0, tokenizer, skip_special_tokens=state.params.skip_special_tokens)
     deltas = []

@@ -1,4 +1,4 @@
-"""The quick operation of the eager backend against the one that ibm-fms ships, and prefills without their padding."""
+"""The fast operation of the eager backend compared with that of ibm-fms, and prefills without padding."""
 
 import random
 
@@ -22,7 +22,7 @@ def table(rng: random.Random, pool: list[int], blocks: int, scattered: bool) -> 
 
 
 def plan_of(blocks: int, scattered: bool) -> Decode:
-    """Three rows at a tkv in the last of ``blocks`` blocks: no padding, some in a block, and more than a block."""
+    """Return a plan of three rows with ``blocks`` blocks: without padding, with some, and with more than a block."""
     rng, pool = random.Random(blocks), list(range(1, 40))
     tkv = blocks * 64 - 5
     left = (0, 13, 64 + 20 if blocks > 1 else 20)
@@ -63,7 +63,7 @@ def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_sto
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
 def test_what_no_row_sees_is_not_read(loops):
-    """Other blocks, and what is beyond a row's tkv or left of it, may hold anything."""
+    """Other blocks, and positions beyond a row's tkv or left of it, may have any content."""
     inputs = decode_inputs(plan_of(2, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     query = torch.randn(3, 1, 4, WIDTH)

@@ -1,4 +1,4 @@
-"""The engine in its thread: nobody waits for ever, whatever happens to it. Without a model."""
+"""The engine in its thread, without a model: no caller waits forever, also after errors."""
 
 import threading
 from concurrent.futures import CancelledError
@@ -12,11 +12,11 @@ from engine.request import FinishReason
 from tests.engine.support import ScriptedTokens, core_with, request
 
 SOON = 10
-"""Seconds in which anything here has long happened."""
+"""The timeout of every wait, in seconds."""
 
 
 class Listener:
-    """A subscriber that remembers, and can be waited for."""
+    """A subscriber that records its calls and can be waited for."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -37,7 +37,7 @@ class Listener:
 
 
 class Brake:
-    """An executor that waits for leave before each step, and can be told to fail."""
+    """An executor that waits for permission before each step, and can be made to fail."""
 
     def __init__(self) -> None:
         self.leave = threading.Semaphore(0)

@@ -1,4 +1,4 @@
-"""The environment variables that users of the plugin know."""
+"""The environment variables of the plugin."""
 
 import pytest
 

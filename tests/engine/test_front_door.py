@@ -1,4 +1,4 @@
-"""What is refused before it is queued."""
+"""Requests that entry points refuse before they are queued."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The compiled loops in a whole model, and machines and folders where they cannot be compiled or kept."""
+"""The compiled loops in a whole model, and environments where they cannot be compiled or cached."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Linear layers for a few rows: the same products, the same parameters."""
+"""Linear layers for few rows: the same products and parameters."""
 
 import pytest
 import torch

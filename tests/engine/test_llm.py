@@ -1,4 +1,4 @@
-"""The offline API on the built-in model: the same tokens as Hugging Face, whoever shares the batch."""
+"""The offline API with the built-in model: the same tokens as Hugging Face in any batch."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -18,7 +18,7 @@ from engine.scheduling.plan import Decode, Idle
 from tests.engine.support import random_tokens, run, step
 
 RAGGED = [(1, 70), (63, 3), (64, 1), (65, 40), (130, 20)]
-"""Prompt lengths and budgets on both sides of block boundaries: prompts longer than tkv, and padding to remove."""
+"""Prompt lengths and ``max_tokens`` around block boundaries: prompts longer than tkv, and padding to remove."""
 
 
 def prompts(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[dict[str, tuple[int, ...]]]:
@@ -26,7 +26,7 @@ def prompts(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[dict[str, 
 
 
 def greedy(max_tokens: int, **params: object) -> SamplingParams:
-    """Greedy to the end of the budget, with logprobs."""
+    """Return greedy parameters that run to ``max_tokens``, with logprobs."""
     return SamplingParams(**{"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True, "logprobs": 2, **params})
 
 
@@ -35,7 +35,7 @@ def tokens(outputs: Sequence[RequestOutput]) -> list[list[tuple[int, ...]]]:
 
 
 def logprobs(output: RequestOutput) -> list[float]:
-    """Of the chosen tokens."""
+    """Return the logprobs of the chosen tokens."""
     (completion,) = output.outputs
     return [
         position[token_id].logprob for token_id, position in zip(completion.token_ids, completion.logprobs, strict=True)
@@ -53,7 +53,7 @@ def is_empty(llm: LLM) -> bool:
 
 @pytest.fixture(scope="session")
 def hugging_face() -> Callable[[Sequence[int], int], tuple[list[int], torch.Tensor]]:
-    """Greedy tokens, and the logprobs at every position, by the plainest loop: no cache, no padding, no batch."""
+    """Return a function that computes greedy tokens and all logprobs without cache, padding or batch."""
     model = AutoModelForCausalLM.from_pretrained(resolve("tiny-granite").path, dtype=torch.float32).eval()
 
     @torch.inference_mode()

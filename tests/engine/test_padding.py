@@ -1,4 +1,4 @@
-"""The padding arithmetic, at the boundaries of blocks and as a whole."""
+"""The padding arithmetic at block boundaries and in combination."""
 
 import pytest
 from hypothesis import given
@@ -53,7 +53,7 @@ def test_only_whole_blocks_of_left_padding_are_cut_off(tkv, tokens, blocks):
         (64, 64, 1, 1, 1),
         (64, 64, 2, 1, 2),
         (94, 89, 37, 2, 3),  # joins in the middle of a block
-        (192, 10, 20, 1, 2),  # two of three blocks would be padding
+        (192, 10, 20, 1, 2),  # two of three blocks would contain only padding
         (129, 1, 1, 1, 1),
     ],
 )

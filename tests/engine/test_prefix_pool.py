@@ -1,4 +1,4 @@
-"""Blocks shared by content: found, held, freed, handed out, and never lost."""
+"""Blocks shared by content: lookup, holders, freeing, allocation."""
 
 import pytest
 from hypothesis import settings
@@ -14,7 +14,7 @@ A, AB, AC, B = (content_key(*key) for key in ((NOTHING, [1]), (b"a", [2]), (b"a"
 
 
 def held_and_named(pool: PrefixPool, holder: str, *keys: bytes) -> tuple[int, ...]:
-    """A holder of as many blocks as there are keys, none of them shared."""
+    """Add a holder with one block per key, none of them shared."""
     pool.open(holder, (), len(keys))
     pool.take(holder, len(keys))
     for block, key in zip(pool.held(holder), keys, strict=True):
@@ -47,7 +47,7 @@ def test_of_blocks_alike_the_oldest_is_found():
     pool.free("x")
     pool.open("z", (), 6)
     pool.take("z", 6)
-    assert pool.find([A]) == (older,)  # the free ones before it went first
+    assert pool.find([A]) == (older,)  # the free blocks before it were allocated first
     pool.free("y")
     pool.check_integrity()
 
@@ -108,7 +108,7 @@ def test_a_block_keeps_the_key_it_has():
 
 
 class AnyUse(RuleBasedStateMachine):
-    """Holders come, share, grow, name and go in any order."""
+    """Holders are added, share, grow, register and are freed in any order."""
 
     def __init__(self) -> None:
         super().__init__()

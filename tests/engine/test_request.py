@@ -1,4 +1,4 @@
-"""Sampling parameters that make no sense are refused, in a sentence; those that do are taken as they are."""
+"""Invalid sampling parameters are refused with one sentence; valid ones are accepted unchanged."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From logits to tokens: filters, random sources, forbidden tokens, logprobs."""
+"""Sampling: filters, random generators, masked tokens, logprobs."""
 
 import math
 from collections import Counter
@@ -22,7 +22,7 @@ def sequence(request_id: str = "a", eos: frozenset[int] = frozenset(), **params:
 
 
 def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list[int]:
-    """One token each, taken note of like the engine does."""
+    """Sample one token each, and append it as the engine does."""
     outputs = sample(logits, sequences, seed)
     for each, token in zip(sequences, outputs, strict=True):
         each.append(token)
@@ -63,7 +63,7 @@ def test_greedy_ignores_the_filters_and_the_seed():
         ({"min_p": 0.76}, [0, 1, 0, 0]),
         ({"min_p": 1.0}, [0, 1, 0, 0]),
         ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
-        # Each filter works on what the one before it left: 4/7, 3/7, then temperature before all of them.
+        # Each filter works on the result of the previous one: 4/7, 3/7, then temperature before all of them.
         ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),
         ({"top_k": 3, "min_p": 0.6}, [0, 4 / 7, 0, 3 / 7]),
         ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0]),
@@ -125,7 +125,7 @@ def test_what_a_request_draws_does_not_depend_on_who_shares_its_batch():
     neighbour, greedy = sequence("b", max_tokens=200), sequence("c", temperature=0, max_tokens=200)
     flat = torch.zeros(4)
     for at in range(50):
-        # Rows come and go, as in a running batch.
+        # Rows join and leave, as in a running batch.
         rows = [neighbour, between, greedy] if at % 3 else [between]
         logits = torch.stack([LOGITS if row is between else flat for row in rows])
         assert draw(logits, *rows)[rows.index(between)] == draw(LOGITS[None], alone)[0]
@@ -148,7 +148,7 @@ def test_the_hash_of_a_text_is_a_seed_and_the_same_in_every_process():
 
 
 def is_drawn_from(counts: Counter, probabilities: list[float]) -> bool:
-    """Chi-square, with a margin that one right source in a million misses (4 tokens, 3 degrees of freedom)."""
+    """Return the result of a chi-square test with a false-positive rate of 1e-6 (4 tokens, 3 degrees of freedom)."""
     total = counts.total()
     return sum((counts[i] - total * p) ** 2 / (total * p) for i, p in enumerate(probabilities)) < 30.7
 
@@ -216,7 +216,7 @@ def test_logprobs_come_best_first_and_as_many_as_asked_for():
 def test_logprobs_are_those_of_the_raw_logits():
     changed = sequence(
         eos=frozenset({1}), temperature=0.5, top_k=1, min_tokens=1, logprobs=2, seed=0
-    )  # token 1 is forbidden, so 3 is the only one left
+    )  # token 1 is masked, so only 3 is left
     (output,) = sample(LOGITS[None] + 7, [changed], 0)
     assert output.token_id == 3
     assert output.logprob == pytest.approx(math.log(0.3), abs=1e-5)

@@ -1,4 +1,4 @@
-"""Which step comes next, and what it does to tkv, the queue, the batch and the blocks."""
+"""The choice of the next step, and its effect on tkv, queue, batch and blocks."""
 
 import pytest
 from hypothesis import given, settings
@@ -137,7 +137,7 @@ def test_budgets_of_one_token_never_meet_in_the_batch():
 def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_batch_tkv_say():
     core = add(core_with(Limits(max_model_len=64, max_batch_tkv_limit=1)), request("a", 70, 4))
     records = run(core)
-    # It fills the context, so the token of its prefill is its last.
+    # The prompt fills the context, so the token of its prefill is its last.
     assert [(record.tkv, record.finished_requests) for record in records] == [(128, ("a",)), (0, ())]
 
 
@@ -209,7 +209,7 @@ def test_after_an_aborted_batch_the_next_prompt_starts_a_new_one():
 
 
 class Watched:
-    """A core under a random workload, looked at after every step."""
+    """A core under a random workload, checked after every step."""
 
     def __init__(self, workload: Workload, aborts: dict[int, int]) -> None:
         self.workload = workload

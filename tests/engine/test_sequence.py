@@ -1,4 +1,4 @@
-"""When a request ends, and what its text is then."""
+"""The end of a request, and its text."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +10,7 @@ EOS = 0
 
 
 def letters(token_ids):
-    """A decoder of which token 1 is "a", 2 is "b", and so on."""
+    """Decode token 1 as "a", 2 as "b", and so on."""
     return "".join(chr(ord("`") + token_id) for token_id in token_ids)
 
 
@@ -32,7 +32,7 @@ def feed(state: SequenceState, token_ids) -> SequenceState:
 
 
 def outcome(text, **params):
-    """Tokens it took, finish reason, stop reason and text of a request that would write ``text``."""
+    """Return number of tokens, finish reason, stop reason and text of a request that would generate ``text``."""
     state = feed(sequence(**params), tokens_of(text))
     return len(state.tokens), state.finish_reason, state.stop_reason, state.text(letters)
 

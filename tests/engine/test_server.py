@@ -1,4 +1,4 @@
-"""The server on the built-in model, as clients see it: the official one, httpx, and sockets by hand."""
+"""The server with the built-in model, through the official client, httpx, and raw sockets."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The administrative call: for whom it is there, what it changes, and when it is refused."""
+"""The administrative call: access, changes, and refusals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def complete(server: Server, **more: object) -> httpx.Response:
 def busy(server: Server) -> Iterator[None]:
     body = {"prompt": [5, 6], "max_tokens": 400, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=SECONDS) as answer:
-        lines = answer.iter_lines()  # without it the connection would be closed
+        lines = answer.iter_lines()  # keeps the connection open
         next(lines)
         yield
 

@@ -1,4 +1,4 @@
-"""What an operator meets: keys, bounds, a full queue, shutting down, an engine that dies, and typing errors."""
+"""Operation of the server: keys, limits, a full queue, shutdown, a dying engine, and command-line errors."""
 
 import json
 import signal
@@ -33,7 +33,7 @@ PACE = "0.01"
 
 @contextmanager
 def stream(server: Server, **more: object) -> Iterator[tuple[httpx.Response, Iterator[str]]]:
-    """A stream that has begun: the answer and its further lines."""
+    """Start a stream; yield the response and its remaining lines."""
     with httpx.stream("POST", f"{server.url}/v1/completions", json={**LONG, **more}, timeout=SECONDS) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("data: ")
@@ -47,7 +47,7 @@ def complete(server: Server, **more: object) -> httpx.Response:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """A server that bounds everything tightly, and is slow: three streams fill it."""
+    """Start a slow server with tight limits: three streams fill it."""
     arguments = ("--max-num-seqs", "2", "--max-queue", "1", "--max-body-bytes", "2000")
     with started(*arguments, "--api-key", "open sesame", module=ODD, ODD_PACE=PACE) as ready:
         yield ready
@@ -86,7 +86,7 @@ def test_a_body_too_large_is_refused_while_it_is_read(strict):
     with socket.create_connection(strict.address, SECONDS) as connection:
         head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer open sesame"
         connection.sendall(f"{head}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
-        connection.sendall(b"7d1\r\n" + b"x" * 2001 + b"\r\n")  # and the end never comes
+        connection.sendall(b"7d1\r\n" + b"x" * 2001 + b"\r\n")  # without the final chunk
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
 
 
@@ -179,7 +179,7 @@ def test_everybody_sees_the_engine_die(tmp_path: Path):
 
 
 def whole_answer(connection: socket.socket) -> str:
-    """A whole answer with a body, read by hand."""
+    """Read a whole response with a body from a socket."""
     data = b""
     while b"}}" not in data:
         received = connection.recv(4096)

@@ -1,4 +1,4 @@
-"""Engines of one process share weights and graphs, and each keeps limits and fixed sizes of its own."""
+"""Engines of one process share weights and graphs, with separate limits and constant sizes."""
 
 import shutil
 from pathlib import Path
@@ -26,12 +26,12 @@ PREFILL = Prefill("a", 60, 64, 4, (1,))
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    torch.set_num_threads(1)  # graphs are for so many threads
+    torch.set_num_threads(1)  # graphs depend on the number of threads
 
 
 @pytest.fixture(scope="module")
 def large() -> LLM:
-    """The first engine of this module."""
+    """Return the first engine of this module."""
     return on_the_card(max_model_len=512, max_num_seqs=4)
 
 
@@ -44,12 +44,12 @@ def in_chunks(chunk_size: int) -> LLM:
 
 
 def traces() -> int:
-    """How many graphs torch has traced in this process."""
+    """Return the number of graphs that torch has traced in this process."""
     return counters["stats"]["unique_graphs"]
 
 
 def decode(rows: int, blocks: int) -> Decode:
-    """``rows`` sequences of ``blocks`` whole blocks."""
+    """Return a decode of ``rows`` sequences of ``blocks`` whole blocks."""
     tables = tuple(tuple(range(1 + row * blocks, 1 + (row + 1) * blocks)) for row in range(rows))
     return Decode(tuple("abcd"[:rows]), blocks * 64 - 1, (0,) * rows, tables)
 
@@ -100,7 +100,7 @@ def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM):
 def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM):
     other = on_the_card(max_model_len=256, max_num_seqs=2)
     runner = other.engine.executor
-    runner._dtype = torch.float32  # from now on its masks are
+    runner._dtype = torch.float32  # makes masks float32 from now on
     before = traces()
     with pytest.raises(
         RecompileError, match=r"this prefill fits no graph of the warm-up.* expected Half, actual Float"
@@ -114,7 +114,7 @@ def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM):
 
 
 def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch):
-    """A graph of the same model for masks of another dtype, which no guard of the first engine lets in."""
+    """A graph of the same model for masks of another dtype, which the guards of the first engine reject."""
     ours = on_the_card(max_model_len=128, max_num_seqs=2)
     monkeypatch.setattr(device, "check_dtypes", lambda inputs: None)
     runner, compiled = ours.engine.executor, ours.engine.executor.compiled
@@ -136,7 +136,7 @@ def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypat
 
 
 def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own():
-    """What a chunk of 128 is refused for on one engine is what the other one runs."""
+    """A chunk of 128, which one engine refuses, runs on the other."""
     short = in_chunks(64)
     before = traces()
     long = in_chunks(128)

@@ -1,4 +1,4 @@
-"""The simulated card by itself: its kernels, and what it refuses."""
+"""The simulated card: its kernels and its rules."""
 
 from typing import Any
 
@@ -73,7 +73,7 @@ def test_what_keeps_to_the_rules_passes():
     check_decode(2, torch.tensor([[255]] * 2), [256] * 2, [0] * 2, lone, CompiledFor(256, 1, 256))
     decode([[1, 2, 3, 4], [5, 6, 7, 8]], 256, [0, 0])
     chunk([0, 3, 4], 192, 64)
-    chunk([0, 3, 4], 192, 64, written=[0, 0, 4])  # what was found in the cache is computed again and thrown away
+    chunk([0, 3, 4], 192, 64, written=[0, 0, 4])  # positions found in the cache are computed again and dropped
     chunk([0] * 2 + [1, 2, 3, 4], 384, 128)
     check_dtypes([("weight", torch.float16), ("slots", torch.int64)])
 

@@ -1,4 +1,4 @@
-"""A model divided among processes: the same tokens as from one, and no process left behind."""
+"""Tensor parallelism: the same tokens as with one process, and no process left running."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ END_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[LLM]:
-    """The built-in model on two processes."""
+    """Return the built-in model on two processes."""
     llm = LLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
     yield llm
     llm.close()
@@ -48,7 +48,7 @@ def tokens(outputs: list[RequestOutput]) -> list[tuple[int, ...]]:
 
 
 def running(process_id: int) -> bool:
-    """Whether there is such a process; one that has ended and that nobody has asked about yet is none."""
+    """Return whether the process is running; a zombie is not."""
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -95,7 +95,7 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
 
 
 def test_two_engines_beside_each_other_of_which_one_loses_a_worker(llm: LLM, pair: LLM) -> None:
-    """The other goes on; the one that lost it says so at once, leaves nothing behind and stays ended."""
+    """The other engine continues; the one that lost a worker fails immediately and stays ended."""
     front = AsyncLLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
     ids = front.engine.workers.process_ids
     expected = tokens(generate(llm))

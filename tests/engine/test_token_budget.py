@@ -1,4 +1,4 @@
-"""The token-budget scheduler without a model: what the recordings leave out, and what is refused."""
+"""The token-budget scheduler without a model: behaviour that is not in the recordings, and invalid options."""
 
 import pytest
 
@@ -59,7 +59,7 @@ def test_the_head_of_the_queue_is_not_overtaken() -> None:
 
 
 def test_a_preempted_request_goes_on_with_the_tokens_it_has() -> None:
-    """Two of 64 tokens in three blocks: the first to need another one takes it, and the second comes back behind it."""
+    """Two requests of 64 tokens and three blocks: the first to need a block gets it; the other continues after it."""
     core = core_with(Limits(max_num_seqs=2, available_blocks=3), enable_prefix_caching=False)
     add(core, request("a", 64, 5), request("b", 64, 5))
     assert scheduled(core.step()) == {"a": 64, "b": 64}
@@ -167,7 +167,7 @@ def test_options_that_cannot_work_are_refused_in_a_sentence(wrong: dict[str, obj
 def test_the_server_has_flags_for_all_options() -> None:
     flags = "--max-num-batched-tokens 96 --enable-chunked-prefill no --enable-prefix-caching no"
     more = "--long-prefill-token-threshold 0 --rules 0.32 --block-size 32"
-    environ = {"VLLM_DT_MAX_BATCH_TKV_LIMIT": "1024"}  # of a machine with cards: this scheduler has no such limit
+    environ = {"VLLM_DT_MAX_BATCH_TKV_LIMIT": "1024"}  # as on a machine with cards; this scheduler has no such limit
     config = parse(["--scheduler", "token_budget", *flags.split(), *more.split()], environ).engine
     budget = config.token_budget
     assert (budget.max_num_batched_tokens, budget.enable_chunked_prefill, budget.enable_prefix_caching) == (

@@ -1,4 +1,4 @@
-"""The token-budget scheduler behind each entry point, in a cache so small that requests are preempted."""
+"""The token-budget scheduler with each entry point, in a cache so small that requests are preempted."""
 
 import asyncio
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ def params(max_tokens: int, **more: object) -> SamplingParams:
 
 @pytest.fixture(scope="module")
 def small() -> LLM:
-    """An engine whose cache holds five blocks."""
+    """Return an engine with a cache of five blocks."""
     torch.set_num_threads(1)
     return LLM("tiny-granite", max_num_batched_tokens=64, **OPTIONS)
 
 
 @pytest.fixture
 def expected(llm: LLM) -> list[tuple[int, ...]]:
-    """What another scheduler's engine with room for all generates."""
+    """Return the tokens of an engine with another scheduler and enough blocks."""
     outputs = llm.generate(
         [{"prompt_token_ids": prompt} for prompt in PROMPTS], [params(n) for _, n in SHAPES], progress=False
     )

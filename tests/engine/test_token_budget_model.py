@@ -1,4 +1,4 @@
-"""The token-budget scheduler with the built-in model: recorded steps and tokens, and the tokens of a request alone."""
+"""The token-budget scheduler with the built-in model: recorded steps and tokens, and tokens of single requests."""
 
 import random
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ def named(*names: str) -> list[Any]:
 
 
 def replayed(workload: dict[str, Any], config: EngineConfig) -> ModelRunner:
-    """The runner, after every step and every token were as recorded."""
+    """Replay a workload, check every step and token, and return the runner."""
     runner = ModelRunner(config, resolve("tiny-granite"))
     replay = Replay(workload, config, runner)
     replay.run(len(workload["steps"]["0.27"]) - 1)
@@ -97,7 +97,7 @@ def test_so_on_two_processes() -> None:
 
 
 class Wanted:
-    """A request of a random prompt; every third one samples, from a seed of its own."""
+    """A request with a random prompt; every third one samples, with its own seed."""
 
     def __init__(self, prompt: int, max_tokens: int, number: int = 0, begin: tuple[int, ...] = ()) -> None:
         self.token_ids = (begin + random_tokens(prompt, number))[:prompt]
@@ -106,7 +106,7 @@ class Wanted:
 
 
 def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wanted], **limits: int) -> list[Any]:
-    """The tokens of requests that are all there from the beginning."""
+    """Return the tokens of requests that are all queued at the start."""
     core = EngineCore(config, runner)
     core.reset(Limits(**limits))
     requests = [Request(str(i), each.token_ids, each.params) for i, each in enumerate(wanted)]
@@ -118,9 +118,9 @@ def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wante
 
 
 def test_every_request_gets_the_tokens_it_gets_alone_however_often_it_is_preempted() -> None:
-    """Groups of 50, greedy and sampled, some with a beginning in common, in caches far too small for their batch.
+    """Groups of 50, greedy and sampled, some with a common prefix, in caches far too small for their batch.
 
-    300 requests at night.
+    300 requests in the nightly run.
     """
     groups = examples(1, 6)
     draw = random.Random("preempted")

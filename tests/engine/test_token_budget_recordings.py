@@ -32,7 +32,7 @@ def test_every_step_is_as_recorded(workload: dict[str, Any], rules: str) -> None
 
 @pytest.mark.parametrize("workload", [w for w in WORKLOADS if w["steps"]["0.27"] != w["steps"]["0.32"]])
 def test_the_rules_of_one_version_are_not_those_of_the_other(workload: dict[str, Any]) -> None:
-    """So that the recordings tell the two apart, and the default is 0.27."""
+    """The recordings distinguish the two versions, and the default is 0.27."""
     config = config_of(workload, "0.32")
     assert EngineConfig(scheduler="token_budget").token_budget.rules == "0.27"
     replay = Replay(workload, config, scripted(workload))

@@ -1,4 +1,4 @@
-"""Steps as lines of a table."""
+"""Formatting of step records as lines of a table."""
 
 import pytest
 

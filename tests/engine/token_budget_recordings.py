@@ -1,4 +1,4 @@
-"""Workloads recorded from vLLM's own scheduler, and how the engine replays them. No torch in here.
+"""Workloads recorded from vLLM's own scheduler, and their replay on the engine. Does not import torch.
 
 ``data/token_budget_recordings.json.gz``: 19 workloads that ran on the real engine core of vLLM 0.27.1 and 0.32.0
 with the built-in model, in float32 on CPU. A request is added before step ``before_step`` and aborted before
@@ -23,7 +23,7 @@ VERSIONS = ("0.27", "0.32")
 
 
 def config_of(workload: dict[str, Any], rules: str, **more: Any) -> EngineConfig:
-    """The engine that a workload was recorded from, in the shape of its limits."""
+    """Return the configuration that a workload was recorded with, with its limits as the shape."""
     limits = workload["limits"]
     return EngineConfig(
         scheduler="token_budget",
@@ -36,7 +36,7 @@ def config_of(workload: dict[str, Any], rules: str, **more: Any) -> EngineConfig
 
 
 class Replay:
-    """A core that runs a recorded workload a step at a time, and its rows in the recording's columns."""
+    """Replays a recorded workload step by step and collects rows in the columns of the recording."""
 
     def __init__(self, workload: dict[str, Any], config: EngineConfig, executor: Executor) -> None:
         self.workload = workload
@@ -53,7 +53,7 @@ class Replay:
         return scheduler
 
     def run(self, steps: int) -> None:
-        """Run ``steps`` steps, with what happens before each."""
+        """Run ``steps`` steps, with the additions and aborts before each."""
         for step in range(1, steps + 1):
             if step > 1:
                 self._arrive(step)

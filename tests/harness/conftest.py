@@ -1,4 +1,4 @@
-"""A browser for the tests of the page: needs the extra ``browser`` and a Chromium (``make browser``)."""
+"""A browser for the tests of the page: needs the extra ``browser`` and Chromium (``make browser``)."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless Chromium; without one, or without playwright, what needs it is skipped, with that reason."""
+    """Start a headless Chromium; tests are skipped with a reason if Chromium or playwright is missing."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: make browser installs it"
     )

@@ -1,7 +1,7 @@
-"""The internals of vLLM with the plugin that the vllm driver reads, playing back three requests of a real run.
+"""A fake of the vLLM and plugin internals that the vllm driver reads, which plays back three requests of a real run.
 
-Recorded from vllm-spyre 1.6.1 on vLLM 0.14.1: prompts of 60 and 10 tokens, budgets of 3 and 2, the first with two
-alternatives. Attributes are the real ones', and nothing else is there.
+Recorded from vllm-spyre 1.6.1 on vLLM 0.14.1: prompts of 60 and 10 tokens, ``max_tokens`` 3 and 2, the first with two
+alternatives. It has exactly the attributes that the driver uses.
 """
 
 import sys
@@ -18,12 +18,12 @@ NAMES = ("0-0", "1-1")
 
 
 def logprobs(ids: list[int], values: list[float]) -> tuple[Any, Any, Any, None]:
-    """vLLM's LogprobsLists for one token."""
+    """Return vLLM's LogprobsLists for one token."""
     return numpy.array([ids]), numpy.array([values], dtype="float32"), numpy.array([1]), None
 
 
 def output(name: str, token: int, *more: tuple[list[int], list[float]]) -> SimpleNamespace:
-    """An EngineCoreOutput."""
+    """Return an EngineCoreOutput."""
     return SimpleNamespace(request_id=name, new_token_ids=[token], new_logprobs=logprobs(*more[0]) if more else None)
 
 
@@ -43,7 +43,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeCore:
-    """An EngineCore whose steps are those of the record; ``calls`` are what was asked of it."""
+    """An EngineCore that plays back recorded steps; ``calls`` lists its method calls."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -124,7 +124,7 @@ class FakeParams(SimpleNamespace):
 
 
 def fake_llm() -> SimpleNamespace:
-    """vLLM's LLM, as far as the session looks into it."""
+    """Return vLLM's LLM, with the attributes that the session uses."""
     core = FakeCore()
     processor = SimpleNamespace(
         generation_config_fields={}, input_preprocessor=SimpleNamespace(get_eos_token_id=lambda: 0)
@@ -138,7 +138,7 @@ def fake_llm() -> SimpleNamespace:
 
 
 def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Put a fake vLLM where imports find it, and let sessions start with it."""
+    """Install a fake vLLM for imports and for sessions."""
     vllm, engine, platforms = ModuleType("vllm"), ModuleType("vllm.v1.engine"), ModuleType("vllm.platforms")
     patch.setattr(vllm, "SamplingParams", FakeParams, raising=False)
     patch.setattr(engine, "EngineCoreRequest", SimpleNamespace, raising=False)

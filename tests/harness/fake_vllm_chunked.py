@@ -1,7 +1,7 @@
-"""The internals of vLLM with the chunked scheduler of the plugin, playing back a real run.
+"""A fake of the internals of vLLM with the plugin's chunked scheduler, which plays back a real run.
 
-Recorded from sendnn-inference 2.6.3 on vLLM 0.27.1: twins of 200 tokens in chunks of 128, budgets of 3 and 2, the first
-with one alternative. Attributes are the real ones', and nothing else is there.
+Recorded from sendnn-inference 2.6.3 on vLLM 0.27.1: two equal prompts of 200 tokens in chunks of 128, ``max_tokens`` 3
+and 2, the first with one alternative. It has exactly the attributes that the driver uses.
 """
 
 from collections import defaultdict
@@ -27,7 +27,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """vLLM's KVCacheManager, as far as it is looked at and made anew in place."""
+    """vLLM's KVCacheManager, as far as the driver reads it and creates it again in place."""
 
     def __init__(self, **made_with: Any) -> None:
         self.made_with = made_with
@@ -39,7 +39,7 @@ class FakeManager:
 
 
 class FakeChunkedCore(FakeCore):
-    """An EngineCore whose steps are those of the record."""
+    """An EngineCore that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class FakeChunkedCore(FakeCore):
         scheduler.waiting, scheduler.running = [request[i] for i in waiting], [request[i] for i in running]
         self.flushing = bool(scheduler.requests) and not running + waiting
         scheduler.requests = {NAMES[int(i)]: None for i in running + waiting}
-        # Those that ended have given their blocks back by now; the model runner still knows them.
+        # The blocks of ended requests are free by now, but the model runner still has them.
         held = _blocks(step)
         scheduler.kv_cache_manager.held.clear()
         scheduler.kv_cache_manager.held.update({name: held[name] for name in scheduler.requests if name in held})
@@ -90,7 +90,7 @@ def _blocks(step: dict[str, Any]) -> dict[str, list[SimpleNamespace]]:
 
 
 def install_chunked(patch: pytest.MonkeyPatch) -> None:
-    """Put a fake vLLM where imports find it, and let sessions start with it."""
+    """Install a fake vLLM for imports and for sessions."""
     install(patch)
     llm = fake_llm()
     llm.llm_engine.engine_core.engine_core = FakeChunkedCore()

@@ -1,8 +1,8 @@
-"""The internals of vLLM that the vllm driver reads where no plugin is there, playing back a real run.
+"""A fake of the internals of vLLM that the vllm driver reads without a plugin, which plays back a real run.
 
 Recorded from vLLM 0.27.1 on its CPU back end: a budget of 128, 3 blocks; prompts of 126 and 70 tokens that share the
-first 64, max_tokens 5 and 4. Request 1 finds a block, is preempted, and comes back. Attributes are the real ones', and
-nothing else is there.
+first 64, max_tokens 5 and 4. Request 1 finds a block, is preempted, and resumes. It has exactly the attributes that the
+driver uses.
 """
 
 from collections import defaultdict
@@ -50,7 +50,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """vLLM's KVCacheManager, as far as it is looked at and made anew in place."""
+    """vLLM's KVCacheManager, as far as the driver reads it and creates it again in place."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class FakeManager:
 
 
 class FakeTokenBudgetCore(FakeCore):
-    """An EngineCore whose steps are those of the record."""
+    """An EngineCore that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class FakeTokenBudgetCore(FakeCore):
 
 
 def install_token_budget(patch: pytest.MonkeyPatch) -> None:
-    """Put a fake vLLM where imports find it, and let sessions start with it."""
+    """Install a fake vLLM for imports and for sessions."""
     install(patch)
     llm = fake_llm()
     core, client = FakeTokenBudgetCore(), llm.llm_engine.engine_core

@@ -1,4 +1,4 @@
-"""Results as a run writes them, rich and poor, and the page about them: what tests of reports share."""
+"""Shared helpers of tests of reports: result records with all fields and with few, and their page."""
 
 import base64
 import gzip
@@ -35,12 +35,12 @@ HEADER: Record = {
 
 
 def page(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
-    """The page about these results when every test has been opened."""
+    """Return the page for these results with every test opened."""
     return unpacked(written(tmp_path, results, exitstatus, **header))
 
 
 def unpacked(html: str) -> str:
-    """What a browser makes of a page once every test has been opened."""
+    """Return the page as shown by a browser with every test opened."""
     found = re.search(r'<script type="application/gzip" id="packed">(.*?)</script>\n', html)
     assert found is not None
     bodies = json.loads(gzip.decompress(base64.b64decode(found[1])))
@@ -54,7 +54,7 @@ def unpacked(html: str) -> str:
 
 
 def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
-    """The page about these results, as they look after a journey as JSON."""
+    """Return the page for these results after conversion to JSON and back."""
     path = tmp_path / "page.html"
     footer = {"footer": 1, "counts": {}, "exitstatus": exitstatus, "seconds": 72.4}
     write_page(path, Recorded(path, HEADER | header, tuple(json.loads(json.dumps(list(results)))), footer))
@@ -62,7 +62,7 @@ def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **he
 
 
 def record(case: str, outcome: str = "passed", configuration: str = "tiny-granite-eager", **more: Any) -> Record:
-    """A result of a suite's test with all that a record can say."""
+    """Return the result of a suite test with all fields."""
     return {
         "test": f"{SUITE}::{case}[{configuration}]",
         "outcome": outcome,
@@ -83,7 +83,7 @@ def record(case: str, outcome: str = "passed", configuration: str = "tiny-granit
 
 
 def poor(case: str, outcome: str, text: str, configuration: str = "tiny-granite-eager") -> Record:
-    """A result of a test that was skipped before it began, or whose process died."""
+    """Return the result of a test that was skipped before its start, or whose process died."""
     return {"test": f"{SUITE}::{case}[{configuration}]", "outcome": outcome, "seconds": 0.0, "text": text}
 
 
@@ -92,7 +92,7 @@ def verdict(passed: bool, headline: str, **more: Any) -> Record:
 
 
 def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: bool = True) -> Record:
-    """What the real check says of such a run."""
+    """Return the verdict of the real check for such a run."""
     kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
     run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())
     checked = check_steps(run, expected, blocks=blocks)
@@ -113,7 +113,7 @@ def kind_of(row: StepRow, before: StepRow | None) -> str:
 
 
 def chunked_verdict() -> Record:
-    """What the real check says of a run of the chunked scheduler in which request 1 shares blocks with request 0."""
+    """Return the verdict of the real check for a chunked run in which request 1 shares blocks with request 0."""
     chunking = ChunkingSetup()
     requests = [
         Request.model_validate({"prompt": {"random_tokens": 200, "seed": "a"}, "max_tokens": 4 + 2 * i}) for i in (0, 1)
@@ -133,7 +133,7 @@ def output_verdict(passed: bool, text: str, reference: str, ids: Sequence[int], 
 
 
 def table(requests: int = 2, decodes: int = 30) -> list[StepRow]:
-    """Requests that come one by one, each after some decodes of those before, and end together."""
+    """Return rows of requests that arrive one by one after some decodes and finish together."""
     rows = [StepRow(0, 0, (0,), (), (), (), 0, 0)]
     for newest in range(requests):
         running = tuple(range(newest, -1, -1))

@@ -1,4 +1,4 @@
-"""What several test files of the harness share: runs of the simulated scheduler, and a session that plays a script."""
+"""Shared helpers of the harness's tests: runs of the simulated scheduler, and a scripted session."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ IDLE = StepRecord("idle", (), (), ())
 
 
 class Simulated(NamedTuple):
-    """A run of the simulated scheduler, with all that a check wants to know of it."""
+    """A run of the simulated scheduler, with everything that checks need."""
 
     run: Run
     specs: list[RequestSpec]
@@ -30,7 +30,7 @@ class Simulated(NamedTuple):
 
 
 def a_request(prompt_length: int, max_tokens: int, **more: Any) -> Request:
-    """A request as a suite has it, for random tokens."""
+    """Return a request of a suite, with random tokens."""
     return Request(prompt=Prompt(random_tokens=prompt_length), max_tokens=max_tokens, **more)
 
 
@@ -43,7 +43,7 @@ def simulate(*requests: Request, **limits: int) -> Simulated:
 
 
 def two_that_overlap() -> Simulated:
-    """Request 1 joins while request 0 decodes; every kind of step is in it.
+    """Return a run in which request 1 joins while request 0 decodes; it has every kind of step.
 
     step  tkv  waiting  running  outputs  finished  reserved  used
        0    0  0        -        -        -                0     0
@@ -59,16 +59,16 @@ def two_that_overlap() -> Simulated:
 
 
 def doctored(run: Run, number: int, **changes: Any) -> Run:
-    """The run with one of its observations changed."""
+    """Return the run with one of its observations changed."""
     steps = [step._replace(**changes) if step.step == number else step for step in run.steps]
     return replace(run, steps=tuple(steps))
 
 
 class ScriptedSession:
-    """A session that plays a script, and writes down in ``calls`` what was asked of it.
+    """A session that plays a script and records its method calls in ``calls``.
 
-    A step yields the next record of the script, or raises it where it is an exception; there is work to do while
-    the script goes on. Requests wait for ever, so that an observation shows in which order they came.
+    A step returns the next record of the script, or raises it if it is an exception; there is work until the end of the
+    script. Requests wait forever, so that observations show their order.
     """
 
     def __init__(

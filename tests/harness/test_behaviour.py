@@ -1,4 +1,4 @@
-"""How actions are carried out and judged, at a client that plays a script."""
+"""Actions and their checks, with a scripted client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -21,7 +21,7 @@ CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
 
 
 class ScriptedClient:
-    """Answers every request with the same text, a letter a piece; refuses where it has been told to."""
+    """A client that answers every request with the same text, one letter per chunk, or refuses if configured to."""
 
     def __init__(
         self, text: str = "abc", refuses: ClientError | None = None, states: Sequence[ServingState] = ()

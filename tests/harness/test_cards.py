@@ -1,4 +1,4 @@
-"""Cards on a tree that looks like a machine with some: found, leased, never two engines on one, free after kill -9."""
+"""Cards in a directory tree that imitates a machine with cards: discovery, leases, and release after kill -9."""
 
 import json
 import os
@@ -33,7 +33,7 @@ OPEN = "import sys, time\nfile = open(sys.argv[1])\nprint('open', flush=True)\nt
 
 
 def machine(folder: Path, cards: int) -> dict[str, str]:
-    """The environment that a run on a machine with so many cards has; another device is there in any case."""
+    """Create a machine with ``cards`` cards and another device, and return the environment of a run on it."""
     devices = dict.fromkeys(BUS_IDS[:cards], ("0x1014", "0x06a7")) | {"0000:00:02.0": ("0x8086", "0x0046")}
     (folder / "root/dev/vfio").mkdir(parents=True)
     for number, (bus_id, (vendor, device)) in enumerate(devices.items()):
@@ -184,7 +184,7 @@ SimulationDriver.open = open_
 @pytest.mark.parametrize("mode", ["--cb-isolation=none", "--forked", "--cb-isolation=engine"])
 def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     environ = machine(tmp_path, 2)
-    # An engine of another shape: the cases of one engine run in one worker.
+    # An engine of another shape, since the cases of one engine run in one worker.
     two = SENDNN.replace("mine", "two").replace("    requests:", "    limits: {max_num_seqs: 8}\n    requests:")
     write(tmp_path, one=SENDNN.replace("mine", "one"), two=two)
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tokens and logprobs of one sequence against a reference that is made up here, under every policy."""
+"""Tokens and logprobs of one sequence compared with an artificial reference, with every policy."""
 
 import json
 import math
@@ -35,7 +35,7 @@ LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
 
 
 def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
-    """Each token the most likely, ``margin`` before the next letter, and that before `z`."""
+    """Return a reference in which each token is the most likely by ``margin``, then the next letter, then `z`."""
     return Reference(
         tuple(
             ReferenceToken(i, p, ((i, p), ((i + 1) % 26, p - margin), (25, p - margin - 1)))
@@ -48,7 +48,7 @@ RIGHT = reference(LETTERS.encode(TEXT))
 
 
 class Rescoring(Oracle):
-    """An oracle that says of an engine's tokens what it is told to."""
+    """An oracle with given results for an engine's tokens."""
 
     def __init__(self, said: Reference) -> None:
         super().__init__(may_compute=True)
@@ -86,7 +86,7 @@ def checked(
 
 
 def marked(verdict: Verdict) -> list[int]:
-    """The positions that the table marks as wrong."""
+    """Return the positions that the table marks as wrong."""
     return [int(line.split()[1]) for line in verdict.details if line.startswith(">")]
 
 
@@ -182,7 +182,7 @@ def test_a_logprob_beyond_either_tolerance_fails() -> None:
 @pytest.mark.parametrize(
     ("seen", "right", "allowed"),
     [
-        (-6e-5, -1.5e-4, True),  # far apart by ratio, both as good as certain
+        (-6e-5, -1.5e-4, True),  # a large ratio, but both nearly certain
         (-1e-7, -2e-4, False),
         (-0.010, -0.014, True),  # 29 % and 0.004
         (-0.010, -0.016, False),  # 37 % and 0.006
@@ -211,7 +211,7 @@ def test_the_published_rule_is_isclose_pairwise_and_nothing_else() -> None:
     published = policy("published", "float16")
     assert checked(with_logprob(2, -0.4), by=published).passed  # 25 % off, 0.1 in all
     assert not checked(with_logprob(2, -0.5), by=published).passed
-    # As written it has no floor for noise ...
+    # The published rule has no floor for rounding errors ...
     nearly_sure = reference(LETTERS.encode("ab"), (-1e-7, -0.2))
     assert not checked(tokens("ab", (-2e-7, -0.2)), spec(2), by=published, right=nearly_sure).passed
     # ... and compares the logprobs of different tokens as if they were the same.
@@ -227,13 +227,13 @@ def test_on_a_cpu_the_published_rule_asks_for_the_same_tokens_too() -> None:
 
 
 def parting(margin: float) -> Reference:
-    """At position 2 the reference has `c` before `d` by so much."""
+    """Return a reference in which `c` is more likely than `d` by ``margin`` at position 2."""
     close_call = ReferenceToken(2, -0.5, ((2, -0.5), (3, -0.5 - margin), (25, -6.0)))
     return Reference((*RIGHT.tokens[:2], close_call, *RIGHT.tokens[3:]))
 
 
 def judged_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
-    """What the reference says of the engine's own ``text``: from position 2 on each token is behind by ``leads``."""
+    """Return the reference for the engine's ``text``, whose tokens are less likely by ``leads`` from position 2 on."""
     own = parting(margin).tokens[:2]
     behind = tuple(
         ReferenceToken(i, -0.7, (((i, -0.7), (9, -4.0)) if not lead else ((9, -0.7 + lead), (i, -0.7))))
@@ -276,7 +276,7 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
 
 
 def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
-    """The reference would end the text there, and must not; the engine's next best is right."""
+    """The reference's best token would end the text and is masked; the engine's next best token is right."""
     held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
     said = Reference((*parting(0.02).tokens[:2], *judged_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
     seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))

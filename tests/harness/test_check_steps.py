@@ -1,4 +1,4 @@
-"""The step table of a run against the expected one."""
+"""Comparison of a run's step table with the expected one."""
 
 import json
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def with_row(number: int, **changes: object) -> list[StepRow]:
 
 
 def table_line(verdict: Verdict, step: int) -> str:
-    """The line of the shown table about a step."""
+    """Return the line of the shown table for a step."""
     return next(line for line in verdict.details if line.split()[:2] == [">", str(step)])
 
 
@@ -42,7 +42,7 @@ def cell(value: int | tuple[int, ...]) -> str:
 
 
 def single_changes() -> Iterator[tuple[int, str, int | tuple[int, ...]]]:
-    """Every cell of the table, with another value that leaves the kind of its step as it is."""
+    """Yield every cell of the table with another value that does not change the kind of its step."""
     for row in ROWS:
         for column in COLUMNS[1:]:
             value = getattr(row, column)

@@ -46,7 +46,7 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def ran() -> tuple[Run, list[RequestSpec]]:
-    """Chunks, a hit, a pause and a request that waits for its end."""
+    """Return a run with chunks, a hit, a pause, and a request that waits for the end of the pause."""
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "chunked", CHUNKING))
     session.reset(LIMITS)
     specs = [simulated_spec(request, "run", number, NUMBERS) for number, request in enumerate(REQUESTS)]
@@ -153,7 +153,7 @@ def test_the_rule_of_a_wrong_step_is_that_of_its_cause(
 
 
 def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
-    """One observation of a run changed: the first in which something is as ``which`` says."""
+    """Change the first observation of a run that ``which`` selects."""
     first = next(
         i
         for i, (before, step) in enumerate(zip(run.steps, run.steps[1:], strict=False), 1)

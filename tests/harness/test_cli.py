@@ -1,4 +1,4 @@
-"""The command line: what each command prints, and that whatever is typed wrongly is one sentence and status 2."""
+"""The command line: the output of each command, and one sentence with status 2 for invalid arguments."""
 
 import json
 import os
@@ -257,7 +257,7 @@ def test_a_full_disk_is_no_traceback() -> None:
 
 def test_control_c_is_no_traceback() -> None:
     command = [sys.executable, "-m", "harness", "search", "--workloads", "1000000"]
-    # A job in the background is started with the interrupt ignored, and hands that on to its children.
+    # Background jobs start with SIGINT ignored, and their children inherit that.
     listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listens) as process:
         try:

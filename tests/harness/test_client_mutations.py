@@ -1,4 +1,4 @@
-"""An entry point that is wrong must be caught, by the right case."""
+"""Every mutation of an entry point must be detected by its case."""
 
 from pathlib import Path
 

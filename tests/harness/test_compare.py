@@ -1,4 +1,4 @@
-"""Two files of results held against each other, and files that are none."""
+"""Comparison of two files of results, and invalid files."""
 
 import json
 from collections.abc import Sequence

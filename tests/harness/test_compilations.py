@@ -1,4 +1,4 @@
-"""The line of a report that says what engines had compiled."""
+"""The line of a report about compiled graphs."""
 
 from harness.drivers.compilations import added_up
 

@@ -1,4 +1,4 @@
-"""Suites to tests: every combination of parameter values, times the cases."""
+"""Expansion of suites to tests: every combination of parameter values for every case."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.types import EngineSetup, SchedulingLimits
 
 
 def suite(*case_ids: str, limits: dict[str, int] | None = None, max_tests: int = 200, **parameters: Any) -> StepsSuite:
-    """A suite with a case for each id, all with the same limits."""
+    """Return a suite with a case for each id, all with the same limits."""
     request = {"prompt": {"random_tokens": 9}, "max_tokens": 3}
     return StepsSuite.model_validate(
         {
@@ -187,7 +187,7 @@ def test_the_batch_is_a_power_of_two(requested: int, batch: int) -> None:
 
 @pytest.mark.parametrize(("requested", "blocks"), [(32, None), (33, 36), (35, 36), (36, 40), (100, 104)])
 def test_more_blocks_than_an_engine_has_by_default_are_built_in(requested: int, blocks: int | None) -> None:
-    """One of the blocks is padding; the number is a multiple of the batch, or the engine would round it down."""
+    """One block is for padding; the number is a multiple of the batch, since the engine would round it down."""
     assert setup_of({"available_blocks": requested}).num_blocks == blocks
 
 

@@ -1,4 +1,4 @@
-"""Golden step tables: where they lie, how they read, what blessing does with them."""
+"""Golden step tables: their paths, their format, and blessing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -126,7 +126,7 @@ def test_any_engine_can_have_blessed_a_table(path: Path, engine: str) -> None:
 
 
 def complaint(path: Path) -> str:
-    """What reading the file is refused with: one line that ends with what to do."""
+    """Return the error message of reading the file: one line that ends with what to do."""
     with pytest.raises(GoldenError) as refusal:
         read_golden(path, BLESS)
     message = str(refusal.value)

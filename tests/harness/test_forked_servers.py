@@ -1,4 +1,4 @@
-"""Servers of the reference engine start in forks of the preloaded process, and are spawned where that is gone."""
+"""Servers of the reference engine are forked from the preloaded process, or spawned if that process has ended."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Processes that are forked from one that is there already: how they end, and with whom."""
+"""Processes forked from a running process, and how they end."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Looking for garbage is put off, and taken up again as it was, whatever happens."""
+"""The gc is paused and always restored."""
 
 import gc
 import weakref
@@ -18,7 +18,7 @@ def _collecting() -> Iterator[None]:
 
 @pytest.fixture
 def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a program; a run of tests has frozen what it collected."""
+    """Unfreeze objects, which a test run freezes after collection."""
     gc.unfreeze()
     monkeypatch.setattr(garbage, "_frozen_here", False)
     yield

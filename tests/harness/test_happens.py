@@ -26,7 +26,7 @@ def a_case(*requests: Request, happens: list = (), chunking: Chunking | None = N
 
 
 def run_of(case: StepsCase, **limits: int) -> tuple:
-    """What ``check_happens`` takes: the case on the simulated scheduler, continuous or chunked."""
+    """Return the arguments of ``check_happens`` for a case on the simulated scheduler, continuous or chunked."""
     options = None if case.chunking is None else ChunkingSetup(**case.chunking.model_dump())
     name = "continuous" if options is None else "chunked"
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, name, options))
@@ -107,7 +107,7 @@ def test_an_abort_is_named_by_where_the_request_was(abort_step: int, where: str,
 def test_an_abort_of_a_paused_request_is_told_from_one_that_decodes(abort_step: int, where: str) -> None:
     requests = a_request(39, 9, abort_step=abort_step), a_request(39, 9)
     seen = names_of(a_case(*requests, chunking=Chunking(interleave=False)), max_batch_tkv_limit=79)
-    # Step 3 is the first decode: request 1 has its turn, then request 0, then request 1 again.
+    # Step 3 is the first decode: request 1 decodes, then request 0, then request 1 again.
     assert (abort_step, f"abort_of_{where}", 0) in seen
 
 

@@ -1,4 +1,4 @@
-"""What must hold after every step: good runs pass, and each way of going wrong breaks its own invariant."""
+"""Invariants after every step: correct runs pass, and each kind of error violates its own invariant."""
 
 import re
 from dataclasses import replace
@@ -29,7 +29,7 @@ def judged(seen: Simulated, run: Run | None = None, **limits: int) -> Verdict:
 
 
 def broken(verdict: Verdict, rule: str, first: str, *others: str) -> None:
-    """``first`` leads, with its rule; ``others`` are among the rest. One fault may break more than one invariant."""
+    """Check that ``first`` is reported first, with its rule, and ``others`` among the rest."""
     assert not verdict.passed
     step, what = first.split(": ", 1)
     assert re.sub(r" \(and \d+ more\)$", "", verdict.headline) == f"invariant broken at {step}: {what}"
@@ -157,7 +157,7 @@ SHRINKS = GOOD["padding is removed"]
 
 
 def step_where(seen: Simulated, **values: object) -> int:
-    """The first step whose observation has these values."""
+    """Return the first step whose observation has these values."""
     return next(s.step for s in seen.run.steps if all(getattr(s, name) == value for name, value in values.items()))
 
 
@@ -180,7 +180,7 @@ def test_padding_that_all_share_and_that_stays() -> None:
 
 
 def test_padding_that_stays_for_good() -> None:
-    """Every later step is a plain decode from where the wrong one led."""
+    """Every later step is a plain decode after the wrong one."""
     seen = simulate(a_request(10, 40), a_request(100, 3, join_step=2))
     number = next(s.step for s in seen.run.steps if s.kind == "decode" and s.tkv < seen.run.steps[s.step - 1].tkv)
     last = seen.run.steps[-1].step
@@ -272,7 +272,7 @@ def test_a_request_that_overtakes() -> None:
         step._replace(**{name: tuple(swap[i] for i in getattr(step, name)) for name in named})
         for step in seen.run.steps
     )
-    # Both were there from the start, and 1 was prefilled first.
+    # Both were queued at the start, and 1 was prefilled first.
     start = steps[0]._replace(waiting=(0, 1))
     both = seen._replace(requests=(a_request(60, 3), a_request(60, 3)))
     verdict = judged(both, replace(seen.run, steps=(start, *steps[1:])))

@@ -1,4 +1,4 @@
-"""Cases in processes of their own: the same reports in every mode, and a crash or a hang costs one case."""
+"""Process isolation: the same reports in every mode, and a crash or hang fails one case."""
 
 import json
 import os
@@ -34,7 +34,7 @@ TALKS = 'print("to stdout"); os.write(2, b"to stderr"); raise ValueError("no suc
 
 
 def planted(folder: Path, fault: str) -> None:
-    """Three suites of a case each, of which the one in the middle meets the fault."""
+    """Write three suites of one case each; the fault affects the second one."""
     write(folder, a_good=GOOD.replace("mine", "a_good"), planted=ROWS, z_good=GOOD.replace("mine", "z_good"))
     (folder / "conftest.py").write_text(PLANTED.replace("{fault}", fault), encoding="utf-8")
 
@@ -48,7 +48,7 @@ def results_of(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def timeless(text: str) -> str:
-    """A report without what is never the same twice."""
+    """Return a report without values that differ between runs."""
     text = re.sub(r'"(seconds|start)": [0-9.e+-]+', "", text)
     text = re.sub(r'(time|timestamp|hostname)="[^"]*"', "", text)
     text = re.sub(r'<section id="slowest">.*?</section>', "", text, flags=re.S)
@@ -66,7 +66,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 
 def reports(folder: Path, mode: str) -> dict[str, str]:
-    """Every report of a run, by kind, and what the terminal says of failures."""
+    """Return every report of a run, by kind, and the failures shown in the terminal."""
     files = {"results": "r.jsonl", "page": "r.html", "junit": "r.xml"}
     options = ["--cb-results", files["results"], "--cb-html", files["page"], "--junitxml", files["junit"]]
     done = simulated(folder, *mode.split(), *options, "-o", "junit_logging=all", ".")
@@ -93,7 +93,7 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
     assert got["summary"] == expected["summary"]
     assert "to stdout" in got["junit"]
     assert "to stderr" in got["junit"]
-    if "-n" not in mode:  # workers finish in any order, and that is the order of the page
+    if "-n" not in mode:  # workers finish in any order, which is the order of the page
         assert got["page"] == expected["page"]
 
 
@@ -172,16 +172,14 @@ workers.Workers._send = planted
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert re.search(r'workers.py", line \d+ in logits', done.stdout)
     first, second = re.split(r"process \d+ of it \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
-    assert re.search(
-        r"in (all_reduce|all_gather|broadcast|wait)", first
-    )  # it waits for the other, which has nothing to do
+    assert re.search(r"in (all_reduce|all_gather|broadcast|wait)", first)  # waits for the other worker, which is idle
     assert 'connection.py", line' in second
     assert re.search(r'worker.py", line \d+ in serve', second)
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
 def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, workers: list[str]) -> None:
-    """Two suites, each for a small and a large engine: in the order of the files the engines would take turns."""
+    """Two suites, each for a small and a large engine: in file order the engines would alternate."""
     small = GOOD.replace("mine", "one").replace("requests:", "limits: {max_model_len: 512}\n    requests:")
     large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
     write(tmp_path, one=small + large, two=(small + large).replace("suite: one", "suite: two"))
@@ -256,7 +254,7 @@ def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(t
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
 def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, workers: list[str]) -> None:
-    """Two suites for an engine each; every process that collects leaves its id and its command line."""
+    """Two suites with an engine each; every process that collects records its id and command line."""
     large = GOOD.replace("mine", "large").replace("requests:", "limits: {max_model_len: 1024}\n    requests:")
     write(tmp_path, small=GOOD.replace("mine", "small"), large=large)
     (tmp_path / "conftest.py").write_text(

@@ -1,4 +1,4 @@
-"""Known failures: expected where they are listed, an error where they pass, or where there is no such case."""
+"""Known failures: listed failures are expected; listed cases that pass or do not exist are errors."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The loader: good suites load with their places; every malformed one is told in one line, at the right place."""
+"""The loader: valid suites load with their positions; every error is reported in one line with the right position."""
 
 import codecs
 import os
@@ -219,7 +219,7 @@ def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     )
     assert [problem.where for problem in problems(tmp_path, text)] == [
         "markers[0]",
-        "cases[0].limits.max_num_seqs",  # once, though a second case has these limits by an alias
+        "cases[0].limits.max_num_seqs",  # once, although a second case has these limits through an alias
         "cases[1].requests[0]",
         "cases[1].requests[0].x",
     ]
@@ -374,7 +374,7 @@ def test_mutated_data(tmp_path_factory: pytest.TempPathFactory, text: str, edits
 
 
 def walk(data: Any) -> list[Any]:
-    """Every list and mapping in it."""
+    """Return every list and mapping in ``data``."""
     inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
     own = [data] if isinstance(data, dict | list) else []
     return own + [found for value in inner for found in walk(value)]

@@ -1,4 +1,4 @@
-"""Marker expressions that name what does not exist."""
+"""Marker expressions with unknown markers."""
 
 import pytest
 

@@ -1,7 +1,6 @@
-"""The table of modes: whatever way tests are run, every report has every result once, and says the same of it.
+"""The table of modes: in every mode, every report has every result once, with the same content.
 
-A crash, or a hang, takes the session along where tests run in pytest's own process; so the mode without processes has
-neither.
+A crash or hang ends the session if tests run in pytest's own process, so the mode without processes has neither.
 """
 
 import json
@@ -102,5 +101,5 @@ TAGS = ("failure", "error", "skipped")
 
 
 def short(test: str) -> str:
-    """``crashes`` of ``crashes.yaml::crashes[tiny-granite-eager]``."""
+    """Return ``crashes`` for ``crashes.yaml::crashes[tiny-granite-eager]``."""
     return test.rpartition("::")[2].partition("[")[0]

@@ -1,4 +1,4 @@
-"""kill -9 of any process of a run leaves none of the others behind."""
+"""After kill -9 of any process of a run, all its subprocesses end."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.harness.test_plugin import GOOD, ROOT, write
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 
 BOUND = 60.0
-"""Seconds that a process of a run may take to appear, or to go. It takes a few; machines are busy."""
+"""Timeout in seconds for a process of a run to start or end. It usually takes a few."""
 HANGS = """\
 import os, time
 from engine.core import EngineCore
@@ -57,7 +57,7 @@ cases:
 
 
 class Run:
-    """A run of pytest whose processes carry a mark in their environment, by which they are found."""
+    """A run of pytest whose processes are found by a mark in their environment."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.mark = f"SPYRE_CB_TEST_RUN={uuid.uuid4().hex}"
@@ -72,11 +72,11 @@ class Run:
                 env=environ,
                 stdout=output,
                 stderr=output,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # CI may have it ignored
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # CI may ignore SIGINT
             )
 
     def processes(self) -> dict[int, str]:
-        """Command lines by process id, without those that have ended and are not waited for yet."""
+        """Return command lines by process id, without zombies."""
         found = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
@@ -215,7 +215,7 @@ def test_a_server_that_cases_share_goes_with_the_process_that_started_it(
 
 
 def test_what_is_attended_outlives_the_thread_but_not_the_process_that_started_it(tmp_path: Path) -> None:
-    """The kernel takes the thread that started a process for its parent: a passing one must not matter."""
+    """The parent-death signal is bound to the starting thread; the end of that thread must not matter."""
     program = (
         "import asyncio, time\n"
         "from harness.utils.subprocesses import start_with_parent\n"
@@ -227,7 +227,7 @@ def test_what_is_attended_outlives_the_thread_but_not_the_process_that_started_i
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = Path("/proc", parent.stdout.readline().strip())
-        time.sleep(0.5)  # its thread ended with the loop; the child would have gone by now
+        time.sleep(0.5)  # the thread ended with the loop; a bound child would have ended by now
         assert child.exists()
         parent.kill()
         give_up = time.monotonic() + BOUND

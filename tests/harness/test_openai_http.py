@@ -1,4 +1,4 @@
-"""Suites against a server at a URL, as a user runs them, and what is refused beforehand."""
+"""Suites against a server at a URL, and errors before the run."""
 
 import json
 import threading
@@ -88,7 +88,7 @@ def test_what_cannot_work_is_one_sentence_before_anything_runs(
 
 
 class Strange(BaseHTTPRequestHandler):
-    """Answers like a server that is something else."""
+    """A handler that responds like a server that is not OpenAI-compatible."""
 
     def do_GET(self) -> None:
         body = {"/ok/v1/models": '{"data": [{"id": "m"}]}', "/odd/v1/models": '{"models": 1}'}.get(self.path)

@@ -1,4 +1,4 @@
-"""The reference: against Hugging Face's own ``generate`` on the built-in model, on disk, and where it is looked for."""
+"""References: compared with Hugging Face's ``generate`` on the built-in model, files, and lookup."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generated(model: Any, prompt: tuple[int, ...], count: int, **more: Any) -> tuple[tuple[int, ...], torch.Tensor]:
-    """The new tokens of a greedy ``generate``, and the raw logprobs of every token at each of them."""
+    """Return the new tokens of a greedy ``generate``, and the raw logprobs of all tokens at each position."""
     config = GenerationConfig(
         **{"max_new_tokens": count, "do_sample": False, "eos_token_id": None, "pad_token_id": 1} | more,
         output_logits=True,
@@ -84,7 +84,7 @@ def test_it_equals_a_greedy_generate(checkpoint: Checkpoint, model: Any, prompt:
 
 
 def test_several_at_once_equal_each_alone(checkpoint: Checkpoint) -> None:
-    """Padded together by transformers' own means, some longer, some forbidden a token."""
+    """Padded together by transformers, some longer, some with a masked token."""
     lengths = [1, 64, 9, 130, 9, 300, 65, 2]
     prompts = [prompt_of(checkpoint, Prompt(random_tokens=n)) for n in lengths]
     first = one(checkpoint, prompts[2], 1).token_ids
@@ -138,7 +138,7 @@ def test_forbidden_tokens_may_come_as_soon_as_min_tokens_are_there(checkpoint: C
     stop = one(checkpoint, (50, 60, 70), 6).token_ids[0]
     found = one(checkpoint, (50, 60, 70), 6, (stop,), 2)
     assert stop not in found.token_ids[:2]
-    # From there on it is free again: the same as going on from those two without anything forbidden.
+    # From there on no token is masked: the same as continuing from those two tokens.
     assert one(checkpoint, (50, 60, 70, *found.token_ids[:2]), 4).token_ids == found.token_ids[2:]
 
 
@@ -227,7 +227,7 @@ def test_requests_with_the_same_prompt_share_the_longest_and_widest() -> None:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many were computed each time."""
+    """Return a list of the number of references computed by each call."""
     counts: list[int] = []
     real = compute.continuations
 

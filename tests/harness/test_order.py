@@ -1,4 +1,4 @@
-"""In which order cases of a run with isolated engines run, and what it says while it goes on."""
+"""The order of cases with isolated engines, and the output during the run."""
 
 import json
 import os
@@ -19,7 +19,7 @@ BOTH = GOOD.replace("cases:", "parameters: {backend: [sendnn, eager]}\ncases:")
 
 
 def order(folder: Path, *arguments: str) -> list[str]:
-    """With pytest's cache, which knows what failed."""
+    """Run with pytest's cache, which has the failures of the last run."""
     command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--cb-simulate", "--cb-isolation=engine", "-v"]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
@@ -58,7 +58,7 @@ def test_eager_comes_first_and_its_verdict_with_a_page_as_soon_as_it_is_known(
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     assert re.search(r"eager: 1 passed after [\d.]+ m?s\nreport: r.html, of which this is the beginning", done.stdout)
     assert "sendnn (simulated): 1 passed after" not in done.stdout
-    if not workers:  # where another worker has the card's case, that may have begun before
+    if not workers:  # another worker may have started the card's case before
         assert "The run goes on. Until now: the only test that ran passed" in (tmp_path / "seen.html").read_text()
     assert "All 2 tests that ran passed" in (tmp_path / "r.html").read_text()
 

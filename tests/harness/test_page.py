@@ -1,4 +1,4 @@
-"""The page about a run: what it says, and that nothing in a record can break it."""
+"""The page: its content, and that no record can break it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTILE = '</script><b>"bold"</b>&amp;\'</title></details>{{ 1 }}'
 
 
 class Elements(HTMLParser):
-    """Start tags in order, and the text between tags."""
+    """Collects start tags in order and the text between tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Elements(HTMLParser):
 
 
 def plain(html: str) -> str:
-    """What a person reads, white space folded."""
+    """Return the visible text with white space folded."""
     body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
@@ -61,7 +61,7 @@ def matrix_cells(html: str, case: str) -> list[str]:
 
 
 def step_rows(html: str) -> list[str]:
-    """The lines of the first step table, tags folded away, cells apart by a bar."""
+    """Return the lines of the first step table without tags, with cells separated by bars."""
     body = re.search(r"<table class=t>.*?<tbody>\n(.*?)</table>", html, re.DOTALL)
     assert body is not None
     return [
@@ -192,8 +192,8 @@ def test_every_link_leads_to_something(tmp_path: Path) -> None:
     assert len(set(ids)) == len(ids)
     tests = {quote(result["test"]) for result in results}
     assert {str(link).removeprefix("#") for link in links} <= {*ids, *tests}
-    # The matrix, the problem, the suite, the requirement in its matrix and as one that does not hold, each test itself,
-    # and those that ran once more, where it says what took longest.
+    # The matrix, the problem, the suite, the requirement in its matrix and as a failed one, each test itself, and the
+    # slowest tests.
     assert len(links) == 3 + 1 + 1 + 2 + 2 + 3 + 2
 
 
@@ -299,7 +299,7 @@ def test_a_differing_cell_is_marked_with_both_values(tmp_path: Path) -> None:
     assert len(Elements(html).all("td", **{"class": "x"})) == 1
     assert "Step table: 64 steps, 1 not as expected" in plain(html)
     around = [line for line in step_rows(html) if re.match(r"\|(3[0-4])\|", line)]
-    assert len(around) == 5  # some context, though plain
+    assert len(around) == 5  # some plain rows of context
 
 
 def test_a_difference_that_stays_is_folded_too(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     header: Record = {"engine": HOSTILE, "command": HOSTILE, "models": [HOSTILE], "python": HOSTILE}
     html = page(tmp_path, hostile_results(), **header)
     assert html.count("<script") == html.count("</script>") == 1
-    assert html.count("<title>") == html.count("</title>") == 2  # of the page, and of the legend of time-lines
+    assert html.count("<title>") == html.count("</title>") == 2  # the page and the legend of time-lines
     assert html.count("<details") == html.count("</details>")
     assert '"bold"' not in html
     assert html.count("&lt;/script&gt;&lt;b&gt;&#34;bold&#34;&lt;/b&gt;&amp;amp;&#39;") > 30
@@ -399,7 +399,7 @@ def test_an_outcome_is_never_told_by_colour_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("outcome", ["passed", "failed"])
 def test_a_thousand_results_stay_small(tmp_path: Path, outcome: str) -> None:
-    # As much as the average case of suites/ has to say: lines of the step table, requests, source.
+    # The average size of a case in suites/: lines of the step table, requests, source.
     rows = table(requests=7, decodes=3)
     seen = rows if outcome == "passed" else changed(rows, 10, reserved=1)
     outputs = [output_verdict(True, "some words " * 20, "some words " * 20, [1] * 60, [1] * 60) for _ in range(4)]

@@ -1,4 +1,4 @@
-"""What axe-core finds in the page: names, roles, contrast, landmarks; in both themes, closed and with tests open."""
+"""Check the page with axe-core: names, roles, contrast, landmarks; in both themes, with tests closed and open."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ FOOTER = {"footer": 1, "exitstatus": 1, "seconds": 3.0}
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small page with something of everything: every outcome, both schedulers, a history."""
+    """Write a small page with every outcome, both schedulers, and a history."""
     path = tmp_path_factory.mktemp("page") / "page.html"
     more = [poor("gone", "flaky", "it was late"), poor("known", "xfailed", "it is known"), poor("x", "xpassed", "no")]
     now, before = ([*results(8), *more], results(6))
@@ -26,7 +26,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def violations(page: Any, *without: str) -> list[str]:
-    """What is wrong, in words; axe's own rules, those of WCAG 2 A and AA among them. ``without`` leaves out parts."""
+    """Return the violations of axe's rules, including WCAG 2 A and AA, without the parts in ``without``."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: make browser")
     found = axe.Axe().run(page, {"exclude": [[part] for part in without]} if without else None).response["violations"]
     return [f"{each['id']}: {node['target']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
@@ -50,7 +50,7 @@ def test_axe_finds_nothing_in_the_sample(browser: Any) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = context.new_page()
     page.goto((ROOT / "docs" / "sample-report.html").as_uri())
-    # A minute's work for hundreds of cells like those of the small page.
+    # Checking hundreds of equal cells would take a minute.
     assert violations(page, "#matrix", ".m", ".r.passed", ".r.skipped") == []
     context.close()
 

@@ -24,7 +24,7 @@ from tests.harness.result_records import (
 
 
 def results(count: int) -> list[Record]:
-    """As many results, some of them bad, each with a step table and a time-line."""
+    """Return ``count`` results, some of them failures, each with a step table and a time-line."""
     rows = table()
     drawn = steps_verdict(rows, rows)
     wrong = steps_verdict(rows, [row._replace(tkv=1) if row.step == 20 else row for row in rows])
@@ -51,7 +51,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, file: Path) -> Iterator[Any]:
-    """A page that may neither complain nor fetch anything."""
+    """Open the page; fail on console messages, errors and network requests."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened, reported = context.new_page(), []
     opened.on("console", lambda message: reported.append(message.text))
@@ -174,7 +174,7 @@ def test_a_time_line_of_chunks_says_who_shares_what(page: Any, file: Path) -> No
     assert reported.startswith("step 4: chunk 2 of 2 of 1, tkv 200")
     assert "blocks 0–2 shared with 0" in reported
     page.mouse.move(5, 5)
-    # What the fillings mean is said once for all pictures of the page.
+    # There is one legend for all time-lines of the page.
     assert "found in the cache" in page.locator(".legend").text_content()
 
 

@@ -1,4 +1,4 @@
-"""An engine that is wrong must be caught, by the right case, with words that lead to the fault."""
+"""Every mutation of the engine must be detected by its case, with a message that leads to the fault."""
 
 import re
 from functools import lru_cache
@@ -36,7 +36,7 @@ def suite_of(path: Path) -> AnySuite:
 
 
 def all_tests(driver: Driver) -> list[Test]:
-    """Every test of the suites that the driver can run."""
+    """Return every test of the suites that the driver can run."""
     tests = []
     for path in sorted(
         path for kind in ("scheduler_steps", "behaviour", "output") for path in (SUITES / kind).glob("*.yaml")
@@ -50,7 +50,7 @@ def all_tests(driver: Driver) -> list[Test]:
 
 
 def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
-    """The failure's text, or None where the test passed."""
+    """Return the text of the failure, or None if the test passed."""
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
     verdicts = run_test(test, session)

@@ -1,4 +1,4 @@
-"""Suites under pytest, as a user runs them: in a process of its own, in a folder that is not this repository."""
+"""Suites under pytest in a subprocess, in a folder outside this repository."""
 
 import json
 import os
@@ -40,12 +40,12 @@ cases:
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """pytest in ``folder``; variables set to an empty string are taken out of the environment."""
+    """Run pytest in ``folder``; variables set to an empty string are removed from the environment."""
     variables = {**os.environ, "COLUMNS": "200", **environment}
     for name in ("CI", "VLLM_SPYRE_TEST_MODEL_LIST", "PYTEST_ADDOPTS"):
         if not environment.get(name):
             variables.pop(name, None)
-    # Of the plugins that are installed, one costs a second at every start and is of no use here.
+    # One of the installed plugins takes a second at every start and is not needed here.
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", *arguments]
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=180)
 
@@ -340,7 +340,7 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
 
 
 def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> None:
-    """The second would fit into a batch that is at its length already; it never meets one."""
+    """The second request would fit a batch that has reached its length, but never joins one."""
     text = GOOD.replace("max_tokens: 3}", "max_tokens: 3}, {prompt: {random_tokens: 65}, max_tokens: 64, join_step: 9}")
     write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
     done = run(tmp_path, "--cb-simulate", ".")

@@ -1,4 +1,4 @@
-"""Live progress: on a terminal, in every mode; nowhere else, and nothing of pytest's own output is lost."""
+"""Live progress: on a terminal in every mode, and only there; pytest's own output is complete."""
 
 import fcntl
 import os
@@ -35,7 +35,7 @@ def command(*options: str) -> list[str]:
 
 
 def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
-    """What a run writes to a terminal of 100 columns."""
+    """Return the output of a run to a terminal of 100 columns."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", **environment}
@@ -48,7 +48,7 @@ def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
             if select.select([master], [], [], 1)[0]:
                 try:
                     chunk = os.read(master, 65536)
-                except OSError:  # its other end is closed
+                except OSError:  # the other end is closed
                     break
                 written += chunk
         running.wait(timeout=20)
@@ -70,7 +70,7 @@ def test_a_terminal_shows_what_runs_and_what_failed_in_every_mode(tmp_path: Path
     live, _, after = message.partition("= FAILURES =")
     assert "failed" in live
     assert "steps" in live
-    # What pytest says at the end is whole, and nothing is drawn in it.
+    # pytest's summary is complete, without parts of the progress display.
     assert "1 failed" in after
     assert "1 passed" in after
     assert "\x1b[2K" not in after

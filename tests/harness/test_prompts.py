@@ -1,4 +1,4 @@
-"""Prompts of cases to token ids."""
+"""Conversion of prompts to token ids."""
 
 import os
 import random
@@ -50,7 +50,7 @@ def test_a_random_prompt_is_the_same_whenever_and_wherever_it_is_made() -> None:
     first = tokens("a-case", 0)
     random.seed(2)
     assert tokens("a-case", 0) == first
-    # For ever: golden tables of cases that end early depend on it.
+    # Must never change: golden tables of cases that end early depend on it.
     assert LETTERS.decode(first[:20]) == "hzpzqlmtvgjlflnfmdar"
 
 

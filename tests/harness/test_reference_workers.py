@@ -1,4 +1,4 @@
-"""Workers of tensor-parallel engines that are forked from the engine's process."""
+"""Tensor-parallel workers that are forked from the engine's process."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""``spyre-cb references``, and runs that want references, seen as a user sees them."""
+"""``spyre-cb references``, and runs that need references."""
 
 import json
 from pathlib import Path

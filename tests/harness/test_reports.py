@@ -1,4 +1,4 @@
-"""Reports from the results of runs: the same results in every format, several runs as one, runs that were cut off."""
+"""Reports from results: the same results in every format, merged runs, and interrupted runs."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ MIXED: list[Record] = [
 
 
 def results(path: Path, records: Sequence[Record], footer: dict[str, Any] | None = None, **header: Any) -> Path:
-    """A file as ``--cb-results`` writes it; without a footer where that is None."""
+    """Write a file like ``--cb-results``, without a footer if ``footer`` is None."""
     lines = [HEADER | header, *records, *([footer] if footer is not None else [])]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
@@ -196,7 +196,7 @@ def test_markdown_is_added_to_what_is_there(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_names_the_requirements_that_do_not_hold(tmp_path: Path) -> None:
-    """As few as explain all that went wrong, each with a test that is about little else."""
+    """The smallest set that explains all failures, each with the most specific test."""
     wide = record("wide", "failed", verdicts=[BROKEN], requirements=["CB-JOIN-02", "CB-TKV-01"])
     results = [wide, record("narrow", "failed", verdicts=[BROKEN], requirements=["CB-TKV-01"]), record("good")]
     musts = {"CB-TKV-01": {"must": "tkv MUST grow by 1."}, "CB-JOIN-02": {"must": "It MUST join."}}

@@ -1,4 +1,4 @@
-"""Retries: a test that fails and then passes is flaky, which is neither hidden nor forgiven unless it is said."""
+"""Retries: a test that fails and then passes is reported as flaky and fails the run, unless flaky tests are allowed."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ RAISES = "raise ValueError('now and then')"
 
 
 def retried(folder: Path, *arguments: str, fails: int = 1, fault: str = RAISES) -> tuple[Any, dict[str, Any]]:
-    """A run of pytest, and its result of the case that fails so many times before it passes."""
+    """Run pytest and return it with the result of a case that fails ``fails`` times before it passes."""
     write(folder, mine=GOOD, other=GOOD.replace("mine", "other"))
     (folder / "conftest.py").write_text(FAILS_AT_FIRST.replace("{fault}", fault), encoding="utf-8")
     options = ["-p", "no:schemathesis", "--cb-simulate", *arguments, "--cb-results", "r.jsonl", "--cb-html", "r.html"]

@@ -1,4 +1,4 @@
-"""The rules that failures quote, and the document they are quoted from."""
+"""The rules quoted by failures, and the pages they are quoted from."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ QUOTING = {
 
 
 def section(heading: str) -> str:
-    """What the document says under a heading that begins like this, sections below it included."""
+    """Return the text under a heading with this beginning, including its subsections."""
     lines = TEXT.splitlines()
     start = next(i for i, line in enumerate(lines) if re.match(rf"#+ {re.escape(heading)}\b", line))
     level = lines[start].index(" ")

@@ -1,4 +1,4 @@
-"""``spyre-cb run``, ``init``, ``completion`` and ``--version``: what they hand to pytest, write and print."""
+"""``spyre-cb run``, ``init``, ``completion`` and ``--version``: arguments for pytest, files and output."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ FIRST = ROOT / "harness" / "cli" / "first_suite"
 
 
 def handed(*typed: str) -> list[str]:
-    """What pytest is given for a command that is typed."""
+    """Return the arguments for pytest of a command line."""
     mine, for_pytest = apart(["run", *typed])
     arguments = _parser().parse_args(mine)
     arguments.for_pytest = for_pytest
@@ -97,7 +97,7 @@ def test_it_runs_pytest_and_ends_as_pytest_does(tmp_path: Path) -> None:
 
 
 def test_where_an_installation_has_its_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the package lies as in a wheel."""
+    """For a package installed from a wheel."""
     for name in ("spyre_cb", "harness", "engine", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "spyre_cb").unlink()
@@ -135,7 +135,7 @@ def test_init_writes_a_suite_that_passes(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_init_in_a_folder_called_suites(tmp_path: Path) -> None:
-    """Expectations lie beside it then, not in it."""
+    """Expectations are then next to the folder, not in it."""
     assert main(["init", str(tmp_path / "suites")]) == 0
     assert (tmp_path / "expectations" / "first" / "one-joins-another.yaml").is_file()
 

@@ -1,4 +1,4 @@
-"""The rules said a second time agree with every table there is, and say why somebody waits."""
+"""The scheduler model agrees with every table, and explains why a request waits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,18 +25,18 @@ def limited(**limits: int) -> SchedulingLimits:
 
 
 def cases_with_tables() -> list[tuple[Path, Expanded]]:
-    """One test a case: backends and models change nothing about a schedule."""
+    """Return one test per case, since a schedule does not depend on backends and models."""
     found = {}
     for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
         for test in expand(load_suite(path).suite, ["tiny-granite"]):
-            # Chunked prefill has a model of its own, test_scheduler_model_chunked.py.
+            # The model of the chunked scheduler is tested in test_scheduler_model_chunked.py.
             if isinstance(test.case, StepsCase) and test.configuration.scheduler != "chunked":
                 found[path, test.index, test.configuration.max_num_seqs] = test
     return [(path, test) for (path, _, _), test in found.items()]
 
 
 def planned(position: int, request: Request, rows: list[StepRow]) -> PlannedRequest:
-    """Where tokens decide when a request ends, the table says after how many it did."""
+    """Return the planned request; its number of tokens is read from the table if it ends early."""
     length = request.prompt.random_tokens or len(request.prompt.token_ids or ())
     stops_after = None
     if not request.runs_to_max_tokens and any(position in row.finished for row in rows):
@@ -108,7 +108,7 @@ def test_steps_go_on_while_somebody_is_still_to_come() -> None:
 
 
 def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
-    """Rule 5 counts where others still run; what is left after them is a lone sequence, which always may run."""
+    """Rule 5 counts only while other sequences run; a lone sequence may always run."""
     requests = [PlannedRequest(1, 2), PlannedRequest(1, 68)]
     assert explain(limited(max_batch_tkv_limit=130), requests, 2) == "step 2: prefill of 1, admissible at tkv 64"
     assert explain(limited(max_batch_tkv_limit=129), requests, 2) == (

@@ -1,4 +1,4 @@
-"""The second statement of the chunked rules: the recordings, and every case of the suites."""
+"""The model of the chunked scheduler, compared with the recordings and every case of the suites."""
 
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
-    """So no golden table of this scheduler says only what some engine did."""
+    """So every golden table of this scheduler is confirmed independently of an engine."""
     for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
         case = expanded.case
         assert isinstance(case, StepsCase)

@@ -1,4 +1,4 @@
-"""The second statement of the token budget's rules: the recordings, and every case of the suites."""
+"""The model of the token-budget scheduler, compared with the recordings and every case of the suites."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,10 +27,10 @@ AS_BUILT = SchedulingLimits(512, 4, 32)
 
 
 def planned(workload: dict[str, Any]) -> Iterator[PlannedText]:
-    """What happens before step n of a recording happens after step n − 1 here."""
+    """Yield the requests; events before step n of a recording are after step n − 1 here."""
     for request, tokens in zip(workload["requests"], workload["tokens"], strict=True):
         aborted = request.get("aborted_before_step")
-        # What an aborted request would have generated was not recorded, and nothing depends on it.
+        # Further tokens of an aborted request were not recorded, and nothing depends on them.
         generated = tokens if aborted is None else [*tokens, *[-1] * request["max_tokens"]][: request["max_tokens"]]
         yield PlannedText(
             tuple(request["prompt"]),
@@ -49,7 +49,7 @@ def replayed(workload: dict[str, Any], rules: str) -> list[Moment]:
 
 
 def seen(moment: Moment) -> dict[str, Any]:
-    """A moment in the recording's columns."""
+    """Return a moment in the columns of the recording."""
     row = moment.row
     return {
         "step": row.step,
@@ -69,7 +69,7 @@ def seen(moment: Moment) -> dict[str, Any]:
 
 
 def recorded(workload: dict[str, Any], rules: str) -> Iterator[tuple[dict[str, Any], set[str]]]:
-    """Each row as it stands here, and the columns that can't be compared: an abort comes after the recorded row."""
+    """Yield each row, and the columns that cannot be compared because an abort follows the recorded row."""
     joins: dict[int, list[int]] = {}
     aborts: dict[int, list[int]] = {}
     for number, plan in enumerate(planned(workload)):
@@ -95,7 +95,7 @@ def test_it_has_every_column_of_every_recorded_step(workload: dict[str, Any], ru
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
-    """So no golden table of this scheduler says only what some engine did."""
+    """So every golden table of this scheduler is confirmed independently of an engine."""
     for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
         case = expanded.case
         assert isinstance(case, StepsCase)

@@ -1,4 +1,4 @@
-"""A scheduler is one folder and its entry in the format: nothing else asks which one it is."""
+"""A scheduler is one folder and its entry in the format: no other code depends on which scheduler it is."""
 
 import ast
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from harness.types import StepRow
 
 HARNESS = Path(__file__).parents[2] / "harness"
 KNOW_SCHEDULERS = ("schedulers/", "suites/schema/schedulers.py", "types.py", "drivers/vllm/", "drivers/reference/")
-"""A scheduler's own folder, its format, and drivers: how a real engine is read differs from scheduler to scheduler."""
+"""Modules that may depend on the scheduler: its folder, its format, and drivers, which read different internals."""
 OWN_COLUMNS = {known.own_column for known in FORMATS.values() if known.own_column}
 
 
 def asked(source: str) -> Iterator[str]:
-    """What of a module depends on which scheduler it is: its name or a property of one compared, or its options."""
+    """Yield code that depends on the scheduler: comparisons of its name or properties, or its options."""
     names = {*FORMATS, *OPTION_KEYS, *(known.marker for known in FORMATS.values())}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):

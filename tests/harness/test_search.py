@@ -1,4 +1,4 @@
-"""The search finds nothing on the engine as it is, and small things on engines that are broken on purpose."""
+"""The search finds nothing on the engine, and small workloads on mutations of it."""
 
 import shutil
 import subprocess

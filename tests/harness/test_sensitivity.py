@@ -1,4 +1,4 @@
-"""Numerical faults and the policies that notice them; the table of it in docs/outputs.md."""
+"""Numerical faults and the policies that detect them; the table in docs/outputs.md."""
 
 from pathlib import Path
 

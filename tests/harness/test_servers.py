@@ -1,4 +1,4 @@
-"""Servers that the harness starts: what they leave behind, and those that do not end when they are asked to."""
+"""Servers started by the harness: clean-up, and servers that do not end after SIGTERM."""
 
 import os
 import sys

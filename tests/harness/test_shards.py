@@ -1,4 +1,4 @@
-"""Shards: every test in exactly one, the same ones each time, as long as each other, engines together."""
+"""Shards: every test in exactly one shard, reproducible, of equal duration, grouped by engine."""
 
 import argparse
 import json
@@ -73,7 +73,7 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
 
 
 def suites(folder: Path) -> list[str]:
-    """Two suites with a case for a small engine and one for a large one each: file by file, engines would alternate."""
+    """Write two suites with a case for a small and a large engine each; in file order engines would alternate."""
     large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
     write(folder, one=GOOD.replace("mine", "one") + large, two=GOOD.replace("mine", "two") + large)
     return [f"{file}.yaml::{case}[tiny-granite-eager]" for file in ("one", "two") for case in ("five-lines", "large")]

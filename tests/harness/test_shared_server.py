@@ -1,4 +1,4 @@
-"""Servers that cases share: held to the limits of each, proven clean before each, replaced and reported otherwise."""
+"""Shared servers: the limits of each case, the check before each case, and replacement of servers that fail it."""
 
 import http.client
 import json
@@ -39,7 +39,7 @@ TOKEN = "token"
 
 
 class Slow(ScriptedTokens):
-    """Always the same token, at a pace."""
+    """An executor that returns the same token at a given pace."""
 
     def execute(self, plan: Any, sequences: Any) -> Any:
         time.sleep(0.01)
@@ -47,7 +47,7 @@ class Slow(ScriptedTokens):
 
 
 class InAThread:
-    """The reference engine's server in this process, where faults can be planted; without a model."""
+    """The reference engine's server in this process, without a model, so that it can be patched."""
 
     def __init__(self) -> None:
         settings = parse(["--port", "0"], {ADMIN_TOKEN: TOKEN})
@@ -77,7 +77,7 @@ def server() -> Iterator[SharedReferenceServer]:
 
 
 def leave_in_mid_stream(url: str, key: str) -> None:
-    """What a case may do last: its client goes away after the first piece."""
+    """Disconnect a client after the first chunk, as a case may do at its end."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     body = json.dumps({"prompt": [5], "max_tokens": 60, "stream": True})
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
@@ -164,7 +164,7 @@ def test_what_shares_a_server_runs_one_after_the_other() -> None:
 
 
 class Shared:
-    """A stand-in for a shared server: answers with its limits until it is dirty."""
+    """A fake shared server that reports its limits until it is marked as not clean."""
 
     def __init__(self, dirty: str = "") -> None:
         self.dirty, self.ended = dirty, False
@@ -181,7 +181,7 @@ class Shared:
 
 
 class Starter:
-    """A driver that hands out stand-ins."""
+    """A driver that returns fake servers."""
 
     def __init__(self, *dirty: str) -> None:
         self.started: list[Shared] = []
@@ -325,7 +325,7 @@ def test_forks_share_the_servers_of_the_process_that_forks(tmp_path: Path) -> No
     (tmp_path / "conftest.py").write_text(DIRTY, encoding="utf-8")
     done = run(tmp_path, "mine.yaml", "--forked")
     assert "3 passed" in done.stdout, done.stdout
-    # The client that stayed went with its fork: whether the third case finds the server idle again is a matter of time.
+    # The remaining client ended with its fork: whether the server is idle for the third case depends on timing.
     replaced = "second[tiny-granite-eager-http], a server was replaced: it was not clean after mine.yaml::first"
     assert replaced in done.stdout
     pids = (tmp_path / "servers").read_text().split()

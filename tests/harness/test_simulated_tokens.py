@@ -1,4 +1,4 @@
-"""Early stops in simulation: the tokens a case gives end its requests as a model's would."""
+"""Early ends in simulation: the given tokens end requests in the same way as those of a model."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ REQUEST = Request.model_validate({"prompt": {"random_tokens": 5}, "max_tokens": 
 
 
 def count(spec: RequestSpec) -> int:
-    """How many tokens a request alone gets in simulation."""
+    """Return how many tokens a single request gets in simulation."""
     session = SimulationDriver().open(SETUP)
     session.reset(SchedulingLimits())
     return len(run_workload(session, [spec], [REQUEST]).tokens[0])

@@ -1,4 +1,4 @@
-"""Outputs alone cannot tell continuous batching from static; scheduler steps can."""
+"""Outputs do not distinguish continuous from static batching; scheduler steps do."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Step tables in their short form and back."""
+"""Conversion of step tables to the short form and back."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ counts = st.integers(0, 9)
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[StepRow]:
-    """Rows one step apart; many are plain decodes, some almost, some are anything."""
+    """Generate consecutive rows; many are plain decodes, some nearly, some arbitrary."""
     rows = [StepRow(draw(counts), *(draw(s) for s in (counts, ids, ids, ids, ids, counts, counts)))]
     for kind in draw(st.lists(st.sampled_from(["plain", "plain", "almost", "anything"]), max_size=20)):
         row = plain_decode(rows[-1])

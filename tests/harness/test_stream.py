@@ -1,4 +1,4 @@
-"""Test reports to results: the outcome of each test, the file, the header and the footer."""
+"""Conversion of test reports to results: outcomes, the file, header and footer."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 class Run:
-    """A stream under a configuration that keeps what the terminal would say."""
+    """A stream with a configuration that records terminal output."""
 
     def __init__(self, folder: Path) -> None:
         self.said: list[str] = []
@@ -63,7 +63,7 @@ class Run:
             self.report(when, outcome, f"{outcome} in {when}" if outcome != "passed" else None, test)
 
     def finish(self, exitstatus: int = 0) -> list[Record]:
-        """Every line of the results file."""
+        """Return every line of the results file."""
         finishing = self.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=exitstatus))
         next(finishing)
         assert not self.said, "it speaks below everything that pytest says"
@@ -72,7 +72,7 @@ class Run:
         return [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines()]
 
     def only(self) -> Record:
-        """The only result."""
+        """Return the only result."""
         _, entry, _ = self.finish()
         return entry
 

@@ -1,4 +1,4 @@
-"""A survey counts what an engine does wrongly and shrinks each; nothing of it on an engine that does right."""
+"""A survey counts and shrinks the failures of an engine; a correct engine has none."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.types import SchedulingLimits, Verdict
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 RESERVED = "step N differs (prefill of N): reserved N, expected N"
-"""The usual way in which an engine goes wrong that reserves a block too many; what else comes of it is rarer."""
+"""The most frequent failure of an engine that reserves a block too many."""
 
 
 def reserve_one_block_too_many(patch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,7 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
 
 
 def test_shrinking_keeps_the_way_in_which_it_goes_wrong() -> None:
-    """Two faults in one workload: the one it was found for stays, and the other may go."""
+    """Two faults in one workload: shrinking keeps the one that was found, and may lose the other."""
 
     def judge(workload: Workload) -> Verdict:
         longest = max(request.prompt_length for request in workload.requests)
@@ -82,7 +82,7 @@ def test_a_manner_is_what_is_said_without_its_numbers() -> None:
 
 
 def test_requests_that_only_come_late_come_at_once() -> None:
-    """Both at once: alone, neither can."""
+    """Both requests together; neither can on its own."""
 
     def judge(workload: Workload) -> Verdict:
         first, *others = (request.join_step for request in workload.requests)

@@ -1,4 +1,4 @@
-"""Surveys of the chunked plugin: nothing on an engine that does right; what goes wrong is shrunk and counted."""
+"""Surveys of the chunked scheduler: a correct engine has no failures; others are shrunk and counted."""
 
 from pathlib import Path
 
@@ -41,14 +41,14 @@ def test_every_workload_that_goes_wrong_is_counted(monkeypatch: pytest.MonkeyPat
     assert result.tried == 15
     assert result.found
     for found in result.found:
-        # Chunks follow each other in spite of decodes: with two requests, as the rules interleave, and by nothing else.
+        # Consecutive chunks although a request decodes: needs two requests and interleaving, and nothing else.
         assert isinstance(found.workload, ChunkedWorkload)
         assert found.workload.chunking.interleave
         assert len(found.workload.requests) == 2
 
 
 def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
-    """Two that share and an abort; the first request, the limits and the options have nothing to do with it."""
+    """The failure needs two requests that share and an abort; the first request, limits and options are irrelevant."""
 
     def judge(workload: ChunkedWorkload) -> Verdict:
         shared = [r for r in workload.requests if r.of is not None and r.shared >= 64 and r.abort_step is not None]
@@ -65,7 +65,7 @@ def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
     assert verdict.headline == "step 4 differs"
     root, sharer = smallest.requests
     assert (sharer.of, sharer.shared) == (0, 64)
-    assert sharer.prompt_length < 100  # as small as trials allow
+    assert sharer.prompt_length < 100  # as small as the number of trials allows
     assert root.prompt_length + root.max_tokens >= 64
     assert (smallest.limits, smallest.chunking) == (AS_BUILT, USUAL)
     assert limits_that_matter(smallest) == ("a shared beginning", "an abort")

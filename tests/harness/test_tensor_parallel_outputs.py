@@ -1,6 +1,6 @@
-"""Every output case on one process and on two: the same tokens, whoever computes them.
+"""Every output case with one process and with two: the same tokens.
 
-Marked slow; ``-m slow`` runs it. Some output cases ask for two processes themselves, and are run whenever suites are.
+Marked slow; ``-m slow`` runs it. Some output cases use two processes themselves and run with the suites.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ SUITES = Path(__file__).resolve().parents[2] / "suites" / "output"
 
 
 def output_cases() -> Iterator[tuple[str, OutputCase, Configuration]]:
-    """Each case once, with the scheduler and the largest batch of its suite."""
+    """Yield each case once, with the scheduler and the largest batch of its suite."""
     for path in sorted(SUITES.glob("*.yaml")):
         suite = load_suite(path).suite
         for case in suite.cases:

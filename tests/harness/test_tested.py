@@ -1,4 +1,4 @@
-"""What exactly was tested: digests of models and cards, in the results and in every report made of them."""
+"""Identification of what was tested: digests of models and cards, in the results and in every report."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def test_a_digest_is_of_the_checkpoint_that_a_model_is() -> None:
     assert model_digests(["tiny-granite", "no/such/folder"], ReferenceDriver(None)) == {
         "tiny-granite": resolve("tiny-granite").digest
     }
-    # Where no model runs, none was tested.
+    # No model ran, so none was tested.
     assert model_digests(["tiny-granite"], SimulationDriver()) == {}
 
 

@@ -1,4 +1,4 @@
-"""Time-lines: what each sequence holds, drawn from whole tables and from short ones, as text and as SVG."""
+"""Time-lines of sequences, from full and short tables, as text and as SVG."""
 
 import json
 from xml.etree import ElementTree
@@ -35,7 +35,7 @@ def bars(line: TimeLine, step: int) -> dict[int, Bar]:
 
 def test_bars_are_what_the_rules_say_a_sequence_holds() -> None:
     line = line_of(two_that_overlap())
-    # Prompts of 60 and 10, budgets of 5 and 3; 1 joins at tkv 65, so it is padded with 55.
+    # Prompts of 60 and 10, max_tokens 5 and 3; 1 joins at tkv 65, so it has 55 columns of padding.
     assert bars(line, 1) == {0: Bar(4, 60, 0, 0, 64)}
     assert bars(line, 2) == {0: Bar(4, 60, 1, 63, 0)}
     assert bars(line, 3) == {1: Bar(55, 10, 0, 63, 0), 0: Bar(4, 60, 1, 63, 0)}
@@ -49,7 +49,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: Workload) -
     SESSION.reset(workload.limits)
     run = run_workload(SESSION, workload.specs(None), workload.requests)
     planned = [Size(request.prompt_length, request.max_tokens, request.join_step) for request in workload.requests]
-    # Which blocks a sequence holds, rows of tables do not say.
+    # Rows of tables do not have the blocks of sequences.
     steps = [step._replace(block_tables=()) for step in run.steps]
     line = time_line(steps, planned)
     for step in run.steps:
@@ -57,7 +57,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: Workload) -
         if set(bars(line, step.step)) >= set(step.running) and (step.outputs or not step.used):
             assert sum(bar.held for bar in held) == (step.used or 0) * 64
             assert sum(bar.held + bar.unused for bar in held) == (step.reserved or 0) * 64
-    # The short forms say the same.
+    # The short forms give the same.
     assert time_line(turns(steps), planned) == line
     assert time_line(of_rows(shorten(map(as_row, run.steps))), planned) == line
     assert list(steps_apart(line, line)) == []

@@ -1,4 +1,4 @@
-"""Time-lines of the chunked plugin: chunks, found and shared blocks, pauses, tkv of each, as text and as SVG."""
+"""Time-lines of the chunked scheduler: chunks, found and shared blocks, pauses, tkv per request, as text and as SVG."""
 
 import json
 from dataclasses import asdict
@@ -54,13 +54,13 @@ def ran(requests: tuple[Request, ...], limits: SchedulingLimits) -> Run:
 
 @pytest.fixture(scope="module")
 def twins() -> Run:
-    """Two prompts alike: request 1 finds two blocks of request 0, computes one of them again, and shares three."""
+    """Return a run of two equal prompts: request 1 finds two blocks, computes one again, and shares three."""
     return ran(TWINS, SchedulingLimits(512, 4, 35, 2048))
 
 
 @pytest.fixture(scope="module")
 def paused() -> Run:
-    """Two that cannot decode together: one is paused in each step."""
+    """Return a run of two requests that cannot decode together: one is paused in each step."""
     requests = tuple(Request.model_validate({"prompt": {"random_tokens": 40}, "max_tokens": 4}) for _ in range(2))
     return ran(requests, SchedulingLimits(512, 4, 35, 64))
 
@@ -103,7 +103,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWork
         bars = {i: bar for i, bar in stretch.bars_at(step.step).items() if i in alive}
         assert sum(bar.unused for bar in bars.values()) == (step.reserved or 0) * 64
         assert not any(bar.held % 64 for bar in bars.values())
-        # The blocks of one that is aborted in its prefill are never seen by id.
+        # The block ids of a request that is aborted in its prefill are never observed.
         if not step.finished and all(request.abort_step is None for request in workload.requests):
             assert sum(bar.held for bar in bars.values()) - again(stretch) == (step.used or 0) * 64
         tkvs = [bar.top - bar.right_padding for i, bar in stretch.bars_at(step.step).items() if i in stretch.decodes]
@@ -115,7 +115,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWork
 
 
 def again(stretch: Stretch) -> int:
-    """Tokens of the blocks that are drawn more than once."""
+    """Return the tokens of blocks that are drawn more than once."""
     owners: dict[tuple[int, tuple[int, ...]], int] = {}
     for sequence, runs in stretch.shared.items():
         for first, last, others in runs:

@@ -1,4 +1,4 @@
-"""The vllm driver on the plugin's chunked plugin, without it: steps, limits, options, servers, who runs what."""
+"""The vllm driver for the plugin's chunked scheduler, with a fake: steps, limits, options, servers, capabilities."""
 
 import sys
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_chunks_hits_and_blocks_are_read_from_scheduler_and_model_runner(session
         Observation(201, (1,), (0,), 0, 4, (), ()),
         ("prefill", (1,), (), (TWIN,)),
         Observation(200, (), (1, 0), 0, 5, (), ((1, 2),)),
-        ("decode", (1, 0), (1, 0), (TWIN, FIRST)),  # given back within the step, and seen before
+        ("decode", (1, 0), (1, 0), (TWIN, FIRST)),  # freed within the step, and read before that
         Observation(202, (), (), 0, 0, (), ()),
         ("idle", (), (), ()),
         Observation(0, (), (), 0, 0, (), ()),
@@ -75,8 +75,8 @@ def test_a_reset_tightens_and_forgets_what_is_reserved_and_cached(session: VllmS
         {},
         {},
     )
-    assert scheduler.kv_cache_manager is manager  # others hold on to it
-    assert manager.made_with["kv_cache_config"].num_blocks == 7  # with the padding block
+    assert scheduler.kv_cache_manager is manager  # other objects have references to it
+    assert manager.made_with["kv_cache_config"].num_blocks == 7  # including the padding block
     assert manager.made_with["enable_caching"] is True
     from vllm.platforms import current_platform
 

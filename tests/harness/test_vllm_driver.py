@@ -1,4 +1,4 @@
-"""The vllm driver without vLLM: what it makes of the engine's internals, of requests, and of what is not installed."""
+"""The vllm driver without vLLM: engine internals, requests, and missing packages."""
 
 import json
 import os
@@ -77,7 +77,7 @@ def test_requests_come_to_the_core_as_the_input_processor_would_make_them(sessio
 
 
 def test_no_name_is_given_twice(session: VllmSession) -> None:
-    """The plugin remembers by name whether a request exceeds batch x tkv."""
+    """The plugin caches by name whether a request exceeds batch x tkv."""
     for _ in range(2):
         core_of(session).scheduler.requests.clear()
         session.reset(SchedulingLimits())
@@ -157,7 +157,7 @@ def test_golden_tokens_go_to_the_plugins_injector_without_bounds() -> None:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Versions by package; the plugin's module is there where its package is."""
+    """Return versions by package; the plugin's module exists if its package does."""
     found: dict[str, str] = {}
     for module in (plugins, versions):
         monkeypatch.setattr(module, "version_of", found.get)
@@ -214,7 +214,7 @@ def test_an_engine_starts_from_a_clean_environment(monkeypatch: pytest.MonkeyPat
         assert os.environ["VLLM_SPYRE_DYNAMO_BACKEND"] == "eager"
         assert (os.environ["VLLM_SPYRE_USE_CB"], os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"]) == ("1", "0")
         assert 1024 <= int(os.environ["MASTER_PORT"]) <= 65535
-        assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"  # a user's own wish
+        assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"  # set by the user
         assert cleared == ["yes"]
     finally:
         os.environ.clear()
@@ -240,7 +240,7 @@ def test_a_server_is_held_to_the_limits_of_a_case() -> None:
     flags = server._flags(ONE_TKV, SETUP, SchedulingLimits(256, 2, 6, 500), ServerOptions(api_key="k"), 8123)
     pairs = dict(zip(flags[::2], flags[1::2], strict=True))
     assert (pairs["--max-model-len"], pairs["--max-num-seqs"], pairs["--api-key"]) == ("256", "2", "k")
-    assert pairs["--num-gpu-blocks-override"] == "8"  # with the padding block, a multiple of the batch
+    assert pairs["--num-gpu-blocks-override"] == "8"  # including the padding block, a multiple of the batch
     environ = server._environ(ONE_TKV, SETUP, SchedulingLimits(256, 2, 6, 500))
     assert environ["VLLM_DT_MAX_BATCH_TKV_LIMIT"] == "500"
     assert environ["VLLM_SPYRE_USE_CB"] == "1"

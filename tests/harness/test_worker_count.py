@@ -1,4 +1,4 @@
-"""How many workers ``-n auto`` starts."""
+"""The number of workers of ``-n auto``."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Driving a session step by step: when requests come and go, and what is written down."""
+"""Running a session step by step: joins, aborts, and recorded rows."""
 
 from collections.abc import Iterator
 from itertools import repeat
@@ -20,7 +20,7 @@ def decode(*ids: int, finished: tuple[int, ...] = (), tokens: tuple[int, ...] = 
 
 
 def ran(session: ScriptedSession, *times: dict[str, int], max_tokens: int = 3) -> Run:
-    """Run as many requests as there are times for, which are ``join_step`` and ``abort_step``."""
+    """Run one request per entry of ``times``, with its ``join_step`` and ``abort_step``."""
     requests = [a_request(3, max_tokens, **each) for each in times]
     return run_workload(session, [spec(i, max_tokens) for i in range(len(times))], requests)
 
@@ -130,7 +130,7 @@ def test_an_engine_that_never_comes_to_an_end_is_broken_off() -> None:
     assert run.unfinished.startswith("not done after ")
     most = int(run.unfinished.split()[3])
     assert run.steps[-1].step == most
-    # A prefill and two decodes each, one after the other from step 4 on, and the step that frees: 11 are needed.
+    # A prefill and two decodes each, one after the other from step 4 on, and the step that frees blocks: 11 steps.
     assert 11 < most < 100
 
 

@@ -1,8 +1,8 @@
-"""``spyre-cb`` on sendnn-inference with one thing put right in memory: an abort gives back what was reserved.
+"""``spyre-cb`` on sendnn-inference with one bug fixed in memory: an abort frees its reservation.
 
     .venv-sendnn-inference/bin/python -m tests.real_plugin.corrected search --driver vllm --scheduler chunked --all
 
-What is known hides what is not: nearly every workload with an abort goes wrong by that alone (docs/findings.md).
+The known bug hides others: nearly every workload with an abort fails because of it (docs/findings.md).
 """
 
 import importlib
@@ -16,7 +16,7 @@ from tests.real_plugin.patched import SCHEDULERS
 
 
 def give_back_what_was_reserved() -> None:
-    """Also where a request is aborted between two steps."""
+    """Free reservations also for requests that are aborted between two steps."""
     prepare(CHUNKED)
     module, _, name = SCHEDULERS[CHUNKED.package].partition(":")
     of = getattr(importlib.import_module(module), name)

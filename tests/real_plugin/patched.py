@@ -1,11 +1,11 @@
-"""A pytest plugin that changes one line of the real plugin's scheduler, in memory, while suites run on it.
+"""A pytest plugin that changes one line of the vLLM plugin's scheduler in memory while suites run.
 
-    PATCHED=batch x tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm --cb-simulate \\
+    PATCHED=batch_tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm --cb-simulate \\
         suites/scheduler_steps/volume_limit.yaml
     PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm \\
         --cb-simulate suites/scheduler_steps/chunked_turns.yaml
 
-With PATCHED=each, every change is there while the case runs that must notice it, and at no other time.
+With PATCHED=each, each change is applied only during the case that must detect it.
 """
 
 import importlib
@@ -35,7 +35,7 @@ LACKING = "blocks > available_blocks"
 
 
 class Change(NamedTuple):
-    """The method, what stands in it, what is to stand there, and the case that must notice."""
+    """The method, the original line, the changed line, and the case that must detect the change."""
 
     method: str
     old: str
@@ -64,7 +64,7 @@ CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED}
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """One change at a time."""
+    """Apply one change at a time."""
     plugin = find_plugin()
     assert plugin is not None, "the real plugin is not installed here"
     wanted = os.environ["PATCHED"]
@@ -79,7 +79,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def changed(change: Change, plugin: Plugin) -> Iterator[None]:
-    """The plugin's scheduler with that line; as it was afterwards."""
+    """Apply a change to the plugin's scheduler, and undo it afterwards."""
     prepare(plugin)
     module, _, name = SCHEDULERS[plugin.package].partition(":")
     scheduler = importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""The real plugin with one line of its scheduler changed must fail the case that is about that line.
+"""Each change of one line of the plugin's scheduler must fail the case about that line.
 
 Needs the environments that ``make conformance-vllm`` builds, one for each plugin.
 """
@@ -30,7 +30,7 @@ def test_a_changed_line_is_caught_by_the_case_about_it(plugin: str) -> None:
     assert "4 failed" in done.stdout
     for change in CHANGES[plugin].values():
         assert f"::{change.case}[tiny-granite-eager" in done.stdout
-    # A step of another kind than the rules have, or the same with others waiting: never an engine that broke.
+    # A step of the wrong kind, or with the wrong requests waiting, but never a failed engine.
     assert done.stdout.count("by the rules, step ") >= len(CHANGES[plugin])
 
 

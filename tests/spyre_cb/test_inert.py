@@ -1,4 +1,4 @@
-"""What a session of pytest becomes with this package installed: nothing, or one with suites, as it was asked for."""
+"""A pytest session with this package installed changes only if suites are requested."""
 
 import subprocess
 import sys
@@ -24,12 +24,12 @@ def test_what_a_session_has(request):
     assert not request.config.pluginmanager.has_plugin("spyre-cb-session")
 """
 MARK = "engine under test"
-"""In the header of a session of ours."""
+"""Text in the header of a session with suites."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with tests of its own, a suite in a folder that nothing names, and YAML of other programs."""
+    """Create a project with its own tests, a suite in a folder that is not configured, and other YAML files."""
     for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tests").mkdir()
@@ -119,7 +119,7 @@ def test_a_former_name_is_refused_with_the_new_one(typed: str, folder: Path) -> 
 
 
 def test_other_peoples_options_stay_theirs(folder: Path) -> None:
-    """A conftest has an option of that name; and where no suite is concerned, pytest says what it always says."""
+    """A conftest may have an option of the same name; without suites, pytest's messages are unchanged."""
     (folder / "tests" / "test_it.py").write_text("def test_it(request): assert request.config.option.driver == 'x'\n")
     assert "unrecognized arguments: --driver" in run(folder, "--driver=x", "tests").stderr
     (folder / "conftest.py").write_text("def pytest_addoption(parser): parser.addoption('--driver')\n")

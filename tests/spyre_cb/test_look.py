@@ -1,4 +1,4 @@
-"""Which YAML files are taken for suites, and which folders are looked through for them."""
+"""Detection of suites among YAML files, and the folders that are searched."""
 
 from pathlib import Path
 

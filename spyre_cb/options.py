@@ -108,7 +108,7 @@ OPTIONS = (
         ENGINE,
         "reference (the default), simulation, vllm, openai-http or another driver that is registered",
         metavar="NAME",
-        choices=lambda: _of("harness.pytest_plugin.settings", "DRIVERS"),
+        choices=lambda: _of("harness.drivers.registry", "driver_names")(),
     ),
     Option(
         "simulate",
@@ -137,7 +137,7 @@ OPTIONS = (
         ENGINE,
         "for openai-http: what to start for each case, reference or vllm",
         metavar="NAME",
-        choices=_words("reference", "vllm"),
+        choices=lambda: tuple(_of("harness.drivers.openai_http", "STARTERS")),
     ),
     Option(
         "server-shape",

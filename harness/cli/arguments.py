@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
+
 Subparsers = Any
 """What ``add_subparsers`` returns; argparse does not name its type."""
 
@@ -58,6 +60,13 @@ def count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)
+
+
+def stepped_driver(text: str) -> str:
+    """The name of a driver whose engine can be stepped. Packages are looked through only for one that is not ours."""
+    if (text not in BUILT_IN or text in UNSTEPPED) and text not in (known := driver_names(stepped=True)):
+        raise argparse.ArgumentTypeError(unknown(text, known))
+    return text
 
 
 def named(text: str) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, count, named
+from harness.cli.arguments import CommandError, Subparsers, add_command, count, named, stepped_driver
 from harness.drivers.base import Driver, UnavailableError
 from harness.drivers.optional import scheduler_of
-from harness.pytest_plugin.settings import driver_by_name, simulated
+from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 from harness.schedulers import SPECS
 from harness.types import DEFAULT_SCHEDULER
 from harness.utils.text import plural
@@ -40,7 +40,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
     )
     parser.add_argument(
-        "--driver", choices=("reference", "vllm"), default="reference", help="the engine (default: reference)"
+        "--driver", type=stepped_driver, default=DEFAULT, metavar="NAME", help=f"the engine (default: {DEFAULT})"
     )
     parser.add_argument(
         "--all", action="store_true", help="go on to the end, count what is handled wrongly, and shrink each"
@@ -72,10 +72,10 @@ def run(arguments: Namespace) -> int:
         raise CommandError("nothing to do: --workloads and --model-laws are both 0")
     _refuse_unwritable(arguments.write)
     look = _survey if arguments.all else _search
-    names = (simulated(arguments.driver), arguments.workloads), (arguments.driver, arguments.model_laws)
-    for name, budget in names:
+    budgets = (DriverOptions(simulate=True), arguments.workloads), (DriverOptions(), arguments.model_laws)
+    for options, budget in budgets:
         try:
-            driver = driver_by_name(name, None) if budget else None
+            driver = make_driver(arguments.driver, options) if budget else None
         except UnavailableError as error:
             raise CommandError(f"--driver {arguments.driver}: {error}") from error
         if driver and look(driver, budget, arguments.seed, _scheduler(driver, arguments.scheduler), arguments.write):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing, named
+from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing, named, stepped_driver
 from harness.drivers.base import UnavailableError
-from harness.pytest_plugin.settings import driver_by_name, simulated
+from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
@@ -38,10 +38,10 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "--driver",
-        choices=("reference", "vllm"),
-        default="reference",
+        type=stepped_driver,
+        default=DEFAULT,
         metavar="NAME",
-        help="reference (default) or vllm",
+        help=f"the engine (default: {DEFAULT})",
     )
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
@@ -59,9 +59,8 @@ def run(arguments: Namespace) -> int:
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so --model has no meaning beside it")
     apart([arguments.file], [arguments.output])
-    name = simulated(arguments.driver) if arguments.simulate else arguments.driver
     try:
-        driver = driver_by_name(name, arguments.attention)
+        driver = make_driver(arguments.driver, DriverOptions(arguments.simulate, arguments.attention))
     except UnavailableError as error:
         raise CommandError(f"--driver {arguments.driver}: {error}") from error
     try:

@@ -11,10 +11,11 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import Session, UnavailableError
+from harness.drivers.base import Driver, Session, UnavailableError
 from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import METRIC_NAMES, HttpClient
 from harness.drivers.optional import SharedServer
+from harness.drivers.registry import DriverOptionError, DriverOptions
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
@@ -162,3 +163,27 @@ class OpenAIHttpDriver:
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
         return start_shared(setup) if self._running is None and self._start == "reference" else None
+
+
+def make(options: DriverOptions) -> Driver:
+    """A server that runs already or one that is started; with ``simulate`` the scheduler of the reference engine alone.
+
+    Raises DriverOptionError for a server that does not answer, UnavailableError where it is not clear which.
+    """
+    if options.simulate:
+        from harness.drivers.reference import SimulationDriver
+
+        return SimulationDriver()
+    if (options.server_url is None) == (options.serve is None):
+        raise UnavailableError(f"say either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
+    if options.serve is not None:
+        return OpenAIHttpDriver(start=options.serve)
+    assert options.server_url is not None
+    try:
+        shape = shape_said(options.server_shape or "")
+    except ServerError as error:
+        raise DriverOptionError("server-shape", str(error)) from error
+    try:
+        return OpenAIHttpDriver(find_server(options.server_url, shape))
+    except ServerError as error:
+        raise DriverOptionError("server-url", str(error)) from error

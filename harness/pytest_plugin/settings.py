@@ -11,13 +11,10 @@ from checkpoints import test_models
 from harness.cases.blessing import Blessing
 from harness.drivers.base import Driver, UnavailableError
 from harness.drivers.engine_pool import EnginePool
+from harness.drivers.registry import DEFAULT, OVER_HTTP, DriverOptionError, DriverOptions, make_driver
 from harness.references import Oracle
 from harness.suites.schema import Policy
 from harness.utils.text import plural
-
-SIMULATED_VLLM = "simulated vllm"
-DRIVERS = ("reference", "simulation", "vllm", "openai-http")
-"""By the names that users type; the first is the default."""
 
 
 @dataclass(frozen=True)
@@ -74,49 +71,16 @@ settings_key = pytest.StashKey[Settings]()
 
 
 def driver_from_options(option: Namespace) -> Driver:
-    """The driver that a run of pytest asks for. Raises pytest.UsageError for a server that does not answer."""
-    url, start, said = option.cb_server_url, option.cb_serve, option.cb_server_shape
-    name = option.cb_driver or DRIVERS[0]
-    if name != "openai-http" or option.cb_simulate:
-        for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", said)):
+    """The driver that a run of pytest asks for. Raises pytest.UsageError where it cannot be had."""
+    url, start, shape = option.cb_server_url, option.cb_serve, option.cb_server_shape
+    name = option.cb_driver or DEFAULT
+    if name != OVER_HTTP or option.cb_simulate:
+        for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", shape)):
             if given:
-                raise pytest.UsageError(f"{other} belongs to --cb-driver openai-http")
-        try:
-            return driver_by_name(simulated(name) if option.cb_simulate else name, option.cb_attention)
-        except UnavailableError as error:
-            raise pytest.UsageError(f"--cb-driver {name}: {error}") from error
-    from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
-
-    if (url is None) == (start is None):
-        raise pytest.UsageError(
-            "--cb-driver openai-http: say either --cb-server-url URL or --cb-serve reference or vllm"
-        )
-    if start is not None:
-        return OpenAIHttpDriver(start=start)
+                raise pytest.UsageError(f"{other} belongs to --cb-driver {OVER_HTTP}")
     try:
-        shape = shape_said(said or "")
-    except ServerError as error:
-        raise pytest.UsageError(f"--cb-server-shape: {error}") from error
-    try:
-        return OpenAIHttpDriver(find_server(url, shape))
-    except ServerError as error:
-        raise pytest.UsageError(f"--cb-server-url: {error}") from error
-
-
-def simulated(name: str) -> str:
-    """The driver that stands for this one where no model is to run."""
-    return SIMULATED_VLLM if name == "vllm" else "simulation"
-
-
-def driver_by_name(name: str, attention: str | None) -> Driver:
-    """The driver of that name. Imported here, so that a run needs only the engine it asks for.
-
-    Raises UnavailableError where that engine is not installed.
-    """
-    if name in ("vllm", SIMULATED_VLLM):
-        from harness.drivers.vllm import VllmDriver
-
-        return VllmDriver(schedule_only=name == SIMULATED_VLLM)
-    from harness.drivers.reference import ReferenceDriver, SimulationDriver
-
-    return SimulationDriver() if name == "simulation" else ReferenceDriver(attention)
+        return make_driver(name, DriverOptions(option.cb_simulate, option.cb_attention, url, start, shape))
+    except DriverOptionError as error:
+        raise pytest.UsageError(f"--cb-{error.option}: {error}") from error
+    except UnavailableError as error:
+        raise pytest.UsageError(f"--cb-driver {name}: {error}") from error

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness.drivers.registry import DEFAULT
 from harness.runs.step_table import cells_of, columns_of, shorten
 from harness.schedulers import scheduler_named
 from harness.search.run import Found
@@ -32,7 +33,8 @@ def name_of(path: Path) -> str:
 
 def run_command(path: Path, found: Found, driver: str = "reference") -> str:
     """What to type to see it fail. ``driver`` is the name of the one it was found on."""
-    named = " --cb-driver vllm" if driver.endswith("vllm") else ""
+    engine = driver.removeprefix("simulated ")
+    named = "" if engine in (DEFAULT, "simulation") else f" --cb-driver {engine}"
     return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --cb-simulate")
 
 

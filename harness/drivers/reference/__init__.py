@@ -1,14 +1,28 @@
 """The reference engine as a driver: the only package of the harness that imports ``engine``."""
 
 from engine.backends import label as reference_label
+from harness.drivers.base import Driver
 from harness.drivers.reference.driver import ReferenceDriver, SimulationDriver, become_server, reference_unavailable
 from harness.drivers.reference.session import ReferenceSession
+from harness.drivers.registry import DriverOptions
 
 __all__ = [
     "ReferenceDriver",
     "ReferenceSession",
     "SimulationDriver",
     "become_server",
+    "make",
+    "make_simulation",
     "reference_label",
     "reference_unavailable",
 ]
+
+
+def make(options: DriverOptions) -> Driver:
+    """The reference engine, or its scheduler alone. Raises UnavailableError."""
+    return SimulationDriver() if options.simulate else ReferenceDriver(options.attention)
+
+
+def make_simulation(options: DriverOptions) -> Driver:  # noqa: ARG001
+    """The scheduler of the reference engine alone."""
+    return SimulationDriver()

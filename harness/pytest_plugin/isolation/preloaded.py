@@ -14,13 +14,14 @@ from multiprocessing.connection import Connection
 import pytest
 
 from harness.drivers.optional import preload
+from harness.drivers.registry import DriverOptions, make_driver
 from harness.drivers.servers import launch_servers_with
 from harness.forking.server import ForkServer, Handed
 from harness.forking.wire import receive
 from harness.pytest_plugin.isolation.child import Serving, answer_with_stacks, session_of, write_at_once
 from harness.pytest_plugin.isolation.launching import fork_server
 from harness.pytest_plugin.isolation.messages import Branch, Serve, Start
-from harness.pytest_plugin.settings import driver_by_name, settings_key
+from harness.pytest_plugin.settings import settings_key
 from harness.utils import spent
 from harness.utils.subprocesses import end_with_parent
 
@@ -63,7 +64,7 @@ def main() -> None:
     listener, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     end_with_parent(parent)
     write_at_once()
-    preload(driver_by_name(sys.argv[3], sys.argv[4] or None))
+    preload(make_driver(sys.argv[3], DriverOptions(attention=sys.argv[4] or None)))
     client, _ = listener.accept()
     request, fds = receive(client)
     start: Start = request.work

@@ -10,6 +10,9 @@ from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
+_SEEDS_TORCH_TELLS_APART = range(2**32)
+"""Of a larger or a negative seed torch takes the last 32 bits, so that -1 would draw what 2**63 - 1 draws."""
+
 SMALLEST_TEMPERATURE = 1e-20
 """Below it every draw is greedy, and logits divided by the temperature would overflow float32."""
 
@@ -80,6 +83,8 @@ def _generator(sequence: SequenceState, seed: int) -> torch.Generator:
         own = sequence.params.seed
         if own is None:
             own = hash_text(f"{seed}/{sequence.request.request_id}")
+        elif own not in _SEEDS_TORCH_TELLS_APART:
+            own = hash_text(str(own))
         sequence.generator = torch.Generator().manual_seed(own)
     return sequence.generator
 

@@ -7,10 +7,12 @@ from typing import Any
 from harness.cases.test import CaseError, Test, Verdicts
 from harness.checks.happens import check_happens
 from harness.checks.outputs import Comparison, check_outputs, prepare_outputs
+from harness.checks.samples import check_samples
 from harness.checks.steps import steps_as_data
 from harness.drivers.base import TOKENS, Session
 from harness.runs.runner import run_workload, turns
 from harness.schedulers.spec import SchedulerSpec
+from harness.suites.expand import Configuration
 from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.suites.schema import OutputCase, Request, StepsCase
 from harness.timeline import tables_of
@@ -27,6 +29,7 @@ class Workload:
     """
 
     case: StepsCase | OutputCase
+    configuration: Configuration
     scheduler: SchedulerSpec
     options: SchedulerOptions | None
     limits: SchedulingLimits
@@ -56,8 +59,9 @@ class Workload:
         """The invariants of the scheduler, what must happen, then outputs. May run requests again, alone."""
         invariants = self.scheduler.check_invariants(run, self.specs, self.requests, self.limits, self.options)
         happened = check_happens(self.scheduler, self.case, run, self.specs, self.limits, self.options)
-        context = self.limits.max_model_len
-        outputs = check_outputs(self.comparison, self.specs, self.case, run, session, context)
+        outputs = check_outputs(self.comparison, self.specs, self.case, run, self.limits.max_model_len)
+        if isinstance(self.case, OutputCase):
+            outputs += check_samples(self.configuration, self.case, self.specs, run, session, self.limits)
         return [invariants, *([] if happened is None else [happened]), *outputs]
 
     def explain(self, run: Run, step: int) -> str | None:
@@ -87,7 +91,8 @@ def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) 
         specs, comparison = prepare_outputs(
             test.expanded, case, specs, test.capabilities, test.oracle, test.suite_path, test.policy
         )
-    return Workload(case, test.scheduler, test.expanded.options, limits, specs, comparison)
+    configuration, options = test.expanded.configuration, test.expanded.options
+    return Workload(case, configuration, test.scheduler, options, limits, specs, comparison)
 
 
 def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:

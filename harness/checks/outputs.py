@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from checkpoints import Checkpoint
-from harness.checks.output import check_alone, check_output, check_same
+from harness.checks.output import check_output
 from harness.checks.output.policies import ResolvedPolicy, precision_of, resolve_policy
-from harness.drivers.base import Session
 from harness.golden.tables import reference_path
 from harness.references import Oracle, Reference, Wanted
 from harness.references.stopping import ended, wanted_for
@@ -91,21 +90,15 @@ def check_outputs(
     specs: Sequence[RequestSpec],
     case: StepsCase | OutputCase,
     run: Run,
-    session: Session,
     max_model_len: int | None,
 ) -> list[Verdict]:
-    """A verdict a request, and what else the case says of its tokens. May run requests again, alone.
+    """Compare each request with its reference, and given tokens with those of the model.
 
     ``max_model_len`` is the context of the run in tokens, None where it is not known: it may end a request early.
     """
     specs = [spec.within(max_model_len) for spec in specs]
     verdicts = _against_reference(comparison, specs, case, run) if comparison else []
     verdicts += _simulated_tokens(specs, case, run)
-    if isinstance(case, OutputCase):
-        if case.expect.output == "alone":
-            for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
-                verdicts.append(check_alone(session, spec, tokens, aborted=request.abort_step is not None))
-        verdicts += [check_same(group, run.tokens) for group in case.expect.same]
     return verdicts
 
 

@@ -43,6 +43,21 @@ def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int
         return Reference(tuple(_tokens(logits.float().log_softmax(-1), list(token_ids), top)))
 
 
+def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
+    """The logits before each token of several continuations of a prompt: ``[rows, tokens, vocabulary]``, float32.
+
+    The continuations are of the same length, at least 1; each is judged by what stands before its tokens.
+    """
+    import torch
+
+    found = []
+    with torch.inference_mode():
+        for first in range(0, len(rows), MAX_ROWS):
+            ids = torch.tensor([list(prompt + row[:-1]) for row in rows[first : first + MAX_ROWS]])
+            found.append(_model(checkpoint)(input_ids=ids, logits_to_keep=len(rows[0])).logits.float())
+    return torch.cat(found)
+
+
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
     """Places in ``wanted``, those of like length together, so that little is padded and little runs on."""
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))

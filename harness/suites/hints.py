@@ -56,6 +56,8 @@ EXAMPLES: Mapping[str, str] = {
     "margin": "0.02",
     "max_kl": "0.001",
     "same": "[[0, 2]]",
+    "unlike": "[[0, 1]]",
+    "draws": "50",
     "actions": "[{generate: [{prompt: {random_tokens: 20}, max_tokens: 5}], expect: {token_counts: [5]}}]",
     "error": "{message_contains: too long}",
     "message_contains": "too long",

@@ -12,6 +12,7 @@ from tests.harness import (
     planted_memory,
     planted_order,
     planted_outputs,
+    planted_sampling,
     planted_schedule,
     planted_shapes,
     planted_states,
@@ -51,6 +52,7 @@ PLANTED_BY = (
     planted_states,
     planted_order,
     planted_logits,
+    planted_sampling,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,

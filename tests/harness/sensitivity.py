@@ -177,7 +177,7 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
     comparison = replace(comparison, policy=resolved)
     session.reset(SchedulingLimits(**test.limits.model_dump()))
     run = run_workload(session, made, case.requests)
-    return [verdict.passed for verdict in check_outputs(comparison, made, case, run, session, None)]
+    return [verdict.passed for verdict in check_outputs(comparison, made, case, run, None)]
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:

@@ -1,6 +1,6 @@
 """Tokens and logprobs of a run: against Hugging Face on CPU by a policy, or against other tokens of the engine."""
 
-from harness.checks.output.batch_mates import check_alone, check_same, run_alone
+from harness.checks.output.batch_mates import check_alone, check_same, check_unlike, run_alone
 from harness.checks.output.check import check_output
 
-__all__ = ["check_alone", "check_output", "check_same", "run_alone"]
+__all__ = ["check_alone", "check_output", "check_same", "check_unlike", "run_alone"]

@@ -22,20 +22,49 @@ def run_alone(session: Session, spec: RequestSpec) -> Run:
     return run_workload(session, [replace(spec, request_id=0)], [_AtOnce()])
 
 
-def check_alone(session: Session, spec: RequestSpec, together: Sequence[Token], *, aborted: bool) -> Verdict:
-    """A request gets the tokens it gets alone; one that was aborted, the first of them. Resets the session."""
+def check_alone(
+    session: Session,
+    spec: RequestSpec,
+    together: Sequence[Token],
+    *,
+    aborted: bool,
+    logprobs_within: float | None = None,
+) -> Verdict:
+    """A request gets the tokens it gets alone; one that was aborted, the first of them. Resets the session.
+
+    ``logprobs_within``: so far apart may the logprobs be that it asked for; None: it asked for none.
+    """
+    number = spec.request_id
     if aborted and not together:
-        return Verdict(True, f"request {spec.request_id}: aborted before it got a token")
+        return Verdict(True, f"request {number}: aborted before it got a token")
     run = run_alone(session, spec)
     if run.unfinished is not None:
-        return Verdict(False, f"request {spec.request_id}: alone, {run.unfinished}", run.traceback, data=_BROKEN)
-    ids, alone = [t.token_id for t in together], [t.token_id for t in run.tokens[0]]
-    if aborted:
-        alone = alone[: len(ids)]
-    if ids == alone:
-        return Verdict(True, f"request {spec.request_id}: {len(ids)} tokens as alone", data={"token_ids": ids})
-    details = (f"in company: {ids}", f"alone:      {alone}")
-    return Verdict(False, f"request {spec.request_id}: {_difference(ids, alone)}", details, data={"token_ids": ids})
+        return Verdict(False, f"request {number}: alone, {run.unfinished}", run.traceback, data=_BROKEN)
+    ids, lone = [t.token_id for t in together], run.tokens[0][: len(together)] if aborted else run.tokens[0]
+    alone = [t.token_id for t in lone]
+    if ids != alone:
+        details = (f"in company: {ids}", f"alone:      {alone}")
+        return Verdict(False, f"request {number}: {_difference(ids, alone)}", details, data={"token_ids": ids})
+    if logprobs_within is not None and (wrong := _logprobs_apart(together, lone, logprobs_within)):
+        return Verdict(False, f"request {number}: {wrong[0]}", tuple(wrong[1:]), data={"token_ids": ids})
+    also = "" if logprobs_within is None else " and logprobs"
+    return Verdict(True, f"request {number}: {len(ids)} tokens{also} as alone", data={"token_ids": ids})
+
+
+def _logprobs_apart(together: Sequence[Token], alone: Sequence[Token], within: float) -> list[str]:
+    """The tokens whose logprobs, or those of whose alternatives, are not those that the request gets alone."""
+    wrong = []
+    for position, (ours, lone) in enumerate(zip(together, alone, strict=True)):
+        here, there = (ours.logprob, *(v for _, v in ours.top)), (lone.logprob, *(v for _, v in lone.top))
+        if len(here) != len(there):
+            wrong.append(f"token {position} has {len(here) - 1} alternatives, alone {len(there) - 1}")
+        elif any(x is None or y is None or not abs(x - y) <= within for x, y in zip(here, there, strict=True)):
+            wrong.append(f"the logprobs of token {position} are {_rounded(here)}, alone {_rounded(there)}")
+    return wrong
+
+
+def _rounded(values: Sequence[float | None]) -> str:
+    return ", ".join("none" if value is None else f"{value:.4f}" for value in values)
 
 
 _BROKEN = {"broken": True}
@@ -57,3 +86,14 @@ def check_same(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdi
         return Verdict(True, f"requests {names}: the same {len(ids[0])} tokens")
     details = tuple(f"request {position}: {each}" for position, each in zip(group, ids, strict=True))
     return Verdict(False, f"requests {group[0]} and {group[other]} should get the same tokens", details)
+
+
+def check_unlike(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdict:
+    """No two requests of a group, by position, got the same tokens."""
+    ids = [tuple(token.token_id for token in tokens[position]) for position in group]
+    names = ", ".join(map(str, group))
+    for i, each in enumerate(ids):
+        if each in ids[:i]:
+            pair = f"requests {group[ids.index(each)]} and {group[i]}"
+            return Verdict(False, f"{pair} should get other tokens than each other", (f"both: {list(each)}",))
+    return Verdict(True, f"requests {names}: each other tokens")

@@ -133,12 +133,29 @@ class OutputCase(_RequestsCase):
     def _fits_together(self) -> "OutputCase":
         if self.expect.output == "reference":
             self._refuse_sampling()
-        for index, request in enumerate(self.requests):
-            if request.temperature > 0 and request.seed is None:
-                what = "a request that samples needs a seed: without one nothing says what it should get"
-                raise MisfitError(what, "requests", index, "temperature", hint="such as `seed: 1`")
-        self.expect.check_same(self.requests)
+        if self.expect.output == "alone":
+            self._refuse_chance()
+        if self.expect.output == "distribution":
+            self._refuse_ends()
+        self.expect.check_groups(self.requests)
         return self
+
+    def _refuse_chance(self) -> None:
+        """Some request must be repeatable; others may sample without a seed beside it."""
+        if any(request.is_repeatable for request in self.requests):
+            return
+        what = "a request that samples needs a seed: without one nothing says what it should get"
+        raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
+
+    def _refuse_ends(self) -> None:
+        """A distribution is drawn by requests of one length each."""
+        for index, request in enumerate(self.requests):
+            if not request.runs_to_max_tokens and request.prompt.length is not None:
+                what = "a request of a distribution runs to max_tokens: nothing may end it early"
+                raise MisfitError(what, "requests", index, hint="leave out stop, stop_token_ids and ignore_eos: false")
+            if name := request.changes_logits:
+                what = f"a distribution is that of the model's own logits, and {name} changes them"
+                raise MisfitError(what, "requests", index, name, hint="leave it out")
 
 
 class ServerOptions(Model):

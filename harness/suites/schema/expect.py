@@ -95,27 +95,39 @@ class OutputExpectation(Model):
     """What the tokens of a case are held to.
 
     ``output: reference``: every sequence equals Hugging Face on CPU, by ``policy``. ``output: alone``: every request
-    gets the tokens that it gets on the same engine when nobody else is there. ``same`` lists groups of requests, by
-    position, that must get the same tokens.
+    gets the tokens, and the logprobs it asks for, that it gets on the same engine when nobody else is there.
+    ``output: distribution``: each request is made ``draws`` times, with other seeds, and what it draws is distributed
+    as its parameters and Hugging Face's logits say. ``same`` lists groups of requests, by position, that must get the
+    same tokens, ``unlike`` groups of which no two may.
     """
 
-    output: Literal["reference", "alone"]
+    output: Literal["reference", "alone", "distribution"]
     policy: PolicyChoice | None = None
+    draws: Annotated[int, Field(gt=0, le=10_000)] | None = None
     same: Annotated[tuple[Group, ...], BeforeValidator(as_tuple)] = ()
+    unlike: Annotated[tuple[Group, ...], BeforeValidator(as_tuple)] = ()
 
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "OutputExpectation":
         if self.policy is not None and self.output != "reference":
-            what = "a policy says how to compare with the reference, and output is alone"
+            what = f"a policy says how to compare with the reference, and output is {self.output}"
             raise MisfitError(what, "policy", hint="say `output: reference`, or leave it out")
         return self
 
-    def check_same(self, requests: Sequence[object]) -> None:
-        """Raise MisfitError where ``same`` names a request that is not there."""
-        for i, group in enumerate(self.same):
-            for j, request in enumerate(group):
-                if request >= len(requests):
-                    raise no_such_request(request, len(requests), "expect", "same", i, j)
+    @model_validator(mode="after")
+    def _draws_belong_to_a_distribution(self) -> "OutputExpectation":
+        if (self.draws is not None) != (self.output == "distribution"):
+            what = "draws says how often each request of a distribution is made: the one needs the other"
+            raise MisfitError(what, hint="such as `{output: distribution, draws: 50}`")
+        return self
+
+    def check_groups(self, requests: Sequence[object]) -> None:
+        """Raise MisfitError where ``same`` or ``unlike`` names a request that is not there."""
+        for name, groups in (("same", self.same), ("unlike", self.unlike)):
+            for i, group in enumerate(groups):
+                for j, request in enumerate(group):
+                    if request >= len(requests):
+                        raise no_such_request(request, len(requests), "expect", name, i, j)
 
 
 class EndExpectation(Model):

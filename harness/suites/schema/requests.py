@@ -91,6 +91,23 @@ class Request(Model):
         return self
 
     @property
+    def changes_logits(self) -> str | None:
+        """The first of its parameters that changes logits before a token is chosen; None where none does."""
+        names = ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "allowed_token_ids")
+        defaults = type(self).model_fields
+        changed = (
+            name
+            for name in (*names, "bad_words")
+            if getattr(self, name) != defaults[name].get_default(call_default_factory=True)
+        )
+        return next(changed, None)
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same tokens come of it again: it is greedy, or has a seed."""
+        return self.temperature == 0 or self.seed is not None
+
+    @property
     def can_be_simulated(self) -> bool:
         """Whether its schedule is known without a model: nothing can end it early, or its tokens are given."""
         return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)

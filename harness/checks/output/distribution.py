@@ -1,0 +1,99 @@
+"""Drawn tokens against the distribution that a request's parameters and the logits of the reference say.
+
+Each token of a sequence is held to the distribution at its own place, given the tokens before it, so that every token
+is a sample. Three things are looked at, and each bound is one in closed form that holds whatever the distributions are.
+"""
+
+from dataclasses import dataclass
+from math import log, sqrt
+from typing import Any
+
+from harness.types import RequestSpec
+
+FALSE_ALARM = 1e-6
+"""The largest probability that a correct engine fails a case, all its requests and statistics together."""
+
+SLACK = {"float32": 1e-3}
+"""How far off logits may be, relative to their spread of 1, at which a token at the edge of a filter may be drawn."""
+LARGE_SLACK = 0.1
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What came of the tokens of one request. ``outside`` are (row, place, token id) that no correct engine draws.
+
+    ``distance`` is the largest distance between the distribution function of the tokens, most likely first, and the
+    one that is due; ``repeats`` how many tokens more than expected equal the one before. Each has its ``bound``.
+    """
+
+    samples: int
+    outside: tuple[tuple[int, int, int], ...]
+    distance: float
+    distance_bound: float
+    repeats: float
+    repeats_bound: float
+
+
+def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple[Any, Any]:
+    """Probabilities and what may be drawn at all, from ``logits`` ``[..., vocabulary]`` without forbidden tokens.
+
+    Temperature first, then the ``top_k`` likeliest, then the fewest that come to ``top_p``, then those with ``min_p``
+    of the likeliest's probability. With ``slack`` the second answer lets in what is that close to an edge.
+    """
+    scaled = logits.double() / spec.temperature
+    wide = slack / spec.temperature
+    near = scaled.isfinite()
+    if 0 < spec.top_k < scaled.shape[-1]:
+        edge = scaled.topk(spec.top_k).values[..., -1:]
+        near &= scaled >= edge - wide
+        scaled = scaled.masked_fill(scaled < edge, float("-inf"))
+    probabilities = scaled.softmax(-1)
+    if spec.top_p < 1:
+        ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+        before = (ordered.cumsum(-1) - ordered).scatter(-1, order, ordered.cumsum(-1) - ordered)
+        before.scatter_(-1, order[..., :1], -1.0)  # the likeliest is always in
+        near &= before < spec.top_p + wide
+        probabilities = probabilities.masked_fill(before >= spec.top_p, 0)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+    if spec.min_p > 0:
+        least = probabilities.amax(-1, keepdim=True) * spec.min_p
+        near &= probabilities >= least * (1 - 2 * wide)
+        probabilities = probabilities.masked_fill(probabilities < least, 0)
+        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
+    return probabilities, near | (probabilities > 0)
+
+
+def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: float) -> Statistics:
+    """``tokens`` ``[rows, places]`` drawn by ``probabilities`` ``[rows, places, vocabulary]``, ``near`` as above.
+
+    A correct engine exceeds one of the bounds with a probability of ``alarm`` at the most; ``noise`` is how far off the
+    probabilities may be.
+
+    The distance: where a token falls in the distribution function at its place, a uniform number of its own deciding
+    where within its step, is uniform, and independent of the tokens before. So the bound is that of Dvoretzky,
+    Kiefer and Wolfowitz. The repeats are the sum of a martingale whose steps are 1 at the most: Azuma's bound.
+    """
+    import torch
+
+    chosen = tokens[..., None]
+    own = probabilities.gather(-1, chosen)[..., 0]
+    outside = (~near.gather(-1, chosen)[..., 0]).nonzero().tolist()
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    place = (order == chosen).int().argmax(-1, keepdim=True)
+    before = (ordered.cumsum(-1) - ordered).gather(-1, place)[..., 0]
+    spread = torch.rand(own.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    uniform = (before + spread * own).flatten().sort().values
+    count = len(uniform)
+    steps = torch.arange(count, dtype=torch.float64)
+    distance = max(float((uniform - steps / count).max()), float(((steps + 1) / count - uniform).max()))
+    again = tokens[:, 1:] == tokens[:, :-1]
+    expected = probabilities[:, 1:].gather(-1, tokens[:, :-1, None])[..., 0]
+    repeats = float((again.double() - expected).sum())
+    return Statistics(
+        count,
+        tuple((row, at, int(tokens[row, at])) for row, at in outside),
+        distance,
+        sqrt(log(4 / alarm) / (2 * count)) + noise,
+        repeats,
+        sqrt(2 * max(1, again.numel()) * log(2 / alarm)) + noise * again.numel(),
+    )

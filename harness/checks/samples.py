@@ -1,0 +1,51 @@
+"""What requests that sample drew: the same as alone, the same as others or not, and distributed as it should be."""
+
+from collections.abc import Sequence
+
+from harness.checks.output import check_alone, check_same, check_unlike
+from harness.checks.output.draws import check_distributions
+from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
+from harness.drivers.base import Session
+from harness.suites.expand import Configuration
+from harness.suites.prompts import model_of_run, vocabulary_of
+from harness.suites.schema import OutputCase
+from harness.types import RequestSpec, Run, SchedulingLimits, Verdict
+
+
+def check_samples(
+    configuration: Configuration,
+    case: OutputCase,
+    specs: Sequence[RequestSpec],
+    run: Run,
+    session: Session,
+    limits: SchedulingLimits,
+) -> list[Verdict]:
+    """Return the verdicts on what an output case expects beside a reference.
+
+    ``limits`` are those of the run. May run requests again, alone or many times, and resets the session then.
+    """
+    specs = [spec.within(limits.max_model_len) for spec in specs]
+    verdicts = []
+    if case.expect.output == "alone":
+        verdicts += _as_alone(configuration, case, specs, run, session)
+    if case.expect.output == "distribution":
+        checkpoint = model_of_run(configuration.model)
+        precision, draws = precision_of(configuration.backend, checkpoint), case.expect.draws or 1
+        vocabulary = vocabulary_of(checkpoint)
+        verdicts += check_distributions(session, limits, specs, case.requests, draws, checkpoint, vocabulary, precision)
+    verdicts += [check_same(group, run.tokens) for group in case.expect.same]
+    verdicts += [check_unlike(group, run.tokens) for group in case.expect.unlike]
+    return verdicts
+
+
+def _as_alone(
+    configuration: Configuration, case: OutputCase, specs: Sequence[RequestSpec], run: Run, session: Session
+) -> list[Verdict]:
+    """Of each request that would get the same again whether it got it; the others are there to be in its batch."""
+    within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
+    verdicts = []
+    for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
+        if request.is_repeatable:
+            aborted, apart = request.abort_step is not None, None if request.logprobs is None else within
+            verdicts.append(check_alone(session, spec, tokens, aborted=aborted, logprobs_within=apart))
+    return verdicts

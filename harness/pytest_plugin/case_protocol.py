@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
-from _pytest.runner import runtestprotocol
+from _pytest.runner import runtestprotocol  # the one way to run an item and get its reports; not in pytest's API
 
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.results import ATTEMPTS, FIRST_FAILURE

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+# pytest takes an item's own representation of a failure only as a TerminalRepr, which is not in its API.
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 

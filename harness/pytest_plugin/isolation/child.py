@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
-from _pytest.config import Config
-from _pytest.runner import runtestprotocol
+from _pytest.config import Config  # as in pytest's API, with fromdictargs, by which xdist starts its workers too
+from _pytest.runner import runtestprotocol  # the one way to run an item and get its reports; not in pytest's API
 
 from harness.drivers.base import Driver
 from harness.drivers.optional import preload

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
 """Options that can be changed while it runs."""
 NOT_ZERO = {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
-"""Figures that are not zero in a server that was just started."""
+"""Metrics that are not zero in a server that was just started."""
 
 Reply = tuple[int, bytes]
 

@@ -1,1 +1,1 @@
-"""YAML in, tests out: what a suite file is, read, checked and expanded."""
+"""Read, validate and expand suites: YAML in, tests out."""

@@ -10,7 +10,7 @@ __all__ = ["NOT_SUITES", "SUITE_SUFFIXES", "NoSuitesError", "default_suites", "s
 
 
 class NoSuitesError(ValueError):
-    """There is no suite where some were asked for; one sentence."""
+    """The given paths have no suite. The message is one sentence."""
 
 
 def default_suites() -> Path:

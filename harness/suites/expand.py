@@ -1,6 +1,6 @@
-"""Parameters to tests: every combination of a suite's parameter values, times its cases.
+"""Expand a suite to tests: every combination of its parameter values, times its cases.
 
-Combinations grow quickly, so the number is printed, and bounded by the suite's own ``max_tests``.
+The number of tests grows quickly, so it is printed, and limited by the suite's ``max_tests``.
 """
 
 import re
@@ -20,12 +20,12 @@ SCHEDULER_MARKERS = frozenset(each.marker for each in FORMATS.values())
 
 
 class TooManyTestsError(ValueError):
-    """A suite expands to more tests than it allows."""
+    """A suite expands to more tests than its ``max_tests``."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination of parameter values. ``model_in_id`` is what a test's id calls the model, if not its label."""
+    """One combination of parameter values. ``model_in_id`` replaces the model's label in test ids."""
 
     model: str
     backend: str
@@ -38,7 +38,7 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """What stands in brackets in a test's id. What every test of a run shares is left out."""
+        """Return the bracketed part of a test id. Values that all tests of a run share are left out."""
         parts = [self.model_in_id or model_label(self.model), self.backend]
         if self.tensor_parallel_size > 1:
             parts.append(f"tp{self.tensor_parallel_size}")
@@ -54,7 +54,7 @@ class Configuration:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """``spyre`` for what is compiled for the card, else ``cpu``; and how requests are batched."""
+        """Return ``spyre`` if the tests are compiled for the card, else ``cpu``, and the marker of the scheduler."""
         http = ("http",) if self.entry_point == "http" else ()
         multi = ("multi",) if self.tensor_parallel_size > 1 else ()
         return ("spyre" if self.backend == "sendnn" else "cpu", FORMATS[self.scheduler].marker, *http, *multi)
@@ -62,7 +62,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Expanded:
-    """One test: a case of a suite in one configuration. ``index`` is the case's place in its suite."""
+    """One test: a case of a suite in one configuration. ``index`` is the position of the case in its suite."""
 
     index: int
     case: Case
@@ -74,13 +74,13 @@ class Expanded:
 
     @property
     def limits(self) -> Limits:
-        """The case's limits, with those that are a parameter of the suite."""
+        """Return the case's limits, including limits that are parameters of the suite."""
         seqs = self.configuration.max_num_seqs
         return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
 
     @cached_property
     def setup(self) -> EngineSetup:
-        """The engine this test wants: a robust shape that many cases share."""
+        """Return the setup of the engine for this test. Sizes are rounded up, so that many cases share an engine."""
         limits = self.limits
         context = max(SMALLEST_CONTEXT, round_up(limits.max_model_len or 1, BLOCK_SIZE))
         batch = max(SMALLEST_BATCH, power_of_two(limits.max_num_seqs or 1))
@@ -100,12 +100,12 @@ class Expanded:
 
     @property
     def options(self) -> SchedulerOptions | None:
-        """The options of its scheduler; None where that has none."""
+        """Return the options of the test's scheduler, None if it has none."""
         known = FORMATS[self.configuration.scheduler]
         return known.options_for(getattr(self.case, known.options_key)) if known.options_key else None
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
-        """Every marker of this test of ``suite``, each once, and of no scheduler but its own."""
+        """Return all markers of this test of ``suite``, each once, without the markers of other schedulers."""
         caching = ("prefix_caching",) if getattr(self.options, "enable_prefix_caching", False) else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
         others = SCHEDULER_MARKERS - {FORMATS[self.configuration.scheduler].marker}
@@ -115,11 +115,13 @@ class Expanded:
 def expand(
     suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = DEFAULT_SCHEDULER
 ) -> list[Expanded]:
-    """All tests of a suite, configuration by configuration, so that each engine serves its cases in one go.
+    """Return all tests of a suite, grouped by configuration, so that each engine serves its cases consecutively.
 
-    ``models`` stand where the suite says ``$models``. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is
-    how the engine under test batches: what requests get, and what clients see, is the same in every scheduler, so a
-    suite about that which does not say a scheduler is for the engine's own. Step tables never are.
+    ``models`` replaces ``$models`` in the suite. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is the
+    scheduler of the engine under test. It is used for output and behaviour suites that name no scheduler, because
+    outputs and what clients see are the same with every scheduler. Steps suites that name none use the default
+    scheduler.
+
     Raises TooManyTestsError.
     """
     parameters = suite.parameters
@@ -148,12 +150,12 @@ def expand(
 
 
 def model_label(model: str) -> str:
-    """A model's name as it stands in a test id: the last part of a path or hub id, characters kept simple."""
+    """Return the name of a model for test ids: the last part of a path or hub id, with simple characters only."""
     return _simple(PurePath(model).name) or "model"
 
 
 def _labels_apart(models: Iterable[str]) -> dict[str, str]:
-    """A label for each model; those that would share one are called by their whole name, or ids would not be unique."""
+    """Return a label for each model. Models with equal labels get their whole name, to keep test ids unique."""
     labels = {model: model_label(model) for model in models}
     count = Counter(labels.values())
     return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}
@@ -164,10 +166,10 @@ def _simple(name: str) -> str:
 
 
 def round_up(value: int, multiple: int) -> int:
-    """``value`` rounded up to a multiple."""
+    """Return ``value`` rounded up to a multiple of ``multiple``."""
     return ceil_div(value, multiple) * multiple
 
 
 def power_of_two(value: int) -> int:
-    """The smallest power of two that is at least ``value``."""
+    """Return the smallest power of two that is at least ``value``."""
     return 1 << (value - 1).bit_length()

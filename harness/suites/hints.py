@@ -1,4 +1,4 @@
-"""What to write instead: an example for every key of a suite, for errors that have no better hint."""
+"""Examples for every key of a suite, used as hints in errors that have no better one."""
 
 from collections.abc import Mapping
 
@@ -69,7 +69,7 @@ EXAMPLES: Mapping[str, str] = {
 
 
 def example_of(path: tuple[str | int, ...]) -> str:
-    """A hint with an example of the key that a path ends in or leads through; nothing where no key is known."""
+    """Return a hint with an example for the last known key of a path, empty if the path has none."""
     if "steps" in path[:-1]:
         return "such as `[1, 64, [], [0], [0], [], 2, 1]`"
     key = next((part for part in reversed(path) if part in EXAMPLES), None)

@@ -1,4 +1,4 @@
-"""Reads a suite. Every mistake in one is a line: file, line, column, where in the data, what is wrong, a hint."""
+"""Load suites. Each error in one is reported on one line: file, line, column, key, what is wrong, and a hint."""
 
 import difflib
 import re
@@ -45,7 +45,7 @@ MAX_PROBLEMS = 20
 
 
 class SuiteError(Exception):
-    """A suite that cannot be used; ``more`` problems were found than ``problems`` tells."""
+    """A suite with errors: ``problems``, and the number of further problems that are not listed (``more``)."""
 
     def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
         lines = [*map(str, problems)]
@@ -58,7 +58,7 @@ class SuiteError(Exception):
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A suite, and where in its file everything stands."""
+    """A suite, and the position of its values in its file."""
 
     path: Path
     suite: StepsSuite | OutputSuite | BehaviourSuite
@@ -66,35 +66,35 @@ class LoadedSuite:
     places: Source
 
     def problem(self, path: YamlPath, what: str, hint: str) -> Problem:
-        """What is wrong with the value at a path, or with what should have it where nothing stands there."""
+        """Return a problem of the value at ``path``, or of its parent if there is no value."""
         place = self.places.place(self.places.resolve(path))
         return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
 
     def place_of_case(self, index: int) -> str:
-        """File, line and column of a case, as mistakes in it are told."""
+        """Return file, line and column of a case, in the format of error messages."""
         place = self.places.place(("cases", index))
         return f"{shown_file(self.path)}:{place.line}:{place.column}"
 
     def line_of_case(self, index: int) -> int:
-        """The line on which a case begins, from 1."""
+        """Return the line on which a case begins, from 1."""
         return self.places.place(("cases", index)).line
 
     def source_of_case(self, index: int) -> tuple[int, str]:
-        """The line on which a case begins, and its lines as they are written."""
+        """Return the line on which a case begins, and its source lines."""
         node = self.places.node(("cases", index))
         lines = self.text.splitlines()[node.place.line - 1 : node.last_line]
         return node.place.line, "\n".join(lines).rstrip()
 
 
 def load_suite(path: Path) -> LoadedSuite:
-    """Read a suite. Raises SuiteError, and nothing else, for whatever is wrong with it."""
+    """Load the suite at ``path``. Raises SuiteError, and no other exception, if it can't be read or has errors."""
     try:
         source = read_yaml(path)
     except YamlError as error:
         raise _suite_error(error.problems) from error
     except (OSError, ValueError) as error:
         what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise _suite_error([Problem(path, 1, 1, "", what, "name a YAML file that you may read")]) from error
+        raise _suite_error([Problem(path, 1, 1, "", what, "give the path of a readable YAML file")]) from error
     if problem := _no_suite(path, source):
         raise _suite_error([problem])
     try:
@@ -110,9 +110,9 @@ _SUITES: Mapping[str, type[StepsSuite | OutputSuite | BehaviourSuite]] = Mapping
 
 
 def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | OutputSuite | BehaviourSuite:
-    """By the model of its kind alone: those of others take longer to build than a suite takes to read.
+    """Return the suite, validated with the pydantic model of its kind alone, which is much faster to build.
 
-    Mistakes are told as the union of all kinds finds them, which also knows which kinds there are.
+    Errors are collected with the union of all kinds, because its errors also list the kinds.
     """
     kind = data.get("kind")
     model = _SUITES.get(kind) if isinstance(kind, str) else None
@@ -126,7 +126,7 @@ def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | Ou
 
 
 def _suite_error(problems: Iterable[Problem]) -> SuiteError:
-    """In the order of the file; what comes again and again through an alias, once."""
+    """Return the error with its problems in the order of the file. Duplicates that come from aliases are removed."""
     once = {(problem.line, problem.column, problem.what): problem for problem in reversed([*problems])}
     ordered = sorted(once.values(), key=lambda problem: (problem.line, problem.column))
     return SuiteError(ordered[:MAX_PROBLEMS], max(0, len(ordered) - MAX_PROBLEMS))
@@ -140,14 +140,14 @@ def _no_suite(file: Path, source: Source) -> Problem | None:
             file, place.line, place.column, "", what, "such as `suite: mine`, `kind: output`, `cases: [...]`"
         )
     if "suite" not in content and "kind" not in content:
-        what = "does not look like a suite: it has neither `suite` nor `kind`"
+        what = "is not a suite: it has neither `suite` nor `kind`"
         return Problem(file, place.line, place.column, "", what, f"kinds are {_listed(_SUITES, 'and')}")
     return None
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is wrong with the value at a path, or ``of_key`` with its key."""
+    """A problem of the value at ``path``, or with ``of_key`` of its key."""
 
     path: YamlPath
     what: str
@@ -156,14 +156,14 @@ class _Finding:
 
 
 def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[Problem]:
-    """One problem a mistake, from what pydantic says, in which a mistake may show more than once."""
+    """Yield one problem for each mistake in the file. pydantic may report a mistake more than once."""
     details = [(_path(source, detail["loc"][1:]), detail) for detail in error.errors(include_url=False)]
-    # Who wrote max_token made one mistake: that max_tokens is missing is not another.
+    # A misspelt key (max_token) is one mistake: don't report max_tokens as missing, too.
     meant = {(*path[:-1], _meant(source, path)) for path, detail in details if detail["type"] == "extra_forbidden"}
     for path, detail in details:
         if detail["type"] == "missing" and (*path, detail["loc"][-1]) in meant:
             continue
-        # The steps are a word or a list of rows; pydantic says of both what is wrong with them.
+        # Steps are a word or a list of rows; pydantic reports errors of both union branches.
         other_branch = "literal_error" if isinstance(source.node(path).content, list) else "tuple_type"
         if _is_steps(path) and detail["type"] == other_branch:
             continue
@@ -176,7 +176,10 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
 
 
 def _path(source: Source, location: tuple[str | int, ...]) -> YamlPath:
-    """Where in the file pydantic means: no names of branches, no [0] where one value stands for a list."""
+    """Return the path in the file for a pydantic location.
+
+    It is without names of union branches, and without [0] for a single value.
+    """
     path: YamlPath = ()
     for part in location:
         if source.resolve((*path, part)) != path:
@@ -189,7 +192,7 @@ def _is_steps(path: YamlPath) -> bool:
 
 
 def _where(source: Source, path: YamlPath) -> str:
-    """The path as it is shown; cells of step tables by the name of their column."""
+    """Return the path as messages show it, with column names for the cells of step tables."""
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
     row = source.node(path[:5]).content
     if isinstance(column, int) and isinstance(row, list):
@@ -231,7 +234,7 @@ def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
         case "string_too_long":
             return _Finding(path, f"must have at most {context['max_length']} characters, not {len(str(node.content))}")
         case kind if kind in _TYPES:
-            return _Finding(path, _must_be(_TYPES[kind], node), _cure(kind, node))
+            return _Finding(path, _must_be(_TYPES[kind], node), _type_hint(kind, node))
         case kind if kind in _BOUNDS:
             words, name = _BOUNDS[kind]
             return _Finding(path, _must_be(f"{words} {_plain_number(context[name])}", node))
@@ -278,8 +281,8 @@ def _not_a_choice(choices: Sequence[str], node: Node, otherwise: str = "") -> tu
     return _must_be(wanted, node), _did_you_mean(_closest(given, choices))
 
 
-def _cure(kind: str, node: Node) -> str:
-    """A hint for a value of the wrong type, where one can be given."""
+def _type_hint(kind: str, node: Node) -> str:
+    """Return a hint for a value of the wrong type, empty if there is none."""
     content = node.content
     if kind == "string_type" and node.raw:
         return f"YAML reads `{shortened(node.raw)}` as {reads_as(content)}; quote it"
@@ -314,7 +317,7 @@ def _meant(source: Source, path: YamlPath) -> str:
 
 
 def _known_keys(source: Source, path: YamlPath) -> list[str]:
-    """The keys of the model that a mapping is read as."""
+    """Return the keys of the model that validates the mapping at ``path``."""
     model: type[BaseModel] = _SUITES[str(source.node(("kind",)).content)]
     for part in path:
         if isinstance(part, str):

@@ -1,4 +1,4 @@
-"""Prompts of a case to token ids. Random ones depend on the case's id and the request's position only."""
+"""Convert the prompts of a case to token ids. Random prompts depend on the case id and the request's position only."""
 
 import random
 from collections.abc import Callable
@@ -19,7 +19,8 @@ class Vocabulary:
     ``encode_plain`` adds no special tokens. ``chat`` encodes a conversation (role, content) by the model's template, up
     to where the assistant speaks.
 
-    ``visible`` is ``decode`` without special tokens: the text that stop strings are looked for in.
+    ``chat`` renders a conversation of (role, content) with the model's chat template, including the generation prompt.
+    ``visible`` is ``decode`` without special tokens: the text in which stop strings are searched.
     """
 
     encode: Callable[[str], tuple[int, ...]]
@@ -35,7 +36,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=8)
 def model_of_run(name: str) -> Checkpoint:
-    """A model by name, looked up and checked once a process: a run asks for the same one at every test.
+    """Return the checkpoint of a model, resolved and checked once a process because every test uses it.
 
     Raises CheckpointError.
     """
@@ -44,7 +45,7 @@ def model_of_run(name: str) -> Checkpoint:
 
 @lru_cache(maxsize=8)
 def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
-    """Read from the checkpoint's tokenizer and configuration."""
+    """Return the vocabulary of a checkpoint, from its tokenizer and configuration."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
@@ -65,7 +66,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
 
 
 def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    """What the generation configuration says, else the model's: many checkpoints have no generation configuration."""
+    """Return the EOS token ids of the generation configuration, or of the model configuration if there is none."""
     from transformers import AutoConfig, GenerationConfig
 
     eos: Any = None
@@ -77,9 +78,9 @@ def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """The tokens of request number ``position`` of a case.
+    """Return the prompt's token ids for the request at ``position`` of a case.
 
-    Raises ValueError for a given token that the model does not have, and for a text of no tokens.
+    Raises ValueError if a given token id is not in the vocabulary, and if the prompt has no tokens.
     """
     try:
         return _token_ids(prompt, f"{case_id}/{position}", vocabulary)
@@ -88,7 +89,7 @@ def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vo
 
 
 def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """``name`` stands for this prompt among all others; random tokens without a seed of their own depend on it."""
+    """Return the tokens of a prompt. Random tokens without their own seed are derived from ``name``."""
     if prompt.random_tokens is not None:
         source = random.Random(prompt.seed or name)
         return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
@@ -99,8 +100,8 @@ def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, 
 
 
 def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
-    if prompt.words is not None:
-        return vocabulary.encode(prompt.words)
+    if prompt.plain_text is not None:
+        return vocabulary.encode(prompt.plain_text)
     if prompt.special_tokens is not None:
         return vocabulary.special
     unknown = [token for token in prompt.token_ids or () if token >= vocabulary.size]
@@ -110,7 +111,7 @@ def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
-    """Repeated from the start, or cut, to ``length`` tokens."""
+    """Return the tokens, repeated from the start or cut to ``length`` tokens."""
     if not token_ids:
         raise ValueError("the prompt has no tokens")
     return token_ids if length is None else tuple(islice(cycle(token_ids), length))
@@ -148,18 +149,18 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
 
 
 def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
-    """A request for a driver without tokens of its own that looks at those of prompts, as prefix caching does."""
+    """Return a request for a driver that generates no tokens but uses prompt tokens, such as for prefix caching."""
     return replace(request_spec(request, case_id, position, vocabulary), simulated_token_ids=request.simulated_tokens)
 
 
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
-    """A request for a driver without tokens: the prompt has the right length, and no meaning.
+    """Return a request for a driver that uses no tokens: the prompt has the right length and arbitrary token ids.
 
-    Raises ValueError for a prompt whose length depends on a tokenizer, where there is no ``vocabulary``.
+    Raises ValueError if the prompt's length depends on a tokenizer and there is no ``vocabulary``.
     """
     length = request.prompt.length
     if length is None and vocabulary is None:
-        raise ValueError("a prompt given as text has no length without a tokenizer: say random_tokens or token_ids")
+        raise ValueError("the length of a text prompt depends on a tokenizer: use random_tokens or token_ids")
     if length is None and vocabulary is not None:
         length = len(prompt_token_ids(request.prompt, "", position, vocabulary))
     return RequestSpec(

@@ -59,7 +59,7 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
         ("cases engine", "engine: there is no suite in this folder"),
         ("cases --marker cbb", "--marker: 'cbb' (did you mean 'cb'?) is no marker; there are: "),
         ("cases --marker cpu,cb", "'cpu,cb' (did you mean"),
-        ("cases --marker (", "'(' is no marker"),
+        ("cases --marker (", "'(' is not a marker"),
         ("cases pyproject.toml", "pyproject.toml:"),
         ("trace", "the following arguments are required: FILE"),
         ("trace pyproject.toml", "pyproject.toml: is not JSON"),

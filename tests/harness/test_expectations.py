@@ -166,7 +166,7 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
         ("suite: [a\n", ":1:8: there is no `]` for this bracket"),
         (GOOD.replace("case: a-case", "case: [x"), ":3:13: `,` or `]` expected here"),
         (b"suite: \xff\n", "byte 0xff is not UTF-8"),
-        (b"\x00\x01", "cannot stand in a file"),
+        (b"\x00\x01", "is not allowed in a file"),
         ("suite: a\n\tcase: b\n", "tab"),
         ("- a\n- b\n", ":1:1: must be a mapping with suite, case, blessed_from and steps, not a list"),
         (GOOD.replace("case: a-case\n", ""), ":1:1: the key `case` is missing"),

@@ -57,12 +57,12 @@ def test_one_unknown_name_is_explained_with_what_was_meant() -> None:
 
 
 def test_a_name_like_no_other_gets_no_guess() -> None:
-    assert explain_unknown(["quantum"], KNOWN) == "-m: 'quantum' is no marker; there are: cb, cpu, device, spyre"
+    assert explain_unknown(["quantum"], KNOWN) == "-m: 'quantum' is not a marker; there are: cb, cpu, device, spyre"
 
 
 def test_several_unknown_names_are_explained_together() -> None:
     assert explain_unknown(["spire", "quantum"], {"spyre"}) == (
-        "-m: 'spire' (did you mean 'spyre'?), 'quantum' are no markers; there are: spyre"
+        "-m: 'spire' (did you mean 'spyre'?), 'quantum' are not markers; there are: spyre"
     )
 
 

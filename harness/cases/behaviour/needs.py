@@ -21,7 +21,7 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
         if action.metrics is not None:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
-        if action.wait is not None and entry_point == "http" and action.wait.looks_at_blocks:
+        if action.wait is not None and entry_point == "http" and action.wait.needs_metrics:
             yield BLOCK_METRICS
         if action.restart is not None:
             yield RESTART if entry_point == "http" else OVER_HTTP_ONLY

@@ -12,7 +12,7 @@ from harness.cases.behaviour.named import run_check
 from harness.cases.behaviour.outcome import ExpectedAnswer, judge
 from harness.cases.behaviour.waiting import POLL_SECONDS, eventually, wait_for
 from harness.drivers.client import Client, ClientError, ClientRequest, ServingState, StreamChunk
-from harness.suites.schema import Action, BehaviourCase, Figures
+from harness.suites.schema import Action, BehaviourCase, ServerMetrics
 from harness.types import Verdict
 
 LAST_WORD = "the engine is idle at the end"
@@ -100,7 +100,7 @@ def _said(label: str, trouble: str | None, well: str) -> list[Verdict]:
     return [Verdict(trouble is None, f"{label}: {trouble or well}")]
 
 
-async def _miscounted(play: _Play, wanted: Figures) -> str | None:
+async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
     """What the server counts otherwise; metrics may be a step behind, so they are given a moment."""
     last: list[str] = []
 

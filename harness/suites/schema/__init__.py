@@ -1,10 +1,21 @@
-"""The suite file format, as pydantic models. docs/writing-cases.md explains it; ``spyre-cb schema`` exports it.
+"""The suite file format, as pydantic models. docs/writing-cases.md describes it; ``spyre-cb schema`` exports it.
 
-Types are strict: ``max_tokens: "5"`` or ``id: yes`` (which YAML reads as true) is an error, not a guess. What a
-model cannot say about one field alone is said by a validator whose message fits on one line.
+Validation is strict: ``max_tokens: "5"`` and ``id: yes`` (which YAML reads as true) are errors. Constraints between
+fields are validators, each with a one-line message.
 """
 
-from harness.suites.schema.actions import Action, Call, Chat, Check, Figures, Flood, Outcome, RawHttp, StreamCall, Wait
+from harness.suites.schema.actions import (
+    Action,
+    Call,
+    Chat,
+    Check,
+    Flood,
+    Outcome,
+    RawHttp,
+    ServerMetrics,
+    StreamCall,
+    Wait,
+)
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
@@ -46,7 +57,6 @@ __all__ = [
     "Check",
     "Chunking",
     "EventName",
-    "Figures",
     "Flood",
     "Happening",
     "Limits",
@@ -64,6 +74,7 @@ __all__ = [
     "RequirementId",
     "Scheduler",
     "SchedulerFormat",
+    "ServerMetrics",
     "ServerOptions",
     "Slug",
     "StepTable",

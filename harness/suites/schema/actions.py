@@ -1,4 +1,4 @@
-"""What a behaviour case does, and what must come of each thing it does."""
+"""Actions of behaviour cases, and the expected outcome of each."""
 
 from typing import Annotated, Any, Literal
 
@@ -13,25 +13,25 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class ErrorExpectation(Model):
-    """An error whose message contains each of these texts. ``status`` and ``type`` are looked at over HTTP only."""
+    """An error whose message contains each of these texts. ``status`` and ``type`` are checked over HTTP only."""
 
     message_contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
     status: Status | None = None
     type: Words | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "ErrorExpectation":
+    def _is_not_empty(self) -> "ErrorExpectation":
         if not (self.message_contains or self.status or self.type):
-            raise ValueError("say what the error is: message_contains, status or type")
+            raise ValueError("give at least one of message_contains, status and type")
         return self
 
 
 class Outcome(Model):
-    """What must come of an action. Lists go by answer: by request, and by sample where a request has several.
+    """The expected outcome of an action. Lists have one item for each answer: by request, then by sample.
 
-    ``text: reference`` is the text of Hugging Face's greedy tokens; ``same_as`` names an earlier action with the same
-    texts, ``unlike`` one with others. ``logprobs: reference``: each token's is that of Hugging Face, with as many
-    alternatives as were asked for. ``status`` and ``contains`` are of an ``http`` action.
+    ``text: reference`` is the text of Hugging Face's greedy tokens. ``same_as`` names an earlier action with equal
+    texts, ``unlike`` an earlier action with different texts. ``logprobs: reference``: logprobs equal Hugging Face's,
+    with the requested number of alternatives. ``status`` and ``contains`` are for ``http`` actions.
     """
 
     error: ErrorExpectation | None = None
@@ -47,17 +47,17 @@ class Outcome(Model):
     contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Outcome":
+    def _is_not_empty(self) -> "Outcome":
         if not self.model_fields_set:
-            what = "say what to expect: error, token_counts, finish_reasons or texts"
+            what = "give at least one of error, token_counts, finish_reasons and texts"
             raise MisfitError(what, hint="such as `{token_counts: [5]}`")
         if self.error and len(self.model_fields_set) > 1:
-            raise MisfitError("an action that is an error has no other outcome", "error", hint="leave the rest out")
+            raise MisfitError("an outcome with error can't have other keys", "error", hint="remove the other keys")
         return self
 
 
 class Call(Request):
-    """One request at the entry point. ``n`` answers; ``model`` another name than that of the engine's model."""
+    """One request at the entry point. ``n`` is the number of samples; ``model`` overrides the engine's model name."""
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
     model: Text | None = None
@@ -69,9 +69,9 @@ class Call(Request):
 
 
 class StreamCall(Call):
-    """A streamed request. ``kind``: deltas, all so far each time, or one output at the end (over HTTP always deltas).
+    """A streamed request. ``kind``: delta, cumulative or final-only output (over HTTP always delta).
 
-    ``leave_after``: the client goes away after so many pieces.
+    ``leave_after``: the client disconnects after this number of chunks.
     """
 
     kind: Literal["delta", "cumulative", "final"] = "delta"
@@ -86,7 +86,7 @@ class Message(Model):
 
 
 class Chat(Model):
-    """A conversation to be continued, by the model's chat template."""
+    """A conversation to be continued, rendered with the model's chat template."""
 
     messages: Annotated[tuple[Message, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     max_tokens: Length | None = None
@@ -97,17 +97,17 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """Every so many-th client of a flood goes away after so many pieces; ``every: 3`` is the third, the sixth, …"""
+    """Every ``every``-th client of a flood disconnects after some chunks; ``every: 3`` is the third, the sixth, …"""
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
 
 
 class Flood(Model):
-    """Many clients at once. ``call`` is what each asks; random prompts differ from client to client.
+    """Many concurrent clients. ``call`` is the request of each; random prompts differ from client to client.
 
-    Every client that stays must get what its request gets alone where it is greedy, and ``n`` answers of the right
-    length in any case.
+    The answer of a client that stays connected must equal the answer to its request alone, if the request is greedy. In
+    any case it must have ``n`` samples of the right length.
     """
 
     clients: Annotated[int, Field(gt=0, le=1000)]
@@ -117,9 +117,12 @@ class Flood(Model):
 
 
 class Wait(Model):
-    """Wait, a minute at most, until this is so; ``pieces``: so many have come ``of`` an action in the background.
+    """Wait for a condition, for at most one minute.
 
-    With ``before_tokens`` it must be so before that action has had so many tokens: time as the engine counts it.
+    ``pieces``: the background action ``of`` has received so many chunks. With ``before_tokens``, the condition must
+    hold before that action has received so many tokens.
+
+    With ``before_tokens``, the condition must hold before that action has received so many tokens.
     """
 
     idle: Literal[True] | None = None
@@ -134,23 +137,23 @@ class Wait(Model):
     of: Slug | None = None
 
     @property
-    def looks_at_blocks(self) -> bool:
-        """Whether it waits for what only an engine with metrics about its batch can tell."""
+    def needs_metrics(self) -> bool:
+        """Return whether the condition needs an engine with metrics about its batch."""
         return (self.tkv, self.used_blocks, self.reserved_blocks) != (None, None, None)
 
     @model_validator(mode="after")
-    def _says_what_for(self) -> "Wait":
+    def _has_a_condition(self) -> "Wait":
         if (self.pieces is None and self.before_tokens is None) != (self.of is None):
-            raise ValueError("pieces or before_tokens, and of, go together: so many of that action")
+            raise ValueError("pieces and before_tokens need of, and of needs one of them")
         if not self.model_fields_set - {"before_tokens", "of"}:
-            raise ValueError("say what to wait for: idle, running, waiting, end_of, or pieces and of")
+            raise ValueError("give a condition: idle, running, waiting, end_of, or pieces and of")
         return self
 
 
-class Figures(Model):
-    """What a server counts: so much more of each than when the case began. Tokens of prompts, tokens generated.
+class ServerMetrics(Model):
+    """Expected increases of a server's metrics since the start of the case.
 
-    ``first_tokens`` and ``further_tokens`` are how many were timed: time to first token, inter-token latency.
+    ``first_tokens`` and ``further_tokens`` are numbers of observations: of time to first token and inter-token latency.
     """
 
     prompt_tokens: Number | None = None
@@ -160,14 +163,14 @@ class Figures(Model):
     further_tokens: Number | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Figures":
+    def _is_not_empty(self) -> "ServerMetrics":
         if not self.model_fields_set:
-            raise ValueError(f"say which metrics: {', '.join(type(self).model_fields)}")
+            raise ValueError(f"give at least one metric: {', '.join(type(self).model_fields)}")
         return self
 
 
 class RawHttp(Model):
-    """An HTTP request as it is written: ``content`` is sent as JSON, ``body`` as it is, ``repeat_body`` times."""
+    """A raw HTTP request. ``content`` is sent as JSON; ``body`` is sent unchanged, ``repeat_body`` times."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
     path: str = "/v1/completions"
@@ -181,12 +184,12 @@ class RawHttp(Model):
         if not self.path.startswith("/"):
             raise MisfitError(f"a path begins with /, not {self.path!r}", "path")
         if self.body is not None and self.content is not None:
-            raise MisfitError("a request has content or a body, not both", "body")
+            raise MisfitError("content and body exclude each other", "body", hint="remove one of them")
         return self
 
 
 class Check(Model):
-    """A check written in Python, by its name; ``options`` are its keyword arguments."""
+    """A named check written in Python. ``options`` are its keyword arguments."""
 
     name: Words
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -215,10 +218,10 @@ IN_BACKGROUND = ("complete", "stream", "chat")
 
 
 class Action(Model):
-    """One thing done at an entry point, and what must come of it.
+    """One action at an entry point, and its expected outcome.
 
-    With a ``name``, a ``complete``, ``stream`` or ``chat`` goes on in the background while the case goes on; others
-    refer to it by that name, and what is expected of it is looked at when it has ended.
+    A ``complete``, ``stream`` or ``chat`` action with a ``name`` runs in the background. Later actions refer to it by
+    that name; its outcome is checked when it has ended.
     """
 
     name: Slug | None = None
@@ -232,18 +235,18 @@ class Action(Model):
     abort: Slug | None = None
     disconnect: Slug | None = None
     restart: Literal["kill", "stop"] | None = None
-    metrics: Figures | None = None
+    metrics: ServerMetrics | None = None
     check: Annotated[Check, BeforeValidator(_by_name)] | None = None
     expect: Outcome | None = None
 
     @property
     def kind(self) -> str:
-        """Which of the kinds it is."""
+        """Return the kind of the action."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def calls(self) -> tuple[Request, ...]:
-        """The requests it makes, but for those of a chat, whose prompts a template makes."""
+        """Return the requests of the action, without those of a chat, whose prompts come from a template."""
         if self.generate is not None:
             return self.generate
         call = self.complete or self.stream or (self.flood and self.flood.call)
@@ -251,16 +254,16 @@ class Action(Model):
 
     @property
     def compared(self) -> bool:
-        """Whether what comes of it is compared with the reference."""
+        """Return whether the outcome is compared with the reference."""
         return self.expect is not None and "reference" in (self.expect.text, self.expect.logprobs)
 
     @property
     def answers(self) -> int:
-        """How many answers come of it."""
+        """Return the number of answers of the action."""
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
 
-    def _unusual(self) -> dict[str, Any]:
-        """What a call says beyond a request: samples, another model, who leaves and when."""
+    def _call_fields(self) -> dict[str, Any]:
+        """Return the fields of a call that a request does not have: samples, another model, disconnecting."""
         call, leave = self.calls[0], self.flood and self.flood.leave
         said = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
         said["leave"] = f"every {leave.every} after {leave.after} pieces" if leave else None
@@ -274,10 +277,10 @@ class Action(Model):
             raise MisfitError(what, hint="such as `complete: {prompt: {text: a}, max_tokens: 5}`")
         kind = given[0]
         if kind in ANSWERING and self.expect is None and self.name is None:
-            what = f"say what to expect of this {kind}"
-            raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it may go without")
+            what = f"the key `expect` is missing for this {kind}"
+            raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it is optional")
         if kind not in ANSWERING and self.expect is not None:
-            raise MisfitError(f"nothing can be expected of a {kind}: it says itself what must be", "expect")
+            raise MisfitError(f"expect is not allowed for a {kind}: its own keys are the expectation", "expect")
         if self.name is not None and kind not in ANSWERING:
             raise MisfitError(f"only {', '.join(ANSWERING)} can have a name", "name")
         self._lists_as_long()
@@ -292,19 +295,19 @@ class Action(Model):
                 raise MisfitError(f"{self.answers} answers but {len(given)} {name}", "expect", name)
 
     def described(self) -> list[str]:
-        """A line a request, or one for what is done."""
+        """Return a line for each request, or one line for an action of another kind."""
         kind = self.kind
         name = f" as {self.name}" if self.name else ""
         if self.generate is not None:
             return [f"generate{name} {describe_request(i, r)}" for i, r in enumerate(self.generate)]
         if self.calls:
-            said = describe_request(0, self.calls[0]).removeprefix("request 0: ")
-            who = f"{self.flood.clients} clients: " if self.flood else ""
-            more = [f"{key} {value}" for key, value in self._unusual().items()]
-            return [", ".join([f"{kind}{name} {who}{said}", *more])]
+            text = describe_request(0, self.calls[0]).removeprefix("request 0: ")
+            clients = f"{self.flood.clients} clients: " if self.flood else ""
+            more = [f"{key} {value}" for key, value in self._call_fields().items()]
+            return [", ".join([f"{kind}{name} {clients}{text}", *more])]
         value = getattr(self, kind)
-        said = value if isinstance(value, str) else _shown(value)
-        return [f"{kind}{name} {said}"]
+        text = value if isinstance(value, str) else _shown(value)
+        return [f"{kind}{name} {text}"]
 
 
 def _shown(value: Model) -> str:
@@ -312,8 +315,8 @@ def _shown(value: Model) -> str:
 
 
 def refuse_timing(request: Request, *at: str | int) -> None:
-    """Raise MisfitError where a request at an entry point says when it joins or is aborted, in engine steps."""
+    """Raise MisfitError if a request at an entry point has ``join_step`` or ``abort_step`` (engine steps)."""
     for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
         if given:
-            what = f"{name} belongs to a case that goes step by step: an entry point takes requests as they come"
+            what = f"{name} is only allowed in steps and output cases: at an entry point requests have no steps"
             raise MisfitError(what, *at, name)

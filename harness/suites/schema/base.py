@@ -1,4 +1,4 @@
-"""What all parts of the suite format are made of: strict models, bounded numbers, names, and misfits."""
+"""Building blocks of the suite format: strict models, bounded numbers, names, and MisfitError."""
 
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]
 MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 
-# Bounds far above any engine, so that a slip of the keyboard is an error here and not an hour or a full memory there.
+# Bounds far above any engine: a typo is an error here, rather than an hour of run time or memory exhaustion.
 MOST = 1_000_000_000
 LONGEST = 1_000_000
 Size = Annotated[int, Field(gt=0, le=MOST)]
@@ -22,7 +22,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
 
 class MisfitError(ValueError):
-    """Fields that are wrong together; ``at`` leads from the model to the one that shows it, ``hint`` to what to do."""
+    """Fields that contradict each other. ``at`` is the path from the model to the field, ``hint`` what to do."""
 
     def __init__(self, what: str, *at: str | int, hint: str = "") -> None:
         super().__init__(what)
@@ -31,21 +31,21 @@ class MisfitError(ValueError):
 
 
 def as_tuple(value: Any) -> Any:
-    """A YAML list as a tuple."""
+    """Return a YAML list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def one_or_many(value: Any) -> Any:
-    """A single value where a list may stand: the list of it."""
+    """Return a list as it is, and a single value as a list of one."""
     return as_tuple(value) if isinstance(value, list | tuple) or value is None else (value,)
 
 
 RENAMED_KEYS = MappingProxyType({"door": "entry_point"})
-"""Keys of earlier versions of the suite format, and their present names."""
+"""Keys of earlier versions of the suite format, and their new names."""
 
 
 class Model(BaseModel):
-    """Strict, closed and frozen."""
+    """Base of all models: strict types, no unknown keys, frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 

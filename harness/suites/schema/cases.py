@@ -1,4 +1,4 @@
-"""The cases of each kind."""
+"""The cases of each kind of suite."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,7 +26,7 @@ from harness.types import BLOCK_SIZE, blocks_for
 
 
 class Case(Model):
-    """What every case has, of whichever kind."""
+    """Fields of cases of every kind."""
 
     id: Slug
     about: Annotated[str, StringConstraints(min_length=1)] = ""
@@ -38,11 +38,11 @@ class Case(Model):
 
     @property
     def has_options(self) -> bool:
-        """Whether it gives options of a scheduler."""
+        """Return whether the case has options of a scheduler."""
         return any(getattr(self, key) is not None for key in OPTION_KEYS)
 
     def described(self) -> str:
-        """A description made from the data, so that it cannot disagree with it."""
+        """Return a description generated from the data."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
         words = [f"limits: {limits or 'as built'}"]
         for key, owner in OPTION_KEYS.items():
@@ -71,18 +71,19 @@ class _RequestsCase(Case):
         for i, (earlier, later) in enumerate(pairwise(joins), start=1):
             if later < earlier:
                 what = f"join steps go backwards: {later} after {earlier}"
-                raise MisfitError(what, "requests", i, "join_step", hint="list requests as they join")
+                raise MisfitError(what, "requests", i, "join_step", hint="list requests in the order of join_step")
         return self
 
     def described(self) -> str:
-        """Limits, then a line a request."""
+        """Return the limits, then one line for each request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
 
     @model_validator(mode="after")
     def _blocks_are_enough(self) -> "_RequestsCase":
-        """Even without any padding a request holds its prompt and all new tokens but the last.
+        """Check that each request alone fits the available blocks.
 
-        The first one starts a batch, so its prompt is rounded up to whole blocks.
+        Even without padding, a request holds its prompt and all new tokens but the last. The first request starts a
+        batch, so its prompt is rounded up to whole blocks.
         """
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
@@ -93,7 +94,7 @@ class _RequestsCase(Case):
                 what = (
                     f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
                 )
-                raise MisfitError(what, "limits", "available_blocks", hint=f"say {needed} or more, or ask for less")
+                raise MisfitError(what, "limits", "available_blocks", hint=f"use {needed} or more, or smaller requests")
         return self
 
     @model_validator(mode="after")
@@ -104,10 +105,10 @@ class _RequestsCase(Case):
         return self
 
     def _refuse_sampling(self) -> None:
-        """Greedy decoding is the only thing there is a reference for."""
+        """Raise MisfitError for sampled requests: references exist for greedy decoding only."""
         for index, request in enumerate(self.requests):
             if request.temperature > 0:
-                what = "a request that samples has no reference to compare with: temperature must be 0 here"
+                what = "a sampled request has no reference output: temperature must be 0 here"
                 raise MisfitError(what, "requests", index, "temperature", hint="or compare with `output: alone`")
 
 
@@ -159,7 +160,7 @@ class OutputCase(_RequestsCase):
 
 
 class ServerOptions(Model):
-    """What a server is started with, beyond limits; in-process only ``max_queue`` means something."""
+    """Options with which a server is started, besides limits. In-process engines use ``max_queue`` only."""
 
     max_queue: Number | None = None
     api_key: Text | None = None
@@ -168,7 +169,7 @@ class ServerOptions(Model):
 
 
 class BehaviourCase(Case):
-    """A behaviour case: actions one after the other, then a look at the engine."""
+    """A behaviour case: actions in order, then a check of the engine's state."""
 
     server: ServerOptions = ServerOptions()
     actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -188,12 +189,12 @@ class BehaviourCase(Case):
         return self
 
     def described(self) -> str:
-        """Limits, then what is done."""
+        """Return the limits, then the actions."""
         return "\n".join([super().described(), *(line for action in self.actions for line in action.described())])
 
 
 def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
-    """The names that an action refers to, and where it does."""
+    """Yield the names of other actions to which an action refers, each with its path."""
     wait = action.wait
     places = (
         (("abort",), action.abort),

@@ -1,4 +1,4 @@
-"""What a case expects."""
+"""Expectations of steps and output cases, and of the engine's state at the end."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -26,18 +26,18 @@ def _as_row(value: Any) -> StepRow:
         raise no_row("something else")
     columns = columns_of_cells(value)
     cells = dict(zip(columns, _ROWS[columns].validate_python(tuple(value), strict=True), strict=True))
-    # Where a scheduler has no tkv, rows have none to compare.
+    # Rows of a scheduler without tkv get tkv 0.
     return StepRow(**{"tkv": 0, **cells})
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
-    """The error for a request that a case does not have."""
+    """Return the error for a request number that the case does not have."""
     hint = f"they are numbered from 0 to {requests - 1}" if requests > 1 else "the only one is 0"
     return MisfitError(f"there is no request {request}", *at, hint=hint)
 
 
 def _row_schema() -> dict[str, Any]:
-    """A row of any scheduler, as editors check it."""
+    """Return the JSON Schema of a row of any scheduler, for editors."""
     return {"anyOf": [row.json_schema() for row in _ROWS.values()]}
 
 
@@ -49,9 +49,9 @@ StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_leng
 
 
 class StepsExpectation(Model):
-    """``steps`` is ``golden`` (a file in expectations/) or rows given right here.
+    """``steps`` is ``golden`` (a file in expectations/) or a list of rows.
 
-    ``output: reference`` asks that every sequence also equals Hugging Face on CPU, by ``policy``; ``none`` looks at
+    ``output: reference`` also compares every sequence with Hugging Face on CPU, by ``policy``; ``output: none`` checks
     the schedule only.
     """
 
@@ -71,7 +71,7 @@ class StepsExpectation(Model):
         return self
 
     def check_rows(self, requests: int) -> None:
-        """Raise MisfitError where a row names a request that is not there."""
+        """Raise MisfitError if a row names a request that the case does not have."""
         for i, row in enumerate(() if self.steps == "golden" else self.steps):
             for column, name in enumerate(format_of_row(row).columns):
                 ids: Any = getattr(row, name)
@@ -83,8 +83,8 @@ class StepsExpectation(Model):
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "StepsExpectation":
         if self.policy is not None and self.output != "reference":
-            what = "a policy says how to compare with the reference, and output is none"
-            raise MisfitError(what, "policy", hint="say `output: reference`, or leave it out")
+            what = "policy is only used with `output: reference`, but output is none"
+            raise MisfitError(what, "policy", hint="use `output: reference`, or remove policy")
         return self
 
 
@@ -92,7 +92,7 @@ Group = Annotated[Ids, Field(min_length=2)]
 
 
 class OutputExpectation(Model):
-    """What the tokens of a case are held to.
+    """The expected tokens of a case.
 
     ``output: reference``: every sequence equals Hugging Face on CPU, by ``policy``. ``output: alone``: every request
     gets the tokens, and the logprobs it asks for, that it gets on the same engine when nobody else is there.
@@ -131,9 +131,9 @@ class OutputExpectation(Model):
 
 
 class EndExpectation(Model):
-    """How the engine must be left: ``idle`` is nothing waiting, running or held.
+    """The expected state of the engine at the end. ``idle``: no request is waiting or running, and no block is in use.
 
-    ``limits`` are those it must say it holds itself to, as far as it can say.
+    ``limits`` are the effective limits that the engine must report, as far as it reports any.
     """
 
     engine: Literal["idle"] = "idle"

@@ -1,4 +1,4 @@
-"""How outputs are compared: the name of a policy and, where its own bounds are not wanted, others."""
+"""Comparison of outputs: the name of a policy and, optionally, other bounds than its defaults."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,14 +16,14 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
     "divergence": ("abs_tol", "margin"),
     "golden": ("abs_tol", "margin", "max_kl"),
 }
-"""The bounds that each policy has; docs/outputs.md gives the formulas."""
+"""The bounds of each policy. docs/outputs.md gives the formulas."""
 
 
 class Policy(Model):
-    """A policy by name. A bound that is not given is that of the precision the engine computes in.
+    """A policy by name. A bound that is not given has its default for the precision in which the engine computes.
 
-    ``rel_tol`` and ``abs_tol`` are for logprobs (natural logarithm), ``margin`` is the largest lead of the best token
-    over another, in logprob, at which the other may stand in its place, ``max_kl`` is in nats.
+    ``rel_tol`` and ``abs_tol`` are for logprobs (natural logarithm). ``margin`` is the largest difference in logprob
+    between the best token and a token that is accepted in its place. ``max_kl`` is in nats.
     """
 
     name: PolicyName
@@ -41,9 +41,9 @@ class Policy(Model):
 
 
 def by_name(value: Any) -> Any:
-    """A name where a mapping may stand: the policy with its usual bounds."""
+    """Return the policy with its default bounds for a name; other values are returned unchanged."""
     return {"name": value} if isinstance(value, str) else value
 
 
 PolicyChoice = Annotated[Policy, BeforeValidator(by_name)]
-"""A name, or a mapping with ``name`` and bounds."""
+"""The name of a policy, or a mapping with ``name`` and bounds."""

@@ -1,4 +1,4 @@
-"""What a prompt can be."""
+"""The forms of a prompt."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,20 +9,20 @@ from harness.suites.schema.base import Ids, Length, MisfitError, Model, Slug, Te
 from harness.suites.yaml import read_ordinary
 
 FOLDER = "folder"
-"""In the context of validation: the folder that names of text files start from."""
+"""Key of the validation context: the folder to which names of text files are relative."""
 
 MAX_TEXT = 10_000_000
 WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "parts")
 
 
 class Prompt(Model):
-    """Exactly one way of saying what the prompt is, and perhaps how long it is to be.
+    """A prompt: exactly one form, and optionally its length.
 
-    ``random_tokens: n`` is n tokens that depend on the case's id and the request's position only, never on special
-    tokens; with ``seed``, on that word only, so that requests can share them. ``text`` goes through the model's
-    tokenizer, ``text_file`` is a file of it, named from where the suite is. ``token_ids`` are taken as they are.
-    ``special_tokens: all`` is every special token of the model, once, by id. ``parts`` are prompts one after the
-    other. With ``tokens: n`` what any of these gives is repeated from its start, or cut, to n tokens.
+    ``random_tokens: n`` is n tokens that depend on the case id and the request's position only, without special tokens.
+    With ``seed`` they depend on that word only, so that requests can share them. ``text`` is encoded with the model's
+    tokenizer; ``text_file`` is a text file, relative to the suite. ``token_ids`` are used unchanged. ``special_tokens:
+    all`` is every special token of the model, once, in the order of ids. ``parts`` are concatenated prompts. With
+    ``tokens: n`` the prompt is repeated from its start, or cut, to n tokens.
     """
 
     random_tokens: Length | None = None
@@ -40,25 +40,25 @@ class Prompt(Model):
     def _exactly_one(self, info: ValidationInfo) -> "Prompt":
         given = [name for name in WAYS if name in self.model_fields_set]
         if len(given) != 1 or getattr(self, given[0]) is None:
-            what = f"a prompt says exactly one of {', '.join(WAYS)}"
+            what = f"a prompt has exactly one of {', '.join(WAYS)}"
             raise MisfitError(what, hint="such as `{random_tokens: 20}`")
         if self.seed is not None and self.random_tokens is None:
-            raise MisfitError("seed belongs to random_tokens", "seed", hint="leave it out")
+            raise MisfitError("seed is only allowed with random_tokens", "seed", hint="remove it")
         if self.tokens is not None and self.random_tokens is not None:
-            what = "random_tokens says already how many: tokens belongs to the other ways"
-            raise MisfitError(what, "tokens", hint="leave it out")
+            what = "random_tokens already sets the length: tokens is for the other forms"
+            raise MisfitError(what, "tokens", hint="remove it")
         if self.text_file is not None:
             self._content = _read((info.context or {}).get(FOLDER, Path()), self.text_file)
         return self
 
     @property
-    def words(self) -> str | None:
-        """The text of ``text`` or ``text_file``; None where the prompt is neither."""
+    def plain_text(self) -> str | None:
+        """Return the text of ``text`` or ``text_file``, None for other forms."""
         return self._content if self.text_file is not None else self.text
 
     @property
     def length(self) -> int | None:
-        """How many tokens it has, None where only a tokenizer can tell."""
+        """Return the number of tokens, None if it depends on a tokenizer."""
         if self.tokens is not None or self.random_tokens is not None:
             return self.tokens or self.random_tokens
         if self.token_ids is not None:
@@ -68,7 +68,7 @@ class Prompt(Model):
         return sum(known) if known and len(known) == len(lengths) else None
 
     def described(self) -> str:
-        """In words, from the data."""
+        """Return a description generated from the data."""
         if self.random_tokens is not None:
             shared = f" of {self.seed!r}" if self.seed else ""
             return f"{self.random_tokens} random tokens{shared}"
@@ -89,12 +89,12 @@ def _read(folder: Path, name: str) -> str:
         content = read_ordinary(folder / name, MAX_TEXT + 1).decode("utf-8")
     except OSError as error:
         what = f"{name} cannot be read: {error.strerror or error}"
-        raise MisfitError(what, "text_file", hint=f"it is looked for in {folder}") from error
+        raise MisfitError(what, "text_file", hint=f"the path is relative to {folder}") from error
     except UnicodeDecodeError as error:
         raise MisfitError(f"{name} is not UTF-8 text", "text_file", hint="save it as UTF-8") from error
     except ValueError as error:
-        raise MisfitError(f"{name!r} is no name of a file", "text_file", hint="such as `texts/a.txt`") from error
+        raise MisfitError(f"{name!r} is not a valid file name", "text_file", hint="such as `texts/a.txt`") from error
     if not content or len(content) > MAX_TEXT:
         what = "is empty" if not content else f"has more than {MAX_TEXT} bytes"
-        raise MisfitError(f"{name} {what}", "text_file", hint="name a file that holds some text")
+        raise MisfitError(f"{name} {what}", "text_file", hint="use a file with some text")
     return content

@@ -1,4 +1,4 @@
-"""Requests, and the limits they run under."""
+"""Requests, and the limits under which they run."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -51,11 +51,11 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Request(Model):
-    """One request. Greedy and running to ``max_tokens`` (end of text ignored) unless it says otherwise.
+    """One request. By default greedy, and running to ``max_tokens`` (EOS ignored).
 
-    ``logprobs`` asks the engine for that many alternatives a token, which are then compared too.
-    ``simulated_tokens`` stand for a model's in simulation, where something may end the request early; with a
-    model they must be what it generates.
+    ``logprobs`` is the number of alternatives for each token that the engine returns; they are compared, too.
+    ``simulated_tokens`` replace a model's tokens in simulation, where generated tokens may end the request early. With
+    a model, they must equal the generated tokens.
     """
 
     prompt: Prompt
@@ -87,7 +87,7 @@ class Request(Model):
             raise MisfitError(what, "abort_step", hint="both count engine steps from the start of the case")
         if self.min_tokens > self.max_tokens:
             what = f"min_tokens {self.min_tokens} is more than max_tokens {self.max_tokens}"
-            raise MisfitError(what, "min_tokens", hint=f"say {self.max_tokens} at most, or raise max_tokens")
+            raise MisfitError(what, "min_tokens", hint=f"use at most {self.max_tokens}, or raise max_tokens")
         return self
 
     @property
@@ -109,18 +109,20 @@ class Request(Model):
 
     @property
     def can_be_simulated(self) -> bool:
-        """Whether its schedule is known without a model: nothing can end it early, or its tokens are given."""
+        """Return whether the schedule is known without a model: no token can end the request early, or tokens are
+        given.
+        """
         return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
 
     @property
     def runs_to_max_tokens(self) -> bool:
-        """Whether nothing but ``max_tokens`` can end it, so that its schedule does not depend on any token."""
+        """Return whether only ``max_tokens`` can end the request, so that its schedule does not depend on any token."""
         known = self.prompt.length is not None
         return known and self.ignore_eos and not self.stop and not self.stop_token_ids
 
 
 class Limits(Model):
-    """What scheduling may use; what is not said is what the engine was built with."""
+    """Upper bounds for scheduling. A bound that is not given is the one with which the engine was built."""
 
     max_model_len: Size | None = None
     max_num_seqs: Size | None = None
@@ -129,17 +131,17 @@ class Limits(Model):
 
 
 class Options(Model):
-    """Options of a scheduler, as a case gives them."""
+    """Options of a scheduler in a case."""
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
-        """Raise MisfitError where a request, given as prompt length and max_tokens, can't run with these options."""
+        """Raise MisfitError if a request, given as (prompt length, max_tokens), can't run with these options."""
 
 
 class Chunking(Options):
-    """Options of the chunked scheduler, as the engine takes them.
+    """Options of the chunked scheduler.
 
-    ``chunk_size`` in tokens, a multiple of 64. With ``interleave`` those that decode have a turn between two chunks;
-    with ``long_output_priority`` those that generated least are paused first.
+    ``chunk_size`` is in tokens, a multiple of 64. With ``interleave``, decoding requests have a step between two
+    chunks. With ``long_output_priority``, requests with the fewest generated tokens are paused first.
     """
 
     chunk_size: Size = 128
@@ -151,16 +153,16 @@ class Chunking(Options):
     def _whole_blocks(self) -> "Chunking":
         if self.chunk_size % BLOCK_SIZE:
             what = f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}"
-            raise MisfitError(what, "chunk_size", hint="say 64, 128, …")
+            raise MisfitError(what, "chunk_size", hint="use 64, 128, …")
         return self
 
 
 class TokenBudget(Options):
-    """Options of the token-budget scheduler, by vLLM's names.
+    """Options of the token-budget scheduler, named as in vLLM.
 
-    ``max_num_batched_tokens`` is the budget: tokens that one step may compute. Without ``enable_chunked_prefill`` a
-    prompt runs in one step. ``long_prefill_token_threshold`` is the most tokens of one request in one step, 0 for no
-    threshold. ``rules`` are those of vLLM 0.27.1 or of 0.32.0.
+    ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step. Without
+    ``enable_chunked_prefill`` a prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum number
+    of tokens of one request in one step, 0 for no threshold. ``rules`` are those of vLLM 0.27.1 or 0.32.0.
     """
 
     max_num_batched_tokens: Size = 512
@@ -170,7 +172,10 @@ class TokenBudget(Options):
     rules: TokenBudgetRules = "0.27"
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
-        """Without chunks a request runs in one step, also when it computes again all that it lost."""
+        """Raise MisfitError if a request can exceed the budget.
+
+        Without chunks a request runs in one step, also when it is computed again after a preemption.
+        """
         for index, (length, max_tokens) in enumerate(() if self.enable_chunked_prefill else requests):
             longest = length + max_tokens - 1
             if longest > self.max_num_batched_tokens:
@@ -178,11 +183,11 @@ class TokenBudget(Options):
                     f"request {index} may need {longest} tokens in one step: without chunks it can't start in a budget "
                     f"of {self.max_num_batched_tokens}"
                 )
-                raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"say {longest} or more")
+                raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"use {longest} or more")
 
 
 def describe_request(index: int, request: Request) -> str:
-    """One request in words, from its data."""
+    """Return a description of a request, generated from its data."""
     words = [f"request {index}: {request.prompt.described()}, max_tokens {request.max_tokens}"]
     if request.join_step:
         words.append(f"joins at step {request.join_step}")

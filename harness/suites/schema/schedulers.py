@@ -1,7 +1,7 @@
-"""How each scheduler stands in suites, results and JSON workloads: its marker, the columns of its tables, its options.
+"""The format of each scheduler in suites, results and JSON workloads: its marker, table columns and options.
 
-What it does with them is in its folder of ``harness/schedulers/``. The rest of the harness looks the format up here, by
-the scheduler's name or by a row, and never asks which scheduler it is.
+The behaviour of a scheduler is in its folder of ``harness/schedulers/``. The rest of the harness looks up the format by
+the scheduler's name or by a row, without branches on the scheduler.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +25,7 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _requests(column: str) -> Any:
-    """A list of requests, in the column of that name."""
+    """Return the type of a list of requests, in the column of that name."""
 
     def check(value: Any) -> tuple[int, ...]:
         if not _are_numbers(value):
@@ -36,7 +36,7 @@ def _requests(column: str) -> Any:
 
 
 def _pairs(column: str, unit: str) -> Any:
-    """A list of requests with a number each, which counts ``unit``."""
+    """Return the type of a list of (request, number) pairs; the number counts ``unit``."""
 
     def check(value: Any) -> tuple[tuple[int, int], ...]:
         if not isinstance(value, list | tuple) or not all(_are_numbers(pair) and len(pair) == 2 for pair in value):
@@ -61,7 +61,7 @@ CELLS: Mapping[str, Any] = {
     "hits": _pairs("hits", "blocks"),
     "scheduled": _pairs("scheduled", "tokens"),
 }
-"""What a cell of each column of ``StepRow`` holds, as pydantic checks it."""
+"""The pydantic type of the cells of each column of ``StepRow``."""
 
 COLUMNS = ("step", "tkv", "waiting", "running", "outputs", "finished", "reserved", "used")
 CHUNKED_COLUMNS = (*COLUMNS, "paused", "hits")
@@ -79,12 +79,12 @@ TOKEN_BUDGET_COLUMNS = (
 
 
 def _one_more(row: StepRow, steps: int) -> StepRow:
-    """tkv grows by one a step, and the batch with it; nothing else changes."""
+    """Return the row ``steps`` plain decodes later: tkv has grown by one for each step, all else is unchanged."""
     return row._replace(step=row.step + steps, tkv=row.tkv + steps, outputs=row.running, finished=())
 
 
 def _one_each(row: StepRow, steps: int) -> StepRow:
-    """Each running request computes one token; what belongs to one step alone is gone."""
+    """Return the row ``steps`` plain decodes later: each running request computes one token a step."""
     ones = tuple((request, 1) for request in row.running)
     gone = row._replace(scheduled=ones, preempted=(), hits=())
     return gone._replace(step=row.step + steps, outputs=row.running, finished=())
@@ -92,12 +92,13 @@ def _one_each(row: StepRow, steps: int) -> StepRow:
 
 @dataclass(frozen=True)
 class SchedulerFormat:
-    """How one scheduler stands in files. ``marker`` is given to its tests.
+    """The format of one scheduler in files. ``marker`` is given to its tests.
 
-    ``columns`` are those of its step tables; ``own_column`` is the one by which a row of it is known, None where it
-    shares all of its columns with others. ``options_key`` is the key of a case and of a JSON workload that holds its
-    options, ``options`` their model, and ``setup`` what drivers get of them. ``limits_it_lacks`` says why a limit means
-    nothing to it. ``plain_decode(row, steps)`` is the row ``steps`` later where each step between is a plain decode.
+    ``columns`` are the columns of its step tables. ``own_column`` is the column that identifies its rows, None if all
+    of its columns also exist in other tables. ``options_key`` is the key of its options in a case and in a JSON
+    workload, ``options`` their model, ``setup`` the type that drivers get. ``limits_it_lacks`` maps limits that it does
+    not have to a message. ``plain_decode(row, steps)`` returns the row ``steps`` later, if each step between is a plain
+    decode.
     """
 
     name: Scheduler
@@ -111,7 +112,7 @@ class SchedulerFormat:
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
-        """A case's options, those that are not given by default; None where the scheduler has none."""
+        """Return the options of a case with defaults filled in, None if the scheduler has none."""
         if self.options is None or self.setup is None:
             return None
         return self.setup(**(given or self.options()).model_dump())
@@ -144,7 +145,7 @@ _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.o
 
 
 def format_of_row(row: StepRow) -> SchedulerFormat:
-    """The format of a row that does not say its scheduler: a row has the columns of one."""
+    """Return the format of the scheduler to which a row belongs, determined by its columns."""
     for column, known in _KNOWN_BY:
         if getattr(row, column) is not None:
             return known
@@ -152,9 +153,10 @@ def format_of_row(row: StepRow) -> SchedulerFormat:
 
 
 def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
-    """The columns of a row of a table, by its number of cells. Raises MisfitError where no scheduler has as many.
+    """Return the columns of a row of a table, by its number of cells.
 
-    The second cell tells rows with ``tkv``, a number, from those with ``scheduled`` tokens, a list.
+    The second cell distinguishes rows with ``tkv``, a number, from rows with ``scheduled`` tokens, a list. Raises
+    MisfitError if no scheduler has rows with as many cells.
     """
     second = "scheduled" if len(cells) > 1 and isinstance(cells[1], list | tuple) else "tkv"
     alike = [each.columns for each in FORMATS.values() if each.columns[1] == second]
@@ -165,7 +167,7 @@ def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
 
 
 def no_row(given: str, columns: tuple[str, ...] = COLUMNS) -> MisfitError:
-    """The error for what is not a row."""
+    """Return the error for a value that is not a row."""
     what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
     return MisfitError(what, hint=f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`")
 
@@ -185,10 +187,10 @@ _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
 
 
 def decodes_on(before: StepRow, after: StepRow) -> bool:
-    """Whether ``after`` is a decode like ``before``: no block was due or taken, and nothing differs but tkv.
+    """Return whether ``after`` is a plain decode after ``before``: no block was due or taken, and only tkv differs.
 
-    Told by identity first: drivers hand out the same tuples until something changes. Where there is no tkv, ``used``
-    says whether a block was taken.
+    Identity is compared first, because drivers return the same tuples until they change. For schedulers without tkv,
+    ``used`` shows whether a block was taken.
     """
     return (
         after.kind == before.kind == "decode"

@@ -18,7 +18,7 @@ Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_leng
 
 
 class Parameters(Model):
-    """Every combination of these values is a test of its own."""
+    """Parameter values. Every combination is a test of its own."""
 
     model: Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(min_length=1)] = (MODELS_OF_THE_RUN,)
     backend: Annotated[tuple[Backend, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("eager",)
@@ -35,12 +35,12 @@ class Parameters(Model):
         for name in type(self).model_fields:
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
-                raise MisfitError(f"{name} names a value twice", name, hint="once makes all its tests")
+                raise MisfitError(f"{name} has a value twice", name, hint="list each value once")
         return self
 
 
 class AnySuite(Model):
-    """What suites of every kind have."""
+    """Fields of suites of every kind."""
 
     suite: SuiteName
     kind: str
@@ -57,7 +57,7 @@ class AnySuite(Model):
         for i, case in enumerate(self.cases):
             if case.id in seen:
                 what = f"two cases have the id {case.id!r}"
-                raise MisfitError(what, "cases", i, "id", hint="an id is a case's name forever; choose another one")
+                raise MisfitError(what, "cases", i, "id", hint="choose another id: ids identify cases permanently")
             seen.add(case.id)
         return self
 
@@ -68,8 +68,8 @@ class AnySuite(Model):
                 continue
             for i, case in enumerate(self.cases):
                 if getattr(case, key) is not None:
-                    what = f"{key} has options of scheduler {owner.name}, and this suite has others"
-                    hint = f"say `scheduler: [{owner.name}]` in its parameters"
+                    what = f"{key} has options of scheduler {owner.name}, but this suite has other schedulers"
+                    hint = f"use `scheduler: [{owner.name}]` in the suite's parameters"
                     raise MisfitError(what, "cases", i, key, hint=hint)
         return self
 
@@ -79,7 +79,7 @@ class AnySuite(Model):
             for limit, why in FORMATS[name].limits_it_lacks.items():
                 for i, case in enumerate(self.cases):
                     if getattr(case.limits, limit) is not None:
-                        hint = "leave it out, or run this case on another scheduler"
+                        hint = "remove it, or run this case on another scheduler"
                         raise MisfitError(why, "cases", i, "limits", limit, hint=hint)
         return self
 

@@ -1,7 +1,7 @@
-"""YAML as people mean it: plain data, and the place of every value and key.
+"""Read YAML files as plain data, with the position of every value and key.
 
-Stricter than YAML: one document, no tags, no merge keys, no key twice, numbers in plain decimals, bounded in size,
-depth and in what aliases grow to. What is wrong is a ``Problem`` with a place, never a traceback.
+Stricter than YAML: one document, no tags, no merge keys, no duplicate keys, numbers in plain decimals only; size, depth
+and the expansion of aliases are limited. Every error is a ``Problem`` with a position, never a traceback.
 """
 
 from harness.suites.yaml.reading import read_ordinary, read_yaml

@@ -1,6 +1,6 @@
-"""Events of the parser put together, each value with its place.
+"""Build nodes, each with its position, from the events of the YAML parser.
 
-Not by the parser's own ``compose``, which recurses as deep as the file says and forgets which key was there first.
+The parser's own ``compose`` recurses as deep as the file, and does not detect duplicate keys.
 """
 
 import re
@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from harness.suites.yaml.complaints import MERGE, NO_CHARACTER, SEE, TAG, broken_syntax, place_of
+from harness.suites.yaml.scalars import meaning
+from harness.suites.yaml.syntax import MERGE, NO_CHARACTER, SEE, TAG, broken_syntax, place_of
 from harness.suites.yaml.values import (
     Node,
     Place,
@@ -22,7 +23,6 @@ from harness.suites.yaml.values import (
     reads_as,
     shown_path,
 )
-from harness.suites.yaml.words import meaning
 
 MAX_DEPTH = 40
 MAX_VALUES = 100_000
@@ -32,16 +32,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Composer:
-    """Events in, nodes out. Goes on after a wrong value, to tell them all at once, but not after broken syntax."""
+    """Builds nodes from events.
+
+    Continues after an invalid value, to report all of them, but not after a syntax error.
+    """
 
     def __init__(self, file: Path, text: str) -> None:
         self.file = file
         self.text = text
         self.events: Iterator[yaml.Event] = iter(())
-        self.anchors: dict[str, tuple[Place, Node | None]] = {}  # without a node while it is being read
+        self.anchors: dict[str, tuple[Place, Node | None]] = {}  # node None: still being read
         self.depth = 0
-        self.values = 0  # so far, with what aliases stand for
-        self.last_line = 1  # of the value read last
+        self.values = 0  # so far, including the values of aliases
+        self.last_line = 1  # of the last value
         self.problems: list[Problem] = []
 
     def source(self) -> Source:
@@ -62,7 +65,7 @@ class Composer:
         next(self.events)  # the start of the stream
         if isinstance(next(self.events), yaml.StreamEndEvent):
             self._stop(
-                Place(1, 1), "is empty", "a suite has `suite`, `kind` and `cases`; delete the file if it is none"
+                Place(1, 1), "is empty", "a suite has `suite`, `kind` and `cases`; delete the file if it is not a suite"
             )
         root = self._node(next(self.events), ())
         next(self.events)  # the end of the document
@@ -92,8 +95,8 @@ class Composer:
 
     def _open_anchor(self, name: str, place: Place, path: YamlPath) -> None:
         if name in self.anchors:
-            what = f"the anchor `&{name}` is there already, on line {self.anchors[name][0].line}"
-            self._stop(place, what, "give it another name", path)
+            what = f"the anchor `&{name}` is already defined on line {self.anchors[name][0].line}"
+            self._stop(place, what, "use another name", path)
         self.anchors[name] = (place, None)
 
     def _alias(self, name: str, place: Place, path: YamlPath) -> Node:
@@ -102,14 +105,14 @@ class Composer:
             self._stop(place, f"there is no anchor `&{name}` before this", f"write `&{name}` before the value", path)
         node = self.anchors[name][1]
         if node is None:
-            self._stop(place, f"`*{name}` stands within what it stands for", "write out what is meant", path)
+            self._stop(place, f"`*{name}` is an alias inside its own anchor", "write out the value", path)
         self._count(node.values, place, path)
         self._check_depth(node.height, place, path)
         return node
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place, path: YamlPath) -> Node:
         end = place_of(event.end_mark)
-        # A block of text ends where the next line begins.
+        # The end mark of a block scalar is the start of the next line.
         self.last_line = max(place.line, end.line - (end.column == 1))
         if _SURROGATE.search(event.value):
             self._wrong(place, *NO_CHARACTER, path)
@@ -154,20 +157,20 @@ class Composer:
             self._wrong(place, *MERGE, path)
             return None
         if not isinstance(key.content, str):
-            hint = f"YAML reads `{key.raw}` as {reads_as(key.content)}; quote it" if key.raw else "write a word"
+            hint = f"YAML reads `{key.raw}` as {reads_as(key.content)}; quote it" if key.raw else "use text as key"
             self._wrong(place, f"a key must be text, not {described(key)}", hint, path)
         return key.content if isinstance(key.content, str) and len(self.problems) == problems else None
 
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
         while not isinstance(event := next(self.events), end):
             yield event
-        if place_of(event.end_mark) > place_of(event.start_mark):  # a bracket: the end of a block takes no room
+        if place_of(event.end_mark) > place_of(event.start_mark):  # a bracket: the end of a block has no width
             self.last_line = place_of(event.end_mark).line
 
     def _count(self, values: int, place: Place, path: YamlPath) -> None:
         self.values += values
         if self.values > MAX_VALUES:
-            what = f"more than {MAX_VALUES:,} values, counting what aliases stand for"
+            what = f"more than {MAX_VALUES:,} values, including those of aliases"
             self._stop(place, what, "split it into several files", path)
 
     def _check_depth(self, more: int, place: Place, path: YamlPath) -> None:

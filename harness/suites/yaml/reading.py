@@ -1,4 +1,4 @@
-"""A file as text, and the text as values."""
+"""Read and decode YAML files."""
 
 import os
 import re
@@ -12,7 +12,7 @@ MAX_BYTES = 2_000_000
 
 
 def read_yaml(path: Path) -> Source:
-    """Read a YAML file. Raises YamlError for what stands in it, OSError where it cannot be read."""
+    """Read a YAML file. Raises YamlError if its content is invalid, OSError if it can't be read."""
     data = read_ordinary(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
         raise YamlError([Problem(path, 1, 1, "", f"is larger than {MAX_BYTES:,} bytes", "split it into several files")])
@@ -20,7 +20,7 @@ def read_yaml(path: Path) -> Source:
 
 
 def read_ordinary(path: Path, most: int) -> bytes:
-    """The first ``most`` bytes of a file. Raises OSError where there is none, also for pipes and devices."""
+    """Return the first ``most`` bytes of a regular file. Raises OSError for missing files, pipes and devices."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a regular file")
@@ -28,11 +28,12 @@ def read_ordinary(path: Path, most: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # A named pipe would otherwise wait for a writer for ever.
+    # Without O_NONBLOCK, opening a named pipe blocks until it has a writer.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-# Control characters; and U+0085, U+2028 and U+2029, line breaks to YAML 1.1 but not to editors: lines would not agree.
+# Control characters; and U+0085, U+2028 and U+2029, which are line breaks in YAML 1.1 but not in editors, so that
+# line numbers would differ.
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -51,8 +52,8 @@ def _decode(path: Path, data: bytes) -> str:
         place = _end_of(text[: bad.start()])
         code = ord(bad.group())
         escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
-        hint = f'in a text write it as an escape: "{escape}"'
-        what = f"the character U+{code:04X} cannot stand in a file"
+        hint = f'in text, write it as an escape: "{escape}"'
+        what = f"the character U+{code:04X} is not allowed in a file"
         raise YamlError([Problem(path, place.line, place.column, "", what, hint)])
     return text
 

@@ -1,4 +1,4 @@
-"""What a YAML file is once it is read: values where they stand, and what is wrong with them."""
+"""The content of a YAML file: values with their positions, and problems."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a file, said in one line."""
+    """One problem in a file, shown on one line."""
 
     file: Path
     line: int
@@ -36,7 +36,7 @@ class Problem:
 
 
 class YamlError(ValueError):
-    """A file that is not YAML as it is taken here."""
+    """A file that is not valid YAML in the accepted subset."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -47,22 +47,22 @@ _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 
 class Node(NamedTuple):
-    """A value where it stands. ``values`` and ``height`` count what aliases stand for, too.
+    """A value with its position. ``values`` and ``height`` include the values of aliases.
 
-    A named tuple, since ten thousand cases have hundreds of thousands of them.
+    A named tuple, because ten thousand cases have hundreds of thousands of nodes.
     """
 
     place: Place
     last_line: int
     content: Content
-    raw: str = ""  # an unquoted value as it is written: hints quote it
+    raw: str = ""  # an unquoted value as it is written, for hints
     keys: Mapping[str, Place] = _NO_KEYS
     values: int = 1
     height: int = 0
 
     @property
     def plain(self) -> Any:
-        """As dict, list, str, int, float, bool and None."""
+        """Return the value as dict, list, str, int, float, bool or None."""
         content = self.content
         if isinstance(content, dict):
             return {key: value.plain for key, value in content.items()}
@@ -73,18 +73,18 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A YAML file that was read. What an alias stands for has the place where it is written out."""
+    """The content of a YAML file. The value of an alias has the position of its anchor."""
 
     text: str
     root: Node
 
     @property
     def data(self) -> Any:
-        """All of it as dict, list, str, int, float, bool and None."""
+        """Return the whole content as dict, list, str, int, float, bool or None."""
         return self.root.plain
 
     def resolve(self, path: YamlPath) -> YamlPath:
-        """As much of the path as is there."""
+        """Return the longest prefix of ``path`` that exists."""
         node = self.root
         for depth, part in enumerate(path):
             child = _child(node, part)
@@ -94,7 +94,7 @@ class Source:
         return path
 
     def node(self, path: YamlPath) -> Node:
-        """What stands at a path; KeyError where nothing does."""
+        """Return the node at ``path``. Raises KeyError if there is none."""
         node = self.root
         for part in path:
             child = _child(node, part)
@@ -104,17 +104,17 @@ class Source:
         return node
 
     def place(self, path: YamlPath) -> Place:
-        """Where a value begins."""
+        """Return the position at which a value begins."""
         return self.node(path).place
 
     def key_place(self, path: YamlPath) -> Place:
-        """Where the key of a value stands; an item of a list has none, so there it is the item's own place."""
+        """Return the position of the key of a value; for items of lists, which have no key, that of the item."""
         last = path[-1] if path else 0
         return self.node(path[:-1]).keys[last] if isinstance(last, str) else self.place(path)
 
 
 def shown_file(path: Path) -> str:
-    """A path as a person would type it: from the current directory when it lies below."""
+    """Return a path for messages: relative to the current directory if it is below."""
     try:
         return str(Path(os.path.abspath(path)).relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -122,23 +122,23 @@ def shown_file(path: Path) -> str:
 
 
 def shown_path(path: YamlPath) -> str:
-    """``cases[2].limits``."""
+    """Return a path in the form ``cases[2].limits``."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" for part in path)
     return "".join(parts).removeprefix(".")
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """Long texts cut, for messages."""
+    """Return ``text``, cut to ``most`` characters for messages."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def one_line(text: str) -> str:
-    """Line breaks and whatever cannot be printed as escapes."""
+    """Return ``text`` with line breaks and unprintable characters as escapes."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def described(node: Node) -> str:
-    """A value in a few words, as it is written."""
+    """Return a short description of a value, as it is written."""
     content = node.content
     if isinstance(content, dict):
         return "a mapping" if content else "an empty mapping"
@@ -150,7 +150,7 @@ def described(node: Node) -> str:
 
 
 def reads_as(value: Content) -> str:
-    """What YAML takes an unquoted word for, in words."""
+    """Return what YAML reads an unquoted word as, such as ``a number``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""What an unquoted word stands for."""
+"""Values of unquoted words (plain scalars)."""
 
 import re
 from functools import lru_cache
@@ -18,7 +18,7 @@ _WORDS: dict[str, bool | None] = {
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-# A number or a date to one reader of YAML, a text or another number to the next: nobody's guess is taken.
+# YAML parsers disagree about these: a number or a date to some, text or another number to others. So they are errors.
 _AMBIGUOUS = {
     "an octal number": re.compile(r"[-+]?0o?[0-9_]+"),
     "a hexadecimal number": re.compile(r"[-+]?0x[0-9a-fA-F_]+"),
@@ -31,17 +31,17 @@ _AMBIGUOUS = {
 
 @lru_cache(maxsize=4096)
 def meaning(raw: str) -> tuple[Content, str, str]:
-    """What an unquoted word stands for, what is wrong with it if anything is, and a hint."""
+    """Return the value of an unquoted word, and a message and a hint if it is not allowed, else empty strings."""
     if raw in _WORDS:
         return _WORDS[raw], "", ""
     for other, form in _AMBIGUOUS.items():
         if form.fullmatch(raw):
-            cure = "quote it" if other == "a date" else "write it in plain decimals, or quote it"
-            return raw, f"cannot be the unquoted `{shortened(raw)}`", f"YAML reads this as {other}; {cure}"
+            fix = "quote it" if other == "a date" else "write it in plain decimals, or quote it"
+            return raw, f"`{shortened(raw)}` must not be unquoted", f"YAML reads this as {other}; {fix}"
     if not _FLOAT.fullmatch(raw):
         return raw, "", ""
     if len(raw) > MAX_DIGITS:
-        return raw, f"is a number of {len(raw)} digits, and {MAX_DIGITS} are the most", "quote it if it is text"
+        return raw, f"is a number of {len(raw)} digits, and the maximum is {MAX_DIGITS}", "quote it if it is text"
     if _INTEGER.fullmatch(raw):
         return int(raw), "", ""
     return float(raw.lower().replace(".inf", "inf").replace(".nan", "nan")), "", ""

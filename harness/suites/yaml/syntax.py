@@ -1,4 +1,4 @@
-"""What is wrong with YAML, in plain words and at the place where it is to be cured."""
+"""Messages for YAML syntax errors, with the position to be corrected."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import yaml
 
 from harness.suites.yaml.values import Place
 
-TAB = ("a tab cannot indent", "indent with spaces")
-TAG = ("a tag (`!…`) cannot stand here", "leave it out; quote what is to be text")
-MERGE = ("merge keys (`<<`) cannot stand here", "write its keys out; `*name` stands for a whole value")
-NO_CHARACTER = ("an escape in this text is no character", "half of a surrogate pair, or beyond U+10FFFF")
+TAB = ("tabs are not allowed as indentation", "indent with spaces")
+TAG = ("tags (`!…`) are not allowed", "remove it; quote the value if it is text")
+MERGE = ("merge keys (`<<`) are not allowed", "write out the keys; `*name` is an alias for a whole value")
+NO_CHARACTER = ("invalid Unicode escape in this text", "it is half of a surrogate pair, or beyond U+10FFFF")
 
 
 def place_of(mark: Any) -> Place:
@@ -20,7 +20,7 @@ SEE = "see docs/writing-cases.md for a suite to start from"
 
 
 def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str]:
-    """The parser's complaint in plain words, at the place where it is to be cured."""
+    """Return the position to be corrected, the message and a hint for a parser error."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return Place(1, 1), f"is not YAML: {error.problem}", SEE
@@ -42,20 +42,20 @@ def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, s
         hint = f"the bracket opens at line {began.line}, column {began.column}"
         return place, f"`,` or {closing} expected here", hint
     if "quoted scalar" in context and ("end of stream" in problem or "document" in problem):
-        return began, "there is no end to this quote", "close it; within single quotes write '' for one"
+        return began, "this quote is not closed", "close it; inside single quotes write '' for a single quote"
     if "Unicode character escape" in problem:
         return began, *NO_CHARACTER
     if "unknown escape" in problem:
         return began, "unknown escape after `\\` in double quotes", "write `\\\\`, or use single quotes"
     if "mapping values" in problem:
-        return place, "`:` cannot stand here", "quote a text that holds `: `; see that keys of a mapping line up"
+        return place, "`:` is not allowed here", "quote a text that contains `: `; align the keys of a mapping"
     if "entries are not allowed" in problem:
         return place, "a list cannot begin here", "begin it on a line of its own, or write [a, b]"
     if "cannot start any token" in problem:
         return place, f"a value cannot begin with `{line[mark.column : mark.column + 1]}`", "quote it"
     if "block mapping" in context or "block collection" in context or "<document start>" in problem:
         of = "mapping" if "mapping" in context else "list"
-        before = "what stands before it" if context == "None" else f"the {of} that began on line {began.line}"
+        before = "the text before it" if context == "None" else f"the {of} that began on line {began.line}"
         what = f"does not fit {before}"
         return place, what, "check the indentation, and that nothing follows a closing quote or bracket"
     if "tag" in problem or "tag" in context:

@@ -1,4 +1,4 @@
-"""Schedulers by the name that suites and engines know them by, one folder each. See ``spec.py`` for what one has."""
+"""Schedulers by the name that suites and engines use. One folder for each; ``spec.py`` describes its contents."""
 
 from collections.abc import Mapping
 
@@ -12,18 +12,18 @@ SPECS: Mapping[str, SchedulerSpec] = {folder.SPEC.name: folder.SPEC for folder i
 
 
 def scheduler_named(name: str) -> SchedulerSpec:
-    """The scheduler of that name. Raises KeyError; the schema of suites knows no others."""
+    """Return the scheduler with that name. Raises KeyError for names that the suite schema does not allow."""
     return SPECS[name]
 
 
 def search_tools_of(name: str) -> SearchTools:
-    """Random workloads of that scheduler, and what makes them smaller. Raises ValueError where it has no rules."""
+    """Return the search tools of a scheduler. Raises ValueError if it has no rules to search with."""
     tools = SPECS[name].search_tools
     if tools is None:
-        raise ValueError(f"scheduler {name} has no rules of who joins when: there is nothing to search with")
+        raise ValueError(f"scheduler {name} can't be searched: it has no model of its rules; use another scheduler")
     return tools()
 
 
 def scheduler_of_row(row: StepRow) -> SchedulerSpec:
-    """The scheduler whose step tables have the columns of this row, for rows that don't say it themselves."""
+    """Return the scheduler whose step tables have the columns of ``row``."""
     return SPECS[format_of_row(row).name]

@@ -1,4 +1,4 @@
-"""What a scheduler's layout of time-lines is made of: how many tokens of what each sequence holds after each step."""
+"""Bars of time-lines: the tokens of each kind that a sequence holds after each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from harness.types import BLOCK_SIZE, StepRow
 
 
 class Size(NamedTuple):
-    """A request: its prompt and its budget in tokens, and the step at which it joins the queue."""
+    """A request: its prompt length and ``max_tokens``, and the step at which it joins the queue."""
 
     prompt_length: int
     max_tokens: int
@@ -16,10 +16,10 @@ class Size(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """What one sequence has, in tokens; ``parts`` has them from left to right as the device lays them out.
+    """The memory of one sequence, in tokens. ``parts`` lists its parts from left to right, in the device's layout.
 
-    They fill the blocks that it holds and those that are reserved for it, but for whole blocks of left padding, which
-    are nobody's. ``found`` are tokens of the prompt that were in the cache and are not computed again.
+    The parts fill the blocks that the sequence holds and those reserved for it. Whole blocks of left padding are not
+    held by any sequence. ``found`` counts prompt tokens that were in the prefix cache and are not computed again.
     """
 
     left_padding: int
@@ -31,27 +31,27 @@ class Bar(NamedTuple):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Left padding, found, prompt, generated, right padding, reserved and not used."""
+        """Return left padding, found, prompt, generated, right padding, and reserved but unused tokens."""
         return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
 
     @property
     def indent(self) -> int:
-        """Tokens of left padding before the first block that it holds."""
+        """Return the tokens of left padding before the first held block."""
         return self.left_padding - self.left_padding % BLOCK_SIZE
 
     @property
     def top(self) -> int:
-        """Tokens from the beginning of its left padding to the end of its last block."""
+        """Return the tokens from the start of the left padding to the end of the last block."""
         return self.left_padding + self.found + self.prompt + self.generated + self.right_padding
 
     @property
     def held(self) -> int:
-        """Tokens of the blocks it holds."""
+        """Return the tokens of the held blocks."""
         return self.top - self.indent
 
 
 class Shared(NamedTuple):
-    """Blocks ``first`` to ``last`` of a sequence, counted from 0, that ``others`` hold too."""
+    """Blocks ``first`` to ``last`` of a sequence, counted from 0, that ``others`` hold, too."""
 
     first: int
     last: int
@@ -60,7 +60,7 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """``row`` and the steps after it, to ``last``, that differ from it in nothing but tkv and generated tokens.
+    """``row`` and the next steps up to ``last``, which differ from it only in tkv and the number of generated tokens.
 
     Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; a sequence that ended in it is among
     them. ``prefilled`` is the one that is prefilled, ``chunk`` which chunk of how many (from 1) that is, where there
@@ -113,14 +113,14 @@ class Stretch:
         return self.row.tkv + step - self.first
 
     def bars_at(self, step: int) -> dict[int, Bar]:
-        """The bars after a step of this stretch."""
+        """Return the bars after ``step``."""
         more = step - self.first
         growing = set(self.decodes)
         return {i: _grown(bar, more) if i in growing else bar for i, bar in self.bars.items()}
 
 
 def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:
-    """The size of a sequence; nothing of one that no request is about."""
+    """Return the size of a sequence; an empty size if no request has its number."""
     return sizes[sequence] if 0 <= sequence < len(sizes) else Size(0, 0)
 
 

@@ -1,4 +1,4 @@
-"""Invariants that do not hold: what one of them says, what all of them come to, and those of how requests end."""
+"""Violated invariants: one violation, the verdict over all, and the checks for the ends of requests."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Broken:
-    """An invariant that does not hold after a step; ``rule`` names its text."""
+    """A violated invariant after a step. ``rule`` is the key of the invariant's text."""
 
     step: int
     what: str
@@ -19,7 +19,10 @@ class Broken:
 
 
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
-    """All that is broken in a run of so many observations, by step; ``rules`` are the texts by name."""
+    """Return the verdict for the violations in a run of ``observations`` rows.
+
+    ``rules`` maps keys to invariant texts.
+    """
     broken = sorted(found, key=lambda each: each.step)
     if not broken:
         return Verdict(True, f"invariants hold after each of {observations} observations")
@@ -32,9 +35,9 @@ def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: 
 def length_broken(
     request: RequestSpec, timing: Request, count: int, max_model_len: int | None, finished: int | None, last: int
 ) -> Iterator[Broken]:
-    """What is wrong with the ``count`` tokens of a request that finished at step ``finished`` (None: it didn't).
+    """Yield what is wrong with the ``count`` tokens of a request that finished at step ``finished`` (None: never).
 
-    It ends at ``max_tokens``, or where prompt and generated tokens reach ``max_model_len`` (None: not known).
+    A request ends at ``max_tokens``, or when prompt and generated tokens reach ``max_model_len`` (None: not known).
     """
     number, most = request.request_id, request.within(max_model_len).max_tokens
     limit = f"max_tokens is {request.max_tokens}"

@@ -1,17 +1,17 @@
-"""How time-lines of a scheduler look, as a value: what its lanes show beyond others', and the words for it."""
+"""How time-lines of a scheduler are drawn: optional elements of lanes, and the legend."""
 
 from dataclasses import dataclass
 
 TOKENS_OF_A_CHARACTER = 8
-"""Tokens that a character of a text picture stands for, at least."""
+"""Minimum number of tokens that one character of a text picture represents."""
 LANE_HEIGHT = 46
-"""Pixels that a sequence is high."""
+"""Height of a sequence's lane, in pixels."""
 UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """``text_legend`` says what the characters of a text picture mean, a line each.
+    """``text_legend`` explains the characters of a text picture, one line each.
 
     ``measure`` is what the line on top shows of each step: ``tkv``, or how many ``tokens`` are computed.
     ``takes_turns``: not every running request takes part in every step, so a picture shows whose turn it is, who is

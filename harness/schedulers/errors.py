@@ -1,5 +1,5 @@
-"""What the scheduler models raise."""
+"""Exceptions of the scheduler models."""
 
 
-class ImpossibleWorkload(ValueError):  # noqa: N818 - it is the workload that cannot be, nothing went wrong
-    """A request reaches the head of the queue with nothing running, and needs more blocks than there are."""
+class ImpossibleWorkload(ValueError):  # noqa: N818 - describes the workload, not an error of the model
+    """A request is at the head of the queue with nothing running, and needs more blocks than exist."""

@@ -1,4 +1,4 @@
-"""How large random workloads get, the engine they run on, and what shrinking goes towards."""
+"""Sizes of random workloads, the engine that runs them, and helpers for shrinking."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from harness.types import SchedulingLimits
 
 CONTEXT, BATCH, BLOCKS = 512, 4, 35
-"""The shape that suites run on where they ask for nothing larger: tokens, sequences, blocks for sequences."""
+"""Default shape of engines for suites: context in tokens, sequences, blocks for sequences."""
 
 AS_BUILT = {
     "max_model_len": CONTEXT,
@@ -18,7 +18,7 @@ AS_BUILT = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large workloads get: requests, tokens, tokens, steps."""
+    """Maximum sizes of workloads: number of requests, tokens, tokens, steps."""
 
     requests: int = 7
     prompt: int = 200
@@ -27,16 +27,16 @@ class Sizes:
 
 
 def tightened(limits: SchedulingLimits) -> tuple[str, ...]:
-    """The names of those that are not as the engine was built."""
+    """Return the names of the limits that are not as the engine was built."""
     return tuple(name for name, built in AS_BUILT.items() if getattr(limits, name) != built)
 
 
 def loosened(limits: SchedulingLimits) -> Iterator[SchedulingLimits]:
-    """With one of them as the engine was built."""
+    """Yield the limits with one of them reset to how the engine was built."""
     return (replace(limits, **{name: AS_BUILT[name]}) for name in tightened(limits))
 
 
 def towards(number: int, least: int) -> Iterator[int]:
-    """Numbers between, the least first."""
+    """Yield numbers from ``least`` up to ``number``."""
     if number > least:
         yield from dict.fromkeys((least, (least + number) // 2, number - 1))

@@ -1,6 +1,6 @@
-"""What the harness must know of a scheduler, as one value. A scheduler is a folder beside this file with a ``SPEC``.
+"""The interface of a scheduler, as one value. Each folder next to this file has a ``SPEC``.
 
-Nothing outside ``schedulers/`` asks which scheduler it is; it looks the specification up by name and uses it.
+Code outside ``schedulers/`` has no branches on the scheduler; it looks up the specification by name.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 Options = SchedulerOptions | None
-"""Options of a scheduler that an engine is started with; None where it has none."""
+"""Options with which an engine's scheduler is started, None if it has none."""
 Specs = Sequence[RequestSpec]
 Timings = Sequence[Request]
 
 
 class Workload(Protocol):
-    """Random requests under limits that say all four numbers, with what the scheduler's rules say of them."""
+    """Random requests with all four limits given, and the steps that the scheduler's rules predict for them."""
 
     scheduler: ClassVar[str]
     limits: SchedulingLimits
@@ -33,11 +33,11 @@ class Workload(Protocol):
     def options(self) -> Options: ...
     @property
     def requests(self) -> Sequence[Any]:
-        """Each has prompt_length, max_tokens, join_step, abort_step and stops_after."""
+        """Return the requests. Each has prompt_length, max_tokens, join_step, abort_step and stops_after."""
 
     @property
     def case_id(self) -> str:
-        """A name made from the content, fit for a case."""
+        """Return a case id derived from the content."""
 
     def setup(self, model: str) -> EngineSetup: ...
     def as_requests(self) -> tuple[Request, ...]: ...
@@ -47,15 +47,19 @@ class Workload(Protocol):
 
 
 class Bars(Protocol):
-    """Follows a run row by row and says what each sequence holds, for time-lines."""
+    """Follows a run row by row and returns the memory of each sequence, for time-lines."""
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """The stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch of ``count`` steps that begins with ``row``."""
 
 
 @dataclass(frozen=True)
 class SearchTools:
-    """Random workloads, by ``strategy(on_a_model, early_stops)``; simpler ones; what a shrunk one still takes."""
+    """Tools for random workloads.
+
+    ``strategy(on_a_model, early_stops)`` draws them, ``smaller(workload)`` yields simpler ones, ``takes(workload)``
+    returns the names of the features that a workload needs.
+    """
 
     strategy: Callable[[bool, bool], "SearchStrategy[Any]"]
     smaller: Callable[[Any], Iterator[Any]]
@@ -68,22 +72,23 @@ def _no_events(*_: Any) -> Iterable[Event]:
 
 @dataclass(frozen=True)
 class SchedulerSpec:
-    """A scheduler: its table, its rules as sentences, its model, its invariants, its pictures, its search.
+    """A scheduler: step table, rules as sentences, model, invariants, time-line drawing and search.
 
-    ``format`` is how it stands in files. ``reads_tokens``: the schedule depends on the tokens of prompts and not only
-    on how many there are, so those of a model are needed in simulation too.
+    ``format`` is its format in files. ``reads_tokens``: the schedule depends on the tokens of prompts, not only on
+    their number, so a tokenizer is needed in simulation, too.
 
-    ``causes`` are its columns from cause to effect: of those that are wrong in one step, the first names the rule.
+    ``causes`` are its columns from cause to effect: the first wrong column of a step determines the reported rule.
 
-    ``rule_for(kind, column)`` is the rule behind a cell, ``rule_for_kinds(expected, seen)`` the one behind a step of
-    the wrong kind. ``kind_of_row(row, before, got_tokens)`` is the kind of step that a row describes. ``impossible``
-    says why no engine can finish a workload, ``explain`` what the rules say of a step; None where they can't say.
-    ``requirements_of(verdict, broken_off=…)`` are ids of suites/requirements.yaml.
+    ``rule_for(kind, column)`` returns the rule behind a cell, ``rule_for_kinds(expected, seen)`` the rule behind a step
+    of the wrong kind. ``kind_of_row(row, before, got_tokens)`` returns the kind of step that a row describes.
+    ``impossible`` returns why no engine can finish a workload, ``explain`` what a step does by the rules; both return
+    None if the rules do not determine it. ``requirements_of(verdict, broken_off=…)`` returns ids of
+    suites/requirements.yaml.
 
-    ``bars(sizes, options, rows)`` follows a run for time-lines, with its options as results have them; ``drawing`` says
-    how they look. ``search_tools`` imports hypothesis, so it is a function; None where no rules say which step comes
-    next, and there is nothing to search with. ``rule_events`` are the events of a run that only its rules can tell
-    (``harness/schedulers/events.py`` has the others).
+    ``bars(sizes, options, rows)`` follows a run for time-lines, with the options in the form of results; ``drawing``
+    describes how they are drawn. ``search_tools`` is a function because it imports hypothesis; None if the scheduler
+    has no model of its rules. ``rule_events`` returns the events of a run that need the scheduler's rules; the others
+    are in ``harness/schedulers/events.py``.
     """
 
     format: SchedulerFormat
@@ -103,5 +108,5 @@ class SchedulerSpec:
 
     @property
     def name(self) -> str:
-        """The name that suites and engines know it by."""
+        """Return the name that suites and engines use."""
         return self.format.name

@@ -1,4 +1,4 @@
-"""Requests by their tokens, as the models of schedulers that find blocks by content take them."""
+"""Requests with their tokens, for the models of schedulers with prefix caching."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from harness.suites.schema import Request
 from harness.types import RequestSpec, Run
 
 UNKNOWN_TOKEN = -1
-"""Stands for a token that was never seen: no prompt has it."""
+"""Placeholder for a token that was never observed. No prompt contains it."""
 Text = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class PlannedText:
-    """A request by its tokens: the prompt, and all it generates unless it is aborted.
+    """A request with its tokens: the prompt, and all tokens it generates unless it is aborted.
 
-    Those are ``max_tokens``, or fewer where something else ends it.
+    These are ``max_tokens`` tokens, or fewer if something else ends it.
     """
 
     prompt: Text
@@ -26,9 +26,9 @@ class PlannedText:
 
 
 def planned_texts(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run | None) -> list[PlannedText]:
-    """The requests by their tokens; those of ``run`` are what was generated, where nothing says it beforehand.
+    """Return the requests with their tokens. Generated tokens are those of ``run`` unless they are given beforehand.
 
-    One that may end early is taken to end where it ended in ``run``.
+    A request that may end early ends where it ended in ``run``.
     """
     planned = []
     for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):

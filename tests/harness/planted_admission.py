@@ -86,19 +86,19 @@ def context_of_the_new_one_at_tkv_before_it_grew(patch: pytest.MonkeyPatch) -> N
     patch.setattr(continuous, "fits_context", before)
 
 
-@schedule_fault("three-run-and-the-joiner-is-one-token-too-long", "50 tokens asked, 49 left at tkv 66")
+@schedule_fault("three-run-and-the-joiner-is-one-token-too-long", "50 tokens requested,  49 left at tkv 66")
 def context_one_too_lax_where_three_run(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         continuous, "fits_context", lambda new, r, tkv, most: admission.fits_context(new, r, tkv, most + (len(r) > 2))
     )
 
 
-@schedule_fault("newest-of-three-is-one-short-after-growth", "sequence 2 has 58 tokens to go, 57 left")
+@schedule_fault("newest-of-three-is-one-short-after-growth", "sequence 2 needs 58 tokens, 57 left")
 def ask_only_the_oldest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, r, *rest: admission.fits_context(new, r[-1:], *rest))
 
 
-@schedule_fault("oldest-of-three-is-one-short-after-growth", "sequence 0 has 58 tokens to go, 57 left")
+@schedule_fault("oldest-of-three-is-one-short-after-growth", "sequence 0 needs 58 tokens, 57 left")
 def ask_only_the_two_newest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, r, *rest: admission.fits_context(new, r[:2], *rest))
 

@@ -239,7 +239,7 @@ def test_a_request_that_waits_and_runs() -> None:
     broken(
         judged(SEEN, doctored(SEEN.run, 4, waiting=(1,))),
         QUEUE,
-        "step 4: waiting 1, in order of arrival nobody",
+        "step 4: waiting 1, in order of arrival none",
     )
 
 
@@ -281,7 +281,7 @@ def test_a_request_that_overtakes() -> None:
 
 def test_a_request_that_waits_before_it_came() -> None:
     early = SEEN._replace(requests=(SEEN.requests[0], a_request(10, 3, join_step=3)))
-    broken(judged(early), QUEUE, "step 2: waiting 1, in order of arrival nobody")
+    broken(judged(early), QUEUE, "step 2: waiting 1, in order of arrival none")
 
 
 # --- ends ------------------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def test_an_idle_step_while_somebody_waits() -> None:
     steps = [*seen.run.steps[:number], seen.run.steps[number - 1]._replace(step=number)]
     steps += [s._replace(step=s.step + 1) for s in seen.run.steps[number:]]
     verdict = judged(seen, replace(seen.run, steps=tuple(steps)))
-    broken(verdict, QUEUE, f"step {number}: nothing ran, though nobody ran before and 1 waited")
+    broken(verdict, QUEUE, f"step {number}: nothing ran, though none ran before and 1 waited")
 
 
 def test_fewer_tokens_than_min_tokens() -> None:

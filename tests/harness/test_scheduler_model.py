@@ -130,20 +130,20 @@ def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
             {"max_model_len": 128},
             [(49, 18), (30, 55, 16)],
             17,
-            "step 17: decode of 0, 1 waits for context: 55 tokens asked, 49 left at tkv 79",
+            "step 17: decode of 0, 1 waits for context: 55 tokens requested,  49 left at tkv 79",
         ),
         (
             {"max_model_len": 192},
             [(49, 67), (70, 4)],
             2,
-            "step 2: decode of 0, 1 waits for context: sequence 0 has 67 tokens to go, 64 left at tkv 128, "
+            "step 2: decode of 0, 1 waits for context: sequence 0 needs 67 tokens, 64 left at tkv 128, "
             "grown from 64 for a prompt of 70",
         ),
         (
             {"max_model_len": 128},
             [(49, 10), (70, 4)],
             2,
-            "step 2: decode of 0, 1 waits for context: 4 tokens asked, 0 left at tkv 128, "
+            "step 2: decode of 0, 1 waits for context: 4 tokens requested,  0 left at tkv 128, "
             "grown from 64 for a prompt of 70",
         ),
         (

@@ -25,15 +25,15 @@ def _options(options: Options) -> ChunkingSetup:
 
 DRAWING = Drawing(
     (
-        "· waits   c a chunk   C the last chunk   1-9 decodes and holds that many blocks (+: more)   - not its turn",
-        "= paused   × ends   … plain decodes left out",
+        "· waits   c a chunk   C the last chunk   1-9 decodes and holds that many blocks (+: more)   - not in the step",
+        "= paused   × ends   … plain decodes omitted",
         f"░ left padding   ▚ found in the cache   ▓ prompt   █ generated   ▒ right padding   - {UNUSED_WORDS}",
-        "|A a block that others hold, too; the same letter is the same block",
+        "|A a block that is shared with other requests; equal letters are the same block",
     ),
     takes_turns=True,
     aligned=False,
     legend=frozenset({"found", "shared", "chunk", "turn", "paused"}),
-    lane_height=72,  # blocks are told apart: some of them are shared
+    lane_height=72,  # shows single blocks, because some of them are shared
 )
 
 SPEC = SchedulerSpec(

@@ -1,8 +1,9 @@
-"""What each sequence holds where prompts come in chunks and blocks are shared (docs/scheduling-rules-chunked.md).
+"""Bars of the chunked scheduler, with chunks of prompts and shared blocks (docs/scheduling-rules-chunked.md).
 
-A prompt is moved right by whole blocks of padding, so that its last chunk ends with its last block; in a decode whole
-blocks of padding put everybody's new token into the same block. What a chunk takes is told by the reserved blocks:
-all but its own are known. Which blocks are shared is told by their ids, where the driver can see them.
+A prompt is shifted right by whole blocks of padding, so that its last chunk ends with its last block. In a decode,
+whole blocks of padding put the new tokens of all requests into the same block. The blocks that a chunk takes are
+derived from the reserved blocks, since those of all other requests are known. Shared blocks are found by block ids, if
+the driver can observe them.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,10 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
 class ChunkedBars:
-    """Follows a run row by row. ``rows`` are all of it: a request's blocks are seen by id only once it got a token."""
+    """Follows a run row by row.
+
+    ``rows`` is the whole run: a request's block ids are visible only after its first token.
+    """
 
     def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:
         self._sizes = sizes
@@ -26,7 +30,7 @@ class ChunkedBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """The stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch of ``count`` steps that begins with ``row``."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
         chunk = None
@@ -47,7 +51,7 @@ class ChunkedBars:
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
 
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
-        """Which chunk it is, of how many."""
+        """Return the number of the chunk, and the number of chunks."""
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
         chunks = max(1, ceil_div(prompt, size))
         padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
@@ -88,18 +92,18 @@ class ChunkedBars:
         )
 
     def _most(self, sequence: int) -> int:
-        """The blocks of its worst case."""
+        """Return the number of blocks in the sequence's worst case."""
         size = size_of(self._sizes, sequence)
         return blocks_for(size.prompt_length + size.max_tokens)
 
     def _forget(self, sequence: int) -> None:
-        """It ended or was aborted."""
+        """Remove a sequence that ended or was aborted."""
         for known in (self._cached, self._held, self._padding, self._found, self._chunk, self._tables):
             known.pop(sequence, None)
 
 
 def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
-    """The blocks of each request when they are seen first; its chunks before had the same, as far as they went."""
+    """Return the first known block table of each request; its earlier chunks used a prefix of it."""
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):

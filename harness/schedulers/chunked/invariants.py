@@ -1,7 +1,7 @@
-"""What must hold after every step of every workload of the chunked scheduler, as far as its driver can see.
+"""Invariants of the chunked scheduler: properties of every step of every workload, as far as the driver observes them.
 
-Nobody needs to know the schedule for this: how many tokens a request has in its cache follows from the tokens it got,
-and what two requests may share from their texts.
+They do not depend on the expected schedule: the number of tokens that a request has in its cache follows from the
+tokens it got, and the blocks that two requests may share follow from their texts.
 """
 
 from collections import Counter
@@ -25,18 +25,18 @@ from harness.types import (
 
 RULES = {
     "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; what is reserved is what may still be taken',
-    "owner": f'{DOC} "Prefix caching": a block is shared by those whose texts are the same up to its end',
+    "owner": f'{DOC} "Prefix caching": requests share a block only if their texts are equal up to its end',
     "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
     "batch": f'{DOC} "May prefill": never more than max_num_seqs requests run',
     "batch_tkv": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
     "tkv": f'{DOC} "Chunks" and "Decode": L in a prefill; the largest (m − b)·64 + computed + 1 in a decode',
-    "outputs": f'{DOC} "Decode": a decode gives a token to each that runs and is not being prefilled, in that order',
-    "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and nobody is prefilled beside it',
+    "outputs": f'{DOC} "Decode": a decode gives a token to each running request that is not in prefill, in order',
+    "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and no request is prefilled meanwhile',
     "interleave": f'{DOC} "May prefill": with interleaving no chunk runs right after another while any request decodes',
-    "queue": f'{DOC} "Candidates": first in, first out, and never two prefills at once',
+    "queue": f'{DOC} "Candidates": first in, first out, and never two prefills at the same time',
     "chunks": f'{DOC} "Chunks" and "Prefix caching": a prompt takes its chunks, less those that were entirely hit',
     "end": f'{DOC} "Steps": every request ends exactly once: with its tokens, or where it fills the context',
-    "abort": f'{DOC} "Aborts": an aborted request leaves at once and gets no further token',
+    "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',
     "idle": f'{DOC} "Steps": nothing is held and tkv is 0 when nothing is left to do',
 }
 
@@ -48,7 +48,7 @@ def check_invariants(
     limits: SchedulingLimits,
     chunking: ChunkingSetup,
 ) -> Verdict:
-    """All invariants over all steps. What is None in ``limits`` is not known, and not checked."""
+    """Check all invariants over all steps. Invariants of a limit that is None (not known) are not checked."""
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(requests, timings, limits, chunking)
@@ -59,7 +59,7 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """What is known of every request, carried from step to step."""
+    """State of all requests, updated step by step."""
 
     requests: Sequence[RequestSpec]
     timings: Sequence[Request]
@@ -74,7 +74,7 @@ class _Watch:
     prefilled: int | None = None
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """What is wrong with the next observation."""
+        """Yield the violations of the next observation."""
         yield from self._always(step)
         if step.kind == "prefill":
             yield from self._prefill(step)
@@ -90,7 +90,7 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """What is wrong with how it ended."""
+        """Yield the violations after the last observation."""
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
             names = "tkv", "waiting", "running", "paused", "reserved", "used"
@@ -98,14 +98,14 @@ class _Watch:
             yield Broken(last.step, f"left behind: {what}", "idle")
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Those that were aborted until now."""
+        """Return the requests that have been aborted so far."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _always(self, step: StepRow) -> Iterator[Broken]:
         paused, number, limits = step.paused or (), step.step, self.limits
         everybody = [*step.running, *paused, *step.waiting]
         if len(set(everybody)) != len(everybody):
-            yield Broken(number, f"somebody is in two places: {step.running}, {paused}, {step.waiting}", "pausing")
+            yield Broken(number, f"a request is in two states: {step.running}, {paused}, {step.waiting}", "pausing")
         if limits.max_num_seqs and len(step.running) > limits.max_num_seqs:
             what = f"{len(step.running)} requests run, max_num_seqs is {limits.max_num_seqs}"
             yield Broken(number, what, "batch")
@@ -153,7 +153,7 @@ class _Watch:
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0
         if new in step.finished or new in self._gone(step):
-            # Its hits go with it: as many as fit into whole chunks before the last.
+            # Hits skip whole chunks, but never the last chunk.
             if not 1 <= self.chunks[new] <= count:
                 yield Broken(step.step, f"the prompt of {new} took {self.chunks[new]} chunks, it has {count}", "chunks")
         elif self.chunks[new] != count - skipped:
@@ -181,11 +181,11 @@ class _Watch:
             )
 
     def _computed(self, request: int) -> int:
-        """Tokens in the cache of one that decodes: its prompt, and what it generated but for the last."""
+        """Return the tokens in the cache of a decoding request: its prompt, and its generated tokens but the last."""
         return len(self.requests[request].prompt_token_ids) + self.got[request] - 1
 
     def _tables(self, step: StepRow) -> Iterator[Broken]:
-        """Where blocks can be seen by id: full and in order, and shared only by those with the same text."""
+        """Check block tables, if visible: complete and in order, and shared only between requests with equal text."""
         if not step.block_tables:
             return
         for request, table in zip(step.outputs, step.block_tables, strict=True):
@@ -209,9 +209,10 @@ class _Watch:
         self.tables = {r: t for r, t in self.tables.items() if r not in gone}
 
     def _alike(self, one: int, other: int, place: int) -> bool:
-        """Whether two requests may share their block number ``place``: full, and the same prompt up to its end.
+        """Return whether two requests may share their block number ``place``.
 
-        Generated tokens are not known here, so a block that holds some of either is let pass.
+        They may if it is full, and the prompts are equal up to its end. Generated tokens are not known here, so a block
+        with generated tokens of either request is accepted.
         """
         end = (place + 1) * BLOCK_SIZE
         if not self.chunking.enable_prefix_caching:
@@ -221,7 +222,7 @@ class _Watch:
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
     def _events(self, step: StepRow) -> Iterator[Broken]:
-        """Who waits: those that came, in that order, less those that were prefilled or aborted."""
+        """Check the queue: the requests that joined, in order, without those that were prefilled or aborted."""
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)
         started = self.prefilled if step.kind == "prefill" else None

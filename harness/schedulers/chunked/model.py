@@ -1,8 +1,8 @@
-"""The rules of the chunked scheduler as an independent model, apart from any engine: every step of a workload.
+"""Independent model of the chunked scheduler: predicts every step of a workload from the rules, without an engine.
 
-Written from docs/scheduling-rules-chunked.md alone, for reading and not for speed. There are no block ids here: a block
-of the cache is an object that knows its holders and, once it is full, the text up to its end. The list of free blocks
-is in the order in which they will be handed out. Whatever can be derived from lengths is derived, not kept.
+Written only from docs/scheduling-rules-chunked.md, for readability rather than speed. There are no block ids: a block
+of the cache is an object with its holders and, once it is full, the text up to its end. The list of free blocks is in
+the order in which they are handed out. Values that follow from lengths are derived, not stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,10 @@ from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, 
 
 @dataclass(eq=False)
 class Page:
-    """A block of the cache. ``text`` is what it can be found by; None where it is not full or was handed out anew."""
+    """A block of the cache.
+
+    ``text`` is its key in the prefix cache; None while it is not full, and after it is reused.
+    """
 
     holders: int = 0
     text: Text | None = None
@@ -25,7 +28,7 @@ class Page:
 
 @dataclass(eq=False)
 class Reader:
-    """A request under way. ``tokens`` has prompt and output so far, ``done`` counts those that are scheduled."""
+    """An active request. ``tokens`` holds prompt and output so far; ``done`` counts the scheduled tokens."""
 
     number: int
     plan: PlannedText
@@ -54,22 +57,22 @@ class Reader:
 
     @property
     def usable(self) -> int:
-        """Blocks of its hit that no chunk computes again."""
+        """Return the number of hit blocks that no chunk computes again."""
         chunks = ceil_div(self.length, self.size)
         whole = min((self.padding + self.hit) // self.size, chunks - 1)
         return max(0, whole * self.size - self.padding) // BLOCK_SIZE
 
     def text(self, end: int) -> Text:
-        """Its first ``end`` tokens."""
+        """Return the first ``end`` tokens."""
         return (self.plan.prompt + self.plan.generated)[:end]
 
 
 @dataclass
 class Engine:
-    """The state between two steps, and what the last one showed.
+    """The state between two steps, and the observable results of the last step.
 
-    ``exceeded`` are the values of batch size x tkv that were too much for it, ``started`` is who had its first chunk,
-    ``hits`` are the pages it found and how many others held each.
+    ``exceeded`` lists values of batch size x tkv above the limit; ``started`` is the request that had its first chunk;
+    ``hits`` are the pages of its prefix cache hit, each with the number of its other holders.
     """
 
     limits: SchedulingLimits
@@ -91,14 +94,14 @@ class Engine:
     hits: tuple[tuple[Page, int], ...] = ()
     why: str = "the state before any step"
 
-    # --- what may happen ----------------------------------------------------------------------------------------
+    # --- admission ----------------------------------------------------------------------------------------------
 
     @property
     def decoding(self) -> list[Reader]:
         return [reader for reader in self.running if not reader.prefilling]
 
     def found(self, reader: Reader) -> list[Page]:
-        """The pages of its longest hit."""
+        """Return the pages of the request's longest prefix cache hit."""
         if not self.options.enable_prefix_caching:
             return []
         most = (reader.length - 1) // BLOCK_SIZE
@@ -106,17 +109,17 @@ class Engine:
         return [page for page in takewhile(lambda page: page is not None, matches) if page is not None]
 
     def findable(self, text: Text) -> Page | None:
-        """Of the pages with this text the one that has had it for longest."""
+        """Return the page with this text, the oldest if there are several."""
         return next((page for page in self.library if page.text == text), None)
 
     def lacking(self, reader: Reader) -> str | None:
-        """Which blocks the head of the queue lacks; None where they are there."""
+        """Return which blocks are missing for the head of the queue, None if there are enough."""
         if self.spare(reader) >= 0:
             return None
         return f"blocks: {self.needed(reader)} needed, {len(self.free)} free, {self.promised} of them reserved"
 
     def needed(self, reader: Reader) -> int:
-        """Its worst case in blocks, less those of its hit that somebody holds now."""
+        """Return the blocks of the request's worst case, without those of its hit that other requests hold."""
         held_now = sum(page.holders > 0 for page in self.found(reader))
         return blocks_for(reader.length + reader.plan.max_tokens) - held_now
 
@@ -125,20 +128,20 @@ class Engine:
         return sum(other.reserved for other in (*self.running, *self.paused))
 
     def spare(self, reader: Reader) -> int:
-        """The blocks that would be left to promise if it started; fewer than 0 where it can't."""
+        """Return how many unreserved blocks would be left if the request started, negative if it can't."""
         return len(self.free) - self.promised - self.needed(reader)
 
     def obstacle(self, reader: Reader) -> str | None:
-        """Why a request may not prefill now, in one phrase."""
+        """Return why a request can't prefill now, in one phrase; None if it can."""
         new = reader.done == 0
         if new and not self.running:
             return None
         if self.paused:
             return f"{_named(self.paused)} to be resumed"
         if self.options.interleave and self.chunk_before and self.decoding:
-            return f"a turn of {_named(self.decoding)}"
+            return f"a decode of {_named(self.decoding)}"
         if new and any(other.prefilling for other in self.running):
-            return "the prefill under way"
+            return "the current prefill to end"
         most = self.limits.max_num_seqs or 0
         if new and len(self.running) >= most:
             return f"batch: {len(self.running)} run of {most}"
@@ -204,7 +207,7 @@ class Engine:
         reader.done = reader.hit = len(pages) * BLOCK_SIZE
 
     def extend(self, reader: Reader, done: int, written: int) -> None:
-        """Take the pages for its first ``done`` tokens; those that ``written`` tokens fill can be found."""
+        """Take pages for the first ``done`` tokens; pages filled by ``written`` tokens enter the prefix cache."""
         while len(reader.pages) < blocks_for(done):
             page = self.free.pop(0)
             if page.text is not None:
@@ -234,7 +237,7 @@ class Engine:
         self.give_token(batch)
 
     def choose(self) -> None:
-        """Who takes part in a decode and who is paused."""
+        """Choose the requests that decode in this step, and the requests to pause."""
         sign = -1 if self.options.long_output_priority else 1
         turn = [*self.paused, *self.decoding]
         turn.sort(key=lambda reader: (-reader.skipped_turns, sign * (reader.done - reader.length)))
@@ -269,15 +272,15 @@ class Engine:
         self.finished = tuple(reader.number for reader in batch if self.is_done(reader))
 
     def is_done(self, reader: Reader) -> bool:
-        """Whether it has all its tokens, or fills the context with those it has."""
+        """Return whether the request has all its tokens, or fills the context."""
         fills_context = reader.length + reader.outputs >= (self.limits.max_model_len or inf)
         return fills_context or reader.outputs == len(reader.plan.generated)
 
     def leave(self, reader: Reader) -> None:
-        """It is gone; of its pages those that have no other holder are free, the last one first.
+        """Remove the request, and free its pages that have no other holder, the last page first.
 
-        Pages that can't be found are handed out before all others, those that can be found after them. Without
-        prefix caching no page can be found, and all are handed out in the order in which they were freed.
+        Freed pages without a key in the prefix cache are handed out before all others, pages with a key after them.
+        Without prefix caching, all pages are handed out in the order in which they were freed.
         """
         self.withdrawn = self.withdrawn or reader in self.waiting
         for place in (self.waiting, self.running, self.paused):
@@ -290,7 +293,7 @@ class Engine:
         self.free = [*first, *self.free, *(page for page in freed if page not in first)]
         reader.pages = []
 
-    # --- what is seen -------------------------------------------------------------------------------------------
+    # --- observation -------------------------------------------------------------------------------------------
 
     @property
     def has_work(self) -> bool:
@@ -314,7 +317,7 @@ class Engine:
 
 
 def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> tuple[StepRow, ...]:
-    """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says all four numbers.
+    """Return all rows, from step 0 to the step after which nothing is left to do. All four ``limits`` must be given.
 
     Raises ImpossibleWorkload.
     """
@@ -322,7 +325,7 @@ def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
 
 def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int) -> str:
-    """What step ``step`` does, and what keeps the next to be prefilled waiting where it does; one phrase."""
+    """Return what step ``step`` does and, if a request waits for its prefill, the reason, in one phrase."""
     for engine in moments(limits, options, requests):
         if engine.step == step:
             return f"step {step}: {engine.why}"

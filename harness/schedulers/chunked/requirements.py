@@ -1,4 +1,4 @@
-"""Which requirements a verdict says are violated, so that a workload that was found can be committed as a case."""
+"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
 
 from harness.schedulers.chunked.rules import DOC
 from harness.types import Verdict
@@ -15,9 +15,9 @@ BY_HEADING = {
     "Steps": ("CP-END-01", "CP-IDLE-01"),
     "Aborts": ("CP-ABORT-01",),
 }
-"""Headings of docs/scheduling-rules-chunked.md, which a rule names first."""
+"""Requirements by heading of docs/scheduling-rules-chunked.md. A rule's text begins with the heading."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:  # noqa: ARG001
-    """Ids of suites/requirements.yaml; none where the verdict names no rule of this scheduler."""
+    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

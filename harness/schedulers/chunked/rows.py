@@ -1,4 +1,4 @@
-"""The step table of chunked prefill: its columns, and what kind of step a row describes."""
+"""Step tables of the chunked scheduler: columns, and the kind of step that a row describes."""
 
 from collections.abc import Collection
 
@@ -6,9 +6,12 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """``start``, ``prefill``, ``decode`` or ``idle``; ``got_tokens`` are the requests that got any before it.
+    """Return ``start``, ``prefill``, ``decode`` or ``idle``.
 
-    A chunk that is not the last yields nothing, but reports a tkv; the last one yields a request's first token.
+    ``got_tokens`` are the requests with tokens before the row. A chunk that is not the last yields no token, but has a
+    tkv. The last chunk yields the first token of a request.
+
+    A chunk that is not the last yields no token, but has a tkv. The last chunk yields the first token of a request.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -12,7 +12,7 @@ DEFAULT = ChunkingSetup()
 
 
 def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
-    """Limits and options that are not the usual ones, and what its requests do beside running to their ends."""
+    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     return (*tightened(workload.limits), *options, *habits(workload.requests))
 

@@ -1,4 +1,4 @@
-"""Random workloads of the chunked scheduler: prompts that begin like earlier texts, crowded where rules turn."""
+"""Random workloads of the chunked scheduler: prompts with shared beginnings, and sizes close to the limits of rules."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ CHUNKED_SIZES_ON_A_MODEL = Sizes(requests=4, prompt=260, budget=24, join_step=20
 
 @dataclass(frozen=True)
 class ChunkedWorkload:
-    """Requests in the order in which they join, under limits that say all four numbers, and the scheduler's options."""
+    """Requests in the order in which they join, with all four limits given, and the scheduler's options."""
 
     limits: SchedulingLimits
     chunking: ChunkingSetup
@@ -43,12 +43,12 @@ class ChunkedWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """A name made from the content, fit for a case. Random prompts are seeded by it, so they go with it."""
+        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
         content = repr((astuple(self.limits), astuple(self.chunking), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def setup(self, model: str) -> EngineSetup:
-        """The engine it runs on."""
+        """Return the setup of the engine that runs the workload."""
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, "chunked", self.chunking)
 
     def as_requests(self) -> tuple[Request, ...]:
@@ -60,18 +60,21 @@ class ChunkedWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """The requests as a driver takes them; without a model's ``vocabulary`` tokens are numbers."""
+        """Return the requests in the form that drivers take; without ``vocabulary``, tokens are arbitrary numbers."""
         requests = self.as_requests()
         if vocabulary is None:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """What the rules say: it depends on what is alike, not on which tokens that is."""
+        """Return the rows predicted by the model.
+
+        They depend on which tokens are equal, not on the tokens themselves.
+        """
         return predict(self.limits, self.chunking, self._texts())
 
     def explain(self, step: int) -> str:
-        """What step ``step`` does by the rules."""
+        """Return what step ``step`` does by the rules."""
         return explain(self.limits, self.chunking, self._texts(), step)
 
     def _texts(self) -> list[PlannedText]:
@@ -79,7 +82,10 @@ class ChunkedWorkload:
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWorkload]:  # noqa: ARG001
-    """The workloads of a search. What a model generates is not known beforehand, so no prompt goes on from it."""
+    """Return the strategy of a search.
+
+    Prompts do not repeat generated tokens, which are unknown beforehand on a model.
+    """
     return chunked_workloads(CHUNKED_SIZES_ON_A_MODEL if on_a_model else CHUNKED_SIZES, decoded=not on_a_model)
 
 
@@ -101,7 +107,7 @@ _CHUNKINGS = st.builds(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """As built, or near what decides about these requests; everybody alone fits."""
+    """Draw limits: as built, or close to a value that decides about these requests. Each request alone fits."""
     fewest = max(blocks_for(request.prompt_length + request.max_tokens) for request in requests)
     longest = max(request.prompt_length + request.max_tokens for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, BLOCKS, *range(fewest, min(BLOCKS, fewest + 8) + 1))))
@@ -110,6 +116,6 @@ def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLi
     if batch_tkv <= BATCH:
         decided = draw(st.sampled_from(requests))
         batch_tkv = batch_tkv * (decided.prompt_length + draw(st.integers(1, decided.max_tokens))) + beside
-    # A request that is the only one left must be able to decode to its end.
+    # The last remaining request must be able to decode to its end.
     batch_tkv = max(longest, min(batch_tkv, CONTEXT * BATCH))
     return SchedulingLimits(CONTEXT, draw(st.integers(1, BATCH)), blocks, batch_tkv)

@@ -18,7 +18,7 @@ def _search_tools() -> SearchTools:
     return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
 
 
-# It has no options, so none are passed on.
+# The scheduler has no options, so none are passed on.
 SPEC = SchedulerSpec(
     format=FORMATS["continuous"],
     reads_tokens=False,
@@ -35,7 +35,7 @@ SPEC = SchedulerSpec(
     drawing=Drawing(
         (
             "· waits   P is prefilled   1-9 decodes and holds that many blocks (+: more)   × ends   "
-            "… plain decodes left out",
+            "… plain decodes omitted",
             f"░ left padding   ▓ prompt   █ generated   ▒ right padding   - {UNUSED_WORDS}",
         )
     ),

@@ -1,7 +1,7 @@
-"""What each sequence holds where the batch has one tkv (docs/scheduling-rules.md, "Prefill" and "Decode").
+"""Bars of the continuous scheduler, with one tkv for the batch (docs/scheduling-rules.md, "Prefill" and "Decode").
 
-Three numbers say all: its tokens in the cache (its prompt, and one more with each decode after its prefill), tkv, and
-what was reserved at its prefill. Padding is what is left of tkv; whole blocks of padding are held by nobody.
+Three numbers determine a bar: the sequence's tokens in the cache (its prompt, and one more for each decode after its
+prefill), tkv, and the blocks reserved at its prefill. The rest of tkv is padding; whole blocks of padding are not held.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
@@ -17,7 +17,7 @@ class ContinuousBars:
         self._reserved: dict[int, int] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """The stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch of ``count`` steps that begins with ``row``."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":
@@ -26,13 +26,13 @@ class ContinuousBars:
                 self._cached[sequence] = self._cached.get(sequence, size.prompt_length) + 1
         here = [i for i in dict.fromkeys((*row.running, *row.outputs)) if i in self._cached]
         bars = {i: self._bar(row.tkv, i) for i in here}
-        # What else went is aborted, and gone from the picture.
+        # Other sequences that disappeared were aborted; they are not drawn.
         self._cached = {i: self._cached[i] + (count - 1) for i in here if i in row.running}
         prefilled = row.outputs[0] if row.kind == "prefill" and row.outputs else None
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """What a wrong tkv cannot hold is drawn as far as it goes."""
+        """Return the bar of a sequence. Tokens that do not fit a wrong tkv are cut off."""
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE
@@ -42,5 +42,5 @@ class ContinuousBars:
 
 
 def _reserved(tkv: int, size: Size) -> int:
-    """In blocks."""
+    """Return the reserved blocks of a sequence prefilled at ``tkv``."""
     return blocks_for(tkv + size.max_tokens - 1) - max(0, tkv - size.prompt_length) // BLOCK_SIZE

@@ -1,4 +1,4 @@
-"""Why a step should have been what it was expected to be, in the words of the rules and with the case's numbers."""
+"""Explain an expected step of the continuous scheduler by its rules, with the numbers of the case."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from harness.types import RequestSpec, Run, SchedulingLimits
 def by_the_rules(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run, step: int
 ) -> str | None:
-    """What step ``step`` of a workload does by the rules, and what the head of the queue waits for.
+    """Return what step ``step`` of a workload does by the rules, and why the head of the queue waits.
 
-    None where that cannot be said: limits that the driver does not tell, a workload that the rules cannot finish.
-    A sequence that may end early is taken to end where it ended in ``run``.
+    None if that is not known: the driver reports no limits, or the workload can't be finished by the rules. A sequence
+    that may end early ends where it ended in ``run``.
     """
     try:
         return explain(limits, planned_requests(specs, timings, run), step)
@@ -25,7 +25,7 @@ def by_the_rules(
 def impossible(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> str | None:
-    """Why no engine can finish this workload under these limits; None where the rules see no reason."""
+    """Return why no engine can finish this workload under these limits, None if the rules give no reason."""
     try:
         predict(limits, planned_requests(specs, timings, run))
     except ImpossibleWorkload as reason:

@@ -1,7 +1,7 @@
-"""What must hold after every step of every workload, whatever the engine, as far as its driver can see.
+"""Invariants of continuous batching: properties of every step of every workload, as far as the driver observes them.
 
-Expected tables say what one workload does; invariants say what no workload may ever do. Each observation is looked at
-here; what leads from one to the next is in ``moves.py``.
+They hold for every workload, while an expected table belongs to one. This file checks single observations; ``moves.py``
+checks the change from one observation to the next.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ PADDING_BLOCK = 0
 def check_invariants(
     run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
 ) -> Verdict:
-    """All invariants over all steps of a run of the continuous scheduler (one tkv for the batch).
+    """Check all invariants over all steps of a run of the continuous scheduler (one tkv for the batch).
 
-    ``limits`` are the ones the engine was held to; what is None there is not known, and not checked.
+    ``limits`` are the effective limits. Invariants of a limit that is None (not known) are not checked.
     """
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
@@ -39,7 +39,7 @@ def check_invariants(
 
 RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
-    "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to nobody',
+    "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to none',
     "held": 'docs/scheduling-rules.md "Prefill" and "Decode": used = ceil(tkv/64) − blocks that are all padding, and '
     "reserved = ceil((tkv + max_tokens − 1)/64) − those, of every sequence that holds blocks",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',
@@ -51,15 +51,15 @@ RULES = {
     "queue": 'docs/scheduling-rules.md "One step", 1: strict first in, first out',
     "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once: with its tokens, or where it '
     "fills the context",
-    "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves at once and gets no further token',
+    "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves immediately and gets no further token',
     "idle": 'docs/scheduling-rules.md "Steps": nothing is held and tkv is 0 when nothing is left to do',
 }
 
 
 def _telling(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
-    """The observations that can break something: all but those between plain decodes, where only tkv moves.
+    """Return the observations that can violate an invariant: all but plain decodes after a plain decode.
 
-    The first of a row of plain decodes is kept, since what went before may have left padding to be removed.
+    The first of consecutive plain decodes is kept, because padding may have to be removed before it.
     """
     events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
     plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
@@ -81,7 +81,10 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 
 
 def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
-    """Also that of a batch in the step in which some of it ended. A sequence alone is not held to the limit."""
+    """Check the batch x tkv limit, including sequences that end in the step.
+
+    The limit does not apply to a single sequence.
+    """
     limit = limits.max_batch_tkv_limit
     if not limit:
         return
@@ -140,7 +143,7 @@ def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request])
 
 
 def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
-    """Where blocks can be seen by id: each has one owner, who keeps it, block 0 has none, and none is lost."""
+    """Check block tables, if visible: a block has one owner until that ends, block 0 has none, and no block is lost."""
     tables: dict[int, tuple[int, ...]] = {}
     seen = any(step.block_tables for step in steps)
     for step in steps:

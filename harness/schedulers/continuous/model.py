@@ -1,9 +1,9 @@
-"""An independent model of the scheduling rules: what every step of a workload must look like, apart from any engine.
+"""Independent model of the continuous scheduler: predicts every step of a workload from the rules, without an engine.
 
-Written from docs/scheduling-rules.md alone, for reading and not for speed. Two things follow from the rules and
-make them short here. A decode moves tkv and every sequence's token count together, so a running sequence is known
-by its left padding: what it has in the cache is tkv − padding. And whatever changes padding changes tkv by the same
-number of whole blocks, so what a sequence holds is always ceil(tkv/64) − padding // 64 blocks.
+Written only from docs/scheduling-rules.md, for readability rather than speed. Two consequences of the rules make it
+short. A decode increases tkv and every sequence's token count together, so the state of a running sequence is its left
+padding: it has tkv − padding tokens in the cache. And padding changes only together with tkv, by the same number of
+whole blocks, so a sequence always holds ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,16 +12,16 @@ from dataclasses import astuple, dataclass, replace
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.types import BLOCK_SIZE, EngineSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
 
-_Said = tuple[int, int, int, int]
-"""The four numbers of the limits, none of them missing."""
+_GivenLimits = tuple[int, int, int, int]
+"""The four limits, all given."""
 
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """A request as scheduling sees it: lengths in tokens, times in engine steps.
+    """A request for scheduling: lengths in tokens, times in engine steps.
 
-    ``stops_after`` is the number of tokens after which something other than ``max_tokens`` ends it.
-    Raises ValueError for a request that cannot be.
+    ``stops_after`` is the number of tokens after which something other than ``max_tokens`` ends it. Raises ValueError
+    for an invalid request.
     """
 
     prompt_length: int
@@ -39,7 +39,10 @@ class PlannedRequest:
             raise ValueError(f"a request stops after one token or later, not {self}")
 
     def length(self, max_model_len: int) -> int:
-        """How many tokens it gets if it is not aborted: a sequence ends where it fills the context, too."""
+        """Return the number of tokens it generates unless it is aborted.
+
+        A sequence also ends when it fills the context.
+        """
         length = min(self.max_tokens, max(1, max_model_len - self.prompt_length))
         return length if self.stops_after is None else min(length, self.stops_after)
 
@@ -54,24 +57,25 @@ class Seat:
     reserved: int
 
     def decoded(self, tkv: int) -> int:
-        """Tokens in the cache beyond the prompt: one fewer than it has generated, the newest is not there yet."""
+        """Return the tokens in the cache beyond the prompt. The newest generated token is not in the cache yet."""
         return tkv - self.padding - self.request.prompt_length
 
     def used(self, tkv: int) -> int:
-        """Blocks it holds."""
+        """Return the number of blocks it holds."""
         return blocks_for(tkv) - self.padding // BLOCK_SIZE
 
     def is_done(self, tkv: int, max_model_len: int) -> bool:
-        """Whether its last token has been generated."""
+        """Return whether its last token has been generated."""
         return self.decoded(tkv) + 1 >= self.request.length(max_model_len)
 
 
 @dataclass(frozen=True)
 class State:
-    """The engine between two steps. ``running`` is newest first; ``leaving`` ended, and still hold their blocks.
+    """The engine between two steps. ``running`` is newest first; ``leaving`` have ended, but still hold their blocks.
 
-    ``withdrawn``: a waiting request was aborted since the last step, for which one more step runs. ``refused_at`` are
-    the tkvs at which the batch × tkv limit refused the head of the queue since ``running`` last changed.
+    ``withdrawn``: a waiting request was aborted since the last step, because of which one more step runs.
+    ``refused_at`` are the tkvs at which the batch x tkv limit refused the head of the queue since ``running`` last
+    changed.
     """
 
     tkv: int = 0
@@ -83,13 +87,13 @@ class State:
 
     @property
     def has_work(self) -> bool:
-        """Whether a further step would change anything."""
+        """Return whether a further step would change anything."""
         return bool(self.waiting or self.running or self.leaving or self.withdrawn)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A state as it is observed at a step, with what the step that led to it gave."""
+    """An observed state, with the step that led to it and its outputs."""
 
     step: int
     state: State
@@ -98,18 +102,18 @@ class Moment:
 
 
 def predict(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> tuple[StepRow, ...]:
-    """Every row of the step table, from step 0 to the last step with nothing left to do or to come.
+    """Return all rows of the step table, from step 0 to the last step with work to do or requests to come.
 
-    Requests are named by their position. ``limits`` says all four numbers (``filled_in`` sees to that).
-    Raises ImpossibleWorkload; ValueError where a limit is not said.
+    Requests are named by their position. All four ``limits`` must be given; ``filled_in`` adds missing ones. Raises
+    ImpossibleWorkload, and ValueError if a limit is missing.
     """
     return tuple(_row(moment) for moment in moments(limits, requests))
 
 
 def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: int) -> str:
-    """What step ``step`` does and why the head of the queue does or does not join in it; one phrase.
+    """Return what step ``step`` does and why the head of the queue joins or waits in it; one phrase.
 
-    Raises ImpossibleWorkload where the workload gets stuck before that step.
+    Raises ImpossibleWorkload if the workload gets stuck before that step.
     """
     if step < 1:
         return "the state before any step"
@@ -120,7 +124,7 @@ def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: 
 
 
 def decision(limits: SchedulingLimits, state: State) -> str:
-    """What the step after ``state`` does, and what keeps the head of the queue waiting where it does."""
+    """Return what the step after ``state`` does and, if the head of the queue waits, the reason."""
     if not state.waiting:
         head = "nothing waits"
     else:
@@ -135,7 +139,7 @@ def decision(limits: SchedulingLimits, state: State) -> str:
 
 
 def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
-    """``limits`` with what is not said taken from the engine they tighten."""
+    """Return ``limits`` with missing values taken from the engine's setup."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
         blocks = ceil_div(batch * context // BLOCK_SIZE + 1, batch) * batch
@@ -151,23 +155,23 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
 
 
 def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
-    """Which conditions of admission hold the head of the queue back, in one phrase; None where none does.
+    """Return which admission conditions the head of the queue violates, in one phrase; None if it is admitted.
 
-    ``state`` is the one before the step: what ended in the step before it still counts as reserved.
+    ``state`` is the state before the step: blocks of sequences that ended in the step before still count as reserved.
     """
     if not state.running:
         return None
-    said = _said(limits)
+    given = _given(limits)
     tkv = _tkv_with(request.prompt_length, state.tkv)
     reasons = (
-        *_other_reasons(said, state, request, tkv),
-        _batch_tkv_is_exceeded(said, state, request, tkv) or _batch_tkv_was_exceeded(state, tkv),
+        *_other_reasons(given, state, request, tkv),
+        _batch_tkv_is_exceeded(given, state, request, tkv) or _batch_tkv_was_exceeded(state, tkv),
     )
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-def _other_reasons(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
-    """All conditions but the last, which is looked at only where these hold."""
+def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
+    """Return the results of all conditions but the last, which is evaluated only if these hold."""
     return (
         _batch_is_full(limits, state),
         _context_is_short(limits, state, request, tkv),
@@ -190,7 +194,7 @@ def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -
 
 
 def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
-    """The workload moment by moment. Steps go on while a join or an abort is still to come."""
+    """Yield the workload moment by moment, as long as a request runs, waits, or is still to join or be aborted."""
     last_event = _last_event(requests)
     moment = _with_events(Moment(0, State()), requests)
     yield moment
@@ -203,57 +207,60 @@ def _last_event(requests: Sequence[PlannedRequest]) -> int:
     return max((max(request.join_step, request.abort_step or 0) for request in requests), default=0)
 
 
-def _said(limits: SchedulingLimits) -> _Said:
+def _given(limits: SchedulingLimits) -> _GivenLimits:
     context, batch, blocks, batch_tkv = astuple(limits)
     if context is None or batch is None or blocks is None or batch_tkv is None:
-        raise ValueError(f"all four limits must be said, not {limits}")
+        raise ValueError(f"all four limits must be given, not {limits}")
     return context, batch, blocks, batch_tkv
 
 
 def _tkv_with(prompt_length: int, tkv: int) -> int:
-    """tkv once a prompt is in: grown by whole blocks until it fits. From 0 that is the rounded-up prompt."""
+    """Return tkv after the prefill of a prompt: grown by whole blocks until the prompt fits.
+
+    From 0: the rounded-up prompt.
+    """
     return tkv + blocks_for(max(0, prompt_length - tkv)) * BLOCK_SIZE
 
 
 def _worst_case(request: PlannedRequest, tkv: int) -> int:
-    """Blocks the request needs if it is prefilled at this tkv and runs to ``max_tokens``."""
+    """Return the blocks that the request needs if it is prefilled at this tkv and runs to ``max_tokens``."""
     all_padding = (tkv - request.prompt_length) // BLOCK_SIZE
     return blocks_for(tkv + request.max_tokens - 1) - all_padding
 
 
-# --- admission, condition by condition: what is wrong, or None -------------------------------------------------
+# --- admission, one function a condition: why it is violated, or None -------------------------------------------------
 
 
-def _batch_is_full(limits: _Said, state: State) -> str | None:
+def _batch_is_full(limits: _GivenLimits, state: State) -> str | None:
     most = limits[1]
     return None if len(state.running) < most else f"batch: {len(state.running)} of {most}"
 
 
-def _context_is_short(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+def _context_is_short(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
     left = limits[0] - tkv
     grown = f", grown from {state.tkv} for a prompt of {request.prompt_length}" if tkv > state.tkv else ""
     if request.max_tokens > left:
-        return f"context: {request.max_tokens} tokens asked, {left} left at tkv {tkv}{grown}"
+        return f"context: {request.max_tokens} tokens requested,  {left} left at tkv {tkv}{grown}"
     if grown:
         for seat in state.running:
             budget = seat.request.max_tokens - seat.decoded(state.tkv)
             if budget > left:
-                return f"context: sequence {seat.request_id} has {budget} tokens to go, {left} left at tkv {tkv}{grown}"
+                return f"context: sequence {seat.request_id} needs {budget} tokens, {left} left at tkv {tkv}{grown}"
     return None
 
 
-def _blocks_are_short(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
+def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
     available = limits[2]
     ended = sum(seat.reserved for seat in state.leaving)
     needed, free = _worst_case(request, tkv), available - ended - sum(seat.reserved for seat in state.running)
-    late = f" ({ended} of those that ended go back after this step's admission)" if needed <= free + ended else ""
+    late = f" ({ended} more are freed after this step's admission)" if needed <= free + ended else ""
     return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved{late}"
 
 
-def _batch_tkv_is_exceeded(limits: _Said, state: State, request: PlannedRequest, tkv: int) -> str | None:
-    """The largest batch size x tkv while the new sequence decodes beside others.
+def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
+    """Check the largest batch size x tkv while the new sequence decodes together with others.
 
-    Once everyone else has finished, it is alone, and a lone sequence is not held to the limit.
+    Once all others have finished, the sequence is alone, and the limit does not apply to a single sequence.
     """
     limit = limits[3]
     newcomer_ends = tkv + request.max_tokens - 1
@@ -270,9 +277,9 @@ def _batch_tkv_is_exceeded(limits: _Said, state: State, request: PlannedRequest,
 
 
 def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
-    """A refusal holds at every larger tkv until the batch changes, whatever a new count would be."""
+    """Check earlier refusals: each holds at every larger tkv until the batch changes, without a new evaluation."""
     at = min(state.refused_at, default=tkv + 1)
-    return None if at > tkv else f"batch x tkv: it was exceeded at tkv {at}, which counts until the batch changes"
+    return None if at > tkv else f"batch x tkv: was exceeded at tkv {at}; refused until the batch changes"
 
 
 def _batch_tkv(peak: tuple[int, int]) -> int:
@@ -292,17 +299,17 @@ def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
 
 
 def _freed(state: State) -> State:
-    """Those that left give their blocks back; tkv belongs to a batch, so without one it is 0."""
+    """Return the state with the blocks of ended sequences freed. Without a batch, tkv is 0."""
     return replace(state, tkv=state.tkv if state.running else 0, leaving=(), withdrawn=False)
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
-    """With the tkv at which only the batch × tkv limit refuses the head of the queue, where it does."""
+    """Return the state with the current tkv recorded, if only the batch x tkv limit refuses the head of the queue."""
     if not state.waiting or not state.running:
         return state
-    said, request = _said(limits), state.waiting[0][1]
+    given, request = _given(limits), state.waiting[0][1]
     tkv = _tkv_with(request.prompt_length, state.tkv)
-    if any(_other_reasons(said, state, request, tkv)) or not _batch_tkv_is_exceeded(said, state, request, tkv):
+    if any(_other_reasons(given, state, request, tkv)) or not _batch_tkv_is_exceeded(given, state, request, tkv):
         return state
     return replace(state, refused_at=(*state.refused_at, tkv))
 
@@ -313,7 +320,7 @@ def _without_shared_padding(state: State) -> State:
 
 
 def _shifted(state: State, tokens: int) -> State:
-    """tkv and everybody's left padding, together, moved by whole blocks."""
+    """Return the state with tkv and the left padding of all sequences changed by ``tokens``, whole blocks."""
     running = tuple(replace(seat, padding=seat.padding + tokens) for seat in state.running)
     return replace(state, tkv=state.tkv + tokens, running=running)
 
@@ -321,7 +328,7 @@ def _shifted(state: State, tokens: int) -> State:
 def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
     request_id, request = state.waiting[0]
     tkv = _tkv_with(request.prompt_length, state.tkv)
-    needed, available = _worst_case(request, tkv), _said(limits)[2]
+    needed, available = _worst_case(request, tkv), _given(limits)[2]
     if needed > available:
         raise ImpossibleWorkload(
             f"request {request_id} (prompt {request.prompt_length}, max_tokens {request.max_tokens}) needs {needed} "
@@ -341,8 +348,8 @@ def _decode(limits: SchedulingLimits, step: int, state: State) -> Moment:
 
 
 def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
-    """Those that got their last token in this step leave; they are listed as they are in the outputs."""
-    state, context = moment.state, _said(limits)[0]
+    """Remove the sequences that got their last token in this step; they are listed in the order of outputs."""
+    state, context = moment.state, _given(limits)[0]
     ran = [seat for seat in state.running if seat.request_id in moment.outputs]
     done = tuple(seat for seat in ran if seat.is_done(state.tkv, context))
     if not done:
@@ -359,7 +366,7 @@ def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
 
 
 def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
-    """The requests that join now are queued, then those that are aborted now are ended."""
+    """Queue the requests that join now, then end those that are aborted now."""
     joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == moment.step)
     aborted = {i for i, r in enumerate(requests) if r.abort_step == moment.step}
     if not joining and not aborted:

@@ -1,7 +1,8 @@
-"""From one observation to the next: what a prefill, a decode and an empty step may change, and what they must.
+"""Changes from one observation to the next: what a prefill, a decode and an empty step may change and must change.
 
-Two things make this short. A decode moves tkv and everybody's tokens together, so a running sequence is known by its
-left padding; and padding comes and goes by whole blocks, so what a sequence holds is ceil(tkv/64) − padding // 64.
+Two rules make this short. A decode increases tkv and the token count of all sequences together, so the state of a
+running sequence is its left padding. And padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding //
+64 blocks.
 """
 
 from collections import defaultdict
@@ -16,7 +17,7 @@ from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 def each_move(
     steps: Sequence[StepRow], telling: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
-    """What is wrong with the steps ``telling`` among ``steps``; the others are plain decodes that change nothing."""
+    """Yield the violations of the steps ``telling`` among ``steps``; the others are plain decodes without changes."""
     events = _Events.of(timings)
     ledger = _Ledger(requests)
     for step in telling:
@@ -28,7 +29,7 @@ def each_move(
                 yield Broken(step.step, f"waiting {step.waiting}, {wanted} came", "queue")
             continue
         yield from _queue(before, step, came, gone)
-        yield from _who_runs(before, step, gone)
+        yield from _check_running(before, step, gone)
         if step.kind == "idle":
             yield from _idle(before, step)
             yield from _empty(step) if step is not steps[-1] else ()
@@ -38,7 +39,7 @@ def each_move(
 
 @dataclass(frozen=True)
 class _Events:
-    """Who joins and who is aborted, by step."""
+    """Requests that join and requests that are aborted, by step."""
 
     joins: Mapping[int, Sequence[int]]
     aborts: Mapping[int, frozenset[int]]
@@ -55,7 +56,7 @@ class _Events:
 
 
 def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
-    """The head of the queue is prefilled or nobody; who comes goes to its end."""
+    """Check that only the head of the queue is prefilled, and that new requests are queued at the end."""
     waiting = before.waiting
     if after.kind == "prefill" and after.outputs:
         new = after.outputs[0]
@@ -64,14 +65,14 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
         waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
     if came or gone:
         waiting = tuple(i for i in (*waiting, *came) if i not in gone)
-    # An aborted one that is still there is told by what is said of aborts.
+    # Aborted requests that are still waiting are reported by the invariant about aborts.
     still = tuple(i for i in after.waiting if i not in gone) if gone else after.waiting
     if still != waiting:
         yield Broken(after.step, f"waiting {_named(after.waiting)}, in order of arrival {_named(waiting)}", "queue")
 
 
-def _who_runs(before: StepRow, after: StepRow, gone: frozenset[int]) -> Iterator[Broken]:
-    """Who gets a token, and who runs on: newest first, less those that ended."""
+def _check_running(before: StepRow, after: StepRow, gone: frozenset[int]) -> Iterator[Broken]:
+    """Check which sequences get a token, and that running is newest first without those that ended."""
     running = before.running
     if after.kind == "prefill":
         if len(after.outputs) != 1:
@@ -102,14 +103,14 @@ def _empty(step: StepRow) -> Iterator[Broken]:
 
 @dataclass
 class _Ledger:
-    """Left padding and reservation of everybody that runs, carried from step to step."""
+    """Left padding and reservation of all running sequences, updated step by step."""
 
     requests: Sequence[RequestSpec]
     padding: dict[int, int] = field(default_factory=dict)
     reserved: dict[int, int] = field(default_factory=dict)
 
     def account(self, before: StepRow, after: StepRow) -> Iterator[Broken]:
-        """tkv and the sums of blocks after a prefill or a decode."""
+        """Check tkv and the sums of blocks after a prefill or a decode."""
         running = [i for i in before.running if i in self.padding]
         shared = min((self.padding[i] for i in running), default=0) // BLOCK_SIZE * BLOCK_SIZE
         tkv = before.tkv - shared if running else 0
@@ -136,4 +137,4 @@ class _Ledger:
 
 
 def _named(ids: Sequence[int]) -> str:
-    return " ".join(map(str, ids)) or "nobody"
+    return " ".join(map(str, ids)) or "none"

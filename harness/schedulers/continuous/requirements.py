@@ -1,4 +1,4 @@
-"""Which requirements a verdict says are violated, so that a workload that was found can be committed as a case."""
+"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
 
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.rules import rule_for
@@ -39,15 +39,15 @@ BY_INVARIANT = {
 BY_REASON = {
     "waits for batch: ": "CB-ADMIT-02",
     "context: sequence": "CB-ADMIT-04",
-    " tokens asked, ": "CB-ADMIT-03",
+    " tokens requested,  ": "CB-ADMIT-03",
     "blocks: ": "CB-ADMIT-05",
     "batch x tkv: ": "CB-ADMIT-06",
 }
-"""Words of the scheduler model (``why_not``) for what the head of the queue waits for."""
+"""Requirements by the phrase of the scheduler model (``why_not``) for why the head of the queue waits."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Ids of suites/requirements.yaml; none where the verdict names no rule of this scheduler."""
+    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
     for (kind, column), ids in BY_CELL.items():
         if verdict.rule == rule_for(kind, column):
             return ids

@@ -1,4 +1,4 @@
-"""The step table of continuous batching: its columns, and what kind of step a row describes."""
+"""Step tables of the continuous scheduler: columns, and the kind of step that a row describes."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """``start``, ``prefill``, ``decode`` or ``idle``; a prefill is of a sequence that did not run before."""
+    """Return ``start``, ``prefill``, ``decode`` or ``idle``. A prefill has a sequence that did not run before."""
     if row.step == 0 or before is None:
         return "start"
     if not row.outputs:

@@ -1,4 +1,4 @@
-"""Which rule to read when a cell of a step table is wrong. The texts are docs/scheduling-rules.md's, shortened."""
+"""The rule behind each column of a step table, abridged from docs/scheduling-rules.md."""
 
 _PREFILL = {
     "tkv": (
@@ -13,14 +13,14 @@ _PREFILL = {
     "finished": '"Steps": a sequence finishes with its last token, at its prefill where max_tokens is 1',
 }
 _DECODE = {
-    "tkv": '"Decode": tkv grows by 1, after whole blocks of padding that all share were removed ("One step", 3)',
+    "tkv": '"Decode": tkv grows by 1, after whole blocks of shared padding were removed ("One step", 3)',
     "reserved": '"Steps": a reservation is fixed at the prefill and goes back in the step after the last token',
     "used": '"Decode": where tkv is a multiple of 64 every running sequence takes one block; blocks of the finished go '
     "back in the next step",
-    "waiting": '"One step", 1: strict first in, first out; nobody leaves the queue in a decode',
+    "waiting": '"One step", 1: strict first in, first out; no request leaves the queue in a decode',
     "running": '"Steps": running is newest first; a sequence that finishes leaves it in that step',
     "outputs": '"Steps": every running sequence gets one token in a decode, in running order',
-    "finished": '"One step", 4: a sequence ends at max_tokens, end of text (unless ignored), a stop condition, or with '
+    "finished": '"One step", 4: a sequence ends at max_tokens, EOS (unless ignored), a stop condition, or with '
     "the context full",
 }
 _IDLE = dict.fromkeys(
@@ -41,12 +41,12 @@ DOC = "docs/scheduling-rules.md"
 
 
 def rule_for(kind: str, column: str) -> str:
-    """The rule behind a column in a step of that kind (the kind the step should have been)."""
+    """Return the rule behind a column in a step of the expected kind."""
     return f"{DOC} {_BY_KIND[kind][column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:
-    """The rule behind a step that was of another kind than it should have been."""
+    """Return the rule behind a step of another kind than expected."""
     if "prefill" in (expected, seen):
         return f"{DOC} {_ADMISSION}"
     return rule_for(expected, "outputs")

@@ -1,4 +1,4 @@
-"""Random workloads for hypothesis, with lengths, budgets and limits crowded where rules change their mind."""
+"""Random workloads for hypothesis, with lengths, token budgets and limits concentrated at the boundaries of rules."""
 
 import hashlib
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
 
 
 MADE_UP_TOKEN = -1
-"""What a simulated engine generates; as a stop token it ends a request at its ``min_tokens``."""
+"""The token that a simulated engine generates. As a stop token it ends a request at its ``min_tokens``."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests, in the order in which they join, under limits that say all four numbers."""
+    """Requests in the order in which they join, with all four limits given."""
 
     limits: SchedulingLimits
     requests: tuple[PlannedRequest, ...]
@@ -33,12 +33,12 @@ class Workload:
 
     @property
     def case_id(self) -> str:
-        """A name made from the content, fit for a case. Random prompts are seeded by it, so they go with it."""
+        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
         content = repr((astuple(self.limits), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def as_requests(self) -> tuple[Request, ...]:
-        """The requests as a suite says them, with random prompts. Early stops are marked by a stop token."""
+        """Return the requests in suite form, with random prompts. Early ends are expressed by a stop token."""
         return tuple(
             Request(
                 prompt=Prompt(random_tokens=request.prompt_length),
@@ -51,11 +51,11 @@ class Workload:
         )
 
     def setup(self, model: str) -> EngineSetup:
-        """The engine it runs on."""
+        """Return the setup of the engine that runs the workload."""
         return shape_for_search(model)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """The requests as a driver takes them; without a model's ``vocabulary`` only lengths matter."""
+        """Return the requests in the form that drivers take; without ``vocabulary`` only lengths matter."""
         requests = self.as_requests()
         if vocabulary is not None:
             name = self.case_id
@@ -69,44 +69,44 @@ class Workload:
         ]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """What the rules say."""
+        """Return the rows predicted by the model."""
         return predict(self.limits, self.requests)
 
     def explain(self, step: int) -> str:
-        """What step ``step`` does by the rules."""
+        """Return what step ``step`` does by the rules."""
         return explain(self.limits, self.requests, step)
 
 
 def shape_for_search(model: str) -> EngineSetup:
-    """The engine that every workload of a search runs on, one after the other."""
+    """Return the setup of the engine that runs all workloads of a search, one after the other."""
     return EngineSetup(model, "eager", 1, CONTEXT, BATCH)
 
 
 SIZES = Sizes()
-# Every step costs a forward, and every request is run once more alone.
+# On a model every step costs a forward, and every request is run again alone.
 SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[Workload]:
-    """The workloads of a search, as large as they get in simulation or on a model."""
+    """Return the strategy of a search, with the sizes for simulation or for a model."""
     return workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, early_stops=early_stops)
 
 
 @st.composite
 def workloads(draw: st.DrawFn, sizes: Sizes = SIZES, *, early_stops: bool = False) -> Workload:
-    """Workloads that the engine core can work off: each request alone fits into the available blocks."""
+    """Draw workloads that the engine core can finish: each request alone fits into the available blocks."""
     requests = draw(_lists_of_requests(sizes, early_stops))
     requests.sort(key=lambda request: request.join_step)
     return Workload(_limits(draw, requests), tuple(requests))
 
 
-# Hypothesis shrinks what is drawn, piece by piece: a request of few draws, the simplest choices first, is what it
-# can take out of a workload whole. Hence one sampled_from a number, with what matters in it many times over.
+# Hypothesis shrinks single draws, so it removes a request as a whole only if the request consists of few draws with
+# the simplest choices first. Hence one sampled_from for each number, in which important values occur many times.
 
 
 @lru_cache
 def _lists_of_requests(sizes: Sizes, early_stops: bool) -> st.SearchStrategy[list[PlannedRequest]]:
-    """Made once: building a strategy takes longer than drawing from it."""
+    """Return the strategy for requests. Cached, because building a strategy takes longer than drawing from it."""
     aborts = [*[None] * sizes.budget * 4, *range(sizes.budget)]
     request = st.builds(
         _request,
@@ -132,7 +132,7 @@ def _request(
 
 
 def _crowded(boundaries: Sequence[int], most: int) -> st.SearchStrategy[int]:
-    """A third boundaries, a third few, a third anything up to ``most``."""
+    """Return a strategy: one third boundaries, one third small numbers, one third any number up to ``most``."""
     near = [b for b in boundaries if b <= most]
     few = range(1, min(most, 12) + 1)
     return st.sampled_from([*near * (most // len(near)), *[*few] * (most // len(few)), *range(1, most + 1)])
@@ -150,7 +150,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
-    """As built, anything, or within one of a number that decides about one of these requests."""
+    """Draw limits: as built, any, or within one of a number that decides about one of these requests."""
     context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):
@@ -170,7 +170,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
 
 
 def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
-    """The context that the longest or the shortest request needs, there or a block further, give or take a token."""
+    """Draw the context that the longest or the shortest request needs, plus 0 or 1 block, plus or minus a token."""
     end = draw(_LARGEST_OR_LEAST)(_end(request) for request in requests)
     return end + draw(_MORE_BLOCKS) * BLOCK_SIZE + draw(_BESIDE)
 
@@ -180,5 +180,5 @@ def _between(least: int, number: int, most: int) -> int:
 
 
 def _end(request: PlannedRequest) -> int:
-    """The context a request needs in a batch of its own, in tokens."""
+    """Return the context that a request needs alone, in tokens."""
     return blocks_for(request.prompt_length) * BLOCK_SIZE + request.max_tokens

@@ -1,6 +1,6 @@
-"""Static batching, the baseline: a batch is filled, runs to its end, and only then is the next one filled.
+"""Static batching, the baseline: a batch is filled and runs to its end before the next one is filled.
 
-It keeps the invariants of continuous batching and not its rules of who joins when, so nothing explains its steps.
+It has the invariants of continuous batching, but no model of its rules, so its steps are not explained.
 """
 
 from dataclasses import replace

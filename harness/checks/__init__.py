@@ -1,1 +1,1 @@
-"""Observed against expected: each check returns a verdict, with the table that shows what broke."""
+"""Compare observations with expectations. Each check returns a verdict with the data that shows the difference."""

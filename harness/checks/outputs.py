@@ -1,4 +1,4 @@
-"""The outputs of a case: what they will be compared with, settled before it runs; the comparison, after it ran."""
+"""Check the outputs of a case: plan the comparison before the run, compare after it."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ from harness.types import RequestSpec, Run, Verdict
 
 TOP_SHOWN = 3
 TOP_COMPARED = 20
-"""How many of the engine's most likely tokens are asked for: a few to show, all that vLLM gives to compare."""
+"""Number of top tokens requested from the engine: vLLM's maximum. Some are shown, all are compared."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Comparison:
 
 
 def policy_asked_for(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
-    """A suite's parameter goes before what a case says, and that before the run's own; None: the usual one."""
+    """Return the requested policy: the one of the suite's parameters, else of the case, else of the run; or None."""
     named = expanded.configuration.policy
     if named is not None:
         return Policy.model_validate({"name": named})
@@ -94,7 +94,8 @@ def check_outputs(
 ) -> list[Verdict]:
     """Compare each request with its reference, and given tokens with those of the model.
 
-    ``max_model_len`` is the context of the run in tokens, None where it is not known: it may end a request early.
+    May run requests again, alone. ``max_model_len`` is the context of the run in tokens, at which a request may end
+    early; None if it is not known.
     """
     specs = [spec.within(max_model_len) for spec in specs]
     verdicts = _against_reference(comparison, specs, case, run) if comparison else []
@@ -130,6 +131,6 @@ def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase
         seen = tuple(token.token_id for token in tokens)
         given = request.simulated_tokens
         if given and not spec.simulated_token_ids and given[: len(seen)] != seen:
-            details = (f"the suite says {list(given)}", f"the model said {list(seen)}")
+            details = (f"suite: {list(given)}", f"model: {list(seen)}")
             wrong.append(Verdict(False, f"request {spec.request_id}: simulated_tokens are not the model's", details))
     return wrong

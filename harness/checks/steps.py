@@ -1,4 +1,4 @@
-"""The step table of a run against the expected one: every cell of every step."""
+"""Compare the step table of a run with the expected table: every cell of every step."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,10 @@ BLOCK_COLUMNS = ("reserved", "used")
 
 
 def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
-    """``expected`` may be in the short form. ``blocks`` False: the driver cannot see blocks, they are not compared.
+    """Compare a run with ``expected``, which may omit plain decodes.
 
-    ``data`` has both tables in the short form, the observed one with the kind of each step.
+    ``blocks`` False: the driver can't observe blocks, so they are not compared. The verdict's ``data`` has both tables
+    without plain decodes, the observed one with the kind of each step.
     """
     told, wanted = turns(run.steps), shorten(expected)
     data = {"steps": steps_as_data(told), "expected": [as_data(row) for row in wanted], "differing": {}}
@@ -50,7 +51,10 @@ def _compared_row_by_row(
 
 
 def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """What kind of step a row of an expected table describes. ``got_tokens`` are those that got any before it."""
+    """Return the kind of step that a row of an expected table describes.
+
+    ``got_tokens`` are the requests that got a token before it.
+    """
     return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
 
@@ -64,14 +68,12 @@ def _explain(
     if first >= len(rows):
         if run.unfinished is not None:
             return run.unfinished, ""
-        why = "the engine had nothing more to do"
+        why = "the engine has no more work"
         wanted = by_number.get(first)
         rule = _rule(wanted, _kind_of_row(first, rows, by_number), "outputs") if wanted else ""
         return f"step {first} is missing: {why}", rule
     if first not in by_number:
-        return f"step {first} is one too many: the table ends at {max(by_number)}", _rule(
-            rows[first], "idle", "outputs"
-        )
+        return f"step {first} is unexpected: the table ends at {max(by_number)}", _rule(rows[first], "idle", "outputs")
     row, wanted = rows[first], by_number[first]
     kind = _kind_of_row(first, rows, by_number)
     seen = run.steps[first].kind
@@ -101,7 +103,7 @@ def _kind_of_row(number: int, rows: Sequence[StepRow], by_number: dict[int, Step
 
 
 def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
-    """The expected row before a step; where the table only begins there, the one that was seen."""
+    """Return the expected row before a step, or the observed row if the table begins with the step."""
     return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 
 
@@ -119,7 +121,7 @@ def _named(kind: str, row: StepRow) -> str:
 def step_table_lines(
     steps: Sequence[StepRow], expected: dict[int, StepRow], first: int, columns: Sequence[str]
 ) -> list[str]:
-    """The rows around step ``first`` as aligned text; a differing cell reads ``observed≠expected``."""
+    """Return the rows around step ``first`` as aligned text. A wrong cell reads ``observed≠expected``."""
     numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
     table = [["", "step", "kind", *columns]]
     for number in numbers:
@@ -148,7 +150,7 @@ def _compared(seen: Any, wanted: Any) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Requests by number; a request with a number of its own as ``request:number``."""
+    """Return the text of a cell: requests by number, pairs as ``request:number``."""
     if isinstance(value, tuple):
         return " ".join(":".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value) or "-"
     return str(value)
@@ -160,5 +162,5 @@ def _short_list(steps: Sequence[int], most: int = 8) -> str:
 
 
 def steps_as_data(steps: Sequence[StepRow]) -> list[dict[str, Any]]:
-    """Steps as results have them: a mapping each, by the names of the columns."""
+    """Return steps in the form of results: a mapping by column names for each step."""
     return [as_data(step) for step in steps]

@@ -1,1 +1,1 @@
-"""Drivers: how the harness talks to an engine. Nothing else in the harness knows any engine."""
+"""Drivers: the interface between the harness and engines. No other package of the harness depends on an engine."""

@@ -1,6 +1,6 @@
-"""The driver protocol: what the harness asks of an engine, in values that belong to no engine.
+"""The driver protocol: the interface of an engine under test, with types that are independent of any engine.
 
-A driver gets requests and limits and hands back what it saw. Expectations never reach it.
+A driver gets requests and limits, and returns observations. Expectations are never passed to a driver.
 """
 
 from dataclasses import dataclass
@@ -16,31 +16,33 @@ TOKENS = "tokens"
 BLOCK_ACCOUNTING = "block-accounting"
 LOGPROBS = "logprobs"
 OFFLINE_API = "offline-api"
-"""Lists of prompts are taken in this process, as an offline program gives them."""
+"""The driver accepts lists of prompts in this process, like vLLM's ``LLM.generate``."""
 ASYNC_API = "async"
-"""There is an entry point in this process for many clients at once, whose answers stream."""
+"""The driver has an entry point in this process for concurrent clients, with streamed answers."""
 GOLDEN_TOKENS = "golden-tokens"
-"""Tokens of a request can be given, and come out in place of the sampled ones, with the model's own logprobs."""
+"""Given tokens can replace sampled tokens; their logprobs are the model's own."""
 
 
 class RefusedError(Exception):
-    """The engine's entry point refused a request; the message is the engine's own."""
+    """The engine's entry point refused a request. The message is the engine's own."""
 
 
 class UnavailableError(Exception):
-    """This driver cannot run this setup here; the message says why and what to do. Cases are skipped with it."""
+    """This driver can't run this setup on this machine.
+
+    The message, with the remedy, is the reason with which cases are skipped.
+    """
 
 
 class Observation(NamedTuple):
-    """What can be seen between two steps. Fields an engine does not have are None.
+    """The observable state between two steps. Fields that an engine does not have are None.
 
-    ``paused`` and ``hits`` (request, blocks of its prefix that were not computed again) belong to the chunked
-    scheduler.
+    ``paused`` and ``hits`` (request, prefix blocks that were not computed again) belong to the chunked scheduler.
 
-    The token-budget scheduler has ``scheduled``, ``preempted`` and ``hits``, which are those of the last step and empty
-    before the first: (request, tokens computed) in order; requests that lost their blocks, the first evicted first;
-    (request, tokens found) of those that were admitted and found any. Elsewhere ``scheduled`` and ``preempted`` are
-    None.
+    The token-budget scheduler has ``scheduled``, ``preempted`` and ``hits`` of the last step, empty before the first.
+    ``scheduled`` holds (request, tokens computed) in order; ``preempted`` the requests that lost their blocks, the
+    first evicted first; ``hits`` holds (request, tokens found) of admitted requests with a hit. With other schedulers,
+    ``scheduled`` and ``preempted`` are None.
     """
 
     tkv: int
@@ -55,13 +57,13 @@ class Observation(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """What one step did: ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``; ``tokens`` goes with
-    ``request_outputs``.
+    """The result of one step. ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``.
 
-    So does ``block_tables``, the ids of the blocks each of them held in the step, oldest first; empty where the
-    driver cannot see them. With the token-budget scheduler it goes with all that were ``scheduled``, those that ended
-    in the step among them. There a request *decodes* where it ran before the step, computes one token, the last it has,
-    and gets the next; else it is in its prefill, also where it computes again what it lost. A ``mixed`` step has both.
+    ``tokens`` is in the order of ``request_outputs``, and so is ``block_tables``: the ids of the blocks that each of
+    these requests held in the step, oldest first; empty if the driver can't observe them. With the token-budget
+    scheduler, ``block_tables`` is in the order of ``scheduled``, including requests that ended in the step. There, a
+    request *decodes* if it ran before the step and computes one token, its last, to get the next. Otherwise it is in
+    its prefill, also when it is computed again after a preemption. A ``mixed`` step has both.
     """
 
     kind: str
@@ -73,7 +75,7 @@ class StepRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """What the entry point returned for one request."""
+    """The entry point's result for one request."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -81,10 +83,10 @@ class Completion:
 
 
 class Compilation(NamedTuple):
-    """What an engine had compiled. ``engine`` tells one engine from another, also across processes.
+    """Numbers of compiled graphs of an engine. ``engine`` identifies the engine, also across processes.
 
-    ``graphs`` were compiled before the first request, ``recompiles`` counts what would have had to be compiled since.
-    ``shared`` of the graphs had been compiled for another engine of the process.
+    ``graphs`` were compiled before the first request, ``recompiles`` since then. ``shared`` of the graphs were first
+    compiled for another engine of the process.
     """
 
     engine: str
@@ -98,28 +100,29 @@ class Session(Protocol):
     """A started engine. What else a session may have is in ``optional.py``."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        """Forget every request and tighten the limits, without starting again.
+        """Remove all requests and tighten the limits, without restarting the engine.
 
-        Returns the limits as they are now, None where the driver cannot say. ValueError: impossible limits.
+        Returns the effective limits, None for those that the driver can't read. Raises ValueError for impossible
+        limits.
         """
 
     def add_request(self, request: RequestSpec) -> None:
-        """Put a request straight into the engine core's queue."""
+        """Add a request directly to the engine core's queue."""
 
     def abort(self, request_id: int) -> None:
-        """End a request between two steps; nothing happens where it has ended."""
+        """End a request between two steps. Does nothing if it has already ended."""
 
     def step(self) -> StepRecord:
-        """Run one engine step, also where there is nothing to do."""
+        """Run one engine step, also if there is nothing to do."""
 
     def observe(self) -> Observation:
-        """What can be seen now."""
+        """Return the current observable state."""
 
     def has_work(self) -> bool:
-        """Whether a further step would change anything."""
+        """Return whether a further step would change anything."""
 
     def close(self) -> None:
-        """Give back what the engine holds."""
+        """Release the engine's resources."""
 
 
 class Driver(Protocol):
@@ -129,10 +132,13 @@ class Driver(Protocol):
     capabilities: frozenset[str]
 
     def describe(self) -> str:
-        """Engine and version, for reports."""
+        """Return the engine and its version, for reports."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Why this setup cannot run here, in one sentence, or None. Cheap: asked before anything is started."""
+        """Return why this setup can't run here, as one sentence, or None.
+
+        Must be fast: called before any engine is started.
+        """
 
     def open(self, setup: EngineSetup) -> Session:
         """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""

@@ -1,6 +1,6 @@
-"""An entry point as its clients see it: what behaviour cases knock on, in-process or over HTTP.
+"""An entry point from a client's view: the interface of behaviour cases, in-process or over HTTP.
 
-Values here belong to no engine. Everything that waits is a coroutine: a client sends many requests at once.
+Types here are independent of any engine. Methods that wait are coroutines, because a client sends concurrent requests.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -10,20 +10,20 @@ from typing import Any, Protocol
 from harness.types import RequestSpec
 
 HTTP = "http"
-"""Requests can be sent as they are written, and connections broken off: there is a server."""
+"""The entry point is a server: raw requests can be sent, and connections closed."""
 
 ABORT = "abort"
-"""A request can be ended from outside, and its client is told: the finish reason is ``abort``."""
+"""Requests can be aborted; the client then gets the finish reason ``abort``."""
 
 BLOCK_METRICS = "block-metrics"
-"""Its metrics tell tkv, and how many blocks are used and reserved."""
+"""The metrics include tkv and the numbers of used and reserved blocks."""
 
 RESTART = "restart"
-"""The client can be closed by force and opened again."""
+"""The server can be killed and started again."""
 
 
 class ClientError(Exception):
-    """The client answered with an error. ``status`` and ``kind`` are HTTP's and OpenAI's; None where there are none."""
+    """The entry point answered with an error. ``status`` is HTTP's, ``kind`` OpenAI's error type; None without HTTP."""
 
     def __init__(self, message: str, status: int | None = None, kind: str | None = None) -> None:
         super().__init__(message)
@@ -34,10 +34,14 @@ class ClientError(Exception):
 
 @dataclass(frozen=True)
 class ClientRequest:
-    """One request of one client. ``spec`` has prompt and sampling; ``messages`` (role, content) stand in its place.
+    """One request of a client.
 
-    ``name`` tells it from all others at this client. ``kind`` is how a stream comes: delta, cumulative or final.
-    ``logprobs``: how many alternatives are wanted at each token, None: not even its own.
+    ``spec`` has the prompt and sampling parameters; ``messages`` (role, content) replace the prompt. ``name`` is unique
+    for the client. ``kind`` of a stream: delta, cumulative or final. ``logprobs`` is the requested number of
+    alternatives for each token; None: no logprobs at all.
+
+    ``name`` is unique for the client. ``kind`` of a stream: delta, cumulative or final. ``logprobs`` is the requested
+    number of alternatives for each token; None: no logprobs at all.
     """
 
     name: str
@@ -51,7 +55,7 @@ class ClientRequest:
 
 @dataclass(frozen=True)
 class StreamChunk:
-    """What one event of a stream brings: to each answer, by index, its new text, number of tokens and reason of end."""
+    """One event of a stream: by index of the answer, its new text, number of tokens and finish reason."""
 
     texts: dict[int, str] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
@@ -61,9 +65,10 @@ class StreamChunk:
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. ``tokens``: how many, None where the client does not say.
+    """One answer. ``tokens`` is their number, None if the entry point does not report it.
 
-    ``logprobs`` by token, and ``alternatives``, how many the client gave at each; None where none were asked for.
+    ``logprobs`` goes by token; ``alternatives`` is the number returned for each token. Both are None if none were
+    requested.
     """
 
     text: str
@@ -75,7 +80,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answer:
-    """All answers to one request. ``usage``: tokens of the prompt, tokens generated."""
+    """All answers to one request. ``usage``: (prompt tokens, generated tokens)."""
 
     choices: tuple[Choice, ...]
     usage: tuple[int, int] | None = None
@@ -83,7 +88,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """What came of a request that was sent as it is written; ``error`` is OpenAI's object, where there is one."""
+    """The response to a raw request. ``error`` is OpenAI's error object, if there is one."""
 
     status: int
     body: str
@@ -92,7 +97,7 @@ class RawAnswer:
 
 @dataclass(frozen=True)
 class ServingState:
-    """What is under way and held; None where the client does not tell."""
+    """Numbers of requests and blocks in use, None if the entry point does not report them."""
 
     waiting: int | None
     running: int | None
@@ -106,48 +111,57 @@ class ServingState:
 
 
 class Client(Protocol):
-    """One client, open."""
+    """An open client of an entry point."""
 
     capabilities: frozenset[str]
 
     async def complete(self, request: ClientRequest) -> Answer:
-        """The whole answer at once. Raises ClientError."""
+        """Return the whole answer. Raises ClientError."""
 
     def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
-        """The answer in pieces; closing the generator is going away. Raises ClientError, also in the middle."""
+        """Return the answer in chunks.
+
+        Closing the generator disconnects the client. Raises ClientError, also while streaming.
+        """
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """All of them together, as a list of prompts is given to an engine. Raises ClientError where one is refused."""
+        """Return the answers to a list of prompts, passed to the engine together.
+
+        Raises ClientError if one is refused.
+        """
 
     async def abort(self, name: str) -> None:
-        """End a request. Clients with ``abort`` only."""
+        """Abort a request. For clients with ``abort`` only."""
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
-        """A request as it is written. Clients with ``http`` only."""
+        """Send a raw request and return the response. For clients with ``http`` only."""
 
     async def state(self) -> ServingState:
-        """What is under way now."""
+        """Return the current state."""
 
     async def metrics(self) -> dict[str, int]:
-        """What it has counted since it began: ``prompt_tokens``, ``generated_tokens``, ``finished_requests``, those it
-        knows. Clients with ``http`` only.
+        """Return the known ones of the counters ``prompt_tokens``, ``generated_tokens`` and ``finished_requests``.
+
+        They count since the start of the server. For clients with ``http`` only.
         """
 
     async def healthy(self) -> bool:
-        """Whether it says that it serves."""
+        """Return whether the entry point reports that it is serving."""
 
     async def restart(self, how: str) -> None:
-        """End it, by force (``kill``) or asking it to (``stop``), and open it again. Clients with ``restart`` only.
+        """End the server with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
 
-        Raises ClientError where it does not end when it is asked to.
+        For clients with ``restart`` only. Raises ClientError if the server does not end after SIGTERM.
+
+        Raises ClientError if the server does not end after SIGTERM.
         """
 
     @property
     def url(self) -> str:
-        """Where the server is. Clients with ``http`` only."""
+        """Return the URL of the server. For clients with ``http`` only."""
 
     async def leave(self) -> None:
-        """Give back what belongs to one case: connections, threads. The client can be knocked on again."""
+        """Release the resources of one case: connections, threads. The client can be used again."""
 
     def close(self) -> None:
-        """Give back everything."""
+        """Release all resources."""

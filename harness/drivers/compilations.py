@@ -1,4 +1,4 @@
-"""What engines had compiled in a run: seen case by case, added up for the reports."""
+"""Count compiled graphs case by case, and add them up for reports."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,9 +9,10 @@ from harness.utils.text import plural
 
 
 def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
-    """Call before a case; what it returns, called after the case, says what its record keeps, as builtins.
+    """Return a function to be called after a case, which returns the compilations for the case's record, as builtins.
 
-    ``recompiles`` are those of this case, ``graphs`` those of the engine; None where nothing is compiled.
+    Must be called before the case. ``recompiles`` counts those of the case, ``graphs`` those of the engine; None if
+    nothing is compiled.
     """
     before = compilation_of(session)
 
@@ -26,9 +27,9 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """A line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``.
+    """Return a line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``.
 
-    Where engines share graphs: ``4 graphs (2 shared, traced once)``.
+    If engines share graphs: ``4 graphs (2 shared, traced once)``.
     """
     engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}

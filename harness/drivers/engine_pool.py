@@ -1,4 +1,4 @@
-"""The engines and servers of a process, each started by the first case that needs it and kept for the next."""
+"""The engines and servers of a process. Each is started by the first case that needs it, and kept for later cases."""
 
 import os
 import time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EnginePool:
-    """One warm engine a setup, for every case of a process."""
+    """One warm engine for each setup, used by every case of a process."""
 
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
@@ -28,11 +28,11 @@ class EnginePool:
 
     @property
     def in_a_child(self) -> bool:
-        """Whether this is a forked child of the process whose pool this was."""
+        """Return whether this is a forked child of the process that created the pool."""
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
-        """The engine for ``setup``, started at the first call."""
+        """Return the engine for ``setup``. Starts it at the first call."""
         if setup not in self.sessions:
             began = time.perf_counter()
             session = self.sessions[setup] = self.driver.open(setup)
@@ -42,30 +42,33 @@ class EnginePool:
         return self.sessions[setup]
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
-        """Start what forked children can inherit. What does not start is left to them: they say why."""
+        """Start engines that forked children can inherit. Failures are ignored here: the children report them."""
         for setup in dict.fromkeys(setups):
             if self.driver.unavailable(setup) is None and inheritable(self.driver, setup):
                 with suppress(Exception):
                     self.session(setup)
 
     def discard(self, setup: EngineSetup) -> None:
-        """Close an engine that may be in a bad state; the next case starts another."""
+        """Close an engine that may be in a bad state. The next case starts a new one."""
         session = self.sessions.pop(setup, None)
         if session is not None:
             session.close()
 
     def server(self, need: ServerNeed, case: str) -> "Client":
-        """The server that ``case`` needs. Raises UnavailableError and DirtyServerError."""
+        """Return the server that ``case`` needs. Raises UnavailableError and DirtyServerError."""
         return self.servers.client(self.driver, need, case)
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
-        """Start, or prove clean, a server that forked children can share. What goes wrong is left to them to say."""
+        """Start or clean a server that forked children can share.
+
+        Failures are ignored here: the children report them.
+        """
         if not need.alone and self.driver.unavailable(need.setup) is None:
             with suppress(Exception):
                 self.server(need, case)
 
     def close(self) -> None:
-        """Close every engine and every server."""
+        """Close all engines and servers."""
         for setup in list(self.sessions):
             self.discard(setup)
         self.servers.close()

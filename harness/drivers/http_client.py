@@ -1,6 +1,6 @@
-"""An OpenAI-compatible server as a client: the official client for what clients send, httpx for what none would.
+"""Client of an OpenAI-compatible server: the official client for regular requests, httpx for raw requests.
 
-Token counts need ``return_token_ids``, which vLLM and the reference server know.
+Token counts need ``return_token_ids``, which vLLM and the reference server support.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from harness.drivers.servers import ServerProcess, StubbornServerError
 from harness.types import RequestSpec
 
 SECONDS = 120
-"""How long a client waits for a byte."""
+"""Timeout of a read, in seconds."""
 
 METRIC_NAMES = {
     "waiting": ("spyre_cb_requests_waiting", "vllm:num_requests_waiting"),
@@ -40,11 +40,11 @@ COUNTERS = {
     "first_tokens": ("spyre_cb_time_to_first_token_seconds_count", "vllm:time_to_first_token_seconds_count"),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
-"""Names of the metrics in ``/metrics``: the reference server's, then vLLM's."""
+"""Names of the metrics in ``/metrics``: those of the reference server, then those of vLLM."""
 
 
 class HttpClient:
-    """A server at a URL. ``process`` is there where the harness started it. Raises UnavailableError."""
+    """A server at a URL. ``process`` is set if the harness started the server. Raises UnavailableError."""
 
     def __init__(
         self, url: str, model: str, *, api_key: str | None = None, process: ServerProcess | None = None
@@ -68,7 +68,7 @@ class HttpClient:
         return self._url
 
     def _clients(self) -> tuple[Any, Any]:
-        """Connections of this case: they belong to an event loop."""
+        """Return the connections of this case. They belong to an event loop."""
         if self._client is None:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
             self._raw = self._httpx.AsyncClient(base_url=self._url, timeout=SECONDS, limits=limits)
@@ -99,7 +99,7 @@ class HttpClient:
                 events = await client.completions.create(**_completion(request, self._model), **more)
             async with events:
                 async for event in events:
-                    yield _piece(event)
+                    yield _chunk(event)
         except self._openai.OpenAIError as error:
             raise _client_error(error) from error
 
@@ -107,7 +107,7 @@ class HttpClient:
         return list(await asyncio.gather(*map(self.complete, requests)))
 
     async def abort(self, name: str) -> None:
-        raise NotImplementedError("over HTTP a client can only go away")
+        raise NotImplementedError("over HTTP a client can't abort a request, only disconnect")
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> RawAnswer:
         _, raw = self._clients()
@@ -127,7 +127,7 @@ class HttpClient:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Every figure by name, those with labels added up. Raises ClientError."""
+        """Return all metrics by name, summed over labels. Raises ClientError."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
@@ -155,7 +155,7 @@ class HttpClient:
             raise ClientError(str(error)) from error
         finally:
             self._url = self._process.url
-            # Streams of before may still be read to their end: their clients are closed with the case.
+            # Streams from before the restart may still be read: their clients are closed at the end of the case.
             self._client = self._raw = None
 
     async def leave(self) -> None:
@@ -201,7 +201,7 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """What vLLM has beyond OpenAI, where it is not what happens anyway."""
+    """Return parameters that vLLM adds to OpenAI's, without those that have their default."""
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
         "top_k": (spec.top_k, 0),
@@ -226,12 +226,12 @@ def _choice(choice: Any) -> Choice:
     given = choice.logprobs
     if given is None:
         return Choice(choice.text, _token_count(choice), choice.finish_reason)
-    # The chosen token stands among its alternatives, also where it is none of the most likely.
+    # The chosen token is listed among its alternatives, even if it is not one of the top tokens.
     counts = tuple(len(top or {}) for top in given.top_logprobs or ())
     return Choice(choice.text, _token_count(choice), choice.finish_reason, tuple(given.token_logprobs or ()), counts)
 
 
-def _piece(event: Any) -> StreamChunk:
+def _chunk(event: Any) -> StreamChunk:
     texts, tokens, reasons = {}, {}, {}
     for choice in event.choices:
         text = choice.delta.content if hasattr(choice, "delta") else choice.text
@@ -247,7 +247,7 @@ def _usage(usage: Any) -> tuple[int, int] | None:
 
 
 def _client_error(error: Any) -> ClientError:
-    """The server's words; of a connection that broke, the client's."""
+    """Return the server's error message or, if the connection broke, the client's."""
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)
     message = body.get("message") or (str(error) if status is None else error.message)

@@ -1,4 +1,4 @@
-"""A session's offline API, as a client of behaviour cases: lists of prompts, all answered or an error."""
+"""A session's offline API as a client of behaviour cases: a list of prompts is answered as a whole, or refused."""
 
 from collections.abc import Sequence
 

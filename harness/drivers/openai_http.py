@@ -1,6 +1,6 @@
-"""Any OpenAI-compatible server as the engine under test: one that runs already, or one that the harness starts.
+"""Driver for an OpenAI-compatible server, either a running one or one that the harness starts.
 
-Only what clients see can be judged there: behaviour cases over HTTP. Cases that look at steps are skipped.
+Only what clients see can be checked: behaviour cases over HTTP. Cases that observe steps are skipped.
 """
 
 import http.client
@@ -32,12 +32,12 @@ SECONDS = 10
 
 
 class ServerError(Exception):
-    """The server that was named cannot be used; one sentence for the person who named it."""
+    """The given server can't be used. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that somebody else started, and what it was started with, as far as anybody said."""
+    """A server that the user started, and its shape, as far as it is known."""
 
     url: str
     model: str
@@ -51,7 +51,7 @@ SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_lim
 
 
 def shape_said(text: str) -> dict[str, str | int]:
-    """``max_num_seqs=4,backend=sendnn`` as a mapping. Raises ServerError."""
+    """Return ``max_num_seqs=4,backend=sendnn`` as a mapping. Raises ServerError."""
     shape: dict[str, str | int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
@@ -62,7 +62,7 @@ def shape_said(text: str) -> dict[str, str | int]:
 
 
 def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
-    """ClientRequest a server what it serves. ``said`` is what it does not tell itself. Raises ServerError."""
+    """Query the server at ``url`` for its model. ``said`` has what servers do not report. Raises ServerError."""
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
@@ -76,7 +76,7 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
             return RunningServer(url, str(card["id"]), effective, backend, size, _tells_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
-        raise ServerError(f"{url} answers {error.code} when asked for its models{hint}") from error
+        raise ServerError(f"{url} answers {error.code} to a request for its models{hint}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ServerError(f"no server answers at {url}: {reason}") from error
@@ -85,7 +85,7 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
 
 
 def _tells_blocks(url: str) -> bool:
-    """Whether its metrics tell of blocks."""
+    """Return whether the server's metrics include numbers of blocks."""
     request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {_key()}"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
@@ -100,8 +100,10 @@ def _key() -> str:
 
 
 class OpenAIHttpDriver:
-    """``running``: the server to knock on; else ``start`` names what is started: the reference engine's server once
-    an engine shape, its limits changed between cases, others for just the limits of each case.
+    """Driver for the server ``running`` or, if it is None, for servers of the kind ``start``.
+
+    The reference engine's server is started once for each engine shape, and its limits are changed between cases. Other
+    servers are started with the limits of each case.
     """
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
@@ -126,18 +128,18 @@ class OpenAIHttpDriver:
                 if wanted != has:
                     return f"{name} {wanted}, and the server has {has}: --cb-server-shape says what it has"
         if self._running is None and self._start == "reference":
-            from harness.drivers.reference import reference_unavailable  # only here is that engine needed
+            from harness.drivers.reference import reference_unavailable  # imports the engine
 
             return reference_unavailable(setup)
         return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        """Why a running server is not the one that a case wants."""
+        """Return why the running server can't be used for a case, as one sentence, or None."""
         if self._running is None:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
-            return f"the case starts a server of its own ({', '.join(sorted(own))}), and a running one was given"
+            return f"the case starts its own server ({', '.join(sorted(own))}), but --server-url gives a running one"
         has = asdict(self._running.limits)
         for name, wanted in asdict(limits).items():
             if wanted is not None and wanted != has[name]:
@@ -153,7 +155,7 @@ class OpenAIHttpDriver:
         return backend
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
-        raise UnavailableError("over HTTP there are no steps to see")
+        raise UnavailableError("steps can't be observed over HTTP")
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:
         if self._running is not None:

@@ -1,7 +1,7 @@
-"""The servers of a process: for one test alone, or shared by all tests of an engine shape, one after the other.
+"""The servers of a process, each for one test alone or shared by all tests of an engine shape, one after the other.
 
-A shared server is held to a test's limits and options, and proven to be as one that was just started, before the test
-gets it. One that is not is replaced, which is reported.
+A shared server gets the limits and options of a test, and is checked to be in the state of a new server before the test
+uses it. Otherwise it is replaced, which is reported.
 """
 
 import os
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from harness.suites.schema import ServerOptions
 
 MAX_SERVERS = 3
-"""Servers that are kept for later cases of a process."""
+"""Number of servers that are kept for later cases of a process."""
 
 
 class DirtyServerError(Exception):
-    """A shared server that is not as one that was just started, or does not answer; the message says what is wrong."""
+    """A shared server is not in the state of a new one, or does not answer. The message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class ServerNeed:
-    """The server that a test wants. ``alone``: it kills, drains or restarts it, and no other test may have it."""
+    """The server that a test needs. ``alone``: the test kills, drains or restarts it, so it is not shared."""
 
     setup: EngineSetup
     limits: SchedulingLimits
@@ -37,13 +37,13 @@ class ServerNeed:
 
     @property
     def key(self) -> Hashable:
-        """What tests have in common that can use the same server one after the other."""
+        """Return a key that is equal for tests that can share a server."""
         return (self.setup, self.limits, self.options) if self.alone else self.setup
 
 
 @dataclass
 class _Kept:
-    """A server, and the last case that had it. ``started_in``: the process that has to end it."""
+    """A server, and the last case that used it. ``started_in``: the process that has to end it."""
 
     client: "Client | None"
     shared: SharedServer | None
@@ -52,7 +52,7 @@ class _Kept:
 
     def end(self) -> None:
         if self.started_in != os.getpid():
-            return  # a fork knows its parent's servers, and leaves them to it
+            return  # a fork has the list of its parent's servers, but must not end them
         if self.shared is not None:
             self.shared.end()
         if self.client is not None:
@@ -61,15 +61,15 @@ class _Kept:
 
 @dataclass
 class ServerPool:
-    """Servers by what tests have in common that use them. Only ``MAX_SERVERS`` are kept."""
+    """Servers by the key of the tests that share them. At most ``MAX_SERVERS`` are kept."""
 
     _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
     def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
-        """The server that ``case`` needs, started where there is none that can be used.
+        """Return a client of the server that ``case`` needs. Starts a server if there is no usable one.
 
-        Raises UnavailableError, and DirtyServerError where even a new one is not clean.
+        Raises UnavailableError, and DirtyServerError if even a new server is not clean.
         """
         try:
             return self._proven(driver, need, case)
@@ -88,7 +88,7 @@ class ServerPool:
     def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         kept = self._kept.pop(need.key, None)
         if kept is None:
-            while len(self._kept) >= MAX_SERVERS:  # the one that was asked for longest ago makes room
+            while len(self._kept) >= MAX_SERVERS:  # evict the least recently used
                 self._kept.pop(next(iter(self._kept))).end()
             kept = _start(driver, need)
         self._kept[need.key] = kept
@@ -98,13 +98,13 @@ class ServerPool:
         return client
 
     def discard(self, need: ServerNeed) -> None:
-        """End a server that may be in a bad state; the next case starts another."""
+        """End a server that may be in a bad state. The next case starts a new one."""
         kept = self._kept.pop(need.key, None)
         if kept is not None:
             kept.end()
 
     def take_notes(self) -> list[str]:
-        """What was replaced since this was last asked, a sentence each."""
+        """Return the replacements since the last call, one sentence each."""
         notes, self._notes = self._notes, []
         return notes
 

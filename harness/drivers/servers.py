@@ -1,4 +1,4 @@
-"""Servers that the harness starts: as a process of their own, on a free port, ended in any case."""
+"""Start servers, each as a process of its own on a free port. They end with the harness in any case."""
 
 import os
 import re
@@ -21,23 +21,29 @@ from harness.types import EngineSetup, SchedulingLimits, ceil_div
 from harness.utils.subprocesses import start_with_parent
 
 START_SECONDS = 600
-"""What a server may take to load a model and, on a card, to compile it."""
+"""Timeout for loading a model and, on a card, compiling it, in seconds."""
 END_SECONDS = 60
-ASKING_SECONDS = 5
-"""How long a server that is not wanted any more may take to end, before it is ended by force."""
+CLOSE_SECONDS = 5
+"""Timeout for a server to end after SIGTERM, in seconds, before it gets SIGKILL."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Where the reference engine's server finds the token of its administrative call; without it there is no such call."""
+"""Variable with the token for the administrative call of the reference engine's server.
+
+Without it the call is disabled.
+"""
 SERVER = (sys.executable, "-m", "engine.entrypoints.server")
-"""The command of the reference engine's server, before its arguments."""
+"""The command of the reference engine's server, without arguments."""
 LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI")
 
 
 class StubbornServerError(Exception):
-    """A server that does not end when it is asked to; one sentence."""
+    """A server does not end after SIGTERM. The message is one sentence."""
 
 
 class Launched(Protocol):
-    """A process as ``subprocess.Popen`` has it. It leads a process group, and ends with this process at the latest."""
+    """A process with the interface of ``subprocess.Popen``.
+
+    It is the leader of a process group, and ends with this process at the latest.
+    """
 
     pid: int
 
@@ -51,31 +57,31 @@ class Launched(Protocol):
 
 
 LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
-"""How a command becomes a process: with this environment, and these file descriptors for what it prints."""
+"""Starts a process for a command, with this environment, and these file descriptors for stdout and stderr."""
 
 
 def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
-    """A new process, which imports what it needs."""
+    """Start a new process, which imports its modules itself."""
     return start_with_parent(
         command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0
     )
 
 
 _launch: LaunchServer = spawn_server
-"""How servers of the reference engine start in this process."""
+"""The function that starts servers of the reference engine in this process."""
 
 
 def launch_servers_with(launch: LaunchServer) -> None:
-    """From now on, in this process and its forks: how servers of the reference engine start."""
+    """Set the function that starts servers of the reference engine, in this process and its forks."""
     global _launch
     _launch = launch
 
 
 class ServerProcess:
-    """A server that is ready: it has printed ``ready: URL``, or has answered at the ``url`` that it was told to use.
+    """A server that is ready: it has printed ``ready: URL``, or answers at the given ``url``.
 
-    It leads a process group: what it started ends with it, also where it was ended by force.
-    Raises UnavailableError where it does not start, with its last words.
+    It is the leader of a process group, so processes that it started end with it, also after SIGKILL. Raises
+    UnavailableError with its last output if it does not start.
     """
 
     def __init__(
@@ -87,10 +93,10 @@ class ServerProcess:
         self._start()
 
     def _start(self) -> None:
-        self._said = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
+        self._output = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
         reading, writing = os.pipe()
-        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - likewise
-        said = self._said.fileno()
+        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - as above
+        said = self._output.fileno()
         try:
             self.process = self._launch(
                 self._command, self._environ, writing if self._fixed_url is None else said, said
@@ -104,15 +110,16 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """The URL in its first line. A server that hangs must not block the harness, nor may reading start a thread:
-        this process may be one that forks.
+        """Return the URL in the server's first line of output.
+
+        Reads without blocking on a server that hangs, and without a thread, because this process may fork.
         """
         line = b""
         give_up = time.monotonic() + START_SECONDS
         while not line.endswith(b"\n"):
             if not select.select([self._printed], [], [], max(0.0, give_up - time.monotonic()))[0]:
-                raise UnavailableError(f"the server said nothing for {START_SECONDS} s")
-            read = self._printed.read(1)  # no further than the line: what comes after is not for the harness
+                raise UnavailableError(f"the server printed nothing for {START_SECONDS} s")
+            read = self._printed.read(1)  # only this line: later output is not for the harness
             if not read:
                 break
             line += read
@@ -135,14 +142,14 @@ class ServerProcess:
 
     def _last_words(self) -> str:
         self.process.wait(END_SECONDS)
-        self._said.seek(0)
-        lines = [line.strip() for line in self._said.read().splitlines() if line.strip()]
-        return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without a word"
+        self._output.seek(0)
+        lines = [line.strip() for line in self._output.read().splitlines() if line.strip()]
+        return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without output"
 
     def restart(self, how: str) -> None:
-        """End it, ``kill`` by force or ``stop`` with SIGTERM, and start it again.
+        """End the server, with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
 
-        Raises StubbornServerError where it does not end; it is started again all the same.
+        Raises StubbornServerError if it does not end after SIGTERM; it is started again in this case, too.
         """
         self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
         try:
@@ -150,33 +157,33 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.end()
             self._start()
-            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of being asked to") from None
+            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of SIGTERM") from None
         self._release()
         self._start()
 
     def end(self) -> None:
-        """By force where asking does not help. Again does no harm."""
+        """End the server, with SIGKILL if SIGTERM has no effect. Idempotent."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(ASKING_SECONDS)
+                self.process.wait(CLOSE_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait(END_SECONDS)
         self._release()
 
     def _release(self) -> None:
-        """Whatever is left of the group goes, once: later its number may be that of others."""
-        if self._said.closed:
+        """End the rest of the process group, once: its id may be reused later."""
+        if self._output.closed:
             return
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._printed.close()
-        self._said.close()
+        self._output.close()
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """The reference engine's server, built for just these limits. Raises UnavailableError."""
+    """Start the reference engine's server with these limits. Raises UnavailableError."""
     flags = {
         **{f"--{name.replace('_', '-')}": value for name, value in flags_of(setup, limits).items()},
         "--max-queue": options.max_queue,
@@ -188,9 +195,9 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
 
 
 def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
-    """The reference engine's server with the whole shape of ``setup``, and the token of its administrative call.
+    """Start the reference engine's server with the whole shape of ``setup``.
 
-    Raises UnavailableError.
+    Returns the server and the token of its administrative call. Raises UnavailableError.
     """
     token = secrets.token_urlsafe(32)
     flags = {
@@ -202,7 +209,7 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 
 
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
-    """Limits as the reference engine's server takes them, by the names of its settings."""
+    """Return limits by the names of the server's settings."""
     blocks = limits.available_blocks
     batch = 1 if setup.scheduler == "token_budget" else limits.max_num_seqs  # that one rounds nothing
     return {
@@ -228,7 +235,7 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
 
 
 def _scheduler_flags(setup: EngineSetup) -> dict[str, object]:
-    """The scheduler's options as flags of the same names."""
+    """Return the scheduler's options as flags of the same names."""
     options = {} if setup.options is None else asdict(setup.options)
     return {f"--{name.replace('_', '-')}": _flag_value(value) for name, value in options.items()}
 
@@ -238,11 +245,14 @@ def _flag_value(value: object) -> object:
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:
-    """All blocks, the padding block among them: the engine rounds their number down to a multiple of the batch."""
+    """Return the number of all blocks, including the padding block.
+
+    The engine rounds the number down to a multiple of the batch.
+    """
     batch = max_num_seqs or 1
     return ceil_div(available + 1, batch) * batch
 
 
 def environ_of_a_server() -> dict[str, str]:
-    """Ours, without what would change a server behind a case's back."""
+    """Return this process's environment, without variables that would change a server unnoticed."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}

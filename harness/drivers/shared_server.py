@@ -1,7 +1,7 @@
-"""A server of the reference engine for many cases: held to the limits of each in turn, and proven clean before each.
+"""A server of the reference engine for many cases, with the limits of each in turn, checked to be clean before each.
 
-What its administrative call answers is not taken for granted: what clients are shown of the limits, and every figure in
-``/metrics``, must be as that of a server which was started for just this case.
+The answer of its administrative call is not trusted: the limits that clients see, and all metrics in ``/metrics``, must
+equal those of a server that was started for this case.
 """
 
 import http.client
@@ -23,18 +23,18 @@ from harness.types import EngineSetup, SchedulingLimits
 PATH = "/admin/limits"
 ANSWER_SECONDS = 30
 IDLE_SECONDS = 10.0
-"""What a server may take to let go of requests whose clients went away with the case before."""
+"""Timeout for the requests of disconnected clients of the case before to end, in seconds."""
 POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
-"""Options that can be changed while it runs."""
+"""Options that can be changed while the server runs."""
 NOT_ZERO = {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
-"""Metrics that are not zero in a server that was just started."""
+"""Metrics that are not zero in a new server."""
 
 Reply = tuple[int, bytes]
 
 
 class SharedReferenceServer:
-    """See the module. Its URL and token are all that a fork needs to use it."""
+    """A shared server, see the module. A fork needs only its URL and token to use it."""
 
     def __init__(self, process: ServerProcess, setup: EngineSetup, token: str) -> None:
         self._process = process
@@ -42,17 +42,17 @@ class SharedReferenceServer:
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
-        """Raises DirtyServerError and UnavailableError."""
-        said = self._effective_limits(limits, options)
-        _compare(said, limits, options)
-        self._prove(said, options.api_key)
+        """Apply limits and options, and return a client. Raises DirtyServerError and UnavailableError."""
+        reported = self._effective_limits(limits, options)
+        _compare(reported, limits, options)
+        self._prove(reported, options.api_key)
         return HttpClient(self._process.url, self._setup.model, api_key=options.api_key)
 
     def end(self) -> None:
         self._process.end()
 
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
-        """ClientRequest for these limits until the engine is idle; what the server says it has now."""
+        """Send these limits until the engine is idle, and return the limits that the server reports."""
         wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         give_up = time.monotonic() + IDLE_SECONDS
@@ -65,24 +65,24 @@ class SharedReferenceServer:
             return _object(answer)
         message = _object(answer).get("error", {}).get("message", "")
         if status == http.client.BAD_REQUEST:
-            raise UnavailableError(f"no server can be held to these limits: {message}")
+            raise UnavailableError(f"no server can have these limits: {message}")
         raise DirtyServerError(message or f"{PATH} is answered with {status}")
 
-    def _prove(self, said: Mapping[str, Any], api_key: str | None) -> None:
-        """Raises DirtyServerError where clients see something else than of a server that was just started."""
+    def _prove(self, reported: Mapping[str, Any], api_key: str | None) -> None:
+        """Check that clients see what they would see of a new server. Raises DirtyServerError."""
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
             raise DirtyServerError(f"with the key of this case /v1/models is answered with {status}")
         if api_key is not None and self._send("GET", "/v1/models", None)[0] != http.client.UNAUTHORIZED:
-            raise DirtyServerError("it was asked for api_key, and answers without one")
+            raise DirtyServerError("it has an api_key, but answers without one")
         context = _object(answer)["data"][0]["max_model_len"]
-        if context != said["max_model_len"]:
-            raise DirtyServerError(f"it was asked for max_model_len {said['max_model_len']} and shows {context}")
+        if context != reported["max_model_len"]:
+            raise DirtyServerError(f"it was given max_model_len {reported['max_model_len']} and shows {context}")
         _, text = self._send("GET", "/metrics", None)
         metrics = _metrics(text.decode())
-        if metrics.get("spyre_cb_blocks_available") != said["available_blocks"]:
+        if metrics.get("spyre_cb_blocks_available") != reported["available_blocks"]:
             shown = metrics.get("spyre_cb_blocks_available")
-            raise DirtyServerError(f"it has available_blocks {said['available_blocks']} and counts {shown}")
+            raise DirtyServerError(f"it has available_blocks {reported['available_blocks']} and counts {shown}")
         if metrics.get("spyre_cb_engine_up") != 1:
             raise DirtyServerError("its engine is dead")
         left = [f"{name} {value:g}" for name, value in metrics.items() if value and name not in NOT_ZERO]
@@ -90,7 +90,7 @@ class SharedReferenceServer:
             raise DirtyServerError(f"its metrics are not those of a new server: {', '.join(left[:5])}")
 
     def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
-        """One request on a connection of its own, without threads. Raises DirtyServerError where nothing answers."""
+        """Send one request on a new connection, without threads. Raises DirtyServerError if there is no answer."""
         address = urlsplit(self._process.url)
         assert address.hostname is not None
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_SECONDS)
@@ -106,21 +106,21 @@ class SharedReferenceServer:
 
 
 def start_shared(setup: EngineSetup) -> SharedReferenceServer:
-    """A server with the whole shape of ``setup``. Raises UnavailableError."""
+    """Start a server with the whole shape of ``setup``. Raises UnavailableError."""
     process, token = robust_reference_server(setup)
     return SharedReferenceServer(process, setup, token)
 
 
-def _compare(said: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
-    """Raises DirtyServerError where the server has not what it was asked for."""
+def _compare(reported: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
+    """Check the reported limits against the requested ones. Raises DirtyServerError."""
     asked = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
     blocks = asked.pop("available_blocks")
     for name, value in asked.items():
-        if value is not None and said.get(name) != value:
-            raise DirtyServerError(f"it was asked for {name} {value} and has {said.get(name)}")
-    # A server that is started for so many blocks has them rounded up to a multiple of its batch.
-    if blocks is not None and not blocks <= said["available_blocks"] < blocks + said["max_num_seqs"]:
-        raise DirtyServerError(f"it was asked for available_blocks {blocks} and has {said['available_blocks']}")
+        if value is not None and reported.get(name) != value:
+            raise DirtyServerError(f"it was given {name} {value} and has {reported.get(name)}")
+    # A server started with this number of blocks rounds it up to a multiple of its batch.
+    if blocks is not None and not blocks <= reported["available_blocks"] < blocks + reported["max_num_seqs"]:
+        raise DirtyServerError(f"it was given available_blocks {blocks} and has {reported['available_blocks']}")
 
 
 def _object(answer: bytes) -> dict[str, Any]:
@@ -132,6 +132,6 @@ def _object(answer: bytes) -> dict[str, Any]:
 
 
 def _metrics(text: str) -> dict[str, float]:
-    """Every figure by its name, with its labels where it has some."""
+    """Return all metrics by name, with labels."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

@@ -1,4 +1,4 @@
-"""Pieces of a stream put together to an answer."""
+"""Assemble the chunks of a stream to an answer."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from harness.drivers.client import Answer, Choice, StreamChunk
 
 
 def assembled(pieces: Iterable[StreamChunk], n: int) -> Answer:
-    """What the pieces of a stream of ``n`` answers add up to: texts end to end, tokens counted, the last usage."""
+    """Return the answer of a stream of ``n`` choices: texts joined, tokens counted, the last usage."""
     texts, tokens = [""] * n, [0] * n
     reasons: list[str | None] = [None] * n
     usage = None

@@ -1,1 +1,1 @@
-"""Golden step tables: read, written, blessed."""
+"""Read and write golden step tables."""

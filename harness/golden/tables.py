@@ -1,8 +1,8 @@
-"""Where expectations lie, and golden step tables: one YAML file a case, read, compared and blessed here.
+"""Paths of expectations, and golden step tables: one YAML file for each case.
 
-For a suite under a folder named ``suites`` they lie in the folder ``expectations`` beside it, by the suite's path;
-for a suite anywhere else in ``expectations`` beside the file, by the file's name. Reference outputs lie in
-``expectations/references``, by model, then likewise.
+For a suite below a folder named ``suites``, expectations are in the folder ``expectations`` next to that folder, by the
+suite's path. For other suites they are in ``expectations`` next to the suite file, by its name. Reference outputs are
+in ``expectations/references``, by model, then likewise.
 """
 
 import json
@@ -22,11 +22,11 @@ from harness.types import StepRow
 
 
 class GoldenError(Exception):
-    """A golden file that is missing or cannot be read; the message says where and what to do."""
+    """A golden file is missing or can't be read. The message has the path and what to do."""
 
 
 class Golden(Model):
-    """What a golden file holds. ``blessed_from`` says which engine its rows come from."""
+    """The content of a golden file. ``blessed_from`` is the engine that produced its rows."""
 
     suite: Annotated[str, Field(min_length=1)]
     case: Annotated[str, Field(min_length=1)]
@@ -45,7 +45,7 @@ REFERENCES = "references"
 
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
-    """The folder ``expectations`` of a suite, and what the suite is called in it."""
+    """Return the folder ``expectations`` of a suite, and the suite's path in it."""
     path = suite_path.resolve()
     for parent in path.parents:
         if parent.name == "suites":
@@ -54,24 +54,24 @@ def _home(suite_path: Path) -> tuple[Path, Path]:
 
 
 def golden_folder(suite_path: Path) -> Path:
-    """Where the golden files of a suite lie."""
+    """Return the folder of a suite's golden files."""
     home, name = _home(suite_path)
     return home / name
 
 
 def golden_path(suite_path: Path, case_id: str) -> Path:
-    """The golden file of a case."""
+    """Return the path of a case's golden file."""
     return golden_folder(suite_path) / f"{case_id}.yaml"
 
 
 def reference_folders(suite_path: Path) -> list[Path]:
-    """Where the reference outputs of a suite lie: a folder for each model that has some."""
+    """Return the folders of a suite's reference outputs, one for each model that has some."""
     home, name = _home(suite_path)
     return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
 
 
 def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Golden tables and references of suites in ``folder`` that do not exist, each with the suite that it was for."""
+    """Yield golden tables and references of missing suites in ``folder``, each with the path of its suite."""
     home, name = _home(folder / "any.yaml")
     suites = folder.resolve()
     for _ in name.parts[:-1]:
@@ -84,7 +84,7 @@ def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
             suite = path.parent.relative_to(start)
             if suite.parts[:1] == (REFERENCES,) or not suite.parts:
                 continue
-            # Suites in the folder suites/ and suites beside it have their tables in the same place.
+            # Suites in the folder suites/ and suites next to it have their tables in the same place.
             bases = (suites, home.parent, home.parent / "suites")
             places = [base / suite.with_name(suite.name + suffix) for base in bases for suffix in SUITE_SUFFIXES]
             if not any(place.is_file() for place in places):
@@ -92,15 +92,15 @@ def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
-    """The reference outputs of a case for one model."""
+    """Return the path of a case's reference outputs for one model."""
     home, name = _home(suite_path)
     return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
 def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
-    """The rows of a golden file, in the short form. ``of``: the suite and the case that it must be of.
+    """Return the rows of a golden file, in the short form. ``of``: the expected suite and case of the file.
 
-    Raises GoldenError, with the command that would write the file, where it is missing, wrong, or of another case.
+    Raises GoldenError if the file is missing, invalid, or of another case. The message includes ``bless_command``.
     """
     golden = _read(path, bless_command)
     if of is not None and (golden.suite, golden.case) != of:
@@ -111,7 +111,7 @@ def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = Non
 
 def _read(path: Path, bless_command: str) -> Golden:
     if not path.exists():
-        raise GoldenError(f"there is no golden step table {path}; to write what the engine does:  {bless_command}")
+        raise GoldenError(f"there is no golden step table {path}; to write the engine's steps to it:  {bless_command}")
     try:
         source = read_yaml(path)
         return TypeAdapter(Golden).validate_python(source.data)
@@ -134,28 +134,28 @@ _MUST_BE = {
 
 
 def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
-    """File, line and column, where in the data, and what is wrong there."""
+    """Return file, line and column, the key, and what is wrong there."""
     detail = error.errors(include_url=False)[0]
     where = source.resolve(detail["loc"])
     match detail["type"]:
         case "value_error":
-            said = str(detail["ctx"]["error"])
+            message = str(detail["ctx"]["error"])
         case "missing":
-            said = f"the key `{detail['loc'][-1]}` is missing"
+            message = f"the key `{detail['loc'][-1]}` is missing"
         case "extra_forbidden":
-            said = "unknown key"
+            message = "unknown key"
         case "too_short" | "string_too_short":
-            said = "must not be empty"
+            message = "must not be empty"
         case kind if kind in _MUST_BE:
-            said = f"must be {_MUST_BE[kind]}, not {described(source.node(where))}"
+            message = f"must be {_MUST_BE[kind]}, not {described(source.node(where))}"
         case _:
-            said = re.sub(r"^\w+ should ", "must ", detail["msg"])
+            message = re.sub(r"^\w+ should ", "must ", detail["msg"])
     place = source.place(where)
-    return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), said]))
+    return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), message]))
 
 
 def readable_rows(path: Path) -> list[StepRow] | None:
-    """Every row of a golden file; None where there is none that can be read."""
+    """Return every row of a golden file, None if it is missing or can't be read."""
     golden = _readable(path)
     return None if golden is None else lengthen(golden.steps)
 
@@ -168,9 +168,9 @@ def _readable(path: Path) -> Golden | None:
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
-    """Write a golden file in the short form; False where it holds these rows already, whichever engine they came from.
+    """Write a golden file in the short form. Return False if it already has these rows, from whichever engine.
 
-    Raises GoldenError where it cannot be written.
+    Raises GoldenError if it can't be written.
     """
     there = _readable(path)
     if there and (there.suite, there.case, lengthen(there.steps)) == (suite, case, lengthen(rows)):
@@ -184,7 +184,7 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
 
 
 def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
-    """A golden file's text: aligned columns, a row a line, plain decodes left out."""
+    """Return the text of a golden file: aligned columns, one row a line, plain decodes omitted."""
     columns = columns_of(rows)
     cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -197,7 +197,7 @@ def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow
 
 
 def _text(value: str) -> str:
-    """As YAML, quoted where YAML would read something else than this text."""
+    """Return the text as YAML, quoted if YAML would read it as something else."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
     return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
 

@@ -1,1 +1,1 @@
-"""A workload on a session, step by step, and the step table it gives."""
+"""Run a workload on a session step by step, and record its step table."""

@@ -1,7 +1,7 @@
-"""Drive a session step by step through a case's requests, and write down what can be seen at every step.
+"""Run the requests of a case on a session, and record the observable state at every step.
 
-The observation at step n is taken after n engine steps, after the requests that join at step n were queued
-and those that are aborted at step n were ended.
+The observation at step n is made after n engine steps, after queueing the requests that join at step n and ending those
+that are aborted at step n.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from harness.types import RequestSpec, Run, StepRow, Token
 
 
 class Timing(Protocol):
-    """When a request comes and, perhaps, is made to go; in engine steps."""
+    """The engine steps at which a request joins and, optionally, is aborted."""
 
     @property
     def join_step(self) -> int: ...
@@ -25,9 +25,9 @@ class Timing(Protocol):
 
 
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
-    """Run until nothing is left to do, one idle step beyond the last sequence included.
+    """Run the workload until nothing is left to do, including one idle step after the last sequence.
 
-    An engine that never comes to an end, or fails in the middle, yields the steps up to there and the reason.
+    If the engine fails, or does not finish, the run has the steps so far and the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
@@ -39,7 +39,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     lines: tuple[str, ...] = ()
     step = 0
     while step < last_event or session.has_work():
-        # Whatever goes wrong in an engine under test, or in what its driver says, is a result and not a crash.
+        # An error in an engine under test or its driver is a result, not a crash of the harness.
         try:
             step += 1
             if step > most:
@@ -67,14 +67,14 @@ def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: b
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request, put together on demand: a schedule that is simulated has none to look at."""
+    """The tokens of each request, assembled on demand, because simulated schedules do not need them."""
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)
         self._taken: list[StepRecord] = []
 
     def take(self, record: StepRecord) -> None:
-        """Add what a step gave. Raises ValueError where it does not fit together."""
+        """Add the tokens of a step. Raises ValueError if their number does not fit the requests."""
         requests, tokens = record.request_outputs, record.tokens
         if len(requests) != len(tokens):
             raise ValueError(f"{len(tokens)} tokens for requests {list(requests)}")
@@ -93,7 +93,7 @@ class _Tokens(Sequence[tuple[Token, ...]]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and self._by_request == tuple(other)
 
-    __hash__ = None  # type: ignore[assignment]  # as of any list
+    __hash__ = None  # type: ignore[assignment]  # like any list
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -108,7 +108,7 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
 @dataclass
 class _Events:
-    """What happens between two steps: requests that join, then ids that are aborted."""
+    """Events between two steps: requests that join, then ids of requests that are aborted."""
 
     joins: list[RequestSpec] = field(default_factory=list)
     aborts: list[int] = field(default_factory=list)
@@ -131,7 +131,7 @@ def _let_happen(session: Session, events: _Events) -> None:
 
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
-    """A row of the observed table: what the step did and what could be seen after it."""
+    """Return a row of the observed table: the results of the step and the state after it."""
     kind, outputs, finished, _, block_tables = record
     tkv, waiting, running, reserved, used, paused, hits, scheduled, preempted = seen
     after = (waiting, running, outputs, finished, reserved, used, paused, hits)
@@ -139,7 +139,7 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
 
 
 def turns(steps: Sequence[StepRow]) -> list[StepRow]:
-    """The steps that are more than a decode like the one before; the last one always, it says where the run ends."""
+    """Return the steps that are not plain decodes, and the last step, which is the end of the run."""
     kept = [
         after
         for before, after in zip([None, *steps], steps, strict=False)

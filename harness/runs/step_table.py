@@ -1,4 +1,4 @@
-"""Step tables in their short form, and back: rows that are plain decodes may be left out."""
+"""Short form of step tables, in which rows that are plain decodes are omitted."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from harness.types import StepRow
 
 
 def plain_decode(row: StepRow, steps: int = 1) -> StepRow:
-    """The row ``steps`` later where each step between is a plain decode: one more token each, nothing else."""
+    """Return the row ``steps`` plain decodes after ``row``."""
     return format_of_row(row).plain_decode(row, steps)
 
 
 def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Every row from the first given to the last given one."""
+    """Return every row from the first to the last given row, with omitted plain decodes filled in."""
     full: list[StepRow] = []
     for row in rows:
         while full and full[-1].step + 1 < row.step:
@@ -23,9 +23,9 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
 
 
 def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
-    """Only the rows that are not plain decodes; the last one always stays, it says where the table ends.
+    """Return the rows that are not plain decodes, and the last row, which marks the end of the table.
 
-    Takes rows in the short form, too, and gives the shortest.
+    The input may itself be in the short form.
     """
     kept: list[StepRow] = []
     row = None
@@ -38,12 +38,12 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
 
 
 def _goes_on(row: StepRow, later: StepRow) -> bool:
-    """Whether nothing but plain decodes leads from one row to a later one; a step that schedules none is none."""
+    """Return whether only plain decodes lead from ``row`` to ``later``. A step that schedules no request is not one."""
     return later.scheduled != () and plain_decode(row, later.step - row.step) == later
 
 
 def as_row(step: StepRow) -> StepRow:
-    """An observed step as a row of an expected table: columns that the engine does not have count as 0 or empty."""
+    """Return an observed step as a row of an expected table. Columns that the engine does not report are 0 or empty."""
     columns = format_of_row(step).columns
     return step._replace(
         reserved=step.reserved or 0 if "reserved" in columns else None,
@@ -55,30 +55,30 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """The columns that all of these rows have."""
+    """Return the columns that all rows have."""
     formats = {known.name: known for known in map(format_of_row, rows)}
     first, *others = formats.values()
     return tuple(column for column in first.columns if all(column in other.columns for other in others))
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
-    """The row's values in these columns."""
+    """Return the row's values in these columns."""
     return [getattr(row, column) for column in columns]
 
 
 def as_expected(data: Mapping[str, Any]) -> bool:
-    """Whether a verdict's ``steps`` are its ``expected`` rows, to the last cell (see ``checks/steps.py``)."""
+    """Return whether a verdict's ``steps`` equal its ``expected`` rows in every cell (see ``checks/steps.py``)."""
     return "expected" in data and data.get("differing") == {} and "first" not in data
 
 
 def as_data(row: StepRow) -> dict[str, Any]:
-    """A row as builtins by the names of its columns, as results have it; columns it does not have are left out."""
+    """Return a row as builtins by column names, in the form of results. Columns that are None are left out."""
     data = {name: _listed(getattr(row, name)) for name in format_of_row(row).columns}
     return data | {"kind": row.kind} if row.kind else data
 
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
-    """A row from what ``as_data`` made of it. Raises TypeError and ValueError for anything else."""
+    """Return the row from the output of ``as_data``. Raises TypeError and ValueError for other values."""
     return StepRow(**{"tkv": 0} | {name: _tupled(value) for name, value in data.items()})
 
 

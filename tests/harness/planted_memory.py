@@ -61,7 +61,7 @@ def wait_while_blocks_are_counted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ContinuousScheduler, "_may_join", lambda self, head: not self._ended and may_join(self, head))
 
 
-@schedule_fault("a-volume-that-was-too-large-is-counted-anew", "which counts until the batch changes")
+@schedule_fault("a-volume-that-was-too-large-is-counted-anew", "refused until the batch changes")
 def count_the_limit_anew(patch: pytest.MonkeyPatch) -> None:
     before_the_limit(patch, lambda self, request_id, tkv: forget(self))
 

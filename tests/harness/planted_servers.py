@@ -17,7 +17,7 @@ SERVER_FAULTS: list[Fault] = []
 server_fault = partial(fault, SERVER_FAULTS)
 
 
-@server_fault("tighter", "it was asked for max_model_len 128 and shows 512")
+@server_fault("tighter", "it was given max_model_len 128 and shows 512")
 def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
     async def agree(self: AsyncLLM, limits: Limits) -> ResolvedLimits:
         return ResolvedLimits(**asdict(limits))
@@ -25,7 +25,7 @@ def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "tighten", agree)
 
 
-@server_fault("tighter", "it was asked for available_blocks 5 and has 35")
+@server_fault("tighter", "it was given available_blocks 5 and has 35")
 def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
     tighten = EngineThread._tighten
 
@@ -35,7 +35,7 @@ def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineThread, "_tighten", roomy)
 
 
-@server_fault("tighter", "it was asked for api_key, and answers without one")
+@server_fault("tighter", "it has an api_key, but answers without one")
 def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
     go_on = Administration._go_on_with
 

@@ -114,7 +114,7 @@ def test_a_server_is_asked_what_it_serves(strange: str) -> None:
     assert found.limits == SchedulingLimits(None, 8)
     with pytest.raises(ServerError, match="does not answer as an OpenAI-compatible server does"):
         find_server(f"{strange}/odd", {})
-    with pytest.raises(ServerError, match="answers 401 when asked for its models: give its key in OPENAI_API_KEY"):
+    with pytest.raises(ServerError, match="answers 401 to a request for its models: give its key in OPENAI_API_KEY"):
         find_server(f"{strange}/locked", {})
 
 
@@ -124,10 +124,10 @@ def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange:
     assert "wants max_num_seqs 2, the server has 4" in str(
         driver.unfit(SETUP, SchedulingLimits(max_num_seqs=2), ServerOptions())
     )
-    assert "the server does not say" in str(driver.unfit(SETUP, SchedulingLimits(max_model_len=64), ServerOptions()))
-    assert "starts a server of its own (api_key)" in str(
-        driver.unfit(SETUP, SchedulingLimits(), ServerOptions(api_key="x"))
+    assert "the server does not report it" in str(
+        driver.unfit(SETUP, SchedulingLimits(max_model_len=64), ServerOptions())
     )
+    assert "starts its own server (api_key)" in str(driver.unfit(SETUP, SchedulingLimits(), ServerOptions(api_key="x")))
     assert "backend sendnn, and the server has eager" in str(driver.unavailable(EngineSetup("m", "sendnn", 1, 512, 4)))
 
 

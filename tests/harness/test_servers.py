@@ -51,9 +51,9 @@ def test_a_server_that_does_not_end_is_told_of_and_started_again(monkeypatch: py
     server = start(STUBBORN)
     first = server.process.pid
     monkeypatch.setattr(servers, "END_SECONDS", 1)
-    monkeypatch.setattr(servers, "ASKING_SECONDS", 1)
+    monkeypatch.setattr(servers, "CLOSE_SECONDS", 1)
     try:
-        with pytest.raises(StubbornServerError, match="did not end within 1 s of being asked to"):
+        with pytest.raises(StubbornServerError, match="did not end within 1 s of SIGTERM"):
             server.restart("stop")
         assert server.process.pid != first
         assert server.process.poll() is None

@@ -93,7 +93,7 @@ def test_a_server_is_held_to_limits_and_is_as_new_for_the_next_case() -> None:
         for limits, options in ((TIGHT, OPTIONS), (BUILT, ServerOptions()), (TIGHT, OPTIONS)):
             client = shared.client(limits, options)
             leave_in_mid_stream(client.url, options.api_key or "none")
-        with pytest.raises(UnavailableError, match="no server can be held to these limits: max_model_len 100 is not"):
+        with pytest.raises(UnavailableError, match="no server can have these limits: max_model_len 100 is not"):
             shared.client(SchedulingLimits(100, 4), ServerOptions())
         shared.client(BUILT, ServerOptions())
         shared.end()

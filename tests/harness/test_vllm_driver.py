@@ -174,7 +174,7 @@ def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> No
 def test_a_version_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-spyre"] = "2.0.0rc1"
     assert find_plugin() is None
-    assert why_none() == "vllm-spyre 2.0.0rc1 is here, and this driver knows 1.6 up to but not 1.8"
+    assert why_none() == "vllm-spyre 2.0.0rc1 is installed, but this driver supports 1.6 up to but not 1.8"
 
 
 def test_the_description_has_the_version_of_everything(installed: dict[str, str]) -> None:
@@ -226,7 +226,7 @@ def test_a_model_that_would_be_misread_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(checkpoint, "resolve", lambda name: found)
     monkeypatch.setattr(checkpoint, "check_supported", lambda checkpoint: None)
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e5}}))
-    with pytest.raises(CheckpointError, match=r"transformers 4\.57\.6 would overlook rope_theta 100000\.0"):
+    with pytest.raises(CheckpointError, match=r"transformers 4\.57\.6 would ignore rope_theta 100000\.0"):
         checkpoint.checked("somebody's", "4.57.6")
     assert checkpoint.checked("somebody's", "5.23.0") is found
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e5}, "rope_theta": 1e5}))

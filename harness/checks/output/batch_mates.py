@@ -1,4 +1,7 @@
-"""Tokens held to other tokens of the same engine: those a request gets alone, and those of its likes."""
+"""Compare the tokens of a request with other tokens of the same engine.
+
+These are the tokens that the request gets when it runs alone, and those of requests that must get the same tokens.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,17 +12,17 @@ from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
 
 
 @dataclass(frozen=True)
-class _AtOnce:
-    """When a request comes that is alone: now, and nobody ends it."""
+class _Immediately:
+    """Timing of a request that runs alone: it joins at step 0 and is not aborted."""
 
     join_step: int = 0
     abort_step: int | None = None
 
 
 def run_alone(session: Session, spec: RequestSpec) -> Run:
-    """The request with nobody else, under the limits of the engine as it was built. Resets the session."""
+    """Run the request without batch-mates, under the limits with which the engine was built. Resets the session."""
     session.reset(SchedulingLimits())
-    return run_workload(session, [replace(spec, request_id=0)], [_AtOnce()])
+    return run_workload(session, [replace(spec, request_id=0)], [_Immediately()])
 
 
 def check_alone(
@@ -74,11 +77,11 @@ def _difference(together: Sequence[int], alone: Sequence[int]) -> str:
     for position, (ours, lone) in enumerate(zip(together, alone, strict=False)):
         if ours != lone:
             return f"its tokens depend on its company: token {position} is {ours}, alone it is {lone}"
-    return f"it got {len(together)} tokens in company and {len(alone)} alone"
+    return f"it got {len(together)} tokens in the batch and {len(alone)} alone"
 
 
 def check_same(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdict:
-    """Requests of a group, by position, all got the same tokens."""
+    """Check that the requests of a group, given by position, all got the same tokens."""
     ids = [[token.token_id for token in tokens[position]] for position in group]
     names = ", ".join(map(str, group))
     other = next((i for i in range(1, len(ids)) if ids[i] != ids[0]), None)

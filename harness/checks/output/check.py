@@ -1,4 +1,4 @@
-"""One sequence of a run against its reference, by a policy: a verdict."""
+"""Check one sequence of a run against its reference, by a policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,28 +25,29 @@ def check_output(
     aborted: bool = False,
     alternatives: int | None = None,
 ) -> Verdict:
-    """Hold the tokens of one request to its reference, at every position.
+    """Check the tokens of one request against its reference, at every position.
 
-    ``full`` is its greedy continuation to ``max_tokens``; where stop conditions end the request it is cut. A request
-    that was ``aborted`` is held to the tokens it got until then. ``alternatives``: how many it asked for, which are
-    then compared too. ``oracle`` and ``checkpoint`` are asked about tokens the reference does not have.
+    ``full`` is the request's greedy continuation to ``max_tokens``; it is cut if stop conditions end the request. With
+    ``aborted``, only the tokens before the abort are compared. ``alternatives`` is the number of requested
+    alternatives, which are compared, too. ``oracle`` and ``checkpoint`` compute logprobs of tokens that the reference
+    does not contain.
     """
     wanted = ended(full, request, vocabulary)
     if aborted:
         wanted = wanted.upto(len(tokens))
     token_ids = tuple(token.token_id for token in tokens)
-    asked = wanted_for(request, vocabulary)
+    allowed = wanted_for(request, vocabulary)
     sequences = Sequences(
         tokens,
         wanted,
-        free=lambda index, token: index >= asked.forbidden_until or token not in asked.forbidden,
+        free=lambda index, token: index >= allowed.forbidden_until or token not in allowed.forbidden,
         rescored=lambda: oracle.scored(checkpoint, request.prompt_token_ids, token_ids),
         own_length=lambda: len(tokens) if aborted else end_of(token_ids, request, vocabulary) or request.max_tokens,
     )
     try:
         positions = compare(policy, sequences)
     except ReferenceMissingError as error:
-        return Verdict(False, f"request {request.request_id}: cannot be judged: {error}")
+        return Verdict(False, f"request {request.request_id}: cannot be compared:  {error}")
     if alternatives is not None:
         positions = with_alternatives(positions, alternatives, policy.bounds)
     data = _data(request, tokens, wanted, policy, vocabulary) | _outcome(positions)
@@ -54,7 +55,7 @@ def check_output(
         head = headline(request.request_id, positions, policy, vocabulary)
         texts = (f"Hugging Face: {data['reference_text']!r}", f"engine:       {data['text']!r}", "")
         return Verdict(False, head, (*texts, *details(positions, vocabulary)), rule(policy), data)
-    like = "as Hugging Face" if token_ids == wanted.token_ids else "as Hugging Face would have them"
+    like = "as Hugging Face" if token_ids == wanted.token_ids else "as accepted by the policy"
     return Verdict(True, f"request {request.request_id}: {_passed(positions, policy, like)}", data=data)
 
 
@@ -74,7 +75,7 @@ def _outcome(positions: Sequence[Position]) -> dict[str, Any]:
 def _data(
     request: RequestSpec, tokens: Sequence[Token], wanted: Reference, policy: ResolvedPolicy, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """Both sequences as builtins, for reports; lists go by position, a logprob is None where there is none."""
+    """Return both sequences as builtins, for reports. Lists go by position; missing logprobs are None."""
     token_ids = [token.token_id for token in tokens]
     return {
         "request": request.request_id,

@@ -1,6 +1,6 @@
-"""The policies: a reference and what an engine gave, position by position, and what is wrong at each.
+"""The policies: compare an engine's output with a reference at every position.
 
-Every policy looks at every position; none stops at the first difference.
+Every policy evaluates all positions; none stops at the first difference.
 """
 
 import math
@@ -22,9 +22,9 @@ COUNT = "count"
 
 @dataclass(frozen=True)
 class Position:
-    """One position of a sequence: what is right, what came, and what is wrong with it, nothing where it passes.
+    """One position of a sequence: the expected token, the observed token, and the kinds of errors, empty if it passes.
 
-    ``right`` None: a token too many; ``seen`` None: one is missing. ``kl`` is None where the policy does not ask.
+    ``right`` None: a token too many; ``seen`` None: a missing token. ``kl`` is None if the policy does not compute it.
     """
 
     index: int
@@ -35,7 +35,7 @@ class Position:
 
     @property
     def difference(self) -> float | None:
-        """How far apart the two logprobs of the same token are."""
+        """Return the absolute difference between the two logprobs of the same token."""
         if self.right is None or self.seen is None or self.seen.logprob is None:
             return None
         right = self.right.logprob_of(self.seen.token_id)
@@ -44,11 +44,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Sequences:
-    """What is compared.
+    """The input of a comparison.
 
-    ``free`` tells which tokens may be chosen at a position: before ``min_tokens``, none that would end the request.
-    ``rescored`` judges the engine's own tokens one by one, by a forward of the reference. ``own_length`` is how many of
-    them there should be, by the request's stop conditions.
+    ``free`` returns whether a token may be chosen at a position: before ``min_tokens``, tokens that would end the
+    request may not. ``rescored`` returns the reference for the engine's own tokens, from a forward of the reference
+    model. ``own_length`` is the number of tokens after which the request's stop conditions end the engine's text.
     """
 
     tokens: Sequence[Token]
@@ -59,7 +59,7 @@ class Sequences:
 
 
 def compare(policy: ResolvedPolicy, sequences: Sequences) -> list[Position]:
-    """Every position, by the policy's rule."""
+    """Return every position, evaluated by the policy."""
     match policy.name:
         case "exact":
             return _exact(sequences, policy.bounds)
@@ -71,7 +71,7 @@ def compare(policy: ResolvedPolicy, sequences: Sequences) -> list[Position]:
 
 
 def close(seen: float | None, right: float, bounds: Bounds, *, relative: bool) -> bool:
-    """Whether a logprob passes; one that the driver cannot see does."""
+    """Return whether a logprob is within the bounds. A logprob that the driver can't observe is."""
     if seen is None or abs(right - seen) <= bounds.noise:
         return True
     near = abs(right - seen) <= bounds.abs_tol
@@ -83,7 +83,7 @@ def _pairs(tokens: Sequence[Token], reference: Reference) -> list[Position]:
 
 
 def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Identical tokens, each logprob within ``rel_tol`` and within ``abs_tol``."""
+    """Compare with the policy ``exact``: identical tokens, each logprob within ``rel_tol`` and ``abs_tol``."""
     judged = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
@@ -97,9 +97,9 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds) -> list[Position]:
-    """For a request that asked for ``count`` alternatives: as many at each position, each with the right logprob.
+    """Check the ``count`` requested alternatives: as many at each position, each with the reference's logprob.
 
-    Place by place the logprobs must be close; which token stands there may differ only between equals.
+    The logprobs at each rank must be close. Tokens may differ only if their logprobs are equal within the bounds.
     """
     return [p if _alternatives_fit(p, count, bounds) else replace(p, wrong=(*p.wrong, ALTERNATIVES)) for p in positions]
 
@@ -107,7 +107,7 @@ def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds)
 def _alternatives_fit(position: Position, count: int, bounds: Bounds) -> bool:
     right, seen = position.right, position.seen
     if right is None or seen is None or right.token_id != seen.token_id:
-        return True  # that they are another token's is said already
+        return True  # a different token is already reported
     if len(seen.top) != count:
         return False
     by_place = zip(right.top, seen.top, strict=False)
@@ -118,9 +118,9 @@ def _alternatives_fit(position: Position, count: int, bounds: Bounds) -> bool:
 
 
 def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> list[Position]:
-    """The mission's rule as written: ``math.isclose(hf_logprob, logprob, rel_tol=0.35)``, pairwise.
+    """Compare with the policy ``published``: ``math.isclose(hf_logprob, logprob, rel_tol=0.35)``, position by position.
 
-    It compares by position also where the tokens are different ones. On CPU tokens must be the same besides.
+    Positions are compared even if their tokens differ. On CPU, tokens must be identical in addition.
     """
     judged = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -136,10 +136,11 @@ def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> li
 
 
 def _divergence(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Tokens may part where the reference itself wavers; from there on the engine's own text is judged.
+    """Compare with the policy ``divergence``: tokens may differ if the reference's best tokens are nearly equal.
 
-    Each token must be the best the reference knows at that place, or behind the best by ``margin`` at most, and its
-    logprob within ``abs_tol``. Behind the first difference the reference is asked again, about the engine's tokens.
+    After the first difference, the engine's own text is compared, with a new forward of the reference. Each token must
+    be the reference's best at that position or behind the best by at most ``margin``, with a logprob within
+    ``abs_tol``.
     """
     tokens, pairs = sequences.tokens, _pairs(sequences.tokens, sequences.reference)
     shared = min(len(tokens), len(sequences.reference.tokens))
@@ -163,7 +164,10 @@ def _near(position: Position, bounds: Bounds) -> Position:
 
 
 def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds: Bounds) -> Position:
-    """Of a token that the engine chose after words of its own: ``right`` is the reference's opinion of it."""
+    """Evaluate a token after the engine's text has diverged.
+
+    ``right`` is the reference's result for the engine's text.
+    """
     assert position.right is not None
     best = next((logprob for token, logprob in position.right.top if free(position.index, token)), -math.inf)
     if best - position.right.logprob > bounds.margin:
@@ -172,10 +176,10 @@ def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds:
 
 
 def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """The reference's tokens were injected, so every position is comparable, whatever happened before it.
+    """Compare with the policy ``golden``: the reference's tokens were injected, so all positions are comparable.
 
-    The logprob of the golden token within ``abs_tol``; it ranks first, unless its lead in the reference is ``margin``
-    at most; the divergence of the engine's most likely tokens from the reference's is ``max_kl`` at most.
+    The logprob of the golden token must be within ``abs_tol``. It must rank first, unless its margin in the reference
+    is at most ``margin``. The divergence of the engine's top tokens from the reference's must be at most ``max_kl``.
     """
     judged = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -195,9 +199,9 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:
-    """KL(reference ‖ engine) in nats over the reference's most likely tokens that the engine lists, all others as one.
+    """Return KL(reference ‖ engine) in nats over the top tokens that both list, with all other tokens as one event.
 
-    Taking tokens together can only make it smaller: it never says more than is so.
+    Merging events can only decrease the divergence, so the value is a lower bound.
     """
     listed = dict(seen)
     pairs = [(logprob, listed[token_id]) for token_id, logprob in right if token_id in listed]

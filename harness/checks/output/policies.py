@@ -1,4 +1,4 @@
-"""Which policy an output is compared by, and its bounds; docs/outputs.md gives formulas and what was measured."""
+"""Selection of the policy for an output, and its bounds. docs/outputs.md gives the formulas and the measurements."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -14,11 +14,12 @@ QUANTISED = "quantised"
 
 @dataclass(frozen=True)
 class Bounds:
-    """How far off a logprob (natural logarithm) may be, and what may stand in place of the best token.
+    """Tolerances for logprobs (natural logarithm), and for tokens that replace the best token.
 
-    ``rel_tol`` as in ``math.isclose``; ``noise``: differences up to it always pass, because the logprob of a token that
-    is all but certain is as small as the noise of float32 itself. ``margin``: the largest lead of the best token, in
-    logprob, at which another may stand in its place. ``max_kl``: the largest Kullback-Leibler divergence, in nats.
+    ``rel_tol`` as in ``math.isclose``. ``noise``: differences up to it always pass, because the logprob of an almost
+    certain token is as small as the rounding error of float32. ``margin``: the largest difference in logprob between
+    the best token and a token that is accepted in its place. ``max_kl``: the largest Kullback-Leibler divergence, in
+    nats.
     """
 
     rel_tol: float
@@ -29,19 +30,21 @@ class Bounds:
 
 
 def _bounds(abs_tol: float) -> Bounds:
-    """All bounds from one. Tokens whose logprobs may each be off by ``abs_tol`` can change places within twice that;
-    logprobs that are all off by ``abs_tol`` at most make a divergence of ``abs_tol``² / 2 at most.
+    """Return all bounds, derived from ``abs_tol``.
+
+    If logprobs may be off by ``abs_tol``, tokens within twice that can swap ranks, and the divergence is at most
+    ``abs_tol``² / 2.
     """
     return Bounds(rel_tol=0.35, abs_tol=abs_tol, noise=1e-4, margin=2 * abs_tol, max_kl=abs_tol**2 / 2)
 
 
 DEFAULT_BOUNDS: Mapping[str, Bounds] = {"float32": _bounds(0.01), "float16": _bounds(0.08), QUANTISED: _bounds(0.17)}
-"""By what the engine computes in. 0.35, 0.08 and 0.17 are the plugin's own, 0.01 is measured (docs/outputs.md)."""
+"""By precision. 0.35, 0.08 and 0.17 are the plugin's own values, 0.01 is measured (docs/outputs.md)."""
 
 
 @dataclass(frozen=True)
 class ResolvedPolicy:
-    """A policy with every bound filled in. ``precision`` is what the engine computes in."""
+    """A policy with every bound filled in. ``precision`` is the precision in which the engine computes."""
 
     name: str
     precision: str
@@ -49,23 +52,26 @@ class ResolvedPolicy:
 
     @property
     def needs_same_tokens(self) -> bool:
-        """Whether the published rule asks for identical tokens: where the engine computes as the reference does."""
+        """Return whether the policy ``published`` requires identical tokens.
+
+        It does if the engine computes in the reference's precision.
+        """
         return self.precision == "float32"
 
 
 def default_policy(precision: str, capabilities: Collection[str]) -> str:
-    """The policy where nobody asks for one."""
+    """Return the name of the policy that is used if none is requested."""
     if precision == "float32":
         return "exact"
     return "golden" if GOLDEN_TOKENS in capabilities else "divergence"
 
 
-def resolve_policy(asked: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
-    """The policy to compare by: what was asked for, else the usual one; bounds likewise."""
-    policy = asked or Policy.model_validate({"name": default_policy(precision, capabilities)})
+def resolve_policy(requested: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
+    """Return the policy for a comparison: the requested one, else the default; likewise for its bounds."""
+    policy = requested or Policy.model_validate({"name": default_policy(precision, capabilities)})
     usual = DEFAULT_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
-    # Who asks for less than the noise means it.
+    # A requested tolerance below the noise bound replaces it.
     noise = min(usual.noise, given.get("abs_tol", usual.noise))
     return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(usual), **given, "noise": noise}))
 
@@ -75,6 +81,6 @@ def _as_dict(bounds: Bounds) -> dict[str, float]:
 
 
 def precision_of(backend: str, checkpoint: Checkpoint) -> str:
-    """What an engine computes in on that backend: ``float32``, ``float16`` or ``quantised``."""
+    """Return the precision in which an engine computes on a backend: ``float32``, ``float16`` or ``quantised``."""
     config = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     return QUANTISED if config.get("quantization_config") else PRECISION_OF_BACKEND[backend]

@@ -1,4 +1,4 @@
-"""How a comparison that failed is shown: both texts, the first difference, the tokens around it, the sum of it all."""
+"""Text for a failed comparison: both texts, the first difference, the tokens around it, and a summary."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,12 +8,12 @@ from harness.suites.prompts import Vocabulary
 
 CONTEXT_TOKENS = 3
 MAX_SHOWN = 3
-"""How many of the most likely tokens are shown."""
+"""Number of top tokens that are shown."""
 WIDEST_TOKEN = 18
 
 
 def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> str:
-    """What is wrong first, in one sentence."""
+    """Return one sentence about the first error."""
     first = next(position for position in positions if position.wrong)
     right, seen, index = first.right, first.seen, first.index
     came = sum(position.seen is not None for position in positions)
@@ -34,7 +34,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
             f"request {request_id}: token {index} is {_shown(vocabulary, seen.token_id)}, Hugging Face says "
             f"{_shown(vocabulary, best)} (margin {right.margin:.3g})"
         )
-    said = {
+    sentences = {
         LOGPROB: f"logprob of token {index} is {_number(seen.logprob)}, Hugging Face says "
         f"{_number(right.logprob_of(seen.token_id))}",
         RANK: f"token {index} ranks {seen.rank}, in Hugging Face 1 (margin {right.margin:.3g})",
@@ -42,7 +42,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
         ALTERNATIVES: f"the alternatives to token {index} are not Hugging Face's",
         COUNT: f"{came} tokens came, which is not where the request's own stop conditions end it",
     }
-    return f"request {request_id}: {said[what]}"
+    return f"request {request_id}: {sentences[what]}"
 
 
 def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[str]:
@@ -56,12 +56,12 @@ def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[s
 
 
 def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
-    """Where the texts part, which may be after the first logprob that is wrong."""
+    """Return the position of the first different token, which may be after the first wrong logprob."""
     return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
 
 
 def rule(policy: ResolvedPolicy) -> str:
-    """The policy in this run's numbers."""
+    """Return the policy as a sentence with the bounds of this run."""
     return f'docs/outputs.md "Policies": {policy.name} for {policy.precision}: {_bounds(policy)}'
 
 
@@ -81,18 +81,18 @@ def _cells(vocabulary: Vocabulary, token_id: int | None, logprob: float | None) 
 
 
 def _top_tokens(position: Position, vocabulary: Vocabulary) -> Iterator[str]:
-    """The most likely tokens of both at one position, where both list them."""
+    """Yield the top tokens of reference and engine at one position, if both list them."""
     if position.right is None or position.seen is None or not position.seen.top:
         return
     yield ""
     yield f"most likely at {position.index} (the best leads by {position.right.margin:.3g}):"
-    for who, top in (("Hugging Face", position.right.top), ("engine", position.seen.top)):
+    for source, top in (("Hugging Face", position.right.top), ("engine", position.seen.top)):
         shown = (f"{_shown(vocabulary, token)} {_number(logprob)}" for token, logprob in top[:MAX_SHOWN])
-        yield f"  {who:<12}  {'   '.join(f'{each:<30}' for each in shown)}".rstrip()
+        yield f"  {source:<12}  {'   '.join(f'{each:<30}' for each in shown)}".rstrip()
 
 
 def summary(positions: Sequence[Position]) -> Iterator[str]:
-    """How many positions are wrong, in what, and how far the logprobs are apart over all of them."""
+    """Yield the number of wrong positions by kind of error, and the differences of logprobs over all positions."""
     counts = {what: sum(what in p.wrong for p in positions) for what in (TOKEN, LOGPROB, RANK, KL, ALTERNATIVES, COUNT)}
     parts = ", ".join(f"{what} at {count}" for what, count in counts.items() if count)
     wrong = sum(bool(p.wrong) for p in positions)

@@ -1,4 +1,4 @@
-"""The reference engine as a driver: the only package of the harness that imports ``engine``."""
+"""The driver of the reference engine. The only package of the harness that imports ``engine``."""
 
 from engine.backends import label as reference_label
 from harness.drivers.base import Driver

@@ -1,4 +1,4 @@
-"""The reference engine's entry points in this process: AsyncLLM for streams, the offline LLM for lists of prompts."""
+"""Entry points of the reference engine in this process: AsyncLLM for streams, the offline LLM for lists of prompts."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -31,7 +31,7 @@ REFUSALS = (RequestRefusedError, QueueFullError, EngineDeadError, EngineStoppedE
 
 
 class ReferenceClient:
-    """A client of one session and its engine. The engine's thread starts with the first request; ``leave`` ends it."""
+    """A client of a session and its engine. The engine's thread starts with the first request; ``leave`` ends it."""
 
     capabilities = frozenset({ABORT})
 
@@ -72,7 +72,7 @@ class ReferenceClient:
             raise ClientError(str(error)) from error
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """Through the offline client: the thread gives the engine back first."""
+        """Run the requests through the offline LLM. The engine's thread is ended first."""
         await self.leave()
         return generate_answers(self._session, requests)
 
@@ -93,7 +93,7 @@ class ReferenceClient:
         return self._llm is None or self._llm.dead is None
 
     async def restart(self, how: str) -> None:
-        raise NotImplementedError("in-process there is nothing to end by force")
+        raise NotImplementedError("in-process there is no server to restart")
 
     @property
     def url(self) -> str:
@@ -122,7 +122,7 @@ def _choice(answer: CompletionOutput) -> Choice:
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:
-    """What an output brings that those before it did not. ``seen``: characters and tokens of each answer so far."""
+    """Return what is new in an output. ``seen``: numbers of characters and tokens of each answer so far."""
     texts, tokens, reasons = {}, {}, {}
     for answer in output.outputs:
         characters, count = seen.get(answer.index, (0, 0)) if cumulative else (0, 0)

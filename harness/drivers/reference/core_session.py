@@ -1,4 +1,4 @@
-"""A session on the engine's core, with a model or without: what the engine says, as the harness has it."""
+"""A session on the engine core, with or without a model: converts the engine's types to those of the harness."""
 
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -18,7 +18,7 @@ from harness.types import RequestSpec, SchedulingLimits, Token
 
 
 class CoreSession:
-    """Any engine core of this repository, driven a step at a time."""
+    """An engine core of this repository, run step by step."""
 
     def __init__(self, core: EngineCore) -> None:
         self.core = core
@@ -69,7 +69,7 @@ class CoreSession:
         )
 
     def observe(self) -> Observation:
-        # What the last step showed is still so, unless a request came or went since.
+        # The state after the last step is still valid, unless a request joined or left since.
         if self._seen is None:
             self._seen = self._observation(self.core.state())
         return self._seen
@@ -85,7 +85,7 @@ class CoreSession:
 
 
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
-    """A request's parameters as the engine takes them; ``more`` are others of SamplingParams."""
+    """Return a request's SamplingParams; ``more`` are additional parameters."""
     params = _checked_params(*_values_of(request))
     return replace(params, **more) if more else params
 
@@ -115,14 +115,17 @@ _values_of = attrgetter(*_PARAMS)
 
 @lru_cache(maxsize=1024)
 def _checked_params(*values: Any) -> SamplingParams:
-    """Many requests ask for the same, and checking it takes longer than a step."""
+    """Return SamplingParams.
+
+    Cached, because many requests have the same, and validating them takes longer than a step.
+    """
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
 
 def observation(
     state: SchedulerState, waiting: tuple[int, ...], running: tuple[int, ...], first: int = 0
 ) -> Observation:
-    """What can be seen of a scheduler, with the columns of its own; requests are numbered from ``first``."""
+    """Return the observable state of a scheduler, with its own columns. Request numbers start at ``first``."""
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:
         hits = [(int(request_id) - first, tokens) for request_id, tokens in budget.hits if tokens]
@@ -151,9 +154,12 @@ def as_token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Request ids as numbers. The engine hands out the same tuple until something changes; so does this.
+    """Convert request ids to numbers.
 
-    A queue that only lost its head is not counted anew.
+    Caches the last tuple, because the engine returns the same tuple until it changes. A queue that only lost its head
+    is not converted again.
+
+    A queue that only lost its head is not converted again.
     """
 
     def __init__(self) -> None:
@@ -167,7 +173,7 @@ class _Numbers:
         return self._numbers
 
     def _lost_its_head(self, request_ids: tuple[str, ...]) -> bool:
-        """One is missing and the second is first: it is the head that left, unless somebody came, who would be last."""
+        """Return whether only the head left: the queue is one shorter, its second is first, and none joined."""
         before = self._ids
         if not request_ids or len(request_ids) != len(before) - 1:
             return False

@@ -1,4 +1,4 @@
-"""The drivers of the reference engine: with a model, and its scheduler alone."""
+"""Drivers of the reference engine: with a model, and its scheduler alone."""
 
 import importlib
 import os
@@ -54,13 +54,13 @@ PACKAGES = {"torch": "torch", "transformers": "transformers", "ibm-fms": "fms"}
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
-"""The backend that a schedule without a model is taken to be for: it would be the same for the others."""
+"""The backend of simulated schedules. Schedules are the same for all backends."""
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Why the reference engine cannot be started so, in one sentence, or None."""
+    """Return why the reference engine can't be started with this setup, as one sentence, or None."""
     if setup.backend not in BACKENDS:
-        return f"backend {setup.backend} is not known to the reference engine; it has {', '.join(BACKENDS)}"
+        return f"the reference engine has no backend {setup.backend}; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
         return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
     if setup.tensor_parallel_size > 1 and setup.tensor_parallel_size > (cores := os.cpu_count() or 1):
@@ -97,14 +97,14 @@ class ReferenceDriver:
         return reference_label(backend)
 
     def preload(self) -> None:
-        # FMS and transformers import much of themselves at the first model of an architecture, hence the names.
+        # FMS and transformers import most modules at the first model of an architecture, so models are named here.
         with gc_paused(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
         fork_workers()
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        # With one thread torch starts no others, which a fork would lose.
+        # A fork has no threads of its parent; with one thread, torch starts no others.
         cardless = setup.backend == EAGER or self._is_simulated(setup)
         return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
 
@@ -129,7 +129,7 @@ class ReferenceDriver:
 
 
 def become_server(argv: Sequence[str]) -> NoReturn:
-    """Be the reference engine's server in this process, a fork, with its environment and output; does not return."""
+    """Run the reference engine's server in this process, a fork, with its environment and output. Does not return."""
     from engine.entrypoints.server.__main__ import become
 
     become(argv)

@@ -1,4 +1,4 @@
-"""The engine with a model. Torch and ibm-fms are imported when it is opened, so that collecting stays quick."""
+"""The engine with a model. torch and ibm-fms are imported when it is opened, so that test collection stays fast."""
 
 import importlib
 import itertools
@@ -40,17 +40,17 @@ class ReferenceSession(CoreSession):
     """The engine with a model, and its offline API."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        # Seconds of imports, an eighth of them spent on looking for garbage.
+        # Imports take seconds; garbage collection would be an eighth of that.
         with gc_paused(), spent.timed("imports"):
             import torch
 
             from engine.entrypoints.llm import LLM
 
-            if setup.tensor_parallel_size == 1:  # else the workers import it
+            if setup.tensor_parallel_size == 1:  # otherwise the workers import it
                 importlib.import_module("engine.model.runner")
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        # The tokenizer is loaded by the first case that needs text: most cases need only token ids.
+        # The tokenizer is loaded when a case first needs text: most cases need only token ids.
         self.llm = LLM(build_engine(_config(setup, attention)))
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
@@ -94,7 +94,7 @@ class ReferenceSession(CoreSession):
         except RequestRefusedError as refusal:
             raise RefusedError(str(refusal)) from refusal
         firsts = (output.outputs[0] for output in outputs)
-        # A plain word, not the engine's enumeration: it is shown to people.
+        # The value, not the engine's enum member, because reports show it.
         return [Completion(f.token_ids, f.text, f.finish_reason and str(f.finish_reason)) for f in firsts]
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:

@@ -1,4 +1,4 @@
-"""An engine's setup as its configuration takes it."""
+"""Convert an EngineSetup to the engine's configuration."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,5 +7,5 @@ from harness.types import EngineSetup
 
 
 def options_of(setup: EngineSetup) -> dict[str, Any]:
-    """The options of the setup's scheduler as EngineConfig takes them; nothing where it has none."""
+    """Return the options of the setup's scheduler for EngineConfig, empty if it has none."""
     return {} if setup.options is None else asdict(setup.options)

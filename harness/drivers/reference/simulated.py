@@ -17,13 +17,13 @@ from harness.drivers.reference.setup import options_of
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PLACEHOLDER = Token(-1)
-"""What simulation hands out: it has no tokens, as its capabilities say."""
+"""The token that simulation returns. The driver lacks the capability ``tokens``."""
 
 
 class SimulatedSession(CoreSession):
     """The engine without a model: every token is the same placeholder, and there is no entry point.
 
-    Where a request brings the tokens that a model would generate, they end it where they would there.
+    If a request has simulated tokens, they end it as generated tokens would.
     """
 
     def __init__(self, setup: EngineSetup) -> None:
@@ -55,18 +55,21 @@ class SimulatedSession(CoreSession):
         try:
             return eos_token_ids(resolve(self._model).path)
         except CheckpointError:
-            return frozenset()  # a schedule can be simulated for a model that is not here
+            return frozenset()  # a schedule can be simulated for a model that is not installed
 
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Only stop strings need text, and so a tokenizer."""
+        """Return the text of tokens. Only stop strings need it, and a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
-        """The same record again and again while the same batch decodes on: one placeholder is like another."""
+        """Return the step's record.
+
+        It is the same object as long as the same batch decodes, because all tokens are equal.
+        """
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):
             return super()._as_record(record)
-        # As long as nobody comes, goes or takes a block, the scheduler hands out the same tuples.
+        # As long as no request joins, ends or takes a block, the scheduler returns the same tuples.
         if plan.block_tables is not self._decoded.block_tables or plan.request_ids is not self._decoded.request_ids:
             self._decoded, self._decode = plan, super()._as_record(record)
         return self._decode

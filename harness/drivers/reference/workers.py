@@ -1,4 +1,4 @@
-"""Workers of a tensor-parallel engine as forks of its process, which has imported all that they need."""
+"""Worker processes of a tensor-parallel engine as forks of its process, which has imported all that they need."""
 
 import os
 import select
@@ -19,13 +19,13 @@ from harness.forking.threads import count_threads
 
 
 class ForkedWorker:
-    """A child of this process; any thread may ask for it."""
+    """A child of this process. Any thread may wait for it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        weakref.finalize(self, os.close, self._pidfd)  # not sooner: another thread may wait for it
+        weakref.finalize(self, os.close, self._pidfd)  # not earlier: another thread may wait for it
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
@@ -37,7 +37,7 @@ class ForkedWorker:
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Raises subprocess.TimeoutExpired."""
+        """Return the exit status. Raises subprocess.TimeoutExpired."""
         if self.poll() is None:
             select.select([self._pidfd], [], [], timeout)
         returncode = self.poll()
@@ -51,7 +51,7 @@ class ForkedWorker:
 
 
 def fork_workers() -> None:
-    """From now on, in this process and its forks: as long as a process has one thread, its workers are forked."""
+    """Fork workers, in this process and its forks, as long as a process has one thread."""
     if sys.platform == "linux":
         start_workers_with(_fork_or_spawn)
 
@@ -65,13 +65,13 @@ def _fork_or_spawn(meeting_place: str) -> tuple[WorkerProcess, Connection]:
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _be_a_worker(its, parent, meeting_place)
+        _run_worker(its, parent, meeting_place)
     its.close()
     return ForkedWorker(pid), ours
 
 
-def _be_a_worker(connection: Connection, parent: int, meeting_place: str) -> None:
-    """As ``spawn_worker`` would have started it: its connection, stderr, and nothing else of its parent's."""
+def _run_worker(connection: Connection, parent: int, meeting_place: str) -> None:
+    """Run a worker as ``spawn_worker`` does: with its connection and stderr, and nothing else of its parent."""
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)

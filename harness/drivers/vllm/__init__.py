@@ -1,6 +1,6 @@
-"""vLLM with the Spyre plugin as a driver, in this process. Importing this imports neither vLLM nor torch.
+"""Driver for vLLM with the Spyre plugin, in this process. Importing it imports neither vLLM nor torch.
 
-What differs between plugins stands in ``plugins.py`` and the modules it names, and nowhere else.
+Differences between plugin versions are in ``plugins.py`` and the modules that it names.
 """
 
 from harness.drivers.base import Driver

@@ -1,4 +1,4 @@
-"""What every scheduler of the plugin shows of itself, and what of it is the same for all."""
+"""Types and helpers that the adapters of all plugin versions share."""
 
 from dataclasses import fields
 from importlib.util import find_spec
@@ -8,11 +8,11 @@ from harness.types import EngineSetup, SchedulingLimits
 
 
 class Seen(NamedTuple):
-    """What can be seen between two steps, requests by the engine's names; blocks in ids, oldest first.
+    """The observable state between two steps, with the engine's request ids, and block ids, oldest first.
 
-    ``blocks`` are of every request that holds any, ``reserved`` is how many are. ``paused`` and ``hits`` (blocks of a
-    prefix that were not computed again) are None where the plugin has neither. ``reserved`` is None where nothing is
-    reserved.
+    ``blocks`` has every request that holds blocks, ``reserved`` is the number of reserved blocks, None without
+    reservations. ``paused`` and ``hits`` (prefix blocks that were not computed again) are None if the plugin has
+    neither.
     """
 
     tkv: int
@@ -25,11 +25,11 @@ class Seen(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """What a step was scheduled to do, requests by the engine's names.
+    """The scheduler's output for a step, with the engine's request ids.
 
-    ``kind`` as in StepRecord. The other fields are those of the token-budget scheduler, None elsewhere: ``scheduled``
-    as (name, tokens) in order, ``preempted`` the first evicted first, ``hits`` as (name, tokens found) of those that
-    were admitted and found any.
+    ``kind`` as in StepRecord. The other fields belong to the token-budget scheduler, None elsewhere: ``scheduled``
+    holds (id, tokens) in order, ``preempted`` the first evicted first, ``hits`` (id, tokens found) of admitted requests
+    with a hit.
     """
 
     kind: str = "idle"
@@ -39,35 +39,35 @@ class Decision(NamedTuple):
 
 
 ANY_TOKEN = 5
-"""What comes where no model runs: a token that ends nothing."""
+"""The sampled token if no model runs. It ends no request."""
 
 IDLE = Decision()
-"""No step yet, or one with nothing to do, where no column belongs to one step alone."""
+"""No step yet, or a step with nothing to do, for schedulers without columns of single steps."""
 
 
 def model_runner(core: Any) -> Any:
-    """The model runner of the one worker, which is in this process."""
+    """Return the model runner of the only worker, which is in this process."""
     return core.model_executor.driver_worker.worker.model_runner
 
 
 def names(requests: Any) -> tuple[str, ...]:
-    """The names of vLLM's requests, in their order."""
+    """Return the ids of vLLM's requests, in order."""
     return tuple(request.request_id for request in requests)
 
 
 def held_blocks(manager: Any) -> dict[str, tuple[int, ...]]:
-    """The ids of the blocks that each request holds, from one of vLLM's managers of blocks.
+    """Return the ids of the blocks that each request holds, from one of vLLM's block managers.
 
-    It has a dictionary that makes entries for whatever it is asked for: it must be read without asking.
+    Its dictionary is a defaultdict, so it must be read without creating entries.
     """
     held = manager.req_to_blocks.items()
     return {name: tuple(block.block_id for block in blocks) for name, blocks in held if blocks}
 
 
 def use_config(vllm_config: Any) -> None:
-    """Make this engine's configuration the one that the plugin's entry point reads.
+    """Set the engine configuration that the plugin's entry point reads.
 
-    It reads it from the platform's class, where the engine that was started last left its own.
+    It reads the configuration from the platform's class, where the engine that was started last has set it.
     """
     from vllm.platforms import current_platform
 
@@ -76,9 +76,7 @@ def use_config(vllm_config: Any) -> None:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """From now on the model's forward is left out: scheduler and model runner do what they do, on the same token
-    each time.
-    """
+    """Replace the model's forward: scheduler and model runner work unchanged, with the same token each time."""
     vocabulary = core.vllm_config.model_config.get_vocab_size()
     logits = same_logits(core.vllm_config.scheduler_config.max_num_seqs, vocabulary)
 
@@ -89,7 +87,7 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def same_logits(rows: int, vocabulary: int) -> Any:
-    """Logits of shape [rows, vocabulary] by which the same token comes everywhere, one that ends nothing."""
+    """Return logits of shape [rows, vocabulary] for which every row has the same token, which ends no request."""
     import torch
 
     logits = torch.zeros(rows, vocabulary)
@@ -98,19 +96,19 @@ def same_logits(rows: int, vocabulary: int) -> Any:
 
 
 def without_card(setup: EngineSetup) -> str | None:
-    """Why the card that a setup asks for is not here, or None. Raises nothing: nothing is imported."""
+    """Return why the card for a setup is not available, or None. Imports nothing."""
     if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
         return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
     return None
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Limits with what they leave open taken from ``most``, which the engine was built with.
+    """Return the limits with missing values taken from ``most``, the limits with which the engine was built.
 
-    Raises ValueError where a limit is below 1 or beyond what the engine was built with: limits tighten.
+    Raises ValueError if a limit is below 1 or above that of the engine.
     """
     for field in fields(limits):
-        asked, bound = getattr(limits, field.name), getattr(most, field.name)
-        if asked is not None and not 1 <= asked <= bound:
-            raise ValueError(f"{field.name} {asked} is not between 1 and the {bound} the engine was built with")
+        value, bound = getattr(limits, field.name), getattr(most, field.name)
+        if value is not None and not 1 <= value <= bound:
+            raise ValueError(f"{field.name} {value} is not between 1 and the {bound} the engine was built with")
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

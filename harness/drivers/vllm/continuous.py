@@ -1,7 +1,7 @@
-"""The insides of the plugin with one tkv for the batch: read after a step, tightened between two cases.
+"""Adapter for the plugin with one tkv for the batch: reads state after a step, sets limits between cases.
 
-Works on vLLM's EngineCore as it is, by attribute: nothing here imports vLLM. The plugin's own tests look at the same
-attributes of its scheduler and model runner.
+Accesses attributes of vLLM's EngineCore, without importing vLLM. The plugin's own tests read the same attributes of its
+scheduler and model runner.
 """
 
 import sys
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Tkv and queues from the scheduler, blocks from the model runner, which keeps the account of them."""
+    """Return the observable state: tkv and queues of the scheduler, blocks of the model runner, which manages them."""
     scheduler, runner = core.scheduler, model_runner(core)
     return Seen(
         scheduler.tkv,
@@ -49,24 +49,24 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
-    """A step with a request that is new is a prefill: prefills are whole."""
+    """Return the decision of a step: a prefill if it has a new request, because prefills are whole."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if scheduled.scheduled_new_reqs else "decode")
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Why no engine of that setup starts here, or None."""
+    """Return why an engine of that setup can't be started here, or None."""
     return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:
-    """What a request of the core has beside its prompt and parameters."""
+    """Return additional fields of core requests."""
     return {"eos_token_id": end_of_text(processor)}
 
 
 def end_of_text(processor: Any) -> int | None:
-    """The token that ends a text, as the input processor gives it to requests."""
+    """Return the EOS token id that the input processor adds to requests."""
     return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
 
 
@@ -76,22 +76,22 @@ def shape(setup: EngineSetup) -> EngineSetup:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
-    """What vLLM's LLM is told for this plugin alone."""
+    """Return arguments of vLLM's LLM for this plugin only."""
     return {"enable_prefix_caching": False}
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """What an engine reads from the environment of its options."""
+    """Return environment variables with the options of an engine."""
     return {}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
-    """``vllm serve``, where vLLM is installed."""
+    """Return ``vllm serve``."""
     return [str(Path(sys.executable).with_name("vllm")), "serve", model]
 
 
 def built(core: Any) -> SchedulingLimits:
-    """The limits it starts with: to be asked before anything is tightened."""
+    """Return the limits with which the engine was built. Must be called before ``tighten``."""
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.model_config.max_model_len,
@@ -102,16 +102,16 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
-    """Hold an idle engine to limits that are all said, and give it a fresh pool of blocks.
+    """Set the limits of an idle engine, all given, with a new block pool.
 
-    The plugin's tests set context, batch, batch x tkv and blocks like this. Two things they leave: the scheduler keeps
-    copies of context and batch that it took when it was made, and looks at those. They are set as well, so that the
-    engine does what one does that was started with these limits.
+    The plugin's tests set context, batch, batch x tkv limit and blocks in this way. In addition, the scheduler's copies
+    of context and batch are set, which it makes when it is built, so that the engine behaves like one started with
+    these limits.
     """
     scheduler, runner = core.scheduler, model_runner(core)
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
-    # The environment variable it comes from gives text; what it is compared with makes a number of it.
+    # A text, as the environment variable from which it comes; the plugin converts it to a number.
     scheduler.max_batch_tkv_limit = str(limits.max_batch_tkv_limit)
     scheduler._cache_check_batch_tkv_limit.clear()
     scheduler.tkv = 0

@@ -1,4 +1,4 @@
-"""Starts engines: vLLM with whichever Spyre plugin is installed beside the harness, or without one."""
+"""Start engines: vLLM with the installed Spyre plugin, or without a plugin."""
 
 import importlib
 
@@ -17,9 +17,9 @@ SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
 
 class VllmDriver:
-    """vLLM's EngineCore in this process. Raises UnavailableError where no plugin that is known is installed.
+    """vLLM's EngineCore in this process. Raises UnavailableError if no supported plugin is installed.
 
-    ``schedule_only``: the plugin's scheduler and model runner without the forward of the model, for step tables alone.
+    ``schedule_only``: the plugin's scheduler and model runner without the model's forward, for step tables alone.
     """
 
     def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
@@ -35,7 +35,7 @@ class VllmDriver:
         self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
 
     def describe(self) -> str:
-        return described(self.plugin) + (", its model left out" if self._schedule_only else "")
+        return described(self.plugin) + (", without its model's forward" if self._schedule_only else "")
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         if reason := self.plugin.unavailable(setup):

@@ -1,4 +1,4 @@
-"""Golden tokens in vLLM without a plugin: a logits processor of our own, by vLLM's interface for one a request."""
+"""Golden tokens in vLLM without a plugin: a logits processor with vLLM's interface for single requests."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,10 +8,10 @@ from harness.drivers.vllm.requests import INJECTOR
 
 
 class GivenTokens:
-    """Gives out the tokens of one request, one for each that it has; the model's beyond them.
+    """Forces the given tokens of one request; after them, the model's own.
 
-    vLLM calls it with the tokens generated so far and the logits of the next one, of shape [vocabulary]. Logprobs are
-    not touched: vLLM takes them from the logits as they were before.
+    vLLM calls it with the tokens generated so far and the logits of the next token, of shape [vocabulary]. Logprobs are
+    unchanged: vLLM computes them from the logits before processing.
     """
 
     def __init__(self, token_ids: Sequence[int]) -> None:
@@ -26,14 +26,14 @@ class GivenTokens:
 
 
 def given_tokens(params: Any) -> GivenTokens | None:
-    """What a request's SamplingParams give in place of sampled tokens, see ``requests.py``; None where they don't."""
+    """Return the processor for a request's SamplingParams, see ``requests.py``; None without golden tokens."""
     given = (params.extra_args or {}).get(INJECTOR)
     return GivenTokens(given["expected_token_ids"]) if given else None
 
 
 @lru_cache(maxsize=1)
 def processor_class() -> type:
-    """The class that vLLM makes a processor of, for every request. It is made here: its base is vLLM's."""
+    """Return the class that vLLM instantiates. It is created here because its base class is vLLM's."""
     from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
     class GoldenTokens(AdapterLogitsProcessor):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The offline API of vLLM as a client of behaviour cases: lists of prompts, in this process."""
+"""vLLM's offline API as a client of behaviour cases: lists of prompts, in this process."""
 
 from collections.abc import AsyncGenerator, Sequence
 

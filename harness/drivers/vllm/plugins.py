@@ -1,6 +1,6 @@
-"""Versions of the Spyre plugins, and vLLM without one: which packages, which environment, and which adapter.
+"""Supported versions of the Spyre plugins, and vLLM without one: packages, environment variables, adapters.
 
-A further plugin is a further entry of PLUGINS, with a module of its own about its insides.
+A new version is a new entry of PLUGINS, with an adapter module of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,23 +20,23 @@ from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
 
 RUNS_WITH = ("torch", "ibm-fms", "transformers")
-"""Packages whose versions matter to what comes out, beside vLLM and the plugin."""
+"""Packages, besides vLLM and the plugin, whose versions affect the results."""
 
 
 CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLINE_API, GOLDEN_TOKENS})
 
 
-class Insides(Protocol):
-    """What a module about the insides of a plugin has. ``core`` is vLLM's EngineCore, in this process."""
+class Adapter(Protocol):
+    """The interface of an adapter module. ``core`` is vLLM's EngineCore in this process."""
 
     def observe(self, core: Any) -> Seen:
-        """What can be seen between two steps."""
+        """Return the observable state between two steps."""
 
     def decision(self, core: Any, scheduled: Any) -> Decision:
-        """What it just scheduled, from its own SchedulerOutput."""
+        """Return the decision of the step that was just scheduled, from its SchedulerOutput."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Why no engine of that setup starts here, whatever its scheduler, in one sentence, or None."""
+        """Return why an engine of that setup can't be started here, whatever its scheduler, as one sentence, or None."""
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         """Make it hold itself to limits, and to the options of a setup of its shape; and forget what it remembers of
@@ -44,43 +44,41 @@ class Insides(Protocol):
         """
 
     def leave_out_the_model(self, core: Any) -> None:
-        """From now on the model's forward is left out, for step tables alone."""
+        """Replace the model's forward, for step tables alone."""
 
     def built(self, core: Any) -> SchedulingLimits:
-        """What it was built with."""
+        """Return the limits with which the core was built."""
 
     def shape(self, setup: EngineSetup) -> EngineSetup:
         """The setup of an engine that serves this one, and others with other options that ``tighten`` sets."""
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
-        """What an engine of a setup is started with, beside what all are."""
+        """Return arguments for an engine of a setup, in addition to the common ones."""
 
     def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
-        """Variables of its process, likewise."""
+        """Return environment variables for an engine of a setup, in addition to the common ones."""
 
     def end_of_text(self, processor: Any) -> int | None:
-        """The token that ends a text, from vLLM's input processor."""
+        """Return the EOS token id, from vLLM's input processor."""
 
     def request_fields(self, processor: Any) -> dict[str, Any]:
-        """What a request has beside what all have."""
+        """Return fields of a core request, in addition to the common ones."""
 
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
-        """What starts its server for the model in a folder, without the flags that are the same for all."""
+        """Return the command of the server for a model folder, without the common flags."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin of vLLM that is driven, or vLLM itself where no plugin is there.
+    """A supported plugin of vLLM, or vLLM itself without a plugin.
 
-    ``versions`` are those it was tried with, as (first, first that is none any more). ``environment`` is what must be
-    set before vLLM is imported, whatever a user has set; ``backend_variable`` names the variable that says what models
-    are compiled with, empty where there is none. ``injector`` gives the logits processor that gives out golden tokens;
-    ``settings`` is the module that remembers variables once read, if any. ``scheduler`` is how it batches, in the word
-    of suites, ``batching`` in words for people. ``adapter`` is the module that knows where it keeps what is observed,
-    and how it is started. ``idle`` is what a step with nothing to do was scheduled to do; ``enter`` makes an engine's
-    configuration the one that entry points read. ``also_as`` are other names that the package goes by.
-    ``blocks_in_all`` is how many blocks a server is started with for so many that requests can have, and a batch of so
-    many.
+    ``versions`` are ranges of tested versions, as (first, first that is not supported). ``environment`` overrides the
+    user's variables before vLLM is imported; ``backend_variable`` is the variable that selects the compile backend,
+    empty if there is none. ``injector`` returns the logits processor for golden tokens; ``settings`` is the module that
+    caches environment variables, if any. ``scheduler`` is its scheduler by the name in suites, ``batching`` a
+    description. ``adapter`` is the adapter module. ``idle`` is the decision of a step with nothing to do; ``enter``
+    sets the engine configuration that entry points read. ``also_as`` are other names of the package. ``blocks_in_all``
+    returns the number of blocks with which a server is started, from the number for requests and the batch size.
     """
 
     package: str
@@ -88,7 +86,7 @@ class Plugin:
     versions: tuple[tuple[int, ...], tuple[int, ...]]
     scheduler: Scheduler
     batching: str
-    adapter: Insides
+    adapter: Adapter
     injector: Callable[[], type]
     environment: Mapping[str, str] = field(default_factory=dict)
     backend_variable: str = ""
@@ -101,41 +99,41 @@ class Plugin:
 
     @property
     def installed(self) -> str | None:
-        """The version that is here, or None."""
+        """Return the installed version, or None."""
         if not find_spec(self.module):
             return None
         return next(filter(None, map(version_of, (self.package, *self.also_as))), None)
 
     def supports(self, installed: str) -> bool:
-        """Whether this is a version that belongs to this plugin."""
+        """Return whether ``installed`` is a supported version."""
         first, beyond = self.versions
         return first <= release(installed) < beyond
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Why this is no plugin for a setup, in one sentence, or None."""
+        """Return why an engine of that setup can't be started here, as one sentence, or None."""
         if setup.scheduler != self.scheduler:
-            return f"scheduler {setup.scheduler}: {self.package} is driven with {self.batching} only"
+            return f"scheduler {setup.scheduler}: {self.package} is supported with {self.batching} only"
         return self.adapter.unavailable(setup)
 
     @property
-    def versions_said(self) -> str:
-        """``1.6``, or ``1.5 to 1.6``."""
+    def versions_found(self) -> str:
+        """Return the supported versions: ``1.6``, or ``1.5 to 1.6``."""
         first, beyond = (".".join(map(str, part)) for part in self.versions)
         return f"{first} up to but not {beyond}"
 
 
 def _imported(module: str, name: str) -> type:
-    """A class of a module that is there where its plugin is."""
+    """Return a class from a module that exists if its plugin is installed."""
     return getattr(import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG001
-    """One more for vLLM itself, which holds nothing."""
+    """Return one block more, the null block of vLLM."""
     return blocks + 1
 
 
 def _nothing_to_enter(vllm_config: Any) -> None:
-    """Entry points of vLLM itself ask the engine that they belong to."""
+    """Do nothing: entry points of vLLM itself use the configuration of their engine."""
 
 
 ONE_TKV = Plugin(
@@ -199,10 +197,7 @@ PLUGINS = (*SPYRE_PLUGINS, NATIVE)
 
 
 def find_plugin() -> Plugin | None:
-    """The plugin that is installed beside the harness, else vLLM itself; None where there is none that is known.
-
-    A plugin takes the place of vLLM's own back end where it is installed: then vLLM itself is not what runs.
-    """
+    """Return the installed plugin, None if no supported one is installed."""
     here = [(plugin, installed) for plugin in SPYRE_PLUGINS if (installed := plugin.installed) is not None]
     if not here and (installed := NATIVE.installed) is not None:
         here = [(NATIVE, installed)]
@@ -210,16 +205,16 @@ def find_plugin() -> Plugin | None:
 
 
 def why_none() -> str:
-    """Why there is no plugin to drive, in one sentence."""
+    """Return why there is no plugin to drive, as one sentence."""
     for plugin in PLUGINS:
         if (installed := plugin.installed) is not None:
-            return f"{plugin.package} {installed} is here, and this driver knows {plugin.versions_said}"
+            return f"{plugin.package} {installed} is installed, but this driver supports {plugin.versions_found}"
     names = ", ".join(plugin.package for plugin in SPYRE_PLUGINS)
     return f"none of {names} is installed here, nor vLLM: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
 
 
 def described(plugin: Plugin) -> str:
-    """Plugin and version, and the versions of all it stands on."""
+    """Return the plugin and its version, and the versions of the packages that affect results."""
     if plugin is NATIVE:
         others = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in RUNS_WITH if name != "ibm-fms")
         return f"vLLM {version_of_vllm()} without a plugin ({others})"

@@ -1,4 +1,4 @@
-"""Requests of the harness in vLLM's words, and vLLM's tokens in the harness's."""
+"""Convert requests to vLLM's types, and vLLM's tokens to those of the harness."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ INJECTOR = "golden_token_injector"
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
-    """What vLLM's SamplingParams take of a request.
+    """Return arguments of vLLM's SamplingParams for a request.
 
-    Golden tokens come without bounds: the plugin's injector then gives them out whatever the model says.
+    Golden tokens have no tolerances: the plugin's injector returns them whatever the model's logits.
     """
     arguments: dict[str, Any] = {
         "max_tokens": request.max_tokens,
@@ -46,10 +46,10 @@ def _processors(request: RequestSpec) -> dict[str, Any]:
 
 
 def token_of(output: Any, alternatives: int) -> Token:
-    """The one token of an EngineCoreOutput, with as many of the most likely as its request asked for.
+    """Return the only token of an EngineCoreOutput, with ``alternatives`` top tokens.
 
-    Rows of logprobs are as long as the longest of the batch; the sampled token stands first, then the most likely.
-    Raises ValueError where there is not just one token.
+    Rows of logprobs are as long as the longest of the batch; the sampled token is first, then the top tokens. Raises
+    ValueError if there is not exactly one token.
     """
     (token_id,) = output.new_token_ids
     if output.new_logprobs is None:

@@ -1,4 +1,4 @@
-"""One engine of vLLM with the plugin, in this process: its core driven a step at a time, and its offline API."""
+"""An engine of vLLM with the plugin, in this process: its core run step by step, and its offline API."""
 
 import time
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class VllmSession:
             if not self.core.scheduler.has_requests():
                 return
             self.core.step_fn()
-        raise RuntimeError(f"requests that were aborted are still there after {MAX_STEPS_TO_DRAIN} steps")
+        raise RuntimeError(f"aborted requests are still in the engine after {MAX_STEPS_TO_DRAIN} steps")
 
     def add_request(self, request: RequestSpec) -> None:
         name = f"{self._started.made}-{request.request_id}"
@@ -57,13 +57,13 @@ class VllmSession:
         made = self._made_request(name, request)
         self._numbers[name], self._specs[name] = request.request_id, request
         if request.stop:
-            # Stop strings are looked for where text is made of tokens, which is above the core.
+            # Stop strings are checked by the detokenizer, which is above the core.
             self._engine.output_processor.add_request(made, None)
         core_request, wave = self.core.preprocess_add_request(made)
         self.core.add_request(core_request, wave)
 
     def _made_request(self, name: str, request: RequestSpec) -> Any:
-        """The request as it comes to the core: what the input processor makes of it, without its checks."""
+        """Return the request for the core, as the input processor creates it, without its checks."""
         from vllm import SamplingParams
         from vllm.v1.engine import EngineCoreRequest
 
@@ -176,13 +176,13 @@ class VllmSession:
         return [Completion(tuple(first.token_ids), first.text, first.finish_reason) for first in firsts]
 
     def _name(self, requests: Sequence[RequestSpec]) -> None:
-        """The entry point names requests itself, in the order in which they were given."""
+        """Map the ids that the entry point assigns to requests, in their order."""
         names = list(self.core.scheduler.requests)
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))
 
     def _until_idle(self) -> None:
-        """The offline API goes home with the last token; its blocks go back with the next step, which is this."""
+        """Run steps until idle: the offline API returns at the last token, but blocks are freed in the next step."""
         for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.has_work():
                 return

@@ -1,5 +1,5 @@
-"""Spyre cards of this machine: which there are, who holds one, and leases, so that no two engines use the same.
+"""Spyre cards of this machine: discovery, users, and leases, so that no two engines use the same card.
 
-``discovery.py`` finds them, ``holders.py`` sees which processes have one open, ``lease.py`` gives them out,
-``harness/pytest_plugin/cards.py`` is what pytest knows of it. Where facts about cards come from: docs/hardware.md.
+``discovery.py`` finds cards, ``holders.py`` finds processes with an open card, ``lease.py`` leases cards, and
+``harness/pytest_plugin/cards.py`` connects them to pytest. docs/hardware.md has the sources of facts about cards.
 """

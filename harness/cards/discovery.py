@@ -1,8 +1,8 @@
-"""Which Spyre cards there are, and which of them a run may use.
+"""Find Spyre cards, and select those that a run may use.
 
-Found as torch-spyre finds them (its ``spyre_device_enum``): ``AIU_WORLD_RANK_0``, ``_1``, … where they are set, else
-``PCIDEVICE_IBM_COM_AIU_PF``, else every PCI device of IBM's vendor and Spyre's device number. ``SPYRE_CARDS`` then
-chooses among them.
+As torch-spyre does (``spyre_device_enum``): ``AIU_WORLD_RANK_0``, ``_1``, … if they are set, else
+``PCIDEVICE_IBM_COM_AIU_PF``, else every PCI device of IBM's vendor id and Spyre's device id. ``SPYRE_CARDS`` then
+selects among them.
 """
 
 import os
@@ -18,19 +18,19 @@ RANK = "AIU_WORLD_RANK_"
 CLUSTER = "PCIDEVICE_IBM_COM_AIU_PF"
 CHOSEN = "SPYRE_CARDS"
 ROOT = "SPYRE_CARDS_ROOT"
-"""Another folder than ``/`` to look for cards in: for tests, with a tree that looks like a machine with cards."""
+"""Variable with another root folder than ``/`` in which to find cards, for tests."""
 
 
 class CardsError(ValueError):
-    """Cards that are not to be had; the message is one sentence for the person who runs this."""
+    """Cards are not available. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card. ``index`` counts all that were found, from 0; ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
+    """A card. ``index`` counts all found cards from 0; ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
 
-    ``node`` is the file that its user has open; None where there is none: the kernel has not handed
-    the card to VFIO, or a container does not show it.
+    ``node`` is the device file that its user opens; None if the kernel has not assigned the card to VFIO, or a
+    container does not expose it.
     """
 
     index: int
@@ -46,7 +46,7 @@ def root_of(environ: Mapping[str, str]) -> Path:
 
 
 def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """The cards that this run may use, by index. Raises CardsError for a SPYRE_CARDS that names others."""
+    """Return the cards that this run may use, by index. Raises CardsError if SPYRE_CARDS names others."""
     root = root_of(environ)
     found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]
     chosen = environ.get(CHOSEN)
@@ -54,7 +54,7 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
 
 
 def leased_cards(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """The bus ids of the cards that this process has, as a lease says them in its environment."""
+    """Return the bus ids of this process's cards, from the environment that a lease sets."""
     return list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
 
 
@@ -76,7 +76,7 @@ def _is_spyre(device: Path) -> bool:
 
 
 def _node(root: Path, bus_id: str) -> Path | None:
-    """``/dev/vfio/<number of its IOMMU group>``."""
+    """Return ``/dev/vfio/<number of the card's IOMMU group>``."""
     group = root / "sys/bus/pci/devices" / bus_id / "iommu_group"
     if not group.exists():
         return None
@@ -90,6 +90,6 @@ def _chosen(found: list[Card], text: str) -> tuple[Card, ...]:
     unknown = [name for name in names if name not in by_name]
     if unknown or not names:
         there = ", ".join(map(str, found)) or "none"
-        wrong = f"{unknown[0]!r} is no card here" if names else "names no card"
+        wrong = f"{unknown[0]!r} is not a card of this machine" if names else "names no card"
         raise CardsError(f"{CHOSEN}={text}: {wrong}; there are: {there}")
     return tuple(dict.fromkeys(by_name[name] for name in names))

@@ -1,4 +1,4 @@
-"""Which processes have a card open: a card can be held by one that is dying, or by somebody who knows no leases."""
+"""Find processes that have a card open: dying processes, or programs that do not use leases."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from harness.cards.discovery import Card
 
 
 def holders(card: Card) -> list[int]:
-    """Ids of the processes that have the card open, as far as this user can see them."""
+    """Return the ids of the processes that have the card open, as far as this user can see them."""
     if card.node is None:
         return []
     wanted = str(card.node.resolve())
@@ -17,5 +17,5 @@ def holders(card: Card) -> list[int]:
 def _has_open(process: Path, wanted: str) -> bool:
     try:
         return any(os.readlink(fd) == wanted for fd in (process / "fd").iterdir())
-    except OSError:  # it has ended, or is somebody else's
+    except OSError:  # the process has ended, or belongs to another user
         return False

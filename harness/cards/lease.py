@@ -1,7 +1,7 @@
-"""Leases of cards: locks of the operating system, which kill -9 of their holder gives back.
+"""Leases of cards: locks of the operating system, which are released when their holder is killed.
 
-A lease is of as many cards as one engine needs. The lock is advisory and this user's; a card that another program has
-open counts as taken, too, and so does one whose last user has not let go of it yet.
+A lease has as many cards as one engine needs. Locks are advisory and per user. A card that another program has open is
+not free, and neither is a card that its last user has not closed yet.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ RANKS_CLEARED = 64
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has the lease of a card: a process, and since when (seconds of the epoch)."""
+    """The process that leases a card, and the start of the lease (seconds since the epoch)."""
 
     pid: int
     since: float
 
 
 class Lease:
-    """Cards that are this process's until ``release``."""
+    """Cards that belong to this process until ``release``."""
 
     def __init__(self, cards: Sequence[Card], locks: Sequence[FileLock]) -> None:
         self.cards = tuple(cards)
@@ -44,7 +44,7 @@ class Lease:
 
     @property
     def environ(self) -> dict[str, str | None]:
-        """What the runtime of an engine on these cards finds in its environment; None: not there."""
+        """Return the environment variables for an engine on these cards; None: must not be set."""
         ranks: dict[str, str | None] = {f"{RANK}{number}": None for number in range(RANKS_CLEARED)}
         ranks |= {f"{RANK}{number}": card.bus_id for number, card in enumerate(self.cards)}
         return ranks | {
@@ -56,7 +56,7 @@ class Lease:
         }
 
     def release(self) -> None:
-        """Again does no harm."""
+        """Release the cards. Idempotent."""
         for lock in self._locks:
             lock.release()
 
@@ -68,7 +68,7 @@ class Lease:
 
 
 def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where locks are: this user's folder for what lasts as long as the machine runs."""
+    """Return the folder of the locks: this user's runtime folder."""
     said = environ.get(FOLDER)
     if said:
         return Path(said)
@@ -77,7 +77,10 @@ def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait: float | None = None) -> Lease:
-    """``count`` of these cards as soon as they are free. Raises CardsError where that takes over ``wait`` seconds."""
+    """Return a lease of ``count`` cards when they are free.
+
+    Raises CardsError if that takes longer than ``wait`` seconds.
+    """
     if count > len(cards):
         raise CardsError(
             f"{count} cards are needed, and there are {len(cards)}: {', '.join(map(str, cards)) or 'none'}"
@@ -96,7 +99,7 @@ def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait
 
 
 def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
-    """All or none: two that each hold a part of what they need would wait for each other."""
+    """Lease all or none, because two processes that each hold some of the cards would wait for each other."""
     mine: list[Card] = []
     locks: list[FileLock] = []
     for card in cards:
@@ -122,7 +125,7 @@ def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
 
 
 def leased_by(card: Card, folder: Path | None = None) -> Holder | None:
-    """Who has the lease of a card now; None where nobody has."""
+    """Return the holder of a card's lease, None if it is not leased."""
     folder = folder or lock_folder()
     if not _lock_file(folder, card).exists():
         return None
@@ -133,7 +136,7 @@ def leased_by(card: Card, folder: Path | None = None) -> Holder | None:
         said: dict[str, Any] = json.loads(_note(folder, card).read_text(encoding="utf-8"))
         return Holder(int(said["pid"]), float(said["since"]))
     except (OSError, ValueError, KeyError):
-        return Holder(0, time.time())  # it has just got it, and has not said yet who it is
+        return Holder(0, time.time())  # locked, but the holder's note is not written yet
 
 
 def _lock_file(folder: Path, card: Card) -> Path:
@@ -145,11 +148,11 @@ def _note(folder: Path, card: Card) -> Path:
 
 
 def _patience() -> float:
-    said = os.environ.get(WAIT)
+    given = os.environ.get(WAIT)
     try:
-        return WAIT_SECONDS if said is None else float(said)
+        return WAIT_SECONDS if given is None else float(given)
     except ValueError:
-        raise CardsError(f"{WAIT}={said}: must be a number of seconds") from None
+        raise CardsError(f"{WAIT}={given}: must be a number of seconds") from None
 
 
 def _needed(count: int) -> str:
@@ -157,11 +160,11 @@ def _needed(count: int) -> str:
 
 
 def _who_has_them(cards: Sequence[Card], folder: Path) -> str:
-    told = []
+    users = []
     for card in cards:
         has, open_in = leased_by(card, folder), holders(card)
         if has is not None:
-            told.append(f"{card} is leased by process {has.pid}")
+            users.append(f"{card} is leased by process {has.pid}")
         elif open_in:
-            told.append(f"{card} is open in process {', '.join(map(str, open_in))}")
-    return "; ".join(told) or "they came and went"
+            users.append(f"{card} is open in process {', '.join(map(str, open_in))}")
+    return "; ".join(users) or "they were in use in the meantime"

@@ -1,4 +1,4 @@
-"""Two runs side by side: what is the same, what got worse or better, what is new and what is gone."""
+"""Compare two runs: what is the same, worse, better, new or gone."""
 
 from harness.compare.changes import Change, Comparison, compare_runs
 from harness.compare.results import ResultsError, Run, read_results

@@ -1,4 +1,4 @@
-"""What became of each test from one run to another."""
+"""The change of each test from one run to another."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from harness.compare.results import Key, Record, Run, reason_of
 
 
 class Kind(StrEnum):
-    """In the order in which they are told."""
+    """Kinds of changes, in the order in which they are reported."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -29,12 +29,12 @@ MEANING: Mapping[Kind, str] = {
     Kind.SAME: "the same in both",
 }
 _RAN = {"passed": True, "xpassed": True, "flaky": False, "xfailed": False, "failed": False, "error": False}
-"""Outcomes of tests that ran, and whether the engine did right. Any other, a skip first of all, says nothing."""
+"""Outcomes of tests that ran, and whether the engine was correct. Others, such as skipped, are not results."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One test in two runs. ``before`` and ``after`` are None where that run does not have it."""
+    """One test in two runs. ``before`` and ``after`` are None if the run does not have it."""
 
     key: Key
     before: Record | None
@@ -51,23 +51,23 @@ class Change:
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """Those of the case, as the later run has them."""
+        """Return the requirements of the case, from the later run."""
         return tuple(map(str, (self.after or self.before or {}).get("requirements", ())))
 
     @property
     def name(self) -> str:
-        """``suite case [configuration]``."""
+        """Return ``suite case [configuration]``."""
         suite, case, configuration = self.key
         return " ".join(filter(None, (suite, case, f"[{configuration}]" if configuration else "")))
 
     def outcome(self, record: Record | None) -> str:
-        """What came of it there, in a word."""
+        """Return the outcome in that run."""
         return str(record["outcome"]) if record is not None else "not there"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: every test of either, in the order of the first run, then those of the second only."""
+    """Two runs: all tests of the first, in its order, then those that are only in the second."""
 
     before: Run
     after: Run
@@ -80,12 +80,12 @@ class Comparison:
 
     @property
     def different(self) -> list[Change]:
-        """What is not the same, the worst first."""
+        """Return the changes, without unchanged tests, the worst first."""
         return [change for kind in Kind if kind is not Kind.SAME for change in self.changes if change.kind is kind]
 
     @property
     def by_requirement(self) -> Mapping[str, Mapping[Kind, int]]:
-        """For every requirement whose cases differ, how many tests of each kind it has; by name."""
+        """Return the number of tests by kind of change, for each requirement with changes, sorted by name."""
         found: dict[str, Counter[Kind]] = {}
         for change in self.changes:
             for requirement in change.requirements:
@@ -98,7 +98,7 @@ class Comparison:
 
 
 def compare_runs(before: Run, after: Run) -> Comparison:
-    """Every test of both runs, held against each other."""
+    """Compare all tests of both runs."""
     return Comparison(before, after, tuple(_changes(before, after)))
 
 

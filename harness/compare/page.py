@@ -1,4 +1,4 @@
-"""Two runs on one HTML page: everything in one file, nothing fetched."""
+"""An HTML page about two runs: one file without external resources."""
 
 from pathlib import Path
 

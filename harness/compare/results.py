@@ -1,4 +1,4 @@
-"""Files of results as they are compared: by suite, case and configuration, and only of runs that were finished."""
+"""Files of results for comparisons: by suite, case and configuration, of finished runs only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from harness.report.reading import ResultsError, read_run
 __all__ = ["Key", "Record", "ResultsError", "Run", "read_results", "reason_of", "steps_of"]
 
 Key = tuple[str, str, str]
-"""Suite, case and configuration: what a test is called wherever its file lies. Of other tests the name, twice blank."""
+"""Suite, case and configuration, which are independent of paths. For other tests: the name, and two empty strings."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run as it was written down: ``engine`` describes what ran, ``results`` is a record a test."""
+    """A recorded run. ``engine`` describes the engine, ``results`` has a record for each test."""
 
     path: Path
     engine: str
@@ -25,7 +25,7 @@ class Run:
 
 
 def read_results(path: Path) -> Run:
-    """Read a whole file of results. Raises ResultsError, also for one that is cut off."""
+    """Read a complete file of results. Raises ResultsError, also for a file that is cut off."""
     run = read_run(path)
     if run.footer is None:
         raise ResultsError(f"{path}: is cut off: the last line is not the footer of a run that was finished")
@@ -33,7 +33,7 @@ def read_results(path: Path) -> Run:
 
 
 def _key(record: Record) -> Key:
-    """Tests that died before they could say their suite have it in their name."""
+    """Return the key of a test. Tests whose process died have the suite only in their name."""
     if "suite" in record and "case" in record:
         return str(record["suite"]), str(record["case"]), str(record.get("configuration", ""))
     file, _, name = str(record["test"]).partition("::")
@@ -43,14 +43,14 @@ def _key(record: Record) -> Key:
 
 
 def reason_of(record: Record | None) -> str:
-    """Why a test did not pass, in one line; empty where it did or did not run."""
+    """Return why a test did not pass, in one line; empty if it passed or did not run."""
     if record is None or record["outcome"] in ("passed", "xpassed"):
         return ""
     return cause(record)
 
 
 def steps_of(record: Record | None) -> list[Any] | None:
-    """The observed step table of a test in its short form, rows by the names of columns; None without one."""
+    """Return the observed step table of a test in its short form, rows by column names; None without one."""
     for verdict in (record or {}).get("verdicts", ()):
         if "steps" in verdict.get("data", {}):
             return list(verdict["data"]["steps"])

@@ -1,4 +1,4 @@
-"""The step tables of one case in two runs as one table: the second run's cells, with the first's where they differ."""
+"""The step tables of one case in two runs as one table: cells of the second run, with the first's where they differ."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from harness.types import StepRow
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
-    """None where one of the two has no step table, or where both are the same."""
+    """Return the table, None if a run has no step table or both are equal."""
     before, after = steps_of(change.before), steps_of(change.after)
     if before is None or after is None:
         return None
@@ -32,7 +32,7 @@ def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
 
 
 def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
-    """A line of such a table as texts: the step, its kind, then a text a column; a folded line has one text only."""
+    """Return a line as texts: step, kind, then one for each column. A folded line has one text only."""
     if line.folded:
         return [line.folded]
     texts = [cell.seen if cell.expected is None else f"{cell.seen or '·'}≠{cell.expected}" for cell in line.cells]
@@ -40,7 +40,7 @@ def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
 
 
 def as_data(table: StepTable) -> dict[str, Any]:
-    """A table as builtins, for JSON."""
+    """Return a table as builtins, for JSON."""
     return {
         "columns": ["step", "kind", *table.columns],
         "lines": [as_cells(line, table.columns) for line in table.lines],

@@ -1,5 +1,5 @@
-"""Processes that are forked from one that has imported everything already, instead of started anew.
+"""Fork processes from one that has imported everything already, instead of starting new ones. Linux only.
 
-``server.py`` is the loop of the process that is forked from, ``process.py`` the handle of one fork elsewhere,
-``wire.py`` what goes between the two, ``name.py`` what a fork is called in a list of processes. Only on Linux.
+``server.py`` is the loop of the forking process, ``process.py`` the handle of a fork in the requesting process,
+``wire.py`` the protocol between them, ``name.py`` sets the name of a fork in process lists.
 """

@@ -1,4 +1,4 @@
-"""What goes between a process that wants a fork and the one that is forked from, pickled."""
+"""Messages between a process that requests a fork and the forking process, pickled."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -7,10 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """For a fork. File descriptors go with it: stdout and stderr first where ``own_output``, then those of ``work``.
+    """A request for a fork, sent with file descriptors.
 
-    ``environ`` is all of the fork's environment. A ``branch`` is a process in between that is prepared for what its
-    forks have in common; ``without_branch`` ends it, where it proved to be of no use.
+    First stdout and stderr if ``own_output``, then those for ``work``. ``environ`` is the fork's whole environment. A
+    ``branch`` is an intermediate process, prepared with what its forks share; ``without_branch`` ends a branch that
+    could not be used.
     """
 
     work: Any
@@ -23,20 +24,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Forked:
-    """First: the process id of the fork, which leads a process group."""
+    """First answer: the process id of the fork, which is the leader of a process group."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Instead: why there is no fork, in a sentence."""
+    """Instead of ``Forked``: why there is no fork, as one sentence."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Last: what ``subprocess`` would call its return code."""
+    """Last answer: the return code, as in ``subprocess``."""
 
     returncode: int

@@ -1,4 +1,4 @@
-"""The command line that a process shows in ``ps`` and in ``/proc``: a fork has that of the process it came from."""
+"""Set the command line that ``ps`` and ``/proc`` show for a fork, which is that of its parent otherwise."""
 
 import ctypes
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ARG_START, ARG_END = 45, 46
-"""Fields 48 and 49 of ``/proc/self/stat``, counted from the one behind the name."""
+"""Fields 48 and 49 of ``/proc/self/stat``, counted from the one after the name."""
 
 
 def name_process(words: Sequence[str]) -> None:
-    """Show these words instead, cut off where they are longer than the command line that was."""
+    """Set the command line, cut to the length of the original command line."""
     if sys.platform != "linux":
         return
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -23,5 +23,5 @@ def name_process(words: Sequence[str]) -> None:
 
 
 def name_module(module: str) -> None:
-    """As if it had been started by ``python -m module``."""
+    """Set the command line to ``python -m module``."""
     name_process(["python", "-m", module])

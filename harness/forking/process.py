@@ -1,4 +1,4 @@
-"""One fork, from the process that asked for it; looks like ``subprocess.Popen`` as far as that is needed."""
+"""The handle of a fork in the requesting process, with the needed part of ``subprocess.Popen``'s interface."""
 
 import contextlib
 import os
@@ -14,51 +14,50 @@ from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.wire import receive, send
 
 ANSWER_SECONDS = 600.0
-"""What a branch may take to be prepared: an engine is started in it."""
+"""Timeout for preparing a branch, in seconds: an engine is started in it."""
 
 
 class ServerGoneError(Exception):
-    """There is no server to fork from at this address any more."""
+    """There is no longer a server at this address."""
 
 
 class ForkRefusedError(Exception):
-    """The server does not fork; one sentence says why."""
+    """The server refuses to fork. The message is one sentence."""
 
 
 class ForkedProcess:
-    """A fork of the server at ``address``, made by the call.
+    """A fork of the server at ``address``, created by the constructor.
 
-    It is killed when its connection closes, at the latest with this process.
-
-    Raises ServerGoneError and ForkRefusedError.
+    It is killed when its connection closes, at the latest with this process. Raises ServerGoneError and
+    ForkRefusedError.
     """
 
     def __init__(self, address: Path, request: Request, fds: Sequence[int]) -> None:
         self.returncode: int | None = None
         try:
-            self._connection, self.pid = _asked(address, request, fds)
+            self._connection, self.pid = _requested(address, request, fds)
         except _NoAnswerError:
             if request.branch is None:
                 raise ServerGoneError from None
-            # It may have been the branch that died of what it prepared: then the fork will, and say so.
+            # The branch may have died while it was prepared: then the fork fails in the same way, with a message.
             try:
-                self._connection, self.pid = _asked(address, replace(request, without_branch=True), fds)
+                self._connection, self.pid = _requested(address, replace(request, without_branch=True), fds)
             except _NoAnswerError:
                 raise ServerGoneError from None
 
     def poll(self) -> int | None:
-        """The return code, None where it runs."""
+        """Return the return code, None if the process is running."""
         return self._look(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Raises subprocess.TimeoutExpired."""
+        """Wait for the return code. Raises subprocess.TimeoutExpired."""
         returncode = self._look(timeout)
         if returncode is None:
             raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
         return returncode
 
     def send_signal(self, number: int) -> None:
-        """Nothing happens to one that has ended."""
+        """Send a signal. Does nothing if the process has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -76,16 +75,16 @@ class ForkedProcess:
                 assert isinstance(message, Ended)
                 self.returncode = message.returncode
             except (EOFError, OSError):
-                self.returncode = -signal.SIGKILL  # the server ended, and its forks with it
+                self.returncode = -signal.SIGKILL  # the server has ended, and killed its forks
             self._connection.close()
         return self.returncode
 
 
 class _NoAnswerError(Exception):
-    """The connection ended before there was a fork."""
+    """The connection was closed before there was a fork."""
 
 
-def _asked(address: Path, request: Request, fds: Sequence[int]) -> tuple[socket.socket, int]:
+def _requested(address: Path, request: Request, fds: Sequence[int]) -> tuple[socket.socket, int]:
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.connect(str(address))

@@ -1,8 +1,7 @@
-"""The process that others are forked from: takes requests, forks, watches what it forked, says how that ended.
+"""The process that forks others: receives requests, forks, waits for its forks, and reports their return codes.
 
-A client has one connection for each fork. It hears ``Forked`` or ``Refused`` and, in the end, ``Ended``; when it closes
-its end, or dies, its fork is ended by force together with the process group that the fork leads. Forks die with the
-server.
+A client has one connection for each fork. It receives ``Forked`` or ``Refused`` and finally ``Ended``. When the client
+closes the connection, or dies, the fork is killed together with its process group. Forks end with the server.
 """
 
 import contextlib
@@ -21,12 +20,12 @@ from harness.forking.wire import receive, send
 from harness.utils.subprocesses import end_with_parent
 
 Handed = tuple[Request, list[int], socket.socket]
-"""A request, the file descriptors that came with it, and the connection to who wants it."""
+"""A request, its file descriptors, and the connection to the client."""
 
 
 @dataclass(frozen=True)
 class _Child:
-    """A fork of a client, or a branch."""
+    """A fork for a client, or a branch."""
 
     pid: int
     pidfd: int
@@ -35,10 +34,10 @@ class _Child:
 
 
 class ForkServer:
-    """Forks of this process.
+    """Forks this process.
 
-    ``prepare`` is called once in a new branch, with its key, before anything is forked from it, and ``forked`` where
-    something was; ``first`` is a request that has been received already.
+    ``prepare`` is called once in a new branch, with its key, before it forks; ``forked`` is called after each fork.
+    ``first`` is a request that has been received already.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class ForkServer:
         self._serving = True
 
     def serve(self) -> tuple[Any, list[int]] | None:
-        """Returns in each fork, with its work and the file descriptors for that; here, when nobody can ask any more."""
+        """Return in each fork its work and file descriptors; in this process None, when there are no more clients."""
         while self._serving:
             while self._waiting:
                 work = self._answer(*self._waiting.pop(0))
@@ -72,7 +71,7 @@ class ForkServer:
         clients = {child.client.fileno(): child for child in self._children if child.client is not None}
         pidfds = {child.pidfd: child for child in self._children}
         ready = set(select.select([self._source.fileno(), *clients, *pidfds], [], [])[0])
-        for fd in ready & clients.keys():  # a client says nothing more but that it is gone
+        for fd in ready & clients.keys():  # a client's only further event is closing
             _kill(clients[fd])
         for fd in ready & pidfds.keys():
             self._has_ended(pidfds[fd])
@@ -89,7 +88,7 @@ class ForkServer:
         return [(request, fds, client)]
 
     def _handed(self) -> list[Handed]:
-        """In a branch, by the server it came from."""
+        """Return requests that this branch gets from its parent server."""
         try:
             request, fds = receive(self._source)
         except (EOFError, OSError):
@@ -98,7 +97,7 @@ class ForkServer:
         return [(request, fds[1:], socket.socket(fileno=fds[0]))]
 
     def _answer(self, request: Request, fds: list[int], client: socket.socket) -> tuple[Any, list[int]] | None:
-        """In a fork, what it is to do."""
+        """Return, in a fork, its work and file descriptors."""
         if request.without_branch:
             self._lose(request.branch)
         elif request.branch is not None and self._hand_over(request, fds, client):
@@ -117,15 +116,15 @@ class ForkServer:
             return request.work, _become(server, request, fds)
         self._forked()
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # here and there: whoever comes first
+            os.setpgid(pid, pid)  # in both processes, to avoid a race
         self._children.append(_Child(pid, os.pidfd_open(pid), client))
         _close(*fds)
-        with contextlib.suppress(OSError):  # the client is gone: seen at the next look
+        with contextlib.suppress(OSError):  # the client is gone, which the next poll detects
             send(client, Forked(pid))
         return None
 
     def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
-        """To a branch; whether that will answer. In a new branch: True, and it has become one."""
+        """Pass a request to a branch, and return whether the branch will answer. Also returns True in a new branch."""
         key = request.branch
         if self._in_branch or key in self._lost or count_threads() > 1:
             return False
@@ -157,7 +156,7 @@ class ForkServer:
         self._children.append(_Child(pid, os.pidfd_open(pid), branch=key))
 
     def _lose(self, key: Hashable) -> None:
-        """End a branch; there is not to be another for this key."""
+        """End a branch, and create no other for this key."""
         self._lost.add(key)
         if (connection := self._branches.pop(key, None)) is not None:
             connection.close()
@@ -177,7 +176,7 @@ class ForkServer:
         child.client.close()
 
     def _forget_clients(self) -> None:
-        """In a fork: none of this is its own."""
+        """Close the parent's connections in a fork."""
         self._source.close()
         for child in self._children:
             os.close(child.pidfd)
@@ -191,7 +190,7 @@ class ForkServer:
 
 
 def _become(server: int, request: Request, fds: list[int]) -> list[int]:
-    """A process of its own; the file descriptors that its work is to have."""
+    """Set up a fork as a process of its own, and return the file descriptors for its work."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     end_with_parent(server)
@@ -207,7 +206,7 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
 
 
 def _kill(child: _Child) -> None:
-    """With the group that it leads. It ends; that is seen by its pidfd."""
+    """Kill a child with its process group. Its end is seen by its pidfd."""
     with contextlib.suppress(ProcessLookupError):
         if child.client is None:
             os.kill(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Messages on a Unix socket: pickled values, and file descriptors that go with them."""
+"""Messages on a Unix socket: pickled values, with file descriptors."""
 
 import pickle
 import socket
@@ -11,7 +11,7 @@ MAX_FDS = 8
 
 
 def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
-    """Raises OSError where the other end is closed."""
+    """Send a message. Raises OSError if the other end is closed."""
     data = pickle.dumps(value)
     head = _LENGTH.pack(len(data))
     if fds:
@@ -22,7 +22,7 @@ def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Any, list[int]]:
-    """The next message. Raises EOFError where the other end is closed, and OSError."""
+    """Return the next message and its file descriptors. Raises EOFError if the other end is closed, and OSError."""
     head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_FDS)
     if not head:
         raise EOFError

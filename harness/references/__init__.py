@@ -1,4 +1,4 @@
-"""What is right: greedy tokens and logprobs by Hugging Face on CPU, kept on disk by content."""
+"""Reference outputs: greedy tokens and logprobs by Hugging Face on CPU, stored by content."""
 
 from harness.references.files import ReferenceFileError
 from harness.references.store import Oracle, ReferenceMissingError

@@ -1,7 +1,7 @@
-"""Hugging Face transformers on CPU, float32, greedy: what is right.
+"""Compute reference outputs: Hugging Face transformers on CPU, float32, greedy.
 
-A prompt that is computed alone knows no batch, no padding and no pages. Several at once are padded on the left by
-transformers' own means, none of this repository's; tests hold them to the same tokens and, within 1e-4, logprobs.
+A prompt that is computed alone involves no batch, padding or paging. Several prompts together are left-padded by
+transformers, not by code of this repository; tests check that they give the same tokens and, within 1e-4, logprobs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +14,16 @@ from harness.references.values import Reference, ReferenceToken, Wanted
 
 MAX_ROWS = 16
 MAX_CELLS = 16_384
-"""Prompt tokens in one batch, padding counted: attention over them must fit into the memory of a small machine."""
+"""Maximum of prompt tokens in one batch, including padding, so that attention fits the memory of a small machine."""
 
 Progress = Callable[[int], None]
-"""Told how many continuations were finished since it was told last."""
+"""Called with the number of continuations that have finished since the last call."""
 
 
 def continuations(
     checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: Progress | None = None
 ) -> list[Reference]:
-    """The greedy continuation of each, in the order they were asked for."""
+    """Return the greedy continuation of each prompt, in the order of ``wanted``."""
     found: dict[int, Reference] = {}
     for batch in _batches(wanted):
         computed = _greedy(checkpoint, [wanted[i] for i in batch])
@@ -34,7 +34,7 @@ def continuations(
 
 
 def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...], top: int) -> Reference:
-    """Tokens that somebody else chose, each judged by what stands before it: its logprob and the most likely there."""
+    """Return logprob and top tokens for each of the given tokens, each conditioned on the tokens before it."""
     import torch
 
     with torch.inference_mode():
@@ -59,7 +59,7 @@ def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[t
 
 
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """Places in ``wanted``, those of like length together, so that little is padded and little runs on."""
+    """Yield positions in ``wanted``, grouped by similar length, to reduce padding and surplus steps."""
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
     batch: list[int] = []
     for i in order:
@@ -116,7 +116,7 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
 
 
 def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:
-    """A token for each row of ``logprobs`` (``[rows, vocabulary]``)."""
+    """Yield a token for each row of ``logprobs`` (``[rows, vocabulary]``)."""
     best = logprobs.topk(min(top, logprobs.shape[1]))
     ids, values = best.indices.tolist(), best.values.tolist()
     for row, token_id in enumerate(token_ids):
@@ -125,5 +125,5 @@ def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[Reference
 
 
 def _as_wanted(tokens: Sequence[ReferenceToken], wanted: Wanted) -> Reference:
-    """Without what only others of the batch wanted."""
+    """Return the tokens without those beyond what ``wanted`` needs, which others of the batch needed."""
     return Reference(tuple(token._replace(top=token.top[: wanted.top]) for token in tokens[: wanted.max_tokens]))

@@ -1,7 +1,7 @@
-"""Reference outputs on disk: JSON, a line a token, so that a change to one token is a change to one line.
+"""Files of reference outputs: JSON with one token a line, so that a changed token is a changed line.
 
-A file belongs to a model by the digest of its content, to a prompt by the digest of its tokens, and to itself by a
-digest of all it says: what was edited by hand, or cut off, is not taken for true.
+A file identifies its model by a digest of the checkpoint's content, each prompt by a digest of its tokens, and has a
+digest of its own content: a file that was edited by hand, or cut off, is rejected.
 """
 
 import hashlib
@@ -20,15 +20,15 @@ from harness.suites.schema import Model
 
 FORMAT = 1
 DIGITS = 6
-"""Significant digits of a logprob: what float32 has, less its noise."""
+"""Significant digits of a logprob: those of float32, without its noise."""
 
 
 class ReferenceFileError(ValueError):
-    """A file of references that cannot be read or does not fit its own digest; one sentence."""
+    """A file of references can't be read, or its digest is wrong. The message is one sentence."""
 
 
 class _Sequence(Model):
-    """One continuation as it stands in a file. A token is a flat list: id, logprob, then the most likely ones."""
+    """One continuation in a file. A token is a flat list: id, logprob, then the top tokens."""
 
     key: str
     prompt_tokens: int
@@ -47,7 +47,7 @@ class _File(Model):
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """What a file holds: references by ``Wanted.key``, of the model with this digest."""
+    """The content of a file: references by ``Wanted.key``, of the model with this digest."""
 
     model_digest: str
     by_key: Mapping[str, Reference]
@@ -57,7 +57,7 @@ _ADAPTER = TypeAdapter(_File)
 
 
 def read_references(path: Path) -> ReferenceFile | None:
-    """None where there is no such file. Raises ReferenceFileError."""
+    """Return the content of a file, None if it does not exist. Raises ReferenceFileError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -68,22 +68,22 @@ def read_references(path: Path) -> ReferenceFile | None:
         data = json.loads(text)
         file = _ADAPTER.validate_python(data)
         if file.reference != FORMAT or file.digest != _digest(data):
-            raise ReferenceFileError(f"{path}: is damaged or was edited: it does not fit its own digest")
+            raise ReferenceFileError(f"{path}: is damaged or was edited (its digest is wrong); run spyre-cb references")
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ReferenceFileError(f"{path}: is no file of references: {where}: {first['msg']}") from error
+        raise ReferenceFileError(f"{path}: is not a file of references: {where}: {first['msg']}") from error
     except (ValueError, RecursionError, IndexError) as error:
         if isinstance(error, ReferenceFileError):
             raise
-        raise ReferenceFileError(f"{path}: is no file of references: {error}") from error
+        raise ReferenceFileError(f"{path}: is not a file of references: {error}") from error
 
 
 def write_references(
     path: Path, checkpoint: Checkpoint, found: Sequence[tuple[Wanted, Reference]], texts: Sequence[str], made_with: str
 ) -> None:
-    """Write a file whole or not at all; ``texts`` are for those who read it. Raises OSError."""
+    """Write a file atomically. ``texts`` are for human readers. Raises OSError."""
     sequences = [_as_data(wanted, reference, text) for (wanted, reference), text in zip(found, texts, strict=True)]
     head = {
         "reference": FORMAT,
@@ -110,11 +110,11 @@ def _as_data(wanted: Wanted, reference: Reference, text: str) -> dict[str, Any]:
 
 
 def _flat(token: ReferenceToken) -> list[int | float]:
-    """Return a token as a flat list: id, logprob, then the top tokens, without the first where it is the token."""
+    """Return a token as a flat list: id, logprob, then the top tokens, without the first if it is the token itself."""
     rest = token.top[1:] if token.top[0][0] == token.token_id else token.top
     flat: list[int | float] = [token.token_id, _rounded(token.logprob)]
     if rest is token.top:
-        flat.append(0)  # an odd number of values: what follows is all of the most likely
+        flat.append(0)  # an odd number of values marks a complete list of top tokens
     for token_id, logprob in rest:
         flat += [token_id, _rounded(logprob)]
     return flat

@@ -1,4 +1,4 @@
-"""Where a request ends by its own stop conditions, said once more for the reference."""
+"""Stop conditions of requests, implemented again for the reference, independently of the engine."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,10 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
-    """The greedy continuation that a request is compared with; it goes on past what would end the request."""
+    """Return the greedy continuation with which a request is compared.
+
+    It continues beyond the request's stop conditions.
+    """
     return Wanted(
         request.prompt_token_ids,
         request.max_tokens,
@@ -46,13 +49,13 @@ def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterat
 
 
 def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> Reference:
-    """The continuation up to the token that ends the request, that one included."""
+    """Return the continuation up to and including the token that ends the request."""
     reference = reference.upto(request.max_tokens)
     return reference.upto(end_of(reference.token_ids, request, vocabulary) or len(reference.tokens))
 
 
 def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
-    """The text a client gets: without a token that ended it, cut where a stop string begins."""
+    """Return the text that a client gets: without the stop token, cut where a stop string begins."""
     ids = ended(reference, request, vocabulary).token_ids
     if len(ids) >= request.min_tokens and ids[-1] in _ending(request, vocabulary):
         return vocabulary.visible(ids[:-1])
@@ -62,7 +65,7 @@ def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabular
 
 
 def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Beginnings of the texts that part from the reference at a token whose lead in logprob is ``margin`` at most."""
+    """Return prefixes of texts that differ from the reference at a token with a margin of at most ``margin``."""
     ids, found = reference.token_ids, []
     for place, token in enumerate(reference.tokens):
         best = token.top[0][1]
@@ -73,7 +76,7 @@ def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[
 
 
 def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
-    """How many of these tokens the request has when one of them ends it; None where none does."""
+    """Return the number of tokens after which one of them ends the request, None if none does."""
     ending = _ending(request, vocabulary)
     if not ending and not request.stop:
         return None
@@ -89,11 +92,11 @@ def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
 
 
 def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
-    """Whether the last token completes a stop string: one that was there before ``min_tokens`` ends nothing later."""
+    """Return whether the last token completes a stop string. One that was complete before ``min_tokens`` is ignored."""
     return _completed_at(stop, ids, vocabulary) >= 0
 
 
 def _completed_at(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> int:
-    """Where in the text the stop string begins that the last token completes; -1 where it completes none."""
+    """Return where in the text the stop string begins that the last token completes, -1 if there is none."""
     before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
     return after.find(stop, max(0, len(before) - len(stop) + 1))

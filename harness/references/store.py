@@ -1,7 +1,7 @@
-"""Where references are looked for: the files beside the suites, this machine's own cache, and Hugging Face itself.
+"""Look up reference outputs: in files next to the suites, in this machine's cache, or computed by Hugging Face.
 
-What is computed here is kept in the cache, which is nobody's truth but this machine's. The files beside the suites
-are written on purpose only: ``spyre-cb references``, or ``--bless``.
+Computed references are stored in the cache, which is local to this machine. The files next to the suites are written
+only by ``spyre-cb references`` and ``--bless``.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ Decode = Callable[[tuple[int, ...]], str]
 
 
 class ReferenceMissingError(LookupError):
-    """References that are not on disk, where none may be computed. ``numbers`` are their places in what was asked."""
+    """References are not on disk, and computing them is not allowed. ``numbers`` are their positions in the request."""
 
     def __init__(self, message: str, numbers: Sequence[int]) -> None:
         super().__init__(message)
@@ -28,15 +28,15 @@ class ReferenceMissingError(LookupError):
 
 @dataclass
 class Oracle:
-    """References for any model. ``may_compute`` False: only files beside the suites count, as in CI."""
+    """References for any model. ``may_compute`` False: only files next to the suites are used, as in CI."""
 
     may_compute: bool = True
     _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
 
     def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
-        """A reference for each; ``file`` is where those of this case lie, or would.
+        """Return a reference for each continuation. ``file`` is the path of the case's references, which may not exist.
 
-        Raises ReferenceMissingError, and ReferenceFileError where the file is damaged and nothing may be computed.
+        Raises ReferenceMissingError, and ReferenceFileError if the file is damaged and nothing may be computed.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]
@@ -48,7 +48,7 @@ class Oracle:
         return [(by_place[i] if r is None else r).upto(w.max_tokens) for i, (r, w) in enumerate(pairs)]
 
     def on_file(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None) -> list[Reference | None]:
-        """What the file beside the suite holds of them; a file of another model holds nothing."""
+        """Return the references that the file has; None for others, and for all if it belongs to another model."""
         try:
             held = read_references(file) if file is not None else None
         except ReferenceFileError:
@@ -60,7 +60,7 @@ class Oracle:
         return [_if_it_answers(held.by_key.get(each.key), each) for each in wanted]
 
     def holds(self, file: Path, checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> bool:
-        """Whether the file has just these references, and nothing that nobody wants any more."""
+        """Return whether the file has exactly these references."""
         try:
             held = read_references(file)
         except ReferenceFileError:
@@ -72,7 +72,7 @@ class Oracle:
     def computed(
         self, checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: compute.Progress | None = None
     ) -> list[Reference]:
-        """From this run, from this machine's cache, or from Hugging Face now."""
+        """Return references from this run, from this machine's cache, or computed now by Hugging Face."""
         found = [self._recall(checkpoint, each) for each in wanted]
         missing = [i for i, reference in enumerate(found) if reference is None]
         if progress and len(missing) < len(wanted):
@@ -84,9 +84,9 @@ class Oracle:
         return [reference for reference in found if reference is not None]
 
     def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
-        """Tokens that an engine chose, judged one by one by what stands before them.
+        """Return logprobs for tokens that an engine generated, each conditioned on the tokens before it.
 
-        Raises ReferenceMissingError where nothing may be computed: what an engine chooses nobody knows beforehand.
+        Raises ReferenceMissingError if nothing may be computed: an engine's tokens are not known in advance.
         """
         if not self.may_compute:
             what = "what follows a divergence is judged by a forward of Hugging Face, and none may be computed here"
@@ -107,12 +107,12 @@ class Oracle:
 
     def _remember(self, checkpoint: Checkpoint, wanted: Wanted, reference: Reference) -> None:
         self._known[checkpoint.digest, wanted.key] = reference
-        with suppress(OSError):  # without a writable cache it is computed again next time
+        with suppress(OSError):  # without a writable cache, it is computed again in the next run
             write_references(_in_cache(checkpoint, wanted), checkpoint, [(wanted, reference)], [""], made_with())
 
 
 def made_with() -> str:
-    """What references computed here come from."""
+    """Return the versions with which references are computed here."""
     return f"transformers {version('transformers')}, torch {version('torch')}, float32 on CPU, greedy"
 
 

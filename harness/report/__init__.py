@@ -1,1 +1,1 @@
-"""One stream of results on the controller; every report is made from it."""
+"""Reports, all made from the stream of results on the controller."""

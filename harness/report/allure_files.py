@@ -1,7 +1,7 @@
-"""Allure results, written from the result stream: right in every mode in which pytest runs.
+"""Write Allure results from the result stream, complete in every mode in which pytest runs.
 
-allure-pytest writes from inside the process that runs a test: of a forked child, of a worker that died, nothing useful
-is left. Here a result is a file a test, written by the controller when all is known, in the format of Allure 2 and 3.
+allure-pytest writes from the process that runs a test, which fails for forked children and for workers that died. Here
+the controller writes one file for each test when its result is complete, in the format of Allure 2 and 3.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ STATUS: Mapping[str, str] = {
     "skipped": "skipped",
 }
 SEVERITY: Mapping[str, str] = {"output": "critical", "scheduler_steps": "critical", "behaviour": "normal"}
-"""By kind: wrong tokens and wrong schedules are what the harness exists for."""
+"""Severity by kind of suite: wrong tokens and wrong schedules are critical."""
 
 EPIC: Mapping[str, str] = {"output": "Outputs", "scheduler_steps": "Scheduler steps", "behaviour": "Behaviour"}
 
 
 def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
-    """Write a result a test into ``folder``; ``clean`` empties it first. Raises OSError."""
+    """Write one result for each test into ``folder``. ``clean`` empties it first. Raises OSError."""
     if clean and folder.is_dir():
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -46,7 +46,7 @@ def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
 
 
 class _Writer:
-    """One result with its attachments."""
+    """Writes results with their attachments."""
 
     def __init__(self, folder: Path, run: Recorded) -> None:
         self._folder = folder
@@ -85,7 +85,7 @@ class _Writer:
         (self._folder / f"{uid}-result.json").write_text(text, encoding="utf-8")
 
     def _step(self, verdict: Mapping[str, Any], start: int) -> dict[str, Any]:
-        """A check as a step. Its table or its texts are attached to it."""
+        """Return a check as a step, with its table or texts attached."""
         attached = []
         if verdict.get("details"):
             name = "tokens" if "reference_text" in verdict.get("data", {}) else "details"
@@ -122,7 +122,7 @@ class _Writer:
 
 
 def _description(record: Record) -> str:
-    """Markdown, in which a line ends where two spaces say so."""
+    """Return the description as Markdown, in which two spaces end a line."""
     described = str(record.get("described", "")).replace("\n", "  \n")
     return "\n\n".join(filter(None, [str(record.get("about", "")), described]))
 
@@ -144,7 +144,7 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(record: Record) -> Iterator[dict[str, str]]:
-    """Values only that are the same every night: histories go by them."""
+    """Yield parameters with values that are equal every night, because Allure identifies histories by them."""
     for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
         if record.get(name):
             yield {"name": name, "value": str(record[name])}
@@ -177,7 +177,7 @@ def _environment(run: Recorded) -> Iterator[str]:
 
 
 def _key(text: str) -> str:
-    """What may stand before the ``=`` of a line of properties."""
+    """Return ``text`` as a key of a properties file."""
     return re.sub(r"[^A-Za-z0-9._/@-]+", "-", text)
 
 

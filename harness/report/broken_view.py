@@ -1,4 +1,4 @@
-"""Which requirements do not hold: the shortest way from a page that was opened to the rule that is broken."""
+"""Requirements that do not hold, for the top of the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class BrokenRequirement:
-    """``must`` is its sentence, where it is known; ``worst`` is the test that shows best what is wrong."""
+    """A requirement that does not hold.
+
+    ``must`` is its sentence, if known; ``worst`` is the test that shows the fault best.
+    """
 
     name: str
     must: str
@@ -20,15 +23,20 @@ class BrokenRequirement:
 
 @dataclass(frozen=True)
 class Broken:
-    """``named`` are as few requirements as explain all that went wrong; ``beside`` failed in the same tests."""
+    """``named`` is a minimal set of requirements that explains all failures.
+
+    ``beside`` are others with the same failed tests.
+    """
 
     named: tuple[BrokenRequirement, ...]
     beside: tuple[BrokenRequirement, ...]
 
 
 def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
-    """A fault in one rule also breaks tests of others. So a test counts the more for a requirement the fewer it is
-    about beside it, and tests that one requirement explains count for no other.
+    """Return the requirements that explain the failures.
+
+    A fault in one rule also breaks tests of other rules. So a test has a larger weight for a requirement if it has few
+    other requirements, and tests that are explained by one requirement do not count for others.
     """
     ran: dict[str, list[ResultView]] = {}
     for view in views:
@@ -57,13 +65,13 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
-    """Of ``shown`` the test that is about least, in which what it is about went wrong first, and little else did."""
+    """Return the requirement with its best test: one with few requirements that failed first in its own check."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
-    worst = min(shown, key=lambda view: (len(view.requirements.split()), _beside_itself(view), view.also_failed))
+    worst = min(shown, key=lambda view: (len(view.requirements.split()), _failed_elsewhere(view), view.also_failed))
     failed = sum(view.status in PROBLEMS for view in ran)
     return BrokenRequirement(name, listed.get(name, {}).get("must", ""), failed, len(ran), worst)
 
 
-def _beside_itself(view: ResultView) -> bool:
-    """Whether a test of outputs failed first in something else than an output."""
+def _failed_elsewhere(view: ResultView) -> bool:
+    """Return whether a test of outputs failed first in a check of something else."""
     return view.kind == "output" and view.first_failure is not None and view.first_failure.output is None

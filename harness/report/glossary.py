@@ -1,4 +1,4 @@
-"""The words of step tables and of comparisons, for people who meet them on the page."""
+"""Explanations of the terms of step tables and comparisons, shown on the page."""
 
 WORDS = (
     (
@@ -9,12 +9,18 @@ WORDS = (
         "tkv",
         "Length of the batch in the cache, padding included, in tokens; in chunked prefill the largest there is.",
     ),
-    ("block", "64 tokens of the KV cache. Reserved are those promised to requests, used those that hold something."),
+    (
+        "block",
+        "64 tokens of the KV cache. Reserved blocks are kept for running requests; used blocks hold tokens.",
+    ),
     ("batch x tkv", "Batch size times tkv; the device is compiled for max_batch_tkv_limit of it at most."),
     ("left padding", "Columns before a prompt that is shorter than tkv; whole blocks of it are never held."),
-    ("a ≠ b", "Seen a, expected b. In front of a row of a step table, > marks where the two differ."),
-    ("invariant", "What must hold after every step of any run, whether a table expects it or not."),
+    ("a ≠ b", "Observed a, expected b. In front of a row of a step table, > marks where the two differ."),
+    ("invariant", "A property of every step of any run, whatever the expected table."),
     ("margin", "How far, in logprob, the reference's best token is ahead of its second best."),
-    ("golden tokens", "Tokens of the reference given to the engine in place of its own, to compare every position."),
+    (
+        "golden tokens",
+        "Tokens of the reference that the engine returns instead of its own, to compare all positions.",
+    ),
     ("tp2, seqs4", "In the name of a configuration: tensor parallel size 2; a largest batch of 4."),
 )

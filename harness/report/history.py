@@ -1,4 +1,4 @@
-"""Runs one after the other: what broke when, what came back, what is flaky, and how long each took."""
+"""History over several runs: what broke when, what was fixed, what is flaky, and durations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
 MUCH_LONGER, LONGER_BY = 1.5, 1.0
-"""Times, and seconds, that a test takes longer before it is shown."""
+"""Factor, and seconds, by which the duration of a test must have grown to be shown."""
 MAX_SLOWER = 20
 
 
 @dataclass(frozen=True)
 class Night:
-    """One run in the history: when it began, how it went."""
+    """One run in the history: its start and its result."""
 
     began: str
     engine: str
@@ -26,7 +26,7 @@ class Night:
 
 @dataclass(frozen=True)
 class Past:
-    """A test whose outcome was not always good: its outcomes, oldest first, empty where it did not run."""
+    """A test that did not always pass: its outcomes, oldest first, empty for runs without it."""
 
     test: str
     outcomes: tuple[str, ...]
@@ -35,7 +35,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Slower:
-    """A test that takes longer than it usually did: the median of the earlier runs, and this one."""
+    """A test that takes longer than before: the median of the earlier runs, and this run."""
 
     test: str
     usually: str
@@ -44,7 +44,7 @@ class Slower:
 
 @dataclass(frozen=True)
 class History:
-    """The runs, oldest first and the one of the page last, and the tests that did not pass in all of them."""
+    """The runs, oldest first, and the tests that did not pass in all of them. The last run is the one of the page."""
 
     nights: tuple[Night, ...]
     tests: tuple[Past, ...]
@@ -52,7 +52,7 @@ class History:
 
 
 def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
-    """None where there is nothing to look back at."""
+    """Return the history, None without earlier runs."""
     if not earlier:
         return None
     runs = [*sorted(earlier, key=_began), run]
@@ -75,7 +75,7 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
 
 
 def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
-    """Those that passed in this run and took half as long again, and a second; what lost most comes first."""
+    """Yield passed tests that took 1.5 times as long as before, and a second longer; the largest increase first."""
     before: dict[str, list[float]] = {}
     for each in earlier:
         for record in each.results:
@@ -97,17 +97,17 @@ def _began(run: Recorded) -> float:
 
 def _night(run: Recorded) -> Night:
     counts = counts_of(run.results)
-    said = ", ".join(f"{counts[status]} {status}" for status in SYMBOLS if status in counts)
+    counted = ", ".join(f"{counts[status]} {status}" for status in SYMBOLS if status in counts)
     began = datetime.fromtimestamp(_began(run)).astimezone().strftime("%Y-%m-%d %H:%M")
     seconds = float((run.footer or {}).get("seconds", 0.0))
-    return Night(began, run.engine, duration(seconds) if run.footer else "cut off", said or "nothing ran")
+    return Night(began, run.engine, duration(seconds) if run.footer else "cut off", counted or "nothing ran")
 
 
 def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:
-    """In words: since when it is as it is now."""
+    """Return a sentence about since when a test has its present outcome."""
     last = len(outcomes) - 1
     if not outcomes[last]:
-        return "not run any more"
+        return "no longer run"
     first = last
     while first and outcomes[first - 1] == outcomes[last]:
         first -= 1

@@ -1,4 +1,4 @@
-"""How pages are made: jinja2 templates that stand beside the code, with everything in one file and nothing fetched."""
+"""Create HTML pages from jinja2 templates next to the code. Each page is one file without external resources."""
 
 from importlib.resources import files
 
@@ -9,7 +9,7 @@ from harness.report.printable import printable
 
 
 def environment(package: str) -> Environment:
-    """Templates of a package. What they are given is text, unless it is Markup."""
+    """Return the template environment of a package. Values are escaped unless they are Markup."""
     return Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,
@@ -21,12 +21,12 @@ def environment(package: str) -> Environment:
 
 
 def asset(name: str) -> Markup:
-    """A style or a script of the pages."""
+    """Return a style sheet or script of the pages."""
     return Markup(files("harness.report").joinpath(name).read_text(encoding="utf-8").strip())
 
 
 def _printable(value: object) -> object:
-    """Control characters, which HTML cannot hold, as escapes."""
+    """Return text with control characters, which HTML does not allow, as escapes."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return printable(value)

@@ -1,4 +1,4 @@
-"""JUnit XML: a test suite a file of cases, a test case a result, with what it was about as properties."""
+"""Write JUnit XML: a test suite for each suite file, a test case for each result, with its properties."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from harness.report.printable import printable
 from harness.report.reading import Recorded
 
 BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "error"}
-"""Elements of outcomes that are not good ones. JUnit has no word for a flaky test: it is a failure that says so."""
+"""Elements of failed outcomes. JUnit has no element for flaky tests, so they are failures with a message."""
 
 
 def write_junit(path: Path, run: Recorded) -> None:

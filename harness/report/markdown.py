@@ -1,4 +1,4 @@
-"""A run in Markdown, for the summary of a job: how it ended, what failed and by which rule."""
+"""Write a run as Markdown, for the summary of a CI job: its outcome, failures and their rules."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MAX_LISTED = 50
 
 
 def write_markdown(path: Path, run: Recorded) -> None:
-    """Append to the file, as a job's summary wants it. Raises OSError."""
+    """Append the run to the file, as CI job summaries require. Raises OSError."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join([*_lines(run), ""]))
 
@@ -69,7 +69,7 @@ def _rule(record: Record) -> str:
 
 
 def _plain(text: str, *, code: bool = False) -> str:
-    """Text that is no markup, on one line and within one cell."""
+    """Return text without markup, on one line and within one table cell."""
     text = " ".join(printable(text).split())
     for sign in "\\<>|" if code else "\\<>|*_`[":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])

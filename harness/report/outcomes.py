@@ -1,4 +1,4 @@
-"""The outcomes a test can have, and small things that every view of a run says."""
+"""Outcomes of tests, and helpers that all views of a run share."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,34 +8,34 @@ Record = Mapping[str, Any]
 """A line of the result stream (``harness/pytest_plugin/results.py``)."""
 
 SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpassed": "⁺", "xfailed": "ˣ", "skipped": "–"}
-"""Every outcome, and what stands before its name wherever it is shown."""
+"""All outcomes, each with the symbol shown before its name."""
 
 ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
-"""Outcomes that are counted at the top even where there are none; the others come with known failures and retries."""
+"""Outcomes that are counted at the top even if there are none. The others depend on known failures and retries."""
 
 PROBLEMS = ("failed", "error", "flaky", "xpassed")
-"""Outcomes that somebody has to look at, the worst first."""
+"""Outcomes that need attention, the worst first."""
 
 
 class HasStatus(Protocol):
-    """Anything with an outcome."""
+    """An object with an outcome."""
 
     @property
     def status(self) -> str: ...
 
 
 def count(views: Iterable[HasStatus], status: str) -> int:
-    """How many have that outcome."""
+    """Return how many views have that outcome."""
     return sum(view.status == status for view in views)
 
 
 def counts_of(records: Iterable[Record]) -> dict[str, int]:
-    """How many results have each outcome, in the order in which they come first."""
+    """Return the number of results by outcome, in the order of first occurrence."""
     return dict(Counter(str(record["outcome"]) for record in records))
 
 
 def cause(record: Record) -> str:
-    """The first line of what went wrong with a test, or of why it was skipped; empty where nothing is said."""
+    """Return the first line of a test's failure or skip reason, empty if there is none."""
     for verdict in record.get("verdicts", ()):
         if not verdict["passed"]:
             return str(verdict["headline"])
@@ -44,13 +44,13 @@ def cause(record: Record) -> str:
 
 
 def reason(record: Record) -> str:
-    """Why a test did not pass, in one line: of a known failure what is known of it, else the cause."""
+    """Return why a test did not pass, in one line: for a known failure its entry, else the cause."""
     known = record.get("known_failure", {})
     return str(known.get("reason", "")) if record["outcome"] in ("xfailed", "xpassed") and known else cause(record)
 
 
 def properties_of(record: Record) -> Iterator[tuple[str, str]]:
-    """What a test was about as names that a query can look for: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
+    """Yield a test's properties as names for queries: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
     for requirement in record.get("requirements", ()):
         yield f"requirement__{requirement}", "true"
     for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
@@ -61,7 +61,7 @@ def properties_of(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """Return seconds in a readable form."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -72,12 +72,12 @@ def duration(seconds: float) -> str:
 
 
 def beginning(text: str, most: int) -> str:
-    """Cut at the end."""
+    """Return ``text``, cut at the end to ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def shortened(text: str, most: int) -> str:
-    """Without the middle: how a text begins and how it ends says most."""
+    """Return ``text`` without its middle: begin and end are the most informative."""
     if len(text) <= most:
         return text
     begin = most // 3

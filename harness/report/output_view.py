@@ -1,4 +1,4 @@
-"""What requests got, and what Hugging Face says."""
+"""The output of a request next to that of Hugging Face."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,12 +12,12 @@ MAX_OUTPUT = 2_000
 MAX_EQUAL_OUTPUT = 60
 
 TEXTS = ("Hugging Face: ", "engine: ")
-"""How the lines of a verdict begin that hold both texts; the page shows those side by side itself."""
+"""Prefixes of the lines of a verdict with both texts, which the page shows side by side instead."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """What one request got, and what Hugging Face says: the part that is the same, then the rest of each."""
+    """The output of one request and that of Hugging Face: the common part, then the rest of each."""
 
     tokens: str
     same: str

@@ -1,8 +1,7 @@
-"""One HTML page about a run: everything in one file, nothing fetched, readable without scripts where it matters.
+"""Write the HTML page about a run: one file without external resources, usable without scripts for the essentials.
 
-What came of each test stands in the page as it is, and so do the first problems in full. The rest (tables and
-time-lines of tests that passed) is packed, and unpacked by the browser when a test is opened: a thousand cases stay
-below 3 MB.
+The outcome of each test and the first problems in full are plain HTML. The rest (tables and time-lines of passed tests)
+is compressed, and unpacked by the browser when a test is opened: a thousand cases stay below 3 MB.
 """
 
 from collections import Counter
@@ -29,18 +28,18 @@ from harness.timeline.svg import legend
 
 MAX_SLOWEST = 10
 MAX_INLINE = 10
-"""Problems that stand in the page as they are, and open; where more went wrong, the rest is packed like what passed."""
+"""Number of problems that are plain HTML and open. Further problems are compressed like passed tests."""
 
 
 def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
-    """What time-lines of the schedulers on the page show beyond others' (see ``Drawing.legend``)."""
+    """Return the legend entries of the schedulers on the page (see ``Drawing.legend``)."""
     markers = {marker for view in views for marker in view.markers}
     shown = (scheduler.drawing.legend for scheduler in SPECS.values() if scheduler.format.marker in markers)
     return frozenset[str]().union(*shown)
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
-    """Write the page about a run; ``earlier`` ones give it a history. Raises OSError."""
+    """Write the page about a run. ``earlier`` runs are its history. Raises OSError."""
     views = result_views(run.results)
     about = {**run.header, **(run.footer or {})}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
@@ -70,5 +69,5 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         words=WORDS,
         legend=Markup(legend(_own_legend(views))),
     )
-    # Half a surrogate pair can come out of a tokenizer; it must not cost the whole report.
+    # A tokenizer can return half of a surrogate pair, which can't be encoded.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Text that every format can hold: control characters and halves of surrogate pairs as escapes."""
+"""Make text safe for every format: control characters and halves of surrogate pairs become escapes."""
 
 import re
 
@@ -6,8 +6,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 def printable(text: str) -> str:
-    """``text`` with ``\\x1b`` and the like in place of what HTML, XML and terminals cannot show."""
-    if text.isprintable():  # nearly all is, and this is quicker to ask
+    """Return ``text`` with characters that HTML, XML or terminals can't show as escapes such as ``\\x1b``."""
+    if text.isprintable():  # true for nearly all texts, and faster
         return text
     return _UNPRINTABLE.sub(lambda match: _escaped(match.group()), text)
 

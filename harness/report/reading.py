@@ -9,16 +9,16 @@ from harness.report.outcomes import Record, counts_of
 from harness.report.tested import leases_of
 
 FORMAT = 2
-"""Of files of results. In format 1 a row of a step table was a list that had to be read by position."""
+"""Version of the format of result files. In format 1, rows of step tables were lists by position."""
 
 
 class ResultsError(ValueError):
-    """A file that is not a file of results, or not of this format; one sentence."""
+    """A file that is not a file of results, or of another format. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run as it was written down. ``footer`` None: it is cut off, and nobody knows what else was to come."""
+    """A recorded run. ``footer`` None: the file is cut off, and further results are missing."""
 
     path: Path
     header: Record
@@ -31,7 +31,7 @@ class Recorded:
 
 
 def read_run(path: Path) -> Recorded:
-    """Read a file of results. Raises ResultsError, not for a file that is cut off."""
+    """Read a file of results. Raises ResultsError, but not for a file that is cut off."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -42,7 +42,7 @@ def read_run(path: Path) -> Recorded:
     records = [_record(path, number, line, number == numbered[-1][0]) for number, line in numbered]
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
-        raise ResultsError(f"{path}: is no file of results: it does not begin with their header")
+        raise ResultsError(f"{path}: is not a file of results: the header line is missing")
     if (version := whole[0]["header"]) != FORMAT:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
         what = f"is of results format {version!r}, and this version reads format {FORMAT}; to make it anew:  {again}"
@@ -56,7 +56,7 @@ def read_run(path: Path) -> Recorded:
 
 
 def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
-    """A line; None where it is the last and cut off in its middle."""
+    """Return the result in a line, None if it is the last line and cut off."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -69,10 +69,10 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
 
 
 def merged(runs: Sequence[Recorded]) -> Recorded:
-    """Several runs as one: shards of a night, or different engines beside each other.
+    """Return several runs as one: shards of a night, or different engines.
 
-    Of a test that is in several of them, with one engine, the run that began last counts. Where engines differ, each
-    result says its own.
+    If a test is in several runs with one engine, the run that began last counts. If engines differ, each result has its
+    engine.
     """
     if len(runs) == 1:
         return runs[0]

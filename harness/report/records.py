@@ -1,7 +1,7 @@
-"""Records that say little, completed.
+"""Complete records of tests that were skipped or whose process died.
 
-A test that was skipped, or whose process died, says little more than its name. What it lacks is taken from its name
-and from other configurations of the same case.
+Such records have little more than a name. Missing fields are taken from the name and from other configurations of the
+same case.
 """
 
 import re
@@ -14,7 +14,7 @@ _TEST_NAME = re.compile(r"(?P<case>.*?)(\[(?P<configuration>.*)\])?", re.DOTALL)
 
 
 def completed(results: Sequence[Record]) -> list[Record]:
-    """Every record with its file, case and configuration, and what its siblings know of the case."""
+    """Return every record with file, case and configuration, and missing fields from its siblings."""
     named = [{**_from_name(str(record.get("test", ""))), **record} for record in results]
     suites = {record["file"]: record["suite"] for record in named if "suite" in record}
     cases = {(r["file"], r["case"]): {k: r[k] for k in _OF_THE_CASE if k in r} for r in named if "source" in r}
@@ -22,7 +22,7 @@ def completed(results: Sequence[Record]) -> list[Record]:
 
 
 def _from_name(test: str) -> dict[str, str]:
-    """``file::case[configuration]`` taken apart; a file that was not collected is a name without ``::``."""
+    """Return the parts of ``file::case[configuration]``. A file that was not collected is a name without ``::``."""
     file, _, name = test.partition("::")
     match = _TEST_NAME.fullmatch(name) if file.endswith((".yaml", ".yml")) else None
     if match is None:

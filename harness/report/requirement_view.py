@@ -1,4 +1,4 @@
-"""Requirements down, configurations across: which rule holds where, out of how many."""
+"""Matrix of requirements by configuration: which rule holds where, and by how many tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class RequirementCell:
-    """The tests of one requirement in one configuration. ``status`` is the worst there is, empty where none ran."""
+    """The tests of one requirement in one configuration. ``status`` is the worst outcome, empty if none ran."""
 
     status: str
     text: str
@@ -20,7 +20,7 @@ class RequirementCell:
 
 @dataclass(frozen=True)
 class RequirementRow:
-    """One requirement. ``must`` is its sentence, where it is known."""
+    """One requirement. ``must`` is its sentence, if known."""
 
     name: str
     must: str
@@ -31,7 +31,7 @@ class RequirementRow:
 
 @dataclass(frozen=True)
 class RequirementMatrix:
-    """All requirements; ``sentence`` says how many there are, and how many of them hold."""
+    """All requirements. ``sentence`` has their number, and how many of them hold."""
 
     sentence: str
     columns: tuple[str, ...]
@@ -39,7 +39,7 @@ class RequirementMatrix:
 
 
 def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Of the requirements that the run lists, and of others that tests name: the broken first, the untested last."""
+    """Return the requirements that the run lists or tests name: broken ones first, untested ones last."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
@@ -58,7 +58,7 @@ def _row(
     by_cell: Mapping[tuple[str, str], Sequence[ResultView]],
 ) -> RequirementRow:
     cells = tuple(_cell(name, column, by_cell.get((name, column), ())) for column in columns)
-    remark = "left to the project's own tests" if listed.get("by") == "tests" else ""
+    remark = "tested by the project's own tests" if listed.get("by") == "tests" else ""
     return RequirementRow(name, listed.get("must", ""), listed.get("source", ""), cells, remark)
 
 
@@ -80,7 +80,7 @@ def _cell(name: str, column: str, views: Sequence[ResultView]) -> RequirementCel
 
 
 def _sentence(rows: Sequence[RequirementRow]) -> str:
-    """Every requirement is counted once."""
+    """Return the summary, in which every requirement is counted once."""
     states = [_state(row) for row in rows]
     parts = [f"{states.count('hold')} hold wherever they were tested"]
     parts += [f"{states.count('broken')} are broken somewhere"] if "broken" in states else []

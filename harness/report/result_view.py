@@ -1,4 +1,4 @@
-"""One test as the page shows it."""
+"""The view of one test on the page."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ class VerdictView:
 
 @dataclass(frozen=True)
 class ResultView:
-    """One test, as the page shows it. ``reason`` says in one line why it did not pass."""
+    """One test. ``reason`` is one line about why it did not pass."""
 
     anchor: str
     test: str
@@ -59,27 +59,27 @@ class ResultView:
 
     @cached_property
     def verdicts(self) -> tuple[VerdictView, ...]:
-        """Made when they are asked for: of most tests a summary shows no more than the outcome."""
+        """Return the checks. Created on demand, because a summary shows only the outcome of most tests."""
         return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
 
     @cached_property
     def picture(self) -> Markup:
-        """The time-line, for a page that has its style; empty where there is none."""
+        """Return the time-line for a page that has its style, empty if there is none."""
         return Markup(picture(self.record, alone=False))
 
     @property
     def took(self) -> float:
-        """Seconds; 0 for a test that did not run."""
+        """Return the duration in seconds, 0 for a test that did not run."""
         return 0.0 if self.status == "skipped" else float(self.record.get("seconds", 0.0))
 
     @property
     def searchable(self) -> str:
-        """What a search looks at beside what the list shows of a test."""
+        """Return the text for searches, in addition to what the list shows."""
         return " ".join(filter(None, [f"@{self.column}", self.kind, *self.markers, self.place]))
 
     @property
     def command(self) -> str:
-        """What runs this test again, alone."""
+        """Return the command that runs this test alone."""
         return f"pytest {shlex.quote(self.test)}"
 
     @property
@@ -88,7 +88,7 @@ class ResultView:
 
     @property
     def also_failed(self) -> int:
-        """How many checks failed beside the first one."""
+        """Return the number of failed checks after the first one."""
         return max(0, sum(v.status == "failed" for v in self.verdicts) - 1)
 
     @cached_property
@@ -112,7 +112,7 @@ class ResultView:
 
     @property
     def unexplained(self) -> str:
-        """The text of the test where no verdict says more."""
+        """Return the text of the test if no verdict has more."""
         return "" if self.first_failure or self.text == self.reason else self.text
 
 
@@ -120,7 +120,7 @@ _EXPECTED = ("xfailed", "xpassed")
 
 
 def result_views(results: Sequence[Record]) -> list[ResultView]:
-    """Every test of a run, in its order; what a record lacks is taken from its siblings."""
+    """Return every test of a run, in order, with missing fields taken from siblings."""
     return [_result_view(i, record) for i, record in enumerate(completed(results))]
 
 
@@ -153,7 +153,7 @@ def _result_view(index: int, record: Record) -> ResultView:
 
 
 def _column(record: Record) -> str:
-    """What distinguishes configurations for people who ask what holds where: model, backend, how many processes."""
+    """Return what distinguishes configurations in the matrix: model, backend, number of processes."""
     size = int(record.get("tensor_parallel_size", 1))
     engine = str(record.get("engine", ""))
     parts = [str(record[name]) for name in ("model", "backend") if record.get(name)]
@@ -163,7 +163,7 @@ def _column(record: Record) -> str:
 
 
 def _own_text(record: Record) -> str:
-    """What pytest says of a test, without what the page says beside it: its outcome and its name."""
+    """Return pytest's text about a test, without the outcome and name that the page shows anyway."""
     text = str(record.get("text", "")).removeprefix("Skipped: ")
     return text.removeprefix(f"{record.get('test', '')}: ").strip()
 
@@ -173,7 +173,7 @@ def _verdict(verdict: Record) -> VerdictView:
     output = output_view(data) if "reference_text" in data else None
     details = [line for line in verdict.get("details", ()) if not (output and line.startswith(TEXTS))]
     if "steps" in data and "differing" in data:
-        details = _beside_the_table(details)
+        details = _without_table(details)
     if verdict["passed"] and "error" in data:
         details.append(f"message: {data['error']}")
     return VerdictView(
@@ -186,14 +186,14 @@ def _verdict(verdict: Record) -> VerdictView:
     )
 
 
-def _beside_the_table(lines: Sequence[str]) -> list[str]:
-    """What is said of a step table without the rows around the first difference: the page has the table itself."""
+def _without_table(lines: Sequence[str]) -> list[str]:
+    """Return the text about a step table, without the rows around the first difference: the page has the table."""
     rest = list(dropwhile(lambda line: line.startswith((" ", ">")) and line.strip() != "", lines))
     return [line for line in rest if not re.match(r"\d+ more steps? differ", line)]
 
 
 def _gist(text: str) -> str:
-    """The line that says it: of a traceback the last exception, of anything else the first line."""
+    """Return the most informative line: the last exception of a traceback, else the first line."""
     lines = text.splitlines()
     raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
     gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")

@@ -1,4 +1,4 @@
-"""What the top of the page says: what ran, and how it ended."""
+"""The top of the page: what ran, and its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NOTHING_COLLECTED = 5
 
 @dataclass(frozen=True)
 class RunView:
-    """What the top of the page says of the run."""
+    """Facts about the run at the top of the page."""
 
     engine: str
     models: str
@@ -33,14 +33,14 @@ class RunView:
 
 @dataclass(frozen=True)
 class Summary:
-    """The one sentence about the run. ``tone`` is passed, failed or unknown."""
+    """One sentence about the run. ``tone`` is passed, failed or unknown."""
 
     sentence: str
     tone: str
 
 
 def run_view(about: Record) -> RunView:
-    """From the header and the footer of a run, as one."""
+    """Return the facts from the header and footer of a run, as one mapping."""
     began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
     return RunView(
         engine=str(about.get("engine", "unknown")),
@@ -59,12 +59,15 @@ def run_view(about: Record) -> RunView:
 
 
 def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = False) -> Summary:
-    """Green only if something ran, all of it passed, and pytest itself ended well. ``about`` as in ``run_view``."""
+    """Return the summary. Its tone is passed only if tests ran, all passed, and pytest's exit status is good.
+
+    ``about`` as in ``run_view``.
+    """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
     if about.get("goes_on"):
         tone = "failed" if tone == "failed" else "unknown"
-        return Summary(f"The run goes on. Until now: {_uncapitalised(sentence)}", tone)
+        return Summary(f"The run is not finished. So far: {_uncapitalised(sentence)}", tone)
     if cut_off:
         return Summary(f"The results are cut off, some are missing. Until then: {_uncapitalised(sentence)}", "failed")
     if exitstatus == INTERRUPTED:

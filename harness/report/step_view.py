@@ -1,4 +1,4 @@
-"""A step table as the page shows it: the observed one beside the expected one, long runs of plain decodes folded."""
+"""A step table on the page: the observed table next to the expected one, with long runs of plain decodes folded."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ FEWEST_FOLDED = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a step table. ``expected`` is None where it is as expected, or nothing is."""
+    """A cell of a step table. ``expected`` is None if it is as expected, or there is no expectation."""
 
     seen: str
     expected: str | None = None
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a step table. ``mark`` is differs, missing, extra or nothing; ``folded`` stands for many lines."""
+    """A line of a step table. ``mark`` is differs, missing, extra or empty; ``folded`` represents many lines."""
 
     step: int
     kind: str
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class StepTable:
-    """An observed step table beside the expected one; ``first`` is the first step that is wrong."""
+    """An observed step table next to the expected one. ``first`` is the first wrong step."""
 
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -46,7 +46,7 @@ class StepTable:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A step as it was seen and as it was expected; either may be missing."""
+    """A step as observed and as expected. One of them may be missing."""
 
     number: int
     seen: StepRow | None
@@ -58,11 +58,11 @@ class _Pair:
 
     @property
     def wrong(self) -> tuple[str, frozenset[str]]:
-        """In which way it is wrong, if it is."""
+        """Return the kind of difference, empty if there is none, and the differing columns."""
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:
-        """Whether this is a plain decode after ``before``, with nothing to say that ``before`` did not say."""
+        """Return whether this is a plain decode after ``before``, with the same differences."""
         return (
             self.wrong == before.wrong
             and (self.kind == "decode" or self.seen is None)
@@ -81,13 +81,16 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 
 
 def step_table(data: Mapping[str, Any]) -> StepTable:
-    """The table of a verdict's ``data``: ``steps``, and perhaps ``expected`` and ``differing`` (checks/steps.py)."""
+    """Return the table of a verdict's ``data``: ``steps``, and optionally ``expected`` and ``differing``.
+
+    checks/steps.py describes them.
+    """
     return _step_table(json.dumps(data))
 
 
 @lru_cache(maxsize=2000)
 def _step_table(data: str) -> StepTable:
-    """By content: a case has the same table in every configuration, where all is well, and it is made once."""
+    """Return the table. Cached by content, because a case usually has the same table in every configuration."""
     pairs = _pairs(json.loads(data))
     known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
     columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
@@ -100,13 +103,13 @@ def _step_table(data: str) -> StepTable:
 
 
 def full_rows(steps: Sequence[Mapping[str, Any]]) -> list[StepRow]:
-    """Every row of an observed table that is given in its short form, as verdicts keep it."""
+    """Return every row of an observed table that is given in its short form, as in verdicts."""
     return [as_row(row) for row in lengthen([from_data(step) for step in steps])]
 
 
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
     seen = {row.step: row for row in lengthen([from_data(row) for row in data["steps"]])}
-    # What is as expected need not be looked at twice.
+    # A table that equals the expected one needs no comparison.
     expected = () if as_expected(data) else data.get("expected", ())
     wanted = {row.step: row for row in lengthen([from_data(row) for row in expected])}
     differing = data.get("differing", {})
@@ -123,7 +126,7 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
-    """Lines in order; many plain decodes one after the other, away from where something goes wrong, are one line."""
+    """Return lines in order. Consecutive plain decodes away from differences are one line."""
     shown = _worth_showing(pairs)
     lines: list[Line] = []
     start = 0

@@ -1,4 +1,4 @@
-"""Suites, each with its matrix: cases down, configurations across."""
+"""Suites, each with its matrix of cases by configuration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A case; a list of results for each configuration (more than one only where names collide)."""
+    """A case, with a list of results for each configuration (more than one only for equal names)."""
 
     case: str
     cells: tuple[tuple[ResultView, ...], ...]
@@ -33,7 +33,7 @@ class SuiteView:
 
     @property
     def has_matrix(self) -> bool:
-        """Tests that come from no suite have no configurations."""
+        """Return whether the tests have configurations. Tests that are not from a suite do not."""
         return any(self.configurations)
 
 

@@ -1,4 +1,4 @@
-"""What exactly was tested, beside the engine: the content of each model, and the cards."""
+"""What was tested besides the engine: the content of each model, and the cards."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,14 @@ from harness.report.outcomes import Record
 from harness.utils.text import plural
 
 SHOWN = 12
-"""Of the characters of a digest, where a person reads it."""
+"""Number of characters of a digest that are shown."""
 
 
 def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
-    """The digest of each checkpoint (configuration, tokenizer and weights) by the model's name.
+    """Return the digest of each checkpoint (configuration, tokenizer and weights) by the model's name.
 
-    Those that cannot be found are left out, and so are all where no model runs. Large files are hashed once a machine.
+    Models that can't be found are left out, and all models if the driver runs none. Large files are hashed once a
+    machine.
     """
     digests = {}
     for name in dict.fromkeys(names) if TOKENS in driver.capabilities else ():
@@ -28,24 +29,24 @@ def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
 
 
 def models_that_ran(results: Iterable[Record]) -> list[str]:
-    """The models of the tests that were judged."""
+    """Return the models of the tests that ran."""
     return list(dict.fromkeys(str(r["model"]) for r in results if "model" in r and r.get("verdicts")))
 
 
 def leases_of(results: Iterable[Record]) -> dict[str, int]:
-    """How many tests ran on each set of cards that was leased for them."""
+    """Return the number of tests by the set of cards that they leased."""
     return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
 
 
 def models_in_words(about: Mapping[str, Any]) -> str:
-    """Each model with the beginning of its digest, where it is known."""
+    """Return each model with the start of its digest, if known."""
     digests = about.get("digests", {})
     names = dict.fromkeys([*map(str, about.get("models", ())), *digests])
     return ", ".join(f"{name} ({digests[name][:SHOWN]})" if name in digests else name for name in names) or "none"
 
 
 def cards_in_words(about: Mapping[str, Any]) -> str:
-    """How many cards there were, whether sendnn was simulated, and what ran on which; empty where nobody wrote it."""
+    """Return the number of cards, whether sendnn was simulated, and tests by cards; empty if not recorded."""
     if "cards" not in about:
         return ""
     cards = list(map(str, about["cards"]))

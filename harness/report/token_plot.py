@@ -1,6 +1,6 @@
-"""Token by token: the logprobs of an engine and of Hugging Face as two lines, and how far they are apart as bars.
+"""Plot of logprobs by token: engine and Hugging Face as lines, their differences as bars.
 
-Coordinates are whole numbers, and what would not be seen is left out: a page may hold thousands of these.
+Coordinates are whole numbers, and invisible details are omitted, because a page may have thousands of plots.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ Pair = tuple[float | None, float | None]
 
 
 def token_plot(data: Record) -> Markup:
-    """The plot of a verdict about one request; empty where nobody has logprobs.
+    """Return the plot of a verdict about one request, empty if there are no logprobs.
 
-    Where a token is wrong, each says its numbers as a title.
+    Wrong tokens have their numbers as a title.
     """
     pairs: list[Pair] = list(zip_longest(data.get("logprobs") or [], data.get("reference_logprobs") or []))
     values = [value for pair in pairs for value in pair if value is not None]
@@ -50,7 +50,7 @@ def token_plot(data: Record) -> Markup:
 
 
 def _words(most: float, different: int | None, tokens: int) -> str:
-    parted = "" if different is None else f"; the tokens part at position {different}"
+    parted = "" if different is None else f"; the tokens differ from position {different}"
     return f"Logprobs of {tokens} tokens, at most {most:.2g} apart{parted}"
 
 
@@ -59,7 +59,7 @@ def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
 
 
 def _points(values: Sequence[float | None], step: int, lowest: float) -> str:
-    """A path through the values, a step to the right for each, as moves from one to the next."""
+    """Return a path through the values with relative moves, one step to the right for each."""
     ys = [round(value / lowest * (LINES - 4)) + 2 for value in values if value is not None]
     if not ys:
         return ""
@@ -83,5 +83,5 @@ def _hovers(data: Record, pairs: Sequence[Pair], step: int, height: int) -> Iter
 
 
 def _token(token: int | None, logprob: float | None) -> str:
-    said = "nothing" if token is None else f"token id {token}"
-    return said if logprob is None else f"{said} at {logprob:.5f}"
+    text = "nothing" if token is None else f"token id {token}"
+    return text if logprob is None else f"{text} at {logprob:.5f}"

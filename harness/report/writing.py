@@ -1,4 +1,4 @@
-"""Which reports of a run are wanted, and writing them: during a run of pytest and, from its results, ever after."""
+"""Write the requested reports, during a run of pytest or later from its results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from harness.report.reading import Recorded
 
 
 class ReportError(Exception):
-    """A report that cannot be written; one sentence."""
+    """A report that can't be written. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Where each report goes; None: not wanted. ``clean_allure`` empties Allure's folder first."""
+    """The path of each report, None if it is not requested. ``clean_allure`` empties Allure's folder first."""
 
     html: Path | None = None
     allure: Path | None = None
@@ -23,8 +23,8 @@ class Wanted:
 
 
 def write_reports(wanted: Wanted, run: Recorded, earlier: Sequence[Recorded] = ()) -> Iterator[str]:
-    """Write what is wanted; a line for each that says where it is. Raises ReportError."""
-    # Each is imported only where it is wanted: the page needs jinja2.
+    """Write the requested reports, and yield a line with the path of each. Raises ReportError."""
+    # Imported only if requested: the page needs jinja2.
     if wanted.html:
         from harness.report.page import write_page
 

@@ -1,4 +1,4 @@
-"""Search for workloads that an engine handles wrongly: random ones, shrunk to the smallest that still fails.
+"""Search for workloads that an engine handles incorrectly: random ones, shrunk to the smallest that still fails.
 
 result = search(SimulationDriver(), 10_000)
 if result.found:

@@ -1,6 +1,4 @@
-"""What must be true of every workload: the schedule is the one the rules give, no invariant breaks, and a
-request's tokens are its own.
-"""
+"""Laws of every workload: it follows the rules, keeps the invariants, and its tokens do not depend on the batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -31,13 +29,13 @@ def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSp
 
 
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
-    """Every row as the scheduler model has it. ``blocks`` False: the driver cannot see blocks."""
+    """Check that every row equals the scheduler model's. ``blocks`` False: the driver can't observe blocks."""
     workload = trial.workload
     expected = workload.expected()
     seen = tuple(as_row(step) for step in trial.run.steps)
     wanted = expected if blocks else tuple(map(_without_blocks, expected))
     if trial.run.unfinished is None and seen == wanted:
-        return Verdict(True, f"{len(seen) - 1} steps as the rules have them")
+        return Verdict(True, f"{len(seen) - 1} steps as predicted by the rules")
     verdict = check_steps(trial.run, expected, blocks=blocks)
     pairs = zip(seen, wanted, strict=False)
     first = next((a.step for a, b in pairs if a != b), min(len(seen), len(wanted)))
@@ -46,16 +44,16 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
 
 
 def keeps_invariants(trial: Trial) -> Verdict:
-    """No invariant breaks in any step."""
+    """Check that no step violates an invariant."""
     workload = trial.workload
     check = scheduler_named(workload.scheduler).check_invariants
     return check(trial.run, trial.specs, workload.as_requests(), workload.limits, workload.options)
 
 
-def keeps_to_itself(trial: Trial, session: Session) -> Verdict:
-    """Each request gets the tokens it gets alone: neither its company nor when it came shows in them.
+def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
+    """Check that each request gets the same tokens as alone, independent of batch-mates and timing.
 
-    Runs every request again, alone and with the limits of the engine as it was built.
+    Runs every request again, alone and with the limits with which the engine was built.
     """
     specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
     for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):

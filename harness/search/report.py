@@ -1,4 +1,4 @@
-"""A workload that was found, as a suite file: ready to be run, read and committed."""
+"""Write a found workload as a suite file that can be run, read and committed."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """What the suite in a file is called: in a folder ``suites`` by its path, elsewhere by the end of it."""
+    """Return the name of the suite in a file: its path below a folder ``suites``, else the end of its path."""
     parts = path.resolve().with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])
@@ -39,11 +39,10 @@ def run_command(path: Path, found: Found, driver: str = "reference") -> str:
 
 
 def suite_text(found: Found, name: str = "") -> str:
-    """The suite file: the rows are what the rules say, so the engine it was found on fails it.
+    """Return the suite file. Its rows are those predicted by the rules, so the engine fails it.
 
-    ``name`` is what the suite is called, by default as its case.
-
-    Raises ValueError where a request ends early: that needs an engine whose tokens are made up.
+    ``name`` is the name of the suite, by default that of its case. Raises ValueError if a request ends early, which
+    needs simulated tokens.
     """
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
@@ -67,7 +66,7 @@ def suite_text(found: Found, name: str = "") -> str:
         *(f"      - {_request(request)}" for request in workload.as_requests()),
         "    expect:",
         f"      output: {'reference' if found.on_a_model else 'none'}",
-        "      steps:  # what the rules say; rows left out are plain decodes",
+        "      steps:  # by the rules; omitted rows are plain decodes",
         *(f"        {line}" for line in _table(workload.expected())),
     ]
     return "\n".join(lines) + "\n"
@@ -91,7 +90,10 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _flow(value: Any) -> str:
-    """YAML on one line, as the suites are written by hand. Nothing in here but numbers, lists and plain keys."""
+    """Return the value as YAML on one line, in the style of the suites.
+
+    Values are numbers, lists and plain keys only.
+    """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -100,7 +102,7 @@ def _flow(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    # What JSON writes between double quotes, YAML reads the same.
+    # A JSON string is a valid double-quoted YAML string.
     return json.dumps(_one_line(text), ensure_ascii=False)
 
 

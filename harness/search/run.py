@@ -1,4 +1,4 @@
-"""Search: hypothesis makes workloads, the laws judge them, and what fails is shrunk to the least that fails."""
+"""Search: hypothesis generates workloads, the laws are checked, and a failing workload is shrunk."""
 
 import time
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from harness.schedulers import search_tools_of
 from harness.schedulers.spec import Workload
 from harness.search.laws import (
     follows_the_rules,
+    is_independent_of_batch,
     keeps_invariants,
-    keeps_to_itself,
     try_workload,
 )
 from harness.suites.prompts import vocabulary_of
@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Found:
-    """The smallest workload that breaks a law, and what the law says of it. ``engine`` is the driver's description."""
+    """The smallest workload that violates a law, and the verdict. ``engine`` is the driver's description."""
 
     workload: Workload
     verdict: Verdict
@@ -38,7 +38,7 @@ class Found:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """``tried`` workloads of ``steps`` engine steps in all, those run while shrinking among them."""
+    """``tried`` workloads of ``steps`` engine steps in total, including those run while shrinking."""
 
     tried: int
     steps: int
@@ -56,17 +56,17 @@ def search(
     early_stops: bool = False,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Try ``budget`` workloads on one engine of ``driver``, and shrink the first that breaks a law.
+    """Try ``budget`` workloads on one engine of ``driver``, and shrink the first that violates a law.
 
-    The same seed gives the same workloads as long as the code stays the same: hypothesis mixes in numbers that it
-    reads there. On a driver with tokens ``model`` runs, and the tokens of every request are compared with those it
-    gets alone; on others only the schedule is judged. ``scheduler`` is the
-    name of one with rules of its own. ``early_stops`` is for simulated engines: requests may end before ``max_tokens``,
-    where that scheduler's workloads can. ``progress`` is told how many workloads and steps there were.
+    The same seed gives the same workloads as long as the code is the same, because hypothesis derives constants from
+    the code. With a driver that has tokens, ``model`` is run, and the tokens of every request are compared with those
+    it gets alone; with other drivers, only the schedule is checked. ``scheduler`` is the name of a scheduler with a
+    model of its rules. ``early_stops`` is for simulated engines: requests may end before ``max_tokens``, if the
+    scheduler's workloads support it. ``progress`` is called with the number of workloads and steps so far.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
-        raise ValueError("early stops are simulated: where a model runs, nobody knows beforehand which token it gives")
+        raise ValueError("early stops need a simulated engine: the tokens of a model are not known beforehand")
     engines = EnginePool(driver)
     try:
         hunt = Hunt(engines, model, progress)
@@ -88,7 +88,7 @@ def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: boo
 
 
 class _LawBrokenError(AssertionError):
-    """Carries the workload and what a law said of it through hypothesis."""
+    """Passes the workload and its verdict through hypothesis."""
 
     def __init__(self, workload: Workload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
@@ -96,7 +96,10 @@ class _LawBrokenError(AssertionError):
 
 
 class Hunt:
-    """Runs workloads on warm engines and counts them. ``broken``: the last one left its engine in the middle of it."""
+    """Runs workloads on warm engines and counts them.
+
+    ``broken``: the last workload left its engine in an undefined state.
+    """
 
     def __init__(self, engines: EnginePool, model: str, progress: Progress | None) -> None:
         self.engines = engines
@@ -110,7 +113,7 @@ class Hunt:
         self.steps = 0
 
     def judge(self, workload: Workload) -> Verdict:
-        """The first law that this workload breaks, or one that it keeps."""
+        """Return the verdict of the first law that the workload violates, else of one that it keeps."""
         self.broken = True
         try:
             session = self.engines.session(workload.setup(self.model))
@@ -126,7 +129,7 @@ class Hunt:
         if verdict.passed:
             verdict = keeps_invariants(trial)
         if verdict.passed and self.tokens:
-            verdict = keeps_to_itself(trial, session)
+            verdict = is_independent_of_batch(trial, session)
         return verdict
 
 

@@ -1,6 +1,6 @@
-"""Make a workload smaller while it goes wrong in the same way, by trial: for engines that go wrong often.
+"""Shrink a workload by trial while it fails in the same way, for engines with many failures.
 
-Hypothesis shrinks the one failure it was stopped by; a survey has many, and shrinks each apart from the others.
+hypothesis shrinks only the one failure that stopped it; a survey shrinks each of many failures separately.
 """
 
 import re
@@ -16,17 +16,17 @@ W = TypeVar("W", bound=Workload)
 
 
 def manner(verdict: Verdict) -> str:
-    """In which way something goes wrong: what is said of it, without its numbers."""
+    """Return the kind of failure: the verdict's headline without numbers."""
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
 def limits_that_matter(workload: Workload) -> tuple[str, ...]:
-    """What a workload that was shrunk still takes, limits above all: without, it would not go wrong in this way."""
+    """Return limits and features that a shrunk workload still needs to fail in this way."""
     return search_tools_of(workload.scheduler).takes(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """The smallest that was found within MAX_TRIALS, and what is said of it."""
+    """Return the smallest workload found within MAX_TRIALS, and its verdict."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
     smaller_ones: Callable[[Any], Any] = search_tools_of(workload.scheduler).smaller

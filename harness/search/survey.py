@@ -1,4 +1,4 @@
-"""Survey an engine that is known to differ: judge so many workloads, count those that go wrong, and shrink each."""
+"""Survey an engine with many differences: check a number of workloads, count failures, and shrink each."""
 
 import time
 from collections import Counter
@@ -16,13 +16,14 @@ from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
 DRAWS = 3
-"""How often hypothesis is asked for each workload that is wanted: it likes to draw the same ones again."""
+"""Draws of hypothesis for each workload, because it repeats workloads."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """``found`` is the smallest of each workload that went wrong, in the order in which they did; ``tried`` are the
-    workloads that were judged, shrinking not counted.
+    """The result: ``found`` is the smallest workload of each failure, in order; ``tried`` counts checked workloads.
+
+    Workloads run while shrinking are not counted.
     """
 
     tried: int
@@ -32,17 +33,17 @@ class Survey:
 
     @property
     def manners(self) -> Counter[str]:
-        """How many went wrong in each way."""
+        """Return the number of failures of each kind."""
         return Counter(map(way, self.found))
 
     @property
     def beyond_entry_points(self) -> Counter[str]:
-        """How many of each way take a request that no entry point lets in."""
+        """Return the number of failures of each kind with a request that no entry point accepts."""
         return Counter(way(each) for each in self.found if beyond_entry_points(each))
 
     @property
     def smallest(self) -> dict[str, Found]:
-        """The smallest workload of each way to go wrong."""
+        """Return the smallest workload of each kind of failure."""
         kept: dict[str, Found] = {}
         for each in sorted(self.found, key=_size):
             kept.setdefault(way(each), each)
@@ -59,10 +60,10 @@ def survey(
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Judge ``budget`` different workloads on engines of ``driver`` by the laws of ``search``, to the end.
+    """Check all of ``budget`` different workloads on engines of ``driver`` by the laws of ``search``.
 
-    ``scheduler`` is the name of the one whose workloads and rules they are.
-    ``shrinking`` is told, before each workload that went wrong is shrunk, which it is and how many there are.
+    ``scheduler`` is the name of the scheduler whose workloads and rules are used. ``shrinking`` is called before each
+    failed workload is shrunk, with its number and the total.
     """
     engines = EnginePool(driver)
     hunt = Hunt(engines, model, progress)
@@ -87,11 +88,11 @@ def survey(
             wrong.append((workload, verdict))
 
     def judge(workload: Workload) -> Verdict:
-        # Workloads become alike as they shrink: most have been judged before.
+        # Shrinking leads to the same workloads again, most of which have been checked already.
         if workload not in judged:
             judged[workload] = hunt.judge(workload)
             if hunt.broken:
-                # It may be in any state: the next workload gets an engine that is not.
+                # The engine may be in any state: the next workload gets a new one.
                 engines.discard(workload.setup(model))
         return judged[workload]
 
@@ -110,13 +111,13 @@ def survey(
 
 
 def way(found: Found) -> str:
-    """In which way a workload that was shrunk goes wrong: what is said of it, and which limits it takes."""
+    """Return the kind of failure of a shrunk workload, and the limits it needs."""
     limits = ", ".join(limits_that_matter(found.workload))
     return manner(found.verdict) + (f" [{limits}]" if limits else "")
 
 
 def beyond_entry_points(found: Found) -> bool:
-    """Whether it takes a request that no entry point lets in, put into the core past it ("Limits")."""
+    """Return whether it has a request that no entry point accepts, added to the core directly ("Limits")."""
     context = found.workload.limits.max_model_len
     requests = found.workload.requests
     padded = [blocks_for(r.prompt_length) * BLOCK_SIZE + r.max_tokens for r in requests]

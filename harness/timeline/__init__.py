@@ -1,8 +1,8 @@
-"""The batch as a picture: a row a sequence, a column a step, tokens and blocks drawn as what they are.
+"""Draw the batch as a time-line: a row for each sequence, a column for each step, with tokens and blocks.
 
-One model (``model.py``), made from an observed or an expected step table and the sizes of the requests
-(``stretches.py``; what a step looks like with each scheduler is in ``harness/schedulers/*/bars.py``); drawn as text for
-the terminal (``text.py``) and as SVG for reports and documents (``svg.py``).
+The model (``model.py``) is made from an observed or expected step table and the sizes of requests (``stretches.py``;
+the layout of each scheduler is in ``harness/schedulers/*/bars.py``). It is drawn as text for the terminal (``text.py``)
+and as SVG for reports and documents (``svg.py``).
 """
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch

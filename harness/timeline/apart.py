@@ -1,4 +1,4 @@
-"""Where two time-lines do not show the same."""
+"""Differences between two time-lines."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -9,7 +9,7 @@ from harness.timeline.model import TimeLine
 
 
 def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
-    """Runs of steps, each as its first and last, at which the two do not show the same."""
+    """Yield ranges of steps, as (first, last), in which two time-lines differ."""
     first = None
     step = 0
     for step, (seen, wanted) in enumerate(zip_longest(_steps(line), _steps(expected)), line.stretches[0].first):

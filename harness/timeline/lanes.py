@@ -1,6 +1,6 @@
-"""One sequence in a time-line: what it holds, stacked upwards, from its prefill to its end.
+"""Draw one sequence of a time-line: the tokens it holds, stacked upwards, from its prefill to its end.
 
-Coordinates are whole pixels, and each part is one path: a page may hold a thousand time-lines.
+Coordinates are whole pixels, and each part is one path, because a page may have a thousand time-lines.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +13,17 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE
 
 LABELS = 96
-"""Pixels on the left for names."""
+"""Width of the labels on the left, in pixels."""
 PARTS = ("left", "found", "prompt", "made", "right", "unused")
-"""Classes of what a bar is made of, in the order of ``Bar.parts``; timeline.css says how they look."""
+"""CSS classes of the parts of a bar, in the order of ``Bar.parts``. timeline.css defines them."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From steps and tokens to places. A step is ``step`` wide, a lane ``lane`` high, for ``tokens`` tokens."""
+    """Converts steps and tokens to coordinates.
+
+    A step is ``step`` wide; a lane is ``lane`` high, for ``tokens`` tokens.
+    """
 
     step: float
     tokens: int
@@ -56,7 +59,7 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
 
 
 class _Held(NamedTuple):
-    """What a sequence holds in one stretch: from where to where, and the heights of its parts' tops at both ends."""
+    """The memory of a sequence in one stretch: its first and last coordinate, and the heights of its parts at both."""
 
     left: int
     right: int
@@ -74,7 +77,7 @@ class _Held(NamedTuple):
 
 
 class _Edge(NamedTuple):
-    """The lower and the upper end of a part at a place."""
+    """The lower and upper end of a part at a coordinate."""
 
     x: int
     low: int
@@ -82,7 +85,7 @@ class _Edge(NamedTuple):
 
 
 def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
-    """The stretches in which a part has any height, those that touch as one."""
+    """Yield the stretches in which a part is not empty, with adjacent ones merged."""
     edges: list[_Edge] = []
     for each in held:
         begin = _Edge(each.left, each.begin[part], each.begin[part + 1])
@@ -98,7 +101,7 @@ def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
 
 
 def _area(edges: Sequence[_Edge], bottom: int) -> str:
-    """A path around it, in steps from one corner to the next: that takes the least room."""
+    """Return a path around the area. Relative steps between corners are the shortest form."""
     corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
     path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
     for (x, y), (next_x, next_y) in pairwise(corners):
@@ -113,7 +116,7 @@ def _area(edges: Sequence[_Edge], bottom: int) -> str:
 
 
 def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
-    """Lines between its blocks."""
+    """Return lines between the sequence's blocks."""
     runs: list[tuple[int, int, int, int]] = []
     for each in held:
         if runs and runs[-1][1:] == (each.left, each.first_border, each.last_border):
@@ -128,7 +131,7 @@ def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
 
 
 def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Iterator[tuple[int, int]]:
-    """The runs of steps in which something holds, each as its first and last step."""
+    """Yield ranges of steps, as (first, last), for which ``holds`` is true."""
     first = None
     for stretch in stretches:
         now = holds(stretch)
@@ -142,5 +145,5 @@ def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Ite
 
 
 def place(value: float) -> str:
-    """A coordinate: whole pixels of a picture that is drawn at about its size."""
+    """Return a coordinate in whole pixels, because pictures are shown at about their size."""
     return str(round(value))

@@ -1,4 +1,4 @@
-"""How the parts of time-lines look, and what that means: once for a page, or in a picture that stands alone."""
+"""Styles of the parts of time-lines and the legend: once for a page, or in a separate picture."""
 
 from collections.abc import Collection, Iterator
 from functools import lru_cache
@@ -9,7 +9,7 @@ from harness.timeline.lanes import LABELS, PARTS, place
 from harness.timeline.spoken import PART_NAMES
 
 ROW = 18
-"""Pixels that a line of the legend is high."""
+"""Height of a line of the legend, in pixels."""
 _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "shared": "shared with another (A, B, …)",
     "chunk": "a chunk",
@@ -20,7 +20,7 @@ _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "wanted": "expected, where it differs",
 }
 _OF_SOME = frozenset[str]().union(*(scheduler.drawing.legend for scheduler in SPECS.values()))
-"""What only the time-lines of some schedulers show."""
+"""Legend entries of single schedulers."""
 _SHAPES = {
     "chunk": "M{x} {y}h14",
     "turn": "M{x} {y}h14",
@@ -33,12 +33,12 @@ _SHAPES = {
 
 @lru_cache(maxsize=1)
 def style() -> str:
-    """How the parts look, in light and dark; for the page that holds pictures, or for one alone."""
+    """Return the style sheet, for light and dark; for a page with pictures, or for one picture."""
     return files("harness.timeline").joinpath("timeline.css").read_text(encoding="utf-8").strip()
 
 
 def patterns() -> str:
-    """The hatchings, which a page defines once."""
+    """Return the hatching patterns, which a page defines once."""
     return "".join(
         f'<pattern id="tl-{name}" width="{size}" height="{size}" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate({turn})"><rect class="{name}-ground" width="{size}" height="{size}"/>'
@@ -53,12 +53,12 @@ def patterns() -> str:
 
 
 def legend_height(width: float, own: Collection[str]) -> int:
-    """Pixels that ``legend_parts`` take."""
+    """Return the height of ``legend_parts``, in pixels."""
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
 def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str]:
-    """What the fillings mean, in lines that are ``width`` wide; ``own`` as in a ``Drawing``."""
+    """Yield the legend, in lines of ``width`` pixels. ``own`` as in ``Drawing``."""
     for name, x, line in _placed(width, own):
         y = top + line * ROW
         if name in _SHAPES:
@@ -69,7 +69,7 @@ def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str
 
 
 def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
-    """Each entry with where it begins, and in which line."""
+    """Yield each entry with its start and line."""
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():
         if name in _OF_SOME and name not in own:

@@ -1,4 +1,7 @@
-"""A whole run as it is drawn. The layout is the scheduler's (``schedulers/*/bars.py``), ``stretches.py`` uses it."""
+"""The model of a time-line.
+
+The scheduler (``schedulers/*/bars.py``) defines the layout, ``stretches.py`` creates it.
+"""
 
 from dataclasses import dataclass
 
@@ -9,7 +12,7 @@ from harness.types import BLOCK_SIZE
 
 @dataclass(frozen=True)
 class TimeLine:
-    """All of a run: ``sizes`` by sequence, ``stretches`` in order and without gaps; ``drawing`` is its scheduler's."""
+    """A whole run: ``sizes`` by sequence, ``stretches`` in order and without gaps, ``drawing`` of its scheduler."""
 
     sizes: tuple[Size, ...]
     stretches: tuple[Stretch, ...]
@@ -25,10 +28,10 @@ class TimeLine:
 
     @property
     def widest(self) -> int:
-        """The most tokens that any sequence holds or has reserved, with its left padding."""
+        """Return the largest number of tokens that a sequence holds or has reserved, including left padding."""
         bars = [bar for stretch in self.stretches for bar in stretch.bars.values()]
         return max((bar.top + bar.unused for bar in bars), default=BLOCK_SIZE)
 
     def at(self, step: int) -> Stretch | None:
-        """The stretch that a step belongs to."""
+        """Return the stretch that contains a step."""
         return next((stretch for stretch in self.stretches if stretch.first <= step <= stretch.last), None)

@@ -1,4 +1,4 @@
-"""What time-lines are made of: rows of step tables, and steps as results and traces have them."""
+"""Create time-lines from rows of step tables, and from steps of results and traces."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from harness.types import StepRow
 
 
 def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
-    """Rows of a table, in the short form or complete, with the kind of step that each describes."""
+    """Yield the rows of a table, in the short form or complete, with the kind of step of each."""
     before: StepRow | None = None
     got_tokens: set[int] = set()
     for row in rows:
@@ -24,7 +24,7 @@ def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
 
 
 def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> Iterator[StepRow]:
-    """Steps with the block tables that ``tables_of`` took out of them."""
+    """Yield steps with their block tables, the inverse of ``tables_of``."""
     changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for number, request, table in tables:
         changes.setdefault(number, []).append((request, tuple(table)))
@@ -36,7 +36,7 @@ def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> It
 
 
 def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
-    """The ids of the blocks of each request whenever they are others than before: step, request, ids."""
+    """Return the block ids of each request whenever they change, as [step, request, ids]."""
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
     for step in steps:
@@ -48,7 +48,7 @@ def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
 
 
 def of_trace(item: Mapping[str, Any]) -> TimeLine:
-    """The time-line of an item that was traced (see ``harness/trace.py``)."""
+    """Return the time-line of a traced item (see ``harness/trace.py``)."""
     sizes = [Size(r["prompt_len"], r["max_tokens"], r.get("join_step", 0)) for r in item["requests"]]
     steps = with_tables(of_rows(map(_row, item["steps"])), item.get("tables", ()))
     options: Mapping[str, Any] = next((item[key] for key in OPTION_KEYS if key in item), {})
@@ -56,15 +56,15 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
 
 
 def _row(values: Sequence[Any]) -> StepRow:
-    """A row of a trace, which has its columns in their order."""
+    """Return a row from the values of a trace, in the order of its columns."""
     return from_data(dict(zip(columns_of_cells(values), values, strict=True)))
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """The observed and, where there is one, the expected run of a verdict's ``data``; None where nothing is to draw.
+    """Return the observed run of a verdict's ``data``, and the expected run if there is one; None without steps.
 
-    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables. A run
-    of a scheduler with ``options`` has those, and ``tables`` (see ``tables_of``).
+    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables. Runs of
+    a scheduler with ``options`` have these, and ``tables`` (see ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
@@ -77,12 +77,12 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 
 
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
-    """The first of several verdicts' ``data`` that can be drawn; the expected run only where it is another."""
+    """Return the first of several verdicts' ``data`` that can be drawn, with the expected run only if it differs."""
     for each in data:
         try:
             drawn = of_data(each)
         except (TypeError, ValueError):
-            continue  # steps of another kind of engine than these pictures are for
+            continue  # steps of an engine that can't be drawn
         if drawn is not None:
             seen, expected = drawn
             return seen, expected if expected is not None and any(steps_apart(seen, expected)) else None

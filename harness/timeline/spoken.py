@@ -1,17 +1,17 @@
-"""The numbers of a time-line in words: what is under the pointer, and what a screen reader reads."""
+"""Text for a time-line's numbers, for tooltips and screen readers."""
 
 from collections.abc import Iterator, Sequence
 
 from harness.schedulers.bars import Bar, Shared, Stretch
 
 PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "right padding", "reserved, not used")
-"""In the order of ``Bar.parts``."""
+"""Names in the order of ``Bar.parts``."""
 
 
 def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
-    """One line about all of a stretch of steps, and one about each sequence that holds blocks.
+    """Yield one line about all of a stretch, and one line about each sequence that holds blocks.
 
-    What changes in it is said as ``A to B``, and nothing else is. ``own_tkv``: each request that decodes has its own.
+    Values that change in the stretch read ``A to B``. ``own_tkv``: each decoding request has its own tkv.
     """
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
     yield f"{steps}: {_kind(stretch)}, {_size(stretch)}{_blocks(stretch)}"
@@ -54,7 +54,7 @@ def _kind(stretch: Stretch) -> str:
 
 
 def _tkv(bar: Bar) -> int:
-    """Of a request that decodes: padding and tokens."""
+    """Return the tkv of a decoding request: padding and tokens."""
     return bar.top - bar.right_padding
 
 

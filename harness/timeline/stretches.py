@@ -1,4 +1,4 @@
-"""From a step table to a time-line: steps that go on alike are one stretch, and gaps between rows are plain decodes."""
+"""Convert a step table to a time-line: similar steps are one stretch, and gaps between rows are plain decodes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ from harness.types import StepRow
 def time_line(
     steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
 ) -> TimeLine:
-    """Rows of a step table, all of them or without those that are plain decodes, as a time-line.
+    """Return rows of a step table, with or without plain decodes, as a time-line.
 
-    ``options`` are those of the scheduler, by name; the scheduler is the one whose columns the rows have. Rows that no
-    engine should show are drawn as far as they go: a picture of a wrong run is what it is for. Raises ValueError for no
-    rows at all.
+    ``options`` are the scheduler's options by name; the scheduler is identified by the columns of the rows. Invalid
+    rows are drawn as far as possible, because pictures of wrong runs are needed most. Raises ValueError if there are no
+    rows.
     """
     rows, all_sizes = list(steps), tuple(sizes)
     if not rows:
@@ -44,7 +44,7 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
-    """Each row with the number of steps it stands for: between two that are given lie plain decodes."""
+    """Yield each row with the number of steps it represents: omitted rows are plain decodes."""
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
@@ -55,7 +55,7 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
 
 
 def _goes_on(before: Stretch, after: Stretch) -> bool:
-    """Whether ``after`` is more of ``before``."""
+    """Return whether ``after`` continues ``before``."""
     one, other = before.row, after.row
     return (
         one.kind == other.kind == "decode"
@@ -69,5 +69,5 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 
 def _held(row: StepRow) -> StepRow:
-    """What stays as it is while a batch decodes on."""
+    """Return the part of a row that does not change while a batch decodes."""
     return row._replace(step=0, tkv=0, running=(), block_tables=())

@@ -1,7 +1,7 @@
-"""A time-line as SVG: a lane a sequence, time to the right, what it holds stacked upwards in tokens.
+"""Draw a time-line as SVG: a lane for each sequence, time to the right, tokens stacked upwards.
 
-Nothing is told by colour alone: padding is hatched, what is reserved and not used is empty, prefills have letters, and
-every stretch of steps has its numbers as a title, which browsers show on hover and screen readers read.
+No information is in colours alone: padding is hatched, unused reservations are empty, prefills have letters, and each
+stretch has its numbers as a title, which browsers show as a tooltip and screen readers read.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -25,9 +25,9 @@ LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 
 
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
-    """The picture of a run; ``expected`` is overlaid where it differs.
+    """Return the picture of a run. ``expected`` is overlaid where it differs.
 
-    ``alone``: with its own style and legend, for a file. A page has them once for all its pictures (``legend.py``).
+    ``alone``: with its own style and legend, for a file. A page has these once for all pictures (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
@@ -64,7 +64,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
 
 
 def legend(own: Collection[str]) -> str:
-    """What the fillings mean, as a picture of its own for a page with many time-lines; ``own`` as in a ``Drawing``."""
+    """Return the legend as a separate picture, for a page with many time-lines. ``own`` as in ``Drawing``."""
     height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
     parts = legend_parts(0, WIDTH, own)
@@ -72,7 +72,7 @@ def legend(own: Collection[str]) -> str:
 
 
 def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
-    """Step numbers where something happens, and a letter for what each stretch is."""
+    """Yield step numbers where the stretch changes, and a letter for the kind of each stretch."""
     free = 0.0
     for stretch in line.stretches:
         x = scale.x(stretch.first)
@@ -99,7 +99,7 @@ def _tkv_line(stretches: Sequence[Stretch], scale: Scale, name: str) -> str:
 
 
 def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Scale) -> str:
-    """How far up the last block of a sequence goes in the expected run, dashed over the observed one."""
+    """Return the upper end of a sequence's last block in the expected run, as a dashed line."""
     path = "".join(
         f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].top))}H{place(scale.x(s.last + 1))}"
         for s in wanted
@@ -109,7 +109,7 @@ def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Sca
 
 
 def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[Stretch]:
-    """Stretches cut to the steps from ``first`` to ``last``."""
+    """Yield stretches, cut to the steps from ``first`` to ``last``."""
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)

@@ -1,4 +1,4 @@
-"""A time-line as text: who waits, is prefilled, decodes and ends, a column a step; and the batch after each prefill."""
+"""Draw a time-line as text: the state of each request, a column for each step; and the batch after each prefill."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FEWEST_COLUMNS = 20
 
 @dataclass(frozen=True)
 class _Column:
-    """One step as a column, or (``skipped``) the steps of a run of decodes that there is no room for."""
+    """One step as a column, or (``skipped``) the steps of a run of decodes that are omitted."""
 
     step: int
     stretch: Stretch
@@ -23,10 +23,10 @@ class _Column:
 
 
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
-    """Lines at most ``width`` characters wide; runs of plain decodes are shortened as far as that needs.
+    """Return lines of at most ``width`` characters. Runs of plain decodes are shortened as needed.
 
-    ``legend_of`` says what the characters mean. A run that does not fit even so goes on below, in another band of
-    the same rows.
+    ``legend_of`` explains the characters. A run that does not fit even so continues in another band of the same rows
+    below.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -44,7 +44,7 @@ def as_text(line: TimeLine, width: int = 100) -> list[str]:
 
 
 def legend_of(line: TimeLine) -> tuple[str, ...]:
-    """What the characters of ``as_text`` mean."""
+    """Return lines that explain the characters of ``as_text``."""
     return line.drawing.text_legend
 
 
@@ -54,14 +54,14 @@ def _labels(line: TimeLine) -> list[str]:
 
 
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
-    """The most columns that fit: every run of plain decodes is cut to the same number."""
+    """Return the columns that fit. Every run of plain decodes is cut to the same length."""
     longest = max(stretch.steps for stretch in stretches)
     cut = next((n for n in range(longest, 1, -1) if sum(min(s.steps, n) for s in stretches) <= room), 2)
     return [column for stretch in stretches for column in _columns(stretch, cut)]
 
 
 def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
-    """The first and the last steps of a stretch, with one column in the middle for those that are left out."""
+    """Yield the first and last steps of a stretch, with one column between for omitted steps."""
     if stretch.steps <= cut:
         yield from (_Column(step, stretch) for step in range(stretch.first, stretch.last + 1))
         return
@@ -73,7 +73,7 @@ def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
 
 
 def _ruler(columns: Sequence[_Column]) -> str:
-    """Step numbers above the columns where something happens, as many as there is room for."""
+    """Return step numbers above the columns with changes, as many as fit."""
     text = ""
     for at, column in enumerate(columns):
         new = column.step == column.stretch.first and not column.skipped
@@ -98,7 +98,7 @@ def _tkv(column: _Column) -> int:
 
 
 def _height(values: Sequence[int], highest: int) -> str:
-    """Values from 0 to ``highest`` as bars of eight heights; 0 is empty."""
+    """Return values from 0 to ``highest`` as bars of eight heights. 0 is empty."""
     return "".join(" " if not v else HEIGHTS[max(0, v * len(HEIGHTS) // max(1, highest) - 1)] for v in values)
 
 

@@ -1,4 +1,4 @@
-"""The batch as it lies in the cache at some steps, as text: a row a sequence, its blocks beside each other."""
+"""Draw the layout of the batch in the cache at some steps, as text: a row for each sequence, with its blocks."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,16 +8,16 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE, blocks_for
 
 SIGNS = "░▚▓█▒-"
-"""Of the parts of a bar, in their order."""
+"""Characters for the parts of a bar, in order."""
 RAREST_FIRST = "█▚▓░▒-"
 LABEL = 6
 
 
 def batches(line: TimeLine, width: int) -> Iterator[str]:
-    """The batch after each prefill that found others there; else after the first prefill.
+    """Yield the batch after each prefill into a running batch; if there is none, after the first prefill.
 
-    Of prompts in chunks after the first decode that they take part in: there everybody stands in the same block. Where
-    blocks do not fit into ``width`` characters, a character is more tokens.
+    With chunked prompts: after the first decode of each request, when all write into the same block. If blocks do not
+    fit into ``width`` characters, a character represents more tokens.
     """
     several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
     for stretch in several or _shown(line)[:1]:
@@ -31,7 +31,7 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
         letters = _letters(stretch)
         top = max(bar.top for bar in stretch.bars.values())
         for sequence, bar in stretch.bars.items():
-            # All of them end at the same column of the batch; what is not held is left of the first block.
+            # All sequences end in the same column; blocks that are not held are left of the first block.
             missing = 0 if not line.drawing.aligned else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
             row = f"{sequence:>4} {' ' * _columns(missing, tokens)}|{_blocks(bar, tokens, letters.get(sequence, {}))}"
             yield row if len(row) <= width else f"{row[: width - 1]}…"
@@ -54,12 +54,12 @@ def _title(stretch: Stretch) -> str:
 
 
 def _columns(tokens: int, of_a_character: int) -> int:
-    """How wide so many tokens are, with a line behind each block."""
+    """Return the width of ``tokens`` tokens, with a line after each block."""
     return blocks_for(tokens) * (BLOCK_SIZE // of_a_character + 1)
 
 
 def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
-    """A letter for each shared block: by sequence and by the block's place, counted from 0."""
+    """Return a letter for each shared block: by sequence and position of the block, from 0."""
     letters: dict[int, dict[int, str]] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}
     for sequence, runs in stretch.shared.items():
@@ -72,8 +72,9 @@ def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
 
 
 def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
-    """The blocks of one sequence; of the tokens of a character the rarest is shown. A shared block begins with its
-    letter.
+    """Return the blocks of one sequence.
+
+    A character shows its rarest kind of token; a shared block begins with its letter.
     """
     tokens = "".join(sign * count for sign, count in zip(SIGNS, bar.parts, strict=True))
     groups = [tokens[at : at + of_a_character] for at in range(0, len(tokens), of_a_character)]

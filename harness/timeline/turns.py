@@ -1,4 +1,4 @@
-"""What is drawn of schedulers that take turns: whose turn each step is, pauses, shared blocks, the tkv of each."""
+"""Additional elements for schedulers whose requests take turns: turns, pauses, shared blocks, tkv of each."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,11 +8,11 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE
 
 SMALLEST_LETTER = 7
-"""Pixels that a letter needs."""
+"""Minimum width of a letter, in pixels."""
 
 
 def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
-    """A letter for each set of requests that hold a block together, in the order in which they first do."""
+    """Return a letter for each set of requests that share a block, in the order of first occurrence."""
     found: dict[tuple[int, ...], str] = {}
     for stretch in line.stretches:
         for sequence, runs in stretch.shared.items():
@@ -24,7 +24,7 @@ def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
 def turns(
     line: TimeLine, sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Everything of one sequence that is drawn over its lane."""
+    """Yield the additional elements of one sequence, drawn over its lane."""
     low = bottom + 3
     kinds = {
         "chunk": lambda stretch: sequence in stretch.prefills,
@@ -46,7 +46,7 @@ def turns(
 
 
 def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Whose turn was expected, below the lane, and at its top whose pause: dashed, as all that was expected."""
+    """Return the expected turns below the lane, and the expected pauses at its top, dashed."""
     path = ""
     for stretch in wanted:
         left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
@@ -67,7 +67,7 @@ def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale
 
 
 def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
-    """What it holds, paled, and two bars."""
+    """Yield the sequence's blocks in a pale colour, and two bars."""
     for first, last in spans(stretches, lambda stretch: sequence in (stretch.row.paused or ())):
         stretch = next(s for s in stretches if s.first == first)
         bar = stretch.bars.get(sequence)
@@ -81,7 +81,7 @@ def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Sca
 def _shared_areas(
     stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Cross-hatched with a letter: blocks that are held by another, too, each as long as it stays where it is."""
+    """Yield cross-hatched areas with a letter: blocks that are shared, for as long as they do not move."""
     area: list[tuple[int, int, float, float, str]] = []
     open_areas: dict[tuple[float, float, str], int] = {}
     for stretch in stretches:
@@ -107,7 +107,7 @@ def _shared_areas(
 
 
 def _own_tkv(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """A line at the height of its tkv in each decode that it takes part in."""
+    """Return a line at the height of the sequence's tkv in each decode in which it takes part."""
     path = ""
     at: tuple[int, int] | None = None
     for stretch in stretches:

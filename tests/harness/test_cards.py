@@ -89,14 +89,16 @@ def test_what_a_cluster_or_a_person_says_goes_before_the_bus(
 
 def test_a_choice_of_cards_that_are_not_there_is_one_sentence(tmp_path: Path) -> None:
     environ = machine(tmp_path, 2)
-    with pytest.raises(CardsError, match=r"^SPYRE_CARDS=0,7: '7' is no card here; there are: 0 \(0000:29:00.0\), 1 \("):
+    with pytest.raises(
+        CardsError, match=r"^SPYRE_CARDS=0,7: '7' is not a card of this machine; there are: 0 \(0000:29:00.0\), 1 \("
+    ):
         find_cards(environ | {"SPYRE_CARDS": "0,7"})
     with pytest.raises(CardsError, match="names no card"):
         find_cards(environ | {"SPYRE_CARDS": ""})
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "--cb-simulate", "mine.yaml", **environ, SPYRE_CARDS="7")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "SPYRE_CARDS=7: '7' is no card here" in done.stdout + done.stderr
+    assert "SPYRE_CARDS=7: '7' is not a card of this machine" in done.stdout + done.stderr
 
 
 # --- leases ----------------------------------------------------------------------------------------------------

@@ -157,7 +157,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
             "is of results format 1, and this version reads format 2; to make it anew:  "
             "pytest suites --cb-results FILE",
         ),
-        ('{"header": "x"}\n{"footer": 1}\n', "is of results format 'x', and this version reads format 2"),
+        ('{"header": "x"}\n{"footer": 1}\n', "is of results format 'x', but this version reads format 2"),
         ('{"header": 2}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: is not JSON"),
         ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: is not the result of a test"),
         ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: is not the result of a test"),

@@ -171,7 +171,7 @@ def test_where_a_branch_dies_of_what_it_prepares_its_forks_come_from_the_server(
 def test_a_server_with_threads_does_not_fork_and_says_why(server: Started) -> None:
     _, address = server("thread")
     for branch in (None, "one"):
-        with pytest.raises(ForkRefusedError, match="a process of 2 threads is not to be forked"):
+        with pytest.raises(ForkRefusedError, match="a process with 2 threads can't be forked"):
             fork(address, "pass", branch=branch)
 
 

@@ -249,7 +249,7 @@ def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(t
     )
     done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "1 passed, 1 warning" in done.stdout, done.stdout + done.stderr
-    assert "engines are started anew, not forked: a process of 2 threads is not to be forked" in done.stdout
+    assert "engines are started anew, not forked: a process with 2 threads can't be forked" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
@@ -275,7 +275,7 @@ def test_a_process_with_threads_is_not_forked() -> None:
     thread = threading.Thread(target=waiting.wait)
     thread.start()
     try:
-        with pytest.raises(RuntimeError, match="is not to be forked"):
+        with pytest.raises(RuntimeError, match="can't be forked"):
             run_in_a_fork(lambda: b"", lambda pid: None)
     finally:
         waiting.set()

@@ -24,7 +24,7 @@ from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY
 from harness.schedulers.continuous.workloads import Workload, shape_for_search, workloads
 from harness.schedulers.sizes import Sizes
 from harness.search import Found, search, suite_text, write_suite
-from harness.search.laws import follows_the_rules, keeps_to_itself, try_workload
+from harness.search.laws import follows_the_rules, is_independent_of_batch, try_workload
 from harness.search.report import run_command
 from harness.search.run import _smallest_failure
 from harness.search.violated import FAILED, TOKENS
@@ -162,13 +162,13 @@ def test_tokens_that_depend_on_the_company_are_noticed(monkeypatch: pytest.Monke
     workload = Workload(AS_BUILT, requests)
     session = ReferenceDriver().open(shape_for_search("tiny-granite"))
     specs = workload.specs(vocabulary_of(resolve("tiny-granite")))
-    assert keeps_to_itself(try_workload(session, workload, specs), session).passed
+    assert is_independent_of_batch(try_workload(session, workload, specs), session).passed
 
     def padded_on_the_right(tables: list[list[int]], width: int) -> list[list[int]]:
         return [list(table) + [0] * (width - len(table)) for table in tables]
 
     monkeypatch.setattr(batch, "pad_block_tables", padded_on_the_right)
-    verdict = keeps_to_itself(try_workload(session, workload, specs), session)
+    verdict = is_independent_of_batch(try_workload(session, workload, specs), session)
     assert not verdict.passed
     assert verdict.headline.startswith("request 0: its tokens depend on its batch: token  ")
     assert "alone it is" in verdict.headline

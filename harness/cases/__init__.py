@@ -1,1 +1,1 @@
-"""How a case is run and checked, by kind."""
+"""Run and check cases, by kind."""

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Blessing:
-    """What one run has written so far, and what it says at its end.
+    """The changes of one run, and their summary.
 
-    A table is written once a run: where a case runs in several configurations, the first one is blessed and the
-    others are compared with it. References come from Hugging Face and not from the engine: they are written whatever
-    the engine does.
+    A table is written once a run: if a case runs in several configurations, the first is blessed and the others are
+    compared with it. References come from Hugging Face, so they are written whatever the engine does.
     """
 
     engine: str
@@ -30,7 +29,7 @@ class Blessing:
     unchanged: int = 0
 
     def accept(self, path: Path, suite: str, case: str, rows: Sequence[StepRow]) -> None:
-        """Write the table of a case, unless it holds these rows already."""
+        """Write the table of a case, unless it already has these rows."""
         self.done.add(path)
         before = readable_rows(path)
         if not write_golden(path, suite, case, self.engine, rows):
@@ -56,24 +55,24 @@ class Blessing:
         self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
 
     def remove_stale(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
-        """Remove the tables and references of a suite that belong to no case of it any more."""
+        """Remove tables and references of a suite whose cases no longer exist."""
         tables = [path for path in golden_folder(suite_path).glob("*.yaml") if path.stem not in with_table]
         folders = reference_folders(suite_path)
         references = [path for folder in folders for path in folder.glob("*.json") if path.stem not in with_reference]
-        for what, orphans in (("a golden table", tables), ("reference outputs", references)):
-            for path in sorted(orphans):
+        for what, paths in (("a golden table", tables), ("reference outputs", references)):
+            for path in sorted(paths):
                 path.unlink()
                 self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
 
     def remove_stale_folders(self, folder: Path) -> None:
-        """Remove what belongs to suites that are not there any more, in a folder that is blessed as a whole."""
+        """Remove tables and references of suites that no longer exist, below a folder that is blessed as a whole."""
         for path, suite in stale(folder):
             path.unlink()
             self.changes.append(f"removed  {shown_file(path)}: there is no suite {shown_file(suite)}")
 
     def summary(self) -> list[str]:
-        """A line a change, then the counts."""
-        return [*self.changes, f"blessed: files changed: {len(self.changes)}, as they were: {self.unchanged}"]
+        """Return a line for each change, then the counts."""
+        return [*self.changes, f"blessed: files changed: {len(self.changes)}, unchanged: {self.unchanged}"]
 
 
 def bless_references(blessing: Blessing | None, comparison: "Comparison | None") -> None:

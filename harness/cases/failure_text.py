@@ -1,4 +1,4 @@
-"""What a person reads when a test fails: which case, which step, the table, the rule, what to do."""
+"""Text of a failed test: the case, the step, the table, the rule, and what to do."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from harness.types import Verdict, failures
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
-    """All failed verdicts of a test as text."""
+    """Return all failed verdicts of a test as text."""
     case, lines = expanded.case, _head(expanded, place)
     for verdict in failures(verdicts):
         lines.extend(["", verdict.headline])
@@ -27,19 +27,19 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
 
 
 def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
-    """The run as a time-line in text, and the expected one below it where it is another; empty where there is none."""
+    """Return the run as a text time-line, followed by the expected one if it differs; empty if there are no steps."""
     drawn = first_of(verdict.data for verdict in verdicts)
     if drawn is None:
         return ""
     seen, expected = drawn
-    lines = ["", "", "what the engine did:", *as_text(seen, width)]
+    lines = ["", "", "observed:", *as_text(seen, width)]
     if expected is not None:
-        lines += ["what was expected:", *as_text(expected, width)]
+        lines += ["expected:", *as_text(expected, width)]
     return "\n".join([*lines, *legend_of(seen)])
 
 
 def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
-    """A test that did not come to its end, as text: which, what happened, and ``more`` lines about it."""
+    """Return the text about a test that was stopped early: the test, what happened, and ``more`` lines."""
     return "\n".join([*_head(expanded, place), "", what, *more])
 
 
@@ -50,7 +50,7 @@ def _head(expanded: Expanded, place: str) -> list[str]:
 
 
 class CaseFailedError(Exception):
-    """A test whose verdicts are not all good: the first headline, and the whole text to show."""
+    """A test with failed verdicts: the first headline, and the whole text."""
 
     def __init__(self, headline: str, text: str) -> None:
         super().__init__(text)

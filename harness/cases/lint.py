@@ -1,4 +1,4 @@
-"""What is asked of a suite beyond its form: markers that exist, and inside suites/ its name and its requirements."""
+"""Check suites beyond their schema: markers exist, and inside suites/ names and requirements are right."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
@@ -14,23 +14,23 @@ REQUIREMENTS = "requirements.yaml"
 
 
 def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
-    """Raise SuiteError with all that is wrong. ``more_markers`` are those registered with pytest by anybody."""
+    """Raise SuiteError with all errors. ``more_markers`` are the markers registered with pytest."""
     problems = [
         *_alone_by_its_name(loaded),
         *_markers(loaded, {*MARKERS, *more_markers}),
         *_checks(loaded),
-        *_in_the_house(loaded),
+        *_requirements_and_name(loaded),
     ]
     if problems:
         raise SuiteError(problems)
 
 
 def _alone_by_its_name(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Expectations go by the name of a suite without its ending."""
+    """Check that no other suite has the same name apart from its suffix: both would share expectations."""
     for suffix in SUITE_SUFFIXES:
         other = loaded.path.with_suffix(suffix)
         if other != loaded.path and other.is_file():
-            what = f"{other.name} stands beside it, and both would have their expectations in one folder"
+            what = f"{other.name} is in the same folder, and both would share one folder of expectations"
             yield loaded.problem((), what, "rename one of them")
 
 
@@ -47,7 +47,7 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Named checks are there."""
+    """Check that named checks exist."""
     for index, case in enumerate(loaded.suite.cases):
         for number, action in enumerate(getattr(case, "actions", ())):
             if action.check is None or find(action.check.name) is not None:
@@ -57,10 +57,10 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
             yield loaded.problem(path, f"there is no check {action.check.name!r}", hint)
 
 
-def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
-    """For a suite below a folder that has a requirements.yaml: its name is its path, its requirements exist."""
+def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:
+    """Check a suite below a folder with a requirements.yaml: its name is its path, and its requirements exist."""
     path = loaded.path.resolve()
-    folder = _house_of(path)
+    folder = _requirements_root(path)
     if folder is None:
         return
     name = path.relative_to(folder).with_suffix("").as_posix()
@@ -75,14 +75,14 @@ def _in_the_house(loaded: LoadedSuite) -> Iterator[Problem]:
                 yield loaded.problem(("cases", index, "requirement", i), f"{requirement} does not exist", hint)
 
 
-def _house_of(path: Path) -> Path | None:
-    """The folder above a suite that has a requirements.yaml."""
+def _requirements_root(path: Path) -> Path | None:
+    """Return the folder above a suite that has a requirements.yaml."""
     return next((parent for parent in path.parents if (parent / REQUIREMENTS).is_file()), None)
 
 
 def requirements_above(suite: Path) -> Mapping[str, Mapping[str, str]]:
-    """The requirements that suites here are held to, by id: ``must``, ``source`` and perhaps ``by``; may be none."""
-    folder = _house_of(suite.resolve())
+    """Return the requirements for suites in this folder, by id: ``must``, ``source``, optionally ``by``; or none."""
+    folder = _requirements_root(suite.resolve())
     return {} if folder is None else _requirements(folder / REQUIREMENTS)
 
 

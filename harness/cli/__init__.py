@@ -1,7 +1,7 @@
-"""The command line ``spyre-cb``, next to pytest, which runs the tests. One module a subcommand.
+"""The command line ``spyre-cb``. Tests are run with pytest. One module for each subcommand.
 
-Exit status: 0 it is as it should be, 1 something was found, 2 what was typed makes no sense (one sentence on
-stderr says why), 130 and 141 interrupted or cut off.
+Exit status: 0 success, 1 problems found, 2 invalid arguments (with one sentence on stderr), 130 and 141 interrupted or
+closed pipe.
 """
 
 import os
@@ -56,7 +56,7 @@ example:  spyre-cb run -m "cpu and cb" --html page.html
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status."""
+    """Run one command and return the exit status."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -66,19 +66,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python writes out the rest at its end, and would stumble over the same pipe.
-        _show_nothing_more()
+        # Python flushes stdout at exit, which would raise again.
+        _discard_output()
         return CUT_OFF
     except OSError as error:
         if error.filename is not None:
             raise
-        _show_nothing_more()
+        _discard_output()
         print(f"spyre-cb: standard output cannot be written: {error.strerror or error}", file=sys.stderr)
         return 2
     return status
 
 
-def _show_nothing_more() -> None:
+def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""What the subcommands share: a parser that complains in one sentence, and checked kinds of arguments."""
+"""Shared by the subcommands: a parser with one-sentence errors, and types of arguments."""
 
 import argparse
 import os
@@ -9,15 +9,18 @@ from typing import Any, NoReturn
 from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
 
 Subparsers = Any
-"""What ``add_subparsers`` returns; argparse does not name its type."""
+"""The return type of ``add_subparsers``, which argparse does not export."""
 
 
 class CommandError(Exception):
-    """What was typed cannot be done; the message is one sentence for the person who typed it."""
+    """The command can't be executed. The message is one sentence for the user."""
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage above it. No abbreviations: they break when options come."""
+    """An ArgumentParser with one-line errors, without the usage.
+
+    Abbreviations are disabled: new options would break them.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -28,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], about: str, examples: str) -> Parser:
-    """A subcommand with its help and what it runs."""
+    """Add a subcommand with its help and function."""
     epilog = f"examples:\n{examples}" if "\n" in examples.strip() else f"example:\n{examples}"
     parser: Parser = subparsers.add_parser(
         name, help=about, description=f"{about[:1].upper()}{about[1:]}.", epilog=epilog
@@ -38,7 +41,7 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
 
 
 def add_selection(parser: Parser, what: str) -> None:
-    """Which suites and, by markers, which ``what`` of them."""
+    """Add arguments that select suites and, by markers, ``what`` of them."""
     parser.add_argument(
         "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
     )
@@ -48,15 +51,15 @@ def add_selection(parser: Parser, what: str) -> None:
 
 
 def apart(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
-    """Raises CommandError where something that is read would be written over."""
+    """Raise CommandError if an output would overwrite an input."""
     read = {os.path.realpath(path): path for path in inputs}
     for path in outputs:
         if path is not None and (same := read.get(os.path.realpath(path))) is not None:
-            raise CommandError(f"{path}: would be written over {same}, which is read: name another file")
+            raise CommandError(f"{path}: would overwrite the input {same}; use another file")
 
 
 def count(text: str) -> int:
-    """A number of things: a whole number from 0."""
+    """Return a whole number from 0."""
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)
@@ -70,14 +73,14 @@ def stepped_driver(text: str) -> str:
 
 
 def named(text: str) -> Path:
-    """A path to write to; the empty one would be the folder where we are."""
+    """Return a path to write to. An empty path, the current directory, is an error."""
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a file or folder, not ''")
     return Path(text)
 
 
 def existing(text: str) -> Path:
-    """A path at which there is something."""
+    """Return a path that exists."""
     path = Path(text)
     try:
         path.stat()

@@ -1,4 +1,4 @@
-"""``spyre-cb cards``: the Spyre cards of this machine, and who has them."""
+"""``spyre-cb cards``: list the Spyre cards of this machine and their users."""
 
 import json
 import time
@@ -32,7 +32,7 @@ def run(arguments: Namespace) -> int:
         print(json.dumps([_as_data(card) for card in cards], indent=1))
         return 0
     if not cards:
-        print("there are no Spyre cards here")
+        print("this machine has no Spyre cards")
     for card in cards:
         print(f"{card.index}  {card.bus_id}  {_state(card)}")
     return 0
@@ -51,7 +51,7 @@ def _state(card: Card) -> str:
         return f"leased by process {leased.pid} since {since}: {_command(leased.pid)}"
     if open_in:
         return f"open in process {', '.join(map(str, open_in))} without a lease: {_command(open_in[0])}"
-    return "free" if card.node is not None else "not leased; it has no file in /dev/vfio, so its users cannot be seen"
+    return "free" if card.node is not None else "not leased; it has no file in /dev/vfio, so its users are not visible"
 
 
 def _command(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""``spyre-cb cases``: which tests a selection would run. Imports no torch."""
+"""``spyre-cb cases``: list the tests that a selection would run. Does not import torch."""
 
 import json
 from argparse import Namespace
@@ -25,22 +25,22 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Listed:
-    """A test as it is listed."""
+    """A test in the list."""
 
     loaded: LoadedSuite
     expanded: Expanded
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Those that the test has on the reference engine, on this machine."""
+        """Return the markers of the test with the reference engine on this machine."""
         backend = self.expanded.configuration.backend
-        from harness.drivers.reference import reference_label  # the only line here that needs the engine
+        from harness.drivers.reference import reference_label  # imports the engine
 
         simulated = {"simulated"} if reference_label(backend) != backend else set()
         return tuple(sorted({*self.expanded.markers(self.loaded.suite), *simulated}))
 
     def as_data(self) -> dict[str, Any]:
-        """What JSON says of it."""
+        """Return the test as builtins, for JSON."""
         case, configuration = self.expanded.case, self.expanded.configuration
         return {
             "suite": self.loaded.suite.suite,
@@ -65,7 +65,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """List what was asked for."""
+    """List the selected tests."""
     tests = list(listed_tests(suite_files(arguments.paths)))
     marked = with_markers(tests, arguments.marker)
     reasons = [left_out(test.markers, " ".join(arguments.marker)) for test in marked]
@@ -78,12 +78,12 @@ def run(arguments: Namespace) -> int:
     for line in _lines(chosen):
         print(line)
     for name, count in sorted(out.items()):
-        print(f"left out: {plural(count, f'{name} test')}; to list them:  --marker {name}")
+        print(f"deselected: {plural(count, f'{name} test')}; to list them:  --marker {name}")
     return 0
 
 
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
-    """Every test of these suites. Raises SuiteError and CommandError."""
+    """Yield every test of these suites. Raises SuiteError and CommandError."""
     models = test_models()
     for file in files:
         loaded = load_suite(file)
@@ -95,7 +95,10 @@ def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
 
 
 def with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
-    """Those that have all of these markers. Raises CommandError for one that does not exist, and where none has."""
+    """Return the tests with all of these markers.
+
+    Raises CommandError for unknown markers, and if there are no such tests.
+    """
     known = {*MARKERS, *(name for test in tests for name in test.markers)}
     for marker in markers:
         if len(marker.split()) != 1:
@@ -120,7 +123,7 @@ def _counts(tests: Sequence[Listed]) -> dict[str, int]:
 
 
 def _lines(tests: Sequence[Listed]) -> Iterator[str]:
-    """Suite by suite, case by case; what is the same for every configuration of a case stands once."""
+    """Yield lines by suite and case. What all configurations of a case share is listed once."""
     for path, group in groupby(tests, key=lambda test: test.loaded.path):
         in_suite = list(group)
         cases = {test.expanded.index: test.expanded.case for test in in_suite}

@@ -1,4 +1,4 @@
-"""``spyre-cb compare``: two files of results, of two engines or two versions of one."""
+"""``spyre-cb compare``: compare two files of results, of two engines or two versions of an engine."""
 
 import json
 from argparse import Namespace
@@ -28,7 +28,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Compare; status 1 where something is worse."""
+    """Compare, and return status 1 if a test is worse."""
     apart([arguments.before, arguments.after], [arguments.html])
     try:
         comparison = compare_runs(read_results(arguments.before), read_results(arguments.after))
@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
     else:
         _print(comparison)
     if arguments.html:
-        from harness.compare.page import write_comparison  # jinja2 is only needed here
+        from harness.compare.page import write_comparison  # needs jinja2
 
         try:
             write_comparison(arguments.html, comparison, sentence_of(comparison))
@@ -49,9 +49,9 @@ def run(arguments: Namespace) -> int:
 
 
 def sentence_of(comparison: Comparison) -> str:
-    """The whole comparison in a sentence."""
-    said = [f"{count} {kind}" for kind, count in comparison.counts.items() if count]
-    return f"{plural(len(comparison.changes), 'test')}: {', '.join(said)}" if said else "neither run has a test"
+    """Return the comparison in one sentence."""
+    parts = [f"{count} {kind}" for kind, count in comparison.counts.items() if count]
+    return f"{plural(len(comparison.changes), 'test')}: {', '.join(parts)}" if parts else "neither run has a test"
 
 
 def _print(comparison: Comparison) -> None:

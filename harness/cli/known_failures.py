@@ -1,4 +1,4 @@
-"""``spyre-cb known-failures``: the list of known failures, from the results of a run."""
+"""``spyre-cb known-failures``: create the list of known failures from the results of a run."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,19 +13,19 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "list what failed in a run, to be expected from then on"
+    about = "list the failures of a run as known failures"
     parser = add_command(subparsers, "known-failures", run, about, _EXAMPLES)
     parser.add_argument("results", type=existing, metavar="RESULTS", help="what pytest --cb-results wrote")
     parser.add_argument(
         "--write",
         type=Path,
         metavar="FILE",
-        help="the list to bring up to date: reasons stay, what passes is taken out, what fails is added",
+        help="the list to update: keeps reasons, removes tests that pass, adds tests that fail",
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Print the list, or bring one up to date."""
+    """Print the list, or update a file."""
     file: Path | None = arguments.write
     try:
         new = written(file, read_results(arguments.results))
@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> int:
         file.write_text(new.text, encoding="utf-8")
     except OSError as error:
         raise CommandError(f"{file}: cannot be written: {error.strerror or error}") from error
-    print(f"{file}: {new.kept} kept, {new.taken_out} taken out, {new.added} added")
+    print(f"{file}: {new.kept} kept, {new.taken_out} removed, {new.added} added")
     if new.added:
-        print("write a reason for each that was added: the link of an issue and a sentence")
+        print("write a reason for each added entry: the link of an issue and a sentence")
     return 0

@@ -1,4 +1,4 @@
-"""``spyre-cb models``: the models that have a name here, and where they are."""
+"""``spyre-cb models``: list named models and their paths."""
 
 import json
 from argparse import Namespace
@@ -20,7 +20,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "models", run, "list the models that have a name here, or fetch one", _EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON list in place of the table")
     actions = parser.add_subparsers(metavar="ACTION")
-    about = "resolve a model, fetching it where it is not here, and print its path and digest"
+    about = "resolve a model, fetch it if necessary, and print its path and digest"
     fetch_parser = add_command(actions, "fetch", fetch, about, _FETCH_EXAMPLES)
     fetch_parser.add_argument("name", metavar="NAME", help="a name from the list, a folder, or a hub id org/name")
 
@@ -38,7 +38,7 @@ def run(arguments: Namespace) -> int:
 
 
 def fetch(arguments: Namespace) -> int:
-    """Resolve a model and print where it is and what it is. CheckpointError where it is not to be had."""
+    """Resolve a model, and print its path and digest. Raises CheckpointError if it is not available."""
     checkpoint = resolve(arguments.name)
     print(f"path    {checkpoint.path}")
     print(f"digest  {checkpoint.digest}")

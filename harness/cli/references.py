@@ -1,4 +1,4 @@
-"""``spyre-cb references``: reference outputs computed in batches and written beside the suites."""
+"""``spyre-cb references``: compute reference outputs in batches and write them next to the suites."""
 
 import os
 import sys
@@ -37,7 +37,7 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class _CaseFile:
-    """The references that one case wants of one model, and the file they belong in."""
+    """The references of one case for one model, and the path of their file."""
 
     file: Path
     checkpoint: Checkpoint
@@ -45,16 +45,16 @@ class _CaseFile:
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "compute and write the reference outputs that suites lack"
+    about = "compute and write missing reference outputs"
     parser = add_command(subparsers, "references", run, about, _EXAMPLES)
     add_selection(parser, "cases")
     parser.add_argument("--check", action="store_true", help="write nothing; status 1 where any are missing")
 
 
 def run(arguments: Namespace) -> int:
-    """Write what is missing, or with ``--check`` only say it."""
+    """Write missing references or, with ``--check``, list them."""
     if os.environ.get("CI") and not arguments.check:
-        raise CommandError("references are never written where CI is set: say --check")
+        raise CommandError("references are not written if CI is set; use --check")
     tests = with_markers(list(listed_tests(suite_files(arguments.paths))), arguments.marker)
     files = list(_case_files(tests, " ".join(arguments.marker)))
     oracle = Oracle()
@@ -64,10 +64,10 @@ def run(arguments: Namespace) -> int:
     if arguments.check:
         for each in lacking:
             print(f"missing or stale  {shown_file(each.file)}")
-        print(f"{plural(len(files), 'file')} of references wanted, {len(lacking)} missing or stale")
+        print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} missing or stale")
         return 1 if lacking else 0
     _write(oracle, lacking)
-    print(f"{plural(len(files), 'file')} of references wanted, {len(lacking)} written")
+    print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} written")
     return 0
 
 
@@ -116,7 +116,7 @@ def _write_one(each: _CaseFile, references: Sequence[Reference]) -> None:
 
 @contextmanager
 def _progress(label: str, total: int) -> Iterator["Progress | None"]:
-    """A bar on stderr where that is a terminal."""
+    """Yield a progress bar on stderr if it is a terminal, else None."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -1,4 +1,4 @@
-"""``spyre-cb report``: reports from the results of runs that are over."""
+"""``spyre-cb report``: write reports from the results of finished runs."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -26,10 +26,10 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Write the reports. Status 1 where results are cut off: what is missing may have failed."""
+    """Write the reports. Status 1 if results are cut off: missing tests may have failed."""
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
     if wanted == Wanted():
-        raise CommandError("nothing to write: say --html, --allure, --junit or --markdown")
+        raise CommandError("nothing to write: use --html, --allure, --junit or --markdown")
     apart([*arguments.files, *arguments.history], [wanted.html, wanted.allure, wanted.junit, wanted.markdown])
     try:
         with gc_paused():
@@ -41,5 +41,5 @@ def run(arguments: Namespace) -> int:
         raise CommandError(str(error)) from error
     truncated = [run.path for run in runs if run.footer is None]
     for path in truncated:
-        print(f"{path}: is cut off: the run it is of was not finished, or is still going on")
+        print(f"{path}: is cut off: the run was not finished, or is still running")
     return 1 if truncated else 0

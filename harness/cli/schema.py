@@ -1,4 +1,4 @@
-"""``spyre-cb schema``: the JSON Schema of suite files, for editors."""
+"""``spyre-cb schema``: print the JSON Schema of suite files, for editors."""
 
 from argparse import Namespace
 

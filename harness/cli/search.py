@@ -1,4 +1,4 @@
-"""``spyre-cb search``: random workloads against an independent model of the rules."""
+"""``spyre-cb search``: run random workloads against an independent model of the rules."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WORKLOADS = 1000
 SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_tools)
-"""Schedulers with rules of their own; static batching has none of who joins when."""
+"""Schedulers with a model of their rules. Static batching has none."""
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
@@ -34,7 +34,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "try random workloads; write down the smallest that fails"
+    about = "run random workloads; write the smallest failure as a suite"
     parser = add_command(subparsers, "search", run, about, _EXAMPLES)
     parser.add_argument(
         "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
@@ -43,9 +43,9 @@ def add_to(subparsers: Subparsers) -> None:
         "--driver", type=stepped_driver, default=DEFAULT, metavar="NAME", help=f"the engine (default: {DEFAULT})"
     )
     parser.add_argument(
-        "--all", action="store_true", help="go on to the end, count what is handled wrongly, and shrink each"
+        "--all", action="store_true", help="don't stop at the first failure: count all, and shrink each"
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="which workloads (default: 0)")
+    parser.add_argument("--seed", type=count, default=0, metavar="S", help="seed of the workloads (default: 0)")
     parser.add_argument(
         "--scheduler",
         choices=SEARCHED,
@@ -57,15 +57,15 @@ def add_to(subparsers: Subparsers) -> None:
         type=count,
         default=0,
         metavar="N",
-        help="how many to run on a model, where each request is also run alone: its tokens must be the same",
+        help="how many to run on a model; each request is also run alone and must get the same tokens",
     )
     parser.add_argument(
-        "--write", type=named, default=FOLDER, metavar="DIR", help=f"where to write what is found (default: {FOLDER})"
+        "--write", type=named, default=FOLDER, metavar="DIR", help=f"folder for found workloads (default: {FOLDER})"
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Search; status 1 where something was found."""
+    """Search, and return status 1 if a failure was found."""
     if find_spec("hypothesis") is None:
         raise CommandError("search needs the package hypothesis: pip install hypothesis")
     if not arguments.workloads and not arguments.model_laws:
@@ -92,14 +92,14 @@ def _scheduler(driver: Driver, given: str | None) -> str:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Before the search, not after it. Nothing is made: there may be nothing to write."""
+    """Check before the search that results can be written, without creating anything."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
-        raise CommandError(f"{folder}: what is found cannot be written: {there} is no folder to write to")
+        raise CommandError(f"{folder}: results cannot be written: {there} is not a writable folder")
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Survey one driver and say what came of it. True: something was found."""
+    """Survey one driver and print the result. Returns True if failures were found."""
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -109,24 +109,24 @@ def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
             driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_say_shrinking
         )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
-    print(f"{rate}: {len(result.found)} handled wrongly, in {plural(len(result.manners), 'way')} (seed {seed})")
+    print(f"{rate}: {len(result.found)} failed, in {plural(len(result.manners), 'way')} (seed {seed})")
     for manner, times in result.manners.most_common():
         beyond = result.beyond_entry_points[manner]
         print(
-            f"\n{times} times: {manner} ({beyond} of them take a request that no entry point lets in); the smallest:\n"
+            f"\n{times} times: {manner} ({beyond} of them with a request that no entry point accepts); the smallest:\n"
         )
         _tell(result.smallest[manner], driver, folder)
     return bool(result.found)
 
 
 def _say_shrinking(number: int, count: int) -> None:
-    """It takes longer than the search itself."""
+    """Print progress of shrinking, which takes longer than the search."""
     if number == 1 or number % 10 == 0:
-        print(f"shrinking what was handled wrongly: {number} of {count}", file=sys.stderr, flush=True)
+        print(f"shrinking failure {number} of {count}", file=sys.stderr, flush=True)
 
 
 def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Search with one driver and say what came of it. True: something was found."""
+    """Search with one driver and print the result. Returns True if a failure was found."""
     from harness.search.run import search
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -149,7 +149,7 @@ def _tell(found: "Found", driver: Driver, folder: Path) -> None:
     try:
         path = write_suite(folder, found)
     except OSError as error:
-        raise CommandError(f"{folder}: what was found cannot be written: {error.strerror or error}") from error
+        raise CommandError(f"{folder}: the suite cannot be written: {error.strerror or error}") from error
     print(f"written to {path}; to see it fail:  {run_command(path, found, driver.name)}")
 
 
@@ -160,7 +160,7 @@ def _measured(result: "SearchResult") -> str:
 
 @contextmanager
 def _progress(budget: int) -> Iterator["Progress | None"]:
-    """A bar on stderr where that is a terminal."""
+    """Yield a progress bar on stderr if it is a terminal, else None."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -173,7 +173,7 @@ def _progress(budget: int) -> Iterator["Progress | None"]:
         task = bar.add_task("workloads", total=budget, steps=0)
 
         def show(tried: int, steps: int) -> None:
-            what = "workloads" if tried <= budget else "making what was found smaller"
+            what = "workloads" if tried <= budget else "shrinking"
             bar.update(task, completed=min(tried, budget), steps=steps, description=what)
 
         yield show

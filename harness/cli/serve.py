@@ -1,4 +1,4 @@
-"""``spyre-cb serve``: the reference engine over HTTP. Hands its arguments on; the server has the flags."""
+"""``spyre-cb serve``: start the reference engine's server. All arguments are passed on to it."""
 
 import os
 import sys
@@ -13,11 +13,11 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    """For the list of commands only: ``hand_over`` takes place before anything is parsed."""
+    """Add the command to the list. ``hand_over`` is called before arguments are parsed."""
     add_command(subparsers, "serve", lambda _: 0, "serve the reference engine over HTTP, as OpenAI's API", _EXAMPLES)
 
 
 def hand_over(argv: Sequence[str]) -> None:
-    """Become the server. Never returns."""
+    """Run the server in this process. Does not return."""
     os.environ["SPYRE_CB_PROG"] = "spyre-cb serve"
     os.execv(sys.executable, [sys.executable, "-m", "engine.entrypoints.server", *argv])

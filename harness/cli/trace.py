@@ -1,4 +1,4 @@
-"""``spyre-cb trace``: run workloads and write every step as JSON, or draw them."""
+"""``spyre-cb trace``: run workloads and write every step as JSON, or draw time-lines."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
 FAILED = 1
-"""The exit status where a workload could not be run to its end; what is typed wrongly is 2, as everywhere."""
+"""Exit status if a workload could not be run to its end. Invalid arguments are 2, as in all commands."""
 
 _EXAMPLES = """\
   spyre-cb trace suites/scheduler_steps/joining.yaml --simulate --plot
@@ -46,18 +46,18 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
     parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
     parser.add_argument(
-        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: as its backend has it)"
+        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: that of the backend)"
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be said again")
-    parser.add_argument("--plot", action="store_true", help="draw time-lines in place of JSON")
-    parser.add_argument("--svg", type=named, metavar="FOLDER", help="also write each time-line there, as SVG")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be repeated")
+    parser.add_argument("--plot", action="store_true", help="draw time-lines instead of JSON")
+    parser.add_argument("--svg", type=named, metavar="FOLDER", help="also write each time-line as SVG to this folder")
     parser.add_argument("-o", "--output", type=named, metavar="OUT", help="default: standard output")
 
 
 def run(arguments: Namespace) -> int:
     """Trace the workloads of a file."""
     if arguments.simulate and arguments.model:
-        raise CommandError("--simulate runs no model, so --model has no meaning beside it")
+        raise CommandError("--simulate runs no model, so it can't be combined with --model")
     apart([arguments.file], [arguments.output])
     try:
         driver = make_driver(arguments.driver, DriverOptions(arguments.simulate, arguments.attention))
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
         items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
     except TraceError as error:
         raise CommandError(str(error)) from error
-    # Written when everything ran: half a trace would look like a whole one.
+    # Written at the end: an incomplete trace would look complete.
     traced = list(trace_items(items, driver))
     drawn = [item for item in traced if "error" not in item]
     if arguments.svg:
@@ -83,7 +83,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -> int:
-    """A sentence on stderr for each workload that failed; the exit status of the command."""
+    """Print a sentence on stderr for each failed workload, and return the exit status."""
     failed = [(item.where, trace["error"]) for item, trace in zip(items, traced, strict=True) if "error" in trace]
     for where, error in failed:
         print(f"spyre-cb: {where}: {error}", file=sys.stderr)
@@ -91,7 +91,7 @@ def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -
 
 
 def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
-    """The items whose names were given, or all."""
+    """Return the items with the given names, or all."""
     if not arguments.only:
         return items
     names = [item.name for item in items]
@@ -104,7 +104,7 @@ def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
 
 
 def _named_apart(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each item with a file name of its own."""
+    """Yield each item with a unique file name."""
     taken: Counter[str] = Counter()
     for item in items:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", item["name"]).strip("-.") or "workload"

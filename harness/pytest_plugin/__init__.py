@@ -1,1 +1,1 @@
-"""The harness as a plugin of pytest."""
+"""The harness as a pytest plugin."""

@@ -1,4 +1,4 @@
-"""Cards under pytest: the process that runs an engine has a lease of its cards before the engine starts."""
+"""Leases of cards in pytest: a process that runs an engine leases its cards before the engine starts."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,9 @@ from harness.utils.text import plural
 
 
 def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
-    """Cards for the engines of these tests, one engine at a time; None where they need none, or there are none.
+    """Return a lease of cards for the engines of these tests, one engine at a time; None if they need no cards.
 
-    Raises CardsError where there are too few or they do not become free.
+    Raises CardsError if there are not enough cards, or they do not become free.
     """
     sizes = [item.expanded.setup.tensor_parallel_size for item in items if isinstance(item, CaseItem) and on_card(item)]
     cards = find_cards() if sizes else ()
@@ -25,12 +25,12 @@ def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
 
 
 def on_card(item: CaseItem) -> bool:
-    """Whether this test runs on a card, where there is one."""
+    """Return whether this test needs a card on a machine with cards."""
     return item.get_closest_marker("skip") is None and item.on_card
 
 
 class CardsHere:
-    """A pytest plugin where cases run in the process that collects: one lease for all of them."""
+    """pytest plugin for cases that run in the collecting process: one lease for all of them."""
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
@@ -51,13 +51,13 @@ class CardsHere:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """After engines are closed."""
+        """Release the cards, after the engines are closed."""
         if self._lease is not None:
             self._lease.release()
 
 
 class CardsShown:
-    """A pytest plugin on the controller: says what there is, before anything runs."""
+    """pytest plugin on the controller: reports the cards before tests run."""
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self._cards = cards
@@ -70,7 +70,7 @@ class CardsShown:
 
 
 def cards_of_run() -> tuple[Card, ...]:
-    """Raises pytest.UsageError for a choice of cards that are not there."""
+    """Return the cards of this run. Raises pytest.UsageError if selected cards do not exist."""
     try:
         return find_cards()
     except CardsError as error:

@@ -1,4 +1,4 @@
-"""How one case is run under pytest where that is not pytest's own way: elsewhere, or again after it failed."""
+"""The protocol of cases that are run in another process, or repeated after a failure."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,11 +9,11 @@ from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.results import ATTEMPTS, FIRST_FAILURE
 
 Run = Callable[[CaseItem, pytest.Item | None], Sequence[pytest.TestReport]]
-"""Run a case, and before the next item tear down what that one does not need: the reports of all phases."""
+"""Runs a case, tears down what the next item does not need, and returns the reports of all phases."""
 
 
 class CaseProtocol:
-    """A pytest plugin, wherever tests are run."""
+    """pytest plugin in every process that runs tests."""
 
     def __init__(self, run: Run, retries: int) -> None:
         self._run = run
@@ -25,13 +25,16 @@ class CaseProtocol:
             return None
         hook = item.ihook
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-        for report in self._until_it_passes(item, nextitem):
+        for report in self._with_retries(item, nextitem):
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
 
-    def _until_it_passes(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """The first failure is what is told of a test that goes on failing; one that passes then carries it along."""
+    def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
+        """Repeat a failed case.
+
+        If it keeps failing, return the first failure; if it passes then, attach the first failure.
+        """
         item.announce()
         first = self._run(item, nextitem)
         if not _failed(first) or item.known_failure is not None:
@@ -47,7 +50,7 @@ class CaseProtocol:
 
 
 def run_here(item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-    """In this process."""
+    """Run a case in this process."""
     return runtestprotocol(item, log=False, nextitem=nextitem)
 
 

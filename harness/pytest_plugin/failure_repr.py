@@ -1,4 +1,4 @@
-"""A failed case as pytest prints it. pytest has no public class for an item's own representation of a failure."""
+"""The representation of a failed case. pytest has no public class for the failure of a custom item."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from _pytest._io import TerminalWriter
 
 
 class FailureRepr(TerminalRepr):
-    """A failure as pytest prints it: the text in full, and the headline in the short summary."""
+    """A failure in pytest's output: the whole text, and the headline in the short summary."""
 
     def __init__(self, headline: str, text: str, file: str, line: int) -> None:
         self.text = text
@@ -19,6 +19,6 @@ class FailureRepr(TerminalRepr):
             tw.line(line)
 
     def as_data(self) -> dict[str, Any]:
-        """As builtins: what makes it again in another process."""
+        """Return the failure as builtins, from which another process can create it again."""
         crash = self.reprcrash
         return {"headline": crash.message, "text": self.text, "file": crash.path, "line": crash.lineno}

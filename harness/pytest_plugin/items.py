@@ -1,4 +1,4 @@
-"""Suites as pytest sees them: a file, and an item a test."""
+"""Suites in pytest: a collector for each file, and an item for each test."""
 
 import json
 import os
@@ -64,7 +64,7 @@ class SuiteFile(pytest.File):
             raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
-        """What a person wrote wrongly is one line a problem, not a traceback."""
+        """Return errors in a suite as one line for each problem, without a traceback."""
         if isinstance(excinfo.value, SuiteError | ValueError):
             text = str(excinfo.value)
             return text if isinstance(excinfo.value, SuiteError) else f"{shown_file(self.path)}: {text}"
@@ -73,7 +73,7 @@ class SuiteFile(pytest.File):
 
 @cache
 def _mark(name: str) -> pytest.MarkDecorator:
-    """pytest makes a new one each time it is asked."""
+    """Return a cached mark, because pytest creates a new one for each access."""
     mark: pytest.MarkDecorator = getattr(pytest.mark, name)
     return mark
 
@@ -115,22 +115,22 @@ class CaseItem(pytest.Item):
 
     @property
     def on_card(self) -> bool:
-        """Whether it runs on a card, where there is one."""
+        """Return whether the test needs a card on a machine with cards."""
         return self.expanded.configuration.backend == "sendnn" and self.get_closest_marker("simulated") is None
 
     @property
     def line(self) -> int:
-        """The line of the case in its suite, from 1."""
+        """Return the line of the case in its suite, from 1."""
         return self.loaded.line_of_case(self.expanded.index)
 
     @property
     def place(self) -> str:
-        """Where the case stands, as a person would type it."""
+        """Return the position of the case as ``file:line``."""
         return f"{shown_file(self.path)}:{self.line}"
 
     @property
     def server_need(self) -> ServerNeed | None:
-        """The server this test wants, if any."""
+        """Return the server that this test needs, if any."""
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point != "http" or not isinstance(case, BehaviourCase):
             return None
@@ -139,22 +139,22 @@ class CaseItem(pytest.Item):
         )
 
     def warm_up(self) -> None:
-        """Start in this process what a fork of it is to use: what each would start alike is started once."""
+        """Start in this process what forks of it can share."""
         engines, need = self.settings.engines, self.server_need
         if need is None:
             engines.warm_up([self.expanded.setup])
-        elif not self.on_card:  # one process at a time has a card
+        elif not self.on_card:  # only one process can use a card
             engines.warm_up_server(need, self.nodeid)
 
     def cool_down(self, *, well: bool) -> None:
-        """After a fork of this process ran the test: a server that may be in a bad state goes."""
+        """Discard a server that may be in a bad state, after a fork of this process ran the test."""
         engines, need = self.settings.engines, self.server_need
-        engines.servers.take_notes()  # the fork has said them
+        engines.servers.take_notes()  # reported by the fork
         if need is not None and not well:
             engines.servers.discard(need)
 
     def announce(self) -> None:
-        """Say what this test is before it runs, so that a skip or a crash is reported with it."""
+        """Attach the test's data before it runs, so that it is in reports of skips and crashes."""
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
@@ -200,7 +200,7 @@ class CaseItem(pytest.Item):
             pytest.skip(str(error))
         except ValueError as error:
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}") from error
-        # An engine of several processes outlives the one that asked for it: a forked child must not leave it behind.
+        # An engine with several processes would outlive a forked child.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
         try:
@@ -230,7 +230,7 @@ class CaseItem(pytest.Item):
         finally:
             notes = engines.servers.take_notes()
             self.user_properties += [(SERVER_PROPERTY, note) for note in notes]
-        # A server outlives the process that asked for it: a forked child must not leave one behind.
+        # A server would outlive a forked child.
         if not all(verdict.passed for verdict in verdicts) or engines.in_a_child:
             engines.servers.discard(need)
         return (*verdicts, *(Verdict(True, note) for note in notes))
@@ -240,7 +240,7 @@ class CaseItem(pytest.Item):
         return f'python -m pytest "{shown_file(self.path)}::{self.name}" --cb-bless'
 
     def _header(self) -> dict[str, Any]:
-        """What reports say of a test, whatever comes of it."""
+        """Return the data that reports have of every test."""
         suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
         first_line, source = self.loaded.source_of_case(self.expanded.index)
         known = {"known_failure": self.known_failure} if self.known_failure else {}
@@ -267,12 +267,12 @@ class CaseItem(pytest.Item):
         }
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
-        """A verdict or a mistake in a suite reads as text; only a fault of the harness shows a traceback."""
+        """Return verdicts and errors in suites as text. Only errors of the harness have a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value.headline, str(excinfo.value), str(self.path), self.line)
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
-            cure = f"to compute it and write it down:  spyre-cb references {shown_file(self.path)}"
-            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}; {cure}"
+            fix = f"to compute and write it:  spyre-cb references {shown_file(self.path)}"
+            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}; {fix}"
         if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
             return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}"
         return super().repr_failure(excinfo, *args, **kwargs)
@@ -282,15 +282,18 @@ class CaseItem(pytest.Item):
 
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
-    """Where the numbers in an engine's complaint come from that are not the case's."""
+    """Return an explanation if an engine's error has rounded limits instead of those of the case."""
     effective = _effective_limits(limits, setup)
     if (effective.max_model_len, effective.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
         return ""
-    return " — limits are rounded up to what an engine is built for: ask for less"
+    return " — limits are rounded up to the engine's shape: use smaller limits"
 
 
 def _effective_limits(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
-    """The limits a server is started with: cases that leave to the shape what others say share a server."""
+    """Return the limits with which a server is started.
+
+    Missing ones are the engine's, so that more cases share a server.
+    """
     return SchedulingLimits(
         limits.max_model_len or setup.max_model_len,
         limits.max_num_seqs or setup.max_num_seqs,

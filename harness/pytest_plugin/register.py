@@ -1,7 +1,7 @@
 """The parts of the pytest plugin that are plugins themselves: which of them a process wants.
 
-A process of a run is the one that was started by hand, one of xdist's workers, or one that only runs single cases and
-sends what comes of them (``isolation/child.py``).
+A process of a run is the controller (started by the user), one of xdist's workers, or a process that only runs single
+cases and returns their reports (``isolation/child.py``).
 """
 
 import os
@@ -29,14 +29,14 @@ from harness.utils.subprocesses import end_with_parent
 
 
 def register(config: pytest.Config) -> None:
-    """Register what this process wants. Raises pytest.UsageError for options that cannot work."""
+    """Register the plugins for this process. Raises pytest.UsageError for options that can't work."""
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
     manager.register(known_failures.KnownFailures(config, option.cb_known_failures), known_failures.NAME)
     if manager.has_plugin(SERVING):
         return
     cards = cards_of_run()
-    option.cards_of_run = len(cards)  # in a process that runs cases, its lease is all that can be seen
+    option.cards_of_run = len(cards)  # a process that runs cases sees only the cards of its lease
     _register_how_cases_run(config)
     if option.cb_shard is not None:
         manager.register(Sharding(config, option.cb_shard, option.cb_durations_from or ()), "spyre-cb-shard")
@@ -84,11 +84,11 @@ def _register_how_cases_run(config: pytest.Config) -> None:
 
 def _refuse_suite(option: str, path: Path | None) -> None:
     if path is not None and path.suffix in SUITE_SUFFIXES:
-        raise pytest.UsageError(f"{option} {path}: a suite would be written over by it: name another file")
+        raise pytest.UsageError(f"{option} {path}: would overwrite a suite; use another file")
 
 
 def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Before an hour of tests, not after it."""
+    """Check before the run that a report can be written."""
     if path is None:
         return
     there = path.exists()

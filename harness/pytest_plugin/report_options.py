@@ -10,8 +10,9 @@ _allure_key = pytest.StashKey[tuple[Path | None, bool]]()
 
 
 def take_over_allure(config: pytest.Config) -> None:
-    """``--alluredir`` is ours to serve (``allure_files.py``): what allure-pytest writes is wrong in a forked run and
-    after a crash. Called before allure-pytest looks at the option, in the process that was started by hand.
+    """Handle ``--alluredir`` here (``allure_files.py``), because allure-pytest fails in forked runs and after crashes.
+
+    Called on the controller before allure-pytest reads the option.
     """
     option = config.option
     folder = getattr(option, "allure_report_dir", None)
@@ -21,6 +22,6 @@ def take_over_allure(config: pytest.Config) -> None:
 
 
 def wanted_reports(config: pytest.Config) -> Wanted:
-    """What the options ask for."""
+    """Return the reports that the options request."""
     folder, clean = config.stash[_allure_key]
     return Wanted(config.option.cb_html, folder, None, config.option.cb_markdown, clean)

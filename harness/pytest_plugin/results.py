@@ -1,7 +1,7 @@
-"""Collects results on the controller as they come in, in every mode pytest runs in, and writes the reports.
+"""Collect results on the controller in every mode of pytest, and write the reports.
 
-Results travel as user properties of the test reports: those survive a forked child and an xdist worker. A test
-that died with its process has none; its report still says which test it was.
+Results are sent as user properties of test reports, which work with forked children and xdist's workers. A test whose
+process died has none; its report has only its name.
 """
 
 import json
@@ -29,17 +29,17 @@ from harness.utils import spent
 
 RESULT_PROPERTY = "spyre_cb"
 SPENT_PROPERTY = "spyre_cb_spent"
-"""What the processes behind a test took their time for since the test before, see ``harness/utils/spent.py``."""
+"""Property with the time spent by the processes of a test since the test before, see ``harness/utils/spent.py``."""
 WORKER_DIED = "???"
-"""The phase that xdist gives a test whose worker died."""
+"""The phase in xdist's report for a test whose worker died."""
 ATTEMPTS = "spyre_cb_attempts"
-"""The attribute of a report of a test that was run more than once: how often."""
+"""Attribute of the report of a repeated test: the number of attempts."""
 FIRST_FAILURE = "spyre_cb_first_failure"
-"""The attribute of a report of a test that passed after it had failed: what was said of it then."""
+"""Attribute of the report of a flaky test: the text of its failure."""
 
 
 class ResultStream:
-    """A pytest plugin object, on the controller only. Results are written as they come: a run that dies leaves them."""
+    """pytest plugin on the controller only. Results are written immediately, so that they are kept if the run dies."""
 
     def __init__(self, config: pytest.Config, results: Path | None, wanted: Wanted) -> None:
         self._config = config
@@ -52,7 +52,7 @@ class ResultStream:
         self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
-        """Begin the file of results. That it can be written was checked with the options (``register.py``)."""
+        """Start the file of results. Its path has been checked with the options (``register.py``)."""
         if self._results is not None:
             self._results.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._results.open("w", encoding="utf-8")
@@ -60,9 +60,9 @@ class ResultStream:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Setup, call and teardown of a test come one after the other; the worst outcome counts."""
+        """Record setup, call and teardown of a test. The worst outcome counts."""
         if report.when == WORKER_DIED:
-            report.when = "call"  # it ran, and counts as failed in every report, pytest's own among them
+            report.when = "call"  # the test ran, so all reports, including pytest's own, count it as failed
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
         if getattr(report, "start", None):
@@ -72,9 +72,9 @@ class ResultStream:
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
-            elif name == SPENT_PROPERTY and report.when == "call":  # properties come again with each phase
+            elif name == SPENT_PROPERTY and report.when == "call":  # each phase repeats the properties
                 self._spent.update(json.loads(str(value)))
-        # pytest's own JUnit file gets names that a query can look for in place of all that reports need.
+        # pytest's own JUnit file gets short properties for queries, instead of the data for reports.
         report.user_properties = [
             *(pair for pair in report.user_properties if pair[0] not in (RESULT_PROPERTY, SPENT_PROPERTY)),
             *(properties_of(entry) if report.when == "call" or report.failed else ()),
@@ -93,15 +93,15 @@ class ResultStream:
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def result_of(self, nodeid: str) -> Mapping[str, Any]:
-        """What is known of a test by now."""
+        """Return the result of a test so far."""
         return self._by_test.get(nodeid, {})
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """A test is over. Of one whose worker died this is not said: it is written at the end."""
+        """Write a finished test. A test whose worker died has no such event, and is written at the end."""
         self._write_result(nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """A file that could not be collected is a result too."""
+        """Record a file that could not be collected, which is a result, too."""
         if report.failed:
             self._by_test[report.nodeid] = {
                 "test": report.nodeid,
@@ -112,7 +112,7 @@ class ResultStream:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Write what was asked for, and say where it is below everything that pytest says."""
+        """Write the requested reports, and print their paths below pytest's summary."""
         yield
         for nodeid in self._by_test:
             self._write_result(nodeid)
@@ -132,7 +132,7 @@ class ResultStream:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
     def show_so_far(self, line: str) -> None:
-        """Say it in the terminal, and write the page, where one is wanted, about what is known by now."""
+        """Print a line, and write the page, if requested, with the results so far."""
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
@@ -141,7 +141,7 @@ class ResultStream:
             return
         footer = self._footer(0, self._compiled()) | {"goes_on": True}
         known = [entry for entry in self._by_test.values() if entry["test"] in self._written]
-        self._reported(Wanted(html=self._wanted.html), known, footer, ", of which this is the beginning")
+        self._reported(Wanted(html=self._wanted.html), known, footer, ", incomplete")
 
     def _compiled(self) -> list[str]:
         return added_up(entry.get("compiled") for entry in self._by_test.values())
@@ -149,7 +149,7 @@ class ResultStream:
     def _reported(
         self, wanted: Wanted, entries: Iterable[dict[str, Any]], footer: dict[str, Any], more: str = ""
     ) -> bool:
-        """Write the reports and say where they are, with ``more`` behind it; False where one cannot be written."""
+        """Write the reports and print their paths, followed by ``more``. Returns False if one can't be written."""
         run = Recorded(self._results or Path("results"), self._header(), tuple(entries), footer)
         try:
             for line in write_reports(wanted, run):
@@ -192,7 +192,7 @@ class ResultStream:
         }
 
     def _requirements(self) -> dict[str, Any]:
-        """Those that the suites of this run are held to, by id."""
+        """Return the requirements for the suites of this run, by id."""
         files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
         suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
         return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
@@ -218,7 +218,7 @@ class ResultStream:
 
 @lru_cache(maxsize=1)
 def revision(folder: Path) -> str | None:
-    """The commit that is checked out there, with a plus where files differ from it; None where there is no git."""
+    """Return the commit that is checked out in ``folder``, with a plus if files are modified; None without git."""
     try:
         said = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
@@ -234,7 +234,7 @@ def revision(folder: Path) -> str | None:
 
 
 def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """What pytest shows of a failure; not which of xdist's workers it was in, which is not about the test."""
+    """Return pytest's text about a failure, without the name of xdist's worker."""
     return "" if report.longrepr is None else str(report.longrepr).strip()
 
 

@@ -1,4 +1,4 @@
-"""What a run says of tests that failed and then passed: they are flaky, which is an outcome of its own."""
+"""Report flaky tests, which failed and then passed. Flaky is an outcome of its own."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from harness.utils.text import plural
 
 
 class FlakyTests:
-    """A pytest plugin on the controller. Unless they are ``allowed``, flaky tests fail the run."""
+    """pytest plugin on the controller. Unless they are ``allowed``, flaky tests fail the run."""
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
@@ -26,13 +26,13 @@ class FlakyTests:
             self._flaky.append(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Each with what it said when it failed."""
+        """List flaky tests, each with the text of its failure."""
         if not self._flaky:
             return
         terminalreporter.section("FLAKY: failed, then passed", yellow=True)
         for report in self._flaky:
             attempt = f"passed at attempt {getattr(report, ATTEMPTS)}"
-            terminalreporter.write_line(f"{report.nodeid}: {attempt}; before, it said:", yellow=True)
+            terminalreporter.write_line(f"{report.nodeid}: {attempt}; its failure:", yellow=True)
             terminalreporter.write_line(str(getattr(report, FIRST_FAILURE)))
         if not self._allowed:
             count = plural(len(self._flaky), "flaky test")

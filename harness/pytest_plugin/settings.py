@@ -1,4 +1,4 @@
-"""What the options of one pytest run come to, in one place."""
+"""Settings of a run, from the options of pytest."""
 
 import os
 from argparse import Namespace
@@ -19,7 +19,7 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Count:
-    """What the parameters of one suite came to."""
+    """The number of cases and tests of one suite."""
 
     cases: int
     tests: int
@@ -31,7 +31,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Settings:
-    """Choices of a run. ``counts`` is filled while suites are collected, by file, and so is ``left_out``, by marker."""
+    """Settings of a run. ``counts`` (by file) and ``left_out`` (by marker) are filled during collection."""
 
     driver: Driver
     engines: EnginePool
@@ -45,7 +45,7 @@ class Settings:
 
     @classmethod
     def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
-        """Raises pytest.UsageError where VLLM_SPYRE_TEST_MODEL_LIST names nothing."""
+        """Return the settings. Raises pytest.UsageError if VLLM_SPYRE_TEST_MODEL_LIST is empty."""
         try:
             models = test_models()
         except ValueError as error:
@@ -57,7 +57,10 @@ class Settings:
 
 
 def _may_compute(chosen: str | None) -> bool:
-    """Where nobody says: anywhere but in CI, where what is not committed would hide."""
+    """Return whether missing references are computed.
+
+    The default is False in CI, where missing files must be reported.
+    """
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
 

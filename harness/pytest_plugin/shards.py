@@ -1,7 +1,7 @@
 """``--cb-shard 2/5``: a part of the tests, the same for everybody, as long as every other part by recorded durations.
 
-Also a program that writes down what tests took:
-``python -m harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
+Also a program that writes durations from results: ``python -m harness.pytest_plugin.shards RESULTS… >
+expectations/durations.json``.
 """
 
 import argparse
@@ -18,13 +18,13 @@ from harness.pytest_plugin.isolation.grouping import by_engine
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
-"""Where durations are looked for, below pytest's root, unless it is said."""
+"""Default path of durations, relative to pytest's root."""
 SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``number``, from 1, ``of`` so many."""
+    """Part ``number``, from 1, ``of`` a number of parts."""
 
     number: int
     of: int
@@ -34,10 +34,10 @@ class Shard:
 
 
 def shard(text: str) -> Shard:
-    """``2/5``."""
+    """Return the shard for ``2/5``."""
     number, _, of = text.partition("/")
     if not (number.isascii() and number.isdecimal() and of.isascii() and of.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be a part and how many there are, such as 2/5, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 2/5, not {text!r}")
     if not 1 <= int(number) <= int(of):
         raise argparse.ArgumentTypeError(
             f"{text}: of {of} parts there are 1 to {of}" if int(of) else f"{text}: no parts"
@@ -46,9 +46,9 @@ def shard(text: str) -> Shard:
 
 
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
-    """The part, from 1, of each of a row of tests: cuts through the row, so that neighbours stay together.
+    """Return the part, from 1, of each test. Parts are consecutive tests.
 
-    A test belongs to the part in which its middle lies, so parts differ by no more than their longest tests.
+    A test belongs to the part that contains its middle, so parts differ by at most the duration of their longest tests.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:
@@ -59,14 +59,14 @@ def cut(seconds: Sequence[float], parts: int) -> list[int]:
 
 
 def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
-    """What each test will take, in seconds; the median where nobody knows."""
+    """Return the expected duration of each test in seconds; the median if it is not recorded."""
     known = [recorded[name] for name in names if name in recorded]
     usual = median(known) if known else 1.0
     return [max(SHORTEST, recorded.get(name, usual)) for name in names]
 
 
 def read_durations(file: Path) -> dict[str, float]:
-    """Seconds by test: from results of a run, or from what this module writes. Raises ValueError and OSError."""
+    """Return seconds by test, from results of a run or from this module's output. Raises ValueError and OSError."""
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".jsonl":
         return {str(name): float(seconds) for name, seconds in json.loads(text).items()}
@@ -75,7 +75,7 @@ def read_durations(file: Path) -> dict[str, float]:
 
 
 class Sharding:
-    """A pytest plugin, in every process that collects all tests."""
+    """pytest plugin in every process that collects all tests."""
 
     def __init__(self, config: pytest.Config, wanted: Shard, files: Sequence[Path]) -> None:
         self._config = config
@@ -112,7 +112,7 @@ class Sharding:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
-        """With xdist only workers collect."""
+        """Take the numbers from a worker: with xdist only workers collect."""
         self._by_a_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._by_a_worker)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -121,7 +121,7 @@ class Sharding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Durations of results, as JSON, a line a test."""
+    """Write durations of results as JSON, one line for each test."""
     durations: dict[str, float] = {}
     for argument in arguments:
         durations |= read_durations(Path(argument))

@@ -1,4 +1,4 @@
-"""A run in parts, of which the first says much already: a line when one is over, and the page so far."""
+"""Stages of a run: when one is finished, print its outcome and write the page so far."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ from harness.report.outcomes import PROBLEMS, duration
 
 
 class Stages:
-    """A pytest plugin in the process that was started by hand."""
+    """pytest plugin on the controller."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
@@ -21,7 +21,7 @@ class Stages:
         self._began = time.monotonic()
 
     def plan(self, stages: Mapping[str, str]) -> None:
-        """The stage of each test; the first plan counts."""
+        """Set the stage of each test. Later calls are ignored."""
         if not self._stages:
             self._stages = stages
             self._left = Counter(stages.values())

@@ -18,7 +18,7 @@ CLIENT_FAULTS: list[Fault] = []
 client_fault = partial(fault, CLIENT_FAULTS)
 
 
-@client_fault("a-client-goes-away-while-its-request-runs", "too late: stayer had")
+@client_fault("a-client-goes-away-while-its-request-runs", "too late, when stayer had")
 def let_requests_run_on_when_clients_leave(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
 

@@ -86,7 +86,7 @@ def context_of_the_new_one_at_tkv_before_it_grew(patch: pytest.MonkeyPatch) -> N
     patch.setattr(continuous, "fits_context", before)
 
 
-@schedule_fault("three-run-and-the-joiner-is-one-token-too-long", "50 tokens requested,  49 left at tkv 66")
+@schedule_fault("three-run-and-the-joiner-is-one-token-too-long", "50 tokens requested, 49 left at tkv 66")
 def context_one_too_lax_where_three_run(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         continuous, "fits_context", lambda new, r, tkv, most: admission.fits_context(new, r, tkv, most + (len(r) > 2))

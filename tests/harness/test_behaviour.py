@@ -140,7 +140,7 @@ def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
         ({"token_counts": [4]}, "token counts [3], expected [4]"),
         ({"finish_reasons": ["stop"]}, "finish reasons ['length'], expected ['stop']"),
         ({"texts": ["abd"]}, "text 0 is 'abc', expected 'abd'"),
-        ({"error": {"message_contains": "no"}}, "expected an error, but [3] tokens came back"),
+        ({"error": {"message_contains": "no"}}, "expected an error, but got [3] tokens"),
     ],
 )
 def test_what_is_not_is_told_with_both(expect: dict[str, Any], output: str) -> None:
@@ -155,7 +155,7 @@ def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None
     ended = {"wait": {"end_of": "first"}}
     assert failed(run(ScriptedClient(), named, ended, complete(same_as="first"))) == []
     early = failed(run(ScriptedClient(), named, complete(same_as="first")))
-    assert early == ["action 1 (complete): first has not ended yet: wait for its end before"]
+    assert early == ["action 1 (complete): first has not ended yet: wait for its end first"]
 
 
 def test_an_answer_can_be_held_to_differ_from_another() -> None:
@@ -218,7 +218,7 @@ def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
     [verdict] = [v for v in run(ScriptedClient(refuses=REFUSAL), complete(error=wanted)) if not v.passed]
     assert verdict.headline == "action 0 (complete): another error than expected"
     assert verdict.details == (
-        "it said:  400 invalid_request_error: the prompt is too long",
+        "answer: 400 invalid_request_error: the prompt is too long",
         "the message lacks: too short",
         "status 400, expected 413",
         "type invalid_request_error, expected other",
@@ -259,7 +259,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
     verdicts = run(client, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
     assert failed(verdicts) == []
     assert client.calls == ["stream r0", "closed r0"]
-    assert "the client of first went away after 1 pieces" in verdicts[1].headline
+    assert "the client of first disconnected after 1 pieces" in verdicts[1].headline
     left_early = run(ScriptedClient(), {"stream": {**CALL, "leave_after": 1}, "expect": {"token_counts": [1]}})
     assert failed(left_early) == []
 
@@ -291,7 +291,7 @@ def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
 def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
     client = ScriptedClient()
     client.go_on.clear()
-    assert failed(run(client, complete(token_counts=[3]))) == ["action 0 (complete): refused: no end within 0.8 s"]
+    assert failed(run(client, complete(token_counts=[3]))) == ["action 0 (complete): refused: did not end within 0.8 s"]
     client = ScriptedClient()
     client.go_on.clear()
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
@@ -316,7 +316,7 @@ def test_too_late_is_told_in_tokens() -> None:
 def test_a_flood_counts_who_stayed_and_compares_each_with_its_request_alone() -> None:
     flood = {"flood": {"clients": 6, "call": CALL, "leave": {"every": 3, "after": 1}}}
     verdicts = run(ScriptedClient(), flood)
-    assert verdicts[0].headline == "action 0 (flood): 4 clients got all that is theirs, 2 went away"
+    assert verdicts[0].headline == "action 0 (flood): 4 clients got complete answers, 2 disconnected"
     short = failed(run(ScriptedClient(text="ab"), flood))
     assert short == ["action 0 (flood): r0 got [2] tokens, not 1 times 3"]
     refused = failed(run(ScriptedClient(refuses=REFUSAL), flood))
@@ -372,7 +372,7 @@ def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
     assert check_limits(built, Limits()) == []
     assert check_limits(built, Limits(available_blocks=35, max_batch_tkv_limit=2048))[0].passed
     [verdict] = check_limits(built, Limits(available_blocks=36, max_num_seqs=4))
-    assert verdict.headline == "the engine is held to other limits: available_blocks 35, expected 36"
+    assert verdict.headline == "the engine has other limits: available_blocks 35, expected 36"
     assert "Limits" in verdict.rule
 
 

@@ -242,7 +242,7 @@ def test_the_command_lists_cards_and_who_has_them(
     monkeypatch.delenv("SPYRE_CARDS")
     monkeypatch.setenv("SPYRE_CARDS_ROOT", str(tmp_path / "nothing"))
     assert main(["cards"]) == 0
-    assert capsys.readouterr().out == "there are no Spyre cards here\n"
+    assert capsys.readouterr().out == "this machine has no Spyre cards\n"
 
 
 def test_a_signal_that_ends_the_holder_is_no_different(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_tokens_may_part_where_the_reference_wavers() -> None:
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
     assert verdict.passed, verdict
-    assert verdict.headline.startswith("request 3: 5 tokens as Hugging Face would have them")
+    assert verdict.headline.startswith("request 3: 5 tokens as accepted by the policy")
 
 
 def test_tokens_must_not_part_where_the_reference_is_sure() -> None:

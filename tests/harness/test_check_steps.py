@@ -183,7 +183,7 @@ def test_the_kind_of_an_expected_row_follows_from_the_row_before_it() -> None:
 def test_a_run_that_ends_too_soon_is_missing_a_step() -> None:
     cut = replace(SEEN.run, steps=SEEN.run.steps[:5])
     verdict = check_steps(cut, ROWS)
-    assert verdict.headline == "step 5 is missing: the engine had nothing more to do"
+    assert verdict.headline == "step 5 is missing: the engine has no more work"
     assert "missing" in table_line(verdict, 5)
     assert "·≠67" in table_line(verdict, 5)
     assert '"Steps"' in verdict.rule
@@ -193,13 +193,13 @@ def test_a_run_that_ends_too_soon_is_missing_a_step() -> None:
 def test_a_run_that_lacks_only_the_last_step_is_missing_it() -> None:
     cut = replace(SEEN.run, steps=SEEN.run.steps[:-1])
     verdict = check_steps(cut, ROWS)
-    assert verdict.headline == "step 7 is missing: the engine had nothing more to do"
+    assert verdict.headline == "step 7 is missing: the engine has no more work"
     assert "one more step runs" in verdict.rule
 
 
 def test_a_run_that_goes_on_after_the_table_has_a_step_too_many() -> None:
     verdict = check_steps(SEEN.run, ROWS[:-1])
-    assert verdict.headline == "step 7 is one too many: the table ends at 6"
+    assert verdict.headline == "step 7 is unexpected: the table ends at 6"
     assert table_line(verdict, 7).split()[2] == "idle"
     assert "one more step runs" in verdict.rule
 
@@ -258,7 +258,7 @@ def test_the_first_row_of_a_table_that_begins_later_is_of_the_kind_it_would_be_i
 
 def test_a_run_that_ends_before_the_first_row_of_its_table_is_missing_a_step() -> None:
     verdict = check_steps(replace(SEEN.run, steps=SEEN.run.steps[:3]), ROWS[5:])
-    assert verdict.headline == "step 3 is missing: the engine had nothing more to do"
+    assert verdict.headline == "step 3 is missing: the engine has no more work"
     assert "·≠67" in " ".join(verdict.details)
 
 

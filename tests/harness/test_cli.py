@@ -57,17 +57,20 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
         ("cases --js", "unrecognized arguments: --js"),
         ("cases nowhere", "'nowhere' cannot be read: No such file or directory"),
         ("cases engine", "engine: there is no suite in this folder"),
-        ("cases --marker cbb", "--marker: 'cbb' (did you mean 'cb'?) is no marker; there are: "),
+        ("cases --marker cbb", "--marker: 'cbb' (did you mean 'cb'?) is not a marker; there are: "),
         ("cases --marker cpu,cb", "'cpu,cb' (did you mean"),
         ("cases --marker (", "'(' is not a marker"),
         ("cases pyproject.toml", "pyproject.toml:"),
         ("trace", "the following arguments are required: FILE"),
         ("trace pyproject.toml", "pyproject.toml: is not JSON"),
         ("trace suites/scheduler_steps/joining.yaml --attention none", "invalid choice: 'none'"),
-        ("trace suites/scheduler_steps/joining.yaml --simulate --model x", "--model has no meaning beside it"),
+        ("trace suites/scheduler_steps/joining.yaml --simulate --model x", "so it can't be combined with --model"),
         ("trace suites/scheduler_steps/joining.yaml --model tiny-granit", "did you mean 'tiny-granite'?"),
         ("trace suites/scheduler_steps/joining.yaml --simulate -o /nowhere/x", "/nowhere/x: cannot be written"),
-        ("trace docs/pictures/workloads.json -o docs/../docs/pictures/workloads.json", "would be written over docs/"),
+        (
+            "trace docs/pictures/workloads.json -o docs/../docs/pictures/workloads.json",
+            "would overwrite the input docs/",
+        ),
         ("search --workloads -1", "must be a whole number of at least 0, not '-1'"),
         ("search --workloads x", "must be a whole number of at least 0, not 'x'"),
         ("search --workloads 0", "nothing to do: --workloads and --model-laws are both 0"),
@@ -232,7 +235,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     assert main(["search", "--workloads", "3000", "--write", "pyproject.toml"]) == 2
     out, err = capsys.readouterr()
-    assert "pyproject.toml: what is found cannot be written: pyproject.toml is no folder to write to" in err
+    assert "pyproject.toml: results cannot be written: pyproject.toml is not a writable folder" in err
     assert out == ""
 
 

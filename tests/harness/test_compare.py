@@ -139,7 +139,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
     path = write(tmp_path / "a.jsonl", "A", result("fine", "passed"))
     before = path.read_text(encoding="utf-8")
     assert main(["compare", str(path), str(path), "--html", str(tmp_path / "." / "a.jsonl")]) == 2
-    assert "would be written over" in capsys.readouterr().err
+    assert "would overwrite the input" in capsys.readouterr().err
     assert path.read_text(encoding="utf-8") == before
 
 

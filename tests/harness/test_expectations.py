@@ -136,7 +136,7 @@ def complaint(path: Path) -> str:
 
 
 def test_a_table_that_is_not_there(path: Path) -> None:
-    assert complaint(path) == f"there is no golden step table {path}; to write what the engine does:  {BLESS}"
+    assert complaint(path) == f"there is no golden step table {path}; to write the engine's steps to it:  {BLESS}"
 
 
 def test_a_folder_is_no_table(path: Path) -> None:

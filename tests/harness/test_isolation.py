@@ -127,7 +127,7 @@ def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, reported:
     assert crashed["outcome"] == "failed"
     assert reported in crashed["text"]
     assert "request 0: 49 random tokens, max_tokens 3" in crashed["text"]
-    assert "the last it printed:\n\n  so far so good" in crashed["text"]
+    assert "last output:\n\n  so far so good" in crashed["text"]
 
 
 def test_a_crash_in_a_worker_of_xdist_costs_one_case_too(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(t
     )
     done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "1 passed, 1 warning" in done.stdout, done.stdout + done.stderr
-    assert "engines are started anew, not forked: a process with 2 threads can't be forked" in done.stdout
+    assert "engines are spawned, not forked: a process with 2 threads can't be forked" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])

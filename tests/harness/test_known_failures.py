@@ -61,7 +61,7 @@ def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_
     ]
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 1
-    assert f"passed, and listed.yaml:2 lists it as a known failure ({REASON}): take it from the list" in done.stdout
+    assert f"passed, but listed.yaml:2 lists it as a known failure ({REASON}): remove it there" in done.stdout
     listed.write_text(listed.read_text(encoding="utf-8") + "    strict: false\n", encoding="utf-8")
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 0, done.stdout
@@ -91,7 +91,7 @@ def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path
         ("backend: eager", "vllm: 0.27 to 0.30", ":3:18: known_failures[0].when.vllm: is no range of versions"),
         ("backend: eager", "cards: -1", ":3:19: known_failures[0].when.cards: "),
         (f"    reason: {REASON}\n", "", ":2:5: known_failures[0]: the key `reason` is missing"),
-        (REASON, "TODO", ":4:13: known_failures[0].reason: is no reason yet"),
+        (REASON, "TODO", ":4:13: known_failures[0].reason: is not a reason yet"),
         (REASON, "it just fails", ":4:13: known_failures[0].reason: has no link"),
         (REASON, "https://example.org/issues/1", ":4:13: known_failures[0].reason: is a link alone"),
         ("known_failures:", "failures:", ":1:1: the key `known_failures` is missing"),
@@ -145,13 +145,13 @@ def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(
     run(tmp_path, "--cb-simulate", "--cb-known-failures", "listed.yaml", "--cb-results", "r.jsonl", ".")
     monkeypatch.chdir(tmp_path)
     assert main(["known-failures", "r.jsonl", "--write", "listed.yaml"]) == 0
-    assert "listed.yaml: 1 kept, 1 taken out, 1 added" in capsys.readouterr().out
+    assert "listed.yaml: 1 kept, 1 removed, 1 added" in capsys.readouterr().out
     text = listed.read_text(encoding="utf-8")
     assert text.startswith("# ours\nknown_failures:\n  - case: wrong/five-*\n")
     assert "mine/" not in text
     assert text.count('- case: worse/five-lines\n    when: {backend: eager, model: "tiny-granite"}\n') == 1
     load_known_failures.cache_clear()
-    with pytest.raises(SuiteError, match="is no reason yet"):
+    with pytest.raises(SuiteError, match="is not a reason yet"):
         load_known_failures(listed)
 
 
@@ -180,4 +180,4 @@ def test_the_command_prints_a_list_and_refuses_what_is_no_whole_run(
     assert "known_failures:\n  - case: wrong/five-lines\n" in capsys.readouterr().out
     results.write_text("".join(results.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     assert main(["known-failures", str(results)]) == 2
-    assert "the run did not come to its end" in capsys.readouterr().err
+    assert "the run was not finished" in capsys.readouterr().err

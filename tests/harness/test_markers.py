@@ -52,7 +52,7 @@ def test_names_that_are_no_markers_are_found_in_order_and_once(expression: str, 
 
 def test_one_unknown_name_is_explained_with_what_was_meant() -> None:
     assert explain_unknown(["spire"], KNOWN) == (
-        "-m: 'spire' (did you mean 'spyre'?) is no marker; there are: cb, cpu, device, spyre"
+        "-m: 'spire' (did you mean 'spyre'?) is not a marker; there are: cb, cpu, device, spyre"
     )
 
 

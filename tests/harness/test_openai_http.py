@@ -128,7 +128,7 @@ def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange:
         driver.unfit(SETUP, SchedulingLimits(max_model_len=64), ServerOptions())
     )
     assert "starts its own server (api_key)" in str(driver.unfit(SETUP, SchedulingLimits(), ServerOptions(api_key="x")))
-    assert "backend sendnn, and the server has eager" in str(driver.unavailable(EngineSetup("m", "sendnn", 1, 512, 4)))
+    assert "backend sendnn, but the server has eager" in str(driver.unavailable(EngineSetup("m", "sendnn", 1, 512, 4)))
 
 
 def test_a_server_that_does_not_start_says_why() -> None:

@@ -126,14 +126,14 @@ def test_a_marker_that_does_not_exist_is_an_error_that_names_those_that_do(tmp_p
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "-m", "spyre and cbb", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "'cbb' (did you mean 'cb'?) is no marker; there are: behaviour, cb, " in done.stdout + done.stderr
+    assert "'cbb' (did you mean 'cb'?) is not a marker; there are: behaviour, cb, " in done.stdout + done.stderr
 
 
 def test_a_marker_expression_that_selects_nothing_says_so(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "-m", "spyre and cpu", ".")
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
-    assert '-m "spyre and cpu" selects nothing' in done.stdout
+    assert '-m "spyre and cpu" selects none' in done.stdout
 
 
 def test_a_malformed_suite_is_one_line_and_the_others_run(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Pa
     (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", ".")
     assert "2 errors" in done.stdout
-    assert "mine.yaml:1:1: mine.yml stands beside it" in done.stdout
-    assert "mine.yml:1:1: mine.yaml stands beside it" in done.stdout
+    assert "mine.yaml:1:1: mine.yml is in the same folder" in done.stdout
+    assert "mine.yml:1:1: mine.yaml is in the same folder" in done.stdout
 
 
 def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     done = run(tmp_path, "--cb-simulate", "--cb-bless", ".", CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "never written where CI is set" in done.stderr
+    assert "not written if CI is set" in done.stderr
 
 
 def test_the_models_of_the_run_come_from_the_environment(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_no_report_is_written_over_a_suite(tmp_path: Path, option: str) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", "--cb-simulate", option, "mine.yaml")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert f"{option} mine.yaml: a suite would be written over by it: name another file" in done.stderr
+    assert f"{option} mine.yaml: would overwrite a suite; use another file" in done.stderr
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == GOOD
 
 
@@ -335,7 +335,7 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
     done = run(tmp_path, "--cb-simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
     assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
-    assert "are the most — limits are rounded up to what an engine is built for: ask for less" in done.stdout
+    assert "are the most — limits are rounded up to the engine's shape: use smaller limits" in done.stdout
     assert "Traceback" not in done.stdout
 
 

@@ -149,7 +149,7 @@ def test_a_text_file_is_found_from_where_the_suite_is(tmp_path: Path) -> None:
         ("pipe", "pipe cannot be read: not a regular file"),
         ("../../../../../../../../dev/zero", "dev/zero cannot be read: not a regular file"),
         ("nowhere.txt", "nowhere.txt cannot be read: No such file or directory"),
-        ("a\0b", "is no name of a file"),
+        ("a\0b", "is not a valid file name"),
         ("latin.txt", "latin.txt is not UTF-8 text"),
         ("empty.txt", "empty.txt is empty"),
     ],
@@ -242,7 +242,7 @@ def test_a_nameless_request_has_the_length_of_the_prompt_and_no_meaning() -> Non
 
 
 def test_a_text_cannot_be_nameless() -> None:
-    with pytest.raises(ValueError, match="say random_tokens or token_ids"):
+    with pytest.raises(ValueError, match="use random_tokens or token_ids"):
         nameless_spec(Request(prompt=Prompt(text="Return"), max_tokens=4), 0)
 
 

@@ -35,7 +35,7 @@ def test_what_is_missing_is_written_and_then_there(capsys: pytest.CaptureFixture
     assert main(["references", "--check", "mine.yaml"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         f"missing or stale  {FILE}",
-        "1 file of references wanted, 1 missing or stale",
+        "1 file of references needed, 1 missing or stale",
     ]
     assert main(["references", "mine.yaml"]) == 0
     assert f"written  {FILE}: 2 requests" in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_more_tokens_make_a_file_stale(folder: Path, capsys: pytest.CaptureFixtu
 def test_in_ci_nothing_is_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("CI", "true")
     assert main(["references", "mine.yaml"]) == 2
-    assert "never written where CI is set: say --check" in capsys.readouterr().err
+    assert "not written if CI is set; use --check" in capsys.readouterr().err
     assert not FILE.exists()
 
 
@@ -115,7 +115,7 @@ def test_a_policy_for_the_run_and_one_that_does_not_exist(folder: Path) -> None:
 def test_slow_tests_are_left_out_aloud_unless_they_are_named(folder: Path) -> None:
     write(folder, mine=OUTPUT.replace("kind: output", "kind: output\nmarkers: [slow]"))
     done = run(folder, "mine.yaml")
-    assert "left out: 1 slow test; to run them:  -m slow" in done.stdout
+    assert "deselected: 1 slow test; to run them:  -m slow" in done.stdout
     assert done.returncode == 5
     assert "1 passed" in run(folder, "mine.yaml", "-m", "slow and output").stdout
     assert "1 passed" in run(folder, "mine.yaml", "-m", "slow or output", "-n", "2").stdout

@@ -130,7 +130,7 @@ def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
             {"max_model_len": 128},
             [(49, 18), (30, 55, 16)],
             17,
-            "step 17: decode of 0, 1 waits for context: 55 tokens requested,  49 left at tkv 79",
+            "step 17: decode of 0, 1 waits for context: 55 tokens requested, 49 left at tkv 79",
         ),
         (
             {"max_model_len": 192},
@@ -143,7 +143,7 @@ def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
             {"max_model_len": 128},
             [(49, 10), (70, 4)],
             2,
-            "step 2: decode of 0, 1 waits for context: 4 tokens requested,  0 left at tkv 128, "
+            "step 2: decode of 0, 1 waits for context: 4 tokens requested, 0 left at tkv 128, "
             "grown from 64 for a prompt of 70",
         ),
         (

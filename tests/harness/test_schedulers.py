@@ -79,5 +79,5 @@ def test_a_row_is_known_by_its_own_column(known):
 
 
 def test_static_batching_has_nothing_to_search_with():
-    with pytest.raises(ValueError, match="scheduler static has no rules"):
+    with pytest.raises(ValueError, match="scheduler static can't be searched"):
         search_tools_of("static")

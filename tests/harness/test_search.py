@@ -170,7 +170,7 @@ def test_tokens_that_depend_on_the_company_are_noticed(monkeypatch: pytest.Monke
     monkeypatch.setattr(batch, "pad_block_tables", padded_on_the_right)
     verdict = is_independent_of_batch(try_workload(session, workload, specs), session)
     assert not verdict.passed
-    assert verdict.headline.startswith("request 0: its tokens depend on its batch: token  ")
+    assert verdict.headline.startswith("request 0: its tokens depend on its batch: token ")
     assert "alone it is" in verdict.headline
 
 

@@ -106,7 +106,7 @@ def test_requests_that_never_end_are_an_error_and_no_hang(session: VllmSession) 
     core = core_of(session)
     core.runner.req_ids2num_reserved_blocks = {"0-0": 2}
     core.ahead = [{"tkv": 1, "running": "", "blocks": {0: [1]}, "outputs": []}] * 20
-    with pytest.raises(RuntimeError, match="still there after 10 steps"):
+    with pytest.raises(RuntimeError, match="still in the engine after 10 steps"):
         session.reset(SchedulingLimits())
 
 

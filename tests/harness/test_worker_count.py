@@ -15,7 +15,7 @@ def test_workers_are_as_many_as_cores_and_memory_allow(
 ) -> None:
     monkeypatch.setattr(worker_count.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     monkeypatch.setattr(worker_count, "free_memory", lambda: None if gigabytes is None else gigabytes << 30)
-    assert worker_count.workers_that_pay() == workers
+    assert worker_count.useful_workers() == workers
 
 
 def test_free_memory_is_what_the_system_says(tmp_path: Path) -> None:

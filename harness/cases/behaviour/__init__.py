@@ -1,1 +1,1 @@
-"""Behaviour cases: actions at an entry point, one after the other, and what must come of each."""
+"""Behaviour cases: actions at an entry point, in order, and their expected outcomes."""

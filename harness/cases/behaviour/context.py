@@ -1,4 +1,4 @@
-"""What one behaviour case has at hand while it runs: the client, the requests it makes, what came of them so far."""
+"""The state of a running behaviour case: its client, its requests, and results so far."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from harness.suites.schema import Call, Chat, Request, StreamCall
 from harness.types import RequestSpec
 
 SECONDS = 60
-"""How long anything may take that must come to an end."""
+"""Timeout of each wait, in seconds."""
 
 MakeAsk = Callable[[Request], ClientRequest]
 MakeChat = Callable[[Chat], RequestSpec]
@@ -19,7 +19,7 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass
 class Background:
-    """An action that goes on while the case goes on. ``pieces`` are those that came to its client so far."""
+    """An action that runs in the background. ``pieces`` are the chunks that its client has received so far."""
 
     name: str
     n: int
@@ -31,8 +31,10 @@ class Background:
 
 @dataclass
 class CaseContext:
-    """``make_request`` gives each request of the case its own prompt, name and place, ``make_chat`` a conversation its
-    prompt; ``results`` are by action name.
+    """The state of one case. ``results`` are by action name.
+
+    ``make_request`` gives each request of the case its own prompt, name and position; ``make_chat`` renders the prompt
+    of a conversation.
     """
 
     client: Client
@@ -43,21 +45,24 @@ class CaseContext:
     results: dict[str, Result] = field(default_factory=dict)
 
     def request(self, call: Call | StreamCall) -> ClientRequest:
-        """A call as the client takes it."""
+        """Return a call as a client request."""
         request = self.make_request(call)
         return ClientRequest(
             request.name, request.spec, call.n, call.model, kind=getattr(call, "kind", "delta"), logprobs=call.logprobs
         )
 
     def chat_request(self, chat: Chat) -> ClientRequest:
-        """A conversation as the client takes it; its spec has the prompt that the model's template makes of it."""
+        """Return a conversation as a client request.
+
+        Its spec has the prompt rendered with the model's chat template.
+        """
         return ClientRequest(
             self.name_of(), self.make_chat(chat), messages=tuple((m.role, m.content) for m in chat.messages)
         )
 
 
 async def whole(client: Client, request: ClientRequest) -> Result:
-    """The answer, or the error in its place."""
+    """Return the answer, or the error instead."""
     try:
         return await client.complete(request)
     except ClientError as error:
@@ -71,7 +76,10 @@ async def streamed(
     pieces: list[StreamChunk] | None = None,
     came: asyncio.Condition | None = None,
 ) -> Result:
-    """A stream put together, up to where its client went away if it did. ``came`` is told of each piece."""
+    """Return the assembled answer of a stream, up to where its client disconnected.
+
+    ``came`` is notified of each chunk.
+    """
     pieces = [] if pieces is None else pieces
     stream = client.stream(request)
     try:

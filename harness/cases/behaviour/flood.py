@@ -1,4 +1,4 @@
-"""Many clients at once, some of whom go away; everybody who stays gets what is theirs."""
+"""Many concurrent clients, some of which disconnect, and a check that all others get their answers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,7 +10,10 @@ from harness.types import Verdict
 
 
 async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict]:
-    """A verdict on those who stayed. Where they are greedy, each is asked again alone and must get the same text."""
+    """Return a verdict about the clients that stay connected.
+
+    If their requests are greedy, each request is repeated alone and must get the same text.
+    """
     requests = [context.request(wanted.call) for _ in range(wanted.clients)]
     requests = [
         ClientRequest(a.name, a.spec, a.n, a.model, kind="delta" if wanted.kind == "whole" else wanted.kind)
@@ -19,7 +22,7 @@ async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict
     try:
         results = await asyncio.wait_for(asyncio.gather(*_clients(context, wanted, requests)), SECONDS * 2)
     except TimeoutError:
-        return [Verdict(False, f"{label}: not all {wanted.clients} clients had an answer within {2 * SECONDS} s")]
+        return [Verdict(False, f"{label}: not all {wanted.clients} clients got an answer within {2 * SECONDS} s")]
     stayed = [
         (request, r) for i, (request, r) in enumerate(zip(requests, results, strict=True)) if not _leaves(wanted, i)
     ]
@@ -29,7 +32,7 @@ async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict
     gone = wanted.clients - len(stayed)
     if wrong:
         return [Verdict(False, f"{label}: {wrong[0]}", tuple(wrong[1:10]))]
-    return [Verdict(True, f"{label}: {len(stayed)} clients got all that is theirs, {gone} went away")]
+    return [Verdict(True, f"{label}: {len(stayed)} clients got complete answers, {gone} disconnected")]
 
 
 def _clients(context: CaseContext, wanted: Flood, requests: Sequence[ClientRequest]) -> list["asyncio.Task[Result]"]:
@@ -42,7 +45,7 @@ async def _client(context: CaseContext, wanted: Flood, index: int, request: Clie
         return await streamed(context.client, request, leave_after)
     if leave_after is None:
         return await whole(context.client, request)
-    try:  # who waits for the whole answer sees no pieces, and leaves after a moment
+    try:  # without streaming there are no chunks: the client disconnects after a delay
         return await asyncio.wait_for(whole(context.client, request), 0.05 * (1 + leave_after))
     except TimeoutError:
         return Answer(())

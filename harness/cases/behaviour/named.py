@@ -1,7 +1,7 @@
-"""Checks that need more than a list of actions, by name: YAML refers to them as ``check: {name: …, options: {…}}``.
+"""Named checks that need more than a list of actions: ``check: {name: …, options: {…}}`` in YAML.
 
-A check is a coroutine ``(context, **options) -> str``: what it found well, or CheckFailedError. A name with a colon,
-``package.module:function``, is one of somebody else's.
+A check is a coroutine ``(context, **options) -> str`` that returns a description of success or raises CheckFailedError.
+A name with a colon, ``package.module:function``, is a check from another package.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ CHECKS: dict[str, CheckFunction] = {}
 
 
 class CheckFailedError(AssertionError):
-    """What a check found wrong, in one sentence."""
+    """A failed check. The message is one sentence."""
 
 
 def check(function: CheckFunction) -> CheckFunction:
@@ -32,7 +32,7 @@ def check(function: CheckFunction) -> CheckFunction:
 
 
 def find(name: str) -> CheckFunction | None:
-    """The check of that name; None where there is none."""
+    """Return the check with that name, None if there is none."""
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
@@ -43,17 +43,17 @@ def find(name: str) -> CheckFunction | None:
 
 
 async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Verdict]:
-    """A verdict on one check. It may take two minutes."""
+    """Return a verdict about one check, after at most two minutes."""
     function = find(wanted.name)
-    assert function is not None, "asked when the suite was read"
+    assert function is not None, "checked when the suite was loaded"
     label = f"{label[:-1]} {wanted.name})"
     try:
         well = await asyncio.wait_for(function(context, **wanted.options), 2 * SECONDS)
     except CheckFailedError as failure:
         return [Verdict(False, f"{label}: {failure}")]
     except TimeoutError:
-        return [Verdict(False, f"{label}: no end within {2 * SECONDS} s")]
-    except Exception as error:  # whatever a check of somebody's does, the case goes on
+        return [Verdict(False, f"{label}: did not end within {2 * SECONDS} s")]
+    except Exception as error:  # the case continues whatever a check raises
         return [Verdict(False, f"{label}: the check itself failed: {failure_of(error)}", traceback_of(error))]
     return [Verdict(True, f"{label}: {well}")]
 
@@ -73,7 +73,7 @@ def _post(path: str, body: Mapping[str, Any]) -> bytes:
 
 
 async def _begun_stream(context: CaseContext, max_tokens: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection on which the first event of a stream has come."""
+    """Return a connection on which the first event of a stream has been received."""
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
     await writer.drain()
@@ -98,7 +98,7 @@ async def _until(context: CaseContext, wait: Wait) -> None:
 
 @check
 async def half_closed_connection(context: CaseContext, max_tokens: int = 400) -> str:
-    """A client that closes its sending half in mid-stream: whether it is answered or let go, nothing stays behind."""
+    """Check a client that closes its sending half while streaming: nothing is held afterwards, answered or not."""
     reader, writer = await _begun_stream(context, max_tokens)
     writer.write_eof()
     await reader.read()
@@ -109,7 +109,7 @@ async def half_closed_connection(context: CaseContext, max_tokens: int = 400) ->
 
 @check
 async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
-    """A client whose connection breaks in mid-stream."""
+    """Check a client whose connection breaks while streaming: nothing is held afterwards."""
     _, writer = await _begun_stream(context, max_tokens)
     writer.transport.abort()
     await _until_idle(context)
@@ -118,17 +118,17 @@ async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
 
 @check
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
-    """A client that does not read keeps nobody waiting, and gets all of it when it does."""
+    """Check a client that reads late: no other client waits for it, and it gets the whole answer."""
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
     await writer.drain()
     await asyncio.sleep(seconds)
     await _until_idle(context)
-    said = (await reader.read()).decode()
+    received = (await reader.read()).decode()
     writer.close()
-    events = [line.removeprefix("data: ").strip() for line in said.splitlines() if line.startswith("data: ")]
+    events = [line.removeprefix("data: ").strip() for line in received.splitlines() if line.startswith("data: ")]
     if events[-1:] != ["[DONE]"]:
-        raise CheckFailedError(f"the slow reader did not get the end of its stream: …{said[-200:]!r}")
+        raise CheckFailedError(f"the slow reader did not get the end of its stream: …{received[-200:]!r}")
     choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
     text = "".join(choice["text"] for choice in choices)
     whole = await context.client.complete(ClientRequest(context.name_of(), RequestSpec(0, (40, 41, 42), max_tokens)))
@@ -139,7 +139,7 @@ async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: floa
 
 @check
 async def silent_connections(context: CaseContext, connections: int = 50) -> str:
-    """Clients that connect and say nothing take nothing from the others."""
+    """Check clients that connect and send nothing: other clients are served."""
     opened = [await _connected(context) for _ in range(connections)]
     try:
         if not await context.client.healthy():
@@ -147,29 +147,29 @@ async def silent_connections(context: CaseContext, connections: int = 50) -> str
     finally:
         for _, writer in opened:
             writer.close()
-    return f"it answers beside {connections} silent connections"
+    return f"it answers despite {connections} silent connections"
 
 
 @check
 async def bytes_that_are_no_http(context: CaseContext) -> str:
-    """What is no HTTP is refused, and the next client is served."""
-    for garbage in (b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\xff" * 5000):
+    """Check that invalid HTTP is refused, and that the next client is served."""
+    for invalid in (b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\xff" * 5000):
         reader, writer = await _connected(context)
-        writer.write(garbage)
+        writer.write(invalid)
         await writer.drain()
         writer.write_eof()
         answer = await asyncio.wait_for(reader.read(200), SECONDS)
         writer.close()
         if answer and not answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
-            raise CheckFailedError(f"{garbage[:20]!r} was answered with {answer[:60]!r}")
+            raise CheckFailedError(f"{invalid[:20]!r} was answered with {answer[:60]!r}")
     if not await context.client.healthy():
-        raise CheckFailedError("it does not answer any more")
+        raise CheckFailedError("it no longer answers")
     return "each was refused, and it still serves"
 
 
 @check
 async def body_that_never_comes(context: CaseContext) -> str:
-    """A client that promises a body and goes away before it sent it."""
+    """Check a client that announces a body and disconnects before it is sent: nothing is held afterwards."""
     for _ in range(5):
         _, writer = await _connected(context)
         writer.write(_streaming(5)[:-10])
@@ -177,13 +177,13 @@ async def body_that_never_comes(context: CaseContext) -> str:
         writer.close()
     await _until_idle(context)
     if not await context.client.healthy():
-        raise CheckFailedError("it does not answer any more")
+        raise CheckFailedError("it no longer answers")
     return "nothing is held, and it still serves"
 
 
 @check
 async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
-    """Clients that ask and leave at once, again and again, some before the answer began."""
+    """Check clients that disconnect immediately after their request, some before the answer begins: nothing is held."""
     for i in range(times):
         reader, writer = await _connected(context)
         writer.write(_streaming(200))
@@ -192,12 +192,12 @@ async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
             await reader.readuntil(b"data: ")
         writer.transport.abort() if i % 2 else writer.close()
     await _until_idle(context)
-    return f"after {times} of them nothing is held"
+    return f"after {times} of these connections nothing is held"
 
 
 @check
 async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clients: int = 3) -> str:
-    """One client more than the batch holds: it waits, and runs when another has ended."""
+    """Check one client more than the batch size: its request waits, and runs when another has ended."""
     opened = [await _connected(context) for _ in range(clients)]
     for _, writer in opened:
         writer.write(_streaming(300))
@@ -210,5 +210,5 @@ async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clien
     for _, writer in opened:
         writer.close()
     if not all("data: [DONE]" in text for text in texts):
-        raise CheckFailedError("not every client got to the end of its stream")
-    return f"{batch} ran, {clients - batch} waited, all got to their end"
+        raise CheckFailedError("not every client got the end of its stream")
+    return f"{batch} ran, {clients - batch} waited, all ran to their end"

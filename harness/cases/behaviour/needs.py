@@ -1,4 +1,4 @@
-"""What a behaviour case needs of a driver, in words of its capabilities."""
+"""The driver capabilities that a behaviour case needs."""
 
 from collections.abc import Iterator
 
@@ -6,12 +6,12 @@ from harness.drivers.base import ASYNC_API, OFFLINE_API
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
-OVER_HTTP_ONLY = "http: the case sends what only a server can be sent, and this is its in-process configuration"
-IN_PROCESS_ONLY = "abort: over HTTP a client can only go away"
+OVER_HTTP_ONLY = "http: the case sends raw requests, and this is its in-process configuration"
+IN_PROCESS_ONLY = "abort: over HTTP a client can only disconnect"
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
-    """Capabilities; a need that no driver has where the case does not fit the client."""
+    """Yield the needed capabilities; one that no driver has if the case does not fit the entry point."""
     yield HTTP if entry_point == "http" else OFFLINE_API
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
         yield ASYNC_API
@@ -30,8 +30,9 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
 
 
 def wants_a_server_alone(case: BehaviourCase) -> bool:
-    """Whether what a case does over HTTP ends its server, or may: it restarts it, it says how long it is to drain, or
-    it has a check of which nothing is known here.
+    """Return whether a case over HTTP may end its server, so that it needs one of its own.
+
+    That is the case if it restarts the server, sets the drain time, or has a check from another package.
     """
     foreign = (action.check is not None and ":" in action.check.name for action in case.actions)
     restarts = (action.restart is not None for action in case.actions)
@@ -39,5 +40,5 @@ def wants_a_server_alone(case: BehaviourCase) -> bool:
 
 
 def _of_many_clients(action: Action) -> bool:
-    """Whether it needs a client that serves while the case goes on; ``generate`` and waiting do not."""
+    """Return whether an action needs a client that serves concurrently. ``generate`` and waiting do not."""
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

@@ -1,4 +1,4 @@
-"""What came of an action, held to what was expected of it: a verdict."""
+"""Check the results of an action against its expected outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass(frozen=True)
 class ExpectedAnswer:
-    """What the reference has for one answer. ``precision`` is what the engine computes in.
+    """The reference for one answer. ``precision`` is the precision in which the engine computes.
 
-    ``forks`` are beginnings of other texts that are as right in that precision: the reference's text up to a token of
-    which another is nearly as likely, and that other one.
+    ``forks`` are prefixes of other correct texts: the reference's text up to a token with a small margin, followed by
+    another token that is nearly as likely in that precision.
     """
 
     text: str
@@ -29,7 +29,7 @@ class ExpectedAnswer:
     forks: tuple[str, ...] = ()
 
     def allows(self, text: str) -> bool:
-        """Whether an engine may have come to this text. After a fork nothing is known of it."""
+        """Return whether ``text`` is correct. After a fork, any continuation is accepted."""
         return text == self.text or text.startswith(self.forks)
 
 
@@ -45,7 +45,7 @@ def judge(
     """Check the ``results`` of an action, by request.
 
     ``expected_answers`` are the reference's, one for each answer; ``others`` the results of named actions;
-    ``prompt_tokens`` the lengths of the prompts. Each is used where ``expect`` compares with it.
+    ``prompt_tokens`` the lengths of the prompts. Each is used only if ``expect`` compares with it.
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
@@ -58,7 +58,7 @@ def judge(
     data = _data(choices)
     if expect.error is not None:
         counts = [choice.tokens for choice in choices]
-        return Verdict(False, f"{label}: expected an error, but {counts} tokens came back", data=data)
+        return Verdict(False, f"{label}: expected an error, but got {counts} tokens", data=data)
     wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, expected_answers, others)]
     if expect.logprobs == "reference":
         wrong += [
@@ -74,23 +74,23 @@ def judge(
 
 
 def judge_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
-    """An error, where one was expected or where none was. In-process an error has neither status nor type."""
+    """Check an error, whether or not one was expected. In-process errors have neither status nor type."""
     data = {"error": error.message, "status": error.status, "type": error.kind}
-    said = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
+    text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
     wanted = expect.error
     if wanted is None:
-        return Verdict(False, f"{label}: refused: {said}", data=data)
-    wrong = [f"the message lacks: {text}" for text in wanted.message_contains if text not in error.message]
+        return Verdict(False, f"{label}: refused: {text}", data=data)
+    wrong = [f"the message lacks: {part}" for part in wanted.message_contains if part not in error.message]
     for name, seen, right in (("status", error.status, wanted.status), ("type", error.kind, wanted.type)):
         if right is not None and seen is not None and seen != right:
             wrong.append(f"{name} {seen}, expected {right}")
     if wrong:
-        return Verdict(False, f"{label}: another error than expected", (f"it said:  {said}", *wrong), data=data)
+        return Verdict(False, f"{label}: another error than expected", (f"answer: {text}", *wrong), data=data)
     return Verdict(True, f"{label}: refused as expected", data=data)
 
 
 def _judge_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
-    """An answer to a request that was sent as it is written."""
+    """Check the response to a raw request."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
         return judge_error(label, ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
@@ -99,7 +99,7 @@ def _judge_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
         wrong.append(f"status {raw.status} and no error in OpenAI's form")
     wrong += [f"the body lacks: {text}" for text in expect.contains if text not in raw.body]
     if wrong:
-        return Verdict(False, f"{label}: {wrong[0]}", (*wrong[1:], f"it said:  {raw.body[:500]}"), data=data)
+        return Verdict(False, f"{label}: {wrong[0]}", (*wrong[1:], f"answer: {raw.body[:500]}"), data=data)
     return Verdict(True, f"{label}: status {raw.status} as expected", data=data)
 
 
@@ -134,7 +134,7 @@ def _texts(result: Result) -> list[str]:
 
 
 def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
-    """Every logprob close, and as many alternatives as were asked for, the chosen token perhaps besides."""
+    """Check that logprobs are close, and that the number of alternatives is right, not counting the chosen token."""
     if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
         count = 0 if choice.logprobs is None else len(choice.logprobs)
         return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]

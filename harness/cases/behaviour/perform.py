@@ -1,4 +1,4 @@
-"""Carry out the actions of a behaviour case at a client, and judge what comes of each."""
+"""Perform the actions of a behaviour case at a client, and check the outcome of each."""
 
 import asyncio
 import json
@@ -16,18 +16,18 @@ from harness.suites.schema import Action, BehaviourCase, ServerMetrics
 from harness.types import Verdict
 
 LAST_WORD = "the engine is idle at the end"
-RULE = 'docs/scheduling-rules.md "Entry points"; what an action asks for is in docs/behaviour.md'
+RULE = 'docs/scheduling-rules.md "Entry points"; docs/behaviour.md describes the actions'
 
 ExpectedAnswers = Callable[[Sequence[ClientRequest]], list[ExpectedAnswer]]
-"""What Hugging Face has for each answer to some requests."""
+"""Returns Hugging Face's reference for each answer to the requests."""
 
 AfterGenerate = Callable[[str, Action, Sequence[ClientRequest]], list[Verdict]]
-"""What else can be said of a ``generate`` where its steps can be seen."""
+"""Returns further verdicts about a ``generate`` whose steps are visible."""
 
 
 @dataclass
 class _Play:
-    """The course of one case."""
+    """The state of one case."""
 
     case: BehaviourCase
     context: CaseContext
@@ -46,9 +46,9 @@ async def perform(
     expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
 ) -> list[Verdict]:
-    """Verdicts in the order of the actions, then one on how the engine was left.
+    """Return verdicts in the order of the actions, then one about the engine's state at the end.
 
-    Whatever goes on in the background is waited for at the end. Nothing waits longer than a minute or two.
+    Waits for background actions at the end. No wait is longer than two minutes.
     """
     names = iter(range(1_000_000))
     context = CaseContext(client, make_request, make_chat, lambda: f"extra-{next(names)}")
@@ -72,10 +72,10 @@ async def perform(
 async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
     context, label = play.context, f"action {number} ({action.kind})"
     if action.wait is not None:
-        said = _said(label, await wait_for(context, action.wait), "it is so")
+        said = _said(label, await wait_for(context, action.wait), "the condition holds")
         return [*said, *(await _ended(play, action.wait.end_of) if action.wait.end_of and said[0].passed else [])]
     if action.metrics is not None:
-        return _said(label, await _miscounted(play, action.metrics), "it counted all of that")
+        return _said(label, await _miscounted(play, action.metrics), "the metrics are as expected")
     if action.flood is not None:
         return await flood(context, label, action.flood)
     if action.check is not None:
@@ -101,14 +101,14 @@ def _said(label: str, trouble: str | None, well: str) -> list[Verdict]:
 
 
 async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
-    """What the server counts otherwise; metrics may be a step behind, so they are given a moment."""
+    """Return which metrics are wrong, None if they are right in time: metrics may be updated a step later."""
     last: list[str] = []
 
     async def right() -> bool:
         now = await play.context.client.metrics()
         more = {name: value - play.counted.get(name, 0) for name, value in now.items()}
         last[:] = [
-            f"{name} {more.get(name, 'not told')}, expected {value}"
+            f"{name} {more.get(name, 'not reported')}, expected {value}"
             for name, value in wanted.model_dump(exclude_none=True).items()
             if more.get(name) != value
         ]
@@ -118,14 +118,14 @@ async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
 
 
 async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdict]:
-    """Its client goes away; what came until then is all it has."""
+    """Disconnect a client. Its result is what it has received so far."""
     background = context.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
     [result] = await asyncio.gather(background.task, return_exceptions=True)
     why = f": {result}" if isinstance(result, ClientError) else ""
-    trouble = f"{name} had ended before its client could go away{why}" if ended else None
-    return _said(label, trouble, f"the client of {name} went away after {len(background.pieces)} pieces")
+    trouble = f"{name} had ended before its client disconnected{why}" if ended else None
+    return _said(label, trouble, f"the client of {name} disconnected after {len(background.pieces)} pieces")
 
 
 async def _answering(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
@@ -142,7 +142,7 @@ async def _answering(play: _Play, number: int, label: str, action: Action) -> li
         context.background[action.name] = Background(
             requests[0].name if requests else "", n, task, pieces, came, number
         )
-        await asyncio.sleep(POLL_SECONDS)  # a moment to reach the client before the next action
+        await asyncio.sleep(POLL_SECONDS)  # lets the request arrive before the next action
         return []
     result = await task
     return [_judged(play, number, label, action, [result])]
@@ -152,7 +152,7 @@ async def _bounded(doing: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await asyncio.wait_for(doing, 2 * SECONDS)
     except TimeoutError:
-        return ClientError(f"no end within {2 * SECONDS} s")
+        return ClientError(f"did not end within {2 * SECONDS} s")
 
 
 def _doing(
@@ -208,7 +208,7 @@ def _judged(play: _Play, number: int, label: str, action: Action, results: list[
     right = play.expected_answers(requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
-            return Verdict(False, f"{label}: {other} has not ended yet: wait for its end before")
+            return Verdict(False, f"{label}: {other} has not ended yet: wait for its end first")
     lengths = [len(request.spec.prompt_token_ids) for request in requests]
     return judge(label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths)
 
@@ -221,7 +221,7 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Blocks of a client that went away go back with the next step, which may be yet to come."""
+    """Check that the engine becomes idle. Blocks of a disconnected client are freed in the next step."""
     last: list[ServingState] = []
 
     async def idle() -> bool:

@@ -35,7 +35,7 @@ class Watched:
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
     """Carry out the actions of the case and check them; the steps of every ``generate`` too where they can be seen.
 
-    Raises ValueError for a prompt the model has no tokens for, ReferenceMissingError, ReferenceFileError.
+    Raises ValueError if the model has no tokens for a prompt, ReferenceMissingError, and ReferenceFileError.
     """
     case, configuration = test.expanded.case, test.expanded.configuration
     assert isinstance(case, BehaviourCase)
@@ -80,17 +80,21 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
-    """The limits that the engine says it holds itself to; what it cannot say is not compared."""
+    """Check the effective limits that the engine reports. Limits that it does not report are not compared."""
     wanted = expected.model_dump(exclude_none=True)
     if not wanted:
         return []
-    said = {name: getattr(limits, name) for name in wanted}
+    reported = {name: getattr(limits, name) for name in wanted}
     wrong = [
-        f"{name} {said[name]}, expected {wanted[name]}" for name in wanted if said[name] not in (None, wanted[name])
+        f"{name} {reported[name]}, expected {wanted[name]}"
+        for name in wanted
+        if reported[name] not in (None, wanted[name])
     ]
     if wrong:
-        return [Verdict(False, f"the engine is held to other limits: {', '.join(wrong)}", rule=_LIMITS)]
-    return [Verdict(True, f"the engine is held to {', '.join(f'{name} {value}' for name, value in said.items())}")]
+        return [Verdict(False, f"the engine has other limits: {', '.join(wrong)}", rule=_LIMITS)]
+    return [
+        Verdict(True, f"the engine has the limits {', '.join(f'{name} {value}' for name, value in reported.items())}")
+    ]
 
 
 _LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
@@ -108,7 +112,7 @@ def _invariants(
     if not shown:
         return []
     positions = tuple(range(len(requests)))
-    # Columns that the engine has are empty before the first step, those that it has not are None.
+    # Before the first step, columns of the engine's scheduler are empty, other columns are None.
     optional = [None if column is None else () for column in shown[0][1][5:]]
     before = Observation(0, positions, (), 0, 0, *optional)
     steps = [as_step(0, StepRecord("start", (), (), ()), before)]

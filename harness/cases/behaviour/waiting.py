@@ -1,4 +1,4 @@
-"""Waiting until something is so, and no longer than it may take."""
+"""Wait for conditions, with timeouts."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ POLL_SECONDS = 0.01
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
-    """Whether it came to hold in time."""
+    """Return whether the condition became true in time."""
     give_up = time.monotonic() + SECONDS
     while not await holds():
         if time.monotonic() > give_up:
@@ -22,7 +22,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
 
 
 async def wait_for(context: CaseContext, wait: Wait) -> str | None:
-    """None when it is so, or what did not come in time."""
+    """Return None when the condition holds, or what did not happen in time."""
     if wait.end_of is not None:
         done, _ = await asyncio.wait([context.background[wait.end_of].task], timeout=SECONDS)
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
@@ -35,24 +35,24 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
         try:
             last[:] = [await context.client.state()]
         except ClientError:
-            return False  # a server that is being started again
+            return False  # the server is restarting
         state = last[0]
         counts = all(right is None or getattr(state, name) == right for name, right in wanted.items())
         return counts and (not wait.idle or state.idle)
 
     if await eventually(holds):
         return _in_time(context, wait)
-    return f"it did not come to {_shown(wait)} within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
+    return f"{_shown(wait)} was not reached within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
 
 
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
-    """Whether it came before the action ``of`` had so many tokens."""
+    """Return None if the condition held before the action ``of`` had ``before_tokens`` tokens, else a message."""
     if wait.of is None or wait.before_tokens is None:
         return None
     had = sum(sum(piece.tokens.values()) for piece in context.background[wait.of].pieces)
     if had < wait.before_tokens:
         return None
-    return f"it came to {_shown(wait)} too late: {wait.of} had {had} tokens by then"
+    return f"{_shown(wait)} was reached too late, when {wait.of} had {had} tokens"
 
 
 async def _pieces(context: CaseContext, name: str, count: int) -> str | None:
@@ -70,8 +70,8 @@ async def _pieces(context: CaseContext, name: str, count: int) -> str | None:
     if background.task in done:
         result = background.task.result()
         why = f": {result}" if isinstance(result, ClientError) else ""
-        return f"{name} ended after {len(background.pieces)} pieces, {count} were waited for{why}"
-    return f"{name} brought {len(background.pieces)} of {count} pieces within {SECONDS} s"
+        return f"{name} ended after {len(background.pieces)} chunks, expected {count}{why}"
+    return f"{name} sent {len(background.pieces)} of {count} chunks within {SECONDS} s"
 
 
 def _shown(wait: Wait) -> str:

@@ -76,7 +76,7 @@ _BROKEN = {"broken": True}
 def _difference(together: Sequence[int], alone: Sequence[int]) -> str:
     for position, (ours, lone) in enumerate(zip(together, alone, strict=False)):
         if ours != lone:
-            return f"its tokens depend on its company: token {position} is {ours}, alone it is {lone}"
+            return f"its tokens depend on its batch: token {position} is {ours}, alone it is {lone}"
     return f"it got {len(together)} tokens in the batch and {len(alone)} alone"
 
 

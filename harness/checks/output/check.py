@@ -47,7 +47,7 @@ def check_output(
     try:
         positions = compare(policy, sequences)
     except ReferenceMissingError as error:
-        return Verdict(False, f"request {request.request_id}: cannot be compared:  {error}")
+        return Verdict(False, f"request {request.request_id}: cannot be compared: {error}")
     if alternatives is not None:
         positions = with_alternatives(positions, alternatives, policy.bounds)
     data = _data(request, tokens, wanted, policy, vocabulary) | _outcome(positions)

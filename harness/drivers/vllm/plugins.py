@@ -36,7 +36,7 @@ class Adapter(Protocol):
         """Return the decision of the step that was just scheduled, from its SchedulerOutput."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why an engine of that setup can't be started here, whatever its scheduler, as one sentence, or None."""
+        """Return why an engine of that setup can't be started here, independent of its scheduler, or None."""
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         """Make it hold itself to limits, and to the options of a setup of its shape; and forget what it remembers of

@@ -1,8 +1,7 @@
-"""Processes that cases run in, so that a crash or a hang costs one case and not the run.
+"""Run cases in other processes, so that a crash or a hang affects one case only.
 
-``plugin.py`` is what pytest knows of it, in the process that collects; ``worker.py`` feeds and watches one
-engine process; ``launching.py`` starts it, anew or as a fork of ``preloaded.py``, of which ``parents.py`` keeps one a
-run; ``child.py`` is what runs in there: a pytest session of its own that is told which test to run, and sends back the
-reports that pytest makes of it, as JSON. So a test is run and judged by the same code in every mode, and every report
-is made of the same values.
+``plugin.py`` is the pytest plugin in the collecting process; ``worker.py`` controls one engine process;
+``launching.py`` starts it, as a new process or as a fork of ``preloaded.py``, of which ``parents.py`` keeps one a run;
+``child.py`` runs in the engine process: a pytest session that receives the tests to run and returns pytest's reports as
+JSON. So tests are run and checked by the same code in every mode, and all reports are made of the same values.
 """

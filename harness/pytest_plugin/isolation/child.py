@@ -1,8 +1,8 @@
 """A process that runs cases: ``python -m harness.pytest_plugin.isolation.child CONNECTION STACKS PARENT``.
 
-It is a pytest session whose loop asks for the next test instead of going through its own list. ``CONNECTION`` is a
-file descriptor to talk on, ``STACKS`` one to which all threads' stacks are written at SIGUSR1, ``PARENT`` the process
-without which this one ends.
+It is a pytest session whose run loop receives test ids, instead of iterating over collected items. ``CONNECTION`` is a
+file descriptor for messages, ``STACKS`` a file descriptor to which the stacks of all threads are written at SIGUSR1,
+``PARENT`` the id of the process with which this one ends.
 """
 
 import faulthandler
@@ -31,7 +31,7 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Serving:
-    """A pytest plugin: runs the tests that it is told to, and says what came of them."""
+    """pytest plugin: runs the requested tests and returns their reports."""
 
     def __init__(self, connection: Connection, start: Start) -> None:
         self._connection = connection
@@ -45,7 +45,7 @@ class Serving:
         if self._start.forks:
             preload(settings.driver)
         self._say({"word": "ready"})
-        while (name := self._asked()) is not None:
+        while (name := self._received()) is not None:
             if name not in items:
                 self._say({"word": "missing"})
             elif self._start.forks:
@@ -55,7 +55,7 @@ class Serving:
                 self._say({"word": "reports", "reports": self._run(items[name])})
         return True
 
-    def _asked(self) -> str | None:
+    def _received(self) -> str | None:
         try:
             return self._connection.recv_bytes().decode() or None
         except (EOFError, OSError):
@@ -72,7 +72,7 @@ class Serving:
             return json.dumps(self._run(item)).encode()
 
         def began(pid: int) -> None:
-            spent.take()  # the fork sends it
+            spent.take()  # sent by the fork
             self._say({"word": "running", "pid": pid})
 
         said, returncode = run_in_a_fork(reports, began)
@@ -87,7 +87,7 @@ class Serving:
     def _run(self, item: pytest.Item) -> list[dict[str, Any]]:
         announce: Callable[[], None] = getattr(item, "announce", lambda: None)
         announce()
-        # Not known yet, the next item; cases have no fixtures that would be kept for it, and engines stay warm.
+        # The next item is not known. Cases have no fixtures to keep for it, and engines stay open.
         reports = runtestprotocol(item, log=False, nextitem=None)
         hook = item.config.hook
         return [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
@@ -109,7 +109,7 @@ class Serving:
 
     @contextmanager
     def _captured(self, item: pytest.Item, when: str) -> Generator[None, None, None]:
-        """What is printed goes into the report, as by pytest's own capturing; but from files that survive a crash."""
+        """Capture output for the report, as pytest does, but in files that survive a crash."""
         if self._start.shown:
             yield
             return
@@ -126,7 +126,7 @@ class Serving:
 
 
 class _Announcing:
-    """A driver that says when it opens an engine: that may take longer than a case."""
+    """A driver that reports when it opens an engine, which may take longer than a case."""
 
     def __init__(self, driver: Driver, say: Callable[[Word], None]) -> None:
         self._driver = driver
@@ -148,7 +148,7 @@ class _Announcing:
 
 
 def session_of(start: Start, plugin: object) -> int:
-    """Be the pytest session of ``start``, in which ``plugin`` says what runs; the exit status."""
+    """Run the pytest session of ``start``, with the run loop of ``plugin``, and return its exit status."""
     sys.path[:] = start.sys_path
     options = dict(start.options)
     plugins = [part for name in options.pop("plugins") for part in ("-p", name)]
@@ -158,12 +158,12 @@ def session_of(start: Start, plugin: object) -> int:
 
 
 def answer_with_stacks(file: int) -> None:
-    """Write all threads' stacks there at SIGUSR1."""
+    """Write the stacks of all threads to ``file`` at SIGUSR1."""
     faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
 
 
-def write_at_once() -> None:
-    """What is not written yet is lost in a crash."""
+def write_unbuffered() -> None:
+    """Disable buffering of stdout and stderr: buffered text is lost in a crash."""
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(write_through=True)
@@ -173,7 +173,7 @@ def main() -> None:
     connection, stacks, parent = Connection(int(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     end_with_parent(parent)
     answer_with_stacks(stacks)
-    write_at_once()
+    write_unbuffered()
     start: Start = connection.recv()
     sys.exit(session_of(start, Serving(connection, start)))
 

@@ -1,4 +1,4 @@
-"""How tests are divided among xdist's workers: by engine, each of which is started in one of them."""
+"""Distribute tests among xdist's workers by engine, so that each engine is started in one worker."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _FILE = "groups.json"
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """Hands out whole groups, in the order of the tests."""
+    """An xdist scheduler that assigns whole groups, in the order of the tests."""
 
     def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
         super().__init__(config, log)
@@ -32,9 +32,9 @@ class GroupScheduling(LoadScopeScheduling):
         return self._groups.get(nodeid, nodeid)
 
     def remove_node(self, node: Any) -> str | None:
-        """The test that a worker died of, which counts as run; what else it had goes to other workers.
+        """Return the test during which a worker died. It counts as run; the worker's other tests are reassigned.
 
-        xdist hands that test out again, to be died of by the next worker.
+        xdist itself would assign the test again, and crash the next worker.
         """
         workload = self.assigned_work.pop(node)
         unfinished = [(unit, nodeid) for unit in workload.values() for nodeid, done in unit.items() if not done]
@@ -48,16 +48,16 @@ class GroupScheduling(LoadScopeScheduling):
         return str(crashed)
 
     def _reschedule(self, node: Any) -> None:
-        """Also ends a worker that has all there is left: it waits to be told before it runs its last test."""
+        """Assign tests, and shut down a worker that has only its last test, which it holds back until then."""
         if node not in self.registered_collections:
-            return  # a new worker that has not collected yet
+            return  # a new worker, before collection
         super()._reschedule(node)
         if not self.workqueue and not node.shutting_down:
             node.shutdown()
 
 
 class Distribution:
-    """A pytest plugin on the controller and in each worker: workers, who alone collect, say what belongs together."""
+    """pytest plugin on the controller and in each worker. Workers, which alone collect, write the groups of tests."""
 
     def __init__(self, config: pytest.Config, stages: Stages | None) -> None:
         self._config = config
@@ -72,7 +72,7 @@ class Distribution:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Before xdist says that this worker has collected."""
+        """Write the groups before xdist reports that this worker has collected."""
         stages = {item.nodeid: stage_of(item) for item in session.items if isinstance(item, CaseItem)}
         worker = getattr(self._config, "workerinput", None)
         if worker is None:

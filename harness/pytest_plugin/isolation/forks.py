@@ -1,4 +1,4 @@
-"""One function in a fork of this process, which may crash or hang without taking it along."""
+"""Run one function in a fork of this process, protected from crashes and hangs."""
 
 import os
 import traceback
@@ -8,13 +8,14 @@ from harness.forking.threads import count_threads, refusal
 from harness.utils.subprocesses import end_with_parent
 
 RAISED = 3
-"""The exit status of a fork in which something was raised that pytest does not report."""
+"""Exit status of a fork in which an exception was raised that pytest does not report."""
 
 
 def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -> tuple[bytes, int]:
-    """What ``function`` returns, and the return code of the fork: minus the signal that ended it.
+    """Return the result of ``function`` and the return code of the fork, negative for a signal.
 
-    ``began`` is told its process id. RuntimeError where this process has other threads (``forking/threads.py``).
+    ``began`` is called with the fork's process id. Raises RuntimeError if this process has several threads
+    (``forking/threads.py``).
     """
     if (threads := count_threads()) > 1:
         raise RuntimeError(refusal(threads))
@@ -22,7 +23,7 @@ def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -
     parent = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _be_the_fork(parent, function, writing)
+        _run_fork(parent, function, writing)
     os.close(writing)
     began(pid)
     with open(reading, "rb") as pipe:
@@ -31,7 +32,7 @@ def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -
     return said, os.waitstatus_to_exitcode(status)
 
 
-def _be_the_fork(parent: int, function: Callable[[], bytes], writing: int) -> None:
+def _run_fork(parent: int, function: Callable[[], bytes], writing: int) -> None:
     status = RAISED
     try:
         end_with_parent(parent)

@@ -1,4 +1,4 @@
-"""The order of tests in which each engine starts once, and the verdict about the eager backend comes first."""
+"""Order tests so that each engine starts once, and the results of the eager backend come first."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -10,20 +10,20 @@ from harness.pytest_plugin.items import CaseItem
 from harness.types import EngineSetup
 
 FIRST = "eager"
-"""The backend whose cases run before those of others: it is there at once, where others compile."""
+"""The backend whose cases run first, because it does not compile."""
 LAST_FAILED = "cache/lastfailed"
-"""Where pytest's cache has the tests that failed in the last run."""
+"""Key in pytest's cache of the tests that failed in the last run."""
 
 
 def engine_of(item: pytest.Item) -> EngineSetup | Path:
-    """What items share that should run one after the other: an engine, or a file where they have none."""
+    """Return the key by which items are grouped: their engine, or their file if they have none."""
     return item.expanded.setup if isinstance(item, CaseItem) else item.path
 
 
 def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Backend by backend, of each the cases in process first, engine by engine, and then those at servers.
+    """Return items by backend; for each backend, in-process cases by engine, then cases at servers.
 
-    Engines of many cases come before those of few, so that xdist's workers have small ones to end with.
+    Engines with many cases come first, so that xdist's workers have small groups at the end.
     """
     of_each = [engine_of(item) for item in items]
     engines = {engine: place for place, (engine, _) in enumerate(Counter(of_each).most_common())}
@@ -36,20 +36,20 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def failed_first(items: Sequence[pytest.Item], failed: Collection[str]) -> list[pytest.Item]:
-    """In the same order, but for those that ``failed``, by node id: they come before the rest."""
+    """Return items in the same order, but those that ``failed``, by node id, first."""
     return sorted(items, key=lambda item: item.nodeid not in failed)
 
 
 def failed_last_time(config: pytest.Config) -> frozenset[str]:
-    """By node id, as pytest's cache has it."""
+    """Return the node ids in pytest's cache of failed tests."""
     cache = getattr(config, "cache", None)
     return frozenset() if cache is None else frozenset(cache.get(LAST_FAILED, {}))
 
 
 def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str, str]:
-    """For each test, by node id, the group that is to run in one worker: what starts one engine, or the servers of one.
+    """Return the group of each test by node id. A group is run in one worker, which starts its engine or its servers.
 
-    Servers need nothing of the engine's process, so that another worker may have them.
+    Servers are independent of the engine's process, so another worker may run their group.
     """
     names: dict[Hashable, str] = {}
     groups = {}
@@ -60,7 +60,10 @@ def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str
 
 
 def stage_of(item: CaseItem) -> str:
-    """The part of a run that a test belongs to, whose verdict is of interest on its own: ``eager over HTTP``."""
+    """Return the stage of a run to which a test belongs, such as ``eager over HTTP``.
+
+    Stages are reported separately.
+    """
     return f"{item.backend_label} over HTTP" if _at_server(item) else item.backend_label
 
 

@@ -1,4 +1,4 @@
-"""The two ways in which a process that runs cases starts: anew, or forked from one that has imported everything."""
+"""Start a process that runs cases, either as a new process or as a fork of a preloaded one."""
 
 import os
 import signal
@@ -20,14 +20,14 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = "harness.pytest_plugin.isolation.child"
 PARENT = "harness.pytest_plugin.isolation.preloaded"
 Environ = Mapping[str, str | None]
-"""Comes on top of this process's own environment; None takes a variable out of it."""
+"""Changes to this process's environment. None removes a variable."""
 ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
-"""OpenBLAS starts threads when numpy is imported, and what has threads is not to be forked."""
+"""OpenBLAS starts threads when numpy is imported, and a process with threads can't be forked."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """File descriptors of a process that runs cases; without ``stdout`` and ``stderr`` it writes to the terminal."""
+    """File descriptors of a process that runs cases. Without ``stdout`` and ``stderr`` it writes to the terminal."""
 
     connection: int
     stacks: int
@@ -39,7 +39,7 @@ Launch = Callable[[Start, Files], Launched]
 
 
 class ParentGoneError(Exception):
-    """The process to fork from has ended; the message says how, ``stderr`` what it wrote before."""
+    """The process to be forked has ended. The message says how; ``stderr`` is its output before."""
 
     def __init__(self, what: str, stderr: str) -> None:
         super().__init__(what)
@@ -47,7 +47,7 @@ class ParentGoneError(Exception):
 
 
 def spawn(environ: Environ) -> Launch:
-    """A process that is started anew, and imports what it needs."""
+    """Return a launcher that starts a new process, which imports its modules itself."""
 
     def launch(_: Start, files: Files) -> Launched:
         fds = [files.connection, files.stacks]
@@ -58,16 +58,19 @@ def spawn(environ: Environ) -> Launch:
             stdout=files.stdout,
             stderr=files.stderr,
             pass_fds=fds,
-            start_new_session=True,  # Ctrl-C is for pytest to judge, and what a hung engine started ends with it
+            start_new_session=True,  # pytest handles Ctrl-C; and children of a hung engine are killed with their group
         )
 
     return launch
 
 
 def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
-    """A fork of the process that listens in the folder ``parent``; ``branch`` as in ``harness.forking``.
+    """Return a launcher that forks the process that listens in the folder ``parent``.
 
-    Raises ParentGoneError where there is none, and ForkRefusedError.
+    ``branch`` as in ``harness.forking``. The launcher raises ParentGoneError if there is no such process, and
+    ForkRefusedError.
+
+    The launcher raises ParentGoneError if there is no such process, and ForkRefusedError.
     """
 
     def launch(start: Start, files: Files) -> Launched:
@@ -84,9 +87,9 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
 
 
 def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
-    """Servers of the reference engine as forks of the process that listens in the folder ``parent``.
+    """Return a launcher that forks the reference engine's servers from the process that listens in ``parent``.
 
-    Where that process is gone or does not fork, they are spawned.
+    If that process has ended, or refuses to fork, servers are spawned.
     """
 
     def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
@@ -101,7 +104,10 @@ def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
 
 
 class PreloadedParent:
-    """The process that others are forked from, started by the call. It ends with ``close`` and with this process."""
+    """The process from which others are forked, started by the constructor.
+
+    Ends with ``close``, or with this process.
+    """
 
     def __init__(self, driver: str, attention: str | None, *, shown: bool) -> None:
         self._folder = TemporaryDirectory(prefix="spyre-cb-")
@@ -120,7 +126,7 @@ class PreloadedParent:
             )
 
     def close(self) -> None:
-        """By force: it has nothing to put in order, and its forks end with it. Again does no harm."""
+        """Kill the process: it has nothing to clean up, and its forks end with it. Idempotent."""
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
@@ -131,7 +137,7 @@ def _socket(folder: Path) -> Path:
 
 
 def how_it_ended(returncode: int) -> str:
-    """In words: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
+    """Return a description: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else "unknown"

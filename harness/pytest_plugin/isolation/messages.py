@@ -1,4 +1,4 @@
-"""What goes between the process that collects and the one that runs cases. Answers are JSON: builtins and no more."""
+"""Messages between the collecting process and a process that runs cases. Answers are JSON."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -8,29 +8,29 @@ from typing import Any, Literal, TypedDict
 from harness.types import EngineSetup
 
 SERVING = "spyre-cb-serving"
-"""The name of the plugin by which a session of pytest knows that it only runs what it is asked for."""
+"""Name of the plugin whose presence marks a pytest session that runs requested tests only."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """To the child, first, pickled: the pytest session that it is to be, as files, options and import path."""
+    """The first message to the child, pickled: its pytest session, as files, options and import path."""
 
     files: tuple[str, ...]
     options: dict[str, Any]
     sys_path: tuple[str, ...]
     forks: bool
-    """Whether each case gets a fork of the child, rather than the child itself."""
+    """Whether each case runs in a fork of the child, instead of in the child itself."""
     shown: bool
-    """Whether what is printed is shown as it comes, and not kept for the reports."""
+    """Whether output goes to the terminal, instead of being captured for the reports."""
     parent: Path | None = None
-    """The folder of the process that it was forked from, which forks servers, too; None where it was spawned."""
+    """The folder of the process that forked the child, and forks servers, too; None if it was spawned."""
     branch: "Branch | None" = None
-    """The branch of that process that it was forked from, if any."""
+    """The branch of that process that forked the child, if any."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """To a fork of the preloaded process, in place of a ``Start``: be the reference engine's server."""
+    """Message to a fork of the preloaded process, instead of ``Start``: run the reference engine's server."""
 
     argv: tuple[str, ...]
 
@@ -39,7 +39,7 @@ class Serve:
 class Branch:
     """A process between the preloaded one and those of engines that have ``compile_key`` in common.
 
-    An engine of ``setup``, the first of them, is started in it; the others inherit what it had compiled.
+    An engine of ``setup``, the first of them, is started in it; the others inherit its compiled code.
     """
 
     compile_key: Hashable
@@ -47,11 +47,11 @@ class Branch:
 
 
 class Word(TypedDict, total=False):
-    """From the child: a word, and what goes with it.
+    """A message from the child: its name and data.
 
-    ``ready`` it has collected; ``running`` a case, in the process ``pid``; ``opening`` and ``opened`` an engine;
-    ``reports`` of the case; ``missing``: there is no such test; ``died``: the fork that ran the case, with what
-    ``subprocess`` would call its ``returncode``.
+    ``ready``: tests are collected; ``running``: a case started in the process ``pid``; ``opening`` and ``opened``: an
+    engine; ``reports`` of the case; ``missing``: the test does not exist; ``died``: the fork that ran the case ended,
+    with ``returncode`` as in ``subprocess``.
     """
 
     word: Literal["ready", "running", "opening", "opened", "reports", "missing", "died"]
@@ -62,14 +62,14 @@ class Word(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Done:
-    """A case ran to its end: pytest's reports of it, as builtins."""
+    """A case that was run: pytest's reports about it, as builtins."""
 
     reports: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A case that did not come to its end: what happened in a line, more about it, and what was printed before."""
+    """A case that was not finished: a line about what happened, further lines, and its output."""
 
     what: str
     more: tuple[str, ...] = ()

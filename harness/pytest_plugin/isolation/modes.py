@@ -11,7 +11,7 @@ Mode = Literal["case", "engine", "none"]
 
 
 def mode_from(config: pytest.Config) -> Mode:
-    """Raises pytest.UsageError for what cannot go together."""
+    """Return the isolation mode. Raises pytest.UsageError for incompatible options."""
     option = config.option
     forked, said = bool(getattr(option, "forked", False)), option.cb_isolation
     if forked and said not in (None, "case"):

@@ -1,4 +1,4 @@
-"""The preloaded process of a run: one, also where xdist's workers are many, and another where it has ended."""
+"""The preloaded process of a run: one for all of xdist's workers, replaced if it has ended."""
 
 import sys
 from collections.abc import Generator
@@ -16,7 +16,7 @@ _FOLDER = "spyre_cb_preloaded"
 
 
 class Parents:
-    """A pytest plugin: starts one at once in the process that was started by hand, and names it to xdist's workers."""
+    """pytest plugin: starts the preloaded process early on the controller, and passes its address to workers."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -25,7 +25,7 @@ class Parents:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """It imports while tests are collected."""
+        """Start it now, so that it imports while tests are collected."""
         option = self._config.option
         if not hasattr(self._config, "workerinput") and not option.collectonly and self.wanted:
             self._own = self._started()
@@ -37,7 +37,7 @@ class Parents:
 
     @contextmanager
     def one(self) -> Generator[Path, None, None]:
-        """The folder of one to fork from. Where it turns out to be gone, the next call starts another."""
+        """Yield the folder of a preloaded process. If it turns out to have ended, the next call starts a new one."""
         if self._named is None and self._own is None:
             self._own = self._started()
         try:
@@ -49,7 +49,7 @@ class Parents:
 
     @property
     def wanted(self) -> bool:
-        """Whether processes of this run are forked, where they are for no card."""
+        """Return whether processes of this run are forked, unless they use a card."""
         driver = self._config.stash[settings_key].driver
         forks = self._config.option.cb_start_processes == "fork"
         return forks and sys.platform == "linux" and starts_in_forks(driver)

@@ -1,4 +1,4 @@
-"""Cases that run in other processes, as pytest sees them."""
+"""pytest plugin for cases that run in other processes."""
 
 import contextlib
 import pickle
@@ -46,15 +46,15 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "tx": [],
     "xmlpath": None,
 }
-"""Options that are about the run, with what a process that runs single cases gets instead."""
+"""Options about the run as a whole, with their values in a process that runs single cases."""
 
 
 NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
-"""What a process that runs single cases has no use for; the last takes a second and more to import."""
+"""Plugins that are not needed in a process that runs single cases. The last takes a second and more to import."""
 
 
 class Isolation:
-    """A pytest plugin, wherever tests are run: here or, with xdist, in each worker."""
+    """pytest plugin in every process that runs tests: this one or, with xdist, each worker."""
 
     def __init__(self, config: pytest.Config, mode: Mode, limit: float | None, parents: Parents) -> None:
         self._config = config
@@ -71,7 +71,7 @@ class Isolation:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """Each worker begins with a row of its own of tests that are in order, and helps another when it is done."""
+        """Return a scheduler with which each worker starts with consecutive tests, and helps others at the end."""
         if self._mode != "case" or config.getvalue("dist") != "load":
             return None
         from xdist.scheduler import WorkStealingScheduling
@@ -79,7 +79,7 @@ class Isolation:
         return WorkStealingScheduling(config, log)
 
     def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """Run a case in its process, or here where it is skipped anyway."""
+        """Run a case in its process, or here if it is skipped anyway."""
         if item.get_closest_marker("skip") is not None:
             return run_here(item, nextitem)
         began = time.monotonic()
@@ -89,11 +89,11 @@ class Isolation:
             outcome = Broken(str(error))
         except ParentGoneError as error:
             outcome = Broken(str(error), stderr=error.stderr)
-        except BaseException:  # Ctrl-C: what runs is not waited for
+        except BaseException:  # Ctrl-C: don't wait for the running case
             if self._worker is not None:
                 self._worker.kill()
             raise
-        # What was set up for a test that ran here is not for this one.
+        # Tear down fixtures of tests that ran in this process.
         item.session._setupstate.teardown_exact(nextitem)
         if isinstance(outcome, Done):
             return [
@@ -107,8 +107,8 @@ class Isolation:
     def _worker_for(self, item: CaseItem) -> Worker:
         wanted = item.expanded.setup if self._mode == "engine" else None
         if self._worker is not None and not self._worker.alive:
-            with contextlib.suppress(Warning):  # where warnings are errors, this one is still about no case
-                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; it is started again"))
+            with contextlib.suppress(Warning):  # must not fail this case if warnings are errors
+                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; a new one is started"))
             self._end()
         if self._worker is not None and self._serves != wanted:
             self._end()
@@ -119,24 +119,24 @@ class Isolation:
         return self._worker
 
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
-        """Forked where that can be. Raises ParentGoneError."""
+        """Start a process, as a fork if possible. Raises ParentGoneError."""
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
                 return self._forked(item, wanted)
         return Worker(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
-        """Raises ForkRefusedError, which is warned of, and ParentGoneError."""
-        # The process to fork from has collected all there are, once for all engines.
+        """Fork a process. Raises ForkRefusedError, after a warning, and ParentGoneError."""
+        # The preloaded process has collected all tests, once for all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)
         try:
             with self._parents.one() as folder:
-                told = replace(start, parent=folder, branch=branch)
-                return Worker(told, fork(folder, self._environ(), branch))
+                forked = replace(start, parent=folder, branch=branch)
+                return Worker(forked, fork(folder, self._environ(), branch))
         except ForkRefusedError as error:
             with contextlib.suppress(Warning):
-                item.warn(pytest.PytestWarning(f"engines are started anew, not forked: {error}"))
+                item.warn(pytest.PytestWarning(f"engines are spawned, not forked: {error}"))
             raise
 
     def _branch(self, item: CaseItem, wanted: EngineSetup | None) -> Branch | None:
@@ -146,7 +146,7 @@ class Isolation:
         return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
-        """All that the process that ``item`` needs will serve: those of one engine, or all there are."""
+        """Return all cases of the process that ``item`` needs: those of one engine, or all."""
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
 
@@ -168,7 +168,7 @@ class Isolation:
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
-    """The pytest session that a child is to be, from this one's."""
+    """Return the pytest session of a child, derived from this one."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
     options["cb_plot"] = draws_failures(config)

@@ -1,8 +1,8 @@
-"""The process that engines are forked from: ``python -m harness.pytest_plugin.isolation.preloaded …``.
+"""The process from which engines are forked: ``python -m harness.pytest_plugin.isolation.preloaded …``.
 
-Its arguments are a socket that listens, the process without which this one ends, a driver and its attention. It imports
-what engines of that driver need, and collects once the first client says what; then it only forks. It runs no engine:
-a branch of it does, for each kind of engine whose forks can inherit what one of them had compiled.
+Its arguments are a listening socket, the process with which this one ends, a driver and its attention. It imports what
+engines of that driver need, collects tests at the first request, and from then on only forks. It runs no engine: a
+branch of it does, for each group of engines whose forks can inherit compiled code.
 """
 
 import os
@@ -18,7 +18,7 @@ from harness.drivers.registry import DriverOptions, make_driver
 from harness.drivers.servers import launch_servers_with
 from harness.forking.server import ForkServer, Handed
 from harness.forking.wire import receive
-from harness.pytest_plugin.isolation.child import Serving, answer_with_stacks, session_of, write_at_once
+from harness.pytest_plugin.isolation.child import Serving, answer_with_stacks, session_of, write_unbuffered
 from harness.pytest_plugin.isolation.launching import fork_server
 from harness.pytest_plugin.isolation.messages import Branch, Serve, Start
 from harness.pytest_plugin.settings import settings_key
@@ -27,7 +27,7 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Forking:
-    """A pytest plugin: forks, and in each fork runs the tests that it is told to."""
+    """pytest plugin: forks, and in each fork runs the requested tests."""
 
     def __init__(self, listener: socket.socket, first: Handed) -> None:
         self._listener = listener
@@ -51,7 +51,7 @@ class Forking:
             become_server(work.argv)
         connection, stacks = Connection(fds[0]), fds[1]
         answer_with_stacks(stacks)
-        engines.made_in = os.getpid()  # what it starts from now on is its own to keep and to end
+        engines.made_in = os.getpid()  # engines that are started from now on belong to this process
         start: Start = connection.recv()
         if start.parent is not None:
             launch_servers_with(fork_server(start.parent, start.branch))
@@ -71,7 +71,7 @@ def main() -> None:
     status = session_of(start, Forking(listener, (request, fds, client)))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # taking torch apart takes a second, and a fork has nothing else to put in order
+    os._exit(status)  # the teardown of torch takes a second, and a fork has nothing to clean up
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Test reports on their way between processes, and of tests that could not make their own."""
+"""Transfer test reports between processes, and create reports for tests whose process died."""
 
 import time
 from typing import Any
@@ -14,11 +14,11 @@ from harness.pytest_plugin.items import CaseItem
 LAST_LINES = 12
 _FAILURE = "spyre_cb_failure"
 _NOISE = "Extension modules: "
-"""How the line begins in which Python, dying of a signal, names every extension module it has."""
+"""Start of the line with which Python, dying of a signal, lists all extension modules."""
 
 
 class FailuresTravel:
-    """A pytest plugin: a failed case looks the same from another process, in pytest's short summary and JUnit too."""
+    """pytest plugin: serializes failures of cases, so that the short summary and JUnit show them as usual."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(self, report: object) -> Any:
@@ -38,7 +38,7 @@ class FailuresTravel:
 
 
 def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.TestReport]:
-    """Reports of a case that did not come to its end: it failed when it ran, unless that was expected."""
+    """Return reports of a case that was not finished: failed in its call phase, or as expected."""
     expected = item.get_closest_marker("xfail")
     call = _report(item, "call", "failed", seconds)
     text = broken_text(item.expanded, item.place, broken.what, _more(broken))
@@ -54,7 +54,7 @@ def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.Te
 
 def _more(broken: Broken) -> list[str]:
     out, err = (_last(text) for text in (broken.stdout, broken.stderr))
-    last = ["", "the last it printed:", "", *out, *err] if out or err else []
+    last = ["", "last output:", "", *out, *err] if out or err else []
     return [*(["", *broken.more] if broken.more else []), *last]
 
 

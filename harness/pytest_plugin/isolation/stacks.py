@@ -1,7 +1,7 @@
-"""Where the threads of a process are, and those of the processes that it started: asked of them by SIGUSR1.
+"""Get the stacks of a process and its descendants with SIGUSR1.
 
-Whoever has registered ``faulthandler`` for it answers, even from the midst of a call into C. Processes are looked up in
-``/proc``; where there is none, only the first is asked.
+Processes that have registered ``faulthandler`` for it write their stacks, even during a call into C. Descendants are
+found in ``/proc``; without it, only the first process is signalled.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO
 
 ANSWER_SECONDS = 2.0
-"""What a process may take to say where it is."""
+"""Timeout for a process to write its stacks, in seconds."""
 LOOK_SECONDS = 0.1
 PROCESSES = Path("/proc")
 
 
 def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
-    """The stacks that process ``pid`` writes to ``file``; empty where it does not say."""
+    """Return the stacks that process ``pid`` writes to ``file``, empty if it writes none."""
     began = _size(file)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
@@ -32,31 +32,31 @@ def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
 
 
 def stacks_below(pid: int, stderr: IO[bytes] | None) -> list[str]:
-    """Those of all the processes that ``pid`` started and that would answer, each with a line that says who it is.
+    """Return the stacks of all descendants of ``pid`` that handle SIGUSR1, each with a line that names the process.
 
-    ``stderr`` is the file that they all write to; None where that is the terminal.
+    ``stderr`` is the file to which they write, None if that is the terminal.
     """
     lines: list[str] = []
     for child in descendants(pid):
         if answers(child):
-            lines += ["", f"process {child} of it ({command(child)}):", ""]
-            said = _asked_aloud(child) if stderr is None else stacks_of(child, stderr)
-            lines += said or ["(it did not say)"]
+            lines += ["", f"its process {child} ({command(child)}):", ""]
+            written = _written_to_terminal(child) if stderr is None else stacks_of(child, stderr)
+            lines += written or ["(no stacks)"]
     return lines
 
 
-def _asked_aloud(pid: int) -> list[str]:
+def _written_to_terminal(pid: int) -> list[str]:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
-    return ["(it said so on stderr)"]
+    return ["(written to stderr)"]
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that ``pid`` started, those that they started, and so on, the oldest first."""
+    """Return the descendants of process ``pid``, the oldest first."""
     children: dict[int, list[int]] = {}
     for stat in PROCESSES.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name, in brackets, may have blanks and brackets in it.
+            # The name, in parentheses, may contain blanks and parentheses.
             children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
 
     def below(parent: int) -> Iterator[int]:
@@ -68,7 +68,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def answers(pid: int) -> bool:
-    """Whether a process has a handler for SIGUSR1; one that has none would be ended by it."""
+    """Return whether a process has a handler for SIGUSR1. Without one the signal would end it."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         status = (PROCESSES / str(pid) / "status").read_text().splitlines()
         caught = next(line for line in status if line.startswith("SigCgt:"))
@@ -77,7 +77,7 @@ def answers(pid: int) -> bool:
 
 
 def command(pid: int) -> str:
-    """What it runs: the module, where there is one, else its command line."""
+    """Return the command of a process: its module if there is one, else its command line."""
     with contextlib.suppress(OSError):
         words = (PROCESSES / str(pid) / "cmdline").read_text().rstrip("\0").split("\0")
         return words[words.index("-m") + 1] if "-m" in words[:-1] else " ".join(words)
@@ -85,7 +85,7 @@ def command(pid: int) -> str:
 
 
 def without_pytest(stacks: Sequence[str]) -> list[str]:
-    """The stacks of a process without the frames of pytest, which are the same for every case."""
+    """Return stacks without the frames of pytest, which are equal for all cases."""
     kept, of_pytest = [], False
     for line in stacks:
         of_pytest = of_pytest and line.startswith("  File ")

@@ -1,4 +1,4 @@
-"""One process that runs cases, from outside: started, told what to run, watched, ended."""
+"""Control one process that runs cases: start, run tests, timeouts, end."""
 
 import contextlib
 import json
@@ -15,15 +15,15 @@ from harness.pytest_plugin.isolation.messages import Broken, Done, Start, Word
 from harness.pytest_plugin.isolation.stacks import stacks_below, stacks_of
 
 LOOK_SECONDS = 0.25
-"""How often a process is looked at beside its connection."""
+"""Interval in which the process itself is polled, besides its connection, in seconds."""
 START_SECONDS = 1800.0
-"""What the start of an engine may take: on a card it is compiled."""
+"""Timeout for starting an engine, in seconds. On a card it is compiled."""
 END_SECONDS = 20.0
-"""What an engine may take to put itself in order."""
+"""Timeout for closing an engine, in seconds."""
 
 
 class Worker:
-    """A child process, started by the call. It ends with ``close``, ``kill``, and with this process.
+    """A child process, started by the constructor. Ends with ``close``, ``kill``, and with this process.
 
     Raises what ``launch`` raises.
     """
@@ -41,7 +41,7 @@ class Worker:
             except BaseException:
                 self._release()
                 raise
-        with contextlib.suppress(OSError):  # it has ended already: the first case will hear of it
+        with contextlib.suppress(OSError):  # the process has ended already, which the first case reports
             self._connection.send(start)
         self._is_ready = False
 
@@ -51,11 +51,11 @@ class Worker:
 
     @property
     def ended(self) -> str:
-        """How a process that is not alive ended, in words."""
+        """Return a description of how the process ended."""
         return f"the process of the engine {how_it_ended(self.process.wait())}"
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
-        """Run one test. ``limit``: seconds for all but the start of an engine; None: no limit."""
+        """Run one test. ``limit``: timeout in seconds, not counting the start of an engine; None: no limit."""
         while not self._is_ready:
             word = self._next(START_SECONDS)
             if isinstance(word, Broken):
@@ -63,7 +63,7 @@ class Worker:
             self._is_ready = word["word"] == "ready"
         self._offsets = self._sizes()
         self._running = None
-        with contextlib.suppress(OSError):  # what became of it shows at the other end
+        with contextlib.suppress(OSError):  # the receiving side detects failures
             self._connection.send_bytes(name.encode())
         return self._outcome(name, limit)
 
@@ -85,10 +85,10 @@ class Worker:
                 case "died":
                     return self._broken(f"the process that ran this case {how_it_ended(word['returncode'])}")
                 case "missing":
-                    return self._broken(f"the process for it does not find {name}")
+                    return self._broken(f"the child process did not collect {name}")
 
     def _next(self, allowed: float | None) -> Word | Broken:
-        """The next word. With nothing heard for ``allowed`` seconds, or from a process that ended: what happened."""
+        """Return the next message, or what happened: nothing for ``allowed`` seconds, or the process ended."""
         give_up = None if allowed is None else time.monotonic() + allowed
         while True:
             left = LOOK_SECONDS if give_up is None else min(LOOK_SECONDS, give_up - time.monotonic())
@@ -122,7 +122,7 @@ class Worker:
         return out, err
 
     def _returncode(self) -> int:
-        """Of a process that has ended or closed its connection, which comes to the same."""
+        """Return the return code of a process that has ended or closed its connection."""
         try:
             return self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -130,7 +130,7 @@ class Worker:
             return self.process.wait()
 
     def close(self) -> None:
-        """Let it close its engines and end; by force where that takes too long. Again does no harm."""
+        """Let the process close its engines and end; kill it after a timeout. Idempotent."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(b"")
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,7 +138,7 @@ class Worker:
         self.kill()
 
     def kill(self) -> None:
-        """End it and what it started, by force."""
+        """Kill the process and its process group."""
         if self.alive:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -1,4 +1,4 @@
-"""The hang guard where cases run in xdist's workers themselves: a worker that hangs ends, and says where it was."""
+"""Timeout of cases that run in xdist's workers: a worker that hangs is ended with its stacks."""
 
 import faulthandler
 import re
@@ -16,7 +16,7 @@ _FOLDER = "spyre_cb_stacks"
 
 
 class HangsOfWorkers:
-    """A pytest plugin on the controller: gives workers a place for their last words, and reads them."""
+    """pytest plugin on the controller: provides files for the stacks of workers, and reads them."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -42,11 +42,11 @@ class HangsOfWorkers:
 
 
 class HangGuard:
-    """A pytest plugin in a worker."""
+    """pytest plugin in a worker."""
 
     def __init__(self, worker: dict[str, Any], limit: float) -> None:
         self._limit = limit
-        # Closed with the process: Python writes to it from a thread that knows nothing of Python.
+        # Never closed: faulthandler writes to it from a thread without Python state.
         self._file = Path(worker[_FOLDER], worker["workerid"]).open("w", encoding="utf-8")  # noqa: SIM115
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -60,7 +60,7 @@ class HangGuard:
 
 
 def register(config: pytest.Config, limit: float) -> None:
-    """The half that this process wants."""
+    """Register the part for this process."""
     worker = getattr(config, "workerinput", None)
     plugin = HangsOfWorkers(limit) if worker is None else HangGuard(worker, limit)
     config.pluginmanager.register(plugin, "spyre-cb-hang-guard")

@@ -1,1 +1,1 @@
-"""Failures that are known: a list beside the suites, with conditions and reasons. See docs/hardware.md."""
+"""Known failures: a file next to the suites, with conditions and reasons. See docs/hardware.md."""

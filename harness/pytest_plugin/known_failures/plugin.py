@@ -1,4 +1,4 @@
-"""pytest's part of known failures: listed tests are expected to fail, and what is listed in vain is an error."""
+"""pytest plugin for known failures: listed tests are expected to fail, and invalid entries are errors."""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -32,13 +32,13 @@ class KnownFailures:
 
     @staticmethod
     def of(config: pytest.Config) -> "KnownFailures":
-        """The one that is registered."""
+        """Return the registered plugin."""
         plugin = config.pluginmanager.get_plugin(NAME)
         assert isinstance(plugin, KnownFailures)
         return plugin
 
     def check(self) -> None:
-        """Before anything runs: raise pytest.UsageError for a list that is malformed, or of cases that do not exist."""
+        """Raise pytest.UsageError, before tests run, for a malformed list or entries of cases that do not exist."""
         arguments = [Path(str(argument).partition("::")[0]) for argument in self._config.args]
         for file in self._files(arguments):
             try:
@@ -61,14 +61,14 @@ class KnownFailures:
         return list(dict.fromkeys(file.resolve() for file in (*above, *below)))
 
     def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
-        """SUITE/ID of all cases that the list is for, where all of them were asked for; else None."""
+        """Return SUITE/ID of all cases to which the list applies, None if the run does not include all of them."""
         if not all(argument.is_dir() for argument in arguments):
             return None
         try:
             suites = [load_suite(suite) for suite in suite_files(arguments)]
         except (SuiteError, NoSuitesError):
-            return None  # a malformed suite is told of by itself
-        roots = [_house_of(suite.path) for suite in suites] if self._given else [file.parent]
+            return None  # a malformed suite is reported separately
+        roots = [_suites_root(suite.path) for suite in suites] if self._given else [file.parent]
         for root in roots:
             if not any(root.is_relative_to(argument.resolve()) for argument in arguments):
                 return None
@@ -101,12 +101,12 @@ class KnownFailures:
         listed = self._marked.get(item.nodeid)
         if listed is not None and report.failed and str(report.longrepr).startswith(_STRICT):
             report.longrepr = (
-                f"passed, and {listed.place} lists it as a known failure ({listed.entry.reason}): take it from the list"
+                f"passed, but {listed.place} lists it as a known failure ({listed.entry.reason}): remove it there"
             )
         return report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """A line a reason, as for skips."""
+        """Write a line for each reason, as for skips."""
         for word, what in (("xfailed", "failed as expected"), ("xpassed", "passed though listed as a known failure")):
             reasons = [report.wasxfail for report in terminalreporter.stats.get(word, ())]
             for reason in dict.fromkeys(reasons):
@@ -114,7 +114,7 @@ class KnownFailures:
 
 
 def _facts(item: CaseItem) -> dict[str, Any]:
-    """What conditions may ask for, of one test."""
+    """Return the facts of a test to which conditions can refer."""
     configuration, settings = item.expanded.configuration, item.config.stash[settings_key]
     return {
         "backend": configuration.backend,
@@ -130,21 +130,21 @@ def _facts(item: CaseItem) -> dict[str, Any]:
 
 
 def _list_for(path: Path) -> Path | None:
-    """The list that a suite, or a folder, goes by: in its folder or above, up to where the requirements are."""
+    """Return the list for a suite or folder: in its folder or above, up to the folder with the requirements."""
     for folder in _upward(path if path.is_dir() else path.parent):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
     return None
 
 
-def _house_of(suite: Path) -> Path:
-    """The folder by which a suite is named."""
+def _suites_root(suite: Path) -> Path:
+    """Return the folder to which the names of suites are relative."""
     folder = suite.resolve().parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 
 
 def _upward(folder: Path) -> Iterator[Path]:
-    """The folder and those above it, not beyond the one with the requirements, or the whole project."""
+    """Yield the folder and its parents, up to the folder with the requirements, or the project's root."""
     for each in (folder, *folder.parents):
         yield each
         if (each / REQUIREMENTS).is_file() or (each / "pyproject.toml").is_file() or (each / ".git").exists():

@@ -1,4 +1,4 @@
-"""A list of known failures from what a run found: what it has keeps its words, what fails now is added."""
+"""Update a list of known failures from the results of a run: existing entries are kept, new failures are added."""
 
 import json
 import re
@@ -13,18 +13,18 @@ from harness.pytest_plugin.known_failures.entries import PLACEHOLDER, Listed, lo
 
 FAILED = frozenset({"failed", "error", "flaky"})
 HEAD = """\
-# Tests that fail and are known to; docs/hardware.md says what may stand here.
+# Tests that are expected to fail; docs/hardware.md describes the format.
 known_failures:
 """
 
 
 class ResultsError(ValueError):
-    """A file that is no results of a whole run; the message is for the person who named it."""
+    """A file that does not have the results of a whole run. The message is for the user."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """The new text of the list; how many entries stay, are taken out (what they name passed), and are added."""
+    """The new text of the list, and the numbers of kept, removed (their tests passed) and added entries."""
 
     text: str
     kept: int
@@ -45,17 +45,17 @@ def read_results(file: Path) -> list[dict[str, Any]]:
             f"{file}: is no file of results, as --cb-results writes them: it does not begin with a header"
         )
     if "footer" not in lines[-1]:
-        raise ResultsError(f"{file}: the run did not come to its end, so what it found is not all")
+        raise ResultsError(f"{file}: the run was not finished, so results are missing")
     return lines[1:-1]
 
 
 def written(file: Path | None, results: Sequence[Mapping[str, Any]]) -> Written:
-    """The list in ``file``, which need not be there, brought up to date with these results. Raises SuiteError."""
+    """Return the list in ``file``, which may not exist, updated with these results. Raises SuiteError."""
     listed: tuple[Listed, ...] = ()
     lines: list[str] = []
     if file is not None and file.exists():
         listed, lines = load_known_failures(file), file.read_text(encoding="utf-8").splitlines()
-    # A listed test that is not expected to fail any more: it passed, and where the list is strict that is a failure.
+    # A listed test that is no longer an expected failure passed, which is a failure of a strict entry.
     ran = {_listed_as(result) for result in results if _is_listed(result) and result["outcome"] != "skipped"}
     failing = {_listed_as(result) for result in results if result["outcome"] == "xfailed"}
     kept = [each for each in listed if (name := (each.entry.case, each.entry.reason)) in failing or name not in ran]
@@ -73,13 +73,13 @@ def _is_listed(result: Mapping[str, Any]) -> bool:
 
 
 def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
-    """What tells the entry that a test is listed by; its line may be another by now."""
+    """Return what identifies the entry of a listed test. Its line number may have changed."""
     known = result.get("known_failure", {})
     return str(known.get("case")), str(known.get("reason"))
 
 
 def _as_written(lines: Sequence[str], each: Listed) -> str:
-    """As it stands in the file; what leans on anchors of other entries, which may be taken out, is written out."""
+    """Return an entry's text. Aliases of anchors in other entries, which may be removed, are expanded."""
     text = "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
     if not re.search(r":\s+[&*]\w", text):
         return text
@@ -89,7 +89,7 @@ def _as_written(lines: Sequence[str], each: Listed) -> str:
 
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One a case, backend and model; a test that says nothing of itself was in no suite."""
+    """Return one entry for each case, backend and model, without tests that are not from a suite."""
     found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if "backend" in r}
     return [
         f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"
@@ -98,7 +98,7 @@ def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _conditions(label: str, model: str) -> str:
-    """``label`` is what reports call a backend: its name, and ``(simulated)`` where no card is behind it."""
+    """Return conditions for a backend label, which is its name, with ``(simulated)`` if there is no card."""
     backend, _, simulated = label.partition(" ")
     more = ", simulated: true" if simulated else ""
     return f"{{backend: {backend}, model: {json.dumps(model)}{more}}}"

@@ -1,6 +1,6 @@
-"""Progress of a long run, live in the terminal: what runs, how many did what, steps a second, failures as they come.
+"""Live progress of a long run in the terminal: running tests, counts, steps a second, failures.
 
-Only on a terminal, and only where nothing else writes to it. ``view.py`` is what is shown, ``plugin.py`` shows it.
+Only on a terminal to which nothing else writes. ``view.py`` renders it, ``plugin.py`` shows it.
 """
 
 import os
@@ -13,23 +13,23 @@ OTHER_OUTPUT = ("usepdb", "trace", "collectonly", "setupshow", "setupplan", "set
 
 
 class Progress:
-    """A pytest plugin, in the process that was started by hand: shows progress if this run is one to show it of."""
+    """pytest plugin on the controller: shows progress if the run's options allow it."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Not before: the terminal is there now."""
+        """Start now, because the terminal reporter exists only now."""
         if wanted(session.config):
-            # rich is slow to import.
+            # Importing rich is slow.
             from harness.pytest_plugin.progress.plugin import ProgressShown
 
             session.config.pluginmanager.register(ProgressShown(session.config, self._results))
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Only on a terminal; not where somebody asked for more (-v, -s, a debugger) or for less (-q)."""
+    """Return whether to show progress: on a terminal, without options for more (-v, -s, --pdb) or less output (-q)."""
     option, reporter = config.option, config.pluginmanager.get_plugin("terminalreporter")
     if option.cb_no_progress or reporter is None or not reporter.isatty or os.environ.get("TERM", "dumb") == "dumb":
         return False

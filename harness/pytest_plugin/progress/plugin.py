@@ -1,7 +1,6 @@
-"""Shows progress below everything that pytest writes meanwhile.
+"""Show progress below pytest's other output.
 
-Without a thread of its own: cases may be forked at any moment. What is shown is as new as the last test that began or
-ended.
+It is updated when a test starts or ends, without a thread, because processes with threads can't be forked.
 """
 
 import time
@@ -13,13 +12,13 @@ from rich.console import Console
 from rich.file_proxy import FileProxy
 from rich.live import Live
 
-from harness.pytest_plugin.progress.view import RunState, rendered, told
+from harness.pytest_plugin.progress.view import RunState, failure_line, rendered
 from harness.pytest_plugin.results import ResultStream
 from harness.report.outcomes import PROBLEMS, cause
 
 
 class ProgressShown:
-    """A pytest plugin, in the process that was started by hand."""
+    """pytest plugin on the controller."""
 
     def __init__(self, config: pytest.Config, results: ResultStream) -> None:
         self._config = config
@@ -39,7 +38,7 @@ class ProgressShown:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._start()
         self._state.running[nodeid] = time.time()
-        self._draw()  # always: nobody knows how long this one takes
+        self._draw()  # always, because this test may take long
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -47,11 +46,13 @@ class ProgressShown:
         outcome = str(result.get("outcome", "passed"))
         self._state.finished(nodeid, outcome, _steps(result))
         if outcome in PROBLEMS and self._live is not None:
-            self._live.console.print(told(nodeid, outcome, cause(result)), no_wrap=True, overflow="ellipsis", crop=True)
+            self._live.console.print(
+                failure_line(nodeid, outcome, cause(result)), no_wrap=True, overflow="ellipsis", crop=True
+            )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
-        """Counted as ever, and without the dot."""
+        """Count as pytest does, but without its dot."""
         status = yield
         return (status[0], "", "") if self._live is not None and status else status
 
@@ -63,7 +64,7 @@ class ProgressShown:
         self._stop()
 
     def _start(self) -> None:
-        """With the first test: until then pytest says what it collected."""
+        """Start with the first test: before it, pytest reports the collection."""
         if self._live is not None:
             return
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -74,7 +75,7 @@ class ProgressShown:
         console = Console(file=writer._file, force_terminal=True)
         self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
-        console.show_cursor(True)  # a process that is killed leaves the terminal as it is
+        console.show_cursor(True)  # a killed process could not restore the cursor
         writer._file = FileProxy(console, writer._file)
 
     def _stop(self) -> None:
@@ -93,7 +94,7 @@ class ProgressShown:
 
 
 def _steps(result: Any) -> int:
-    """How many steps an engine took in a test, as far as its result says it."""
+    """Return how many steps an engine ran in a test, as far as its result has them."""
     for verdict in result.get("verdicts", ()):
         steps = verdict.get("data", {}).get("steps")
         if steps:

@@ -1,4 +1,4 @@
-"""What is shown of a run while it goes on."""
+"""Render the progress of a run."""
 
 import time
 from collections import Counter
@@ -17,7 +17,10 @@ COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "brigh
 
 @dataclass
 class RunState:
-    """``total`` tests are to run, 0 where nobody knows; ``running`` began at a time of ``time.time``."""
+    """The state of a run.
+
+    ``total`` is the number of tests, 0 if not known; ``running`` has start times (``time.time``).
+    """
 
     total: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -32,7 +35,7 @@ class RunState:
 
 
 def rendered(state: RunState, now: float) -> Group:
-    """A bar with the counts and the rate, and a line for each test that runs, the one that runs longest first."""
+    """Return a bar with counts and rate, and a line for each running test, the longest running first."""
     done = sum(state.counts.values())
     seconds = max(now - state.began, 0.001)
     head = Table.grid(padding=(0, 1))
@@ -56,11 +59,11 @@ def _counts(counts: Counter[str]) -> Text:
 
 
 def _running(test: str, since: float) -> Text:
-    """Not for how long: nobody looks at the clock while a test runs."""
+    """Return the line without a duration, because it is not updated while the test runs."""
     began = time.strftime("%H:%M:%S", time.localtime(since))
     return Text.assemble(("  since ", "bright_black"), began, " ", test, no_wrap=True, overflow="ellipsis")
 
 
-def told(test: str, outcome: str, why: str) -> Text:
-    """A line about a test that went wrong, as soon as it did."""
+def failure_line(test: str, outcome: str, why: str) -> Text:
+    """Return a line about a failed test."""
     return Text.assemble((f"{SYMBOLS.get(outcome, '!')} {outcome}", "bold red"), f" {test}", f": {why}" if why else "")

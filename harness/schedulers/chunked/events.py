@@ -11,7 +11,7 @@ from harness.types import BLOCK_SIZE, ChunkingSetup, RequestSpec, Run, Schedulin
 
 _OBSTACLES = {
     "batch:": "wait_for_batch",
-    "a turn of": "wait_for_turn",
+    "a decode of": "wait_for_turn",
     "blocks:": "wait_for_blocks",
 }
 

@@ -184,11 +184,11 @@ def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -
 
     ``freed_blocks`` stands in the place of ``blocks`` where those of sequences that ended would be enough.
     """
-    said, tkv = _said(limits), _tkv_with(request.prompt_length, state.tkv)
-    batch, context, blocks = _other_reasons(said, state, request, tkv)
-    now = _batch_tkv_is_exceeded(said, state, request, tkv)
+    given, tkv = _given(limits), _tkv_with(request.prompt_length, state.tkv)
+    batch, context, blocks = _other_reasons(given, state, request, tkv)
+    now = _batch_tkv_is_exceeded(given, state, request, tkv)
     before = None if now else _batch_tkv_was_exceeded(state, tkv)
-    late = blocks and not _blocks_are_short(said, replace(state, leaving=()), request, tkv)
+    late = blocks and not _blocks_are_short(given, replace(state, leaving=()), request, tkv)
     of_blocks = {"freed_blocks" if late else "blocks": blocks}
     return {"batch": batch, "context": context, **of_blocks, "batch_tkv": now, "earlier refusal": before}
 
@@ -240,7 +240,7 @@ def _context_is_short(limits: _GivenLimits, state: State, request: PlannedReques
     left = limits[0] - tkv
     grown = f", grown from {state.tkv} for a prompt of {request.prompt_length}" if tkv > state.tkv else ""
     if request.max_tokens > left:
-        return f"context: {request.max_tokens} tokens requested,  {left} left at tkv {tkv}{grown}"
+        return f"context: {request.max_tokens} tokens requested, {left} left at tkv {tkv}{grown}"
     if grown:
         for seat in state.running:
             budget = seat.request.max_tokens - seat.decoded(state.tkv)

@@ -39,7 +39,7 @@ BY_INVARIANT = {
 BY_REASON = {
     "waits for batch: ": "CB-ADMIT-02",
     "context: sequence": "CB-ADMIT-04",
-    " tokens requested,  ": "CB-ADMIT-03",
+    " tokens requested, ": "CB-ADMIT-03",
     "blocks: ": "CB-ADMIT-05",
     "batch x tkv: ": "CB-ADMIT-06",
 }

@@ -40,7 +40,7 @@ class Blessing:
             self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
 
     def accept_references(self, comparison: "Comparison") -> None:
-        """Write the reference outputs of a case, unless its file holds just these already."""
+        """Write the reference outputs of a case, unless its file already has exactly these."""
         file, checkpoint = comparison.file, comparison.checkpoint
         if file in self.done:
             return
@@ -76,7 +76,7 @@ class Blessing:
 
 
 def bless_references(blessing: Blessing | None, comparison: "Comparison | None") -> None:
-    """Write what outputs are compared with, in a run that blesses; where nothing is compared there is nothing."""
+    """Write the references of a comparison in a run with --bless; do nothing without a comparison."""
     if blessing is not None and comparison is not None:
         blessing.accept_references(comparison)
 

@@ -1,4 +1,4 @@
-"""Which requests of a case are compared with the reference."""
+"""The requests of a case that are compared with the reference."""
 
 from collections.abc import Iterator
 
@@ -7,18 +7,18 @@ from harness.suites.schema import BehaviourCase, Case, Chat, OutputCase, StepsCa
 from harness.types import RequestSpec
 
 CHAT_TOKENS = 16
-"""New tokens of a conversation that does not say how many."""
+"""Default of ``max_tokens`` for conversations."""
 
 
 def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
-    """A conversation as a request: its prompt is what the model's template makes of it. Raises ValueError."""
+    """Return a conversation as a request, with the prompt rendered by the chat template. Raises ValueError."""
     prompt = vocabulary.chat([{"role": m.role, "content": m.content} for m in chat.messages])
     budget = chat.max_tokens or CHAT_TOKENS
     return RequestSpec(0, prompt, budget, temperature=chat.temperature, seed=chat.seed, ignore_eos=chat.ignore_eos)
 
 
 def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:
-    """The requests of a case that are compared with the reference. Raises ValueError for an impossible prompt."""
+    """Yield the requests of a case that are compared with the reference. Raises ValueError for an impossible prompt."""
     if isinstance(case, StepsCase | OutputCase):
         for position, request in enumerate(case.requests if case.expect.output == "reference" else ()):
             yield request_spec(request, case.id, position, vocabulary)
@@ -35,7 +35,7 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def has_reference(case: Case) -> bool:
-    """Whether anything of a case is compared with the reference."""
+    """Return whether any output of a case is compared with the reference."""
     if isinstance(case, BehaviourCase):
         return any(action.compared for action in case.actions)
     return getattr(case, "expect", None) is not None and case.expect.output == "reference"  # type: ignore[attr-defined]

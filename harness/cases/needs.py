@@ -1,4 +1,4 @@
-"""What a case needs of a driver, in words of its capabilities."""
+"""The driver capabilities that a case needs."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
 def missing_capability(
     expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
 ) -> str | None:
-    """What a test needs that a driver with these capabilities does not have; None where it has all."""
+    """Return a capability that the test needs and the driver lacks, None if it has all."""
     return next((need for need in _needs(expanded, capabilities, policy_of_the_run) if need not in capabilities), None)
 
 

@@ -1,4 +1,4 @@
-"""An output case: its outputs and the invariants, without a table of its steps."""
+"""Run an output case: its outputs and the invariants, without a step table."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from harness.types import Run, SchedulingLimits, Verdict
 
 
 def run_output(test: Test, case: OutputCase, session: Session, limits: SchedulingLimits) -> Verdicts:
-    """Prepare the case, run it, check it; ``limits`` are those that the engine applies.
+    """Prepare the case, run it and check it. ``limits`` are the effective limits.
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """
@@ -25,7 +25,10 @@ def run_output(test: Test, case: OutputCase, session: Session, limits: Schedulin
 
 
 def broken_off(run: Run, steps: Verdict | None = None) -> Verdict:
-    """An engine that failed, or never came to an end; ``steps`` is what is wrong in its steps before, where known."""
+    """Return the verdict for an engine that failed or did not finish.
+
+    ``steps``: its first wrong step before, if known.
+    """
     assert run.unfinished is not None
     end = ("", *run.traceback) if run.traceback else ()
     if steps is None:

@@ -1,4 +1,4 @@
-"""Run one test: the case in its configuration on a warm engine, by the runner of its kind."""
+"""Run one test: the case in its configuration on a warm engine, with the runner of its kind."""
 
 from harness.cases.behaviour.run import Watched, run_behaviour
 from harness.cases.output import run_output
@@ -14,9 +14,9 @@ from harness.utils import spent
 
 
 def run_test(test: Test, session: Session) -> Verdicts:
-    """Tighten the engine to the case's limits, run it, check it; the verdicts in order.
+    """Set the case's limits, run it and check it. Returns verdicts in order.
 
-    Raises CaseError where limits or prompts are impossible for this engine or model, CheckpointError, GoldenError,
+    Raises CaseError if limits or prompts are impossible for this engine or model, CheckpointError, GoldenError,
     ReferenceMissingError and ReferenceFileError.
     """
     case = test.expanded.case
@@ -34,7 +34,7 @@ def run_test(test: Test, session: Session) -> Verdicts:
 
 
 def run_at_client(test: Test, client: Client, watched: Watched | None = None) -> Verdicts:
-    """Run a behaviour case at an engine that applies its limits; ``watched``: one whose steps can be seen.
+    """Run a behaviour case at an engine with the case's limits. ``watched`` is set if its steps are visible.
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """

@@ -1,4 +1,4 @@
-"""A scheduler-step case: its steps against a table, its outputs, the invariants; or its table is blessed."""
+"""Run a scheduler-step case: compare its steps with a table, or bless them; check outputs and invariants."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
 
 
 def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingLimits) -> Verdicts:
-    """Prepare the case, run it, check it; ``limits`` are those that the engine applies.
+    """Prepare the case, run it and check it. ``limits`` are the effective limits.
 
     Raises CaseError, CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
     """
@@ -35,42 +35,42 @@ def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingL
 
 
 def _is_blessed(test: Test, case: StepsCase) -> bool:
-    """Whether this run writes the table of the case; it does so once, by the first configuration."""
+    """Return whether this run writes the table of the case. Only the first configuration does."""
     if case.expect.steps != "golden" or test.blessing is None:
         return False
     return golden_path(test.suite_path, case.id) not in test.blessing.done
 
 
 def _bless(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict], *, blocks: bool) -> Verdict:
-    """Write the steps of a run as the table of its case, where nothing else is wrong with it."""
+    """Write the steps of a run as the table of its case, if all other checks passed."""
     assert test.blessing is not None
     if not blocks:
-        return Verdict(False, "not blessed: this driver cannot see blocks, so the table would have none")
+        return Verdict(False, "not blessed: this driver can't observe blocks, which the table needs")
     if failures(others):
-        return Verdict(False, "not blessed: what the engine did is wrong for another reason, see below")
+        return Verdict(False, "not blessed: other checks failed, see below")
     path = golden_path(test.suite_path, case.id)
     test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
     return Verdict(True, f"blessed {path.name}")
 
 
 def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
-    """The rows of a case, from the suite or from its golden file. Raises GoldenError."""
+    """Return the rows of a case, from the suite or from its golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps
     return read_golden(golden_path(test.suite_path, case.id), test.bless_command, (test.suite_name, case.id))
 
 
 def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
-    """The first wrong step before the end, where the table of the case is known."""
+    """Return the verdict with the first wrong step before the end, if the table of the case exists."""
     try:
         steps = expected_rows(test, case)
     except GoldenError:
-        return broken_off(run)  # its absence is not what is wrong here
+        return broken_off(run)  # a missing table is not the error here
     return broken_off(run, check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities))
 
 
 def _explained(verdict: Verdict, workload: Workload, run: Run) -> Verdict:
-    """A wrong step with what the rules say of it."""
+    """Return the verdict about a wrong step with an explanation by the rules, in the case's numbers."""
     first = verdict.data.get("first")
     explanation = None if first is None else workload.explain(run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict

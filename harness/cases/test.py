@@ -1,4 +1,4 @@
-"""One test as runners get it, and what comes of it."""
+"""The input of a runner, and its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ Verdicts = tuple[Verdict, ...]
 
 
 class CaseError(ValueError):
-    """A case that cannot be run as it is written; the message is for the person who wrote it."""
+    """A case that can't be run. The message is for the author of the case."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """Everything that says what is to be run and checked.
+    """The input of a test.
 
-    With a ``blessing``, golden tables and reference outputs are written. ``policy`` is how outputs are compared where
-    neither the case nor its suite says it.
+    With a ``blessing``, golden tables and reference outputs are written. ``policy`` is used for outputs if neither the
+    case nor its suite has one.
     """
 
     __test__ = False
@@ -41,12 +41,12 @@ class Test:
 
     @property
     def scheduler(self) -> SchedulerSpec:
-        """The scheduler it is for, looked up by its name."""
+        """Return the scheduler of the test."""
         return scheduler_named(self.expanded.configuration.scheduler)
 
 
 def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
-    """The verdicts as builtins, for reports."""
+    """Return the verdicts as builtins, for reports."""
     return [
         {
             "passed": v.passed,

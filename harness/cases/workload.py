@@ -1,4 +1,4 @@
-"""The requests of a step or output case: prepared for an engine, run on it, with what its scheduler says of the run."""
+"""The requests of a steps or output case, prepared for an engine, with functions to run and check them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +22,10 @@ from harness.utils import spent
 
 @dataclass(frozen=True)
 class Workload:
-    """What is run of a case, under the ``limits`` that the engine applies.
+    """The requests of a case under effective ``limits``.
 
-    ``requests`` are as the suite has them, ``specs`` the same as the driver takes them. ``comparison`` is what their
-    outputs are compared with; None: with no reference.
+    ``requests`` are in suite form, ``specs`` in the form that drivers take. ``comparison`` has the references, None if
+    outputs are not compared with any.
     """
 
     case: StepsCase | OutputCase
@@ -41,9 +41,9 @@ class Workload:
         return self.case.requests
 
     def run(self, session: Session) -> Run:
-        """Run it on an engine that was reset to its limits.
+        """Run the workload on a session that was reset to its limits.
 
-        Raises CaseError where it did not come to its end because the rules let no engine finish it.
+        Raises CaseError if it did not finish because no engine can finish it by the rules.
         """
         with spent.timed("stepping"):
             run = run_workload(session, self.specs, self.requests)
@@ -52,11 +52,11 @@ class Workload:
             reason = self.scheduler.impossible(self.limits, self.options, self.specs, self.requests, run)
             if reason:
                 limit = "max_batch_tkv_limit" if "max_batch_tkv_limit" in reason else "available_blocks"
-                raise CaseError(f"{reason} — raise {limit}, or let it ask for less")
+                raise CaseError(f"{reason} — raise {limit}, or make the request smaller")
         return run
 
     def check(self, run: Run, session: Session) -> list[Verdict]:
-        """The invariants of the scheduler, what must happen, then outputs. May run requests again, alone."""
+        """Check the invariants of the scheduler, required events, then outputs. May run requests again, alone."""
         invariants = self.scheduler.check_invariants(run, self.specs, self.requests, self.limits, self.options)
         happened = check_happens(self.scheduler, self.case, run, self.specs, self.limits, self.options)
         outputs = check_outputs(self.comparison, self.specs, self.case, run, self.limits.max_model_len)
@@ -65,11 +65,11 @@ class Workload:
         return [invariants, *([] if happened is None else [happened]), *outputs]
 
     def explain(self, run: Run, step: int) -> str | None:
-        """What the rules say of a step, in this case's numbers; None where they can't say."""
+        """Return what a step does by the rules, in this case's numbers; None if that is not known."""
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
-        """The first verdict also says what a time-line of the run needs (``harness/timeline/sources.py``)."""
+        """Add the data for a time-line of the run to the first verdict (``harness/timeline/sources.py``)."""
         first, *others = verdicts
         pairs = zip(self.specs, self.requests, strict=True)
         sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
@@ -81,11 +81,7 @@ class Workload:
 
 
 def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) -> Workload:
-    """The workload of a case for an engine that applies ``limits``.
-
-    Raises CaseError for prompts that are impossible for the model, CheckpointError, ReferenceMissingError and
-    ReferenceFileError.
-    """
+    """Return the workload of a case for an engine with these effective limits."""
     specs, comparison = tuple(specs_of(test, case)), None
     if TOKENS in test.capabilities:
         specs, comparison = prepare_outputs(
@@ -96,7 +92,7 @@ def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) 
 
 
 def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
-    """The requests of a case as the driver takes them. Raises CaseError, CheckpointError."""
+    """Return the requests of a case in the form that drivers take. Raises CaseError and CheckpointError."""
     make_spec = _spec_maker(test, case)
     try:
         return [make_spec(request, position) for position, request in enumerate(case.requests)]
@@ -105,7 +101,7 @@ def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
 
 
 def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
-    """What makes a request of the case a request for the driver."""
+    """Return the function that converts a request of the case for the driver."""
     model = test.expanded.configuration.model
     if TOKENS not in test.capabilities and test.scheduler.reads_tokens:
         words = vocabulary_of(model_of_run(model))

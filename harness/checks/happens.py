@@ -1,4 +1,4 @@
-"""What a case says must happen in it, checked against what happened in its run."""
+"""Check that the events that a case requires happened in its run."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,9 +8,7 @@ from harness.schedulers.spec import Options, SchedulerSpec
 from harness.suites.schema import Happening, OutputCase, StepsCase
 from harness.types import RequestSpec, Run, SchedulingLimits, Verdict
 
-_HINT = (
-    "the case doesn't test what it says: change its requests or limits, or what it lists under `happens` and `never`"
-)
+_HINT = "the case doesn't test what it should: change its requests or limits, or its lists `happens` and `never`"
 
 
 def check_happens(
@@ -21,9 +19,9 @@ def check_happens(
     limits: SchedulingLimits,
     options: Options,
 ) -> Verdict | None:
-    """Whether what the case lists under ``happens`` happened, and nothing of ``never``; None where it lists nothing.
+    """Check that all events under ``happens`` happened, and none under ``never``. Return None if the case lists none.
 
-    ``limits`` say all four numbers.
+    All four ``limits`` must be given.
     """
     if not case.happens and not case.never:
         return None
@@ -34,7 +32,7 @@ def check_happens(
         without = f"; not: {', '.join(map(str, case.never))}" if case.never else ""
         return Verdict(True, f"happened: {', '.join(map(str, case.happens)) or '-'}{without}")
     heads = [f"no {wanted} in this run" for wanted in missing]
-    heads += [f"{_shown(event)}, which the case says never happens" for event in unwanted]
+    heads += [f"{_shown(event)}, which is listed under never" for event in unwanted]
     details = [f"{wanted}: {_instead(wanted, events)}" for wanted in missing]
     headline = heads[0] + (f" (and {len(heads) - 1} more)" if len(heads) > 1 else "")
     return Verdict(False, headline, (*details, f"happened: {_listed(events)}"), _HINT)
@@ -48,7 +46,7 @@ def events_of(
     limits: SchedulingLimits,
     options: Options,
 ) -> list[Event]:
-    """All events of a run, by step; only what its rows show where the rules can't be followed to its end."""
+    """Return all events of a run, by step. If the rules can't be followed to its end, only those of its rows."""
     events = list(seen_events(run, specs, case.requests, limits.max_model_len, limits.max_num_seqs))
     with suppress(ValueError):
         events += scheduler.rule_events(limits, options, specs, case.requests, run)
@@ -60,7 +58,7 @@ def _is(event: Event, wanted: Happening) -> bool:
 
 
 def _instead(wanted: Happening, events: Sequence[Event]) -> str:
-    """The same to other requests, or what else of its kind there was."""
+    """Return the same event for other requests, or other events of its kind."""
     kind = wanted.event.split("_")[0]
     near = [event for event in events if event.name == wanted.event] or [
         event for event in events if event.name.split("_")[0] == kind

@@ -53,9 +53,7 @@ def prepare_outputs(
     suite_path: Path,
     policy: Policy | None,
 ) -> tuple[tuple[RequestSpec, ...], Comparison | None]:
-    """The requests with what the policy needs of the engine, and the references for all of them.
-
-    None in place of these where nothing is compared with a reference.
+    """Return the requests with the fields that the policy needs, and the references for all of them.
 
     Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
     """
@@ -125,7 +123,7 @@ def _against_reference(
 
 
 def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
-    """Tokens that a case gives for simulation must be those of the model that ran."""
+    """Check that the case's simulated_tokens equal the tokens of the model that ran."""
     wrong = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
         seen = tuple(token.token_id for token in tokens)

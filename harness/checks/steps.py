@@ -85,7 +85,7 @@ def _explain(
 
 
 def _cause(row: StepRow, wrong: Sequence[str]) -> str:
-    """Of the columns that are wrong in a step the one that the others follow from."""
+    """Return the wrong column of a step from which the other wrong columns follow."""
     return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 
 

@@ -57,10 +57,10 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
 
 def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: bool) -> int:
-    """How many steps a correct engine takes at the most.
+    """Return the maximum number of steps of a correct engine.
 
-    Where steps are scheduled ``by_tokens``, the oldest request computes at least one token in each of them, and is
-    never preempted.
+    If steps are scheduled ``by_tokens``, the oldest request computes at least one token in each step, and is never
+    preempted.
     """
     prompts = sum(len(request.prompt_token_ids) for request in requests) if by_tokens else 0
     return last_event + sum(request.max_tokens + 3 for request in requests) + prompts + 10

@@ -62,11 +62,11 @@ class Shared(NamedTuple):
 class Stretch:
     """``row`` and the next steps up to ``last``, which differ from it only in tkv and the number of generated tokens.
 
-    Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; a sequence that ended in it is among
-    them. ``prefilled`` is the one that is prefilled, ``chunk`` which chunk of how many (from 1) that is, where there
-    are chunks; ``shared`` are the shared blocks of each sequence that has any. Where steps are scheduled by tokens,
-    ``catching_up`` are those that compute what they know already, and ``decoding`` the others; elsewhere they follow
-    from ``prefilled`` and the row.
+    Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; they include sequences that ended in
+    that step. ``prefilled`` is the sequence in prefill; ``chunk`` is (number of the chunk from 1, number of chunks) if
+    prompts are chunked. ``shared`` lists the shared blocks by sequence. If steps are scheduled by tokens,
+    ``catching_up`` are the requests that compute tokens they already have, and ``decoding`` the others; otherwise both
+    follow from ``prefilled`` and the row.
     """
 
     row: StepRow
@@ -88,26 +88,26 @@ class Stretch:
 
     @property
     def decodes(self) -> tuple[int, ...]:
-        """Those that get a token of a decode."""
+        """Return the sequences that get a token of a decode."""
         return self.decoding or (self.row.outputs if self.row.kind == "decode" else ())
 
     @property
     def by_tokens(self) -> bool:
-        """Whether the step is scheduled by tokens: several requests compute some, and there is no tkv."""
+        """Return whether steps are scheduled by tokens: several requests compute tokens, and there is no tkv."""
         return self.row.scheduled is not None
 
     @property
     def computed(self) -> str:
-        """Which request computes how many tokens, where the step is scheduled by tokens."""
+        """Return the number of tokens that each request computes, as text, if steps are scheduled by tokens."""
         return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
 
     @property
     def prefills(self) -> tuple[int, ...]:
-        """Those whose prompts are computed, or tokens that they have lost."""
+        """Return the sequences whose prompts, or lost tokens, are computed."""
         return self.catching_up if self.prefilled is None else (self.prefilled,)
 
     def tkv_at(self, step: int) -> int:
-        """tkv after a step of this stretch; the tokens of the step where it is scheduled by tokens."""
+        """Return tkv after ``step`` or, if steps are scheduled by tokens, the number of tokens of the step."""
         if self.row.scheduled is not None:
             return sum(tokens for _, tokens in self.row.scheduled)
         return self.row.tkv + step - self.first
@@ -129,7 +129,7 @@ def _grown(bar: Bar, tokens: int) -> Bar:
 
 
 def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Which blocks of each sequence are held by others too."""
+    """Return the blocks of each sequence that other sequences hold, too."""
     holders: dict[int, list[int]] = {}
     for sequence, table in tables.items():
         for block in dict.fromkeys(table):

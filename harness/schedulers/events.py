@@ -1,4 +1,4 @@
-"""What happened in a run, as a case names it (``happens:``): events that every scheduler's steps show."""
+"""Events of a run that a case can require (``happens:``): those that are visible in the steps of every scheduler."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
 
 
 class Event(NamedTuple):
-    """Something that happened in step ``step``, to ``request`` where it is one request's."""
+    """An event in step ``step``, of ``request`` if it belongs to one."""
 
     step: int
     name: EventName
@@ -31,7 +31,7 @@ def seen_events(
     max_model_len: int | None,
     max_num_seqs: int | None,
 ) -> Iterator[Event]:
-    """Those that the rows of a run show; limits None: not known, so nothing is said that depends on them."""
+    """Yield the events that are visible in the rows of a run. With a limit None (not known), its events are omitted."""
     yield from _aborts(run, timings)
     yield from _ends(run, specs, timings, max_model_len)
     got: Counter[int] = Counter()
@@ -45,7 +45,7 @@ def seen_events(
 
 
 def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """What kind of step it was and what it did to tkv and blocks; ``got``: tokens of each request before it."""
+    """Yield the kind of a step and its effect on tkv and blocks. ``got``: tokens of each request before it."""
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
     if after.kind == "prefill":
@@ -82,7 +82,7 @@ def _pauses(before: StepRow, after: StepRow) -> Iterator[Event]:
 
 
 def _gaps(steps: Sequence[StepRow]) -> Iterator[Event]:
-    """Steps with nothing to run, before others that have something."""
+    """Yield steps with nothing to run before other steps with work."""
     last = max((row.step for row in steps if row.outputs), default=0)
     yield from (Event(row.step, "idle_gap") for row in steps if row.kind == "idle" and row.step < last)
 
@@ -109,7 +109,7 @@ def _aborts(run: Run, timings: Sequence[Request]) -> Iterator[Event]:
 
 
 def _aborted_as(steps: Sequence[StepRow], request: int, timing: Request) -> EventName:
-    """Where a request was at its abort, after that step had run and before the abort itself, which its row shows."""
+    """Return the state of a request before its abort, after the step of that row."""
     assert timing.abort_step is not None
     step = timing.abort_step
     row = steps[step]

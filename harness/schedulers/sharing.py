@@ -1,4 +1,4 @@
-"""Random requests whose prompts begin like earlier texts, for schedulers that find blocks by content."""
+"""Random requests with shared beginnings of prompts, for schedulers with prefix caching."""
 
 import random
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ BOUNDARY_BUDGETS = (1, 2, 3, 63, 64, 65, 66)
 
 @dataclass(frozen=True)
 class SharingRequest:
-    """A request; its prompt begins with the first ``shared`` tokens of the text of request ``of``, an earlier one.
+    """A request whose prompt begins with the first ``shared`` tokens of the text of request ``of``, an earlier one.
 
-    That text is the prompt of ``of`` and, beyond it, what it generates.
+    That text is the prompt of ``of``, followed by its generated tokens.
     """
 
     prompt_length: int
@@ -31,7 +31,7 @@ class SharingRequest:
 
 
 def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Request, ...]:
-    """The requests as a suite says them; what another goes on from is given in simulated_tokens."""
+    """Return the requests in suite form. Generated tokens that other prompts repeat are given as simulated_tokens."""
     pieces: list[list[tuple[str, int]]] = []
     continued: dict[int, tuple[int, ...]] = {}
     made = []
@@ -94,7 +94,10 @@ def _prompt(begin: Sequence[tuple[str, int]], generated: tuple[int, ...], tail: 
 
 
 def sharing_requests(sizes: Sizes, *, decoded: bool) -> st.SearchStrategy[list[SharingRequest]]:
-    """Requests in the order in which they join. ``decoded``: prompts may go on from what another generates."""
+    """Return a strategy for requests in the order in which they join.
+
+    ``decoded``: prompts may repeat generated tokens of another request.
+    """
     drawn = st.lists(_requests(sizes), min_size=1, max_size=sizes.requests)
     return drawn.map(lambda pairs: _all_sharing(pairs, decoded=decoded))
 
@@ -132,7 +135,7 @@ def _request(prompt_length: int, max_tokens: int, join_step: int, aborted_after:
 def _sharing(
     request: SharingRequest, which: int, amount: int | str | None, earlier: Sequence[SharingRequest], *, decoded: bool
 ) -> SharingRequest:
-    """With a beginning of an earlier request's text, as far as that goes and can be spelled out."""
+    """Return the request with the beginning of an earlier request's text, as far as a prompt can express it."""
     if amount is None or not earlier:
         return request
     of = which % len(earlier)

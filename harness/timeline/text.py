@@ -128,7 +128,7 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
 
 
 def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
-    """What a request does in a step in which several compute tokens."""
+    """Return the mark of a request in a step in which several requests compute tokens."""
     row = stretch.row
     if sequence in (row.preempted or ()):
         return "!"

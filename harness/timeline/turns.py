@@ -59,7 +59,7 @@ def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: S
 
 
 def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, name: str) -> str:
-    """A cross where its blocks were taken from it."""
+    """Yield a cross at each preemption of the sequence."""
     lost = [stretch.first for stretch in stretches if sequence in (stretch.row.preempted or ())]
     middle = bottom - scale.lane // 2
     path = "".join(f"M{place(scale.x(step))} {middle - 5}l10 10m0 -10l-10 10" for step in lost)

@@ -1,4 +1,4 @@
-"""Run a behaviour case at a client: its requests as the client takes them, and what the reference says of them."""
+"""Run a behaviour case at a client, with its requests and their references."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, 
 
 @dataclass(frozen=True)
 class Watched:
-    """An engine in this process with the limits that it applies and the scheduler whose invariants must hold."""
+    """An engine in this process, its effective limits, and the scheduler whose invariants are checked."""
 
     session: Session
     limits: SchedulingLimits
@@ -33,7 +33,7 @@ class Watched:
 
 
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
-    """Carry out the actions of the case and check them; the steps of every ``generate`` too where they can be seen.
+    """Perform the actions of the case and check them, including the steps of every ``generate`` if they are visible.
 
     Raises ValueError if the model has no tokens for a prompt, ReferenceMissingError, and ReferenceFileError.
     """

@@ -1,9 +1,9 @@
-"""spyre-inference, vLLM's plugin for torch-spyre: vLLM's own scheduler, and what an engine of it is started with.
+"""spyre-inference, vLLM's plugin for torch-spyre, with vLLM's own scheduler: arguments with which an engine is started.
 
-Written against its source at commit 4744aed, and not run: it needs a card. Its platform takes float16 only and blocks
-of a multiple of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), runs on cards only (``TorchSpyreWorker``
-loads ``torch_spyre``), and keeps vLLM's Scheduler, so steps are read and limits tightened as without a plugin. Where
-the number of blocks is not given, it takes those of a full batch, the null block among them: here it is given.
+Written against its source at commit 4744aed, and not run, because it needs a card. Its platform accepts float16 only
+and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), runs on cards only
+(``TorchSpyreWorker`` loads ``torch_spyre``), and keeps vLLM's Scheduler, so steps are read and limits set as without a
+plugin. By default it uses the blocks of a full batch, including the null block; here the number is given.
 """
 
 from importlib.util import find_spec
@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 ON_A_CARD = {"dtype": "float16", "enforce_eager": False}
-"""float16 is what its platform takes; the model is compiled, as ``sendnn`` means everywhere."""
+"""float16 is the only dtype of its platform. The model is compiled, as with ``sendnn`` in general."""
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Why no engine of that setup starts here, or None."""
+    """Return why an engine of that setup can't be started here, or None."""
     if setup.backend != "sendnn":
         return f"backend {setup.backend}: spyre-inference runs on cards only, which is backend sendnn"
     if find_spec("torch_spyre") is None:
@@ -52,10 +52,10 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """What vLLM's LLM is started with."""
+    """Return arguments of vLLM's LLM."""
     return token_budget.engine_arguments(setup) | ON_A_CARD
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """vLLM's server for it."""
+    """Return the command of vLLM's server."""
     return token_budget.command_of_server(model, token_budget.common_arguments(setup) | ON_A_CARD)

@@ -1,7 +1,7 @@
-"""vLLM's own scheduler, which no plugin replaces: read after a step, tightened between two cases.
+"""Adapter for vLLM's own scheduler, without a plugin's: reads state after a step, sets limits between cases.
 
-Works on vLLM's EngineCore as it is, by attribute. What a step did is read from its SchedulerOutput, queues from the
-scheduler, blocks from its KVCacheManager. It is synchronous: a step is scheduled, runs, and is recorded.
+Accesses attributes of vLLM's EngineCore. The results of a step are read from its SchedulerOutput, queues from the
+scheduler, blocks from its KVCacheManager. The core is synchronous: a step is scheduled, run, and recorded.
 """
 
 import inspect
@@ -23,17 +23,23 @@ from harness.types import (
 )
 
 VOCABULARY_WITHOUT_A_MODEL = 16_384
-"""Tokens that there are where no model runs."""
+"""Size of the vocabulary if no model runs."""
 IDLE = Decision("idle", (), (), ())
-"""A step with nothing to schedule, and what is seen before the first one."""
+"""A step with nothing to schedule, and the state before the first step."""
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
-"""GiB of memory that vLLM's CPU back end may use for the cache; of it no more is taken than the blocks need."""
+"""Variable with the GiB of memory that vLLM's CPU backend may use for the cache.
+
+It allocates only what the blocks need.
+"""
 RULES_OF_0_32_FROM = (0, 32)
-"""The first version whose scheduler goes by the rules of 0.32. Between 0.27 and it nobody looked."""
+"""The first version whose scheduler is taken to follow the rules of 0.32.
+
+Versions between 0.27 and 0.32 are not checked.
+"""
 
 
 def observe(core: Any) -> Seen:
-    """Nothing is reserved, and there is no tkv."""
+    """Return the observable state, without reservations and tkv."""
     scheduler = core.scheduler
     return Seen(
         0,
@@ -45,9 +51,10 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """What a step computes, of its SchedulerOutput, which counts computed tokens as they were before the step.
+    """Return the decision of a step, from its SchedulerOutput, which has the numbers of computed tokens before the
+    step.
 
-    A request decodes where it ran before and computes the last token that it has, that token alone.
+    A request decodes if it ran before and computes only the last token that it has.
     """
     tokens: Mapping[str, int] = scheduled.num_scheduled_tokens
     cached = scheduled.scheduled_cached_reqs
@@ -67,26 +74,26 @@ def decision(core: Any, scheduled: Any) -> Decision:
 
 
 def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
-    """Those names, the first evicted first: each went to the front of the queue, and nothing has started since."""
+    """Return the preempted request ids, the first evicted first: each was put at the front of the queue."""
     return tuple(name for name in reversed(names(scheduler.waiting)) if name in preempted)
 
 
 def rules_of(version: str | None) -> TokenBudgetRules:
-    """Which rules that version of vLLM goes by."""
+    """Return the rules that a version of vLLM follows."""
     return "0.32" if release(version) >= RULES_OF_0_32_FROM else "0.27"
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Why no engine of that setup starts here, or None."""
+    """Return why an engine of that setup can't be started here, or None."""
     if setup.backend == "sendnn":
         return "backend sendnn: vLLM runs here without a Spyre plugin; on cards it runs with spyre-inference"
     return other_rules(setup)
 
 
 def other_rules(setup: EngineSetup) -> str | None:
-    """Why this vLLM goes by other rules than a setup asks for, or None.
+    """Return why this vLLM does not follow the rules of a setup, or None.
 
-    What rules say of the order in which blocks are freed shows in no step table, only what they say of the threshold.
+    The rules about the order in which blocks are freed are not visible in step tables, only those about the threshold.
     """
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
@@ -95,17 +102,17 @@ def other_rules(setup: EngineSetup) -> str | None:
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """What a request of the core has beside its prompt and parameters: nothing, parameters know the end of text."""
+    """Return additional fields of core requests: none, because the parameters contain the EOS token."""
     return {}
 
 
 def end_of_text(processor: Any) -> int | None:
-    """The token that ends a text, as the input processor gives it to requests."""
+    """Return the EOS token id that the input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
-    """The options of a setup, all by default where it has none."""
+    """Return the options of a setup, with defaults if it has none."""
     return setup.options if isinstance(setup.options, TokenBudgetSetup) else TokenBudgetSetup()
 
 
@@ -116,9 +123,9 @@ def shape(setup: EngineSetup) -> EngineSetup:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """What vLLM's LLM is started with for its own scheduler and its CPU back end.
+    """Return arguments of vLLM's LLM for its own scheduler and its CPU backend.
 
-    Where the number of blocks is not given there are those of a full batch, and the null block.
+    By default there are the blocks of a full batch, and the null block.
     """
     full = setup.max_num_seqs * blocks_for(setup.max_model_len)
     return {
@@ -129,7 +136,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def common_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """What an engine in this process and a server are started with."""
+    """Return arguments that an engine in this process and a server share."""
     return {
         **scheduling_arguments(setup),
         "dtype": "float32",
@@ -139,10 +146,10 @@ def common_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """The options of its scheduler.
+    """Return the scheduler's options.
 
-    vLLM starts with no budget below the batch, nor, without chunks, below the context, be the cases as small as they
-    may: there the budget is as large as it takes, and ``tighten`` sets the one that was asked for.
+    vLLM requires a budget of at least the batch size and, without chunks, the context. If the setup has a smaller
+    budget, the engine is started with the minimum, and ``tighten`` sets the smaller one.
     """
     options = options_of(setup)
     smallest = max(setup.max_num_seqs, 1 if options.enable_chunked_prefill else setup.max_model_len)
@@ -155,19 +162,20 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """What an engine reads from the environment of its options."""
+    """Return environment variables with the options of an engine."""
     return {CACHE_SPACE: os.environ.get(CACHE_SPACE, "1")}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """vLLM's server as a module: the command ``vllm`` asks for its own version under its usual name, which vllm-cpu
-    does not have.
+    """Return the command of vLLM's server as a module.
+
+    The command ``vllm`` looks up the version of the package ``vllm``, which does not exist if vllm-cpu is installed.
     """
     return command_of_server(model, common_arguments(setup))
 
 
 def command_of_server(model: str, arguments: Mapping[str, Any]) -> list[str]:
-    """The same for these arguments of an engine."""
+    """Return the command of the server with these engine arguments."""
     flags = [flag for name, value in arguments.items() for flag in _flag(name, value)]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *flags]
 
@@ -180,8 +188,9 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """From now on the model's forward is left out: scheduler and model runner do what they do, on the same token each
-    time. Tokens that a case gives need not be of the model's vocabulary.
+    """Replace the model's forward: scheduler and model runner work unchanged, with the same token each time.
+
+    Tokens that a case gives need not be in the model's vocabulary.
     """
     vocabulary = max(core.vllm_config.model_config.get_vocab_size(), VOCABULARY_WITHOUT_A_MODEL)
     logits = same_logits(core.scheduler.max_num_running_reqs, vocabulary)
@@ -191,7 +200,7 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """The limits it starts with: to be asked before anything is tightened."""
+    """Return the limits with which the engine was built. Must be called before ``tighten``."""
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.max_model_len, scheduler.max_num_running_reqs, scheduler.kv_cache_config.num_blocks - 1
@@ -204,7 +213,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
     The options are set as well: the engine may have been started with wider ones.
     """
     scheduler, blocks = core.scheduler, limits.available_blocks
-    assert blocks is not None, "limits that are all said"
+    assert blocks is not None, "all limits must be given"
     scheduler.vllm_config.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
     options = options_of(setup)
@@ -224,5 +233,5 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         "hash_block_size": scheduler.hash_block_size,
         "watermark": scheduler.scheduler_config.watermark,
     }
-    known = inspect.signature(type(manager).__init__).parameters  # versions differ in what they take
+    known = inspect.signature(type(manager).__init__).parameters  # the parameters depend on the version
     manager.__init__(**{name: value for name, value in arguments.items() if name in known})

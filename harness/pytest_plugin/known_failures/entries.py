@@ -62,7 +62,7 @@ class Conditions(Model):
     """Versions of vLLM as pip writes them, such as ``>=0.27,<0.30``; where no vLLM runs, none is in any of them."""
 
     def hold(self, facts: Mapping[str, Any]) -> bool:
-        """Whether all of them do; a fact may be several names of one thing."""
+        """Return whether all conditions hold. A fact may have several equivalent names."""
         if self.vllm is not None and not (facts["vllm"] and SpecifierSet(self.vllm).contains(facts["vllm"], True)):
             return False
         for name in type(self).model_fields.keys() - {"vllm"}:

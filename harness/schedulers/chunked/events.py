@@ -1,4 +1,4 @@
-"""What kept requests waiting, what was found in the cache and what was lost, as a case names it: by the model."""
+"""Events of the chunked scheduler that need its model: why requests waited, cache hits and losses."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,10 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Those that follow from the rules; ``limits`` say all four numbers. Raises ValueError where no run is possible."""
+    """Yield the events that follow from the rules.
+
+    All four ``limits`` must be given. Raises ValueError for no valid run.
+    """
     texts = planned_texts(specs, timings, run)
     cache = _Cache([plan.prompt for plan in texts])
     for engine in moments(limits, options, texts):
@@ -33,7 +36,7 @@ def rule_events(
 
 
 def _admission(engine: Engine) -> Iterator[Event]:
-    """Why a prompt does not go on, or start, in the step after this one; or how closely it fits."""
+    """Yield why a prompt does not start or continue in the next step, or how closely it fits."""
     step = engine.step + 1
     reader = next((r for r in engine.running if r.prefilling), None)
     if reader is not None and engine.waiting:
@@ -55,7 +58,7 @@ def _admission(engine: Engine) -> Iterator[Event]:
 
 
 def _limit_met(engine: Engine) -> Iterator[Event]:
-    """How closely the decode that just ran, and one that paused somebody, met the batch × tkv limit."""
+    """Yield how close decodes, and pauses, were to the batch x tkv limit."""
     limit, got = engine.limits.max_batch_tkv_limit or 0, len(engine.outputs)
     if engine.kind == "decode" and got * engine.tkv == limit:
         yield Event(engine.step, "fits_batch_tkv_exactly")
@@ -65,7 +68,7 @@ def _limit_met(engine: Engine) -> Iterator[Event]:
 
 @dataclass
 class _Cache:
-    """What was ever in a page, what is still there, and which pages somebody found."""
+    """Texts that pages have had, pages that still have theirs, and pages that were found."""
 
     prompts: Sequence[Text]
     started: list[int] = field(default_factory=list)
@@ -74,7 +77,7 @@ class _Cache:
     found: set[Page] = field(default_factory=set)
 
     def see(self, engine: Engine) -> Iterator[Event]:
-        """What the step that just ran found in the cache, and what it lost."""
+        """Yield what the last step found in the cache, and what was lost."""
         if engine.started is not None:
             yield from self._hits(engine, engine.started)
             self.started.append(engine.started.number)

@@ -333,7 +333,7 @@ def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
 
 def moments(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> Iterator[Engine]:
-    """The state after each step and what happens at its end: one engine that moves on, to be looked at in between."""
+    """Yield the engine after each step and its events. The same object is yielded each time."""
     readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)

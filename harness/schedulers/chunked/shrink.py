@@ -18,7 +18,10 @@ def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
-    """Simpler ones, the boldest first: without a request, with usual limits and options, then with smaller numbers."""
+    """Yield simpler workloads, the simplest first.
+
+    They have a request less, default limits and options, or smaller numbers.
+    """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)
     for limits in loosened(workload.limits):

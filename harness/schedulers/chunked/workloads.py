@@ -38,7 +38,7 @@ class ChunkedWorkload:
 
     @property
     def options(self) -> ChunkingSetup:
-        """The scheduler's options."""
+        """Return the scheduler's options."""
         return self.chunking
 
     @cached_property
@@ -52,7 +52,10 @@ class ChunkedWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, "chunked", self.chunking)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """The requests as a suite says them; what another goes on from is given in simulated_tokens."""
+        """Return the requests in suite form.
+
+        Generated tokens that other prompts repeat are given as simulated_tokens.
+        """
         return self._requests
 
     @cached_property
@@ -91,7 +94,7 @@ def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWo
 
 @st.composite
 def chunked_workloads(draw: st.DrawFn, sizes: Sizes = CHUNKED_SIZES, *, decoded: bool = True) -> ChunkedWorkload:
-    """Workloads that can be worked off. ``decoded``: prompts may go on from what another request generates."""
+    """Draw workloads that an engine can finish. ``decoded``: prompts may repeat generated tokens of another request."""
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunking = draw(_CHUNKINGS)
     return ChunkedWorkload(_limits(draw, requests), chunking, tuple(requests))

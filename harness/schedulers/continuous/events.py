@@ -1,4 +1,4 @@
-"""What kept requests waiting, and by how much, as a case names it: by the model of the rules."""
+"""Events of the continuous scheduler that need its model: why requests waited, and by how much."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,14 +15,17 @@ _LIMITS = {"context": "max_model_len", "blocks": "available_blocks", "batch_tkv"
 def rule_events(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> Iterator[Event]:
-    """Those that follow from the rules; ``limits`` say all four numbers. Raises ValueError where no run is possible."""
+    """Yield the events that follow from the rules.
+
+    All four ``limits`` must be given. Raises ValueError for no valid run.
+    """
     for moment in moments(limits, planned_requests(specs, timings, run)):
         if moment.state.waiting and moment.state.running:
             yield from _admission(limits, moment.step + 1, moment.state)
 
 
 def _admission(limits: SchedulingLimits, step: int, state: State) -> Iterator[Event]:
-    """Why the head of the queue waits or may join, and whether a limit one smaller or larger would change it."""
+    """Yield why the head of the queue waits or joins, and whether a limit one smaller or larger would change that."""
     head, request = state.waiting[0]
     short = _short(limits, state, request)
     for condition in short:

@@ -36,7 +36,7 @@ def impossible(
 
 
 def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
-    """The requests as the model has them; one that may end early is taken to end where it ended in ``run``."""
+    """Return the requests for the model. A request that may end early ends where it ended in ``run``."""
     return [
         PlannedRequest(
             len(spec.prompt_token_ids),

@@ -180,9 +180,9 @@ def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, 
 
 
 def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -> dict[str, str | None]:
-    """What keeps the head of the queue from joining what runs, by condition; None where it holds.
+    """Return why the head of the queue can't join, by admission condition; None for conditions that hold.
 
-    ``freed_blocks`` stands in the place of ``blocks`` where those of sequences that ended would be enough.
+    ``freed_blocks`` replaces ``blocks`` if the blocks of sequences that have ended would be enough.
     """
     given, tkv = _given(limits), _tkv_with(request.prompt_length, state.tkv)
     batch, context, blocks = _other_reasons(given, state, request, tkv)

@@ -1,4 +1,4 @@
-"""What must happen in a case: events that a run has or has not, by name."""
+"""Events that must happen, or must not happen, in a case."""
 
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from harness.suites.schema.base import MisfitError, Model, Number, as_tuple
 
 EventName = Literal[
-    # requests come and go
+    # requests join and end
     "join",
     "full_batch",
     "end_at_prefill",
@@ -16,14 +16,14 @@ EventName = Literal[
     "early_end",
     "context_filled",
     "idle_gap",
-    # aborts, by where the request was
+    # aborts, by the request's state
     "abort_of_waiting",
     "abort_of_prefilling",
     "abort_of_paused",
     "abort_of_decoding",
     "abort_of_finishing",
     "abort_of_ended",
-    # and by the step before them
+    # aborts, by the step before
     "abort_before_any_step",
     "abort_after_prefill",
     "abort_after_decode",
@@ -32,7 +32,7 @@ EventName = Literal[
     "tkv_growth",
     "tkv_fall",
     "block_taken_in_decode",
-    # what keeps the head of the queue waiting
+    # why the head of the queue waits
     "wait_for_batch",
     "wait_for_context",
     "wait_for_blocks",
@@ -42,7 +42,7 @@ EventName = Literal[
     "wait_for_prefill",
     "wait_for_paused",
     "remembered_refusal",
-    # by how much: the limit itself, or one more
+    # by how much: equal to the limit, or one above
     "fits_context_exactly",
     "fits_blocks_exactly",
     "fits_batch_tkv_exactly",
@@ -69,7 +69,7 @@ EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
 
 class Happening(Model):
-    """An event that must happen, to any request or to ``request``, its position in the case."""
+    """An event that must happen, to any request or to ``request``, by position in the case."""
 
     event: EventName
     request: Number | None = None
@@ -110,4 +110,7 @@ _JSON_SCHEMA: dict[str, Any] = {
 }
 _Short = Annotated[Happening, BeforeValidator(_in_full), WithJsonSchema(_JSON_SCHEMA)]
 Happenings = Annotated[tuple[_Short, ...], BeforeValidator(as_tuple)]
-"""A list of names; ``{name: request}`` where it must happen to that request. docs/writing-cases.md explains each."""
+"""A list of event names, or ``{name: request}`` for events of one request.
+
+docs/writing-cases.md describes the events.
+"""

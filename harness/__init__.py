@@ -1,1 +1,1 @@
-"""From YAML suites to pytest: what an engine must do, asked through a driver, judged step by step."""
+"""Conformance harness: YAML suites run as pytest tests on an engine, through a driver, and checked step by step."""

@@ -1,4 +1,4 @@
-"""``python -m harness`` is ``spyre-cb``."""
+"""Run ``spyre-cb`` with ``python -m harness``."""
 
 import sys
 

@@ -122,7 +122,7 @@ class RequestSpec:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether a penalty, bias, allow list or bad word changes which token is chosen."""
+        """Return whether a penalty, bias, allow list or bad word changes which token is chosen."""
         penalised = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
         return bool(penalised or self.logit_bias or self.allowed_token_ids is not None or self.bad_words)
 

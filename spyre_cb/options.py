@@ -87,7 +87,7 @@ def _whole(text: str) -> int:
 
 def _retries(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be how many more times, a whole number, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of repetitions, not {text!r}")
     return int(text)
 
 

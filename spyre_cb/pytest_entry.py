@@ -57,9 +57,9 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     isolated = config.option.cb_isolation or getattr(config.option, "forked", False)
     if not isolated or named_by(config) is None:
         return None
-    from harness.pytest_plugin.isolation.worker_count import workers_that_pay
+    from harness.pytest_plugin.isolation.worker_count import useful_workers
 
-    return workers_that_pay()
+    return useful_workers()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -69,9 +69,9 @@ class Lease:
 
 def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the locks: this user's runtime folder."""
-    said = environ.get(FOLDER)
-    if said:
-        return Path(said)
+    folder = environ.get(FOLDER)
+    if folder:
+        return Path(folder)
     runtime = environ.get("XDG_RUNTIME_DIR")
     return Path(runtime, "spyre-cb-cards") if runtime else Path(tempfile.gettempdir(), f"spyre-cb-cards-{os.getuid()}")
 
@@ -133,8 +133,8 @@ def leased_by(card: Card, folder: Path | None = None) -> Holder | None:
     with contextlib.suppress(Timeout), lock:
         return None
     try:
-        said: dict[str, Any] = json.loads(_note(folder, card).read_text(encoding="utf-8"))
-        return Holder(int(said["pid"]), float(said["since"]))
+        note: dict[str, Any] = json.loads(_note(folder, card).read_text(encoding="utf-8"))
+        return Holder(int(note["pid"]), float(note["since"]))
     except (OSError, ValueError, KeyError):
         return Holder(0, time.time())  # locked, but the holder's note is not written yet
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harness.cases.behaviour.needs import needs_of
-from harness.checks.outputs import policy_asked_for
+from harness.checks.outputs import requested_policy
 from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
 from harness.suites.expand import Expanded
 from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
@@ -26,7 +26,7 @@ def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: 
     if TOKENS not in capabilities and isinstance(case, StepsCase) and all(r.can_be_simulated for r in case.requests):
         return  # its schedule is checked, and nothing else
     yield TOKENS
-    policy = policy_asked_for(expanded, policy_of_the_run)
+    policy = requested_policy(expanded, policy_of_the_run)
     if case.expect.output == "reference" and policy is not None and policy.name == "golden":
         yield from (GOLDEN_TOKENS, LOGPROBS)
     if any(request.logprobs is not None for request in case.requests):

@@ -73,10 +73,10 @@ class Workload:
         first, *others = verdicts
         pairs = zip(self.specs, self.requests, strict=True)
         sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
-        told = turns(run.steps)
-        more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(told), "sizes": sizes}
+        rows = turns(run.steps)
+        more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(rows), "sizes": sizes}
         if self.options is not None:
-            more |= {"options": asdict(self.options), "tables": tables_of(told)}
+            more |= {"options": asdict(self.options), "tables": tables_of(rows)}
         return (replace(first, data={**first.data, **more}), *others)
 
 

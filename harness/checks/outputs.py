@@ -36,7 +36,7 @@ class Comparison:
     file: Path
 
 
-def policy_asked_for(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
+def requested_policy(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
     """Return the requested policy: the one of the suite's parameters, else of the case, else of the run; or None."""
     named = expanded.configuration.policy
     if named is not None:
@@ -63,7 +63,7 @@ def prepare_outputs(
     checkpoint = model_of_run(configuration.model)
     vocabulary = vocabulary_of(checkpoint)
     resolved = resolve_policy(
-        policy_asked_for(expanded, policy), precision_of(configuration.backend, checkpoint), capabilities
+        requested_policy(expanded, policy), precision_of(configuration.backend, checkpoint), capabilities
     )
     wanted = widened([wanted_for(spec, vocabulary) for spec in specs])
     file = reference_path(suite_path, case.id, checkpoint.label)
@@ -76,8 +76,8 @@ def prepare_outputs(
 
 def _as_run(spec: RequestSpec, logprobs: int | None, reference: Reference, comparison: Comparison) -> RequestSpec:
     golden = comparison.policy.name == "golden"
-    usual = TOP_COMPARED if golden else TOP_SHOWN
-    spec = replace(spec, logprobs=usual if logprobs is None else logprobs)
+    default = TOP_COMPARED if golden else TOP_SHOWN
+    spec = replace(spec, logprobs=default if logprobs is None else logprobs)
     if not golden:
         return spec
     return replace(spec, golden_token_ids=ended(reference, spec, comparison.vocabulary).token_ids)

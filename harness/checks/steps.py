@@ -18,11 +18,11 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     ``blocks`` False: the driver can't observe blocks, so they are not compared. The verdict's ``data`` has both tables
     without plain decodes, the observed one with the kind of each step.
     """
-    told, wanted = turns(run.steps), shorten(expected)
-    data = {"steps": steps_as_data(told), "expected": [as_data(row) for row in wanted], "differing": {}}
-    if run.unfinished is None and blocks and shorten(map(as_row, told)) == wanted:
+    rows, wanted = turns(run.steps), shorten(expected)
+    data = {"steps": steps_as_data(rows), "expected": [as_data(row) for row in wanted], "differing": {}}
+    if run.unfinished is None and blocks and shorten(map(as_row, rows)) == wanted:
         return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)
-    columns = columns_of([*wanted, *map(as_row, told[:1])])[1:]
+    columns = columns_of([*wanted, *map(as_row, rows[:1])])[1:]
     return _compared_row_by_row(run, lengthen(wanted), [c for c in columns if blocks or c not in BLOCK_COLUMNS], data)
 
 

@@ -28,7 +28,7 @@ class Completed:
 
 
 def add_to(subparsers: Subparsers, whole: Callable[[], Parser]) -> None:
-    """``whole`` makes the parser of all commands."""
+    """Add the command. ``whole`` creates the parser of all commands."""
     about = "print a script that completes commands and options"
     parser = add_command(subparsers, "completion", lambda arguments: run(arguments, whole()), about, _EXAMPLES)
     parser.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")

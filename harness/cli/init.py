@@ -42,7 +42,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _files(folder: Path) -> dict[Path, str]:
-    """Every file, with what is to be in it. Where a suite's expectations lie depends on the folder's name."""
+    """Return every file with its content. The paths of a suite's expectations depend on the folder's name."""
     suite = folder / "first.yaml"
     expected = _FIRST / "expectations"
     table, reference = golden_path(suite, CASE), reference_path(suite, CASE, MODEL)

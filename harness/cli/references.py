@@ -60,7 +60,7 @@ def run(arguments: Namespace) -> int:
     oracle = Oracle()
     lacking = [each for each in files if not oracle.holds(each.file, each.checkpoint, each.wanted)]
     if lacking and not arguments.check and is_installed_copy() and any(is_shipped(test.loaded.path) for test in tests):
-        raise CommandError("the suites of this installation stay as they are: say --check, or name suites of yours")
+        raise CommandError("the suites of this installation can't be changed: use --check, or other suites")
     if arguments.check:
         for each in lacking:
             print(f"missing or stale  {shown_file(each.file)}")

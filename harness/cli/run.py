@@ -32,7 +32,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What was typed for this command, and after ``--`` for pytest."""
+    """Return the arguments of this command, and those after ``--`` for pytest."""
     if typed[:1] != ["run"] or "--" not in typed:
         return list(typed), []
     at = list(typed).index("--")
@@ -40,14 +40,14 @@ def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run(arguments: Namespace) -> int:
-    """Become pytest. Raises CommandError for a path at which there is nothing."""
+    """Run pytest in this process. Raises CommandError for a path that does not exist."""
     command = [sys.executable, "-m", "pytest", *pytest_arguments(arguments)]
     sys.stdout.flush()
     os.execv(sys.executable, command)
 
 
 def pytest_arguments(arguments: Namespace) -> list[str]:
-    """What pytest is given. Raises CommandError for a path at which there is nothing."""
+    """Return the arguments of pytest. Raises CommandError for a path that does not exist."""
     paths = [_resolved(path) for path in arguments.paths or [str(default_suites())]]
     selection = (("-m", arguments.markers), ("-k", arguments.names), ("-n", arguments.workers))
     chosen = [word for flag, value in selection if value is not None for word in (flag, value)]
@@ -56,7 +56,7 @@ def pytest_arguments(arguments: Namespace) -> list[str]:
 
 
 def _settings(paths: Sequence[str]) -> list[str]:
-    """Suites of this package are named by their place in it, whatever project they are run from."""
+    """Return settings with which suites of this package are named by their path in it, from any project."""
     home = shipped()
     files = [Path(path.partition("::")[0]).resolve() for path in paths]
     if Path.cwd().is_relative_to(home) or not all(map(is_shipped, files)):
@@ -83,7 +83,7 @@ def _for_pytest(option: Option, value: object) -> Iterator[str]:
 
 
 def _as_typed(option: Option) -> Callable[[str], str]:
-    """Checks a value here, where the name of the option is the one that was typed, and hands it on as it is."""
+    """Return a type that checks a value under the name of the typed option, and passes it on unchanged."""
 
     def checked(text: str) -> str:
         option.parsed(text)

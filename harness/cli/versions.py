@@ -11,7 +11,7 @@ PACKAGES = ("pytest", "torch", "ibm-fms", "transformers", "vllm", "vllm-spyre", 
 
 
 def versions() -> dict[str, str | None]:
-    """By name, this package first; None where one is not installed. Nothing is imported."""
+    """Return versions by package, this one first; None if a package is not installed. Imports none of them."""
     return {"spyre-cb": _version("spyre-cb"), "python": platform.python_version()} | {n: _version(n) for n in PACKAGES}
 
 

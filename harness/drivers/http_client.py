@@ -212,7 +212,7 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
         "bad_words": (list(spec.bad_words), []),
     }
-    return {name: value for name, (value, usual) in wanted.items() if value != usual}
+    return {name: value for name, (value, default) in wanted.items() if value != default}
 
 
 def _token_count(choice: Any) -> int | None:

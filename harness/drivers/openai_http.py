@@ -50,7 +50,7 @@ class RunningServer:
 SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_limit", "tensor_parallel_size", "backend")
 
 
-def shape_said(text: str) -> dict[str, str | int]:
+def parse_shape(text: str) -> dict[str, str | int]:
     """Return ``max_num_seqs=4,backend=sendnn`` as a mapping. Raises ServerError."""
     shape: dict[str, str | int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -61,8 +61,8 @@ def shape_said(text: str) -> dict[str, str | int]:
     return shape
 
 
-def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
-    """Query the server at ``url`` for its model. ``said`` has what servers do not report. Raises ServerError."""
+def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
+    """Query the server at ``url`` for its model. ``given`` has what servers do not report. Raises ServerError."""
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
@@ -70,7 +70,7 @@ def find_server(url: str, said: Mapping[str, str | int]) -> RunningServer:
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
             card = json.load(reply)["data"][0]
-            limits = {"max_model_len": card.get("max_model_len"), **said}
+            limits = {"max_model_len": card.get("max_model_len"), **given}
             backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
             effective = SchedulingLimits(**limits)
             return RunningServer(url, str(card["id"]), effective, backend, size, _tells_blocks(url))
@@ -126,7 +126,7 @@ class OpenAIHttpDriver:
             for name in ("backend", "tensor_parallel_size"):
                 wanted, has = getattr(setup, name), getattr(self._running, name)
                 if wanted != has:
-                    return f"{name} {wanted}, and the server has {has}: --cb-server-shape says what it has"
+                    return f"{name} {wanted}, but the server has {has}; give its shape in --cb-server-shape"
         if self._running is None and self._start == "reference":
             from harness.drivers.reference import reference_unavailable  # imports the engine
 
@@ -139,12 +139,12 @@ class OpenAIHttpDriver:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
-            return f"the case starts its own server ({', '.join(sorted(own))}), but --server-url gives a running one"
+            return f"the case starts its own server ({', '.join(sorted(own))}), but --cb-server-url gives a running one"
         has = asdict(self._running.limits)
         for name, wanted in asdict(limits).items():
             if wanted is not None and wanted != has[name]:
-                known = "does not say" if has[name] is None else f"has {has[name]}"
-                return f"the case wants {name} {wanted}, the server {known}: --cb-server-shape says what it has"
+                known = "does not report it" if has[name] is None else f"has {has[name]}"
+                return f"the case wants {name} {wanted}, the server {known}; give its shape in --cb-server-shape"
         return None
 
     def backend_label(self, backend: str) -> str:
@@ -182,7 +182,7 @@ def make(options: DriverOptions) -> Driver:
         return OpenAIHttpDriver(start=options.serve)
     assert options.server_url is not None
     try:
-        shape = shape_said(options.server_shape or "")
+        shape = parse_shape(options.server_shape or "")
     except ServerError as error:
         raise DriverOptionError("server-shape", str(error)) from error
     try:

@@ -96,10 +96,10 @@ class ServerProcess:
         self._output = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
         reading, writing = os.pipe()
         self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - as above
-        said = self._output.fileno()
+        output = self._output.fileno()
         try:
             self.process = self._launch(
-                self._command, self._environ, writing if self._fixed_url is None else said, said
+                self._command, self._environ, writing if self._fixed_url is None else output, output
             )
         finally:
             os.close(writing)

@@ -113,9 +113,9 @@ def start_shared(setup: EngineSetup) -> SharedReferenceServer:
 
 def _compare(reported: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
     """Check the reported limits against the requested ones. Raises DirtyServerError."""
-    asked = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
-    blocks = asked.pop("available_blocks")
-    for name, value in asked.items():
+    requested = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
+    blocks = requested.pop("available_blocks")
+    for name, value in requested.items():
         if value is not None and reported.get(name) != value:
             raise DirtyServerError(f"it was given {name} {value} and has {reported.get(name)}")
     # A server started with this number of blocks rounds it up to a multiple of its batch.

@@ -1,4 +1,4 @@
-"""The entry point of installations that are older than ``spyre_cb/pytest_entry.py``."""
+"""Entry point of installations that are older than ``spyre_cb/pytest_entry.py``."""
 
 from spyre_cb.pytest_entry import (
     pytest_addoption,

@@ -1,4 +1,4 @@
-"""The parts of the pytest plugin that are plugins themselves: which of them a process wants.
+"""Register the sub-plugins of the pytest plugin that a process needs.
 
 A process of a run is the controller (started by the user), one of xdist's workers, or a process that only runs single
 cases and returns their reports (``isolation/child.py``).
@@ -41,7 +41,7 @@ def register(config: pytest.Config) -> None:
     if option.cb_shard is not None:
         manager.register(Sharding(config, option.cb_shard, option.cb_durations_from or ()), "spyre-cb-shard")
     elif option.cb_durations_from:
-        raise pytest.UsageError("--cb-durations-from is for cutting shards: say --cb-shard I/N too")
+        raise pytest.UsageError("--cb-durations-from needs --cb-shard I/N")
     if hasattr(config, "workerinput"):
         end_with_parent(os.getppid())
         if option.cb_isolation == "engine":
@@ -53,7 +53,7 @@ def register(config: pytest.Config) -> None:
     if option.cb_retries:
         manager.register(FlakyTests(allowed=option.cb_allow_flaky), "spyre-cb-flaky")
     elif option.cb_allow_flaky:
-        raise pytest.UsageError("--cb-allow-flaky: without --cb-retries no test can be found flaky")
+        raise pytest.UsageError("--cb-allow-flaky needs --cb-retries: without retries no test is flaky")
     manager.register(CardsShown(cards), "spyre-cb-cards")
     results = ResultStream(config, option.cb_results, wanted_reports(config))
     manager.register(results, "spyre-cb-results")

@@ -220,7 +220,7 @@ class ResultStream:
 def revision(folder: Path) -> str | None:
     """Return the commit that is checked out in ``folder``, with a plus if files are modified; None without git."""
     try:
-        said = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
             cwd=folder,
             capture_output=True,
@@ -230,7 +230,7 @@ def revision(folder: Path) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return said.stdout.strip() or None
+    return described.stdout.strip() or None
 
 
 def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -36,7 +36,7 @@ class FlakyTests:
             terminalreporter.write_line(str(getattr(report, FIRST_FAILURE)))
         if not self._allowed:
             count = plural(len(self._flaky), "flaky test")
-            terminalreporter.write_line(f"{count}: the run fails for it; to let it pass:  --cb-allow-flaky", red=True)
+            terminalreporter.write_line(f"{count}: the run fails; to let it pass:  --cb-allow-flaky", red=True)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._flaky and not self._allowed and session.exitstatus == pytest.ExitCode.OK:

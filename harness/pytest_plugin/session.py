@@ -1,7 +1,7 @@
-"""The plugin of a session that has suites: they become items. What a test does is in harness/cases/.
+"""pytest plugin of sessions with suites: suites become items. Tests are run by harness/cases/.
 
-Threads are set before torch is imported anywhere: on the tiny model one thread a process is fastest, and two
-workers that fight for cores are many times slower.
+Thread counts are set before torch is imported: on the tiny model, one thread a process is fastest, and two workers that
+compete for cores are many times slower.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from harness.utils.gc import freeze_gc, gc_paused
 
-with gc_paused():  # every process of a run starts with these, and modules are no garbage
+with gc_paused():  # imports create no garbage, and every process of a run starts with them
     from checkpoints import CheckpointError, resolve
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     _refuse_what_cannot_work(config)
-    # One malformed suite must not keep the others from running; the exit status says that it was there.
+    # Run the other suites if one is malformed; the exit status is that of an error.
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
@@ -52,19 +52,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker of xdist that it is in a session of ours, and what names suites."""
+    """Pass the session's state to a worker of xdist: that it has suites, and the arguments that name them."""
     node.workerinput.update(as_worker_input(node.config.stash[named_key]))
 
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:
     if config.option.cb_bless and os.environ.get("CI"):
-        raise pytest.UsageError("--cb-bless: golden tables are never written where CI is set")
+        raise pytest.UsageError("--cb-bless: golden tables are not written if CI is set")
     if config.option.cb_bless and is_installed_copy() and any(map(is_shipped, config.args)):
-        raise pytest.UsageError("--cb-bless: the suites of this installation stay as they are: bless a copy of them")
+        raise pytest.UsageError("--cb-bless: the suites of this installation can't be changed: bless a copy of them")
     if config.option.cb_bless and (
         getattr(config.option, "forked", False) or getattr(config.option, "numprocesses", None)
     ):
-        raise pytest.UsageError("--cb-bless: not together with --forked or -n")
+        raise pytest.UsageError("--cb-bless: can't be combined with --forked or -n")
     version = tuple(map(int, pytest.__version__.split(".")[:2]))
     if getattr(config.option, "forked", False) and version >= BROKEN_WITH_FORKED:
         raise pytest.UsageError(
@@ -78,7 +78,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     settings = config.stash.get(settings_key, None)
     if settings is not None:
         settings.engines.close()
-    # pytest collects garbage five times over at its very end. What is left now goes with the process: it need not look.
+    # pytest calls gc.collect() five times at its end. Objects that exist now are freed with the process anyway.
     freeze_gc()
 
 
@@ -88,7 +88,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Tests by the ten thousand, and no garbage among them: later looks leave them out as well."""
+    """Pause the garbage collector: collection creates many long-lived objects. Exclude them from later collections."""
     with gc_paused():
         result = yield
         freeze_gc()
@@ -97,7 +97,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """What is typed wrongly is an error before workers are started: pytest itself would select nothing, quietly."""
+    """Check arguments before workers are started: pytest itself would silently select nothing."""
     config = session.config
     if hasattr(config, "workerinput"):
         return
@@ -112,7 +112,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _find(model: str) -> None:
-    """A model that is not there is one error at the start, not one in every test."""
+    """Check that a model exists: one error at the start, instead of one in every test."""
     try:
         resolve(model)
     except CheckpointError as error:
@@ -121,7 +121,7 @@ def _find(model: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what runs only where it is named, and remember how many, to say so."""
+    """Deselect tests that run only if their marker is named, and count them for the report."""
     expression = config.option.markexpr or ""
     reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
     out = [item for item, reason in reasons.items() if reason]
@@ -133,7 +133,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse what must not run here. Of golden tables that no suite asks for any more, blessing leaves none."""
+    """Refuse tests that must not run here. With --cb-bless, remove stale golden tables."""
     settings = session.config.stash[settings_key]
     if session.config.option.cb_require_hardware and not hasattr(session.config, "workerinput"):
         _refuse_simulation(session.items)
@@ -147,13 +147,13 @@ def _refuse_simulation(items: list[pytest.Item]) -> None:
     if simulated:
         raise pytest.UsageError(
             f"--cb-require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
-            "since torch_sendnn is not installed here"
+            "because torch_sendnn is not installed here"
         )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Runs where pytest itself runs, also where the test is then forked: a crash keeps its name."""
+    """Attach the test's data in pytest's own process, also for forked tests, so that it survives a crash."""
     if isinstance(item, CaseItem):
         item.announce()
 
@@ -169,7 +169,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """How many tests the parameters made of the cases: a line in all, with -v a line a file."""
+    """Return the number of tests from the parameters of the cases: one line or, with -v, a line for each file."""
     counts = config.stash[settings_key].counts
     if not counts:
         return []
@@ -180,12 +180,12 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return [
         *files,
         f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
-        *(f"left out: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
+        *(f"deselected: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Which servers were replaced, and why tests were skipped, a line a reason: beside their names there is no room."""
+    """Write which servers were replaced, and a line for each skip reason, for which the progress output has no room."""
     replaced = {
         (report.nodeid, value): None
         for reports in terminalreporter.stats.values()
@@ -207,7 +207,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     plugins = session.config.pluginmanager
-    # Its summary would import hypothesis, which takes a second and more, only to say that no test used it.
+    # hypothesis's summary would import hypothesis, which takes a second and more, even if no test used it.
     if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
         plugins.unregister(name="hypothesispytest")
     yield
@@ -219,4 +219,4 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         reporter.write_line("\n" + "\n".join(blessing.summary()))
     expression = session.config.option.markexpr
     if expression and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-        reporter.write_line(f'-m "{expression}" selects nothing among what was collected', red=True)
+        reporter.write_line(f'-m "{expression}" selects none of the collected tests', red=True)

@@ -65,7 +65,7 @@ def _may_compute(chosen: str | None) -> bool:
 
 
 def draws_failures(config: pytest.Config) -> bool:
-    """Whether a failure in the terminal also shows the run as a picture: by ``--cb-plot``, or where output is shown."""
+    """Return whether failures include a text time-line: with ``--cb-plot``, or if output is not captured."""
     said = config.option.cb_plot
     return bool(config.option.capture == "no" if said is None else said)
 

@@ -1,4 +1,4 @@
-"""``--cb-shard 2/5``: a part of the tests, the same for everybody, as long as every other part by recorded durations.
+"""``--cb-shard 2/5``: run a deterministic part of the tests. Parts have equal recorded durations.
 
 Also a program that writes durations from results: ``python -m harness.pytest_plugin.shards RESULTS… >
 expectations/durations.json``.
@@ -61,8 +61,8 @@ def cut(seconds: Sequence[float], parts: int) -> list[int]:
 def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
     """Return the expected duration of each test in seconds; the median if it is not recorded."""
     known = [recorded[name] for name in names if name in recorded]
-    usual = median(known) if known else 1.0
-    return [max(SHORTEST, recorded.get(name, usual)) for name in names]
+    default = median(known) if known else 1.0
+    return [max(SHORTEST, recorded.get(name, default)) for name in names]
 
 
 def read_durations(file: Path) -> dict[str, float]:
@@ -86,7 +86,7 @@ class Sharding:
             try:
                 self._recorded |= read_durations(file)
             except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-                why = getattr(error, "strerror", None) or "is neither results of a run nor durations by test"
+                why = getattr(error, "strerror", None) or "has neither results of a run nor durations by test"
                 raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
         self._said = self._by_a_worker = ""
 
@@ -97,18 +97,18 @@ class Sharding:
         parts = cut(expected(names, self._recorded), self._wanted.of)
         chosen = {id(item) for item, part in zip(row, parts, strict=True) if part == self._wanted.number}
         out = [item for item in items if id(item) not in chosen]
-        self._said = f"shard {self._wanted}: {len(items) - len(out)} of {plural(len(items), 'test')}"
+        self._summary = f"shard {self._wanted}: {len(items) - len(out)} of {plural(len(items), 'test')}"
         items[:] = [item for item in items if id(item) in chosen]
         if out:
             self._config.hook.pytest_deselected(items=out)
         if hasattr(self._config, "workeroutput"):
-            self._config.workeroutput["spyre_cb_shard"] = self._said
+            self._config.workeroutput["spyre_cb_shard"] = self._summary
 
     def pytest_report_header(self) -> str:
         return f"shard {self._wanted}"
 
     def pytest_report_collectionfinish(self) -> str:
-        return self._said
+        return self._summary
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:

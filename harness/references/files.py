@@ -137,8 +137,8 @@ def _rounded(value: float) -> float:
 
 
 def _digest(data: Mapping[str, Any]) -> str:
-    said = {name: value for name, value in data.items() if name != "digest"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    content = {name: value for name, value in data.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _text(data: Mapping[str, Any]) -> str:

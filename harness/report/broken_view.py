@@ -25,11 +25,11 @@ class BrokenRequirement:
 class Broken:
     """``named`` is a minimal set of requirements that explains all failures.
 
-    ``beside`` are others with the same failed tests.
+    ``others`` are others with the same failed tests.
     """
 
     named: tuple[BrokenRequirement, ...]
-    beside: tuple[BrokenRequirement, ...]
+    others: tuple[BrokenRequirement, ...]
 
 
 def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
@@ -56,12 +56,12 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
         named.append(_broken(heaviest, about, ran[heaviest], mine))
         left = {anchor: view for anchor, view in left.items() if view not in mine}
     explained = {each.name for each in named}
-    beside = [
+    others = [
         _broken(name, about, tests, bad)
         for name, tests in ran.items()
         if name not in explained and (bad := [view for view in tests if view.status in PROBLEMS])
     ]
-    return Broken(tuple(named), tuple(beside))
+    return Broken(tuple(named), tuple(others))
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:

@@ -49,8 +49,8 @@ def _case(file: str, record: Record) -> Element:
             SubElement(properties, "property", name=printable(key), value=value)
     outcome, text = str(record["outcome"]), printable(str(record.get("text", "")))
     if outcome in BAD:
-        said = SubElement(case, BAD[outcome], message=_message(record), type=outcome)
-        said.text = text
+        element = SubElement(case, BAD[outcome], message=_message(record), type=outcome)
+        element.text = text
     elif outcome in ("skipped", "xfailed"):
         SubElement(case, "skipped", message=_message(record), type=outcome)
     return case

@@ -7,7 +7,7 @@
   const buttons = all(".counts button");
   const wanted = new Set();
 
-  // What a person would look for; not the tables and sources, where every word would match everywhere.
+  // Text for the search, without tables and sources, in which common words would match everywhere.
   function searchable(result) {
     if (!result.text) {
       const parts = all(":scope > summary, .about, h4, .rule, .src > summary", result.element);
@@ -47,7 +47,7 @@
     filter();
   }
 
-  // Tests that passed are packed: a thousand of them would make the page slow to open.
+  // Passed tests are compressed, because the page would open slowly with a thousand of them.
   let unpacked;
   function bodies() {
     unpacked ??= (async () => {
@@ -65,7 +65,7 @@
     makeReachable(element);
   }
 
-  // A time-line says what it shows at the step under the pointer; a range "from A to B" is worked out for that step.
+  // Show the numbers of a time-line at the step under the pointer; a range "from A to B" is interpolated for the step.
   const readout = document.createElement("output");
   readout.className = "readout";
   readout.hidden = true;
@@ -94,7 +94,7 @@
     readout.style.top = `${below ? event.clientY + 18 : event.clientY - readout.offsetHeight - 8}px`;
   });
 
-  // A link to a test names it, so that it also leads there on the page of another night.
+  // Links use the name of a test, so that they also work on the page of another run.
   function named(test) {
     const [file, name] = test.split("::");
     return results.find(({ element }) => {
@@ -110,7 +110,7 @@
     try {
       return named(decodeURIComponent(hash));
     } catch {
-      return undefined; // what somebody typed by hand
+      return undefined; // an invalid hash
     }
   }
 
@@ -120,11 +120,11 @@
     if (result.element.hidden) showAll();
     result.element.open = true;
     result.element.scrollIntoView();
-    await unpack(result.element); // at the end of the page there is no room for it before
+    await unpack(result.element); // before scrolling, because unpacking changes the height of the page
     result.element.scrollIntoView();
   }
 
-  // n and p: to the next and the previous test that went wrong, among those that are shown.
+  // n and p: go to the next and previous failed test among the visible ones.
   const problems = new Set(["failed", "error", "flaky", "xpassed"]);
   let at = -1;
   function toProblem(step) {
@@ -160,7 +160,7 @@
   });
   document.getElementById("all").addEventListener("click", showAll);
   window.addEventListener("hashchange", openTarget);
-  // A link to where one is already changes no hash.
+  // A link to the current hash triggers no hashchange event.
   document.addEventListener("click", (event) => {
     const link = event.target.closest('a[href^="#"]');
     if (!link) return;
@@ -171,7 +171,7 @@
     }
     setTimeout(openTarget);
   });
-  // What scrolls sideways must be reachable by keyboard.
+  // Horizontally scrolling elements must be reachable by keyboard.
   function makeReachable(root) {
     for (const scroller of all(".wide, figure, .legend, pre:not([aria-hidden])", root)) scroller.tabIndex = 0;
   }

@@ -45,7 +45,7 @@ def read_run(path: Path) -> Recorded:
         raise ResultsError(f"{path}: is not a file of results: the header line is missing")
     if (version := whole[0]["header"]) != FORMAT:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
-        what = f"is of results format {version!r}, and this version reads format {FORMAT}; to make it anew:  {again}"
+        what = f"is of results format {version!r}, but this version reads format {FORMAT}; to create it again:  {again}"
         raise ResultsError(f"{path}: {what}")
     footer = whole[-1] if "footer" in whole[-1] else None
     results = whole[1:-1] if footer is not None else whole[1:]
@@ -80,8 +80,8 @@ def merged(runs: Sequence[Recorded]) -> Recorded:
     results: dict[tuple[str, str], Record] = {}
     for run in sorted(runs, key=lambda run: float(run.header.get("began", 0.0))):
         for result in run.results:
-            said = {**result, "engine": run.engine} if len(engines) > 1 else result
-            results[run.engine, str(result["test"])] = said
+            record = {**result, "engine": run.engine} if len(engines) > 1 else result
+            results[run.engine, str(result["test"])] = record
     footers = [run.footer for run in runs]
     return Recorded(
         runs[0].path,
@@ -108,7 +108,7 @@ def _merged_header(headers: Sequence[Record]) -> Record:
 
 
 def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], Record]) -> Record:
-    requirements = {name: said for footer in footers for name, said in footer.get("requirements", {}).items()}
+    requirements = {name: fields for footer in footers for name, fields in footer.get("requirements", {}).items()}
     return {
         "footer": 1,
         "digests": {name: digest for footer in footers for name, digest in footer.get("digests", {}).items()},

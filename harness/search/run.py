@@ -72,7 +72,7 @@ def search(
         hunt = Hunt(engines, model, progress)
         started = time.perf_counter()
         workloads = strategy_for(driver, scheduler, model, early_stops=early_stops)
-        found = _smallest_failure(hunt.judge, workloads, budget, seed)
+        found = _smallest_failure(hunt.check, workloads, budget, seed)
         seconds = time.perf_counter() - started
     finally:
         engines.close()
@@ -112,7 +112,7 @@ class Hunt:
         self.tried = 0
         self.steps = 0
 
-    def judge(self, workload: Workload) -> Verdict:
+    def check(self, workload: Workload) -> Verdict:
         """Return the verdict of the first law that the workload violates, else of one that it keeps."""
         self.broken = True
         try:
@@ -134,7 +134,7 @@ class Hunt:
 
 
 def _smallest_failure(
-    judge: Callable[[Workload], Verdict], strategy: SearchStrategy[Workload], budget: int, seed: int
+    check: Callable[[Workload], Verdict], strategy: SearchStrategy[Workload], budget: int, seed: int
 ) -> tuple[Workload, Verdict] | None:
     last: list[_LawBrokenError] = []
 
@@ -151,7 +151,7 @@ def _smallest_failure(
     )
     @given(strategy)
     def attempt(workload: Workload) -> None:
-        verdict = judge(workload)
+        verdict = check(workload)
         if not verdict.passed:
             last.append(_LawBrokenError(workload, verdict))
             raise last[-1]

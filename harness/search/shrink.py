@@ -25,7 +25,7 @@ def limits_that_matter(workload: Workload) -> tuple[str, ...]:
     return search_tools_of(workload.scheduler).takes(workload)
 
 
-def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tuple[W, Verdict]:
+def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:
     """Return the smallest workload found within MAX_TRIALS, and its verdict."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
@@ -38,9 +38,9 @@ def shrunk(workload: W, verdict: Verdict, judge: Callable[[W], Verdict]) -> tupl
                 continue
             tried.add(smaller)
             trials += 1
-            said = judge(smaller)
-            if not said.passed and manner(said) == wrong:
-                workload, verdict, again = smaller, said, True
+            result = check(smaller)
+            if not result.passed and manner(result) == wrong:
+                workload, verdict, again = smaller, result, True
                 break
             if trials >= MAX_TRIALS:
                 break

@@ -68,7 +68,7 @@ def survey(
     engines = EnginePool(driver)
     hunt = Hunt(engines, model, progress)
     wrong: list[tuple[Workload, Verdict]] = []
-    judged: dict[Workload, Verdict] = {}
+    checked: dict[Workload, Verdict] = {}
 
     @with_seed(seed)
     @settings(
@@ -80,31 +80,31 @@ def survey(
         verbosity=Verbosity.quiet,
     )
     @given(strategy_for(driver, scheduler, model))
-    def judge_one(workload: Workload) -> None:
-        if workload in judged or len(judged) == budget:
+    def check_one(workload: Workload) -> None:
+        if workload in checked or len(checked) == budget:
             return
-        verdict = judge(workload)
+        verdict = check(workload)
         if not verdict.passed:
             wrong.append((workload, verdict))
 
-    def judge(workload: Workload) -> Verdict:
+    def check(workload: Workload) -> Verdict:
         # Shrinking leads to the same workloads again, most of which have been checked already.
-        if workload not in judged:
-            judged[workload] = hunt.judge(workload)
+        if workload not in checked:
+            checked[workload] = hunt.check(workload)
             if hunt.broken:
                 # The engine may be in any state: the next workload gets a new one.
                 engines.discard(workload.setup(model))
-        return judged[workload]
+        return checked[workload]
 
     try:
         started = time.perf_counter()
-        judge_one()
-        seconds, tried, steps = time.perf_counter() - started, len(judged), hunt.steps
+        check_one()
+        seconds, tried, steps = time.perf_counter() - started, len(checked), hunt.steps
         hunt.progress = None
         found = []
         for number, each in enumerate(wrong, 1):
             shrinking(number, len(wrong))
-            found.append(Found(*shrunk(*each, judge), driver.describe(), hunt.tokens))
+            found.append(Found(*shrunk(*each, check), driver.describe(), hunt.tokens))
     finally:
         engines.close()
     return Survey(tried, steps, seconds, tuple(found))

@@ -1,4 +1,4 @@
-"""Which files are suites, among paths that were given or by default."""
+"""Find suite files among given paths, or in the default folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +14,15 @@ class NoSuitesError(ValueError):
 
 
 def default_suites() -> Path:
-    """The folder ``suites`` here, where there is one, else the one that this package carries. Raises NoSuitesError."""
+    """Return the folder ``suites`` of the current directory, else that of this package. Raises NoSuitesError."""
     here, ours = Path("suites"), shipped() / "suites"
     if here.is_dir() or ours.is_dir():
         return here if here.is_dir() else ours
-    raise NoSuitesError("there is no folder suites here: say which suites, or go to where it is")
+    raise NoSuitesError("there is no folder suites here: give paths of suites, or change to its parent folder")
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """The suites among these paths and below them, each once. Raises NoSuitesError."""
+    """Return the suites among the paths and below them, each once. Raises NoSuitesError if there are none."""
     files: dict[Path, None] = {}
     for path in paths or [default_suites()]:
         found = [path] if path.is_file() else _below(path)

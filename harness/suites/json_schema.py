@@ -21,7 +21,7 @@ class _AsWritten(GenerateJsonSchema):
 
 
 def schema_text() -> str:
-    """The schema; a wheel has it as ``spyre_cb/suite.schema.json``, too."""
+    """Return the schema. A wheel also has it as ``spyre_cb/suite.schema.json``."""
     schema = TypeAdapter(Suite).json_schema(schema_generator=_AsWritten)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "A suite of spyre-cb"}
     return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"

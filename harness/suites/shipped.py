@@ -9,23 +9,23 @@ PACKAGES = Path(__file__).resolve().parents[2]
 
 @cache
 def shipped() -> Path:
-    """The folder with ``suites`` and ``expectations``: in a wheel it is the package ``spyre_cb``, else the checkout."""
+    """Return the folder with ``suites`` and ``expectations``: package ``spyre_cb`` of a wheel, else the checkout."""
     in_wheel = PACKAGES / "spyre_cb"
     return in_wheel if (in_wheel / "suites").is_dir() else PACKAGES
 
 
 def is_installed_copy() -> bool:
-    """Whether they are part of an installation, where nothing is to be written."""
+    """Return whether the suites are part of an installation, which must not be changed."""
     return shipped().name == "spyre_cb"
 
 
 def is_shipped(path: str | Path) -> bool:
-    """Whether it is one of those suites, or a folder of them."""
+    """Return whether a path is one of the shipped suites, or a folder of them."""
     return Path(str(path).partition("::")[0]).resolve().is_relative_to(shipped() / "suites")
 
 
 def found(path: Path) -> Path:
-    """The path itself, or where that is not there and the shipped suites have one of this name, that one."""
+    """Return the path or, if it does not exist, the shipped suite with this name."""
     if path.exists() or path.is_absolute():
         return path
     ours = shipped() / path

@@ -191,7 +191,7 @@ def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> 
 def test_why_a_request_in_the_background_was_refused_is_told() -> None:
     named = {"stream": CALL, "name": "first"}
     output = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
-    assert output[0] == "action 1 (wait): first ended after 0 pieces, 3 were waited for: the prompt is too long"
+    assert output[0] == "action 1 (wait): first ended after 0 chunks, expected 3: the prompt is too long"
 
 
 def test_usage_counts_prompt_and_answers() -> None:
@@ -267,7 +267,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
 def test_leaving_what_has_ended_is_a_failure() -> None:
     named = {"complete": CALL, "name": "first"}
     output = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
-    assert output == ["action 2 (disconnect): first had ended before its client could go away"]
+    assert output == ["action 2 (disconnect): first had ended before its client disconnected"]
 
 
 def test_abort_and_restart_reach_the_client() -> None:
@@ -284,7 +284,7 @@ def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
     busy = ServingState(1, 2, 3, 4)
     assert failed(run(ScriptedClient(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
     output = failed(run(ScriptedClient(states=[busy]), {"wait": {"running": 1}}))
-    assert output[0].startswith("action 0 (wait): it did not come to running 1 within 0.4 s; last seen: ServingState(")
+    assert output[0].startswith("action 0 (wait): running 1 was not reached within 0.4 s; last seen: ServingState(")
     assert output[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
 
 
@@ -296,7 +296,7 @@ def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
     client.go_on.clear()
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
     output = failed(run(client, named, {"wait": {"pieces": 3, "of": "first"}}))
-    assert output[0] == "action 1 (wait): first brought 1 of 3 pieces within 0.4 s"
+    assert output[0] == "action 1 (wait): first sent 1 of 3 chunks within 0.4 s"
 
 
 def test_too_late_is_told_in_tokens() -> None:
@@ -306,7 +306,7 @@ def test_too_late_is_told_in_tokens() -> None:
         run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}})
     )
     assert output == [
-        "action 2 (wait): it came to idle True, before_tokens 3, of first too late: first had 3 tokens by then"
+        "action 2 (wait): idle True, before_tokens 3, of first was reached too late, when first had 3 tokens"
     ]
 
 
@@ -364,7 +364,7 @@ def test_figures_are_counted_from_when_the_case_began() -> None:
     output = failed(run(ScriptedClient(), complete(token_counts=[3]), {"metrics": {"generated_tokens": 6}}))
     assert output == ["action 1 (metrics): generated_tokens 3, expected 6"]
     output = failed(run(ScriptedClient(), {"metrics": {"finished_requests": 1}}))
-    assert output == ["action 0 (metrics): finished_requests not told, expected 1"]
+    assert output == ["action 0 (metrics): finished_requests not reported, expected 1"]
 
 
 def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:

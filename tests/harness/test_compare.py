@@ -147,14 +147,14 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
     ("text", "message"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "is no file of results: it does not begin with their header"),
+        ("", "is not a file of results: the header line is missing"),
         ("hello\n", ":1: is not JSON: results are written with --cb-results FILE"),
-        ('{"test": "a", "outcome": "passed"}\n', "is no file of results"),
+        ('{"test": "a", "outcome": "passed"}\n', "is not a file of results"),
         ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "is cut off: the last line is not the footer"),
         ('{"header": 2}\n{"test": "a", "outc', "is cut off"),
         (
             '{"header": 1, "command": "pytest suites"}\n{"footer": 1}\n',
-            "is of results format 1, and this version reads format 2; to make it anew:  "
+            "is of results format 1, but this version reads format 2; to create it again:  "
             "pytest suites --cb-results FILE",
         ),
         ('{"header": "x"}\n{"footer": 1}\n', "is of results format 'x', but this version reads format 2"),

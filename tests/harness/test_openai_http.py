@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.drivers.base import UnavailableError
-from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, shape_said
+from harness.drivers.openai_http import OpenAIHttpDriver, ServerError, find_server, parse_shape
 from harness.drivers.reference import reference_unavailable
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.suites.schema import ServerOptions
@@ -65,7 +65,7 @@ def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-driver", "openai-http"], "--cb-driver openai-http: say either --cb-server-url URL or --cb-serve"),
+        (["--cb-driver", "openai-http"], "--cb-driver openai-http: use either --cb-server-url URL, --cb-serve"),
         (
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9"],
             "--cb-server-url: no server answers at http://127.0.0.1:9: ",
@@ -74,7 +74,7 @@ def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, t
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9", "--cb-server-shape", "max_seqs=4"],
             "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE; names are max_model_len",
         ),
-        (["--cb-serve", "reference"], "--cb-serve belongs to --cb-driver openai-http"),
+        (["--cb-serve", "reference"], "--cb-serve is only allowed with --cb-driver openai-http"),
     ],
 )
 def test_what_cannot_work_is_one_sentence_before_anything_runs(
@@ -119,7 +119,7 @@ def test_a_server_is_asked_what_it_serves(strange: str) -> None:
 
 
 def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange: str) -> None:
-    driver = OpenAIHttpDriver(find_server(f"{strange}/ok", shape_said("max_num_seqs=4")))
+    driver = OpenAIHttpDriver(find_server(f"{strange}/ok", parse_shape("max_num_seqs=4")))
     assert driver.unfit(SETUP, SchedulingLimits(max_num_seqs=4), ServerOptions()) is None
     assert "wants max_num_seqs 2, the server has 4" in str(
         driver.unfit(SETUP, SchedulingLimits(max_num_seqs=2), ServerOptions())

@@ -59,7 +59,7 @@ def test_eager_comes_first_and_its_verdict_with_a_page_as_soon_as_it_is_known(
     assert re.search(r"eager: 1 passed after [\d.]+ m?s\nreport: r.html, incomplete", done.stdout)
     assert "sendnn (simulated): 1 passed after" not in done.stdout
     if not workers:  # another worker may have started the card's case before
-        assert "The run goes on. Until now: the only test that ran passed" in (tmp_path / "seen.html").read_text()
+        assert "The run is not finished. So far: the only test that ran passed" in (tmp_path / "seen.html").read_text()
     assert "All 2 tests that ran passed" in (tmp_path / "r.html").read_text()
 
 

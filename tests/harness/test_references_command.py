@@ -94,7 +94,7 @@ def test_bless_writes_references_and_removes_those_of_nobody(folder: Path) -> No
     assert stale.exists(), collected.stdout
     done = run(folder, "mine.yaml", "--cb-bless")
     assert f"removed  {stale.relative_to(folder) if stale.is_absolute() else stale}" in done.stdout
-    assert "files changed: 1, as they were: 1" in done.stdout
+    assert "files changed: 1, unchanged: 1" in done.stdout
     assert not stale.exists()
     assert FILE.exists()
 

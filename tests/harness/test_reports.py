@@ -202,7 +202,7 @@ def test_the_page_names_the_requirements_that_do_not_hold(tmp_path: Path) -> Non
     musts = {"CB-TKV-01": {"must": "tkv MUST grow by 1."}, "CB-JOIN-02": {"must": "It MUST join."}}
     html = page(tmp_path, results, 1, requirements=musts)
     listed = html[html.index('class="broken"') : html.index("Tests that went wrong")]
-    named, _, beside = listed.partition("In the same tests went wrong")
+    named, _, beside = listed.partition("Also violated in the same tests")
     assert "<b>2 of 2</b> tests went wrong" in named
     assert "tkv MUST grow by 1." in named
     assert '<a href="#r1"><code>narrow</code></a>: step 3 differs' in named

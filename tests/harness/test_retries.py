@@ -41,7 +41,7 @@ def test_a_test_that_passes_at_last_is_flaky_and_fails_the_run(tmp_path: Path, m
     assert "1 passed, 1 flaky" in done.stdout, done.stdout + done.stderr
     assert "mine.yaml::five-lines[tiny-granite-eager]: passed at attempt 2; its failure:" in done.stdout
     assert "the engine failed in step 1: ValueError: now and then" in done.stdout
-    assert "1 flaky test: the run fails for it; to let it pass:  --cb-allow-flaky" in done.stdout
+    assert "1 flaky test: the run fails; to let it pass:  --cb-allow-flaky" in done.stdout
     results = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
     flaky = next(r for r in results if r.get("outcome") == "flaky")
     assert (flaky["attempts"], flaky["case"]) == (2, "five-lines")
@@ -85,8 +85,8 @@ def test_a_known_failure_is_not_tried_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--cb-retries=-1"], "argument --cb-retries: must be how many more times, a whole number, not '-1'"),
-        (["--cb-allow-flaky"], "--cb-allow-flaky: without --cb-retries no test can be found flaky"),
+        (["--cb-retries=-1"], "argument --cb-retries: must be a whole number of repetitions, not '-1'"),
+        (["--cb-allow-flaky"], "--cb-allow-flaky needs --cb-retries: without retries no test is flaky"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(tmp_path: Path, arguments: list[str], expected: str) -> None:

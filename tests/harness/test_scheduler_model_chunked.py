@@ -70,7 +70,7 @@ def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
     assert explain(tight, options, two, 1) == "step 1: chunk of 0"
     message = explain(tight, options, two, 3)
     assert message == "step 3: decode of 0, 1 waits for blocks: 2 needed, 0 free, 0 of them reserved"
-    assert explain(AS_BUILT, options, two, 2) == "step 2: decode of 0, 1 waits for a turn of 0"
+    assert explain(AS_BUILT, options, two, 2) == "step 2: decode of 0, 1 waits for a decode of 0"
     assert explain(AS_BUILT, options, two, 99) == "step 99: the workload is done"
 
 

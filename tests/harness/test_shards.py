@@ -112,9 +112,9 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
         (["--cb-shard=1/2", "--cb-durations-from=no.json"], "--cb-durations-from no.json: No such file or directory"),
         (
             ["--cb-shard=1/2", "--cb-durations-from=one.yaml"],
-            "--cb-durations-from one.yaml: is neither results of a run nor",
+            "--cb-durations-from one.yaml: has neither results of a run nor",
         ),
-        (["--cb-durations-from=no.json"], "--cb-durations-from is for cutting shards: say --cb-shard I/N too"),
+        (["--cb-durations-from=no.json"], "--cb-durations-from needs --cb-shard I/N"),
     ],
 )
 def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -52,8 +52,8 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
     assert main(["search", "--workloads", "10", "--all", "--write", str(tmp_path)]) == 1
     message = capsys.readouterr().out
     assert "10 workloads, " in message
-    assert ": 10 handled wrongly, in " in message
-    assert f" times: {RESERVED} (0 of them take a request that no entry point lets in)" in message
+    assert ": 10 failed, in " in message
+    assert f" times: {RESERVED} (0 of them with a request that no entry point accepts)" in message
     assert "written to " in message
     assert list(tmp_path.glob("found-*.yaml"))
 

@@ -12,7 +12,7 @@ from harness.types import RequestSpec
 SECONDS = 60
 """Timeout of each wait, in seconds."""
 
-MakeAsk = Callable[[Request], ClientRequest]
+MakeRequest = Callable[[Request], ClientRequest]
 MakeChat = Callable[[Chat], RequestSpec]
 Result = Answer | ClientError | RawAnswer
 
@@ -38,7 +38,7 @@ class CaseContext:
     """
 
     client: Client
-    make_request: MakeAsk
+    make_request: MakeRequest
     make_chat: MakeChat
     name_of: Callable[[], str]
     background: dict[str, Background] = field(default_factory=dict)

@@ -33,7 +33,7 @@ class ExpectedAnswer:
         return text == self.text or text.startswith(self.forks)
 
 
-def judge(
+def check_outcome(
     label: str,
     results: Sequence[Result],
     expect: Outcome,
@@ -49,10 +49,10 @@ def judge(
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
-        return judge_error(label, errors[0], expect)
+        return check_error(label, errors[0], expect)
     raw = next((result for result in results if isinstance(result, RawAnswer)), None)
     if raw is not None:
-        return _judge_raw(label, raw, expect)
+        return _check_raw(label, raw, expect)
     answers = [result for result in results if isinstance(result, Answer)]
     choices = [choice for answer in answers for choice in answer.choices]
     data = _data(choices)
@@ -62,9 +62,9 @@ def judge(
     wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, expected_answers, others)]
     if expect.logprobs == "reference":
         wrong += [
-            said
+            message
             for i, pair in enumerate(zip(choices, expected_answers, strict=True))
-            for said in _wrong_logprobs(i, *pair)
+            for message in _wrong_logprobs(i, *pair)
         ]
     if expect.usage:
         wrong += _wrong_usage(answers, prompt_tokens)
@@ -73,7 +73,7 @@ def judge(
     return Verdict(True, f"{label}: {[choice.tokens for choice in choices]} tokens as expected", data=data)
 
 
-def judge_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
+def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """Check an error, whether or not one was expected. In-process errors have neither status nor type."""
     data = {"error": error.message, "status": error.status, "type": error.kind}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
@@ -89,11 +89,11 @@ def judge_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     return Verdict(True, f"{label}: refused as expected", data=data)
 
 
-def _judge_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
+def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
     """Check the response to a raw request."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
-        return judge_error(label, ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
+        return check_error(label, ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
     wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
     if expect.error is not None:
         wrong.append(f"status {raw.status} and no error in OpenAI's form")

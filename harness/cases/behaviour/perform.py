@@ -6,10 +6,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.cases.behaviour.context import SECONDS, Background, CaseContext, MakeAsk, MakeChat, Result, streamed, whole
+from harness.cases.behaviour.context import (
+    SECONDS,
+    Background,
+    CaseContext,
+    MakeChat,
+    MakeRequest,
+    Result,
+    streamed,
+    whole,
+)
 from harness.cases.behaviour.flood import flood
 from harness.cases.behaviour.named import run_check
-from harness.cases.behaviour.outcome import ExpectedAnswer, judge
+from harness.cases.behaviour.outcome import ExpectedAnswer, check_outcome
 from harness.cases.behaviour.waiting import POLL_SECONDS, eventually, wait_for
 from harness.drivers.client import Client, ClientError, ClientRequest, ServingState, StreamChunk
 from harness.suites.schema import Action, BehaviourCase, ServerMetrics
@@ -41,7 +50,7 @@ class _Play:
 async def perform(
     case: BehaviourCase,
     client: Client,
-    make_request: MakeAsk,
+    make_request: MakeRequest,
     make_chat: MakeChat,
     expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
@@ -72,10 +81,13 @@ async def perform(
 async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
     context, label = play.context, f"action {number} ({action.kind})"
     if action.wait is not None:
-        said = _said(label, await wait_for(context, action.wait), "the condition holds")
-        return [*said, *(await _ended(play, action.wait.end_of) if action.wait.end_of and said[0].passed else [])]
+        verdicts = _verdict(label, await wait_for(context, action.wait), "the condition holds")
+        return [
+            *verdicts,
+            *(await _ended(play, action.wait.end_of) if action.wait.end_of and verdicts[0].passed else []),
+        ]
     if action.metrics is not None:
-        return _said(label, await _miscounted(play, action.metrics), "the metrics are as expected")
+        return _verdict(label, await _miscounted(play, action.metrics), "the metrics are as expected")
     if action.flood is not None:
         return await flood(context, label, action.flood)
     if action.check is not None:
@@ -84,8 +96,8 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
         try:
             await context.client.restart(action.restart)
         except ClientError as error:
-            return _said(label, str(error), "")
-        return _said(
+            return _verdict(label, str(error), "")
+        return _verdict(
             label, None if await eventually(context.client.healthy) else "it does not serve again", "it serves again"
         )
     if action.abort is not None:
@@ -96,7 +108,7 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
     return await _answering(play, number, label, action)
 
 
-def _said(label: str, trouble: str | None, well: str) -> list[Verdict]:
+def _verdict(label: str, trouble: str | None, well: str) -> list[Verdict]:
     return [Verdict(trouble is None, f"{label}: {trouble or well}")]
 
 
@@ -125,7 +137,7 @@ async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdi
     [result] = await asyncio.gather(background.task, return_exceptions=True)
     why = f": {result}" if isinstance(result, ClientError) else ""
     trouble = f"{name} had ended before its client disconnected{why}" if ended else None
-    return _said(label, trouble, f"the client of {name} disconnected after {len(background.pieces)} pieces")
+    return _verdict(label, trouble, f"the client of {name} disconnected after {len(background.pieces)} pieces")
 
 
 async def _answering(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
@@ -145,7 +157,7 @@ async def _answering(play: _Play, number: int, label: str, action: Action) -> li
         await asyncio.sleep(POLL_SECONDS)  # lets the request arrive before the next action
         return []
     result = await task
-    return [_judged(play, number, label, action, [result])]
+    return [_checked(play, number, label, action, [result])]
 
 
 async def _bounded(doing: Coroutine[Any, Any, Result]) -> Result:
@@ -192,11 +204,11 @@ async def _generate(play: _Play, number: int, label: str, action: Action) -> lis
         results: list[Result] = list(await play.context.client.generate(requests))
     except ClientError as error:
         results = [error]
-    verdict = _judged(play, number, label, action, results)
+    verdict = _checked(play, number, label, action, results)
     return [verdict, *(play.after_generate(label, action, requests) if not isinstance(results[0], ClientError) else [])]
 
 
-def _judged(play: _Play, number: int, label: str, action: Action, results: list[Result]) -> Verdict:
+def _checked(play: _Play, number: int, label: str, action: Action, results: list[Result]) -> Verdict:
     requests = play.requests.get(number, ())
     if action.name is not None:
         play.context.results[action.name] = results[0]
@@ -210,14 +222,16 @@ def _judged(play: _Play, number: int, label: str, action: Action, results: list[
         if other is not None and other not in play.context.results:
             return Verdict(False, f"{label}: {other} has not ended yet: wait for its end first")
     lengths = [len(request.spec.prompt_token_ids) for request in requests]
-    return judge(label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths)
+    return check_outcome(
+        label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths
+    )
 
 
 async def _ended(play: _Play, name: str) -> list[Verdict]:
     background = play.context.background.pop(name)
     action = play.case.actions[background.number]
     result = await background.task
-    return [_judged(play, background.number, f"action {background.number} ({action.kind} {name})", action, [result])]
+    return [_checked(play, background.number, f"action {background.number} ({action.kind} {name})", action, [result])]
 
 
 async def _left_idle(client: Client) -> Verdict:

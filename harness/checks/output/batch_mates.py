@@ -46,7 +46,7 @@ def check_alone(
     ids, lone = [t.token_id for t in together], run.tokens[0][: len(together)] if aborted else run.tokens[0]
     alone = [t.token_id for t in lone]
     if ids != alone:
-        details = (f"in company: {ids}", f"alone:      {alone}")
+        details = (f"in batch:    {ids}", f"alone:      {alone}")
         return Verdict(False, f"request {number}: {_difference(ids, alone)}", details, data={"token_ids": ids})
     if logprobs_within is not None and (wrong := _logprobs_apart(together, lone, logprobs_within)):
         return Verdict(False, f"request {number}: {wrong[0]}", tuple(wrong[1:]), data={"token_ids": ids})

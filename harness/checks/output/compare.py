@@ -84,16 +84,16 @@ def _pairs(tokens: Sequence[Token], reference: Reference) -> list[Position]:
 
 def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
     """Compare with the policy ``exact``: identical tokens, each logprob within ``rel_tol`` and ``abs_tol``."""
-    judged = []
+    checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
         if right is None or seen is None or right.token_id != seen.token_id:
-            judged.append(replace(position, wrong=(TOKEN,)))
+            checked.append(replace(position, wrong=(TOKEN,)))
         elif not close(seen.logprob, right.logprob, bounds, relative=True):
-            judged.append(replace(position, wrong=(LOGPROB,)))
+            checked.append(replace(position, wrong=(LOGPROB,)))
         else:
-            judged.append(position)
-    return judged
+            checked.append(position)
+    return checked
 
 
 def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds) -> list[Position]:
@@ -122,17 +122,17 @@ def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> li
 
     Positions are compared even if their tokens differ. On CPU, tokens must be identical in addition.
     """
-    judged = []
+    checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
         if right is None or seen is None:
-            judged.append(replace(position, wrong=(TOKEN,)))
+            checked.append(replace(position, wrong=(TOKEN,)))
             continue
         wrong = [TOKEN] if same_tokens and right.token_id != seen.token_id else []
         if seen.logprob is not None and not math.isclose(right.logprob, seen.logprob, rel_tol=bounds.rel_tol):
             wrong.append(LOGPROB)
-        judged.append(replace(position, wrong=tuple(wrong)))
-    return judged
+        checked.append(replace(position, wrong=tuple(wrong)))
+    return checked
 
 
 def _divergence(sequences: Sequences, bounds: Bounds) -> list[Position]:
@@ -145,14 +145,14 @@ def _divergence(sequences: Sequences, bounds: Bounds) -> list[Position]:
     tokens, pairs = sequences.tokens, _pairs(sequences.tokens, sequences.reference)
     shared = min(len(tokens), len(sequences.reference.tokens))
     parted = next((i for i in range(shared) if tokens[i].token_id != sequences.reference.tokens[i].token_id), None)
-    judged = [_near(position, bounds) for position in pairs[:parted]]
+    checked = [_near(position, bounds) for position in pairs[:parted]]
     if parted is None:
-        return judged
+        return checked
     rescored = _pairs(tokens, sequences.rescored())
-    judged += [_near_the_best(position, sequences.free, bounds) for position in rescored[parted:]]
+    checked += [_near_the_best(position, sequences.free, bounds) for position in rescored[parted:]]
     if len(tokens) != sequences.own_length():
-        judged[-1] = replace(judged[-1], wrong=(*judged[-1].wrong, COUNT))
-    return judged
+        checked[-1] = replace(checked[-1], wrong=(*checked[-1].wrong, COUNT))
+    return checked
 
 
 def _near(position: Position, bounds: Bounds) -> Position:
@@ -181,11 +181,11 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
     The logprob of the golden token must be within ``abs_tol``. It must rank first, unless its margin in the reference
     is at most ``margin``. The divergence of the engine's top tokens from the reference's must be at most ``max_kl``.
     """
-    judged = []
+    checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
         if right is None or seen is None or right.token_id != seen.token_id:
-            judged.append(replace(position, wrong=(TOKEN,)))
+            checked.append(replace(position, wrong=(TOKEN,)))
             continue
         wrong = [] if close(seen.logprob, right.logprob, bounds, relative=False) else [LOGPROB]
         chosen_freely = right.top[0][0] == right.token_id
@@ -194,8 +194,8 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
         kl = kl_over_top(right.top, seen.top) if seen.top else None
         if kl is not None and not kl <= bounds.max_kl:
             wrong.append(KL)
-        judged.append(replace(position, wrong=tuple(wrong), kl=kl))
-    return judged
+        checked.append(replace(position, wrong=tuple(wrong), kl=kl))
+    return checked
 
 
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:

@@ -69,11 +69,11 @@ def default_policy(precision: str, capabilities: Collection[str]) -> str:
 def resolve_policy(requested: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
     """Return the policy for a comparison: the requested one, else the default; likewise for its bounds."""
     policy = requested or Policy.model_validate({"name": default_policy(precision, capabilities)})
-    usual = DEFAULT_BOUNDS[precision]
+    default = DEFAULT_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
     # A requested tolerance below the noise bound replaces it.
-    noise = min(usual.noise, given.get("abs_tol", usual.noise))
-    return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(usual), **given, "noise": noise}))
+    noise = min(default.noise, given.get("abs_tol", default.noise))
+    return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(default), **given, "noise": noise}))
 
 
 def _as_dict(bounds: Bounds) -> dict[str, float]:

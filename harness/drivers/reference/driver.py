@@ -78,7 +78,7 @@ class ReferenceDriver:
     )
 
     def __init__(self, attention: str | None = None) -> None:
-        """Raises UnavailableError where what the engine runs on is not installed."""
+        """Raise UnavailableError if a package that the engine needs is not installed."""
         lacking = [name for name, module in PACKAGES.items() if find_spec(module) is None]
         if lacking:
             raise UnavailableError(f"{' and '.join(lacking)} not installed here: pip install 'spyre-cb[engine]'")

@@ -22,9 +22,9 @@ from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
 __all__ = [
     "built",
     "decision",
-    "end_of_text",
     "engine_arguments",
     "engine_environment",
+    "eos_token_id",
     "leave_out_the_model",
     "observe",
     "request_fields",
@@ -71,7 +71,7 @@ def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
     return {}
 
 
-def end_of_text(processor: Any) -> int | None:
+def eos_token_id(processor: Any) -> int | None:
     """Return the EOS token id that the input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 

@@ -23,9 +23,9 @@ from harness.types import EngineSetup, SchedulingLimits
 __all__ = [
     "built",
     "decision",
-    "end_of_text",
     "engine_arguments",
     "engine_environment",
+    "eos_token_id",
     "leave_out_the_model",
     "observe",
     "request_fields",
@@ -62,10 +62,10 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 def request_fields(processor: Any) -> dict[str, Any]:
     """Return additional fields of core requests."""
-    return {"eos_token_id": end_of_text(processor)}
+    return {"eos_token_id": eos_token_id(processor)}
 
 
-def end_of_text(processor: Any) -> int | None:
+def eos_token_id(processor: Any) -> int | None:
     """Return the EOS token id that the input processor adds to requests."""
     return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
 

@@ -13,7 +13,7 @@ ALWAYS: Mapping[str, str] = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "MASTER_ADDR": "localhost",
 }
-UNLESS_SAID: Mapping[str, str] = {
+DEFAULTS: Mapping[str, str] = {
     # Otherwise the plugin uses all cores in every worker of a parallel run.
     "VLLM_SPYRE_UPDATE_THREAD_CONFIG": "0",
     "SENDNN_INFERENCE_UPDATE_THREAD_CONFIG": "0",
@@ -34,7 +34,7 @@ OF_AN_ENGINE = "VLLM_DT_"
 def prepare(plugin: Plugin) -> None:
     """Set the variables that must be set before vLLM is imported. Idempotent."""
     os.environ.update({**ALWAYS, **plugin.environment})
-    for name, value in UNLESS_SAID.items():
+    for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 

@@ -58,7 +58,7 @@ class Adapter(Protocol):
     def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
         """Return environment variables for an engine of a setup, in addition to the common ones."""
 
-    def end_of_text(self, processor: Any) -> int | None:
+    def eos_token_id(self, processor: Any) -> int | None:
         """Return the EOS token id, from vLLM's input processor."""
 
     def request_fields(self, processor: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import os
 from harness.drivers.base import UnavailableError
 from harness.drivers.servers import ServerProcess, environ_of_a_server
 from harness.drivers.vllm.checkpoint import checked
-from harness.drivers.vllm.environment import UNLESS_SAID, free_port
+from harness.drivers.vllm.environment import DEFAULTS, free_port
 from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.versions import version_of
 from harness.suites.schema import Scheduler, ServerOptions
@@ -78,7 +78,7 @@ def _flags(
 def _environ(plugin: Plugin, setup: EngineSetup, limits: SchedulingLimits) -> dict[str, str]:
     batch_tkv = limits.max_batch_tkv_limit
     return {
-        **UNLESS_SAID,
+        **DEFAULTS,
         **environ_of_a_server(),
         **plugin.environment,
         **plugin.adapter.engine_environment(setup),

@@ -69,7 +69,7 @@ class VllmSession:
 
         processor = self._engine.input_processor
         params = SamplingParams(**sampling_arguments(request))
-        end = self._plugin.adapter.end_of_text(processor)
+        end = self._plugin.adapter.eos_token_id(processor)
         params.update_from_generation_config(processor.generation_config_fields, end)
         return EngineCoreRequest(
             request_id=name,

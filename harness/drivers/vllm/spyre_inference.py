@@ -13,8 +13,8 @@ from harness.drivers.vllm import token_budget
 from harness.drivers.vllm.token_budget import (
     built,
     decision,
-    end_of_text,
     engine_environment,
+    eos_token_id,
     leave_out_the_model,
     observe,
     request_fields,
@@ -26,9 +26,9 @@ from harness.types import EngineSetup
 __all__ = [
     "built",
     "decision",
-    "end_of_text",
     "engine_arguments",
     "engine_environment",
+    "eos_token_id",
     "leave_out_the_model",
     "observe",
     "request_fields",

@@ -106,7 +106,7 @@ def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
     return {}
 
 
-def end_of_text(processor: Any) -> int | None:
+def eos_token_id(processor: Any) -> int | None:
     """Return the EOS token id that the input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 

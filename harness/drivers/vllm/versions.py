@@ -22,8 +22,8 @@ def number_of_vllm() -> str | None:
 
 def version_of_vllm() -> str:
     """Return vLLM's version, with the package's name if it is not ``vllm``."""
-    found = [(name, version_of(name)) for name in NAMES_OF_VLLM]
-    found = [number if name == "vllm" else f"{number} ({name})" for name, number in found if number]
+    versions = [(name, version_of(name)) for name in NAMES_OF_VLLM]
+    found = [number if name == "vllm" else f"{number} ({name})" for name, number in versions if number]
     return found[0] if found else "of unknown version"
 
 

@@ -75,8 +75,8 @@ class Serving:
             spent.take()  # sent by the fork
             self._say({"word": "running", "pid": pid})
 
-        said, returncode = run_in_a_fork(reports, began)
-        reports_of_it = json.loads(said) if returncode == 0 and said else []
+        returned, returncode = run_in_a_fork(reports, began)
+        reports_of_it = json.loads(returned) if returncode == 0 and returned else []
         if isinstance(item, CaseItem):
             item.cool_down(well=bool(reports_of_it) and all(r["outcome"] != "failed" for r in reports_of_it))
         if reports_of_it:

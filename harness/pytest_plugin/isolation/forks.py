@@ -27,9 +27,9 @@ def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -
     os.close(writing)
     began(pid)
     with open(reading, "rb") as pipe:
-        said = pipe.read()
+        returned = pipe.read()
     _, status = os.waitpid(pid, 0)
-    return said, os.waitstatus_to_exitcode(status)
+    return returned, os.waitstatus_to_exitcode(status)
 
 
 def _run_fork(parent: int, function: Callable[[], bytes], writing: int) -> None:

@@ -79,8 +79,8 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
         try:
             return ForkedProcess(_socket(parent), request, [*output, files.connection, files.stacks])
         except ServerGoneError:
-            said = parent / "stderr"
-            text = said.read_text(encoding="utf-8", errors="replace") if said.is_file() else ""
+            stderr = parent / "stderr"
+            text = stderr.read_text(encoding="utf-8", errors="replace") if stderr.is_file() else ""
             raise ParentGoneError("the process that engines are forked from has ended", text) from None
 
     return launch
@@ -112,15 +112,15 @@ class PreloadedParent:
     def __init__(self, driver: str, attention: str | None, *, shown: bool) -> None:
         self._folder = TemporaryDirectory(prefix="spyre-cb-")
         self.folder = Path(self._folder.name)
-        with socket.socket(socket.AF_UNIX) as listener, (self.folder / "stderr").open("wb") as said:
+        with socket.socket(socket.AF_UNIX) as listener, (self.folder / "stderr").open("wb") as stderr:
             listener.bind(str(_socket(self.folder)))
             listener.listen()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", PARENT, str(listener.fileno()), str(os.getpid()), driver, attention or ""],
                 env=_environ(ALONE),
                 stdin=subprocess.DEVNULL,
-                stdout=None if shown else said,
-                stderr=None if shown else said,
+                stdout=None if shown else stderr,
+                stderr=None if shown else stderr,
                 pass_fds=[listener.fileno()],
                 start_new_session=True,  # see above
             )
@@ -150,7 +150,7 @@ def _environ(more: Environ) -> dict[str, str]:
 
 
 def _python_path() -> str:
-    """Where this very package is found, before anything else."""
+    """Return the import path with this package first."""
     # Not where packages are installed: Python looks there anyway, and first it looks at its own library.
     own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
     return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

@@ -20,18 +20,16 @@ def mode_from(config: pytest.Config) -> Mode:
     if mode != "none":
         for name, given in (("--cb-bless", option.cb_bless), ("--pdb", option.usepdb), ("--trace", option.trace)):
             if given:
-                raise pytest.UsageError(
-                    f"{name}: not together with {'--forked' if forked else f'--cb-isolation={mode}'}"
-                )
+                raise pytest.UsageError(f"{name}: not with {'--forked' if forked else f'--cb-isolation={mode}'}")
     elif option.cb_case_timeout and not _has_workers(config):
         raise pytest.UsageError(
-            "--cb-case-timeout: a case can only be ended with its process: say --cb-isolation=engine"
+            "--cb-case-timeout: a case can only be stopped with its process: use --cb-isolation=engine"
         )
     return mode
 
 
 def case_seconds(option: Namespace, mode: Mode) -> float | None:
-    """What one case may take; None where there is no limit."""
+    """Return the timeout of a case, None if there is none."""
     if option.cb_case_timeout is not None:
         return option.cb_case_timeout or None
     return None if mode == "none" else CASE_SECONDS

@@ -63,7 +63,7 @@ class Forking:
 def main() -> None:
     listener, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
     end_with_parent(parent)
-    write_at_once()
+    write_unbuffered()
     preload(make_driver(sys.argv[3], DriverOptions(attention=sys.argv[4] or None)))
     client, _ = listener.accept()
     request, fds = receive(client)

@@ -33,17 +33,15 @@ class Written:
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
-    """The results of a run, as ``--cb-results`` wrote them. Raises ResultsError, also where the end is missing."""
+    """Return the results of a run, written by ``--cb-results``. Raises ResultsError, also if the file is cut off."""
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise ResultsError(f"{file}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ResultsError(f"{file}: is no file of results, as --cb-results writes them: {error}") from error
+        raise ResultsError(f"{file}: is not a file of results (pytest --cb-results): {error}") from error
     if not lines or not all(isinstance(line, dict) for line in lines) or "header" not in lines[0]:
-        raise ResultsError(
-            f"{file}: is no file of results, as --cb-results writes them: it does not begin with a header"
-        )
+        raise ResultsError(f"{file}: is not a file of results (pytest --cb-results): it does not begin with a header")
     if "footer" not in lines[-1]:
         raise ResultsError(f"{file}: the run was not finished, so results are missing")
     return lines[1:-1]

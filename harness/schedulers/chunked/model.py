@@ -145,9 +145,9 @@ class Engine:
         most = self.limits.max_num_seqs or 0
         if new and len(self.running) >= most:
             return f"batch: {len(self.running)} run of {most}"
-        asked = self.options.interleave or new
+        applies = self.options.interleave or new
         if (
-            asked
+            applies
             and reader.length - max(reader.done, self.hit_of(reader)) <= reader.size
             and len(self.decoding) >= most
         ):

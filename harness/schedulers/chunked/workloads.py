@@ -114,11 +114,11 @@ def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLi
     fewest = max(blocks_for(request.prompt_length + request.max_tokens) for request in requests)
     longest = max(request.prompt_length + request.max_tokens for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, BLOCKS, *range(fewest, min(BLOCKS, fewest + 8) + 1))))
-    beside = draw(st.sampled_from((0, 0, -1, 1, 20, 64)))
+    margin = draw(st.sampled_from((0, 0, -1, 1, 20, 64)))
     batch_tkv = draw(st.sampled_from((CONTEXT * BATCH, CONTEXT * BATCH, 1, 2, 3, 4)))
     if batch_tkv <= BATCH:
         decided = draw(st.sampled_from(requests))
-        batch_tkv = batch_tkv * (decided.prompt_length + draw(st.integers(1, decided.max_tokens))) + beside
+        batch_tkv = batch_tkv * (decided.prompt_length + draw(st.integers(1, decided.max_tokens))) + margin
     # The last remaining request must be able to decode to its end.
     batch_tkv = max(longest, min(batch_tkv, CONTEXT * BATCH))
     return SchedulingLimits(CONTEXT, draw(st.integers(1, BATCH)), blocks, batch_tkv)

@@ -265,9 +265,9 @@ class Action(Model):
     def _call_fields(self) -> dict[str, Any]:
         """Return the fields of a call that a request does not have: samples, another model, disconnecting."""
         call, leave = self.calls[0], self.flood and self.flood.leave
-        said = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
-        said["leave"] = f"every {leave.every} after {leave.after} pieces" if leave else None
-        return {key: value for key, value in said.items() if value is not None and (key, value) != ("n", 1)}
+        fields = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
+        fields["leave"] = f"every {leave.every} after {leave.after} pieces" if leave else None
+        return {key: value for key, value in fields.items() if value is not None and (key, value) != ("n", 1)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Action":

@@ -145,7 +145,7 @@ class OutputCase(_RequestsCase):
         """Some request must be repeatable; others may sample without a seed beside it."""
         if any(request.is_repeatable for request in self.requests):
             return
-        what = "a request that samples needs a seed: without one nothing says what it should get"
+        what = "a sampled request needs a seed: without one its tokens are not reproducible"
         raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
 
     def _refuse_ends(self) -> None:

@@ -110,8 +110,8 @@ class OutputExpectation(Model):
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "OutputExpectation":
         if self.policy is not None and self.output != "reference":
-            what = f"a policy says how to compare with the reference, and output is {self.output}"
-            raise MisfitError(what, "policy", hint="say `output: reference`, or leave it out")
+            what = f"policy is only used with `output: reference`, but output is {self.output}"
+            raise MisfitError(what, "policy", hint="use `output: reference`, or remove policy")
         return self
 
     @model_validator(mode="after")

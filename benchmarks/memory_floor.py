@@ -62,7 +62,7 @@ def main() -> None:
             base=f"{milliseconds(seconds['step'])} to {milliseconds(floor)}, which is {speed}",
         ),
         Metric("its products alone", seconds["products"] / floor, " ×", base=milliseconds(seconds["products"])),
-        Metric("products as torch has them", seconds["torch"] / floor, " ×", base=milliseconds(seconds["usual"])),
+        Metric("products as torch has them", seconds["torch"] / floor, " ×", base=milliseconds(seconds["torch"])),
     ]
     report("A decode step and the memory it reads", metrics, arguments.json, began=began)
 

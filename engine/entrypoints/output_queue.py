@@ -93,7 +93,7 @@ class OutputQueue:
     def __init__(
         self, collector: RequestOutputCollector, index: int, params: SamplingParams, tokenizer: Tokenizer
     ) -> None:
-        self._mailbox = collector
+        self._collector = collector
         self._index = index
         self._tokenizer = tokenizer
         self._final_only = params.output_kind is RequestOutputKind.FINAL_ONLY
@@ -101,9 +101,9 @@ class OutputQueue:
 
     def progressed(self, sequence: SequenceState) -> None:
         if not self._final_only:
-            self._mailbox.put_from_thread(self._deltas.delta(sequence))
+            self._collector.put_from_thread(self._deltas.delta(sequence))
         elif sequence.finish_reason is not None:
-            self._mailbox.put_from_thread(completion(self._index, sequence, self._tokenizer))
+            self._collector.put_from_thread(completion(self._index, sequence, self._tokenizer))
 
     def failed(self, error: Exception) -> None:
-        self._mailbox.fail_from_thread(error)
+        self._collector.fail_from_thread(error)

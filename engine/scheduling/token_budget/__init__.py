@@ -1,4 +1,4 @@
-"""vLLM's own scheduler: a budget of tokens a step, decodes and prompt chunks mixed, preemption by recomputation.
+"""vLLM's own scheduler: a token budget per step, mixed decodes and prompt chunks, preemption by recomputation.
 
 Source of every rule: docs/scheduling-rules-token-budget.md.
 """

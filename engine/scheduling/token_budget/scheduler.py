@@ -1,4 +1,4 @@
-"""vLLM's own scheduler: every request catches up with its length, as far as a budget of tokens a step allows.
+"""vLLM's own scheduler: every request catches up with its length, within a token budget per step.
 
 Source of every rule: docs/scheduling-rules-token-budget.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
 """
@@ -17,7 +17,7 @@ from engine.scheduling.token_budget.sequence import BudgetSequence
 
 @dataclass(slots=True)
 class _Draft:
-    """A step while it is planned. ``budget`` is what is left of it, in tokens."""
+    """A step during planning. ``budget`` is the remaining budget in tokens."""
 
     budget: int
     threshold: int
@@ -26,12 +26,12 @@ class _Draft:
     hits: list[tuple[str, int]] = field(default_factory=list)
 
     def within_threshold(self, tokens: int) -> int:
-        """``tokens``, or the threshold where that is less; 0 is no threshold ("TB-THRESHOLD")."""
+        """Return the smaller one of ``tokens`` and the threshold; 0 means no threshold ("TB-THRESHOLD")."""
         return min(tokens, self.threshold) if self.threshold else tokens
 
 
 class TokenBudgetScheduler:
-    """Running requests first, then waiting ones, in the order of arrival; without blocks the last is preempted."""
+    """Schedules running requests, then waiting ones by arrival; preempts the last one if blocks are missing."""
 
     def __init__(self, limits: ResolvedLimits, options: TokenBudget) -> None:
         self.limits = limits
@@ -44,11 +44,11 @@ class TokenBudgetScheduler:
         self._request_left = False  # since the last step: one more step runs, even if nothing is left to do
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:  # noqa: ARG002
-        """Queue a request behind all others. ``prompt_length`` at least 1; ``max_tokens`` is never looked at."""
+        """Append a request to the queue. ``prompt_length`` is at least 1; ``max_tokens`` is not used."""
         self._waiting.append(BudgetSequence(request_id, prompt_length, tokens, self.options.block_size))
 
     def abort(self, request_id: str) -> bool:
-        """End a request between two steps; False where it is not (or no longer) here. Its blocks are free then."""
+        """Abort a request between two steps and free its blocks. Return False where it is not queued or running."""
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
@@ -61,10 +61,10 @@ class TokenBudgetScheduler:
         return False
 
     def plan(self) -> MixedStep:
-        """Divide the budget of one step, and take the blocks it needs ("One step").
+        """Divide the budget of the next step, and allocate its blocks ("One step").
 
-        Raises UnschedulableRequestError where nothing can be scheduled and nothing will change that, as where the whole
-        cache is smaller than the head of the queue; again and again, until that request is aborted.
+        Raises UnschedulableRequestError where nothing can ever be scheduled, for example where the whole cache cannot
+        hold the head of the queue. So does every further call until that request is aborted.
         """
         draft = _Draft(self.options.max_num_batched_tokens, self._threshold())
         self._go_on(draft)
@@ -77,7 +77,7 @@ class TokenBudgetScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Account for the tokens that the planned step yielded; those that ended give their blocks back now."""
+        """Record the tokens of the planned step, and free the blocks of the requests that ended in it."""
         yielded = set(self._plan.request_ids)
         for sequence in self._running:
             if sequence.request_id in yielded:
@@ -87,7 +87,7 @@ class TokenBudgetScheduler:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """What can be seen now."""
+        """Return the present state."""
         return SchedulerState(
             tkv=0,
             waiting=tuple([s.request_id for s in self._waiting]),
@@ -99,18 +99,18 @@ class TokenBudgetScheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a further step would change anything; after the last request left, one empty step runs."""
+        """Return whether another step would change anything; one empty step runs after the last request has left."""
         return bool(self._waiting or self._running or self._request_left)
 
     # --- running requests -----------------------------------------------------------------------------------------
 
     def _threshold(self) -> int:
-        """The most tokens of one request in this step; 0 for no limit ("TB-THRESHOLD")."""
+        """Return the maximum number of tokens of one request in this step; 0 for no limit ("TB-THRESHOLD")."""
         alone = len(self._running) + len(self._waiting) <= 1
         return 0 if self.options.rules == "0.32" and alone else self.options.long_prefill_token_threshold
 
     def _go_on(self, draft: _Draft) -> None:
-        """Give running requests their tokens, in the order in which they joined ("TB-RUNNING")."""
+        """Schedule the tokens of running requests, in the order in which they joined ("TB-RUNNING")."""
         for sequence in self._running.copy():
             if not draft.budget or sequence not in self._running:
                 return
@@ -122,13 +122,13 @@ class TokenBudgetScheduler:
             self._schedule(sequence, tokens, draft, is_decode=tokens == 1 and sequence.missing == 1)
 
     def _room(self, sequence: BudgetSequence) -> int:
-        """Tokens that may still be computed: the last of a full context is generated, but never computed."""
+        """Return how many tokens may still be computed; the last token of a full context is never computed."""
         return self.limits.max_model_len - 1 - sequence.computed
 
     def _make_room(self, sequence: BudgetSequence, tokens: int, draft: _Draft) -> bool:
         """Preempt the last running request until the blocks for ``tokens`` more are free ("TB-PREEMPT").
 
-        False where the request that needs them was the last itself.
+        Return False where the request that needs them was the last itself.
         """
         while self._lacks_blocks(sequence, tokens):
             victim = self._running[-1]
@@ -142,11 +142,11 @@ class TokenBudgetScheduler:
         return self._more_blocks(sequence, tokens) > self.pool.free_total
 
     def _more_blocks(self, sequence: BudgetSequence, tokens: int) -> int:
-        """Blocks that are missing for ``tokens`` more than are computed."""
+        """Return the number of missing blocks for ``tokens`` more tokens than are computed."""
         return sequence.blocks_for(sequence.computed + tokens) - len(self.pool.held(sequence.request_id))
 
     def _preempt(self, sequence: BudgetSequence) -> None:
-        """Back to the front of the queue, without blocks, with the tokens it has."""
+        """Move a request to the front of the queue; it loses its blocks and keeps its tokens."""
         self._running.remove(sequence)
         self.pool.free(sequence.request_id)
         sequence.computed = sequence.shareable = 0
@@ -173,18 +173,18 @@ class TokenBudgetScheduler:
             self._schedule(head, min(tokens, draft.budget), draft, is_decode=False)
 
     def _found(self, sequence: BudgetSequence) -> tuple[int, ...]:
-        """The blocks with the beginning of its tokens ("TB-HIT")."""
+        """Return the cached blocks of a prefix of its tokens ("TB-HIT")."""
         return self.pool.find(sequence.keys_to_look_for) if self.options.enable_prefix_caching else ()
 
     def _fits(self, sequence: BudgetSequence, found: tuple[int, ...]) -> bool:
-        """Whether blocks for all the tokens it has are free; only those of its chunk will be taken ("TB-WHOLE")."""
+        """Return whether blocks for all its tokens are free; only those of its chunk are allocated ("TB-WHOLE")."""
         return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
 
     def _refuse_to_stall(self) -> None:
-        """Raise UnschedulableRequestError: nothing is scheduled or preempted, so the next step would be like this."""
+        """Raise UnschedulableRequestError: nothing was scheduled or preempted, so no later step would differ."""
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len
-            what = f"has {sequence.length} tokens, which do not fit into max_model_len {most}"
+            what = f"has {sequence.length} tokens, which do not fit in max_model_len {most}"
             raise UnschedulableRequestError(f"request {sequence.request_id} {what}", sequence.request_id)
         if self._waiting:
             head, available = self._waiting[0], self.pool.available
@@ -199,7 +199,7 @@ class TokenBudgetScheduler:
     # --- both -----------------------------------------------------------------------------------------------------
 
     def _schedule(self, sequence: BudgetSequence, tokens: int, draft: _Draft, *, is_decode: bool) -> None:
-        """Take the blocks for ``tokens`` more tokens; those that they fill can be found immediately ("TB-REGISTER")."""
+        """Allocate the blocks for ``tokens`` more tokens; filled blocks can be found immediately ("TB-REGISTER")."""
         start, holder = sequence.computed, sequence.request_id
         stop = start + tokens
         self.pool.take(holder, self._more_blocks(sequence, tokens))

@@ -1,4 +1,4 @@
-"""A request as the token-budget scheduler sees it."""
+"""The state of a request in the token-budget scheduler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,11 @@ from engine.kv_cache.block_hash import ContentKey, TokenSource, extend_keys
 
 @dataclass(slots=True, eq=False)
 class BudgetSequence:
-    """``computed`` of its tokens are in the cache or scheduled to be; its first ``shareable`` blocks can be found.
+    """The state of a request.
 
-    ``generated`` counts the tokens it got so far, which it keeps when it is preempted. ``keys`` are those of its full
-    blocks, as far as they were needed.
+    ``computed`` tokens are in the cache or scheduled; other requests can find its first ``shareable`` blocks.
+    ``generated`` counts the tokens generated so far, which are kept when it is preempted. ``keys`` are the keys of its
+    full blocks computed so far.
     """
 
     request_id: str
@@ -25,24 +26,24 @@ class BudgetSequence:
 
     @property
     def length(self) -> int:
-        """Tokens of the prompt and those generated so far."""
+        """The number of tokens of the prompt and generated so far."""
         return self.prompt_length + self.generated
 
     @property
     def missing(self) -> int:
-        """Tokens it has that are not computed."""
+        """The number of tokens that are not computed yet."""
         return self.length - self.computed
 
     def blocks_for(self, tokens: int) -> int:
-        """The blocks that hold its first ``tokens`` tokens."""
+        """Return the number of blocks for its first ``tokens`` tokens."""
         return -(-tokens // self.block_size)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """The keys of its first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the keys of its first ``blocks`` blocks, whose tokens must all be known."""
         extend_keys(self.keys, blocks, self.tokens, self.block_size)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """Those of the full blocks of all its tokens but the last, which must be computed in any case ("TB-HIT")."""
+        """The keys of full blocks of all its tokens except the last, which is always computed ("TB-HIT")."""
         return self.keys_of((self.length - 1) // self.block_size)

@@ -13,17 +13,17 @@ from engine.sequence import SequenceState
 from tests.harness.faults import chunked_fault, output_fault, schedule_fault
 
 
-@schedule_fault("blocks-come-back-a-step-after-the-end", "go back after this step's admission")
+@schedule_fault("blocks-come-back-a-step-after-the-end", "freed after this step's admission")
 def free_what_finished_before_admission(patch: pytest.MonkeyPatch) -> None:
     free_first(patch)
 
 
-@schedule_fault("abort-makes-room-in-the-blocks", "go back after this step's admission")
+@schedule_fault("abort-makes-room-in-the-blocks", "freed after this step's admission")
 def free_what_was_aborted_before_admission(patch: pytest.MonkeyPatch) -> None:
     free_first(patch)
 
 
-@schedule_fault("blocks-of-a-single-token-request-come-back-a-step-later", "go back after this step's admission")
+@schedule_fault("blocks-of-a-single-token-request-come-back-a-step-later", "freed after this step's admission")
 def free_what_finished_at_its_prefill_before_admission(patch: pytest.MonkeyPatch) -> None:
     free_first(patch)
 

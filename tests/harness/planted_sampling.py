@@ -113,7 +113,7 @@ def seed_the_random_source_anew_at_every_token(patch: pytest.MonkeyPatch) -> Non
     patch.setattr(sampler, "_generator", anew)
 
 
-@output_fault("requests-without-a-seed-draw-other-tokens", "its tokens depend on its company")
+@output_fault("requests-without-a-seed-draw-other-tokens", "its tokens depend on its batch")
 def ignore_a_seed_next_to_a_request_without_one(patch: pytest.MonkeyPatch) -> None:
     draw = sampler._draw
     shared = torch.Generator().manual_seed(99)
@@ -132,7 +132,7 @@ def draw_the_same_for_all_without_a_seed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "hash_text", lambda text: 5)
 
 
-@output_fault("filters-stay-with-their-request-as-others-leave", "its tokens depend on its company")
+@output_fault("filters-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
 def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
     filtered, rows_before = sampler.filtered_probabilities, [0]
 
@@ -148,7 +148,7 @@ def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) 
     patch.setattr(sampler, "filtered_probabilities", moved)
 
 
-@output_fault("forbidden-ends-stay-with-their-request-as-others-leave", "its tokens depend on its company")
+@output_fault("forbidden-ends-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
 def move_min_tokens_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
     without, before = sampler.processed, [0]
 

@@ -157,7 +157,7 @@ def test_early_stops_are_not_for_models() -> None:
         search(ReferenceDriver(), 1, early_stops=True)
 
 
-def test_tokens_that_depend_on_the_company_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_that_depend_on_batch_mates_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = (PlannedRequest(30, 20), PlannedRequest(100, 8), PlannedRequest(20, 8, abort_step=6))
     workload = Workload(AS_BUILT, requests)
     session = ReferenceDriver().open(shape_for_search("tiny-granite"))

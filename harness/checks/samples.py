@@ -1,4 +1,4 @@
-"""What requests that sample drew: the same as alone, the same as others or not, and distributed as it should be."""
+"""Checks of sampled requests: same tokens as alone, same tokens as others or not, and the right distribution."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ def check_samples(
 def _as_alone(
     configuration: Configuration, case: OutputCase, specs: Sequence[RequestSpec], run: Run, session: Session
 ) -> list[Verdict]:
-    """Of each request that would get the same again whether it got it; the others are there to be in its batch."""
+    """Check the repeatable requests against their tokens alone. The others are only batch-mates."""
     within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
     verdicts = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):

@@ -66,7 +66,7 @@ def count(text: str) -> int:
 
 
 def stepped_driver(text: str) -> str:
-    """The name of a driver whose engine can be stepped. Packages are looked through only for one that is not ours."""
+    """Return the name of a driver whose engine can be stepped. Other packages are searched only for unknown names."""
     if (text not in BUILT_IN or text in UNSTEPPED) and text not in (known := driver_names(stepped=True)):
         raise argparse.ArgumentTypeError(unknown(text, known))
     return text

@@ -84,7 +84,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _scheduler(driver: Driver, given: str | None) -> str:
-    """The scheduler to search. Raises CommandError for one that the driver has not."""
+    """Return the scheduler to search. Raises CommandError if the driver does not have it."""
     own = scheduler_of(driver)
     if given and given != own and hasattr(driver, "scheduler"):
         raise CommandError(f"--scheduler {given}: {driver.describe()} has the scheduler {own} only")

@@ -8,7 +8,7 @@ from harness.drivers.optional import OfflineSession
 
 
 def generate_answers(session: OfflineSession, requests: Sequence[ClientRequest]) -> list[Answer]:
-    """``OfflineSession.generate`` of what clients request. Raises ClientError where it refuses one."""
+    """Run ``OfflineSession.generate`` for the requests of a client. Raises ClientError if the session refuses one."""
     try:
         completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:

@@ -168,10 +168,7 @@ class OpenAIHttpDriver:
 
 
 def make(options: DriverOptions) -> Driver:
-    """A server that runs already or one that is started; with ``simulate`` the scheduler of the reference engine alone.
-
-    Raises DriverOptionError for a server that does not answer, UnavailableError where it is not clear which.
-    """
+    """Return a driver for a running server or one to be started; with ``simulate`` the reference engine's scheduler."""
     if options.simulate:
         from harness.drivers.reference import SimulationDriver
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class OfOneScheduler(Protocol):
-    """A driver whose engines batch in one way only."""
+    """A driver whose engines have one scheduler only."""
 
     scheduler: "Scheduler"
 
 
 def scheduler_of(driver: Driver) -> "Scheduler":
-    """How requests are batched where no suite says it: as the driver's engines do, else by the default scheduler."""
+    """Return the scheduler for suites that name none: the one of the driver's engines, else the default."""
     scheduler: Scheduler = getattr(driver, "scheduler", DEFAULT_SCHEDULER)
     return scheduler
 
@@ -36,7 +36,7 @@ class OfVllm(Protocol):
 
 
 def vllm_version_of(driver: Driver) -> str | None:
-    """The version of vLLM that a driver runs, such as ``0.27.1``; None where it runs none, or can't say."""
+    """Return the version of vLLM that a driver runs, such as ``0.27.1``; None for other engines or if not known."""
     version: str | None = getattr(driver, "vllm_version", None)
     return version
 
@@ -45,51 +45,52 @@ class LabelsBackends(Protocol):
     """A driver that runs a backend in more than one way."""
 
     def backend_label(self, backend: str) -> str:
-        """What reports call that backend: its name, and ``(simulated)`` where no card is behind it."""
+        """Return the name of a backend in reports, with ``(simulated)`` if there is no card."""
 
 
 def backend_label(driver: Driver, backend: str) -> str:
-    """What reports call a backend of a driver: its name, where the driver has no other."""
+    """Return the name of a driver's backend in reports, by default its own name."""
     return driver.backend_label(backend) if _labels_backends(driver) else backend
 
 
 class Preloads(Protocol):
-    """A driver whose engines start quickly in forks of a process that has imported what they need."""
+    """A driver whose engines start quickly in forks of a process that has imported their modules."""
 
     def preload(self) -> None:
-        """Import what an engine will need, without running any of it."""
+        """Import modules that an engine needs, without running any of it."""
 
 
 def preload(driver: Driver) -> None:
-    """Import what engines of a driver need, where it says what that is."""
+    """Import modules that a driver's engines need, if it implements Preloads."""
     if _preloads(driver):
         driver.preload()
 
 
 class Forkable(Preloads, Protocol):
-    """A driver whose engines, where they are on no card, start in a fork of a process that has preloaded them."""
+    """A driver whose engines can start in a fork of a process with preloaded modules, if they use no card."""
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        """Whether a forked child can use such an engine of its parent: no other processes, no threads, and nothing of
-        a card in it.
+        """Return whether a forked child can use such an engine of its parent.
+
+        That requires an engine without other processes, threads or card resources.
         """
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
-        """What engines have in common that can inherit what one of them compiled; None where they compile nothing."""
+        """Return a key that is equal for engines that can inherit each other's compiled code, or None."""
 
 
 def starts_in_forks(driver: Driver) -> bool:
-    """Whether engines of a driver that are on no card start in forks."""
+    """Return whether engines of a driver can start in forks if they use no card."""
     return _forkable(driver)
 
 
 def inheritable(driver: Driver, setup: EngineSetup) -> bool:
-    """Whether a forked child can use an engine of its parent."""
+    """Return whether a forked child can use an engine of its parent."""
     return _forkable(driver) and driver.inheritable(setup)
 
 
 def compile_key(driver: Driver, setup: EngineSetup) -> Hashable:
-    """What engines have in common that can inherit what one of them compiled; None where there is nothing."""
+    """Return a key that is equal for engines that can inherit each other's compiled code, or None."""
     return driver.compile_key(setup) if _forkable(driver) else None
 
 
@@ -97,33 +98,33 @@ class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """The server with these limits and options, proven clean.
+        """Apply these limits and options, check that the server is clean, and return a client.
 
-        Raises DirtyServerError (server_pool.py); UnavailableError for limits that no server can have.
+        Raises DirtyServerError (server_pool.py), and UnavailableError for impossible limits.
         """
 
     def end(self) -> None:
-        """End its process; idempotent."""
+        """End the server's process. Idempotent."""
 
 
 class Serves(Protocol):
     """A driver with the capability ``http``."""
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
-        """Why its server is not one for a case over HTTP with these limits, in one sentence, or None."""
+        """Return why the driver's server can't be used for a case over HTTP, as one sentence, or None."""
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Start a server with these limits. UnavailableError where that cannot work."""
+        """Start a server with these limits and return a client. Raises UnavailableError if that is impossible here."""
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
-        """Start a server whose limits and options can be changed between cases; None where each set takes another.
+        """Start a server whose limits and options can be changed between cases, None if the driver has no such server.
 
-        UnavailableError where it does not start.
+        Raises UnavailableError if the server does not start.
         """
 
 
 def serves(driver: object) -> TypeGuard[Serves]:
-    """Whether a driver has servers."""
+    """Return whether a driver has servers."""
     return hasattr(driver, "serve")
 
 
@@ -147,11 +148,11 @@ class Compiled(Protocol):
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled for it so far; None where nothing is."""
+        """Return what has been compiled so far, None if nothing is compiled."""
 
 
 def compilation_of(session: Session) -> Compilation | None:
-    """What was compiled for an engine so far; None where nothing is, or where that cannot be seen."""
+    """Return what has been compiled for an engine so far, None if nothing is compiled or it can't be observed."""
     compilation: Compilation | None = getattr(session, "compilation", None)
     return compilation
 
@@ -160,19 +161,19 @@ class OfflineSession(Session, Protocol):
     """A session of a driver with the capability ``offline-api``."""
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        """Run requests through the offline API. RefusedError where it refuses one."""
+        """Run requests through the offline API. Raises RefusedError if it refuses one."""
 
     def client(self, options: "ServerOptions") -> "Client":
-        """The entry points of this process."""
+        """Return a client of the entry points in this process."""
 
 
 def is_offline(session: Session) -> TypeGuard[OfflineSession]:
-    """Whether a session has entry points in this process."""
+    """Return whether a session has entry points in this process."""
     return hasattr(session, "generate")
 
 
 def steps_of_generate(session: Session) -> Sequence[tuple[StepRecord, Observation]]:
-    """Every step of the last ``generate``, requests named by their position in it; empty where not visible."""
+    """Return the steps of the last ``generate``, with requests by their position; empty if they are not visible."""
     steps = getattr(session, "steps_of_generate", None)
     seen: Sequence[tuple[StepRecord, Observation]] = () if steps is None else steps()
     return seen

@@ -35,7 +35,7 @@ REQUIRED = ("name", "capabilities", "describe", "unavailable", "open")
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """What users may say of a driver. ``simulate``: schedules only, without a model.
+    """Options of drivers. ``simulate``: schedules only, without a model.
 
     ``attention`` is for the reference engine; the others are for ``openai-http``, as typed.
     """
@@ -48,7 +48,7 @@ class DriverOptions:
 
 
 class DriverOptionError(UnavailableError):
-    """An option of a driver that cannot be; ``option`` is its name in ``DriverOptions``, with dashes."""
+    """An invalid option of a driver. ``option`` is its name in ``DriverOptions``, with dashes."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
@@ -59,13 +59,16 @@ Make = Callable[[DriverOptions], Driver]
 
 
 def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
-    """Every name that a driver is registered by; with ``stepped`` only of engines that a command can step."""
+    """Return all registered names of drivers; with ``stepped`` only those whose engines commands can step."""
     names = (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
     return tuple(name for name in names if not (stepped and name in UNSTEPPED))
 
 
 def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
-    """The driver of that name. Raises UnavailableError where there is none, or where its engine cannot be had here."""
+    """Return the driver with that name.
+
+    Raises UnavailableError if there is none, or its engine is not available here.
+    """
     options = options or DriverOptions()
     if name in BUILT_IN:
         module, _, function = BUILT_IN[name].partition(":")
@@ -75,7 +78,7 @@ def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-    """One sentence: that there is no such driver, which may have been meant, which there are."""
+    """Return one sentence: the driver does not exist, a close match, and all names."""
     close = get_close_matches(name, known, 1)
     meant = f" did you mean {close[0]}?" if close else ""
     return f"no driver has the name {name!r};{meant} there are {', '.join(known)}"

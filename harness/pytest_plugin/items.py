@@ -110,7 +110,7 @@ class CaseItem(pytest.Item):
 
     @property
     def backend_label(self) -> str:
-        """What reports call the backend: ``sendnn (simulated)`` where there is no card."""
+        """Return the backend's name in reports: ``sendnn (simulated)`` if there is no card."""
         return backend_label(self.settings.driver, self.expanded.configuration.backend)
 
     @property

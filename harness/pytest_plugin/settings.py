@@ -74,7 +74,7 @@ settings_key = pytest.StashKey[Settings]()
 
 
 def driver_from_options(option: Namespace) -> Driver:
-    """The driver that a run of pytest asks for. Raises pytest.UsageError where it cannot be had."""
+    """Return the driver. Raises pytest.UsageError if it is not available."""
     url, start, shape = option.cb_server_url, option.cb_serve, option.cb_server_shape
     name = option.cb_driver or DEFAULT
     if name != OVER_HTTP or option.cb_simulate:

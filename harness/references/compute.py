@@ -44,9 +44,9 @@ def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int
 
 
 def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
-    """The logits before each token of several continuations of a prompt: ``[rows, tokens, vocabulary]``, float32.
+    """Return the logits before each token of several continuations of a prompt.
 
-    The continuations are of the same length, at least 1; each is judged by what stands before its tokens.
+    The result is ``[rows, tokens, vocabulary]``, float32.
     """
     import torch
 

@@ -32,7 +32,7 @@ def name_of(path: Path) -> str:
 
 
 def run_command(path: Path, found: Found, driver: str = "reference") -> str:
-    """What to type to see it fail. ``driver`` is the name of the one it was found on."""
+    """Return the command that shows the failure. ``driver`` is the name of the driver with which it was found."""
     engine = driver.removeprefix("simulated ")
     named = "" if engine in (DEFAULT, "simulation") else f" --cb-driver {engine}"
     return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --cb-simulate")

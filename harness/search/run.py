@@ -82,7 +82,7 @@ def search(
 
 
 def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
-    """The workloads of a search, as large as they get on this driver, and of setups that it runs."""
+    """Return the strategy for a search, with the sizes and setups for this driver."""
     workloads = search_tools_of(scheduler).strategy(TOKENS in driver.capabilities, early_stops)
     return workloads.filter(lambda workload: driver.unavailable(workload.setup(model)) is None)
 

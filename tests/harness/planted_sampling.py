@@ -29,7 +29,7 @@ def always_decode_greedily(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "_draw", lambda logits, sequences, seed: logits.argmax(dim=-1).tolist())
 
 
-@output_fault("other-seeds-draw-other-tokens", "should get other tokens than each other")
+@output_fault("other-seeds-draw-other-tokens", "should get different tokens")
 def decode_greedily_whatever_the_seed(patch: pytest.MonkeyPatch) -> None:
     always_decode_greedily(patch)
 
@@ -127,7 +127,7 @@ def ignore_a_seed_next_to_a_request_without_one(patch: pytest.MonkeyPatch) -> No
     patch.setattr(sampler, "_draw", shared_source)
 
 
-@output_fault("requests-without-a-seed-draw-other-tokens", "should get other tokens than each other")
+@output_fault("requests-without-a-seed-draw-other-tokens", "should get different tokens")
 def draw_the_same_for_all_without_a_seed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "hash_text", lambda text: 5)
 
@@ -190,7 +190,7 @@ def give_the_logprobs_of_the_row_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "_with_logprobs", shifted)
 
 
-@output_fault("other-seeds-draw-other-tokens", "should get other tokens than each other")
+@output_fault("other-seeds-draw-other-tokens", "should get different tokens")
 def take_the_last_bits_of_a_seed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "_SEEDS_TORCH_TELLS_APART", range(-(2**63), 2**63))
 

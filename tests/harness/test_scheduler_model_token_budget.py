@@ -121,7 +121,7 @@ def test_it_says_why_the_head_waits() -> None:
     )
     few = replace(AS_BUILT, available_blocks=8)
     assert explain(few, TokenBudgetSetup(max_num_batched_tokens=64), two, 1) == (
-        "step 1: 64 of 0 (a budget of 64), 1 waits for budget: all 64 tokens are given out"
+        "step 1: 64 of 0 (a budget of 64), 1 waits for budget: all 64 tokens are used"
     )
     assert "1 waits for a place: 1 run of 1" in explain(replace(AS_BUILT, max_num_seqs=1), options, two, 1)
 
@@ -130,7 +130,7 @@ def test_it_says_who_is_preempted() -> None:
     two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 3, 3)]
     message = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
     assert message == (
-        "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts beside the preemption of 1"
+        "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts in the step of a preemption of 1"
     )
 
 

@@ -107,7 +107,7 @@ def _invariants(
     specs: Sequence[RequestSpec],
     requests: Sequence[Request],
 ) -> list[Verdict]:
-    """The invariants after every step of the last ``generate``, where they can be seen."""
+    """Check the invariants after every step of the last ``generate``, if its steps are visible."""
     shown = steps_of_generate(watched.session)
     if not shown:
         return []

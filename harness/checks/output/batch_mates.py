@@ -33,9 +33,9 @@ def check_alone(
     aborted: bool,
     logprobs_within: float | None = None,
 ) -> Verdict:
-    """A request gets the tokens it gets alone; one that was aborted, the first of them. Resets the session.
+    """Check that a request gets the same tokens as alone; an aborted one, the first of them. Resets the session.
 
-    ``logprobs_within``: so far apart may the logprobs be that it asked for; None: it asked for none.
+    ``logprobs_within`` is the tolerance for requested logprobs; None: none were requested.
     """
     number = spec.request_id
     if aborted and not together:
@@ -55,7 +55,7 @@ def check_alone(
 
 
 def _logprobs_apart(together: Sequence[Token], alone: Sequence[Token], within: float) -> list[str]:
-    """The tokens whose logprobs, or those of whose alternatives, are not those that the request gets alone."""
+    """Return the tokens whose logprobs, or alternatives' logprobs, differ from those of the request alone."""
     wrong = []
     for position, (ours, lone) in enumerate(zip(together, alone, strict=True)):
         here, there = (ours.logprob, *(v for _, v in ours.top)), (lone.logprob, *(v for _, v in lone.top))
@@ -92,11 +92,11 @@ def check_same(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdi
 
 
 def check_unlike(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdict:
-    """No two requests of a group, by position, got the same tokens."""
+    """Check that no two requests of a group, given by position, got the same tokens."""
     ids = [tuple(token.token_id for token in tokens[position]) for position in group]
     names = ", ".join(map(str, group))
     for i, each in enumerate(ids):
         if each in ids[:i]:
             pair = f"requests {group[ids.index(each)]} and {group[i]}"
-            return Verdict(False, f"{pair} should get other tokens than each other", (f"both: {list(each)}",))
-    return Verdict(True, f"requests {names}: each other tokens")
+            return Verdict(False, f"{pair} should get different tokens", (f"both: {list(each)}",))
+    return Verdict(True, f"requests {names}: all different tokens")

@@ -20,10 +20,14 @@ LARGE_SLACK = 0.1
 
 @dataclass(frozen=True)
 class Statistics:
-    """What came of the tokens of one request. ``outside`` are (row, place, token id) that no correct engine draws.
+    """Statistics of the drawn tokens of one request.
 
-    ``distance`` is the largest distance between the distribution function of the tokens, most likely first, and the
-    one that is due; ``repeats`` how many tokens more than expected equal the one before. Each has its ``bound``.
+    ``outside`` are (row, place, token id) that no correct engine draws. ``distance`` is the largest distance between
+    the distribution function of the drawn tokens, most likely first, and the expected one; ``repeats`` is how many
+    tokens more than expected equal the token before. Each has its ``bound``.
+
+    ``distance`` is the largest distance between the distribution function of the drawn tokens, most likely first, and
+    the expected one; ``repeats`` is how many tokens more than expected equal the token before. Each has its ``bound``.
     """
 
     samples: int
@@ -35,10 +39,11 @@ class Statistics:
 
 
 def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple[Any, Any]:
-    """Probabilities and what may be drawn at all, from ``logits`` ``[..., vocabulary]`` without forbidden tokens.
+    """Return probabilities, and which tokens can be drawn, from logits without forbidden tokens.
 
-    Temperature first, then the ``top_k`` likeliest, then the fewest that come to ``top_p``, then those with ``min_p``
-    of the likeliest's probability. With ``slack`` the second answer lets in what is that close to an edge.
+    ``logits`` are ``[..., vocabulary]``. Temperature is applied first, then the ``top_k`` most likely tokens are kept,
+    then the fewest that sum to ``top_p``, then those with ``min_p`` times the probability of the most likely one. The
+    second result also includes tokens within ``slack`` of the edge of a filter.
     """
     scaled = logits.double() / spec.temperature
     wide = slack / spec.temperature
@@ -51,7 +56,7 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
     if spec.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
         before = (ordered.cumsum(-1) - ordered).scatter(-1, order, ordered.cumsum(-1) - ordered)
-        before.scatter_(-1, order[..., :1], -1.0)  # the likeliest is always in
+        before.scatter_(-1, order[..., :1], -1.0)  # the most likely token is always kept
         near &= before < spec.top_p + wide
         probabilities = probabilities.masked_fill(before >= spec.top_p, 0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
@@ -64,14 +69,13 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
 
 
 def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: float) -> Statistics:
-    """``tokens`` ``[rows, places]`` drawn by ``probabilities`` ``[rows, places, vocabulary]``, ``near`` as above.
+    """Return the statistics of ``tokens`` ``[rows, places]`` drawn by ``probabilities`` ``[rows, places, vocabulary]``.
 
-    A correct engine exceeds one of the bounds with a probability of ``alarm`` at the most; ``noise`` is how far off the
-    probabilities may be.
-
-    The distance: where a token falls in the distribution function at its place, a uniform number of its own deciding
-    where within its step, is uniform, and independent of the tokens before. So the bound is that of Dvoretzky,
-    Kiefer and Wolfowitz. The repeats are the sum of a martingale whose steps are 1 at the most: Azuma's bound.
+    ``near`` marks the tokens that can be drawn, as above. A correct engine exceeds one of the bounds with a probability
+    of at most ``alarm``; ``noise`` is the error of the probabilities. The distance: the position of a token in the
+    distribution function at its place, randomized uniformly within its step, is uniform and independent of the tokens
+    before, so the bound is that of Dvoretzky, Kiefer and Wolfowitz. The repeats are the sum of a martingale with steps
+    of at most 1: Azuma's bound.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Requests made many times, and what they drew: a verdict a request."""
+"""Run requests many times, and check the distribution of their tokens: a verdict for each request."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +32,7 @@ RULE = 'docs/scheduling-rules.md "Sampling and logprobs": what is drawn is distr
 
 @dataclass(frozen=True)
 class _Timing:
-    """When a request comes; it is not aborted."""
+    """The step at which a request joins; it is not aborted."""
 
     join_step: int
     abort_step: int | None = None
@@ -48,9 +48,9 @@ def check_distributions(
     vocabulary: Vocabulary,
     precision: str,
 ) -> list[Verdict]:
-    """Make each request ``draws`` times, all in one queue, and compare what they drew. Resets the session.
+    """Run each request ``draws`` times, all in one queue, and check the drawn tokens. Resets the session.
 
-    Requests join and leave all the time, so none has the same batch-mates twice.
+    Requests join and leave all the time, so no request has the same batch-mates twice.
     """
     session.reset(limits)
     count = len(specs)
@@ -130,12 +130,12 @@ def _complaints(found: Statistics, rows: Sequence[tuple[int, ...]], spec: Reques
     if found.repeats > found.repeats_bound:
         yield (
             f"{found.repeats:.0f} tokens more than expected equal the one before, {found.repeats_bound:.0f} at most: "
-            "they don't come of a random source that goes on"
+            "the random source does not advance"
         )
 
 
 def _logprobs_off(drawn: Sequence[Sequence[Token]], logits: Any, precision: str) -> Iterator[str]:
-    """Logprobs that are not those of the raw logits."""
+    """Return the logprobs that differ from those of the raw logits."""
     right, bounds = logits.log_softmax(-1), DEFAULT_BOUNDS[precision]
     for row, tokens in enumerate(drawn):
         for place, token in enumerate(tokens):

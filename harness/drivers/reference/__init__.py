@@ -19,10 +19,10 @@ __all__ = [
 
 
 def make(options: DriverOptions) -> Driver:
-    """The reference engine, or its scheduler alone. Raises UnavailableError."""
+    """Return the driver of the reference engine, or of its scheduler alone. Raises UnavailableError."""
     return SimulationDriver() if options.simulate else ReferenceDriver(options.attention)
 
 
 def make_simulation(options: DriverOptions) -> Driver:  # noqa: ARG001
-    """The scheduler of the reference engine alone."""
+    """Return the driver of the reference engine's scheduler alone."""
     return SimulationDriver()

@@ -11,5 +11,5 @@ __all__ = ["VllmDriver", "make"]
 
 
 def make(options: DriverOptions) -> Driver:
-    """vLLM in this process; simulated with its own scheduler. Raises UnavailableError where it is not installed."""
+    """Return the driver of vLLM in this process, with ``simulate`` without its model. Raises UnavailableError."""
     return VllmDriver(schedule_only=options.simulate)

@@ -77,7 +77,7 @@ def eos_token_id(processor: Any) -> int | None:
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """An engine serves the setup that it was started for."""
+    """Return the setup unchanged: an engine serves only the setup with which it was started."""
     return setup
 
 

@@ -59,11 +59,7 @@ class VllmDriver:
         return VllmSession(self.plugin, setup, self._started(setup))
 
     def _started(self, setup: EngineSetup) -> StartedEngine:
-        """An engine for one setup; where no model runs, one that serves all setups that differ in options alone.
-
-        Random workloads have hundreds of them. Whoever leaves such an engine may leave it in any state: it serves no
-        further setup.
-        """
+        """Return an engine for a setup; without a model, one that serves all setups that differ only in options."""
         if not self._schedule_only:
             return StartedEngine(self.plugin, setup)
         shape = self.plugin.adapter.shape(setup)

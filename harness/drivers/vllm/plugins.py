@@ -39,9 +39,7 @@ class Adapter(Protocol):
         """Return why an engine of that setup can't be started here, independent of its scheduler, or None."""
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-        """Make it hold itself to limits, and to the options of a setup of its shape; and forget what it remembers of
-        requests.
-        """
+        """Set the core's limits and the options of a setup of its shape, and remove state of earlier requests."""
 
     def leave_out_the_model(self, core: Any) -> None:
         """Replace the model's forward, for step tables alone."""
@@ -50,7 +48,7 @@ class Adapter(Protocol):
         """Return the limits with which the core was built."""
 
     def shape(self, setup: EngineSetup) -> EngineSetup:
-        """The setup of an engine that serves this one, and others with other options that ``tighten`` sets."""
+        """Return the setup of an engine that serves this setup, and others whose options ``tighten`` sets."""
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
         """Return arguments for an engine of a setup, in addition to the common ones."""

@@ -99,7 +99,7 @@ class VllmSession:
         return self._record()
 
     def _record(self) -> StepRecord:
-        """What the last step did, when what ends requests above the core has ended them."""
+        """Return the result of the last step, including requests that were ended above the core."""
         outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
         # Where there are tokens to schedule, tables go with all requests that got some, as they were scheduled.

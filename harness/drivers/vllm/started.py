@@ -1,4 +1,4 @@
-"""One engine of vLLM that has started in this process, and what its last step was seen to do."""
+"""A started engine of vLLM in this process, and observations of its last step."""
 
 import sys
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from harness.types import EngineSetup
 
 
 class StartedEngine:
-    """vLLM's LLM and the EngineCore in it.
+    """vLLM's LLM and its EngineCore.
 
-    ``decision`` is what the last step was scheduled to do, ``held`` the blocks of each request as it was scheduled,
-    ``outputs`` what came of it. ``made`` counts requests, by all sessions that use it, and ``users`` those;
-    ``left`` is whether any of them has gone.
+    ``decision`` is the scheduler's output for the last step, ``held`` the blocks of each request when it was scheduled,
+    ``outputs`` the step's outputs. ``made`` counts requests of all sessions, ``users`` the sessions; ``left`` is
+    whether any of them has ended.
     """
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:
@@ -37,9 +37,9 @@ class StartedEngine:
         self._watch()
 
     def _watch(self) -> None:
-        """Remember what each step scheduled and what came of it; the step itself stays the engine's own.
+        """Record what each step schedules and returns. The step itself is the engine's.
 
-        Where a request gives its blocks back as it ends, they can only be seen before: as they were scheduled.
+        Blocks of requests that end in the step are visible only before it ends: when they are scheduled.
         """
         schedule, step = self.core.scheduler.schedule, self.core.step_fn
 
@@ -58,7 +58,7 @@ class StartedEngine:
         self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
 
     def leave(self) -> None:
-        """A session goes; the last one ends the engine."""
+        """End a session. The last one ends the engine."""
         self.left = True
         self.users -= 1
         if not self.users:
@@ -66,10 +66,10 @@ class StartedEngine:
 
 
 def start(plugin: Plugin, setup: EngineSetup) -> Any:
-    """vLLM's LLM for a setup. Raises CheckpointError, and ValueError where the plugin refuses the setup."""
+    """Start vLLM's LLM for a setup. Raises CheckpointError, and ValueError if the plugin refuses the setup."""
     prepare_engine(plugin, setup)
     path = str(checked(setup.model, version_of("transformers")).path)
-    # Some of what is imported prints, and standard output may be where somebody wants JSON.
+    # Some imports print, and a command may write JSON to standard output.
     with redirect_stdout(sys.stderr):
         return _started(plugin, setup, path)
 

@@ -117,7 +117,10 @@ def options_of(setup: EngineSetup) -> TokenBudgetSetup:
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """An engine with the widest options: its scheduler reads them at every step, so ``tighten`` can set others."""
+    """Return the setup with the widest options.
+
+    The scheduler reads them at every step, so ``tighten`` can set others.
+    """
     budget = max(TokenBudgetSetup().max_num_batched_tokens, options_of(setup).max_num_batched_tokens)
     return replace(setup, options=TokenBudgetSetup(max(budget, setup.max_model_len)))
 

@@ -24,16 +24,16 @@ def _options(options: Options) -> TokenBudgetSetup:
 
 DRAWING = Drawing(
     (
-        "· waits   c computes tokens that it knows   C … and gets the next   1-9 decodes and holds that many blocks",
-        "- runs and gets nothing of the budget   ! preempted   × ends   … plain decodes left out   + 10 blocks or more",
+        "· waits   c computes tokens that it has   C … and gets the next   1-9 decodes and holds that many blocks",
+        "- runs without a part of the budget   ! preempted   × ends   … plain decodes omitted   + 10 blocks or more",
         f"▚ found in the cache   ▓ prompt   █ generated   ▒ free ({TOKENS_OF_A_CHARACTER} tokens a character, or more)",
-        "|A a block that others hold, too; the same letter is the same block",
+        "|A a block that is shared with other requests; equal letters are the same block",
     ),
     takes_turns=True,
     aligned=False,
     legend=frozenset({"found", "shared", "chunk", "turn", "lost"}),
     measure="tokens",
-    lane_height=72,  # blocks are told apart: some of them are shared
+    lane_height=72,  # shows single blocks, because some of them are shared
 )
 
 SPEC = SchedulerSpec(

@@ -1,6 +1,6 @@
-"""What each sequence holds where steps are scheduled by tokens: no padding but the rest of its last block.
+"""Bars of the token-budget scheduler: no padding except for the rest of the last block.
 
-Several requests may compute tokens they know in one step, beside others that decode; a preempted one holds nothing.
+In one step several requests may compute tokens of their prompts while others decode. Preempted requests hold nothing.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
@@ -19,7 +19,7 @@ class TokenBudgetBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """The stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch of ``count`` steps that begins with ``row``."""
         for sequence in row.preempted or ():
             self._forget(sequence)
         for sequence, tokens in row.hits or ():
@@ -48,6 +48,6 @@ class TokenBudgetBars:
         return Bar(0, max(0, known - found), computed - max(known, found), rest, 0, found)
 
     def _forget(self, sequence: int) -> None:
-        """It ended, or was aborted or preempted."""
+        """Remove a sequence that ended, or was aborted or preempted."""
         for known in (self._computed, self._found, self._tables):
             known.pop(sequence, None)

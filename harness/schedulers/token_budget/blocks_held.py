@@ -1,4 +1,4 @@
-"""Which blocks each request holds, followed by their ids: none lost, none twice, and none written that was found."""
+"""Checks of block tables by block id: no block is lost, held twice, or written after it was found in the cache."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,11 @@ Text = tuple[int, ...]
 
 @dataclass
 class BlocksHeld:
-    """``tables`` are by request, ``found`` how many blocks of each were found at its admission, ``content`` what each
-    block can be found by: all tokens up to its end. ``text_of(request, end)`` are the first tokens of a request.
+    """Block tables of all requests, updated step by step.
+
+    ``tables`` are by request; ``found`` is the number of blocks of each request that were found at its admission;
+    ``content`` is the key of each block in the prefix cache: all tokens up to its end. ``text_of(request, end)``
+    returns the first tokens of a request.
     """
 
     text_of: Callable[[int, int], Text]
@@ -23,22 +26,22 @@ class BlocksHeld:
     seen: set[int] = field(default_factory=set)
 
     def lose(self, requests: Sequence[int]) -> None:
-        """These hold nothing any more: they were preempted, or ended, or were aborted."""
+        """Remove the tables of requests that were preempted, or ended, or were aborted."""
         for request in requests:
             self.tables.pop(request, None)
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """What is wrong with the tables of a step in which nobody has given anything back yet.
+        """Yield what is wrong with the tables of a step, before any request frees blocks.
 
-        ``computed`` are the tokens of each request that are in its blocks at the end of the step.
+        ``computed`` is the number of tokens of each request that are in its blocks at the end of the step.
         """
         self.found |= {request: tokens // BLOCK_SIZE for request, tokens in step.hits or ()}
         for (request, _), table in zip(step.scheduled or (), step.block_tables, strict=False):
             yield from self._extended(step.step, request, table, computed.get(request, 0))
 
     def conserved(self, step: StepRow) -> Iterator[Broken]:
-        """What is wrong with the count of used blocks, now that blocks were given back."""
+        """Yield what is wrong with the number of used blocks, after blocks were freed."""
         held = {block for request in step.running for block in self.tables.get(request, ())}
         if step.used != len(held):
             yield Broken(step.step, f"{step.used} blocks are used, {len(held)} are in block tables", "conserved")
@@ -60,7 +63,7 @@ class BlocksHeld:
             self.content[table[place]] = self.text_of(request, (place + 1) * BLOCK_SIZE)
 
     def _got(self, number: int, request: int, block: int, place: int, *, by_finding: bool) -> Iterator[Broken]:
-        """A request got a block: it found it with its own text in it, or no request holds it."""
+        """Check a new block of a request: it was found with the request's own text, or no other request holds it."""
         if by_finding:
             if self.content.get(block) != self.text_of(request, (place + 1) * BLOCK_SIZE):
                 yield Broken(number, f"{request} found block {block}, which does not hold its tokens", "content")

@@ -1,4 +1,4 @@
-"""What a step of the token-budget scheduler should have been, in the words of the rules and with the case's numbers."""
+"""Explain an expected step of the token-budget scheduler by its rules, with the numbers of the case."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def by_the_rules(
     run: Run,
     step: int,
 ) -> str | None:
-    """What step ``step`` of a workload does by the rules; None where that cannot be said."""
+    """Return what step ``step`` of a workload does by the rules, None if that is not known."""
     try:
         return explain(limits, options, planned_texts(specs, timings, run), step)
     except ValueError:
@@ -31,7 +31,7 @@ def impossible(
     timings: Sequence[Request],
     run: Run,
 ) -> str | None:
-    """Why no engine can finish this workload under these limits; None where the rules see no reason."""
+    """Return why no engine can finish this workload under these limits, None if the rules give no reason."""
     try:
         predict(limits, options, planned_texts(specs, timings, run))
     except ImpossibleWorkload as reason:

@@ -1,7 +1,7 @@
-"""What must hold after every step of every workload of the token-budget scheduler, as far as its driver can see.
+"""Invariants of the token-budget scheduler: properties of every step of every workload, if the driver observes them.
 
-The schedule needn't be known for this: how far each request is follows from the tokens it was scheduled for and found,
-and what it holds from its block table.
+They do not depend on the expected schedule: the progress of a request follows from the tokens that were scheduled and
+found for it, and its blocks from its block table.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def check_invariants(
     limits: SchedulingLimits,
     options: TokenBudgetSetup,
 ) -> Verdict:
-    """All invariants over all steps. What is None in ``limits`` is not known, and not checked."""
+    """Check all invariants over all steps. Invariants of a limit that is None (not known) are not checked."""
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(run, requests, timings, limits, options)
@@ -61,7 +61,7 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """What is known of every request, carried from step to step."""
+    """State of all requests, updated step by step."""
 
     run: Run
     requests: Sequence[RequestSpec]
@@ -77,7 +77,7 @@ class _Watch:
         self.by_id = any(step.block_tables for step in self.run.steps)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """What is wrong with the next observation."""
+        """Yield the violations of the next observation."""
         admitted = self._admitted(step)
         if step.step:
             yield from self._tokens(step)
@@ -91,7 +91,7 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """What is wrong with how it ended."""
+        """Yield the violations after the last observation."""
         names = "waiting", "running", "used"
         what = ", ".join(f"{name} {getattr(last, name)}" for name in names if getattr(last, name))
         if what:
@@ -104,13 +104,13 @@ class _Watch:
         return len(self.requests[request].prompt_token_ids) + self.got[request]
 
     def _text(self, request: int, end: int) -> Text:
-        # Where a schedule is simulated, what the requests generate is given and not seen.
+        # In a simulated schedule, generated tokens are given, not observed.
         spec = self.requests[request]
         generated = spec.simulated_token_ids or (token.token_id for token in self.run.tokens[request])
         return (*spec.prompt_token_ids, *generated)[:end]
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Those that were aborted until now."""
+        """Return the requests that have been aborted so far."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _tokens(self, step: StepRow) -> Iterator[Broken]:
@@ -162,7 +162,7 @@ class _Watch:
         self.computed |= dict(step.hits or ())
 
     def _computed(self, step: StepRow) -> Iterator[Broken]:
-        """How far each is, and who therefore gets a token."""
+        """Check the progress of each request, and which requests get a token."""
         caught_up = []
         for request, tokens in step.scheduled or ():
             self.computed[request] = self.computed.get(request, 0) + tokens

@@ -1,7 +1,7 @@
-"""The rules of the token-budget scheduler as an independent model, apart from any engine: every step of a workload.
+"""Independent model of the token-budget scheduler: predicts every step of a workload from the rules, without an engine.
 
-Written from docs/scheduling-rules-token-budget.md alone, for reading and not for speed. A request is a text that grows;
-whatever can be derived from its length is derived, not kept.
+Written only from docs/scheduling-rules-token-budget.md, for readability rather than speed. A request is a text that
+grows; values that follow from its length are derived, not stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,9 @@ from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetu
 
 @dataclass(eq=False)
 class Writer:
-    """A request under way. ``computed`` counts the tokens whose keys and values are in its pages, or will be by the end
-    of the step; ``outputs`` those that it generated.
+    """An active request.
+
+    ``computed`` counts the tokens in its pages at the end of the step, ``outputs`` its generated tokens.
     """
 
     number: int
@@ -31,13 +32,16 @@ class Writer:
         return len(self.plan.prompt) + self.outputs
 
     def text(self, end: int | None = None) -> Text:
-        """All its tokens so far, or the first ``end``."""
+        """Return all its tokens so far, or the first ``end``."""
         return (self.plan.prompt + self.plan.generated[: self.outputs])[:end]
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What can be seen after a step, and why it was so; ``pages`` are the ids each request had in the step."""
+    """The observable state after a step, and the reason for it.
+
+    ``pages`` are the page ids of each request in the step.
+    """
 
     row: StepRow
     why: str
@@ -47,7 +51,7 @@ class Moment:
 
 
 class _Engine:
-    """The state between two steps, and what the last one showed."""
+    """The state between two steps, and the observable results of the last step."""
 
     def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
         self.context = limits.max_model_len or inf
@@ -81,13 +85,13 @@ class _Engine:
         self.budget = self.options.max_num_batched_tokens
         self._go_on()
         if self.preempted:
-            self.head = f"nothing starts beside the preemption of {_named(self.preempted)}"
+            self.head = f"nothing starts in the step of a preemption of {_named(self.preempted)}"
         else:
             self._start()
         self._run()
 
     def _go_on(self) -> None:
-        """Running requests, in the order in which they joined."""
+        """Schedule running requests, in the order in which they joined."""
         place = 0
         while place < len(self.running) and self.budget > 0:
             writer = self.running[place]
@@ -100,7 +104,10 @@ class _Engine:
             place += 1
 
     def _make_room(self, writer: Writer, tokens: int) -> bool:
-        """Preempt the last of running until there are pages for so many tokens; False where that was ``writer``."""
+        """Preempt the last running request until there are ``tokens`` tokens of free pages.
+
+        Return False if it was ``writer``.
+        """
         while self._lacking(writer, tokens) > len(self.pages.free):
             victim = self.running.pop()
             self.pages.give_back(victim.pages)
@@ -112,7 +119,7 @@ class _Engine:
         return True
 
     def _start(self) -> None:
-        """Waiting requests, from the head on; the first that can't start ends it."""
+        """Start waiting requests, from the head on, until one can't start."""
         while self.waiting:
             writer = self.waiting[0]
             found = self.pages.found(writer.text()) if self.options.enable_prefix_caching else []
@@ -130,11 +137,11 @@ class _Engine:
         self.head = "nothing waits"
 
     def _obstacle(self, writer: Writer, found: Sequence[Page]) -> str | None:
-        """Why a request may not start now, in one phrase."""
+        """Return why a request can't start now, in one phrase; None if it can."""
         if len(self.running) >= self.seats:
             return f"a place: {len(self.running)} run of {self.seats}"
         if self.budget == 0:
-            return f"budget: all {self.options.max_num_batched_tokens} tokens are given out"
+            return f"budget: all {self.options.max_num_batched_tokens} tokens are used"
         wanted = self._capped(writer.length - len(found) * self.pages.size)
         if not self.options.enable_chunked_prefill and wanted > self.budget:
             return f"budget: {wanted} tokens in one step, {self.budget} left of {self.options.max_num_batched_tokens}"
@@ -144,7 +151,7 @@ class _Engine:
         return None
 
     def _capped(self, tokens: int) -> int:
-        """So many tokens of one request, or as many as the threshold lets one have."""
+        """Return ``tokens``, limited by the threshold for one request."""
         threshold = self.options.long_prefill_token_threshold
         alone = len(self.running) + len(self.waiting) <= 1
         if not threshold or (alone and self.options.rules == "0.32"):
@@ -155,7 +162,7 @@ class _Engine:
         return ceil_div(writer.computed + tokens, self.pages.size) - len(writer.pages)
 
     def _schedule(self, writer: Writer, tokens: int, *, new: bool = False) -> None:
-        """Let it compute so many tokens in this step; pages that they fill can be found before they are written."""
+        """Schedule tokens of a request for this step. Pages that they fill can be found before they are written."""
         writer.pages += self.pages.take(max(0, self._lacking(writer, tokens)))
         if tokens == 1 and writer.computed + 1 == writer.length and not new:
             self.decoding.add(writer.number)
@@ -165,7 +172,7 @@ class _Engine:
         self.budget -= tokens
 
     def _run(self) -> None:
-        """Who has caught up with its length gets a token, and may end with it."""
+        """Give a token to each request whose tokens are all computed, and end it if that was its last."""
         self.held = [(w.number, tuple(page.number for page in w.pages)) for w in self.scheduled]
         caught_up = [writer for writer in self.scheduled if writer.computed == writer.length]
         for writer in caught_up:
@@ -177,11 +184,11 @@ class _Engine:
             self.leave(writer)
 
     def _is_done(self, writer: Writer) -> bool:
-        """Whether it has all its tokens, or fills the context with those it has."""
+        """Return whether the request has all its tokens, or fills the context."""
         return writer.length >= self.context or writer.outputs == len(writer.plan.generated)
 
     def leave(self, writer: Writer) -> None:
-        """It ended or was aborted: its pages are free now."""
+        """Free the pages of a request that ended or was aborted."""
         for place in (self.waiting, self.running):
             if writer in place:
                 place.remove(writer)
@@ -189,16 +196,16 @@ class _Engine:
         self.pages.give_back(writer.pages)
         writer.pages = []
 
-    # --- what is seen -------------------------------------------------------------------------------------------
+    # --- observation -----------------------------------------------------------------------------------------------
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to do, or anything ended or went since the last step began."""
+        """Return whether there is work, or a request ended or was aborted since the last step began."""
         return bool(self.waiting or self.running or self.gone)
 
     @property
     def stuck(self) -> str | None:
-        """Why no further step will change anything; None where one will."""
+        """Return why no further step will change anything, None if one will."""
         if self.scheduled or self.preempted or not (self.waiting or self.running):
             return None
         if self.running:
@@ -212,7 +219,7 @@ class _Engine:
 
     @property
     def why(self) -> str:
-        """What the step did, and what keeps the head of the queue waiting."""
+        """Return what the step did and, if the head of the queue waits, the reason."""
         if self.step == 0:
             return "the state before any step"
         budget = self.options.max_num_batched_tokens
@@ -246,15 +253,15 @@ class _Engine:
 def predict(
     limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText]
 ) -> tuple[StepRow, ...]:
-    """Every row, from step 0 to the last step with nothing left to do or to come; ``limits`` says its three numbers.
+    """Return all rows, from step 0 to the step after which nothing is left to do. All three ``limits`` must be given.
 
-    Rows have no kind, as those of expected tables. Raises ImpossibleWorkload.
+    Rows have no kind, like those of expected tables. Raises ImpossibleWorkload.
     """
     return tuple(moment.row._replace(kind="") for moment in moments(limits, options, requests))
 
 
 def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], step: int) -> str:
-    """What step ``step`` does, and what keeps the head of the queue waiting; one phrase."""
+    """Return what step ``step`` does and, if the head of the queue waits, the reason; one phrase."""
     for moment in moments(limits, options, requests):
         if moment.row.step == step:
             return f"step {step}: {moment.why}"
@@ -264,7 +271,7 @@ def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Seque
 def moments(
     limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], block_size: int = BLOCK_SIZE
 ) -> Iterator[Moment]:
-    """All that can be seen, step by step. ``block_size`` is 64 on the card; vLLM's CPU back end takes 32, too.
+    """Yield the state after each step. ``block_size`` is 64 on the card; vLLM's CPU backend also supports 32.
 
     Raises ImpossibleWorkload.
     """

@@ -1,6 +1,6 @@
-"""The scheduler model's cache: pages by the text they hold, and the queue of free ones in the order of handing out.
+"""The prefix cache of the scheduler model: pages by their text, and the queue of free pages.
 
-Written from docs/scheduling-rules-token-budget.md, "Blocks and the prefix cache", alone.
+Written only from docs/scheduling-rules-token-budget.md, "Blocks and the prefix cache".
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Text = tuple[int, ...]
 
 @dataclass(eq=False)
 class Page:
-    """A block. ``text`` is what it can be found by: all tokens up to its end; None where it can't be found."""
+    """A block. ``text`` is its key in the prefix cache: all tokens up to its end; None if it is not in the cache."""
 
     number: int
     holders: int = 0
@@ -21,7 +21,7 @@ class Page:
 
 
 class Pages:
-    """``count`` blocks, numbered from 1: block 0 is the null block, which no request gets."""
+    """``count`` blocks, numbered from 1. Block 0 is the null block, which no request gets."""
 
     def __init__(self, count: int, options: TokenBudgetSetup, size: int = BLOCK_SIZE) -> None:
         self.size = size
@@ -31,9 +31,9 @@ class Pages:
         self._shelf: dict[Text, list[Page]] = {}
 
     def found(self, text: Text) -> list[Page]:
-        """The longest run of pages, from the first on, that hold all but the last token of ``text``.
+        """Return the longest run of cached pages for ``text``, from its start.
 
-        The last token is left out, so that at least one is computed.
+        The last token is excluded, so that at least one token is computed.
         """
         run: list[Page] = []
         for end in range(self.size, len(text), self.size):
@@ -44,14 +44,14 @@ class Pages:
         return run
 
     def share(self, pages: Sequence[Page]) -> None:
-        """Let one more request hold these pages; free ones leave the queue."""
+        """Add a holder to these pages. Free pages leave the queue."""
         for page in pages:
             if page.holders == 0:
                 self.free.remove(page)
             page.holders += 1
 
     def take(self, count: int) -> list[Page]:
-        """Hand out so many pages; only now they lose what they could be found by."""
+        """Return ``count`` free pages, and remove them from the prefix cache."""
         taken, self.free = self.free[:count], self.free[count:]
         for page in taken:
             self._forget(page)
@@ -59,7 +59,7 @@ class Pages:
         return taken
 
     def remember(self, pages: Sequence[Page], text: Text) -> None:
-        """Let every page that ``text`` fills be found from now on, behind others with the same text."""
+        """Add every page that ``text`` fills to the prefix cache, after other pages with the same text."""
         if not self.caching:
             return
         for place, page in enumerate(pages[: len(text) // self.size]):
@@ -68,10 +68,10 @@ class Pages:
                 self._shelf.setdefault(page.text, []).append(page)
 
     def give_back(self, pages: Sequence[Page]) -> None:
-        """One request less holds these pages. Those with no holder are free: the last page is queued first.
+        """Remove a holder from these pages. Pages without holders are freed, the last page first.
 
-        Pages that can be found go to the end of the queue, others to its front. Where nothing is cached, all go to the
-        front by the rules of 0.32 and to the end by those of 0.27.
+        Cached pages go to the end of the queue, others to its front. Without prefix caching, all go to the front by the
+        rules of 0.32, and to the end by those of 0.27.
         """
         for page in pages:
             page.holders -= 1

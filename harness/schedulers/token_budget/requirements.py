@@ -1,4 +1,4 @@
-"""Which requirements a verdict says are violated, so that a workload that was found can be committed as a case."""
+"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
 
 from harness.schedulers.token_budget.rules import DOC
 from harness.types import Verdict
@@ -17,11 +17,11 @@ BY_HEADING = {
     "TB-FREE": ("TB-FREE-01",),
     "TB-ABORT": ("TB-ABORT-01",),
 }
-"""Headings of docs/scheduling-rules-token-budget.md, which a rule names first."""
+"""Requirements by heading of docs/scheduling-rules-token-budget.md. A rule's text begins with the heading."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Ids of suites/requirements.yaml; none where the verdict names no rule of this scheduler."""
+    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
     if broken_off:
         return ("TB-RUNNING-02", "TB-END-01")
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

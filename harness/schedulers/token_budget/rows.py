@@ -1,4 +1,4 @@
-"""The step table of the token budget: its columns are ``TOKEN_BUDGET_COLUMNS``; what kind of step a row describes."""
+"""Step tables of the token-budget scheduler: the kind of step that a row with ``TOKEN_BUDGET_COLUMNS`` describes."""
 
 from collections.abc import Collection
 
@@ -6,12 +6,12 @@ from harness.types import StepRow
 
 
 def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
-    """The requests that decode: they ran before, compute one token, the last they have, and get the next."""
+    """Return the requests that decode: they ran before, and compute only the last token that they have."""
     return tuple(r for r, tokens in row.scheduled or () if tokens == 1 and r in row.outputs and r in before.running)
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """``start``, ``prefill``, ``decode``, ``mixed`` or ``idle``."""
+    """Return ``start``, ``prefill``, ``decode``, ``mixed`` or ``idle``."""
     if row.step == 0 or before is None:
         return "start"
     if not row.scheduled:

@@ -1,4 +1,4 @@
-"""Which rule to read when a cell of a token-budget table is wrong: those of the page that ``DOC`` names, shortened."""
+"""The rule behind each column of a token-budget table, abridged from the page that ``DOC`` names."""
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
@@ -9,22 +9,22 @@ BY_COLUMN = {
     "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end; the last is preempted',
     "outputs": '"TB-TOKEN": every request that caught up with its length gets a token, in the order of scheduling',
     "finished": '"TB-END": a request ends by a stop, at max_model_len, or with its token number max_tokens',
-    "preempted": '"TB-PREEMPT": where blocks lack for a running request, the last of running loses its own, repeatedly',
+    "preempted": '"TB-PREEMPT": if a running request lacks blocks, the last running one loses its own, repeatedly',
     "used": '"TB-RUNNING" and "TB-END": blocks are taken for the tokens of this step, and free when a request ends',
     "hits": '"TB-HIT": the longest run of cached blocks over the first length − 1 tokens',
 }
 CAUSES = ("preempted", "hits", "scheduled", "running", "waiting", "outputs", "finished", "used")
-"""Columns, those first that others follow from: of several wrong ones, the first names the rule."""
+"""Columns from cause to effect: the first wrong column of a step determines the reported rule."""
 _IDLE = '"TB-END": with nothing to run the step is empty; one follows the end of the last request'
 _START = '"One step": step 0 is the state before any step ran'
 _WHICH = BY_COLUMN["scheduled"]
 
 
 def rule_for(kind: str, column: str) -> str:
-    """The rule behind a column in a step of that kind (the kind the step should have been)."""
+    """Return the rule behind a column in a step of the expected kind."""
     return f"{DOC} {_IDLE if kind == 'idle' else _START if kind == 'start' else BY_COLUMN[column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:  # noqa: ARG001
-    """The rule behind a step that was of another kind than it should have been."""
+    """Return the rule behind a step of another kind than expected."""
     return f"{DOC} {_IDLE if expected == 'idle' else _WHICH}"

@@ -1,4 +1,4 @@
-"""Random workloads of the token-budget scheduler: prompts that begin like earlier texts, few blocks, small budgets."""
+"""Random workloads of the token-budget scheduler: prompts with shared beginnings, few blocks, small budgets."""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ from harness.types import (
 )
 
 BLOCKS = blocks_for(CONTEXT * BATCH)
-"""Blocks of an engine of this shape: a full batch."""
+"""Number of blocks of an engine of this shape: those of a full batch."""
 SIZES = Sizes(requests=6, prompt=300, budget=90, join_step=40)
 SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, budget=40, join_step=20)
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
-"""Tokens of a step. With 512 every prompt fits, also without chunks."""
+"""Token budgets of a step. With 512 every prompt fits, also without chunks."""
 THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)
 
 
 @dataclass(frozen=True)
 class TokenBudgetWorkload:
-    """Requests in the order in which they join, limits that say their three numbers, and the scheduler's options."""
+    """Requests in the order in which they join, with all three limits given, and the scheduler's options."""
 
     limits: SchedulingLimits
     options: TokenBudgetSetup
@@ -44,16 +44,19 @@ class TokenBudgetWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """A name made from the content, fit for a case. Random prompts are seeded by it, so they go with it."""
+        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
         content = repr((astuple(self.limits), astuple(self.options), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def setup(self, model: str) -> EngineSetup:
-        """The engine it runs on."""
+        """Return the setup of the engine that runs the workload."""
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, self.scheduler, self.options)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """The requests as a suite says them; what another goes on from is given in simulated_tokens."""
+        """Return the requests in suite form.
+
+        Generated tokens that other prompts repeat are given as simulated_tokens.
+        """
         return self._requests
 
     @cached_property
@@ -61,9 +64,10 @@ class TokenBudgetWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """The requests as a driver takes them; without a model's ``vocabulary`` tokens are numbers.
+        """Return the requests in the form that drivers take; without ``vocabulary``, tokens are arbitrary numbers.
 
-        Without a model every request's tokens are given: a preempted request may find its own in the cache.
+        Without a model the tokens of every request are given, because a preempted request may find its own in the
+        cache.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -72,11 +76,14 @@ class TokenBudgetWorkload:
         return [spec if spec.simulated_token_ids else replace(spec, simulated_token_ids=_own(spec)) for spec in specs]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """What the rules say: it depends on what is alike, not on which tokens that is."""
+        """Return the rows predicted by the model.
+
+        They depend on which tokens are equal, not on the tokens themselves.
+        """
         return predict(self.limits, self.options, self._texts())
 
     def explain(self, step: int) -> str:
-        """What step ``step`` does by the rules."""
+        """Return what step ``step`` does by the rules."""
         return explain(self.limits, self.options, self._texts(), step)
 
     def _texts(self) -> list[PlannedText]:
@@ -84,13 +91,16 @@ class TokenBudgetWorkload:
 
 
 def _own(spec: RequestSpec) -> tuple[int, ...]:
-    """Tokens that no other request generates: prompts have others."""
+    """Return tokens that no other request generates and no prompt contains."""
     first = 2048 + spec.request_id * 1024
     return tuple(range(first, first + spec.max_tokens))
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudgetWorkload]:  # noqa: ARG001
-    """The workloads of a search. What a model generates is not known beforehand, so no prompt goes on from it."""
+    """Return the strategy of a search.
+
+    Prompts do not repeat generated tokens, which are unknown beforehand on a model.
+    """
     return token_budget_workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, decoded=not on_a_model)
 
 
@@ -98,7 +108,10 @@ def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudg
 def token_budget_workloads(
     draw: st.DrawFn, sizes: Sizes = SIZES, *, decoded: bool = True, rules: Sequence[TokenBudgetRules] = ("0.27", "0.32")
 ) -> TokenBudgetWorkload:
-    """Workloads whose requests fit, each alone. ``decoded``: prompts may go on from what another generates."""
+    """Draw workloads of which each request alone fits.
+
+    ``decoded``: prompts may repeat another request's generated tokens.
+    """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunks = draw(st.sampled_from((True, True, True, False)))
     options = TokenBudgetSetup(
@@ -112,7 +125,7 @@ def token_budget_workloads(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """As built, or so few blocks that running requests preempt each other; any of them alone fits."""
+    """Draw limits: as built, or so few blocks that running requests preempt each other. Each request alone fits."""
     fewest = max(blocks_for(request.prompt_length + request.max_tokens - 1) for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + 6) + 1))))
     return SchedulingLimits(CONTEXT, draw(st.sampled_from((BATCH, BATCH, BATCH, 3, 2, 1))), blocks)

@@ -142,14 +142,14 @@ class OutputCase(_RequestsCase):
         return self
 
     def _refuse_chance(self) -> None:
-        """Some request must be repeatable; others may sample without a seed beside it."""
+        """Raise MisfitError if no request is repeatable. Others may be sampled without a seed."""
         if any(request.is_repeatable for request in self.requests):
             return
         what = "a sampled request needs a seed: without one its tokens are not reproducible"
         raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
 
     def _refuse_ends(self) -> None:
-        """A distribution is drawn by requests of one length each."""
+        """Raise MisfitError for requests that may end early: a distribution needs draws of equal length."""
         for index, request in enumerate(self.requests):
             if not request.runs_to_max_tokens and request.prompt.length is not None:
                 what = "a request of a distribution runs to max_tokens: nothing may end it early"

@@ -92,7 +92,7 @@ class Request(Model):
 
     @property
     def changes_logits(self) -> str | None:
-        """The first of its parameters that changes logits before a token is chosen; None where none does."""
+        """Return the first parameter that changes logits before a token is chosen, None if there is none."""
         names = ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "allowed_token_ids")
         defaults = type(self).model_fields
         changed = (
@@ -104,7 +104,7 @@ class Request(Model):
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether the same tokens come of it again: it is greedy, or has a seed."""
+        """Return whether the request gets the same tokens again: it is greedy, or has a seed."""
         return self.temperature == 0 or self.seed is not None
 
     @property

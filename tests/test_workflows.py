@@ -1,9 +1,11 @@
 """The workflows in .github: valid YAML, existing commands, complete shards."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def commands(name: str) -> list[str]:
 
 def test_all_are_what_github_takes() -> None:
     """Check workflows with the JSON Schema of check-jsonschema."""
-    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml", "properties.yml"]
+    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml", "properties.yml", "release.yml"]
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -74,3 +76,20 @@ def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> N
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"shard 2/4: \d+ of \d+ tests", done.stdout)
+
+
+def test_a_release_is_a_tag_that_is_the_version_and_is_tried_before_it_is_published() -> None:
+    workflow = read("release.yml")
+    assert workflow[True]["push"] == {"tags": ["v*"]}
+    build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
+    assert publish["needs"] == "build"
+    said = "\n".join(step.get("run", "") for step in build["steps"])
+    for command in ("python -m build", "twine check --strict", "spyre-cb run suites/scheduler_steps --simulate"):
+        assert command in said
+    step = next(step for step in build["steps"] if step.get("name") == "The tag is the version")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for tag, status in ((f"v{version}", 0), (version, 1), ("v99.0.0", 1)):
+        env = {**os.environ, "PATH": path, "GITHUB_REF_NAME": tag}
+        done = subprocess.run(["bash", "-ec", step["run"]], cwd=ROOT, env=env)
+        assert done.returncode == status

@@ -76,7 +76,7 @@ class Blessing:
 
 
 def bless_references(blessing: Blessing | None, comparison: "Comparison | None") -> None:
-    """Write the references of a comparison in a run with --bless; do nothing without a comparison."""
+    """Write the references of a comparison in a run with --cb-bless; do nothing without a comparison."""
     if blessing is not None and comparison is not None:
         blessing.accept_references(comparison)
 

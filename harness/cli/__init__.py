@@ -83,12 +83,12 @@ def _discard_output() -> None:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    said = sys.argv[1:] if argv is None else list(argv)
-    if said[:1] == ["serve"]:
-        serve.hand_over(said[1:])
-    if said[:1] == ["--version"]:
-        return versions.show(said[1:])
-    mine, for_pytest = run.apart(said)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["serve"]:
+        serve.hand_over(words[1:])
+    if words[:1] == ["--version"]:
+        return versions.show(words[1:])
+    mine, for_pytest = run.apart(words)
     try:
         arguments = _parser().parse_args(mine)
         arguments.for_pytest = for_pytest

@@ -18,7 +18,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = add_command(subparsers, "cards", run, "list the Spyre cards here, and who has them", _EXAMPLES)
+    parser = add_command(subparsers, "cards", run, "list the Spyre cards of this machine and their users", _EXAMPLES)
     parser.add_argument("--json", action="store_true", help="a JSON list in place of text")
 
 

@@ -1,12 +1,12 @@
-"""Engines under test by name: the one place where a driver is registered. Nothing of an engine is imported before use.
+"""The registry of drivers, by name. No engine is imported before it is used.
 
-A driver of this project is a line in ``BUILT_IN``. A package of somebody else's names its own in its metadata:
+A driver of this project is a line in ``BUILT_IN``. Another package registers a driver in its metadata:
 
     [project.entry-points."spyre_cb.drivers"]
     my-engine = "my_package.driver:make"
 
-Either way it is a function of ``DriverOptions`` that returns a driver (``base.py``), or raises UnavailableError with
-the reason in one sentence where it cannot work here.
+In both cases it is a function of ``DriverOptions`` that returns a driver (``base.py``), or raises UnavailableError with
+the reason and what to do.
 """
 
 from collections.abc import Callable, Mapping

@@ -66,8 +66,8 @@ def _may_compute(chosen: str | None) -> bool:
 
 def draws_failures(config: pytest.Config) -> bool:
     """Return whether failures include a text time-line: with ``--cb-plot``, or if output is not captured."""
-    said = config.option.cb_plot
-    return bool(config.option.capture == "no" if said is None else said)
+    plot = config.option.cb_plot
+    return bool(config.option.capture == "no" if plot is None else plot)
 
 
 settings_key = pytest.StashKey[Settings]()

@@ -89,7 +89,7 @@ class Oracle:
         Raises ReferenceMissingError if nothing may be computed: an engine's tokens are not known in advance.
         """
         if not self.may_compute:
-            what = "what follows a divergence is judged by a forward of Hugging Face, and none may be computed here"
+            what = "tokens after a divergence need a forward of Hugging Face, which is not allowed here"
             raise ReferenceMissingError(f"{what}: run with --cb-references compute", ())
         return compute.scored(checkpoint, prompt, token_ids, TOP)
 

@@ -71,7 +71,7 @@
   readout.hidden = true;
   document.body.append(readout);
 
-  function told(part, x) {
+  function textAt(part, x) {
     const box = part.getBoundingClientRect();
     const text = part.querySelector("title").textContent;
     const range = text.match(/^steps (\d+) to (\d+)/);
@@ -87,7 +87,7 @@
     const part = event.target.closest?.(".timeline .hover, .tokens .hover");
     readout.hidden = !part;
     if (!part) return;
-    readout.value = told(part, event.clientX);
+    readout.value = textAt(part, event.clientX);
     const left = Math.min(event.clientX + 14, innerWidth - readout.offsetWidth - 8);
     const below = event.clientY + 18 + readout.offsetHeight < innerHeight;
     readout.style.left = `${Math.max(4, left)}px`;

@@ -11,13 +11,14 @@ UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} to
 
 @dataclass(frozen=True)
 class Drawing:
-    """``text_legend`` explains the characters of a text picture, one line each.
+    """How time-lines of a scheduler are drawn.
 
-    ``measure`` is what the line on top shows of each step: ``tkv``, or how many ``tokens`` are computed.
-    ``takes_turns``: not every running request takes part in every step, so a picture shows whose turn it is, who is
-    paused, the tkv of each and which blocks are shared. ``aligned``: the batch ends in one column, so what a sequence
-    does not hold is left of its first block. ``legend`` are the names of what pictures show of this scheduler alone
-    (``harness/timeline/legend.py``), ``lane_height`` pixels a sequence.
+    ``text_legend`` explains the characters of a text picture, one line each. ``measure`` is what the line at the top
+    shows for each step: ``tkv``, or the number of computed ``tokens``. ``takes_turns``: not every running request takes
+    part in every step, so a picture marks the requests that do, paused requests, the tkv of each request and shared
+    blocks. ``aligned``: all sequences end in the same column, so blocks that a sequence does not hold are left of its
+    first block. ``legend`` lists names of legend entries of this scheduler alone (``harness/timeline/legend.py``).
+    ``lane_height`` is in pixels.
     """
 
     text_legend: tuple[str, ...]

@@ -49,8 +49,8 @@ def _shown(line: TimeLine) -> list[Stretch]:
 def _title(stretch: Stretch) -> str:
     if stretch.by_tokens:
         return f"after step {stretch.first}, {stretch.row.kind}: {stretch.computed}"
-    who = ", ".join(map(str, stretch.row.outputs))
-    return f"after step {stretch.first}, the {stretch.row.kind} of {who}: tkv {stretch.row.tkv}"
+    requests = ", ".join(map(str, stretch.row.outputs))
+    return f"after step {stretch.first}, the {stretch.row.kind} of {requests}: tkv {stretch.row.tkv}"
 
 
 def _columns(tokens: int, of_a_character: int) -> int:

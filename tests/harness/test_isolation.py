@@ -211,7 +211,7 @@ def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
     [
         (
             ["--forked", "--cb-isolation=engine"],
-            "--forked is --cb-isolation=case: it cannot go with --cb-isolation=engine",
+            "--forked is --cb-isolation=case: it can't be combined with --cb-isolation=engine",
         ),
         (["--cb-isolation=engine", "--cb-bless"], "--cb-bless: not with --cb-isolation=engine"),
         (["--cb-isolation=case", "--pdb"], "--pdb: not with --cb-isolation=case"),

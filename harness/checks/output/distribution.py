@@ -1,7 +1,7 @@
-"""Drawn tokens against the distribution that a request's parameters and the logits of the reference say.
+"""Compare drawn tokens with the distribution given by a request's parameters and the reference's logits.
 
-Each token of a sequence is held to the distribution at its own place, given the tokens before it, so that every token
-is a sample. Three things are looked at, and each bound is one in closed form that holds whatever the distributions are.
+Each token of a sequence is compared with the distribution at its own position, given the tokens before it, so that
+every token is a sample. There are three statistics, each with a closed-form bound that holds for all distributions.
 """
 
 from dataclasses import dataclass

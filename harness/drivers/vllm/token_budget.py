@@ -211,7 +211,7 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-    """Hold an idle engine to limits that are all said, with an empty cache of so many blocks, in the order of ids.
+    """Set the limits of an idle engine, all given, with an empty cache of so many blocks, in the order of ids.
 
     The options are set as well: the engine may have been started with wider ones.
     """

@@ -1,4 +1,4 @@
-"""What ``--cb-isolation`` and its neighbours ask for, and what of it makes no sense."""
+"""Option ``--cb-isolation`` and related ones, and checks of their combinations."""
 
 from argparse import Namespace
 from typing import Literal
@@ -13,10 +13,12 @@ Mode = Literal["case", "engine", "none"]
 def mode_from(config: pytest.Config) -> Mode:
     """Return the isolation mode. Raises pytest.UsageError for incompatible options."""
     option = config.option
-    forked, said = bool(getattr(option, "forked", False)), option.cb_isolation
-    if forked and said not in (None, "case"):
-        raise pytest.UsageError(f"--forked is --cb-isolation=case: it cannot go with --cb-isolation={said}")
-    mode: Mode = "case" if forked else said or "none"
+    forked, isolation = bool(getattr(option, "forked", False)), option.cb_isolation
+    if forked and isolation not in (None, "case"):
+        raise pytest.UsageError(
+            f"--forked is --cb-isolation=case: it can't be combined with --cb-isolation={isolation}"
+        )
+    mode: Mode = "case" if forked else isolation or "none"
     if mode != "none":
         for name, given in (("--cb-bless", option.cb_bless), ("--pdb", option.usepdb), ("--trace", option.trace)):
             if given:

@@ -27,8 +27,8 @@ def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
     for limits in loosened(workload.limits):
         yield replace(workload, limits=limits)
     for field in fields(DEFAULT):
-        usual = getattr(DEFAULT, field.name)
-        if getattr(workload.chunking, field.name) != usual:
-            yield replace(workload, chunking=replace(workload.chunking, **{field.name: usual}))
+        default = getattr(DEFAULT, field.name)
+        if getattr(workload.chunking, field.name) != default:
+            yield replace(workload, chunking=replace(workload.chunking, **{field.name: default}))
     for requests in with_less(workload.requests):
         yield replace(workload, requests=requests)

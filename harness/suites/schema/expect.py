@@ -95,10 +95,10 @@ class OutputExpectation(Model):
     """The expected tokens of a case.
 
     ``output: reference``: every sequence equals Hugging Face on CPU, by ``policy``. ``output: alone``: every request
-    gets the tokens, and the logprobs it asks for, that it gets on the same engine when nobody else is there.
-    ``output: distribution``: each request is made ``draws`` times, with other seeds, and what it draws is distributed
-    as its parameters and Hugging Face's logits say. ``same`` lists groups of requests, by position, that must get the
-    same tokens, ``unlike`` groups of which no two may.
+    gets the same tokens, and requested logprobs, as when it runs alone on the same engine. ``output: distribution``:
+    each request is run ``draws`` times, with different seeds, and its tokens must have the distribution that follows
+    from its parameters and Hugging Face's logits. ``same`` lists groups of requests, by position, that must get the
+    same tokens, ``unlike`` groups in which no two may.
     """
 
     output: Literal["reference", "alone", "distribution"]

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from checkpoints import resolve
 from harness.drivers.base import TOKENS, Driver
 from harness.drivers.engine_pool import EnginePool
+from harness.drivers.start_failures import EngineStartError
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_data
 from harness.schedulers import scheduler_named
@@ -314,7 +315,7 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
         specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
         effective = session.reset(SchedulingLimits(**item.limits.model_dump()))
-    except ValueError as error:
+    except (ValueError, EngineStartError) as error:
         raise TraceError(one_line(str(error))) from error
     run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:

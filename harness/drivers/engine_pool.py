@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.drivers.base import Driver, Session
+from harness.drivers.base import Driver, Session, UnavailableError
 from harness.drivers.optional import compilation_of, inheritable
 from harness.drivers.server_pool import ServerNeed, ServerPool
+from harness.drivers.start_failures import StartFailures, is_a_mistake
 from harness.types import EngineSetup
 from harness.utils import spent
 
@@ -24,6 +25,7 @@ class EnginePool:
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
     servers: ServerPool = field(default_factory=ServerPool)
+    start_failures: StartFailures = field(default_factory=StartFailures.of_the_run)
     made_in: int = field(default_factory=os.getpid)
 
     @property
@@ -32,14 +34,27 @@ class EnginePool:
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
-        """Return the engine for ``setup``. Starts it at the first call."""
+        """Return the engine for ``setup``. Starts it at the first call.
+
+        Raises UnavailableError, CheckpointError and ValueError for a wrong setup. Raises EngineStartError if it does
+        not start, and immediately if it did not start earlier in this run.
+        """
         if setup not in self.sessions:
+            self.start_failures.raise_known(setup)
             began = time.perf_counter()
-            session = self.sessions[setup] = self.driver.open(setup)
+            session = self.sessions[setup] = self._open(setup)
             compiles = compilation_of(session) is not None
             spent.add("traced" if compiles else "engines", 1)
             spent.add("tracing" if compiles else "opening", time.perf_counter() - began)
         return self.sessions[setup]
+
+    def _open(self, setup: EngineSetup) -> Session:
+        try:
+            return self.driver.open(setup)
+        except Exception as error:
+            if is_a_mistake(error):
+                raise
+            raise self.start_failures.remember(setup, error) from error
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
         """Start engines that forked children can inherit. Failures are ignored here: the children report them."""
@@ -55,8 +70,16 @@ class EnginePool:
             session.close()
 
     def server(self, need: ServerNeed, case: str) -> "Client":
-        """Return the server that ``case`` needs. Raises UnavailableError and DirtyServerError."""
-        return self.servers.client(self.driver, need, case)
+        """Return the server that ``case`` needs.
+
+        Raises DirtyServerError, UnavailableError if it does not start, and EngineStartError if it did not before.
+        """
+        self.start_failures.raise_known(need)
+        try:
+            return self.servers.client(self.driver, need, case)
+        except UnavailableError as error:
+            self.start_failures.remember(need, error)
+            raise
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
         """Start or clean a server that forked children can share.

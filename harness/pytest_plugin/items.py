@@ -22,6 +22,7 @@ from harness.drivers.base import UnavailableError
 from harness.drivers.compilations import watch
 from harness.drivers.optional import backend_label, scheduler_of, serves
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
+from harness.drivers.start_failures import EngineStartError
 from harness.golden.tables import GoldenError
 from harness.pytest_plugin.failure_repr import FailureRepr
 from harness.pytest_plugin.results import RESULT_PROPERTY, SPENT_PROPERTY
@@ -200,6 +201,10 @@ class CaseItem(pytest.Item):
             pytest.skip(str(error))
         except ValueError as error:
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}") from error
+        except EngineStartError as error:
+            lines = error.lines or settings.engines.start_failures.shown(setup)
+            told = "".join(f"\n  {line}" for line in lines)
+            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}{told}") from error
         # An engine with several processes would outlive a forked child.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
@@ -222,7 +227,7 @@ class CaseItem(pytest.Item):
         assert need is not None
         try:
             verdicts = run_at_client(test, engines.server(need, self.nodeid))
-        except (UnavailableError, DirtyServerError) as error:
+        except (UnavailableError, DirtyServerError, EngineStartError) as error:
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
         except BaseException:
             engines.servers.discard(need)

@@ -20,6 +20,7 @@ with gc_paused():  # imports create no garbage, and every process of a run start
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
     from harness.drivers.optional import backend_label
+    from harness.drivers.start_failures import share_start_failures, unshare_start_failures
     from harness.pytest_plugin import register as plugins
     from harness.pytest_plugin import report_options
     from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
@@ -30,6 +31,8 @@ with gc_paused():  # imports create no garbage, and every process of a run start
     from harness.utils.text import plural
     from spyre_cb.naming import as_worker_input, named_key
 
+starts_key = pytest.StashKey[Path | None]()
+"""The folder in which the processes of this run note which engines did not start; None where it is another's."""
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 BROKEN_WITH_FORKED = (9, 2)
 
@@ -46,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Run the other suites if one is malformed; the exit status is that of an error.
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
+    config.stash[starts_key] = share_start_failures()
     config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
     plugins.register(config)
 
@@ -78,6 +82,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     settings = config.stash.get(settings_key, None)
     if settings is not None:
         settings.engines.close()
+    if folder := config.stash.get(starts_key, None):
+        unshare_start_failures(folder)
     # pytest calls gc.collect() five times at its end. Objects that exist now are freed with the process anyway.
     freeze_gc()
 

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$", max_length=200)]
@@ -51,5 +51,18 @@ class Model(BaseModel):
 
 
 Ids = Annotated[tuple[Number, ...], BeforeValidator(as_tuple)]
-Names = Annotated[tuple[MarkerName, ...], BeforeValidator(one_or_many)]
+PYTESTS_OWN_MARKERS = frozenset(
+    {"filterwarnings", "parametrize", "skip", "skipif", "timeout", "tryfirst", "trylast", "usefixtures", "xfail"}
+)
+"""Markers that make pytest, or a plugin that the project uses, do something: a suite's only select tests."""
+
+
+def _a_suites_own(name: str) -> str:
+    if name in PYTESTS_OWN_MARKERS:
+        what = f"{name} is a marker of pytest's own, which changes what it does with a test"
+        raise MisfitError(what, hint="a suite's markers select tests with -m: choose another name")
+    return name
+
+
+Names = Annotated[tuple[Annotated[MarkerName, AfterValidator(_a_suites_own)], ...], BeforeValidator(one_or_many)]
 Requirements = Annotated[tuple[RequirementId, ...], BeforeValidator(one_or_many)]

@@ -14,7 +14,7 @@ PAGE = (DOCS / "schedulers.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("spyre-cb trace ")]
 
 
-def test_every_picture_is_shown_and_there_is_none_beside() -> None:
+def test_every_picture_is_shown_and_there_are_no_others() -> None:
     shown = set(re.findall(r"\]\((pictures/[^)]+\.svg)\)", PAGE))
     assert shown == {f"pictures/{path.name}" for path in (DOCS / "pictures").glob("*.svg")}
 

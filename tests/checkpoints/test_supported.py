@@ -92,7 +92,7 @@ def test_head_dim_that_is_not_the_quotient(check: Callable[[Any], str], size: in
     assert f"head_dim is {size}" in check({**LLAMA, "head_dim": size})
 
 
-def test_head_dim_beside_a_quotient_that_is_not_whole(check: Callable[[Any], str]) -> None:
+def test_head_dim_with_a_quotient_that_is_not_whole(check: Callable[[Any], str]) -> None:
     assert "is 12.8" in check({**GRANITE, "num_attention_heads": 5, "head_dim": 12})
 
 

@@ -44,7 +44,7 @@ def test_where_tkv_grows_the_remaining_budget_of_everybody_running_counts(remain
     assert fits_context(Candidate(101, 1), running, tkv=100, max_model_len=192) is fits
 
 
-def test_where_tkv_does_not_grow_nobody_running_is_asked():
+def test_running_sequences_are_not_checked_if_tkv_does_not_grow():
     running = [fresh(64, 500)]
     assert fits_context(Candidate(100, 1), running, tkv=100, max_model_len=128)
     assert not fits_context(Candidate(101, 1), running, tkv=100, max_model_len=192)
@@ -54,7 +54,7 @@ def test_where_tkv_does_not_grow_nobody_running_is_asked():
 
 
 @pytest.mark.parametrize(("unreserved", "fits"), [(2, True), (1, False)])
-def test_the_worst_case_must_fit_into_the_blocks_promised_to_nobody(unreserved, fits):
+def test_the_worst_case_must_fit_the_unreserved_blocks(unreserved, fits):
     assert fits_blocks(Candidate(64, 65), tkv=64, unreserved=unreserved) is fits
 
 
@@ -64,7 +64,7 @@ def test_the_last_token_needs_no_room(max_tokens, fits):
 
 
 @pytest.mark.parametrize(("unreserved", "fits"), [(2, True), (1, False)])
-def test_blocks_of_padding_are_not_asked_for(unreserved, fits):
+def test_blocks_of_padding_are_not_needed(unreserved, fits):
     assert fits_blocks(Candidate(10, 20), tkv=192, unreserved=unreserved) is fits
 
 
@@ -105,7 +105,7 @@ def test_a_sequence_under_way_ends_the_sooner():
     new=st.tuples(st.integers(1, 400), st.integers(1, 100)),
     remaining=st.lists(st.integers(1, 100), min_size=1, max_size=4),
 )
-def test_the_largest_batch_tkv_is_that_of_the_worst_step_while_the_new_one_runs_beside_others(tkv, new, remaining):
+def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(tkv, new, remaining):
     candidate = Candidate(*new)
     grown = tkv
     while grown < candidate.prompt_length:
@@ -150,7 +150,7 @@ def test_a_request_joins_at_the_limit_and_waits_beyond_it(first, second, enough,
         assert record.waiting == (() if joins else ("second",))
 
 
-def test_what_a_sequence_that_ended_held_can_be_promised_in_the_very_next_step():
+def test_blocks_of_an_ended_sequence_can_be_reserved_in_the_next_step():
     core = add(core_with(Limits(available_blocks=2)), request("first", 64, 2), request("second", 64, 2))
     core.step()
     ending = core.step()

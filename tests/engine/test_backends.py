@@ -183,7 +183,7 @@ def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_
     assert compiled_for(llm) == ("sendnn (simulated)", graphs, 0)
 
 
-def test_what_the_compiler_is_told_does_not_stay_in_the_environment(device: LLM):
+def test_variables_of_the_compiler_do_not_stay_in_the_environment(device: LLM):
     assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV}.isdisjoint(os.environ)
 
 

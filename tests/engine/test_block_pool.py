@@ -23,7 +23,7 @@ def test_all_blocks_but_the_padding_block_can_be_handed_out():
     assert PADDING_BLOCK not in pool.held("a")
 
 
-def test_a_reservation_takes_no_block_but_takes_them_from_what_can_be_promised():
+def test_a_reservation_takes_no_block_but_reduces_the_unreserved_ones():
     pool = pool_with(5, a=3)
     assert (pool.reserved_total, pool.unreserved, pool.used_total) == (3, 2, 0)
     pool.allocate("a", 2)
@@ -50,7 +50,7 @@ def test_a_refused_reservation_leaves_no_trace():
     assert pool.reserved_total == 2
 
 
-def test_nobody_gets_more_than_was_reserved_although_blocks_are_free():
+def test_no_holder_gets_more_than_reserved_although_blocks_are_free():
     pool = pool_with(9, a=2)
     pool.allocate("a", 1)
     with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and needs 2 more, but 2 were reserved"):

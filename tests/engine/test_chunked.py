@@ -39,7 +39,7 @@ def test_options_that_cannot_work_are_refused_in_a_sentence(options, words):
     assert is_one_sentence(str(refused.value))
 
 
-def test_options_that_are_not_said_are_as_usual():
+def test_options_have_defaults():
     assert EngineConfig(scheduler="chunked").chunking == Chunking(128, True, True, False)
     config = EngineConfig(scheduler="chunked", chunk_size=64, enable_prefix_caching=False, long_output_priority=True)
     assert config.chunking == Chunking(64, False, True, True)

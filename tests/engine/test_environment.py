@@ -12,7 +12,7 @@ THREADS = "OMP_NUM_THREADS"
 
 
 @pytest.mark.parametrize("environ", [{}, {BACKEND: ""}, {BACKEND: "  "}])
-def test_the_backend_is_eager_where_nothing_is_said(environ):
+def test_the_default_backend_is_eager(environ):
     assert environment.backend(environ) == "eager"
 
 
@@ -21,7 +21,7 @@ def test_the_backend_is_what_the_environment_says():
 
 
 @pytest.mark.parametrize("environ", [{}, {BATCH_TKV_LIMIT: ""}, {BATCH_TKV_LIMIT: " "}])
-def test_there_is_no_batch_tkv_limit_where_nothing_is_said(environ):
+def test_there_is_no_batch_tkv_limit_by_default(environ):
     assert environment.batch_tkv_limit(environ) is None
 
 
@@ -35,7 +35,7 @@ def test_the_batch_tkv_limit_is_a_whole_number(text, limit):
 
 
 @pytest.mark.parametrize(("environ", "threads"), [({}, 1), ({THREADS: ""}, 1), ({THREADS: "4"}, 4)])
-def test_there_is_one_thread_unless_more_are_asked_for(environ, threads):
+def test_there_is_one_thread_by_default(environ, threads):
     assert environment.threads(environ) == threads
 
 

@@ -12,7 +12,7 @@ from engine.optimized.linear import few_rows, quicken
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (4, 1), (8, 1), (9, 1), (1, 4), (3, 5), (1, 64)], ids=str)
 @pytest.mark.parametrize("layer", [nn.Linear, LinearClassificationHead])
-def test_products_are_those_of_a_usual_layer(layer, shape, bias, loops):
+def test_products_equal_those_of_a_plain_layer(layer, shape, bias, loops):
     default = layer(24, 40, bias=bias)
     quick = nn.Sequential(layer(24, 40, bias=bias))
     quick[0].load_state_dict(default.state_dict())

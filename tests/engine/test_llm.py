@@ -123,7 +123,7 @@ def test_the_padding_block_is_never_written(llm):
             assert tensor[0].abs().max() == 0
 
 
-def test_a_request_generates_the_same_whoever_shares_its_batch(llm):
+def test_a_request_generates_the_same_in_any_batch(llm):
     together = generate(llm, RAGGED)
     for shape, output in zip(RAGGED, together, strict=True):
         (alone,) = generate(llm, [shape])
@@ -141,7 +141,7 @@ def test_a_request_that_joins_late_generates_the_same(llm):
     assert core.release("late").output_token_ids == alone.outputs[0].token_ids
 
 
-def test_an_abort_beside_it_does_not_change_what_a_request_generates(llm):
+def test_an_abort_does_not_change_what_others_generate(llm):
     (alone,) = generate(llm, [(10, 12)], seed=3)
     core = llm.engine.core
     core.add_request(Request("long", random_tokens(140, 1), greedy(30)))
@@ -152,7 +152,7 @@ def test_an_abort_beside_it_does_not_change_what_a_request_generates(llm):
     assert core.release("short").output_token_ids == alone.outputs[0].token_ids
 
 
-def test_a_seeded_request_draws_the_same_whoever_shares_its_batch(llm):
+def test_a_seeded_request_draws_the_same_in_any_batch(llm):
     params = SamplingParams(temperature=1.0, top_k=50, seed=11, max_tokens=20, ignore_eos=True)
     (prompt,) = prompts([(30, 20)])
     (alone,) = llm.generate([prompt], params, progress=False)
@@ -228,7 +228,7 @@ def test_no_prompts_give_no_outputs(llm):
     assert llm.generate([], progress=False) == []
 
 
-def test_logprobs_are_there_where_they_were_asked_for(llm):
+def test_logprobs_are_returned_if_requested(llm):
     several = [greedy(3), greedy(3, logprobs=0), greedy(3, logprobs=None)]
     two, chosen_only, none = (output.outputs[0] for output in llm.generate(["A"] * 3, several, progress=False))
     assert [len(position) for position in two.logprobs] == [2, 2, 2]

@@ -92,7 +92,7 @@ def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first():
     assert pool.find([A, AB]) == (first,)
 
 
-def test_a_holder_takes_no_more_than_was_promised_to_it():
+def test_a_holder_takes_no_more_than_reserved():
     pool = PrefixPool(4, enable_prefix_caching=True)
     pool.open("x", (), 1)
     pool.take("x", 1)

@@ -33,7 +33,7 @@ def distribution(**params: object) -> list[float]:
     return filtered_probabilities(LOGITS[None], [SamplingParams(**params)])[0].tolist()
 
 
-def test_greedy_takes_the_likeliest_token_of_each_row():
+def test_greedy_takes_the_most_likely_token_of_each_row():
     logits = torch.tensor([[0.0, 3.0, 1.0], [5.0, 3.0, 1.0]])
     assert draw(logits, sequence("a", temperature=0), sequence("b", temperature=0)) == [1, 0]
 
@@ -79,7 +79,7 @@ def test_tokens_as_likely_as_the_last_of_the_top_k_all_stay():
     assert (kept > 0).tolist() == [True, True, True, False]
 
 
-def test_the_likeliest_token_stays_however_small_top_p_is():
+def test_the_most_likely_token_stays_for_any_top_p():
     assert distribution(top_p=1e-60) == [0, 1, 0, 0]
 
 
@@ -100,9 +100,7 @@ def test_a_high_temperature_makes_all_tokens_alike():
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1),
 )
-def test_whatever_the_filters_they_leave_a_distribution_with_the_likeliest_token_in_it(
-    logits, temperature, top_k, top_p, min_p
-):
+def test_filters_leave_a_distribution_with_the_most_likely_token(logits, temperature, top_k, top_p, min_p):
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     probabilities = filtered_probabilities(torch.tensor([logits]), [params])[0]
     assert (probabilities >= 0).all()
@@ -197,14 +195,14 @@ def test_a_stop_token_outside_the_vocabulary_forbids_nothing(stop_token_id):
     assert draw(torch.tensor([[0.0, 1.0, 2.0, 3.0]]), a) == [3]
 
 
-def test_no_logprobs_unless_they_were_asked_for():
+def test_no_logprobs_unless_requested():
     rows = sequence("a", temperature=0), sequence("b", temperature=0, logprobs=1)
     without, with_one = sample(LOGITS.repeat(2, 1), rows, 0)
     assert without == TokenOutput(1)
     assert with_one.logprob is not None
 
 
-def test_logprobs_come_best_first_and_as_many_as_asked_for():
+def test_logprobs_come_best_first_and_as_many_as_requested():
     rows = [sequence(str(count), temperature=0, logprobs=count) for count in (0, 1, 3)]
     outputs = sample(LOGITS.repeat(3, 1), rows, 0)
     assert [[token_id for token_id, _ in output.top] for output in outputs] == [[], [1], [1, 3, 2]]

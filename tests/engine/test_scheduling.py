@@ -12,7 +12,7 @@ from tests.budget import examples
 from tests.engine.support import Workload, add, core_with, request, run, step, workloads
 
 
-def test_one_prompt_is_prefilled_a_step_and_nobody_decodes_in_it():
+def test_a_step_prefills_one_prompt_and_decodes_none():
     core = add(core_with(), *(request(name, 10, 5) for name in "abc"))
     records = [core.step() for _ in range(4)]
     assert [record.request_outputs for record in records] == [("a",), ("b",), ("c",), ("c", "b", "a")]
@@ -35,7 +35,7 @@ def test_a_prompt_that_arrives_is_prefilled_before_the_others_decode_on():
     assert record.tkv == 66
 
 
-def test_nobody_overtakes_the_head_of_the_queue_even_where_there_is_room():
+def test_the_head_of_the_queue_is_not_overtaken_even_with_room():
     core = add(core_with(Limits(available_blocks=3)), request("a", 64, 64), request("b", 64, 65), request("c", 64, 1))
     core.step()
     assert core.step().waiting == ("b", "c")  # b needs 2 of 1 block, c needs 1

@@ -63,7 +63,7 @@ def test_a_stop_token_ends_a_request_and_is_not_in_its_text():
     assert outcome("abcd", stop_token_ids=(3, 9)) == (3, FinishReason.STOP, 3, "ab")
 
 
-def test_a_stop_token_stays_in_the_text_where_that_was_asked_for():
+def test_a_stop_token_stays_in_the_text_if_requested():
     assert outcome("abcd", stop_token_ids=(3,), include_stop_str_in_output=True) == (3, FinishReason.STOP, 3, "abc")
 
 
@@ -75,7 +75,7 @@ def test_a_stop_string_is_found_across_tokens():
     assert outcome("abcdef", stop="cde") == (5, FinishReason.STOP, "cde", "ab")
 
 
-def test_a_stop_string_stays_in_the_text_where_that_was_asked_for():
+def test_a_stop_string_stays_in_the_text_if_requested():
     assert outcome("abcdef", stop="cde", include_stop_str_in_output=True) == (5, FinishReason.STOP, "cde", "abcde")
 
 

@@ -375,7 +375,7 @@ def test_who_goes_away_with_a_batch_and_a_queue_takes_all_of_it_along(server):
     eventually(server.is_empty)
 
 
-def test_who_reads_slowly_holds_up_nobody_and_misses_nothing(server, llm):
+def test_a_slow_client_delays_no_other_and_misses_nothing(server, llm):
     wanted = offline(llm, PROMPT, 448).outputs[0].text
     with send_by_hand(server, {**LONG, "logprobs": 3, "stream": True}) as slow:
         eventually(server.running)

@@ -99,7 +99,7 @@ def test_limits_are_those_of_a_server_that_was_started_with_them(server: Server)
     assert ask(server).json()["available_blocks"] == EngineConfig().available_blocks
 
 
-def test_options_are_those_that_are_asked_for_and_go_with_the_next_call(server: Server) -> None:
+def test_options_are_those_of_the_last_call(server: Server) -> None:
     assert ask(server, max_queue=0, max_num_seqs=1, api_key="open sesame", max_body_bytes=2000).status_code == 200
     assert complete(server).status_code == 401
     key = {"Authorization": "Bearer open sesame"}
@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused_as_such_on_a_busy_server_too(server: Server) 
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "impossible_limits")
 
 
-def test_figures_begin_again_at_zero(server: Server) -> None:
+def test_metrics_restart_at_zero(server: Server) -> None:
     assert ask(server).status_code == 200
     new = server.metrics()
     assert complete(server, max_tokens=7).is_success

@@ -134,7 +134,7 @@ def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new():
             socket.create_connection(server.address, 1)
 
 
-def test_what_has_not_ended_in_time_is_ended_and_told():
+def test_requests_that_do_not_end_in_time_are_aborted_with_an_error():
     with started("--drain-seconds", "0.1", module=ODD, ODD_PACE="0.05") as server:
         with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as client:
             chunks = client.completions.create(model="tiny-granite", prompt="a", max_tokens=400, stream=True)

@@ -94,7 +94,7 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
     assert tokens(generate(pair, [(40, 12)])) == [alone]
 
 
-def test_two_engines_beside_each_other_of_which_one_loses_a_worker(llm: LLM, pair: LLM) -> None:
+def test_one_of_two_engines_loses_a_worker(llm: LLM, pair: LLM) -> None:
     """The other engine continues; the one that lost a worker fails immediately and stays ended."""
     front = AsyncLLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
     ids = front.engine.workers.process_ids
@@ -189,7 +189,7 @@ def test_a_worker_that_ends_without_a_step_under_way_is_noticed() -> None:
     assert not any(map(running, workers.process_ids))
 
 
-def test_an_engine_that_nobody_holds_leaves_nothing() -> None:
+def test_an_engine_without_references_leaves_nothing() -> None:
     ids = Workers(EngineConfig(tensor_parallel_size=2)).process_ids
     assert not any(map(running, ids))
 

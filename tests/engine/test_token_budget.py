@@ -135,7 +135,7 @@ def test_a_prompt_that_fills_the_context_in_chunks_is_refused_rather_than_kept_f
         core.step()
 
 
-def test_the_blocks_of_a_cache_are_as_many_as_asked_for() -> None:
+def test_a_cache_has_the_requested_number_of_blocks() -> None:
     assert EngineConfig(scheduler="token_budget", num_blocks=31, max_num_seqs=4).available_blocks == 30
     assert EngineConfig(scheduler="token_budget", max_num_seqs=4, max_model_len=512).available_blocks == 32
 

@@ -88,7 +88,7 @@ class ScriptedClient:
 
 
 @pytest.fixture(autouse=True)
-def _nobody_waits_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (flood, performing, context, waiting):
         monkeypatch.setattr(module, "SECONDS", 0.4)
 
@@ -143,7 +143,7 @@ def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
         ({"error": {"message_contains": "no"}}, "expected an error, but got [3] tokens"),
     ],
 )
-def test_what_is_not_is_told_with_both(expect: dict[str, Any], output: str) -> None:
+def test_differences_show_both_values(expect: dict[str, Any], output: str) -> None:
     assert failed(run(ScriptedClient(), complete(**expect))) == [f"action 0 (complete): {output}"]
     assert failed(run(ScriptedClient(), stream(**expect))) == [f"action 0 (stream): {output}"]
 
@@ -188,7 +188,7 @@ def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> 
     ]
 
 
-def test_why_a_request_in_the_background_was_refused_is_told() -> None:
+def test_the_refusal_of_a_background_request_is_reported() -> None:
     named = {"stream": CALL, "name": "first"}
     output = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
     assert output[0] == "action 1 (wait): first ended after 0 chunks, expected 3: the prompt is too long"
@@ -225,7 +225,7 @@ def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
     )
 
 
-def test_an_error_that_nobody_expected_fails() -> None:
+def test_an_unexpected_error_fails() -> None:
     [output] = failed(run(ScriptedClient(refuses=REFUSAL), complete(token_counts=[3])))
     assert output == "action 0 (complete): refused: 400 invalid_request_error: the prompt is too long"
 
@@ -246,7 +246,7 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
 # --- in the background -----------------------------------------------------------------------------------------
 
 
-def test_an_action_with_a_name_goes_on_while_the_case_does_and_is_judged_at_the_end() -> None:
+def test_an_action_with_a_name_runs_in_the_background_and_is_checked_at_the_end() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [9]}}
     verdicts = run(ScriptedClient(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
     assert failed(verdicts) == ["action 0 (stream first): token counts [3], expected [9]"]
@@ -299,7 +299,7 @@ def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
     assert output[0] == "action 1 (wait): first sent 1 of 3 chunks within 0.4 s"
 
 
-def test_too_late_is_told_in_tokens() -> None:
+def test_lateness_is_reported_in_tokens() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
     all_of_it = {"wait": {"pieces": 3, "of": "first"}}
     output = failed(
@@ -344,7 +344,7 @@ async def a_check_that_crashes(context: Any) -> str:
     return str(1 / 0)
 
 
-def test_a_named_check_of_somebody_else() -> None:
+def test_a_named_check_of_another_package() -> None:
     name = f"{__name__}:a_check_of_ours"
     assert run(ScriptedClient(), {"check": name})[0].headline.endswith("it is well")
     assert failed(run(ScriptedClient(), {"check": {"name": name, "options": {"well": False}}}))[0].endswith(
@@ -357,7 +357,7 @@ def test_a_named_check_of_somebody_else() -> None:
     assert "unexpected keyword" in failed(run(ScriptedClient(), {"check": {"name": name, "options": {"x": 1}}}))[0]
 
 
-def test_figures_are_counted_from_when_the_case_began() -> None:
+def test_metrics_are_counted_from_the_start_of_the_case() -> None:
     counted = {"metrics": {"prompt_tokens": 8, "generated_tokens": 6}}
     twice = [complete(token_counts=[3]), complete(token_counts=[3])]
     assert failed(run(ScriptedClient(), *twice, counted)) == []

@@ -106,7 +106,7 @@ def test_the_same_tokens_with_the_same_logprobs_pass_under_every_policy() -> Non
     assert "(policy golden)" in checked(tokens("abcdefgh"), by=policy("golden")).headline
 
 
-def test_a_token_that_differs_is_told_with_both_texts_both_lists_and_the_margin() -> None:
+def test_a_different_token_is_reported_with_texts_lists_and_margin() -> None:
     seen = tokens("abxdefgh")
     seen[2] = Token(23, -0.2, 1, ((23, -0.2), (2, -1.9), (7, -4.0)))
     verdict = checked(seen)
@@ -130,7 +130,7 @@ def test_it_goes_on_after_the_first_difference_and_sums_it_up() -> None:
     assert verdict.details[-1] == "logprobs are apart by 1.7 on average, by 8.5 at most (position 4)"
 
 
-def test_the_likeliest_are_shown_where_a_logprob_is_wrong_first_and_where_the_texts_part() -> None:
+def test_the_most_likely_tokens_are_shown_at_the_first_difference() -> None:
     seen = [token._replace(top=r.top) for token, r in zip(tokens("abcdxfgh"), RIGHT.tokens, strict=False)]
     seen[1] = seen[1]._replace(logprob=-0.9)
     verdict = checked(seen)
@@ -258,7 +258,7 @@ def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
     assert verdict.headline.startswith("request 3: token 2 is 3 'd', Hugging Face says 9 'j'")
 
 
-def test_what_follows_a_divergence_is_judged_by_the_engines_own_text() -> None:
+def test_text_after_a_divergence_is_checked_on_the_engines_tokens() -> None:
     said = judged_after(0.02, "abdxy", (0.02, 1.5, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.9))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
@@ -316,7 +316,7 @@ def test_a_rank_may_be_lost_where_the_reference_wavers() -> None:
     assert checked(seen, by=policy("golden", margin=0.1), right=reference(LETTERS.encode(TEXT), margin=0.05)).passed
 
 
-def test_an_engine_that_does_not_say_what_it_was_given_is_told_so() -> None:
+def test_an_engine_that_ignores_golden_tokens_is_reported() -> None:
     verdict = checked(tokens("abxdefgh"), by=policy("golden"))
     assert verdict.headline == "request 3: token 2 is 23 'x', but it was given 2 'c' to say"
 
@@ -338,13 +338,13 @@ def test_a_token_the_engine_does_not_list_counts_among_all_others() -> None:
 # --- which policy ----------------------------------------------------------------------------------------------
 
 
-def test_the_usual_policy_goes_by_precision_and_by_what_the_driver_can_do() -> None:
+def test_the_default_policy_depends_on_precision_and_driver() -> None:
     assert default_policy("float32", {GOLDEN_TOKENS}) == "exact"
     assert default_policy("float16", {GOLDEN_TOKENS}) == "golden"
     assert default_policy("quantised", set()) == "divergence"
 
 
-def test_a_bound_that_is_given_replaces_the_usual_one_and_no_other() -> None:
+def test_a_given_bound_replaces_its_default_only() -> None:
     resolved = resolve_policy(Policy(name="golden", abs_tol=0.5), "float16", set())
     assert resolved.bounds == replace(DEFAULT_BOUNDS["float16"], abs_tol=0.5)
 
@@ -358,7 +358,7 @@ def with_alternatives(position: int, top: tuple[tuple[int, float], ...]) -> Verd
     return checked(seen, spec(logprobs=2), alternatives=2)
 
 
-def test_alternatives_must_be_as_many_as_asked_for_and_as_likely() -> None:
+def test_alternatives_must_be_as_many_as_requested_and_as_likely() -> None:
     assert with_alternatives(2, ((2, -0.3), (3, -3.3))).passed
     assert wrong(with_alternatives(2, ((2, -0.3),))) == {"2": ["alternatives"]}
     assert wrong(with_alternatives(2, ((2, -0.3), (3, -3.2)))) == {"2": ["alternatives"]}

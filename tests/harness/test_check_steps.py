@@ -90,7 +90,7 @@ def test_every_kind_of_step_is_among_the_changed_cells() -> None:
     assert {column for _, column, _ in single_changes()} == set(COLUMNS[1:])
 
 
-def test_all_differing_columns_of_the_first_step_and_the_numbers_of_the_others_are_told() -> None:
+def test_the_columns_of_the_first_step_and_the_numbers_of_others_are_reported() -> None:
     rows = [row._replace(tkv=row.tkv + 1, used=9) if row.step in {2, 4, 5} else row for row in ROWS]
     verdict = check_steps(SEEN.run, rows)
     assert verdict.headline == "step 2 differs (decode of 0): tkv 65, expected 66, used 2, expected 9"
@@ -204,12 +204,12 @@ def test_a_run_that_goes_on_after_the_table_has_a_step_too_many() -> None:
     assert "one more step runs" in verdict.rule
 
 
-def test_a_difference_before_the_missing_step_is_told_first() -> None:
+def test_a_difference_before_the_missing_step_is_reported_first() -> None:
     cut = replace(SEEN.run, steps=SEEN.run.steps[:5])
     assert check_steps(cut, with_row(2, tkv=99)).headline.startswith("step 2 differs")
 
 
-def test_an_engine_that_failed_midway_is_told_with_its_reason() -> None:
+def test_an_engine_that_failed_midway_is_reported_with_its_reason() -> None:
     run = Run(SEEN.run.steps[:4], SEEN.run.tokens, "the engine failed in step 4: RuntimeError: no room")
     verdict = check_steps(run, ROWS)
     assert verdict.headline == "the engine failed in step 4: RuntimeError: no room"

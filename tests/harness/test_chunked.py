@@ -89,7 +89,7 @@ def test_a_case_says_its_options_and_gets_its_markers(tmp_path: Path) -> None:
         ("chunk_size: 64", "chunked, continuous", "chunking has options of scheduler chunked"),
     ],
 )
-def test_wrong_options_are_told_with_their_place(tmp_path: Path, chunking: str, scheduler: str, words: str) -> None:
+def test_wrong_options_are_reported_with_their_place(tmp_path: Path, chunking: str, scheduler: str, words: str) -> None:
     with pytest.raises(SuiteError, match=words) as wrong:
         load_suite(written(tmp_path, chunking, scheduler))
     assert "mine.yaml:6" in str(wrong.value)
@@ -104,7 +104,7 @@ def test_wrong_options_are_told_with_their_place(tmp_path: Path, chunking: str, 
         ([[-1], []], "paused"),
     ],
 )
-def test_wrong_rows_are_told(more: list[Any], words: str) -> None:
+def test_wrong_rows_are_reported(more: list[Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         TypeAdapter(StepTable).validate_python([[0, 0, [0], [], [], [], 0, 0, *more]])
 

@@ -77,7 +77,7 @@ def test_a_model_is_called_by_the_last_part_of_its_name_in_plain_characters(mode
     assert model_label(model) == label
 
 
-def test_models_that_would_be_called_the_same_are_told_apart_by_their_whole_names() -> None:
+def test_models_with_equal_labels_have_their_whole_names() -> None:
     models = ["/old/granite", "/new/granite", "org/llama", "tiny-granite"]
     tests = expand(suite("joins"), models)
     assert names(tests) == [

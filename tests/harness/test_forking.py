@@ -87,12 +87,12 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(("work", "returncode"), [("pass", 0), ("os._exit(3)", 3), ("os.kill(os.getpid(), 11)", -11)])
-def test_how_a_fork_ends_is_known_where_it_was_asked_for(server: Started, work: str, returncode: int) -> None:
+def test_the_exit_status_of_a_fork_is_reported(server: Started, work: str, returncode: int) -> None:
     _, address = server()
     assert fork(address, work).wait(BOUND) == returncode
 
 
-def test_a_fork_has_the_environment_output_and_name_that_were_asked_for(server: Started, tmp_path: Path) -> None:
+def test_a_fork_has_the_requested_environment_output_and_name(server: Started, tmp_path: Path) -> None:
     _, address = server()
     os.environ["SPYRE_CB_TEST_FORK"] = "here"
     try:
@@ -114,7 +114,7 @@ def test_a_fork_that_ends_takes_no_other_along(server: Started) -> None:
     assert fork(address, "pass").wait(BOUND) == 0
 
 
-def test_a_fork_ends_with_the_process_that_asked_for_it(server: Started) -> None:
+def test_a_fork_ends_with_the_process_that_requested_it(server: Started) -> None:
     served, address = server()
     program = (
         "import os, pathlib, sys, time\n"

@@ -60,7 +60,7 @@ def test_what_was_frozen_stays_so(nothing_frozen: None) -> None:
     assert gc.get_freeze_count() >= frozen > 0
 
 
-def test_garbage_that_was_made_inside_is_found_later() -> None:
+def test_cycles_created_inside_are_collected_later() -> None:
     class Ring:
         pass
 

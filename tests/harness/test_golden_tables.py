@@ -59,7 +59,7 @@ def bless(path: Path, rows: Sequence[StepRow], engine: str = "this engine") -> b
         ("my-suites/joining.yaml", "my-suites/expectations/joining"),
     ],
 )
-def test_tables_lie_beside_suites_or_beside_the_file(tmp_path: Path, suite: str, folder: str) -> None:
+def test_tables_are_next_to_suites_or_to_the_file(tmp_path: Path, suite: str, folder: str) -> None:
     assert golden_folder(tmp_path / suite) == tmp_path / folder
     assert golden_path(tmp_path / suite, "v1.2-case") == tmp_path / folder / "v1.2-case.yaml"
 
@@ -180,7 +180,7 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
         (GOOD.split("- [")[0], ": steps: "),
     ],
 )
-def test_a_table_that_cannot_be_read_is_told_in_one_line_with_what_to_do(
+def test_an_unreadable_table_is_reported_in_one_line_with_what_to_do(
     path: Path, text: str | bytes, message: str
 ) -> None:
     reported = complaint(written(path, text))
@@ -189,7 +189,7 @@ def test_a_table_that_cannot_be_read_is_told_in_one_line_with_what_to_do(
     assert "Value error" not in reported
 
 
-def test_of_several_mistakes_in_the_yaml_the_first_is_told(path: Path) -> None:
+def test_the_first_of_several_yaml_errors_is_reported(path: Path) -> None:
     reported = complaint(written(path, "suite: a\nsuite: b\ncase: 010\ncase: c\n"))
     assert ":2:1: " in reported
 
@@ -217,7 +217,7 @@ def test_blessing_writes_a_table_that_is_not_there(path: Path) -> None:
     assert "blessed_from: this engine\n" in path.read_text()
 
 
-def test_blessing_keeps_a_table_with_the_same_rows_whoever_they_came_from(path: Path) -> None:
+def test_blessing_keeps_a_table_with_equal_rows_of_any_origin(path: Path) -> None:
     bless(path, LONG, "vllm-spyre 1.6.1 (recorded)")
     before = path.read_bytes()
     assert not bless(path, LONG, "this engine")

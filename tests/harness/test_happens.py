@@ -104,7 +104,7 @@ def test_an_abort_is_named_by_where_the_request_was(abort_step: int, where: str,
 
 
 @pytest.mark.parametrize(("abort_step", "where"), [(3, "paused"), (4, "decoding"), (5, "paused"), (0, "waiting")])
-def test_an_abort_of_a_paused_request_is_told_from_one_that_decodes(abort_step: int, where: str) -> None:
+def test_aborts_of_paused_and_decoding_requests_are_distinguished(abort_step: int, where: str) -> None:
     requests = a_request(39, 9, abort_step=abort_step), a_request(39, 9)
     seen = names_of(a_case(*requests, chunking=Chunking(interleave=False)), max_batch_tkv_limit=79)
     # Step 3 is the first decode: request 1 decodes, then request 0, then request 1 again.

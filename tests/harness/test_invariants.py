@@ -202,7 +202,7 @@ def test_a_reservation_that_changes_on_the_way() -> None:
     broken(judged(SEEN, doctored(SEEN.run, 4, reserved=5)), HELD, "step 4: 5 blocks reserved, 4 are the worst case")
 
 
-def test_a_block_that_nobody_holds() -> None:
+def test_a_block_without_a_holder() -> None:
     tables = SEEN.run.steps[4].block_tables
     verdict = judged(SEEN, doctored(SEEN.run, 4, block_tables=(tables[0][:1], tables[1])))
     broken(verdict, "a block belongs to one sequence", f"step 4: 1 held {tables[0]}, now {tables[0][:1]}")
@@ -330,7 +330,7 @@ def test_a_sequence_that_is_not_put_in_front() -> None:
     broken(verdict, RUNNING, "step 3: running 0 1, newest first 1 0")
 
 
-def test_an_idle_step_while_somebody_waits() -> None:
+def test_an_idle_step_while_a_request_waits() -> None:
     seen = GOOD["a pause between two"]
     number = step_where(seen, kind="prefill", outputs=(1,))
     steps = [*seen.run.steps[:number], seen.run.steps[number - 1]._replace(step=number)]
@@ -351,7 +351,7 @@ def with_tokens(seen: Simulated, count: int) -> Run:
     return replace(seen.run, tokens=((Token(5),) * count, *seen.run.tokens[1:]))
 
 
-def test_more_tokens_than_asked_for() -> None:
+def test_more_tokens_than_max_tokens() -> None:
     broken(
         judged(SEEN, with_tokens(SEEN, 6)),
         END,
@@ -360,7 +360,7 @@ def test_more_tokens_than_asked_for() -> None:
     )
 
 
-def test_fewer_tokens_than_asked_for_where_nothing_else_may_end_it() -> None:
+def test_fewer_tokens_than_max_tokens_without_another_reason() -> None:
     broken(judged(SEEN, with_tokens(SEEN, 4)), END, "step 6: request 0 finished with 4 of 5 tokens")
 
 

@@ -240,7 +240,7 @@ def test_a_process_that_does_not_start_says_why(tmp_path: Path, mode: str) -> No
     assert "ZeroDivisionError" in done.stdout
 
 
-def test_where_the_process_to_fork_from_has_threads_processes_are_started_anew(tmp_path: Path) -> None:
+def test_processes_are_spawned_if_the_process_to_fork_has_threads(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     (tmp_path / "conftest.py").write_text(
         "import sys, threading, time\n"
@@ -282,7 +282,7 @@ def test_a_process_with_threads_is_not_forked() -> None:
         thread.join()
 
 
-def test_how_a_process_ended_is_told_in_words() -> None:
+def test_the_end_of_a_process_is_reported_in_words() -> None:
     assert how_it_ended(-6) == "died of signal 6 (SIGABRT)"
     assert how_it_ended(-64) == "died of signal 64 (SIGRTMAX)"
     assert how_it_ended(-63) == "died of signal 63 (unknown)"

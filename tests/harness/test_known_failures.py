@@ -69,7 +69,7 @@ def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_
     assert outcomes(tmp_path / "r.jsonl") == {"xpassed": 1}
 
 
-def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path: Path) -> None:
+def test_an_entry_without_a_case_is_an_error_if_all_cases_are_run(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD, wrong=WRONG)
     (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", "wrong/six"), encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", ".")
@@ -98,7 +98,7 @@ def test_an_entry_of_no_case_is_an_error_where_all_cases_were_asked_for(tmp_path
         ("  - case", " - [case", ":"),
     ],
 )
-def test_what_is_wrong_with_a_list_is_told_at_its_place(tmp_path: Path, before: str, after: str, expected: str) -> None:
+def test_errors_in_a_list_are_reported_with_their_place(tmp_path: Path, before: str, after: str, expected: str) -> None:
     file = tmp_path / f"{abs(hash(after))}.yaml"
     file.write_text(LIST.replace(before, after), encoding="utf-8")
     with pytest.raises(SuiteError) as error:

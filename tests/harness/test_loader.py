@@ -213,7 +213,7 @@ def test_no_permission(tmp_path: Path) -> None:
         load_suite(path)
 
 
-def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_problems_are_reported_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = (
         STEPS.replace("max_num_seqs: 3", "max_num_seqs: 0").replace("[cb]", "[CB]").replace("max_tokens: 3\n", "x: 3\n")
     )
@@ -225,7 +225,7 @@ def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
     ]
 
 
-def test_at_most_twenty_are_told(tmp_path: Path) -> None:
+def test_at_most_twenty_are_reported(tmp_path: Path) -> None:
     text = OUTPUT.replace("random_tokens: 5", f"token_ids: [{', '.join(['x'] * 30)}]", 1)
     with pytest.raises(SuiteError) as caught:
         load(tmp_path, text)

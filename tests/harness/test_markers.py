@@ -66,6 +66,6 @@ def test_several_unknown_names_are_explained_together() -> None:
     )
 
 
-def test_each_of_the_harnesss_markers_can_be_asked_for_and_says_what_it_means() -> None:
+def test_each_marker_of_the_harness_is_known_and_described() -> None:
     assert unknown_names(" or ".join(MARKERS), MARKERS) == []
     assert all(MARKERS.values())

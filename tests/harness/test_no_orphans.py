@@ -157,7 +157,7 @@ def test_when_an_engine_is_killed_one_case_fails(tmp_path: Path, started: list[R
     run.wait_for("left behind", lambda: not run.processes())
 
 
-def test_ctrl_c_waits_for_nobody(tmp_path: Path, started: list[Run]) -> None:
+def test_ctrl_c_ends_all_processes(tmp_path: Path, started: list[Run]) -> None:
     hanging_steps(tmp_path)
     run = Run(tmp_path, "--cb-simulate", "--cb-isolation=engine", ".")
     started.append(run)

@@ -49,7 +49,7 @@ def server() -> Iterator[ServerProcess]:
     process.end()
 
 
-def test_a_running_server_is_judged_by_what_clients_see(server: ServerProcess, tmp_path: Path) -> None:
+def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, tmp_path: Path) -> None:
     write(tmp_path, mine=DOORS)
     done = run(tmp_path, "mine.yaml", "-v", "-rs", "--cb-driver", "openai-http", "--cb-server-url", server.url)
     assert f"engine under test: server at {server.url}, model tiny-granite" in done.stdout
@@ -108,7 +108,7 @@ def strange() -> Iterator[str]:
     server.shutdown()
 
 
-def test_a_server_is_asked_what_it_serves(strange: str) -> None:
+def test_the_models_of_a_server_are_read(strange: str) -> None:
     found = find_server(f"{strange}/ok/v1/", {"max_num_seqs": 8, "backend": "sendnn"})
     assert (found.url, found.model, found.backend) == (f"{strange}/ok", "m", "sendnn")
     assert found.limits == SchedulingLimits(None, 8)

@@ -132,7 +132,7 @@ def test_counts_are_filter_buttons_that_wait_for_the_script(tmp_path: Path) -> N
     assert '<div class="bar" role="search" aria-label="results" hidden>' in html
 
 
-def test_reasons_to_skip_are_told_once(tmp_path: Path) -> None:
+def test_reasons_to_skip_are_shown_once(tmp_path: Path) -> None:
     skipped = [poor(f"case-{i}", "skipped", f"Skipped: {REASON}", "tiny-granite-sendnn") for i in range(14)]
     html = page(tmp_path, [*skipped, poor("odd", "skipped", "Skipped: no card")])
     text = plain(html.partition('<section id="matrix">')[0])
@@ -233,7 +233,7 @@ def test_what_went_wrong_can_be_run_again(tmp_path: Path) -> None:
     assert f"pytest '{SUITE}::broken[tiny-granite-eager]'" in text
 
 
-def test_a_traceback_is_told_by_its_last_exception(tmp_path: Path) -> None:
+def test_a_traceback_is_summarised_by_its_last_exception(tmp_path: Path) -> None:
     text = (
         "a.py:1: in f\nE   KeyError: 1\n\nb.py:2: in g\nE   RuntimeError: no blocks\nE   left\n\nb.py:2: RuntimeError"
     )
@@ -390,7 +390,7 @@ def test_everything_is_in_the_file(tmp_path: Path) -> None:
     assert str(policy[0]["content"]).startswith("default-src 'none';")
 
 
-def test_an_outcome_is_never_told_by_colour_alone(tmp_path: Path) -> None:
+def test_an_outcome_is_never_shown_by_colour_alone(tmp_path: Path) -> None:
     html = page(tmp_path, [record(outcome, outcome) for outcome in ("passed", "failed", "error", "skipped")])
     for symbol, word in (("✓", "passed"), ("✗", "failed"), ("!", "error"), ("–", "skipped")):
         assert matrix_cells(html, word) == [f"{symbol} {word}"]

@@ -137,7 +137,7 @@ def test_nothing_is_caught_where_nothing_is_broken() -> None:
     assert len(all_tests(driver)) >= 28
 
 
-def test_the_page_of_planted_faults_is_true() -> None:
+def test_the_page_of_mutations_is_up_to_date() -> None:
     page = SUITES.parent / "docs" / "planted-faults.md"
     assert page.read_text(encoding="utf-8") == as_table(), (
         "write it:  python -m tests.harness.planted > docs/planted-faults.md"

@@ -153,7 +153,7 @@ def test_an_unknown_marker_in_a_suite_is_an_error(tmp_path: Path) -> None:
     assert "bad.yaml:3:11: markers[0]: marker 'cbb' is not known — did you mean 'cb'? there are" in done.stdout
 
 
-def test_what_breaks_a_house_rule_is_told_at_its_place(tmp_path: Path) -> None:
+def test_lint_errors_are_reported_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "requirements.yaml").write_text("requirements: {CB-X-01: {}}\n", encoding="utf-8")
     text = GOOD.replace(
         "  - id: five-lines\n", "  - id: five-lines\n    markers: [cb, slw]\n    requirement: CB-X-02\n"
@@ -280,7 +280,7 @@ def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> 
     assert '"failed": 1' in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()[-1]
 
 
-def test_an_engine_that_fails_is_told_with_its_place_and_nothing_is_offered_to_bless(tmp_path: Path) -> None:
+def test_a_failed_engine_is_reported_with_its_place_and_without_a_bless_command(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     (tmp_path / "conftest.py").write_text(
         "from engine.scheduling.continuous.scheduler import ContinuousScheduler\n"
@@ -315,7 +315,7 @@ def test_one_case_can_be_named_without_its_configuration() -> None:
     assert "1 passed, 1 skipped" in done.stdout, done.stdout + done.stderr
 
 
-def test_why_tests_were_skipped_is_told_at_the_end_whatever_the_width(tmp_path: Path) -> None:
+def test_reasons_of_skipped_tests_are_shown_at_the_end_for_any_width(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [1000, 1001]}\ncases:"))
     for arguments in (["-svx"], ["-q"], ["-q", "-n", "1"]):
         done = run(tmp_path, *arguments, ".", COLUMNS="80")

@@ -67,7 +67,7 @@ def test_a_random_prompt_depends_on_the_case_and_on_the_position() -> None:
     assert len(prompts) == 36
 
 
-def test_the_length_of_a_random_prompt_is_as_asked_and_changes_nothing_else() -> None:
+def test_the_length_of_a_random_prompt_changes_nothing_else() -> None:
     assert len(tokens("a-case", 0, 1)) == 1
     assert len(tokens("a-case", 0, 500)) == 500
     assert tokens("a-case", 0, 500)[:40] == tokens("a-case", 0, 40)
@@ -154,7 +154,7 @@ def test_a_text_file_is_found_from_where_the_suite_is(tmp_path: Path) -> None:
         ("empty.txt", "empty.txt is empty"),
     ],
 )
-def test_a_text_file_that_is_none_is_told(tmp_path: Path, name: str, says: str) -> None:
+def test_a_missing_text_file_is_reported(tmp_path: Path, name: str, says: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "latin.txt").write_bytes(b"\xe4")
     (tmp_path / "empty.txt").write_bytes(b"")

@@ -102,7 +102,7 @@ def test_several_at_once_equal_each_alone(checkpoint: Checkpoint) -> None:
             assert [p for _, p in ours.top] == pytest.approx([p for _, p in theirs.top], abs=1e-4)
 
 
-def test_batches_stay_within_their_bounds_and_leave_nobody_out(
+def test_batches_stay_within_their_bounds_and_are_complete(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = [Wanted((7,) * n, 1) for n in [500, 1, 3, 400, 2] * 9]
@@ -149,7 +149,7 @@ def test_forbidding_what_the_vocabulary_does_not_have_changes_nothing(
     assert one(checkpoint, (50, 60, 70), 4, forbidden, 2) == one(checkpoint, (50, 60, 70), 4)
 
 
-def test_tokens_of_somebody_else_are_judged_by_what_stands_before_them(checkpoint: Checkpoint) -> None:
+def test_given_tokens_are_scored_by_the_tokens_before_them(checkpoint: Checkpoint) -> None:
     own = one(checkpoint, (50, 60, 70), 5)
     same = scored(checkpoint, (50, 60, 70), own.token_ids, 5)
     assert [t.token_id for t in same.tokens] == list(own.token_ids)
@@ -263,7 +263,7 @@ def test_fewer_tokens_are_a_prefix_and_more_are_computed(checkpoint: Checkpoint,
     assert computed == [1, 1, 1]
 
 
-def test_a_file_beside_the_suite_goes_before_anything_computed(
+def test_a_file_next_to_the_suite_precedes_anything_computed(
     checkpoint: Checkpoint, file: Path, computed: list[int]
 ) -> None:
     [found] = Oracle(may_compute=False).references(checkpoint, [WANTED], file)

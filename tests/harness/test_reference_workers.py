@@ -52,7 +52,7 @@ def test_workers_are_forks_with_a_name_and_nothing_of_the_files_of_their_parent(
     ]
 
 
-def test_a_process_with_threads_starts_its_workers_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_with_threads_spawns_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     requested: list[str] = []
 
     def spawned(meeting_place: str) -> object:

@@ -84,7 +84,7 @@ def test_a_reference_that_was_edited_is_not_believed(folder: Path) -> None:
     assert "is damaged or was edited (its digest is wrong)" in done.stdout
 
 
-def test_bless_writes_references_and_removes_those_of_nobody(folder: Path) -> None:
+def test_bless_writes_references_and_removes_stale_ones(folder: Path) -> None:
     stale = FILE.with_name("gone.json")
     done = run(folder, "mine.yaml", "--cb-bless")
     assert done.returncode == 0, done.stdout

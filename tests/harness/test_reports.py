@@ -114,7 +114,7 @@ def test_shards_are_one_run_and_the_later_result_counts(tmp_path: Path) -> None:
     assert (suite.get("tests"), suite.get("failures")) == ("3", "0")
 
 
-def test_two_engines_stand_beside_each_other(tmp_path: Path) -> None:
+def test_two_engines_are_shown_side_by_side(tmp_path: Path) -> None:
     one = results(tmp_path / "1.jsonl", [record("a")], {**FOOTER, "exitstatus": 0}, engine="reference")
     two = results(tmp_path / "2.jsonl", [record("a", "failed", text="no")], FOOTER, engine="vllm-spyre 1.6.1")
     assert main(["report", str(one), str(two), "--html", str(tmp_path / "r.html")]) == 0

@@ -51,7 +51,7 @@ def test_a_test_that_passes_at_last_is_flaky_and_fails_the_run(tmp_path: Path, m
     assert "failed, and passed at attempt 2" in (tmp_path / "r.xml").read_text(encoding="utf-8")
 
 
-def test_flaky_tests_may_be_allowed_and_are_told_of_all_the_same(tmp_path: Path) -> None:
+def test_flaky_tests_may_be_allowed_and_are_still_reported(tmp_path: Path) -> None:
     done, result = retried(tmp_path, "--cb-retries=1", "--cb-allow-flaky")
     assert done.returncode == 0
     assert "1 passed, 1 flaky" in done.stdout

@@ -43,7 +43,7 @@ def test_a_rule_quotes_headings_that_the_document_has(rule: str) -> None:
             assert re.search(rf"^{number}\. ", section(heading), flags=re.MULTILINE), f"{heading}, {number}"
 
 
-def test_headings_that_are_quoted_are_told_apart_by_their_beginnings() -> None:
+def test_quoted_headings_differ_in_their_beginnings() -> None:
     for heading in {heading for rule in QUOTING.values() for heading, _ in QUOTE.findall(rule)}:
         assert len([known for known in HEADINGS if re.match(rf"{re.escape(heading)}\b", known)]) == 1, heading
 

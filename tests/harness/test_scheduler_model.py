@@ -101,7 +101,7 @@ def test_an_early_stop_gives_back_what_was_reserved_for_the_rest() -> None:
     ]
 
 
-def test_steps_go_on_while_somebody_is_still_to_come() -> None:
+def test_steps_continue_while_a_request_has_not_joined() -> None:
     table = predict(AS_BUILT, [PlannedRequest(1, 1), PlannedRequest(1, 1, join_step=4)])
     assert [row.tkv for row in table] == [0, 64, 0, 0, 0, 64, 0]
     assert len(predict(AS_BUILT, [PlannedRequest(1, 1, join_step=3, abort_step=9)])) == 10
@@ -166,7 +166,7 @@ def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
         ),
     ],
 )
-def test_why_somebody_waits(limits: dict[str, int], requests: list[tuple[int, ...]], step: int, phrase: str) -> None:
+def test_why_a_request_waits(limits: dict[str, int], requests: list[tuple[int, ...]], step: int, phrase: str) -> None:
     assert explain(limited(**limits), [PlannedRequest(*request) for request in requests], step) == phrase
 
 
@@ -190,6 +190,6 @@ def test_what_is_no_request_is_refused(wrong: dict[str, int]) -> None:
         PlannedRequest(**{"prompt_length": 1, "max_tokens": 1} | wrong)
 
 
-def test_limits_must_be_said() -> None:
+def test_limits_are_required() -> None:
     with pytest.raises(ValueError, match="all four limits"):
         predict(SchedulingLimits(), [PlannedRequest(1, 1)])

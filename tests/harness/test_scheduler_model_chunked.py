@@ -74,7 +74,7 @@ def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
     assert explain(AS_BUILT, options, two, 99) == "step 99: the workload is done"
 
 
-def test_what_can_never_go_on_is_told() -> None:
+def test_requests_that_can_never_continue_are_reported() -> None:
     long = PlannedText((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
         predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])

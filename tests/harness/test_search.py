@@ -92,7 +92,7 @@ def fail_where_tkv_is_large(patch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_is_planted_is_found_shrunk_and_written_down(
+def test_a_mutation_is_found_shrunk_and_written(
     plant: Callable[[pytest.MonkeyPatch], None], says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with monkeypatch.context() as patch:
@@ -174,7 +174,7 @@ def test_tokens_that_depend_on_batch_mates_are_noticed(monkeypatch: pytest.Monke
     assert "alone it is" in verdict.headline
 
 
-def test_a_failure_that_comes_and_goes_is_told_as_such() -> None:
+def test_an_intermittent_failure_is_reported_as_such() -> None:
     verdicts = iter([Verdict(False, "it failed")])
     found = _smallest_failure(lambda _: next(verdicts, Verdict(True, "it did not")), workloads(), 5, 0)
     assert found is not None
@@ -187,7 +187,7 @@ def test_a_case_is_named_by_its_content() -> None:
     assert workload.case_id != replace(workload, limits=SchedulingLimits(512, 3, 35, 2048)).case_id
 
 
-def test_workloads_come_as_large_as_asked_for() -> None:
+def test_workloads_have_the_requested_size() -> None:
     largest = Sizes(requests=2, prompt=5, budget=4, join_step=3)
 
     def judge(workload: Workload) -> Verdict:

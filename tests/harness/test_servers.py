@@ -47,7 +47,7 @@ def test_what_a_server_started_ends_with_it() -> None:
     assert not is_there(child)
 
 
-def test_a_server_that_does_not_end_is_told_of_and_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_end_is_reported_and_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
     server = start(STUBBORN)
     first = server.process.pid
     monkeypatch.setattr(servers, "END_SECONDS", 1)

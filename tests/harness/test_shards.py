@@ -31,7 +31,7 @@ def test_no_part_is_longer_than_its_share_and_the_longest_test(seconds: list[flo
         assert length <= (sum(seconds) / parts + max(seconds)) * 1.000001
 
 
-def test_what_nobody_has_measured_takes_as_long_as_most() -> None:
+def test_tests_without_a_duration_count_with_the_median() -> None:
     assert expected(["a", "b", "c", "d"], {"a": 1.0, "b": 3.0, "d": 100.0, "x": 7.0}) == [1.0, 3.0, 3.0, 100.0]
     assert expected(["a", "b"], {}) == [1.0, 1.0]
     assert expected(["a"], {"a": 0.0}) == [0.001]

@@ -125,7 +125,7 @@ def test_a_shared_server_that_is_wrong_is_noticed_before_a_case_has_it(
         assert fault.says in str(noticed.value)
 
 
-def test_the_table_of_planted_servers_is_true() -> None:
+def test_the_table_of_faulty_servers_is_up_to_date() -> None:
     page = (ROOT / "docs" / "behaviour.md").read_text(encoding="utf-8")
     assert as_table() in page, "write it into docs/behaviour.md:  python -m tests.harness.planted_servers"
 

@@ -182,7 +182,7 @@ def test_a_run_of_nothing_has_a_header_and_a_footer(run: Run) -> None:
     assert (header["header"], footer["counts"], footer["exitstatus"]) == (2, {}, 5)
 
 
-def test_the_file_is_written_into_a_new_folder_and_its_place_is_said(run: Run) -> None:
+def test_the_file_is_written_to_a_new_folder_and_its_path_is_printed(run: Run) -> None:
     run.finish()
     assert run.results.is_file()
     assert run.said == [f"results: {run.results}"]
@@ -234,7 +234,7 @@ def test_the_page_is_written_into_a_new_folder(run: Run) -> None:
     assert "a-case" in run.page.read_text(encoding="utf-8")
 
 
-def test_nothing_is_written_or_said_unless_it_is_asked_for(run: Run) -> None:
+def test_nothing_is_written_or_printed_by_default(run: Run) -> None:
     shutil.rmtree(run.results.parent)
     run.stream = run.streaming()
     run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))

@@ -74,7 +74,7 @@ def test_shrinking_keeps_the_way_in_which_it_goes_wrong() -> None:
     assert verdict.headline == "step 3 is too long: 100"
 
 
-def test_a_manner_is_what_is_said_without_its_numbers() -> None:
+def test_a_manner_is_the_message_without_its_numbers() -> None:
     one, two = (
         Verdict(False, f"step {n} is a decode of {ids}, expected a prefill of 2") for n, ids in ((3, 0), (14, "1 0"))
     )

@@ -71,7 +71,7 @@ def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
     assert limits_that_matter(smallest) == ("a shared beginning", "an abort")
 
 
-def test_who_shared_with_one_that_is_gone_shares_with_nobody() -> None:
+def test_sharing_with_a_removed_request_is_removed() -> None:
     def judge(workload: ChunkedWorkload) -> Verdict:
         return Verdict(len(workload.requests) < 2, "two are too many")
 

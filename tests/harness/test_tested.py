@@ -28,13 +28,13 @@ def test_a_digest_is_of_the_checkpoint_that_a_model_is() -> None:
     assert model_digests(["tiny-granite"], SimulationDriver()) == {}
 
 
-def test_only_models_that_ran_and_cards_that_were_leased_are_told() -> None:
+def test_only_models_that_ran_and_leased_cards_are_reported() -> None:
     results = [record("a", verdicts=[verdict(True, "fine")], cards=["x"]), record("b", model="large"), record("c")]
     assert models_that_ran(results) == ["tiny-granite"]
     assert leases_of(results) == {"x": 1}
 
 
-def test_it_is_said_in_words() -> None:
+def test_it_is_shown_in_words() -> None:
     assert models_in_words({"models": ["tiny-granite", "other"], **TESTED}) == "tiny-granite (0123456789ab), other"
     assert cards_in_words({**TESTED, "leases": LEASES}) == (
         "2 cards: 0 (0000:29:00.0), 1 (0000:2a:00.0); 3 tests on 0000:29:00.0; 1 test on 0000:29:00.0 0000:2a:00.0"

@@ -90,7 +90,7 @@ def test_requests_bring_no_end_of_text_of_their_own(session: VllmSession) -> Non
     assert (name, params.eos) == ("0-0", 0)
 
 
-def test_options_of_the_scheduler_are_said_where_the_plugin_reads_them() -> None:
+def test_options_of_the_scheduler_are_set_where_the_plugin_reads_them() -> None:
     chunking = ChunkingSetup(256, enable_prefix_caching=False, interleave=False, long_output_priority=True)
     setup = replace(SETUP, options=chunking)
     assert engine_arguments(setup) == {"enable_prefix_caching": False, "max_num_batched_tokens": 256}
@@ -100,7 +100,7 @@ def test_options_of_the_scheduler_are_said_where_the_plugin_reads_them() -> None
     }
 
 
-def test_a_server_is_told_its_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_gets_its_chunk_options(monkeypatch: pytest.MonkeyPatch) -> None:
     command = CHUNKED.adapter.server_command("/somewhere", SETUP)
     assert command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "/somewhere"]
     assert command[5:] == ["--enable-prefix-caching", "--max-num-batched-tokens", "128"]

@@ -133,7 +133,7 @@ def test_limits_only_tighten(limits: SchedulingLimits, message: str) -> None:
 # ------------------------------------------------------------------------------------------------------ tokens, words
 
 
-def test_a_token_has_as_many_alternatives_as_its_request_asked_for() -> None:
+def test_a_token_has_the_requested_number_of_alternatives() -> None:
     token = token_of(output("a", 330, TWO), 1)
     assert (token.token_id, token.rank, len(token.top)) == (330, 1, 1)
     assert token.top[0] == pytest.approx((330, -2.0415184))
@@ -194,7 +194,7 @@ def test_the_description_has_the_version_of_everything(installed: dict[str, str]
         ({"max_model_len": 1024}, None),
     ],
 )
-def test_what_cannot_run_is_said_beforehand(change: dict[str, object], message: str | None) -> None:
+def test_unavailable_setups_are_reported_before_the_run(change: dict[str, object], message: str | None) -> None:
     reason = VllmDriver(ONE_TKV).unavailable(replace(SETUP, **change))  # type: ignore[arg-type]
     assert reason is None if message is None else message in str(reason)
 
@@ -247,7 +247,7 @@ def test_a_server_is_held_to_the_limits_of_a_case() -> None:
     assert "VLLM_DT_MAX_BATCH_TKV_LIMIT" not in server._environ(ONE_TKV, SETUP, SchedulingLimits(256, 2))
 
 
-def test_what_vllm_serve_has_no_option_for_is_said() -> None:
+def test_missing_options_of_vllm_serve_are_reported() -> None:
     assert server.vllm_unfit(ServerOptions(api_key="k")) is None
     assert "with max_queue, and vllm serve has no such option" in str(server.vllm_unfit(ServerOptions(max_queue=1)))
 

@@ -113,12 +113,12 @@ def test_without_a_model_one_engine_serves_all_options_until_a_session_leaves_it
     assert core_of(other[1]).calls[-1] == "shutdown"
 
 
-def test_several_that_are_preempted_are_told_in_the_order_in_which_they_were(session: VllmSession) -> None:
+def test_preempted_requests_are_reported_in_order(session: VllmSession) -> None:
     scheduler = SimpleNamespace(waiting=[SimpleNamespace(request_id=name) for name in "abxy"])
     assert token_budget._preempted(scheduler, {"a", "b"}) == ("b", "a")
 
 
-def test_options_are_said_to_vllm_as_far_as_it_starts_with_them() -> None:
+def test_options_are_passed_to_vllm_as_far_as_it_starts_with_them() -> None:
     options = TokenBudgetSetup(256, enable_prefix_caching=False, long_prefill_token_threshold=32)
     arguments = engine_arguments(replace(SETUP, options=options))
     assert arguments == {
@@ -222,7 +222,7 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
         (SPYRE_INFERENCE, {"backend": "sendnn"}, "torch_spyre, which is not installed here"),
     ],
 )
-def test_what_cannot_run_is_said_beforehand(
+def test_unavailable_setups_are_reported_before_the_run(
     plugin: plugins.Plugin, change: dict[str, object], message: str | None
 ) -> None:
     reason = VllmDriver(plugin).unavailable(replace(SETUP, **change))  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ def test_spyre_inference_runs_in_float16_and_compiled() -> None:
 # ------------------------------------------------------------------------------------------------------------ a server
 
 
-def test_a_server_is_told_its_options_and_limits() -> None:
+def test_a_server_gets_its_options_and_limits() -> None:
     command = NATIVE.adapter.server_command("/somewhere", SETUP)
     assert command[:5] == [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", "/somewhere"]
     assert command[5:] == [

@@ -163,7 +163,7 @@ def test_the_scheduler_says_when_a_request_can_never_run() -> None:
     assert run.unfinished.startswith("the engine failed in step 1: OutOfBlocksError: ")
 
 
-def test_somebody_who_interrupts_is_heard() -> None:
+def test_an_interrupt_is_raised() -> None:
     def interrupted() -> Iterator[StepRecord]:
         yield IDLE
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Entry points that are wrong on purpose, and the behaviour case that must notice each."""
+"""Mutations of entry points, and the behaviour case that must detect each."""
 
 from dataclasses import replace
 from functools import partial
@@ -137,7 +137,7 @@ def give_one_token_more(patch: pytest.MonkeyPatch) -> None:
 
 
 def as_table() -> str:
-    """The table in docs/behaviour.md: every fault and the case that must catch it."""
+    """Return the table in docs/behaviour.md: every mutation and the case that must detect it."""
     lines = ["| the client would … | caught by | the failure says |", "| --- | --- | --- |"]
     lines += [f"| {fault.name} | `{fault.caught_by}` | {fault.says} |" for fault in CLIENT_FAULTS]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What a planted fault is, and where the faults are listed in the order in which they are defined."""
+"""The type of a mutation, and the registry of mutations in the order of definition."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Fault:
-    """``says`` must stand in the failure's text: the step, the column or the rule that leads to the fault."""
+    """A mutation. ``says`` must be part of the failure's text: the step, the column or the rule that leads to the
+    fault."""
 
     name: str
     patch: Patch

@@ -1,7 +1,7 @@
-"""Engines that are wrong on purpose: each fault breaks one rule, and names the case that must catch it.
+"""Mutations of the engine: each violates one rule, and names the case that must detect it.
 
-A fault is a patch of one function of the engine. ``caught_by`` is a case of the suites; test_planted_faults.py runs
-it against the broken engine.
+A mutation is a patch of one function of the engine. ``caught_by`` is a case of the suites; test_planted_faults.py runs
+it against the mutated engine.
 """
 
 from tests.harness import (
@@ -40,7 +40,7 @@ __all__ = [
     "as_table",
 ]
 
-# Each adds its faults to these lists when it is imported.
+# Each module adds its mutations to these lists when it is imported.
 PLANTED_BY = (
     planted_schedule,
     planted_admission,
@@ -66,13 +66,13 @@ TITLES = {
 
 
 def as_table() -> str:
-    """docs/planted-faults.md: every fault and the case that must catch it."""
+    """Return docs/planted-faults.md: every mutation and the case that must detect it."""
     lines = [
-        "# Planted faults",
+        "# Mutations of the engine",
         "",
-        "Engines that are wrong on purpose (`tests/harness/planted*.py`), each by a patch of one function, and the",
-        "case of the suites that must catch it, with words that lead to the fault.",
-        "`tests/harness/test_planted_faults.py` runs them and keeps this page true.",
+        "Mutations (`tests/harness/planted*.py`), each a patch of one function of the engine, and the case of the",
+        "suites that must detect each, with the part of the failure's text that leads to the fault.",
+        "`tests/harness/test_planted_faults.py` runs them and checks that this page is up to date.",
     ]
     for title, faults in TITLES.items():
         lines += ["", f"## {title}", "", "| the engine would … | caught by | the failure says |", "| --- | --- | --- |"]
@@ -81,7 +81,7 @@ def as_table() -> str:
 
 
 def _in_order(faults: list[Fault]) -> list[Fault]:
-    """By the file that plants them, as in PLANTED_BY: imports are sorted by name."""
+    """Sort by file as in PLANTED_BY, since imports are sorted by name."""
     modules = [module.__name__ for module in PLANTED_BY]
     return sorted(faults, key=lambda fault: modules.index(fault.patch.__module__))
 

@@ -1,4 +1,4 @@
-"""Faults that break one condition of admission in one situation only: where tkv grows, for some of the running ones."""
+"""Mutations that violate one condition of admission in one situation only: if tkv grows, for some running sequences."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def grows(new: Candidate, tkv: int) -> bool:
 
 
 def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
-    """An engine whose pool does not notice either that there are not enough blocks."""
+    """Remove the pool's own check that there are enough blocks, too."""
 
     def reserve(self: BlockPool, holder: str, blocks: int) -> None:
         self._reserved[holder], self._held[holder] = blocks, []
@@ -30,7 +30,7 @@ def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_overtake_where(patch: pytest.MonkeyPatch, lacking: str) -> None:
-    """The second in the queue runs where the head lacks only this."""
+    """Let the second request in the queue run if the head lacks only this resource."""
     plan = ContinuousScheduler.plan
 
     def lacks_only(self: ContinuousScheduler, head: ScheduledSequence) -> bool:

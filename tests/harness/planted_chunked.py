@@ -1,4 +1,4 @@
-"""Faults of the chunked plugin, each a patch of one function: the schedule first, then what is computed."""
+"""Mutations of the chunked scheduler, each a patch of one function: the schedule first, then the computation."""
 
 from dataclasses import replace
 from typing import Any
@@ -38,7 +38,7 @@ def interleave_in_any_case(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_fault("a-prompt-of-a-chunk-and-a-token", "used")
 def fill_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
-    """No left padding: the last chunk is the one that is not full."""
+    """Without left padding, so that the last chunk is the one that is not full."""
     patch.setattr(Chunks, "left_padding", property(lambda self: 0))
 
 
@@ -226,7 +226,7 @@ def hand_out_blocks_in_the_order_in_which_they_were_freed(patch: pytest.MonkeyPa
 
     def plain(self: PrefixPool, available: int, **options: Any) -> None:
         start(self, available, **options)
-        self._keyless_first = False  # which is all that caching decides
+        self._keyless_first = False  # the only effect of caching here
 
     patch.setattr(PrefixPool, "__init__", plain)
 
@@ -326,7 +326,7 @@ def free_an_aborted_request_a_step_later(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkedScheduler, "plan", planned)
 
 
-# --- what is computed -------------------------------------------------------------------------------------------
+# --- computation -------------------------------------------------------------------------------------------
 
 
 @chunked_output_fault(

@@ -1,4 +1,4 @@
-"""Faults of the entry point and of what ends a request early, each a patch of one function."""
+"""Mutations of entry points and end conditions, each a patch of one function."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from tests.harness.faults import end_fault
 
 
 def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Let every sequence go by other parameters than those it was asked with."""
+    """Change the parameters of every sequence."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, *arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""Faults of logits processors, each a patch of one function."""
+"""Mutations of logits processors, each a patch of one function."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from tests.harness.planted_ends import change_params
 def process_rows_as(
     patch: pytest.MonkeyPatch, change: Callable[[Sequence[SequenceState]], Sequence[SequenceState]]
 ) -> None:
-    """Let each row be processed by the parameters of the sequence that ``change`` puts in its place."""
+    """Process each row with the parameters of the sequence that ``change`` returns for it."""
     processed = processors.processed
     patch.setattr(sampler, "processed", lambda logits, sequences: processed(logits, change(sequences)))
 

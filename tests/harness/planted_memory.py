@@ -1,4 +1,4 @@
-"""Faults of what one step leaves to the admission of the next: reservations of what ended, refusals by the limit."""
+"""Mutations of the state between admissions: reservations of ended sequences, refusals by the batch x tkv limit."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,7 +104,7 @@ def change_refusal(scheduler: ContinuousScheduler, **changes: Any) -> None:
 
 
 def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousScheduler, str, int], None]) -> None:
-    """Change what is remembered just before the limit is applied."""
+    """Change the remembered refusal just before the limit is applied."""
     fits = ContinuousScheduler._fits_batch_tkv
 
     def changed(self: ContinuousScheduler, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
@@ -115,7 +115,7 @@ def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousSche
 
 
 def end_at(patch: pytest.MonkeyPatch, context: Callable[[Request, int], int]) -> None:
-    """Let requests take ``context(request, max_model_len)`` for the context."""
+    """Use ``context(request, max_model_len)`` as the context of requests."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, request: Request, eos: Any, decode: Any, max_model_len: int) -> None:

@@ -1,4 +1,4 @@
-"""Faults of which blocks are found and handed out, and of who fits: each a patch of one function."""
+"""Mutations of lookup, allocation order and worst cases of blocks, each a patch of one function."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -94,7 +94,7 @@ def hand_out_first_what_was_found_and_freed_again(patch: pytest.MonkeyPatch) -> 
 
 @chunked_fault("a-block-that-was-found-and-freed-again-is-handed-out-in-its-turn", "step ")
 def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
-    """As long as there is any other."""
+    """As long as there is another free block."""
     opened, take = PrefixPool.open, PrefixPool.take
     found_once: set[int] = set()
 
@@ -113,7 +113,7 @@ def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_fault("a-block-that-two-found-goes-back-when-the-last-of-them-ends", "step 26")
 def free_what_is_shared_where_the_first_of_them_ended(patch: pytest.MonkeyPatch) -> None:
-    """In the place in the queue that it would have had then."""
+    """At the position in the queue that it would have had then."""
     free = PrefixPool.free
 
     def early(self: PrefixPool, holder: str) -> None:

@@ -1,4 +1,4 @@
-"""Faults that leave the schedule as it is and spoil what is computed, each a patch of one function."""
+"""Mutations that change the computation and not the schedule, each a patch of one function."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.harness.faults import output_fault
 
 
 def change_decode_inputs(patch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
-    """Let ``change`` spoil the tensors of every decode in place."""
+    """Let ``change`` modify the tensors of every decode in place."""
     inputs = batch.decode_inputs
 
     def changed(*arguments: Any) -> Any:

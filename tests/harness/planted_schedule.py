@@ -1,4 +1,4 @@
-"""Faults of the scheduler and of block accounting, each a patch of one function."""
+"""Mutations of the scheduler and of block accounting, each a patch of one function."""
 
 from typing import Any
 

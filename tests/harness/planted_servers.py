@@ -1,4 +1,4 @@
-"""Shared servers that are wrong on purpose, which must be noticed before the next case gets them."""
+"""Faulty shared servers, which must be detected before the next case uses them."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -75,7 +75,7 @@ def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
 
 
 def as_table() -> str:
-    """The table in docs/behaviour.md: every fault, and what is said of it."""
+    """Return the table in docs/behaviour.md: every mutation and its message."""
     lines = ["| the server would … | what is said |", "| --- | --- |"]
     lines += [f"| {planted.name} | {planted.says} |" for planted in SERVER_FAULTS]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,6 @@
-"""Faults in how a step is put to the device: each breaks one of its shape rules, and the simulated card must refuse it.
+"""Mutations of the tensors of a step: each violates one shape rule, and the simulated card must refuse the step.
 
-Most of them begin when the engine is warm. What is wrong from the start is refused in the warm-up: those are
-``START_FAULTS``.
+Most of them start after the warm-up. ``START_FAULTS`` are wrong from the start and are refused in the warm-up.
 """
 
 from collections.abc import Callable
@@ -23,19 +22,19 @@ CHUNKED = "chunks-take-turns-with-decodes"
 
 
 def change_prefill_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Let ``change`` make other inputs of every prefill."""
+    """Replace the inputs of every prefill by those that ``change`` returns."""
     inputs = batch.prefill_inputs
     patch.setattr(model_runner, "prefill_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def change_chunk_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Let ``change`` make other inputs of every chunk of a prefill."""
+    """Replace the inputs of every chunk by those that ``change`` returns."""
     inputs = chunk_batch.chunk_inputs
     patch.setattr(model_runner, "chunk_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
-    """A prefill with more right padding, all of it written to the last block."""
+    """Return a prefill with more right padding, all of it written to the last block."""
     more = positions - made.input_ids.shape[1]
     pad = torch.nn.functional.pad
     slots = made.slot_mapping[:, -64:].repeat(1, -(-more // 64))[:, :more]
@@ -49,7 +48,7 @@ def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
 
 
 def twice(made: ModelInputs) -> ModelInputs:
-    """A prefill of the same prompt in two rows."""
+    """Return a prefill of the same prompt in two rows."""
     ids, at, slots = (t.repeat(2, 1) for t in (made.input_ids, made.position_ids, made.slot_mapping))
     return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots)
 

@@ -1,4 +1,4 @@
-"""Faults of aborts, by where the request is and by the step before, in both schedulers; each patches one function."""
+"""Mutations of aborts, by state of the request and previous step, in both schedulers; each patches one function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +15,13 @@ Scheduler = ContinuousScheduler | ChunkedScheduler
 
 
 def abort_only(patch: pytest.MonkeyPatch, scheduler: type[Scheduler], where: Callable[[Any, str], bool]) -> None:
-    """Let an abort do nothing but where ``where(scheduler, request)`` says so."""
+    """Let an abort have an effect only if ``where(scheduler, request)`` is true."""
     abort = scheduler.abort
     patch.setattr(scheduler, "abort", lambda self, request: where(self, request) and abort(self, request))
 
 
 def remember_plans(patch: pytest.MonkeyPatch, scheduler: type[Scheduler]) -> None:
-    """Keep the kind of the last step and the aborts since, as ``last`` and ``aborts``."""
+    """Record the kind of the last step and the aborts since then, as ``last`` and ``aborts``."""
     plan = scheduler.plan
 
     def remembering(self: Any) -> Any:
@@ -153,7 +153,7 @@ def let_an_aborted_one_take_its_next_block(patch: pytest.MonkeyPatch) -> None:
 
 
 def is_in(name: str) -> Callable[[Any, str], bool]:
-    """Whether a request is in a scheduler's list of that name."""
+    """Return whether a request is in the scheduler's list of that name."""
     return lambda self, request: any(s.request_id == request for s in getattr(self, name))
 
 

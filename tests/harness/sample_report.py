@@ -1,6 +1,6 @@
-"""A page about an engine with three planted faults: ``python -m tests.harness.sample_report`` writes it to docs/.
+"""The page for an engine with three mutations: ``python -m tests.harness.sample_report`` writes it to docs/.
 
-As a pytest plugin this module plants them; see docs/reports.md for what there is to find.
+As a pytest plugin this module applies them; see docs/reports.md.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ SELECTION = "padding or volume_limit or joining or blocks.yaml or batches"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Plant them. The one in the batch only where outputs are all that is looked at: it would be everywhere else."""
+    """Apply the mutations; the one of the batch only in output cases, since it would fail all others."""
     with pytest.MonkeyPatch.context() as patch:
         for fault in SCHEDULE_FAULTS:
             fault(patch)

@@ -1,7 +1,7 @@
-"""Engines that are numerically wrong on purpose, and which policy of comparison notices.
+"""Numerical mutations of the engine, and the comparison policies that detect them.
 
-Faults are judged as on a card, with the bounds of float16, but for ``exact``, which is the rule of the CPU. One of
-them is no fault: computing in float16 is what cards do, and ``golden`` must let it pass.
+Results are checked as on a card, with the tolerances of float16, except for ``exact``, which is the policy of CPU
+backends. Computing in float16 is not a fault: cards do it, and ``golden`` must pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ JUDGED_IN = {name: "float32" if name == "exact" else "float16" for name in POLIC
 
 @dataclass(frozen=True)
 class Numerical:
-    """A fault of the arithmetic, by a patch that is made before an engine is started."""
+    """A numerical mutation: a patch that is applied before an engine is started."""
 
     name: str
     patch: Patch
@@ -101,7 +101,7 @@ def table_row_shifted(patch: pytest.MonkeyPatch) -> None:
 
 @numerical("keys and values of the padding block leaking in")
 def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
-    """Rows that are padded with block 0 see its last token, and there is something in it."""
+    """Rows padded with block 0 attend to its last token, which is not zero."""
     visible, forward = attention._visible_columns, ModelRunner.forward
 
     def leaky(inputs: Any) -> Any:
@@ -141,7 +141,7 @@ def float16(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Caught:
-    """How many of the requests a policy found wrong."""
+    """How many requests a policy found wrong."""
 
     wrong: int
     requests: int
@@ -151,7 +151,7 @@ class Caught:
 
 
 def caught_by(driver: ReferenceDriver, oracle: Oracle) -> dict[str, Caught]:
-    """What each policy says of the engine as it is now, on sessions started here."""
+    """Return the results of each policy for the current engine, with new sessions."""
     sessions: dict[Any, Session] = {}
     caught = dict.fromkeys(POLICY_NAMES, Caught(0, 0))
     for path, case_id in CASES:
@@ -181,7 +181,7 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
-    """The table in docs/outputs.md: a row a fault, a column a policy."""
+    """Return the table in docs/outputs.md: a row per mutation, a column per policy."""
     lines = [
         "| fault | " + " | ".join(f"`{name}`" for name in POLICY_NAMES) + " |",
         "| --- " * (len(POLICY_NAMES) + 1) + "|",
@@ -193,7 +193,7 @@ def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
 
 
 def measure() -> dict[str, dict[str, Caught]]:
-    """Every fault, on an engine of its own."""
+    """Measure every mutation, each on its own engine."""
     found = {}
     for fault in NUMERICAL:
         with pytest.MonkeyPatch.context() as patch:

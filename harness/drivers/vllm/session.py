@@ -8,7 +8,7 @@ from harness.drivers.base import Completion, Observation, RefusedError, StepReco
 from harness.drivers.client import Client
 from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.plugins import Plugin
-from harness.drivers.vllm.requests import sampling_arguments, token_of
+from harness.drivers.vllm.requests import is_refusal, sampling_arguments, token_of
 from harness.drivers.vllm.started import StartedEngine
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
@@ -165,8 +165,8 @@ class VllmSession:
                 [SamplingParams(**sampling_arguments(request)) for request in requests],
                 use_tqdm=False,
             )
-        except ValueError as error:
-            if self._steps:
+        except Exception as error:
+            if self._steps or not is_refusal(error):
                 raise
             raise RefusedError(str(error)) from error
         finally:

@@ -31,6 +31,11 @@ CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 
 It allocates only what the blocks need.
 """
+THREADS = "VLLM_CPU_OMP_THREADS_BIND"
+"""Variable with the cores that the threads of each worker are bound to.
+
+By default they are bound by NUMA node: several engines then share a core, and two workers do not start on one node.
+"""
 RULES_OF_0_32_FROM = (0, 32)
 """The first version whose scheduler is taken to follow the rules of 0.32.
 
@@ -166,7 +171,7 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
     """Return environment variables with the options of an engine."""
-    return {CACHE_SPACE: os.environ.get(CACHE_SPACE, "1")}
+    return {name: os.environ.get(name, value) for name, value in ((CACHE_SPACE, "1"), (THREADS, "nobind"))}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
@@ -219,6 +224,8 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
     assert blocks is not None, "all limits must be given"
     scheduler.vllm_config.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
+    if hasattr(scheduler, "max_num_active_reqs"):  # 0.32 admits requests by a copy of it
+        scheduler.max_num_active_reqs = limits.max_num_seqs
     options = options_of(setup)
     scheduler.max_num_scheduled_tokens = options.max_num_batched_tokens
     scheduler.scheduler_config.enable_chunked_prefill = options.enable_chunked_prefill

@@ -73,7 +73,7 @@ def test_what_does_not_happen_is_named_with_what_did_instead() -> None:
 def test_what_never_happens_fails_where_it_does() -> None:
     case = a_case(a_request(10, 9), a_request(20, 3, join_step=3))
     wrong = verdict_of(case.model_copy(update={"never": (Happening(event="join"),)}))
-    assert wrong.headline == "join of request 1 at step 4, which the case says never happens"
+    assert wrong.headline == "join of request 1 at step 4, which is listed under never"
     right = verdict_of(case.model_copy(update={"never": (Happening(event="join", request=0),)}))
     assert right.headline == "happened: -; not: join of request 0"
 

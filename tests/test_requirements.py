@@ -64,7 +64,9 @@ def test_every_requirement_is_a_sentence_with_must_and_a_source(name: str) -> No
     assert entry.get("by") in (None, "tests")
     assert "MUST" in entry["must"]
     assert entry["must"].endswith(".")
-    rules = "scheduling-rules-chunked.md" if name.startswith("CP-") else "scheduling-rules.md"
+    rules = {"CP": "scheduling-rules-chunked.md", "TB": "scheduling-rules-token-budget.md"}.get(
+        name.split("-")[0], "scheduling-rules.md"
+    )
     headings = [
         line.lstrip("# ").split(" (")[0]
         for line in (ROOT / "docs" / rules).read_text(encoding="utf-8").splitlines()

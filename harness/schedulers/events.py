@@ -12,6 +12,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
     "start": "abort_before_any_step",
     "prefill": "abort_after_prefill",
     "decode": "abort_after_decode",
+    "mixed": "abort_after_decode",
     "idle": "abort_after_idle",
 }
 
@@ -36,7 +37,7 @@ def seen_events(
     yield from _ends(run, specs, timings, max_model_len)
     got: Counter[int] = Counter()
     for before, after in pairwise(run.steps):
-        yield from _kinds(before, after, got)
+        yield from _kinds(before, after, got) if after.scheduled is None else _by_tokens(before, after, got)
         yield from _pauses(before, after)
         if max_num_seqs is not None and len(after.running) == max_num_seqs:
             yield Event(after.step, "full_batch")
@@ -69,6 +70,24 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
         yield Event(after.step, "tkv_fall")
     if after.kind == "prefill" and after.paused is None and decoding and after.tkv < before.tkv:
         yield Event(after.step, "tkv_fall")
+    if len(after.finished) > 1:
+        yield Event(after.step, "ends_together")
+
+
+def _by_tokens(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
+    """What happened in a step that is scheduled by tokens."""
+    scheduled = dict(after.scheduled or ())
+    decodes = [request for request in scheduled if request in before.running and got[request]]
+    yield from (Event(after.step, "join", r) for r in scheduled if decodes and r not in before.running)
+    yield from (Event(after.step, "several_chunks", r) for r in scheduled if r not in after.outputs)
+    yield from (Event(after.step, "end_at_prefill", r) for r in after.finished if not got[r])
+    yield from (Event(after.step, "preemption", r) for r in after.preempted or ())
+    yield from (Event(after.step, "hit", r) for r, _ in after.hits or ())
+    if after.kind == "mixed":
+        yield Event(after.step, "mixed_step")
+    grew = before.used is not None and after.used is not None and after.used > before.used
+    if after.kind == "decode" and grew and not before.finished:
+        yield Event(after.step, "block_taken_in_decode")
     if len(after.finished) > 1:
         yield Event(after.step, "ends_together")
 

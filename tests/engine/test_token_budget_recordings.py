@@ -17,6 +17,7 @@ def scripted(workload: dict[str, Any]) -> NoModel:
     return executor
 
 
+@pytest.mark.requirement("TB-FREE-03")
 @pytest.mark.parametrize("rules", VERSIONS)
 @pytest.mark.parametrize("workload", WORKLOADS, ids=[w["name"] for w in WORKLOADS])
 def test_every_step_is_as_recorded(workload: dict[str, Any], rules: str) -> None:

@@ -3,6 +3,7 @@
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
 from harness.schedulers.token_budget.bars import TokenBudgetBars
+from harness.schedulers.token_budget.events import rule_events
 from harness.schedulers.token_budget.explain import by_the_rules, impossible
 from harness.schedulers.token_budget.invariants import check_invariants
 from harness.schedulers.token_budget.requirements import requirements_of
@@ -52,4 +53,5 @@ SPEC = SchedulerSpec(
     bars=lambda sizes, *_: TokenBudgetBars(sizes),
     drawing=DRAWING,
     search_tools=_search_tools,
+    rule_events=lambda limits, options, *rest: rule_events(limits, _options(options), *rest),
 )

@@ -7,6 +7,7 @@ grows; values that follow from its length are derived, not stored.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.texts import PlannedText
@@ -36,11 +37,20 @@ class Writer:
         return (self.plan.prompt + self.plan.generated[: self.outputs])[:end]
 
 
+class Obstacle(NamedTuple):
+    """What keeps the head of the queue waiting: ``what`` is batch, budget or blocks, ``lacking`` how many blocks."""
+
+    what: str
+    phrase: str
+    lacking: int = 0
+
+
 @dataclass(frozen=True)
 class Moment:
     """The observable state after a step, and the reason for it.
 
-    ``pages`` are the page ids of each request in the step.
+    ``pages`` are the page ids of each request in the step. ``waits`` is the head of the queue, with what keeps it
+    waiting. ``exact`` are the requests that started with the last free blocks.
     """
 
     row: StepRow
@@ -48,6 +58,8 @@ class Moment:
     pages: tuple[tuple[int, tuple[int, ...]], ...]
     queue: tuple[int, ...]
     computed: tuple[int, ...]
+    waits: tuple[int, Obstacle] | None
+    exact: tuple[int, ...]
 
 
 class _Engine:
@@ -74,6 +86,8 @@ class _Engine:
         self.finished: tuple[int, ...] = ()
         self.held: list[tuple[int, tuple[int, ...]]] = []
         self.decoding: set[int] = set()
+        self.waits: tuple[int, Obstacle] | None = None
+        self.exact: list[int] = []
 
     # --- one step ---------------------------------------------------------------------------------------------
 
@@ -125,8 +139,11 @@ class _Engine:
             found = self.pages.found(writer.text()) if self.options.enable_prefix_caching else []
             obstacle = self._obstacle(writer, found)
             if obstacle:
-                self.head = f"{writer.number} waits for {obstacle}"
+                self.head = f"{writer.number} waits for {obstacle.phrase}"
+                self.waits = writer.number, obstacle
                 return
+            if self._needed(writer, found) == len(self.pages.free):
+                self.exact.append(writer.number)
             self.waiting.pop(0)
             self.running.append(writer)
             self.pages.share(found)
@@ -136,18 +153,24 @@ class _Engine:
             self._schedule(writer, min(self._capped(writer.length - writer.computed), self.budget), new=True)
         self.head = "nothing waits"
 
-    def _obstacle(self, writer: Writer, found: Sequence[Page]) -> str | None:
-        """Return why a request can't start now, in one phrase; None if it can."""
+    def _needed(self, writer: Writer, found: Sequence[Page]) -> int:
+        """Return the free blocks that all its tokens need, including those of its hit that no request holds."""
+        return ceil_div(writer.length, self.pages.size) - sum(page.holders > 0 for page in found)
+
+    def _obstacle(self, writer: Writer, found: Sequence[Page]) -> Obstacle | None:
+        """Return why a request can't start now; None if it can."""
         if len(self.running) >= self.seats:
-            return f"a place: {len(self.running)} run of {self.seats}"
+            return Obstacle("batch", f"a place: {len(self.running)} run of {self.seats}")
         if self.budget == 0:
-            return f"budget: all {self.options.max_num_batched_tokens} tokens are used"
+            return Obstacle("budget", f"budget: all {self.options.max_num_batched_tokens} tokens are used")
         wanted = self._capped(writer.length - len(found) * self.pages.size)
         if not self.options.enable_chunked_prefill and wanted > self.budget:
-            return f"budget: {wanted} tokens in one step, {self.budget} left of {self.options.max_num_batched_tokens}"
-        needed = ceil_div(writer.length, self.pages.size) - sum(page.holders > 0 for page in found)
-        if needed > len(self.pages.free):
-            return f"blocks: {needed} needed for all its {writer.length} tokens, {len(self.pages.free)} free"
+            left = f"{self.budget} left of {self.options.max_num_batched_tokens}"
+            return Obstacle("budget", f"budget: {wanted} tokens in one step, {left}")
+        needed, free = self._needed(writer, found), len(self.pages.free)
+        if needed > free:
+            phrase = f"blocks: {needed} needed for all its {writer.length} tokens, {free} free"
+            return Obstacle("blocks", phrase, needed - free)
         return None
 
     def _capped(self, tokens: int) -> int:
@@ -247,7 +270,8 @@ class _Engine:
             _numbers(self.preempted),
         )
         queue = tuple(page.number for page in self.pages.free)
-        return Moment(row, self.why, tuple(self.held), queue, tuple(w.computed for w in self.running))
+        computed = tuple(writer.computed for writer in self.running)
+        return Moment(row, self.why, tuple(self.held), queue, computed, self.waits, tuple(self.exact))
 
 
 def predict(

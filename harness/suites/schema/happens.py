@@ -36,6 +36,7 @@ EventName = Literal[
     "wait_for_batch",
     "wait_for_context",
     "wait_for_blocks",
+    "wait_for_budget",
     "wait_for_freed_blocks",
     "wait_for_batch_tkv",
     "wait_for_turn",
@@ -54,6 +55,9 @@ EventName = Literal[
     "chunk_between_decodes",
     "pause",
     "resume",
+    # steps of a token budget
+    "mixed_step",
+    "preemption",
     # prefixes
     "hit",
     "hit_unused",

@@ -174,7 +174,7 @@ def make(options: DriverOptions) -> Driver:
 
         return SimulationDriver()
     if (options.server_url is None) == (options.serve is None):
-        raise UnavailableError(f"say either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
+        raise UnavailableError(f"use either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
     if options.serve is not None:
         return OpenAIHttpDriver(start=options.serve)
     assert options.server_url is not None

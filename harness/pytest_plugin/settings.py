@@ -80,7 +80,7 @@ def driver_from_options(option: Namespace) -> Driver:
     if name != OVER_HTTP or option.cb_simulate:
         for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", shape)):
             if given:
-                raise pytest.UsageError(f"{other} belongs to --cb-driver {OVER_HTTP}")
+                raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
     try:
         return make_driver(name, DriverOptions(option.cb_simulate, option.cb_attention, url, start, shape))
     except DriverOptionError as error:

@@ -65,7 +65,7 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-driver", "openai-http"], "--cb-driver openai-http: use either --cb-server-url URL, --cb-serve"),
+        (["--cb-driver", "openai-http"], "--cb-driver openai-http: use either --cb-server-url URL or --cb-serve"),
         (
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9"],
             "--cb-server-url: no server answers at http://127.0.0.1:9: ",

@@ -63,10 +63,10 @@ def _row(part: Part, token_ids: Sequence[int], positions: IntArray, end: int, bl
     outputs = min(block_size, len(positions))
     return ModelInputs(
         input_ids=torch.tensor([token_ids]),
-        position_ids=torch.from_numpy(positions[None]),
-        slot_mapping=torch.from_numpy(slots[None]),
+        position_ids=torch.from_numpy(positions.reshape(1, -1)),
+        slot_mapping=torch.from_numpy(slots.reshape(1, -1)),
         mask=None,
-        block_table=torch.from_numpy(blocks[None]),
+        block_table=torch.from_numpy(blocks.reshape(1, -1)),
         current_tkv_mask=torch.tensor([end]),
         left_padded_prompt_mask=torch.tensor([0]),
         last_n_tokens=outputs,

@@ -11,7 +11,7 @@ from checkpoints import resolve
 from engine.backends.inductor import cpp_compiler
 from engine.build import build_engine
 from engine.config import EngineConfig, Limits
-from engine.core import EngineCore
+from engine.core import EngineCore, StepRecord
 from engine.model.runner import ModelRunner
 from engine.request import Request, SamplingParams
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
@@ -55,6 +55,33 @@ def test_every_step_and_token_is_as_recorded(workload: dict[str, Any], rules: st
 @pytest.mark.parametrize("workload", named(*MIXED))
 def test_so_with_the_operation_that_ibm_fms_ships(workload: dict[str, Any]) -> None:
     replayed(workload, config_of(workload, "0.27", attention="fms"))
+
+
+class Watched(Replay):
+    """Whatever can be found by its content before a step must be the same after it, while it can be found."""
+
+    def _step(self) -> StepRecord:
+        runner = self.core._executor
+        assert isinstance(runner, ModelRunner)
+        keys = dict(self.scheduler.pool._key_of)
+        before = [tensor[list(keys)].clone() for layer in runner.cache for tensor in layer]
+        record = super()._step()
+        found = [
+            place for place, (block, key) in enumerate(keys.items()) if self.scheduler.pool._key_of.get(block) == key
+        ]
+        after = [tensor[list(keys)] for layer in runner.cache for tensor in layer]
+        for old, new in zip(before, after, strict=True):
+            assert torch.equal(old[found], new[found]), f"step {record.step} wrote to a block that can be found"
+        return record
+
+
+@pytest.mark.parametrize("attention", ["paged", "fms"])
+@pytest.mark.parametrize("workload", [w for w in WORKLOADS if w["token_budget"]["enable_prefix_caching"]])
+def test_no_step_writes_to_a_block_that_can_be_found(workload: dict[str, Any], attention: str) -> None:
+    config = config_of(workload, "0.27", attention=attention)
+    watched = Watched(workload, config, ModelRunner(config, resolve("tiny-granite")))
+    watched.run(len(workload["steps"]["0.27"]) - 1)
+    assert watched.outputs == workload["tokens"]
 
 
 @pytest.mark.parametrize("workload", named(*MIXED))

@@ -60,11 +60,14 @@ class Replay:
             for number, request in enumerate(self.workload["requests"]):
                 if request.get("aborted_before_step") == step:
                     self.core.abort(str(number))
-            record = self.core.step()
+            record = self._step()
             for request_id, token in zip(record.request_outputs, record.tokens, strict=True):
                 self.outputs[int(request_id)].append(token.token_id)
             self.rows.append(self._row(record))
             self.scheduler.pool.check_integrity()
+
+    def _step(self) -> StepRecord:
+        return self.core.step()
 
     def _arrive(self, step: int) -> None:
         for number, request in enumerate(self.workload["requests"]):

@@ -25,6 +25,8 @@ OUTPUT_FAULTS: list[Fault] = []
 END_FAULTS: list[Fault] = []
 CHUNKED_FAULTS: list[Fault] = []
 CHUNKED_OUTPUT_FAULTS: list[Fault] = []
+BUDGET_FAULTS: list[Fault] = []
+BUDGET_OUTPUT_FAULTS: list[Fault] = []
 SHAPE_FAULTS: list[Fault] = []
 START_FAULTS: list[Fault] = []
 
@@ -44,5 +46,7 @@ output_fault = partial(fault, OUTPUT_FAULTS)
 end_fault = partial(fault, END_FAULTS)
 chunked_fault = partial(fault, CHUNKED_FAULTS)
 chunked_output_fault = partial(fault, CHUNKED_OUTPUT_FAULTS)
+budget_fault = partial(fault, BUDGET_FAULTS)
+budget_output_fault = partial(fault, BUDGET_OUTPUT_FAULTS)
 shape_fault = partial(fault, SHAPE_FAULTS)
 start_fault = partial(fault, START_FAULTS)

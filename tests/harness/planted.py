@@ -16,8 +16,13 @@ from tests.harness import (
     planted_schedule,
     planted_shapes,
     planted_states,
+    planted_token_budget,
+    planted_token_budget_memory,
+    planted_token_budget_shapes,
 )
 from tests.harness.faults import (
+    BUDGET_FAULTS,
+    BUDGET_OUTPUT_FAULTS,
     CHUNKED_FAULTS,
     CHUNKED_OUTPUT_FAULTS,
     END_FAULTS,
@@ -29,6 +34,8 @@ from tests.harness.faults import (
 )
 
 __all__ = [
+    "BUDGET_FAULTS",
+    "BUDGET_OUTPUT_FAULTS",
     "CHUNKED_FAULTS",
     "CHUNKED_OUTPUT_FAULTS",
     "END_FAULTS",
@@ -53,6 +60,9 @@ PLANTED_BY = (
     planted_order,
     planted_logits,
     planted_sampling,
+    planted_token_budget,
+    planted_token_budget_memory,
+    planted_token_budget_shapes,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_FAULTS,
@@ -62,6 +72,8 @@ TITLES = {
     "Shapes on the device, from the start": START_FAULTS,
     "Chunked prefill: schedule and blocks": CHUNKED_FAULTS,
     "Chunked prefill: batch and attention": CHUNKED_OUTPUT_FAULTS,
+    "Token budget: schedule and blocks": BUDGET_FAULTS,
+    "Token budget: batch and attention": BUDGET_OUTPUT_FAULTS,
 }
 
 

@@ -16,6 +16,8 @@ from harness.suites.expand import expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import AnySuite
 from tests.harness.planted import (
+    BUDGET_FAULTS,
+    BUDGET_OUTPUT_FAULTS,
     CHUNKED_FAULTS,
     CHUNKED_OUTPUT_FAULTS,
     END_FAULTS,
@@ -67,8 +69,8 @@ def names(faults: list[Fault]) -> list[str]:
     return [fault.name for fault in faults]
 
 
-SCHEDULES = [*SCHEDULE_FAULTS, *CHUNKED_FAULTS]
-OUTPUTS = [*OUTPUT_FAULTS, *END_FAULTS, *CHUNKED_OUTPUT_FAULTS]
+SCHEDULES = [*SCHEDULE_FAULTS, *CHUNKED_FAULTS, *BUDGET_FAULTS]
+OUTPUTS = [*OUTPUT_FAULTS, *END_FAULTS, *CHUNKED_OUTPUT_FAULTS, *BUDGET_OUTPUT_FAULTS]
 
 
 @pytest.mark.parametrize("fault", SCHEDULES, ids=names(SCHEDULES))
@@ -81,7 +83,7 @@ def test_a_broken_schedule_is_caught_by_its_case(fault: Fault, monkeypatch: pyte
     assert text is not None, f"{fault.caught_by} passes on an engine that does this: {fault.name}"
     assert fault.says in text, text
     assert "step " in text
-    assert re.search(r"rule: docs/scheduling-rules(-chunked)?\.md", text)
+    assert re.search(r"rule: docs/scheduling-rules(-chunked|-token-budget)?\.md", text)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.kv_cache.block_pool import BlockPool
+from engine.kv_cache.blocks import round_up_to_block
 from engine.scheduling import padding
 from engine.scheduling.continuous import admission
 from engine.scheduling.continuous import scheduler as continuous
@@ -222,7 +223,7 @@ def abort_only_the_two_newest_that_run(patch: pytest.MonkeyPatch) -> None:
 @schedule_fault("grows-from-tkv-63", "tkv 64, expected 127")
 def grow_to_a_whole_block_from_below_one(patch: pytest.MonkeyPatch) -> None:
     def grown(tkv: int, length: int) -> int:
-        return padding.round_up_to_block(length) if tkv < length <= 64 else padding.tkv_with_prompt(tkv, length)
+        return round_up_to_block(length) if tkv < length <= 64 else padding.tkv_with_prompt(tkv, length)
 
     patch.setattr(continuous, "tkv_with_prompt", grown)
     patch.setattr(admission, "tkv_with_prompt", grown)

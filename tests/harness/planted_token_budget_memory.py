@@ -127,7 +127,7 @@ def queue_all_freed_blocks_at_the_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SharedPool, "__init__", plain)
 
 
-@budget_fault("unfound-blocks-are-handed-out-first", "hits -, expected 2:192")
+@budget_fault("unfound-blocks-are-handed-out-first", "hits -, expected 3:64")
 def hand_out_the_block_that_was_freed_last(patch: pytest.MonkeyPatch) -> None:
     take = SharedPool.take
 

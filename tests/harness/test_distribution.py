@@ -47,7 +47,7 @@ def test_what_is_drawn_as_it_should_be_passes(params: dict) -> None:
         ({"top_p": 0.7}, {}, {"outside", "distance"}),
         ({"min_p": 0.1}, {}, {"outside", "distance"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_what_is_drawn_otherwise_fails(asked: dict, done: dict, wrong: set[str]) -> None:
     assert fails(drawn(replace(SPEC, **done)), replace(SPEC, **asked)) >= wrong

@@ -119,8 +119,8 @@ def expand(
 
     ``models`` replaces ``$models`` in the suite. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is the
     scheduler of the engine under test. It is used for output and behaviour suites that name no scheduler, because
-    outputs and what clients see are the same with every scheduler. Steps suites that name none use the default
-    scheduler.
+    outputs and what clients see are the same with every scheduler; required events are not, so these tests have none.
+    Steps suites that name none use the default scheduler.
 
     Raises TooManyTestsError.
     """
@@ -146,7 +146,14 @@ def expand(
             f"{len(suite.cases)} cases x {len(configurations)} configurations are {count} tests, "
             f"more than max_tests {bound}"
         )
-    return [Expanded(i, case, c) for c in configurations for i, case in enumerate(suite.cases)]
+    cases = suite.cases if says or scheduler == DEFAULT_SCHEDULER else [_without_events(case) for case in suite.cases]
+    return [Expanded(i, case, c) for c in configurations for i, case in enumerate(cases)]
+
+
+def _without_events(case: Case) -> Case:
+    """Return the case without required events: they are those of the scheduler that it was written for."""
+    events = {"happens", "never"} & set(type(case).model_fields)
+    return case.model_copy(update=dict.fromkeys(events, ()))
 
 
 def model_label(model: str) -> str:

@@ -14,7 +14,7 @@ from harness.drivers.vllm.plugins import CHUNKED, ONE_TKV, find_plugin
 from harness.drivers.vllm.session import VllmSession
 from harness.drivers.vllm.started import StartedEngine
 from harness.suites.expand import expand
-from harness.suites.schema import OutputSuite, ServerOptions
+from harness.suites.schema import OutputCase, OutputSuite, ServerOptions
 from harness.types import ChunkingSetup, EngineSetup, RequestSpec, SchedulingLimits
 from tests.harness.fake_vllm_chunked import FIRST, TWIN, FakeChunkedCore, install_chunked
 from tests.harness.test_expand import suite
@@ -131,6 +131,22 @@ def test_what_does_not_say_how_it_is_batched_runs_in_the_drivers_scheduler() -> 
     assert (test.name, test.setup.options) == ("a[m-eager-chunked]", ChunkingSetup())
     assert test.markers(outputs) == ("output", "cpu", "chunked_prefill", "prefix_caching")
     assert [t.setup.scheduler for t in expand(suite("a"), ["m"], scheduler="chunked")] == ["continuous"]
+
+
+def test_events_are_required_with_the_scheduler_that_a_case_was_written_for() -> None:
+    case = {"id": "a", "requests": [{"prompt": {"random_tokens": 9}, "max_tokens": 3}], "expect": {"output": "alone"}}
+    case |= {"happens": ["join"], "never": ["tkv_growth"]}
+    data = {"suite": "o", "kind": "output", "cases": [case]}
+    plain = OutputSuite.model_validate(data)
+    named = OutputSuite.model_validate(data | {"parameters": {"scheduler": ["chunked"]}})
+    for outputs, scheduler, required in (
+        (plain, "continuous", True),
+        (plain, "chunked", False),
+        (named, "chunked", True),
+    ):
+        [test] = expand(outputs, ["m"], scheduler=scheduler)  # type: ignore[arg-type]
+        assert isinstance(test.case, OutputCase)
+        assert (bool(test.case.happens), bool(test.case.never)) == (required, required)
 
 
 def test_the_plugin_that_is_installed_is_the_one_that_is_driven(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import prepare_engine
@@ -20,6 +20,8 @@ class StartedEngine:
     whether any of them has ended.
     """
 
+    _of_process: ClassVar[list["StartedEngine"]] = []
+
     def __init__(self, plugin: Plugin, setup: EngineSetup, *, schedule_only: bool = False) -> None:
         self._plugin = plugin
         self.llm = start(plugin, setup)
@@ -34,6 +36,7 @@ class StartedEngine:
         self.made = 0
         self.users = 0
         self.left = False
+        self._of_process.append(self)
         self._watch()
 
     def _watch(self) -> None:
@@ -58,11 +61,16 @@ class StartedEngine:
         self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
 
     def leave(self) -> None:
-        """End a session. The last one ends the engine."""
+        """End a session. Engines are shut down together, when no session of the process uses any of them.
+
+        A shutdown destroys vLLM's process groups, which all engines of a process share.
+        """
         self.left = True
         self.users -= 1
-        if not self.users:
-            self.engine.engine_core.shutdown()
+        if not any(engine.users for engine in self._of_process):
+            for engine in self._of_process:
+                engine.engine.engine_core.shutdown()
+            self._of_process.clear()
 
 
 def start(plugin: Plugin, setup: EngineSetup) -> Any:

@@ -25,7 +25,7 @@ class EnginePool:
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
     servers: ServerPool = field(default_factory=ServerPool)
-    start_failures: StartFailures = field(default_factory=StartFailures.of_the_run)
+    start_failures: StartFailures = field(default_factory=lambda: StartFailures(None, {}))
     made_in: int = field(default_factory=os.getpid)
 
     @property

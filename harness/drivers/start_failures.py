@@ -41,12 +41,6 @@ class StartFailures:
     folder: Path | None
     known: dict[str, tuple[str, tuple[str, ...]]]
 
-    @classmethod
-    def of_the_run(cls) -> "StartFailures":
-        """Those that all processes of this run share."""
-        named = os.environ.get(FOLDER)
-        return cls(Path(named) if named else None, {})
-
     def raise_known(self, setup: Hashable) -> None:
         """Raise EngineStartError where ``setup`` did not start before, here or in another process of the run."""
         key = _key(setup)
@@ -112,13 +106,17 @@ def is_a_mistake(error: Exception) -> bool:
     return known and not str(error).startswith(DID_NOT_START)
 
 
-def share_start_failures() -> Path | None:
-    """Make the folder that processes started from now on share; None where one is shared already."""
-    if os.environ.get(FOLDER):
-        return None
+def share_start_failures() -> Path:
+    """Make the folder for the processes that this process starts. A run within a test of another run has its own."""
     folder = Path(tempfile.mkdtemp(prefix="spyre-cb-starts-"))
     os.environ[FOLDER] = str(folder)
     return folder
+
+
+def shared_start_failures() -> Path | None:
+    """Return the folder of the run that this process belongs to."""
+    named = os.environ.get(FOLDER)
+    return Path(named) if named else None
 
 
 def unshare_start_failures(folder: Path) -> None:

@@ -20,9 +20,15 @@ with gc_paused():  # imports create no garbage, and every process of a run start
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
     from harness.drivers.optional import backend_label
-    from harness.drivers.start_failures import share_start_failures, unshare_start_failures
+    from harness.drivers.start_failures import (
+        StartFailures,
+        share_start_failures,
+        shared_start_failures,
+        unshare_start_failures,
+    )
     from harness.pytest_plugin import register as plugins
     from harness.pytest_plugin import report_options
+    from harness.pytest_plugin.isolation.messages import SERVING
     from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
     from harness.pytest_plugin.known_failures.plugin import KnownFailures
     from harness.pytest_plugin.settings import Settings, driver_from_options, settings_key
@@ -49,8 +55,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Run the other suites if one is malformed; the exit status is that of an error.
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
-    config.stash[starts_key] = share_start_failures()
-    config.stash[settings_key] = Settings.from_options(config.option, driver, EnginePool(driver))
+    is_part = hasattr(config, "workerinput") or config.pluginmanager.has_plugin(SERVING)
+    config.stash[starts_key] = own = None if is_part else share_start_failures()
+    engines = EnginePool(driver, start_failures=StartFailures(own or shared_start_failures(), {}))
+    config.stash[settings_key] = Settings.from_options(config.option, driver, engines)
     plugins.register(config)
 
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from harness.drivers.base import UnavailableError
 from harness.suites.schema import ServerOptions
+from harness.suites.schema.schedulers import FORMATS
 from harness.types import EngineSetup, SchedulingLimits, ceil_div
 from harness.utils.subprocesses import start_with_parent
 
@@ -211,7 +212,7 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
     """Return limits by the names of the server's settings."""
     blocks = limits.available_blocks
-    batch = 1 if setup.scheduler == "token_budget" else limits.max_num_seqs  # that one rounds nothing
+    batch = limits.max_num_seqs if FORMATS[setup.scheduler].rounds_blocks else 1
     return {
         "max_model_len": limits.max_model_len,
         "max_num_seqs": limits.max_num_seqs,

@@ -150,7 +150,7 @@ WRONG = [
         {"scheduler": "token_budget", "long_prefill_token_threshold": -1},
         "long_prefill_token_threshold must be at least 0, not -1",
     ),
-    ({"scheduler": "token_budget", "max_batch_tkv_limit": 512}, "max_batch_tkv_limit is no limit of scheduler"),
+    ({"scheduler": "token_budget", "max_batch_tkv_limit": 512}, "max_batch_tkv_limit is not a limit of scheduler"),
     ({"scheduler": "token_budget", "block_size": 48}, "block_size 48 is not a multiple of 32"),
     ({"scheduler": "token_budget", "block_size": 32, "backend": "sendnn"}, "block_size 32 does not run on backend"),
     ({"scheduler": "token_budget", "num_blocks": 8}, "the cache has 7 blocks for sequences, but one sequence of"),

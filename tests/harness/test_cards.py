@@ -236,7 +236,7 @@ def test_the_command_lists_cards_and_who_has_them(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0  0000:29:00.0  free"
     assert lines[1].startswith(f"1  0000:2a:00.0  leased by process {os.getpid()} since 20")
-    assert lines[2] == "2  0001:00:00.0  not leased; it has no file in /dev/vfio, so its users cannot be seen"
+    assert lines[2] == "2  0001:00:00.0  not leased; it has no file in /dev/vfio, so its users are not visible"
     monkeypatch.setenv("SPYRE_CARDS", "9")
     assert main(["cards"]) == 2
     monkeypatch.delenv("SPYRE_CARDS")

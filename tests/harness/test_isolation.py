@@ -171,7 +171,7 @@ workers.Workers._send = planted
     done = run(tmp_path, "--cb-isolation=engine", "--cb-case-timeout", "4", ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
     assert re.search(r'workers.py", line \d+ in logits', done.stdout)
-    first, second = re.split(r"process \d+ of it \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
+    first, second = re.split(r"its process \d+ \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
     assert re.search(r"in (all_reduce|all_gather|broadcast|wait)", first)  # waits for the other worker, which is idle
     assert 'connection.py", line' in second
     assert re.search(r'worker.py", line \d+ in serve', second)

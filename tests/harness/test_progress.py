@@ -93,7 +93,7 @@ def test_a_pipe_gets_none_of_it(tmp_path: Path) -> None:
 
 
 def config(isatty: bool = True, **options: Any) -> Any:
-    defaults = dict.fromkeys(OTHER_OUTPUT, False) | {"no_progress": False, "verbose": 0, "capture": "fd"}
+    defaults = dict.fromkeys(OTHER_OUTPUT, False) | {"cb_no_progress": False, "verbose": 0, "capture": "fd"}
     option = SimpleNamespace(**defaults | {"log_cli_level": None} | options)
     manager = SimpleNamespace(get_plugin=lambda name: SimpleNamespace(isatty=isatty) if name else None)
     return SimpleNamespace(option=option, pluginmanager=manager, getini=lambda name: False if name else None)
@@ -103,7 +103,7 @@ def test_it_is_shown_only_where_nothing_else_is(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("TERM", "xterm")
     assert wanted(config())
     assert not wanted(config(isatty=False))
-    for option in ({"verbose": 1}, {"verbose": -1}, {"capture": "no"}, {"usepdb": True}, {"no_progress": True}):
+    for option in ({"verbose": 1}, {"verbose": -1}, {"capture": "no"}, {"usepdb": True}, {"cb_no_progress": True}):
         assert not wanted(config(**option))
     monkeypatch.setenv("TERM", "dumb")
     assert not wanted(config())

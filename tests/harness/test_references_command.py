@@ -70,7 +70,7 @@ def test_a_run_computes_what_is_missing_but_for_ci_where_it_is_an_error_with_the
     done = run(folder, "mine.yaml", CI="true")
     assert done.returncode == 1
     assert "no reference output of tiny-granite for requests 0, 1: there is no " in done.stdout
-    assert "to compute it and write it down:  spyre-cb references mine.yaml" in done.stdout
+    assert "to compute and write it:  spyre-cb references mine.yaml" in done.stdout
     assert "Traceback" not in done.stdout
     assert run(folder, "mine.yaml", "--cb-references", "compute", CI="true").returncode == 0
 

@@ -173,9 +173,9 @@ def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pyte
         (["{run}"], "nothing to write: use --html, --allure, --junit or --markdown"),
         (["nowhere.jsonl", "--html", "x.html"], "nowhere.jsonl: cannot be read"),
         (["{run}", "--html", "/proc/no/x.html"], "/proc/no/x.html: cannot be written"),
-        (["{run}", "--html", "{run}"], "which is read: name another file"),
-        (["{run}", "--markdown", "{run}"], "which is read: name another file"),
-        (["pyproject.toml", "--history", "{run}", "--junit", "{run}"], "which is read: name another file"),
+        (["{run}", "--html", "{run}"], "would overwrite the input"),
+        (["{run}", "--markdown", "{run}"], "would overwrite the input"),
+        (["pyproject.toml", "--history", "{run}", "--junit", "{run}"], "would overwrite the input"),
         (["{run}", "--history", "pyproject.toml", "--html", "x.html"], "pyproject.toml:1: is not JSON"),
     ],
 )

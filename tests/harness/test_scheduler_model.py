@@ -29,8 +29,8 @@ def cases_with_tables() -> list[tuple[Path, Expanded]]:
     found = {}
     for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
         for test in expand(load_suite(path).suite, ["tiny-granite"]):
-            # The model of the chunked scheduler is tested in test_scheduler_model_chunked.py.
-            if isinstance(test.case, StepsCase) and test.configuration.scheduler != "chunked":
+            # The models of other schedulers are tested in modules of their own.
+            if isinstance(test.case, StepsCase) and test.configuration.scheduler in ("continuous", "static"):
                 found[path, test.index, test.configuration.max_num_seqs] = test
     return [(path, test) for (path, _, _), test in found.items()]
 

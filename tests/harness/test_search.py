@@ -153,7 +153,7 @@ def test_early_stops_cannot_be_written_as_a_suite() -> None:
 
 
 def test_early_stops_are_not_for_models() -> None:
-    with pytest.raises(ValueError, match="early stops are simulated"):
+    with pytest.raises(ValueError, match="early stops need a simulated engine"):
         search(ReferenceDriver(), 1, early_stops=True)
 
 

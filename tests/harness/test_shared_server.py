@@ -104,7 +104,7 @@ def test_a_server_is_held_to_limits_and_is_as_new_for_the_next_case() -> None:
 def test_with_another_token_a_server_cannot_be_shared() -> None:
     with server() as shared:
         stranger = SharedReferenceServer(shared._process, SETUP, "another token")
-        with pytest.raises(DirtyServerError, match="there is nothing here"):
+        with pytest.raises(DirtyServerError, match="this path does not exist"):
             stranger.client(BUILT, ServerOptions())
 
 

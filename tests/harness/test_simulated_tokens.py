@@ -53,7 +53,7 @@ cases:
     done = run(tmp_path, "--cb-bless", ".")
     assert done.returncode == 1
     assert "request 0: simulated_tokens are not the model's" in done.stdout
-    assert "the model said [292, 587, 567]" in done.stdout
+    assert "model: [292, 587, 567]" in done.stdout
 
 
 def test_the_reference_driver_generates_its_own_tokens() -> None:

@@ -204,7 +204,7 @@ def test_trace_draws_it_and_its_json_can_be_traced_again(
     assert main(["trace", str(SUITE), *only, "--plot", "--svg", str(tmp_path)]) == 0
     drawn = capsys.readouterr().out
     assert " 1: 200+6 ····C4444×" in drawn
-    assert "|A a block that others hold" in drawn
+    assert "|A a block that is shared with other requests" in drawn
     assert (tmp_path / "twins-in-one-batch.svg").read_text(encoding="utf-8").count('class="shared"') == 3
     once, again_ = tmp_path / "once.json", tmp_path / "again.json"
     assert main(["trace", str(SUITE), "--simulate", "-o", str(once)]) == 0

@@ -97,7 +97,8 @@ class SchedulerFormat:
     ``columns`` are the columns of its step tables. ``own_column`` is the column that identifies its rows, None if all
     of its columns also exist in other tables. ``options_key`` is the key of its options in a case and in a JSON
     workload, ``options`` their model, ``setup`` the type that drivers get. ``limits_it_lacks`` maps limits that it does
-    not have to a message. ``plain_decode(row, steps)`` returns the row ``steps`` later, if each step between is a plain
+    not have to a message. ``rounds_blocks``: its engine rounds the number of blocks to a multiple of the batch.
+    ``plain_decode(row, steps)`` returns the row ``steps`` later, if each step between is a plain
     decode.
     """
 
@@ -109,6 +110,7 @@ class SchedulerFormat:
     options: type[Options] | None = None
     setup: type[ChunkingSetup] | type[TokenBudgetSetup] | None = None
     limits_it_lacks: Mapping[str, str] = field(default_factory=dict)
+    rounds_blocks: bool = True
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
@@ -133,7 +135,8 @@ FORMATS: Mapping[str, SchedulerFormat] = {
             TokenBudget,
             TokenBudgetSetup,
             {"max_batch_tkv_limit": "the token-budget scheduler has no tkv, so no max_batch_tkv_limit"},
-            _one_each,
+            rounds_blocks=False,
+            plain_decode=_one_each,
         ),
     )
 }

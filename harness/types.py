@@ -162,7 +162,7 @@ class StepRow(NamedTuple):
     Columns of some schedulers are None in the tables of the others. ``paused`` is in the order in which requests are
     resumed. ``hits`` holds (request, number of prefix blocks found in the cache and not computed again).
 
-    The token-budget scheduler has no tkv (0) and no ``reserved``. Its ``running`` is in the order in which requests
+    The token-budget scheduler has no ``tkv`` and no ``reserved``. Its ``running`` is in the order in which requests
     joined. Its ``hits`` holds (request, tokens) for the admissions of this step, without requests with 0 tokens.
     ``scheduled`` holds (request, tokens computed in the step) in scheduling order; ``preempted`` are the requests that
     lost their blocks in the step, the first evicted first.
@@ -173,7 +173,7 @@ class StepRow(NamedTuple):
     """
 
     step: int
-    tkv: int
+    tkv: int | None
     waiting: tuple[int, ...]
     running: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -186,6 +186,11 @@ class StepRow(NamedTuple):
     block_tables: tuple[tuple[int, ...], ...] = ()
     scheduled: tuple[tuple[int, int], ...] | None = None
     preempted: tuple[int, ...] | None = None
+
+    @property
+    def tkv_or_0(self) -> int:
+        """Return tkv, 0 for schedulers that have none."""
+        return self.tkv or 0
 
     @property
     def tabled(self) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ class Observation(NamedTuple):
     ``scheduled`` and ``preempted`` are None.
     """
 
-    tkv: int
+    tkv: int | None
     waiting: tuple[int, ...]
     running: tuple[int, ...]
     n_reserved_blocks: int | None = None

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.checks.steps import cell_text
 from harness.report.outcomes import Record, reason
 from harness.report.picture_view import picture
 from harness.report.reading import Recorded
 from harness.report.records import completed
 from harness.report.tested import cards_in_words
+from harness.runs.step_table import cells_of, columns_of, from_data, lengthen
 
 STATUS: Mapping[str, str] = {
     "passed": "passed",
@@ -157,10 +159,16 @@ def _links(record: Record) -> Iterator[dict[str, str]]:
             yield {"type": "issue", "name": "known failure", "url": word}
 
 
-def _csv(steps: Sequence[Sequence[Any]]) -> str:
-    head = "step,kind,tkv,waiting,running,outputs,finished,reserved,used"
-    rows = (",".join(" ".join(map(str, v)) if isinstance(v, list) else str(v) for v in step) for step in steps)
-    return "\n".join([head, *rows, ""])
+def _csv(steps: Sequence[Mapping[str, Any]]) -> str:
+    """Return every row of a step table that is given in its short form. Columns that were not observed are empty."""
+    rows = lengthen([from_data(step) for step in steps])
+    first, *others = columns_of(rows)
+    lines = [",".join([str(row.step), row.kind, *map(_text, cells_of(row, others))]) for row in rows]
+    return "\n".join([",".join([first, "kind", *others]), *lines, ""])
+
+
+def _text(value: Any) -> str:
+    return "" if value in (None, ()) else cell_text(value)
 
 
 def _environment(run: Recorded) -> Iterator[str]:

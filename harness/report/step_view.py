@@ -160,7 +160,8 @@ def _folded(pairs: Sequence[_Pair], columns: Sequence[str]) -> Line:
     what = "plain decodes" if first.mark in ("", "differs") else f"plain decodes {_MARKS[first.mark]}"
     wrong = " ".join(column for column in columns if column in first.differing)
     again = f", {wrong} wrong as above" if wrong else ""
-    text = f"… {len(pairs)} {what}, tkv {begin.tkv} to {end.tkv}{again} …"
+    span = f"steps {first.number} to {last.number}" if begin.tkv is None else f"tkv {begin.tkv} to {end.tkv}"
+    text = f"… {len(pairs)} {what}, {span}{again} …"
     return Line(first.number, "", (), first.mark, text)
 
 

@@ -46,6 +46,7 @@ def as_row(step: StepRow) -> StepRow:
     """Return an observed step as a row of an expected table. Columns that the engine does not report are 0 or empty."""
     columns = format_of_row(step).columns
     return step._replace(
+        tkv=step.tkv_or_0 if "tkv" in columns else None,
         reserved=step.reserved or 0 if "reserved" in columns else None,
         used=step.used or 0,
         hits=step.hits or () if "hits" in columns else None,
@@ -79,7 +80,7 @@ def as_data(row: StepRow) -> dict[str, Any]:
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
     """Return the row from the output of ``as_data``. Raises TypeError and ValueError for other values."""
-    return StepRow(**{"tkv": 0} | {name: _tupled(value) for name, value in data.items()})
+    return StepRow(**{"tkv": None} | {name: _tupled(value) for name, value in data.items()})
 
 
 def _listed(value: Any) -> Any:

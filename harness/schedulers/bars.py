@@ -110,7 +110,7 @@ class Stretch:
         """Return tkv after ``step`` or, if steps are scheduled by tokens, the number of tokens of the step."""
         if self.row.scheduled is not None:
             return sum(tokens for _, tokens in self.row.scheduled)
-        return self.row.tkv + step - self.first
+        return self.row.tkv_or_0 + step - self.first
 
     def bars_at(self, step: int) -> dict[int, Bar]:
         """Return the bars after ``step``."""

@@ -49,6 +49,7 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
     """Yield the kind of a step and its effect on tkv and blocks. ``got``: tokens of each request before it."""
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
+    tkv, tkv_before = after.tkv_or_0, before.tkv_or_0
     if after.kind == "prefill":
         started = next(iter((*under_way, *before.waiting)), None)
         if decoding and not under_way:
@@ -57,18 +58,18 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
             yield Event(after.step, "several_chunks", started)
         for request in set(after.outputs) & set(after.finished):
             yield Event(after.step, "end_at_prefill", request)
-        if decoding and after.paused is None and after.tkv > before.tkv:
+        if decoding and after.paused is None and tkv > tkv_before:
             yield Event(after.step, "tkv_growth")
     if after.kind == "decode":
         if under_way:
             yield Event(after.step, "chunk_between_decodes", under_way[0])
         if before.used is not None and after.used is not None and not before.finished and after.used > before.used:
             yield Event(after.step, "block_taken_in_decode")
-        if before.kind == "decode" and after.tkv > before.tkv + 1:
+        if before.kind == "decode" and tkv > tkv_before + 1:
             yield Event(after.step, "tkv_growth")
-    if after.running and after.kind == "decode" and before.kind == "decode" and after.tkv <= before.tkv:
+    if after.running and after.kind == "decode" and before.kind == "decode" and tkv <= tkv_before:
         yield Event(after.step, "tkv_fall")
-    if after.kind == "prefill" and after.paused is None and decoding and after.tkv < before.tkv:
+    if after.kind == "prefill" and after.paused is None and decoding and tkv < tkv_before:
         yield Event(after.step, "tkv_fall")
     if len(after.finished) > 1:
         yield Event(after.step, "ends_together")

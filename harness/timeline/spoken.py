@@ -34,7 +34,7 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
 def _size(stretch: Stretch) -> str:
     """Return tkv or, if steps are scheduled by tokens, the number of tokens of each request."""
     if not stretch.by_tokens:
-        return f"tkv {_range(stretch.row.tkv, stretch.tkv_at(stretch.last))}"
+        return f"tkv {_range(stretch.row.tkv_or_0, stretch.tkv_at(stretch.last))}"
     return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({stretch.computed})" if stretch.computed else "")
 
 

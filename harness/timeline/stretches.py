@@ -70,4 +70,4 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 def _held(row: StepRow) -> StepRow:
     """Return the part of a row that does not change while a batch decodes."""
-    return row._replace(step=0, tkv=0, running=(), block_tables=())
+    return row._replace(step=0, tkv=None, running=(), block_tables=())

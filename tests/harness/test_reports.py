@@ -99,7 +99,11 @@ def test_allure_has_labels_steps_pictures_and_a_history_that_stays(run: Path, tm
     attached = {each["name"]: tmp_path / "again" / each["source"] for each in second["drawn"]["attachments"]}
     assert set(attached) == {"step table", "time-line", "case"}
     assert attached["time-line"].read_text().startswith("<svg")
-    assert attached["step table"].read_text().splitlines()[0].startswith("step,kind,tkv")
+    written = attached["step table"].read_text().splitlines()
+    assert len(written) == 1 + len(rows)
+    assert written[0] == "step,kind,tkv,waiting,running,outputs,finished,reserved,used"
+    assert written[1] == "0,start,0,0,,,,0,0"
+    assert written[-2] == "63,decode,125,,,1 0,1 0,6,4"
 
 
 def _texts(folder: Path, pattern: str) -> list[str]:

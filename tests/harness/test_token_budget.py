@@ -11,8 +11,9 @@ import pytest
 from harness.checks.steps import check_steps
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
+from harness.report.step_view import step_table
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row, lengthen, shorten
+from harness.runs.step_table import as_data, as_row, from_data, lengthen, shorten
 from harness.schedulers.sharing import NUMBERS
 from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
@@ -67,6 +68,18 @@ def test_kinds_follow_from_rows_alone(ran: tuple[Run, list[RequestSpec]]) -> Non
     assert [kind_of_row(row, before) for before, row in zip([None, *steps], steps, strict=False)] == [
         step.kind for step in steps
     ]
+
+
+def test_a_run_has_no_tkv_and_no_report_shows_one(ran: tuple[Run, list[RequestSpec]]) -> None:
+    """Neither in rows nor in results, and a driver that reports 0 is understood."""
+    rows = [as_row(step) for step in ran[0].steps]
+    assert {row.tkv for row in rows} == {None}
+    assert [as_row(step._replace(tkv=0)) for step in ran[0].steps] == rows
+    data = check_steps(ran[0], rows).data
+    assert not any("tkv" in row for row in data["steps"])
+    assert [as_row(from_data(as_data(step))) for step in ran[0].steps] == rows
+    folded = [line.folded for line in step_table(data).lines if line.folded]
+    assert folded == ["… 3 plain decodes, steps 5 to 7 …", "… 4 plain decodes, steps 10 to 13 …"]
 
 
 def test_a_wrong_step_says_which_request_computes_how_many_tokens(ran: tuple[Run, list[RequestSpec]]) -> None:

@@ -42,7 +42,7 @@ def core_of(session: VllmSession) -> FakeTokenBudgetCore:
 
 def seen(waiting: str, running: str, used: int, hits: object, scheduled: object, preempted: str = "") -> Observation:
     numbers = (tuple(map(int, waiting)), tuple(map(int, running)), None, used, None)
-    return Observation(0, *numbers, hits, scheduled, tuple(map(int, preempted)))  # type: ignore[arg-type]
+    return Observation(None, *numbers, hits, scheduled, tuple(map(int, preempted)))  # type: ignore[arg-type]
 
 
 def record(kind: str, outputs: str, finished: str, *tables: tuple[int, ...]) -> StepRecord:

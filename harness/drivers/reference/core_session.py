@@ -131,7 +131,7 @@ def observation(
         hits = [(int(request_id) - first, tokens) for request_id, tokens in budget.hits if tokens]
         scheduled = [(int(request_id) - first, tokens) for request_id, tokens in budget.scheduled]
         preempted = [int(request_id) - first for request_id in budget.preempted]
-        return Observation(tkv, waiting, running, None, used, None, tuple(hits), tuple(scheduled), tuple(preempted))
+        return Observation(None, waiting, running, None, used, None, tuple(hits), tuple(scheduled), tuple(preempted))
     if chunked is not None:
         blocks = [(int(request_id) - first, found) for request_id, found in chunked.usable_hit_blocks]
         paused = tuple([int(request_id) - first for request_id in chunked.paused])

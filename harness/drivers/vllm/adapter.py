@@ -15,7 +15,7 @@ class Seen(NamedTuple):
     neither.
     """
 
-    tkv: int
+    tkv: int | None
     waiting: tuple[str, ...]
     running: tuple[str, ...]
     blocks: dict[str, tuple[int, ...]]

@@ -47,7 +47,7 @@ def observe(core: Any) -> Seen:
     """Return the observable state, without reservations and tkv."""
     scheduler = core.scheduler
     return Seen(
-        0,
+        None,
         names(scheduler.waiting),
         names(scheduler.running),
         held_blocks(scheduler.kv_cache_manager.coordinator.single_type_managers[0]),

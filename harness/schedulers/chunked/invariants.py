@@ -175,9 +175,11 @@ class _Watch:
         if step.tkv != tkv:
             yield Broken(number, f"tkv {step.tkv} after a decode of {sorted(tokens.items())}, not {tkv}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
-        if limit and size * step.tkv > limit:
+        if limit and size * step.tkv_or_0 > limit:
             yield Broken(
-                number, f"{size} x {step.tkv} = {size * step.tkv} exceeds max_batch_tkv_limit {limit}", "batch_tkv"
+                number,
+                f"{size} x {step.tkv_or_0} = {size * step.tkv_or_0} exceeds max_batch_tkv_limit {limit}",
+                "batch_tkv",
             )
 
     def _computed(self, request: int) -> int:

@@ -21,11 +21,11 @@ class ContinuousBars:
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":
-                self._cached[sequence], self._reserved[sequence] = size.prompt_length, _reserved(row.tkv, size)
+                self._cached[sequence], self._reserved[sequence] = size.prompt_length, _reserved(row.tkv_or_0, size)
             else:
                 self._cached[sequence] = self._cached.get(sequence, size.prompt_length) + 1
         here = [i for i in dict.fromkeys((*row.running, *row.outputs)) if i in self._cached]
-        bars = {i: self._bar(row.tkv, i) for i in here}
+        bars = {i: self._bar(row.tkv_or_0, i) for i in here}
         # Other sequences that disappeared were aborted; they are not drawn.
         self._cached = {i: self._cached[i] + (count - 1) for i in here if i in row.running}
         prefilled = row.outputs[0] if row.kind == "prefill" and row.outputs else None

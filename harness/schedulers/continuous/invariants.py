@@ -90,9 +90,11 @@ def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
         return
     for step in steps:
         size = max(len(step.running), len(step.outputs))
-        if size * step.tkv > limit and size > 1:
+        if size * step.tkv_or_0 > limit and size > 1:
             yield Broken(
-                step.step, f"{size} x {step.tkv} = {size * step.tkv} exceeds max_batch_tkv_limit {limit}", "batch_tkv"
+                step.step,
+                f"{size} x {step.tkv_or_0} = {size * step.tkv_or_0} exceeds max_batch_tkv_limit {limit}",
+                "batch_tkv",
             )
 
 

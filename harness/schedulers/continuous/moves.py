@@ -113,7 +113,7 @@ class _Ledger:
         """Check tkv and the sums of blocks after a prefill or a decode."""
         running = [i for i in before.running if i in self.padding]
         shared = min((self.padding[i] for i in running), default=0) // BLOCK_SIZE * BLOCK_SIZE
-        tkv = before.tkv - shared if running else 0
+        tkv = before.tkv_or_0 - shared if running else 0
         new = after.outputs[0] if after.kind == "prefill" and after.outputs else None
         length = len(self.requests[new].prompt_token_ids) if new is not None else 0
         wanted = tkv + blocks_for(max(0, length - tkv)) * BLOCK_SIZE if new is not None else tkv + 1
@@ -121,14 +121,14 @@ class _Ledger:
             removed = f", {shared} of padding go" if shared else ""
             what = f"a {after.kind} moved tkv from {before.tkv} to {after.tkv}, not to {wanted}{removed}"
             yield Broken(after.step, what, "tkv")
-        moved = after.tkv - before.tkv - (after.kind == "decode")
+        moved = after.tkv_or_0 - before.tkv_or_0 - (after.kind == "decode")
         self.padding = {i: self.padding[i] + moved for i in running}
         self.reserved = {i: self.reserved[i] for i in running}
         if new is not None:
-            self.padding[new] = after.tkv - length
+            self.padding[new] = after.tkv_or_0 - length
             budget = self.requests[new].max_tokens
-            self.reserved[new] = blocks_for(after.tkv + budget - 1) - self.padding[new] // BLOCK_SIZE
-        used = sum(blocks_for(after.tkv) - padding // BLOCK_SIZE for padding in self.padding.values())
+            self.reserved[new] = blocks_for(after.tkv_or_0 + budget - 1) - self.padding[new] // BLOCK_SIZE
+        used = sum(blocks_for(after.tkv_or_0) - padding // BLOCK_SIZE for padding in self.padding.values())
         reserved = sum(self.reserved.values())
         if after.used is not None and after.used != used:
             yield Broken(after.step, f"{after.used} blocks used, {used} hold what runs", "held")

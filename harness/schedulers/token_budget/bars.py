@@ -13,7 +13,7 @@ class TokenBudgetBars:
 
     def __init__(self, sizes: tuple[Size, ...]) -> None:
         self._sizes = sizes
-        self._before = StepRow(-1, 0, (), (), (), ())
+        self._before = StepRow(-1, None, (), (), (), ())
         self._computed: dict[int, int] = {}
         self._found: dict[int, int] = {}
         self._tables: dict[int, tuple[int, ...]] = {}

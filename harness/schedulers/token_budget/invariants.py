@@ -70,7 +70,7 @@ class _Watch:
     options: TokenBudgetSetup
     got: Counter[int] = field(default_factory=Counter)
     computed: dict[int, int] = field(default_factory=dict)
-    before: StepRow = field(default_factory=lambda: StepRow(-1, 0, (), (), (), ()))
+    before: StepRow = field(default_factory=lambda: StepRow(-1, None, (), (), (), ()))
 
     def __post_init__(self) -> None:
         self.blocks = BlocksHeld(self._text, self.limits.available_blocks)

@@ -255,7 +255,7 @@ class _Engine:
         held = {page.number for writer in self.running for page in writer.pages}
         row = StepRow(
             self.step,
-            0,
+            None,
             _numbers(self.waiting),
             _numbers(self.running),
             self.outputs,

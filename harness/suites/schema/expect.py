@@ -26,8 +26,7 @@ def _as_row(value: Any) -> StepRow:
         raise no_row("something else")
     columns = columns_of_cells(value)
     cells = dict(zip(columns, _ROWS[columns].validate_python(tuple(value), strict=True), strict=True))
-    # Rows of a scheduler without tkv get tkv 0.
-    return StepRow(**{"tkv": 0, **cells})
+    return StepRow(**{"tkv": None, **cells})
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:

@@ -80,7 +80,7 @@ TOKEN_BUDGET_COLUMNS = (
 
 def _one_more(row: StepRow, steps: int) -> StepRow:
     """Return the row ``steps`` plain decodes later: tkv has grown by one for each step, all else is unchanged."""
-    return row._replace(step=row.step + steps, tkv=row.tkv + steps, outputs=row.running, finished=())
+    return row._replace(step=row.step + steps, tkv=row.tkv_or_0 + steps, outputs=row.running, finished=())
 
 
 def _one_each(row: StepRow, steps: int) -> StepRow:
@@ -201,6 +201,7 @@ def decodes_on(before: StepRow, after: StepRow) -> bool:
         and after[2:] == before[2:]
         and after.outputs == after.running
         and (
-            (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0) or "tkv" not in format_of_row(after).columns
+            before.tkv is None  # of a scheduler without tkv
+            or (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0)
         )
     )

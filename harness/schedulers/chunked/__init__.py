@@ -7,7 +7,7 @@ from harness.schedulers.chunked.invariants import check_invariants
 from harness.schedulers.chunked.requirements import requirements_of
 from harness.schedulers.chunked.rows import kind_of_row
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
-from harness.schedulers.drawing import UNUSED_WORDS, Drawing
+from harness.schedulers.drawing import PADDED, UNUSED_WORDS, Drawing
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
 from harness.suites.schema import FORMATS
 from harness.types import ChunkingSetup
@@ -32,7 +32,7 @@ DRAWING = Drawing(
     ),
     takes_turns=True,
     aligned=False,
-    legend=frozenset({"found", "shared", "chunk", "turn", "paused"}),
+    legend=PADDED | {"found", "shared", "chunk", "turn", "paused"},
     lane_height=72,  # shows single blocks, because some of them are shared
 )
 

@@ -1,5 +1,6 @@
 """The vllm driver for vLLM without a plugin, with a fake: steps, limits, options, golden tokens, servers, versions."""
 
+import os
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
@@ -247,6 +248,12 @@ def test_spyre_inference_runs_in_float16_and_compiled() -> None:
     arguments = spyre_inference.engine_arguments(replace(SETUP, backend="sendnn"))
     assert (arguments["dtype"], arguments["enforce_eager"], arguments["block_size"]) == ("float16", False, 64)
     assert "--dtype=float16" in "=".join(spyre_inference.server_command("/somewhere", SETUP))
+
+
+def test_spyre_inference_gets_no_variables_of_the_cpu_backend() -> None:
+    environ = server._environ(SPYRE_INFERENCE, replace(SETUP, backend="sendnn"), SchedulingLimits())
+    assert environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] == "0"
+    assert not [name for name in environ if name.startswith("VLLM_CPU_") and name not in os.environ]
 
 
 # ------------------------------------------------------------------------------------------------------------ a server

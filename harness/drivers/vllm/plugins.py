@@ -169,6 +169,8 @@ SPYRE_INFERENCE = Plugin(
     batching="vLLM's own scheduler",
     adapter=spyre_inference,
     injector=processor_class,
+    # As the plugin sets it: torch_spyre reads the rank when it is loaded, so its worker loads it, not ``import torch``.
+    environment={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
     idle=token_budget.IDLE,
     enter=_nothing_to_enter,
     blocks_in_all=_with_null_block,

@@ -3,7 +3,8 @@
 Written against its source at commit 4744aed, and not run, because it needs a card. Its platform accepts float16 only
 and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), runs on cards only
 (``TorchSpyreWorker`` loads ``torch_spyre``), and keeps vLLM's Scheduler, so steps are read and limits set as without a
-plugin. By default it uses the blocks of a full batch, including the null block; here the number is given.
+plugin. By default it uses the blocks of a full batch, including the null block; here the number is given. With
+``schedule_only``, the wrapper of its model (``_SpyreModelWrapper``) passes the replaced forward on to the model.
 """
 
 from importlib.util import find_spec
@@ -13,7 +14,6 @@ from harness.drivers.vllm import token_budget
 from harness.drivers.vllm.token_budget import (
     built,
     decision,
-    engine_environment,
     eos_token_id,
     leave_out_the_model,
     observe,
@@ -54,6 +54,14 @@ def unavailable(setup: EngineSetup) -> str | None:
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """Return arguments of vLLM's LLM."""
     return token_budget.engine_arguments(setup) | ON_A_CARD
+
+
+def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
+    """Return no environment variables: its worker is not that of the CPU backend and binds no threads.
+
+    Its platform sets the memory of the cache on the card (``VLLM_CPU_KVCACHE_SPACE``, 4 GiB unless given).
+    """
+    return {}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:

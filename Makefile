@@ -107,7 +107,7 @@ benchmarks: $(VENV)/.installed
 ## Test the page in a browser. Needs Chromium, on PATH or given by $$CHROMIUM.
 browser: $(VENV)/.installed
 	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
-	$(BIN)/python -m pytest -q -rs tests/harness/test_page_in_browser.py tests/harness/test_page_accessible.py
+	$(BIN)/python -m pytest -q -rs tests/harness/report/test_page_in_browser.py tests/harness/report/test_page_accessible.py
 
 ## Render the last `make conformance` with Allure 3, which npm downloads.
 report:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "schedulers.md").read_text(encoding="utf-8")
 COMMANDS = [line for line in PAGE.splitlines() if line.startswith("spyre-cb trace ")]

@@ -13,10 +13,10 @@ from harness.cases.run import run_test
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.discovery import NOT_SUITES
 from harness.suites.loader import load_suite
-from tests.harness.planted import SCHEDULE_FAULTS
-from tests.harness.test_planted_faults import case_named
+from tests.harness.mutations.engine import SCHEDULE_MUTATIONS
+from tests.helpers.cases import case_named
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SUITES = [load_suite(p) for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES]
 FAULT = "context one too lax where three run"
@@ -47,7 +47,7 @@ def test_the_cases_are_more_than_it_says(cases: Counter[str], kind: str) -> None
 
 def test_the_screen_is_what_that_engine_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     driver, test = ReferenceDriver(), case_named(CASE, ReferenceDriver())
-    next(fault for fault in SCHEDULE_FAULTS if fault.name == FAULT).patch(monkeypatch)
+    next(fault for fault in SCHEDULE_MUTATIONS if fault.name == FAULT).patch(monkeypatch)
     verdicts = run_test(test, driver.open(test.expanded.setup))
     shown = README.split(f" {CASE}[tiny-granite-eager] _________\n")[1]
     shown = shown.split("\n====")[0]

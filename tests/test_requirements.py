@@ -17,9 +17,9 @@ from harness.suites.loader import LoadedSuite, load_suite
 from harness.suites.prompts import request_spec, vocabulary_of
 from harness.suites.schema import OutputCase
 from harness.suites.yaml import read_yaml
+from tests.helpers.paths import ROOT
 
 KINDS = ("scheduler_steps", "output", "behaviour")
-ROOT = Path(__file__).resolve().parents[1]
 PATHS = sorted(p for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT_SUITES)
 REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
 

@@ -1,13 +1,14 @@
 """The simulated schedule of a nightly run: benchmarks/schedule.py."""
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "schedule.py"
+from tests.helpers.paths import ROOT
+
+FILE = ROOT / "benchmarks" / "schedule.py"
 _SPEC = importlib.util.spec_from_file_location("schedule", FILE)
 schedule = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(schedule)

@@ -2,7 +2,8 @@
 
 For ``hf_pretrained`` ibm-fms infers them itself, but it imports most of transformers to do so, which takes two seconds
 per process. Its ``get_model`` also accepts them as arguments. Both ways give the same parameters
-(tests/engine/test_fms_parameters.py). Where a config.json relies on defaults of transformers, ibm-fms infers them.
+(tests/engine/model/test_fms_parameters.py).
+Where a config.json relies on defaults of transformers, ibm-fms infers them.
 """
 
 from collections.abc import Mapping

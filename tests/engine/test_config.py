@@ -3,7 +3,7 @@
 import pytest
 
 from engine.config import ConfigError, EngineConfig, Limits, ResolvedLimits, resolve_limits
-from tests.engine.support import is_one_sentence
+from tests.helpers.engine import is_one_sentence
 
 BUILT = EngineConfig(max_model_len=512, max_num_seqs=4)
 

@@ -7,7 +7,7 @@ from engine.core import EngineCore, StepRecord
 from engine.request import FinishReason, Request, SamplingParams, SamplingParamsError, TokenOutput
 from engine.scheduling.plan import Decode, Idle, Prefill
 from engine.simulation import simulated_core
-from tests.engine.support import ScriptedTokens, add, core_with, request, run, step
+from tests.helpers.engine import ScriptedTokens, add, core_with, request, run, step
 
 EOS = 0
 

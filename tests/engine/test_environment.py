@@ -4,7 +4,7 @@ import pytest
 
 from engine import environment
 from engine.config import ConfigError
-from tests.engine.support import is_one_sentence
+from tests.helpers.engine import is_one_sentence
 
 BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
 BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"

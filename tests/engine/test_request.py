@@ -3,7 +3,7 @@
 import pytest
 
 from engine.request import MAX_LOGPROBS, Request, SamplingParams, SamplingParamsError
-from tests.engine.support import is_one_sentence
+from tests.helpers.engine import is_one_sentence
 
 NOT_A_NUMBER = float("nan")
 

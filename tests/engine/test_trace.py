@@ -4,7 +4,7 @@ import pytest
 
 from engine.config import Limits
 from engine.trace import HEADER, trace_line
-from tests.engine.support import add, core_with, request, run, step
+from tests.helpers.engine import add, core_with, request, run, step
 
 COLUMNS = ["step", "kind", "tkv", "reserved", "used", "waiting", "running", "finished"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.paths import ROOT
 from tests.real_plugin.patched import CHANGES
 
-ROOT = Path(__file__).resolve().parents[2]
 VENVS = {"vllm-spyre": ".venv-vllm", "sendnn-inference": ".venv-sendnn-inference"}
 SUITES = {
     "vllm-spyre": ("batch_limit", "context_limit", "blocks", "volume_limit"),

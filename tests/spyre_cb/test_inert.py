@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spyre_cb.options import FORMER, OPTIONS
-from tests.harness.test_plugin import GOOD, run, write
+from tests.helpers.pytest_runs import GOOD, run, write
 
 NOTHING_GLOBAL = """\
 import gc, os, sys

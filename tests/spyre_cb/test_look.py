@@ -7,8 +7,8 @@ import pytest
 from harness.suites.loader import load_suite
 from harness.suites.schema.suites import AnySuite
 from spyre_cb.look import NOT_SUITES, SUITE_KEYS, files_below, has_suite, looks_like_suite, may_be_suite
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 OURS = {
     "as it should be": "suite: mine\nkind: output\ncases: []\n",
     "kind misspelt": "suite: mine\nknd: output\ncases: []\n",

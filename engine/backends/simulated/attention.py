@@ -1,7 +1,7 @@
 """The two attention operations of ibm-fms on the simulated device: the same results without a loop over tokens.
 
-The compiler of the real device replaces them by its own kernels, too. ``tests/engine/test_simulated_spyre.py`` compares
-both with the operations that ibm-fms ships.
+The compiler of the real device replaces them by its own kernels, too.
+``tests/engine/backends/test_simulated_spyre.py`` compares both with the operations that ibm-fms ships.
 """
 
 from typing import NamedTuple

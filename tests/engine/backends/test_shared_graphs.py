@@ -1,0 +1,192 @@
+"""Engines of one process share weights and graphs, with separate limits and constant sizes."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from checkpoints import resolve
+from engine.backends import BACKENDS
+from engine.backends.compilation import Compilation
+from engine.backends.compiled import CompiledModel, compiling_for
+from engine.backends.errors import DeviceRefusedError, RecompileError
+from engine.backends.simulated import device
+from engine.entrypoints.llm import LLM
+from engine.model.attention import attention_name, attention_tensors
+from engine.model.inputs import prefill_inputs
+from engine.model.loader import load_model
+from engine.scheduling.plan import Decode, Prefill, PrefillChunk
+from tests.helpers.engine import random_tokens
+
+NAME = "sendnn (simulated)"
+PREFILL = Prefill("a", 60, 64, 4, (1,))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)  # graphs depend on the number of threads
+
+
+@pytest.fixture(scope="module")
+def large() -> LLM:
+    """Return the first engine of this module."""
+    return on_the_card(max_model_len=512, max_num_seqs=4)
+
+
+def on_the_card(**config: object) -> LLM:
+    return LLM("tiny-granite", backend="sendnn", **config)
+
+
+def in_chunks(chunk_size: int) -> LLM:
+    return on_the_card(scheduler="chunked", chunk_size=chunk_size, max_model_len=512, max_num_seqs=2)
+
+
+def traces() -> int:
+    """Return the number of graphs that torch has traced in this process."""
+    return counters["stats"]["unique_graphs"]
+
+
+def decode(rows: int, blocks: int) -> Decode:
+    """Return a decode of ``rows`` sequences of ``blocks`` whole blocks."""
+    tables = tuple(tuple(range(1 + row * blocks, 1 + (row + 1) * blocks)) for row in range(rows))
+    return Decode(tuple("abcd"[:rows]), blocks * 64 - 1, (0,) * rows, tables)
+
+
+def run_decode(llm: LLM, rows: int, blocks: int) -> torch.Tensor:
+    logits: torch.Tensor = llm.engine.executor.logits(decode(rows, blocks), (5,) * rows)
+    return logits
+
+
+def test_engines_of_one_shape_trace_once(large: LLM):
+    before = traces()
+    other = on_the_card(max_model_len=512, max_num_seqs=4)
+    assert traces() == before
+    assert other.engine.compilation == Compilation(NAME, 2, 0, shared=2)
+    executor = other.engine.executor
+    assert executor.model is large.engine.executor.model
+    assert executor.cache[0][0] is not large.engine.executor.cache[0][0]
+    assert torch.equal(run_decode(other, 2, 2), run_decode(large, 2, 2))
+
+
+def test_a_cache_of_another_size_needs_no_other_graphs(large: LLM):
+    before = traces()
+    assert on_the_card(max_model_len=1024, max_num_seqs=3).engine.compilation == Compilation(NAME, 2, 0, shared=2)
+    assert traces() == before
+
+
+@pytest.mark.requirement("CB-DEVICE-01")
+def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM):
+    """The tighter engine is built after the wider one, and before another wide one."""
+    small = on_the_card(max_model_len=128, max_num_seqs=2)
+    narrow = on_the_card(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=512)
+    wide = on_the_card(max_model_len=512, max_num_seqs=4)
+    assert small.engine.compilation == narrow.engine.compilation == Compilation(NAME, 2, 0, shared=2)
+    for llm in (large, wide):
+        assert run_decode(llm, 4, 3).shape[0] == 4
+    with pytest.raises(DeviceRefusedError, match=r"longer than max_model_len 128, and this decode has a tkv of 192"):
+        run_decode(small, 1, 3)
+    with pytest.raises(DeviceRefusedError, match=r"compiled for 2 rows at most, and this decode has 3"):
+        run_decode(small, 3, 1)
+    with pytest.raises(DeviceRefusedError, match=r"may be 512 on the device, and this decode has 4 sequences x 192"):
+        run_decode(narrow, 4, 3)
+    with pytest.raises(DeviceRefusedError, match=r"longer than max_model_len 128, and this prefill has 192"):
+        small.engine.executor.logits(Prefill("a", 192, 192, 0, (1, 2, 3)), random_tokens(192, 0))
+    assert run_decode(large, 4, 3).shape[0] == 4
+
+
+@pytest.mark.requirement("CB-DEVICE-02")
+def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM):
+    other = on_the_card(max_model_len=256, max_num_seqs=2)
+    runner = other.engine.executor
+    runner._dtype = torch.float32  # makes masks float32 from now on
+    before = traces()
+    with pytest.raises(
+        RecompileError, match=r"this prefill fits no graph of the warm-up.* expected Half, actual Float"
+    ):
+        runner.logits(PREFILL, random_tokens(60, 0))
+    assert traces() == before
+    assert other.engine.compilation == Compilation(NAME, 2, 1, shared=2)
+    assert large.engine.compilation is not None
+    assert large.engine.compilation.recompiles == 0
+    large.engine.executor.logits(PREFILL, random_tokens(60, 0))
+
+
+def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch):
+    """A graph of the same model for masks of another dtype, which the guards of the first engine reject."""
+    ours = on_the_card(max_model_len=128, max_num_seqs=2)
+    monkeypatch.setattr(device, "check_dtypes", lambda inputs: None)
+    runner, compiled = ours.engine.executor, ours.engine.executor.compiled
+    other = CompiledModel(runner.model, BACKENDS["sendnn"])
+    others = {"last_n_tokens": 64, "attn_name": attention_name("fms")}
+    before = traces()
+    with torch.inference_mode():
+        inputs = prefill_inputs(PREFILL, random_tokens(60, 0), torch.float32)
+        tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
+        tensors |= attention_tensors("fms", inputs)
+        with compiling_for(128, 2, 256):
+            other("prefill", runner.cache, tensors, others)
+        other.seal()
+        other("prefill", runner.cache, tensors, others)
+        assert traces() == before + 1
+        with pytest.raises(RecompileError, match=r"expected Half, actual Float"):
+            compiled("prefill", runner.cache, tensors, others)
+    assert (compiled.graphs, other.graphs, other.shared) == (2, 1, 0)
+
+
+def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own():
+    """A chunk of 128, which one engine refuses, runs on the other."""
+    short = in_chunks(64)
+    before = traces()
+    long = in_chunks(128)
+    assert traces() == before
+    assert long.engine.compilation == Compilation(NAME, 2, 0, shared=2)
+    for mine, other, size, wrong in ((short, long, 64, 128), (long, short, 128, 64)):
+        chunk = PrefillChunk(
+            "a", 0, size, 0, 0, (5,) * size, tuple(range(1, 1 + size // 64)), hit_blocks=0, is_last=True
+        )
+        assert mine.engine.executor.logits(chunk, chunk.token_ids).shape[0] == 1
+        message = (
+            r"this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors\['input_ids'\]' size "
+        )
+        message += rf"mismatch at index 1\. expected {wrong}, actual {size}"
+        with pytest.raises(RecompileError, match=message):
+            other.engine.executor.logits(chunk, chunk.token_ids)
+        assert other.engine.compilation is not None
+        assert other.engine.compilation.recompiles == 1
+
+
+def test_a_decode_is_the_same_graph_whatever_the_scheduler(large: LLM):
+    short = in_chunks(64)
+    known = [llm.engine.executor.compiled._functions["decode"] for llm in (large, short)]
+    assert known[0] is known[1]
+
+
+def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Path):
+    folder = tmp_path / "copy"
+    shutil.copytree(resolve("tiny-granite").path, folder)
+    checkpoint = resolve(str(folder))
+
+    def load(dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+        model: torch.nn.Module = load_model(checkpoint, dtype, divided=False)
+        return model
+
+    first = load()
+    assert load() is first
+    assert load(torch.float16) is not first
+    with torch.no_grad():
+        next(first.parameters()).add_(1)
+    second = load()
+    assert second is not first
+    (folder / "config.json").touch()
+    assert load() is not second
+
+
+def test_an_eager_engine_that_runs_faster_layers_does_not_change_those_of_others(llm: LLM, built):
+    paged, shipped = llm.engine.executor.model, built("fms").engine.executor.model
+    quick = [module for module in paged.modules() if "forward" in vars(module)]
+    assert quick
+    assert not [module for module in shipped.modules() if "forward" in vars(module)]
+    pairs = zip(paged.parameters(), shipped.parameters(), strict=True)
+    assert all(mine.data_ptr() == other.data_ptr() for mine, other in pairs)

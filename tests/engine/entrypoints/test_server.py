@@ -1,0 +1,401 @@
+"""The server with the built-in model, through the official client, httpx, and raw sockets."""
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from openai import NotFoundError, OpenAI
+
+from engine.entrypoints.llm import LLM
+from engine.request import SamplingParams
+from tests.helpers.server_process import SECONDS, Server, eventually, started
+
+MODEL = "tiny-granite"
+PROMPT = "def foo(x):"
+IGNORE_EOS = {"ignore_eos": True, "return_token_ids": True}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started() as ready:
+        yield ready
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
+        yield ready
+
+
+@pytest.fixture(autouse=True)
+def server_is_left_empty(server: Server) -> Iterator[None]:
+    yield
+    eventually(server.is_empty)
+    assert server.process.poll() is None
+
+
+def offline(llm: LLM, prompt: object, max_tokens: int, **params: object):
+    settings = {"temperature": 0, "ignore_eos": True, **params}
+    (output,) = llm.generate(prompt, SamplingParams(max_tokens=max_tokens, **settings), progress=False)
+    return output
+
+
+def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, timeout=SECONDS)
+
+
+def test_streaming_equals_not_streaming_equals_offline(server, client, llm):
+    wanted = offline(llm, PROMPT, 30).outputs[0]
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": IGNORE_EOS}
+    whole = client.completions.create(**requested)
+    assert whole.choices[0].text == wanted.text
+    assert tuple(whole.choices[0].token_ids) == wanted.token_ids
+    assert whole.choices[0].finish_reason == "length"
+    usage = (whole.usage.prompt_tokens, whole.usage.completion_tokens, whole.usage.total_tokens)
+    length = len(llm.engine.tokenizer.encode(PROMPT))
+    assert usage == (length, 30, length + 30)
+    chunks = list(client.completions.create(**requested, stream=True, stream_options={"include_usage": True}))
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    assert "".join(choice.text for choice in choices) == wanted.text
+    assert tuple(token for choice in choices for token in choice.token_ids or ()) == wanted.token_ids
+    assert [choice.finish_reason for choice in choices] == [None] * (len(choices) - 1) + ["length"]
+    assert chunks[-1].usage == whole.usage
+    assert not chunks[-1].choices
+    assert len({chunk.id for chunk in chunks}) == 1
+
+
+def test_a_stream_is_events_that_end_with_done(server):
+    body = {"prompt": PROMPT, "max_tokens": 3, "temperature": 0, "stream": True}
+    with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=SECONDS) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        events = [line for line in answer.iter_lines() if line]
+    assert events[-1] == "data: [DONE]"
+    assert all(json.loads(event.removeprefix("data: "))["choices"] for event in events[:-1])
+
+
+def test_a_chat_is_its_template_offline(client, llm):
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a list?"}]
+    token_ids = llm.engine.tokenizer.encode_chat(messages)
+    text = llm.engine.tokenizer.decode(token_ids, skip_special_tokens=False)
+    assert text.endswith("What is a list?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>")
+    wanted = offline(llm, {"prompt_token_ids": token_ids}, 20).outputs[0]
+    requested = {"model": MODEL, "max_completion_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+    whole = client.chat.completions.create(messages=messages, **requested)
+    assert whole.choices[0].message.content == wanted.text
+    assert whole.choices[0].message.role == "assistant"
+    assert whole.usage.prompt_tokens == len(token_ids)
+    texts = [{"type": "text", "text": text} for text in ("What is ", "a list?")]
+    parts = [messages[0], {"role": "user", "content": texts}]
+    chunks = list(client.chat.completions.create(messages=parts, stream=True, **requested))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content for chunk in chunks) == wanted.text
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+def test_logprobs_are_those_of_the_offline_api(client, llm):
+    wanted = offline(llm, PROMPT, 5, logprobs=3).outputs[0]
+    got = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5, temperature=0, logprobs=3).choices[0]
+    chosen = [position[token] for token, position in zip(wanted.token_ids, wanted.logprobs, strict=True)]
+    assert got.logprobs.tokens == [entry.decoded_token for entry in chosen]
+    assert got.logprobs.token_logprobs == pytest.approx([entry.logprob for entry in chosen], abs=1e-4)
+    assert [len(position) for position in got.logprobs.top_logprobs] == [3] * 5
+    at = got.logprobs.text_offset
+    assert [got.text[i:j] for i, j in zip(at, [*at[1:], None], strict=True)] == got.logprobs.tokens
+
+
+def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client):
+    extras = {"skip_special_tokens": False, "ignore_eos": True}
+    requested = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
+    got = client.completions.create(**requested).choices[0]
+    pairs = zip(got.logprobs.text_offset, got.logprobs.tokens, strict=True)
+    assert all(got.text[at:].startswith(token) for at, token in pairs)
+    assert "<|end_of_text|>" in got.text
+
+
+def test_logprobs_of_a_chat(client):
+    requested = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
+    whole = client.chat.completions.create(**requested, logprobs=True, top_logprobs=2).choices[0]
+    assert [len(entry.top_logprobs) for entry in whole.logprobs.content] == [2] * 4
+    assert all(entry.top_logprobs[0].token == entry.token for entry in whole.logprobs.content), "greedy"
+    assert bytes(whole.logprobs.content[0].bytes).decode() == whole.logprobs.content[0].token
+    chunks = list(client.chat.completions.create(**requested, logprobs=True, stream=True))
+    streamed = [entry for chunk in chunks for entry in getattr(chunk.choices[0].logprobs, "content", None) or ()]
+    assert [entry.token for entry in streamed] == [entry.token for entry in whole.logprobs.content]
+    assert all(entry.top_logprobs == [] for entry in streamed)
+
+
+def test_two_answers_at_temperature_one(client, llm):
+    wanted = offline(llm, PROMPT, 12, n=2, temperature=1.0, seed=7).outputs
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "n": 2, "seed": 7, "extra_body": IGNORE_EOS}
+    whole = client.completions.create(**requested)
+    assert [choice.index for choice in whole.choices] == [0, 1]
+    assert [choice.text for choice in whole.choices] == [completion.text for completion in wanted]
+    assert whole.choices[0].text != whole.choices[1].text
+    assert whole.usage.completion_tokens == 24
+    texts = ["", ""]
+    for chunk in client.completions.create(**requested, stream=True):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == [choice.text for choice in whole.choices]
+
+
+def test_several_prompts_of_every_kind(client, llm):
+    first, second = (llm.engine.tokenizer.encode(text) for text in (PROMPT, "The list"))
+    wanted = [offline(llm, {"prompt_token_ids": ids}, 6).outputs[0].text for ids in (first, second)]
+    requested = {"model": MODEL, "max_tokens": 6, "temperature": 0, "extra_body": IGNORE_EOS}
+    for prompts in ([PROMPT, "The list"], [list(first), list(second)]):
+        assert [choice.text for choice in client.completions.create(prompt=prompts, **requested).choices] == wanted
+    assert [choice.text for choice in client.completions.create(prompt=list(first), **requested).choices] == wanted[:1]
+    texts = ["", ""]
+    for chunk in client.completions.create(prompt=[PROMPT, "The list"], stream=True, **requested):
+        texts[chunk.choices[0].index] += chunk.choices[0].text
+    assert texts == wanted
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_echo_puts_the_prompt_before_the_text(client, llm, stream):
+    wanted = PROMPT + offline(llm, PROMPT, 5).outputs[0].text
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 5, "temperature": 0, "echo": True, "stream": stream}
+    answer = client.completions.create(**requested)
+    chunks = answer if stream else [answer]
+    assert "".join(chunk.choices[0].text for chunk in chunks) == wanted
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_stop_string_cuts_where_it_begins(client, llm, stream):
+    text = offline(llm, PROMPT, 30).outputs[0].text
+    stop = text[len(text) // 2 :][:5]
+    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": [stop, "§"]}
+    answer = client.completions.create(**requested, stream=stream)
+    choices = [chunk.choices[0] for chunk in (answer if stream else [answer])]
+    assert "".join(choice.text for choice in choices) == text[: text.index(stop)]
+    assert (choices[-1].finish_reason, choices[-1].stop_reason) == ("stop", stop)
+
+
+def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client, llm):
+    prompts = [f"def foo{number}(x):" for number in range(5)]
+    wanted = [offline(llm, prompt, 20).outputs[0].text for prompt in prompts]
+
+    def complete(prompt: str) -> str:
+        requested = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+        return "".join(chunk.choices[0].text for chunk in client.completions.create(**requested, stream=True))
+
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(complete, prompts)) == wanted
+
+
+def test_models_health_version_and_what_is_not_there(server, client):
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).max_model_len == 512
+    with pytest.raises(NotFoundError, match="does not exist"):
+        client.models.retrieve("gpt-5")
+    assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+    assert httpx.get(f"{server.url}/version").json()["version"]
+
+
+def test_metrics_count(server):
+    before = server.metrics()
+    assert post(server, {"prompt": [5, 6, 7], "max_tokens": 4, "ignore_eos": True}).is_success
+    eventually(server.is_empty)
+    after = server.metrics()
+    grown = {name: after[name] - before[name] for name in after if after[name] != before.get(name)}
+    assert grown['spyre_cb_requests_finished_total{finish_reason="length"}'] == 1
+    assert (grown["spyre_cb_prompt_tokens_total"], grown["spyre_cb_generation_tokens_total"]) == (3, 4)
+    assert grown["spyre_cb_time_to_first_token_seconds_count"] == 1
+    assert grown["spyre_cb_inter_token_latency_seconds_count"] == 3
+    assert after["spyre_cb_blocks_available"] == 35
+    assert after["spyre_cb_engine_up"] == 1
+
+
+BAD_BODIES = {
+    "no JSON": (b'{"prompt": ', 400, "the body is not valid JSON: EOF", None),
+    "a raw NUL": (b'{"prompt": "a\0b"}', 400, "the body is not valid JSON: control character", None),
+    "not UTF-8": (b'{"prompt": "a\xff"}', 400, "the body is not valid JSON: invalid unicode", None),
+    "half a character": (rb'{"prompt": "\ud800"}', 400, "the body is not valid JSON", None),
+    "endless nesting": (b"[" * 100_000, 400, "the body is not valid JSON: recursion limit", None),
+    "an endless number": (b'{"prompt": "a", "seed": ' + b"9" * 9999 + b"}", 400, "number out of range", None),
+    "no object": (b"[]", 400, "the body must be a JSON object", None),
+    "nothing": (b"", 400, "the body must be a JSON object", None),
+    "no prompt": ({}, 400, "prompt: Field required", "prompt"),
+    "empty prompt": ({"prompt": ""}, 400, "the prompt is empty", "prompt"),
+    "no prompts": ({"prompt": []}, 400, "the prompt is empty", "prompt"),
+    "no tokens": ({"prompt": [[1], []]}, 400, "the prompt is empty", "prompt"),
+    "prompt of a wrong type": ({"prompt": 5}, 400, "must be a text, a list of texts, a list of token", "prompt"),
+    "mixed prompt": ({"prompt": [1, "a"]}, 400, "must be a text, a list of texts, a list of token", "prompt"),
+    "true is no token": ({"prompt": [True]}, 400, "must be a text, a list of texts, a list of token", "prompt"),
+    "unknown token": ({"prompt": [2048]}, 400, "token id 2048 is outside the vocabulary of 2048", "prompt"),
+    "negative token": ({"prompt": [-1]}, 400, "token id -1 is outside", "prompt"),
+    "huge token": ({"prompt": [10**30]}, 400, "is outside the vocabulary", "prompt"),
+    "unknown field": ({"prompt": "a", "tempereture": 0}, 400, "unrecognized request argument", "tempereture"),
+    "unsupported field": ({"prompt": "a", "prompt_logprobs": 1}, 400, "is not supported", "prompt_logprobs"),
+    "penalty": ({"prompt": "a", "presence_penalty": 3}, 400, "must be between -2 and 2, not 3", "presence_penalty"),
+    "bias": ({"prompt": "a", "logit_bias": {"x": 1}}, 400, "an object from token ids to numbers", "logit_bias"),
+    "unknown model": ({"prompt": "a", "model": "gpt-5"}, 404, "'gpt-5' does not exist here", "model"),
+    "text for a number": ({"prompt": "a", "max_tokens": "5"}, 400, "should be a valid integer", "max_tokens"),
+    "a fraction": ({"prompt": "a", "max_tokens": 1.5}, 400, "should be a valid integer", "max_tokens"),
+    "no tokens asked for": ({"prompt": "a", "max_tokens": 0}, 400, "at least 1, not 0", "max_tokens"),
+    "negative": ({"prompt": "a", "max_tokens": -1}, 400, "at least 1, not -1", "max_tokens"),
+    "huge": ({"prompt": "a", "max_tokens": 10**30}, 400, "but max model context length is 512.", "prompt"),
+    "NaN": (b'{"prompt": "a", "temperature": NaN}', 400, "should be a finite number", "temperature"),
+    "infinite": (b'{"prompt": "a", "temperature": 1e999}', 400, "should be a finite number", "temperature"),
+    "cold": ({"prompt": "a", "temperature": -1}, 400, "temperature must be 0 or more", "temperature"),
+    "top_p": ({"prompt": "a", "top_p": 2}, 400, "top_p must be above 0", "top_p"),
+    "seed": ({"prompt": "a", "seed": 2**64}, 400, "seed must be a 64-bit integer", "seed"),
+    "logprobs": ({"prompt": "a", "logprobs": 21}, 400, "less than or equal to 20", "logprobs"),
+    "n": ({"prompt": "a", "n": 0}, 400, "greater than or equal to 1", "n"),
+    "n greedy": ({"prompt": "a", "n": 2, "temperature": 0}, 400, "n above 1 needs a temperature", "n"),
+    "more than fits": ({"prompt": ["a"] * 300}, 400, "more than 260 sequences, the limit of this server", "prompt"),
+    "stop of a wrong type": ({"prompt": "a", "stop": [1]}, 400, "must be a text or a list of texts", "stop"),
+    "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must not be empty", "stop"),
+    "many stops": ({"prompt": "a", "stop": ["x"] * 65}, 400, "at most 64 stop strings", "stop"),
+    "options of no stream": ({"prompt": "a", "stream_options": {}}, 400, "where stream is true", "stream_options"),
+    "echo": ({"prompt": "a", "echo": True, "logprobs": 1}, 400, "logprobs of a prompt are not supported", "echo"),
+    "a long prompt": ({"prompt": [5] * 512}, 400, "This model's maximum context length is 512 tokens.", "prompt"),
+    "a very long prompt": ({"prompt": "hello " * 100_000}, 400, "maximum context length is 512 tokens.", "prompt"),
+    "no room for the budget": (
+        {"prompt": [5] * 65, "max_tokens": 385},
+        400,
+        "Could not add request: prompt length is 65 tokens, which gets padded to 128 tokens",
+        "prompt",
+    ),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(("body", "status", "says", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
+def test_what_is_refused(server, body, status, says, param, stream):
+    if isinstance(body, dict):
+        body = {**body, **({"stream": True} if stream and "stream_options" not in body else {})}
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{server.url}/v1/completions", content=content, headers=headers, timeout=SECONDS)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"], error["type"]) == (status, param, "invalid_request_error")
+    assert says in error["message"]
+    assert answer.headers["content-type"] == "application/json"
+
+
+BAD_CHATS = {
+    "no messages": ({"messages": []}, "at least 1 item", "messages"),
+    "messages missing": ({}, "Field required", "messages"),
+    "unknown role": ({"messages": [{"role": "boss", "content": "a"}]}, "should be 'system'", "messages[0].role"),
+    "no content": ({"messages": [{"role": "user"}]}, "Field required", "messages[0].content"),
+    "a picture": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]},
+        "must be a text, or a list of parts",
+        "messages[0].content",
+    ),
+    "tools": ({"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "is not supported", "tools"),
+    "top_logprobs alone": (
+        {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1},
+        "only allowed where logprobs is true",
+        "top_logprobs",
+    ),
+    "a long conversation": (
+        {"messages": [{"role": "user", "content": "hello " * 600}]},
+        "This model's maximum context length is 512 tokens.",
+        "messages",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "says", "param"), BAD_CHATS.values(), ids=BAD_CHATS)
+def test_what_is_refused_of_a_chat(server, body, says, param):
+    answer = post(server, body, "/v1/chat/completions")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, param)
+    assert says in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "says"),
+    [
+        ("GET", "/v1/completions", 405, "this method is not allowed here"),
+        ("DELETE", "/health", 405, "this method is not allowed here"),
+        ("GET", "/nothing", 404, "this path does not exist"),
+        ("POST", "/v1/embeddings", 404, "this path does not exist"),
+    ],
+)
+def test_what_is_not_there(server, method, path, status, says):
+    answer = httpx.request(method, f"{server.url}{path}", timeout=SECONDS)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]["message"]
+
+
+def test_what_is_odd_and_right(server):
+    for body in (
+        {"prompt": "a\0b", "max_tokens": 1},
+        {"prompt": "a", "max_tokens": 1, "top_k": 10**30, "seed": -(2**63)},
+        {"prompt": "a", "max_tokens": 1, "user": "x", "metadata": {"a": 1}, "logit_bias": {}, "best_of": 1},
+    ):
+        assert post(server, body).status_code == 200, body
+
+
+def test_a_header_that_is_missing_is_named(server):
+    answer = httpx.post(f"{server.url}/v1/completions", content=b'{"prompt": "a"}', timeout=SECONDS)
+    assert answer.status_code == 400
+    assert "Content-Type must be application/json" in answer.json()["error"]["message"]
+
+
+def send_by_hand(server: Server, body: dict[str, object]) -> socket.socket:
+    content = json.dumps(body).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(SECONDS)
+    connection.connect(server.address)
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    )
+    connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + content)
+    return connection
+
+
+LONG = {"prompt": PROMPT, "max_tokens": 448, "temperature": 0, "ignore_eos": True}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("half", [False, True], ids=["closed", "half closed"])
+def test_who_goes_away_takes_the_request_along(server, stream, half):
+    aborted = 'spyre_cb_requests_finished_total{finish_reason="abort"}'
+    before = server.metrics()[aborted]
+    with send_by_hand(server, {**LONG, "stream": stream}) as connection:
+        eventually(server.running)
+        if half:
+            connection.shutdown(socket.SHUT_WR)
+            eventually(server.is_empty)
+    eventually(server.is_empty)
+    assert server.metrics()[aborted] == before + 1
+
+
+def test_who_goes_away_with_a_batch_and_a_queue_takes_all_of_it_along(server):
+    with send_by_hand(server, {**LONG, "temperature": 1, "n": 9}):
+        eventually(lambda: server.metrics()["spyre_cb_requests_waiting"] > 0)
+    eventually(server.is_empty)
+
+
+def test_a_slow_client_delays_no_other_and_misses_nothing(server, llm):
+    wanted = offline(llm, PROMPT, 448).outputs[0].text
+    with send_by_hand(server, {**LONG, "logprobs": 3, "stream": True}) as slow:
+        eventually(server.running)
+        assert post(server, {"prompt": PROMPT, "max_tokens": 3}).is_success
+        eventually(lambda: not server.running())
+        answer = b""
+        while data := slow.recv(65536):
+            answer += data
+    events = [line for line in answer.decode().splitlines() if line.startswith("data: {")]
+    assert "".join(json.loads(event[6:])["choices"][0]["text"] for event in events) == wanted
+    assert "data: [DONE]" in answer.decode()
+
+
+def test_what_never_sends_its_body_is_no_matter(server):
+    with socket.create_connection(server.address, SECONDS) as silent, socket.create_connection(server.address):
+        silent.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert post(server, {"prompt": PROMPT, "max_tokens": 3}).is_success
+
+
+def test_what_is_no_http_is_answered_400(server):
+    with socket.create_connection(server.address, SECONDS) as connection:
+        connection.sendall(b"\0\0\0 what?\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400")

@@ -1,0 +1,134 @@
+"""Mutations of entry points and end conditions, each a patch of one function."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from engine.entrypoints import prompts
+from engine.entrypoints.validation import admit
+from engine.request import FinishReason, SamplingParams
+from engine.sequence import SequenceState
+from tests.harness.mutations.registry import end_mutation
+
+
+def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
+    """Change the parameters of every sequence."""
+    made = SequenceState.__init__
+
+    def changed(self: SequenceState, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.params = change(self.params)
+
+    patch.setattr(SequenceState, "__init__", changed)
+
+
+def change_reason(patch: pytest.MonkeyPatch, change: Callable[[SequenceState], FinishReason]) -> None:
+    append = SequenceState.append
+
+    def changed(self: SequenceState, token: Any) -> bool:
+        ends = append(self, token)
+        if ends:
+            self.finish_reason = change(self)
+        return ends
+
+    patch.setattr(SequenceState, "append", changed)
+
+
+@end_mutation("prompt-that-fits-only-without-its-padding-is-refused", "expected an error")
+def let_in_what_fits_without_its_padding(patch: pytest.MonkeyPatch) -> None:
+    def unpadded(length: int, params: SamplingParams, most: int) -> SamplingParams:
+        return params if length + (params.max_tokens or most) <= most else admit(length, params, most)
+
+    patch.setattr(prompts, "admit", unpadded)
+
+
+@end_mutation("one-token-over-the-context-is-refused", "expected an error")
+def let_in_one_token_too_many(patch: pytest.MonkeyPatch) -> None:
+    def lax(length: int, params: SamplingParams, most: int) -> SamplingParams:
+        fewer = replace(params, max_tokens=max(1, (params.max_tokens or 2) - 1))
+        try:
+            admit(length, fewer, most)
+        except ValueError:
+            return admit(length, params, most)
+        return params
+
+    patch.setattr(prompts, "admit", lax)
+
+
+@end_mutation("padded-prompt-and-budget-fill-the-context-exactly", "refused: Could not add request")
+def refuse_what_fits_exactly(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(prompts, "admit", lambda length, params, most: admit(length, params, most - 1))
+
+
+@end_mutation("min-tokens-holds-off-the-end-of-text-and-not-a-token-longer", "expected [14, 30]")
+def hold_off_the_end_one_token_longer(patch: pytest.MonkeyPatch) -> None:
+    change_params(patch, lambda params: replace(params, min_tokens=min(params.min_tokens + 1, params.max_tokens or 0)))
+
+
+@end_mutation("min-tokens-holds-off-a-stop-token-and-not-a-token-longer", "expected [13, 20]")
+def hold_off_the_end_of_text_only(patch: pytest.MonkeyPatch) -> None:
+    def eos_only(self: SequenceState) -> frozenset[int]:
+        return self._eos_token_ids if len(self.tokens) < self.params.min_tokens else frozenset()
+
+    patch.setattr(SequenceState, "forbidden_token_ids", property(eos_only))
+
+
+@end_mutation("min-tokens-holds-off-a-stop-string-that-came-too-early", "expected [26]")
+def look_for_stop_strings_from_the_first_token(patch: pytest.MonkeyPatch) -> None:
+    change_params(patch, lambda params: replace(params, min_tokens=0) if params.stop_strings else params)
+
+
+@end_mutation("text-is-cut-before-the-stop-string", "finish reasons")
+def report_every_end_as_length(patch: pytest.MonkeyPatch) -> None:
+    change_reason(patch, lambda sequence: FinishReason.LENGTH)
+
+
+@end_mutation("a-stop-at-the-last-token-is-a-stop", "expected ['stop', 'stop', 'length']")
+def report_a_stop_at_the_last_token_as_length(patch: pytest.MonkeyPatch) -> None:
+    def reason(sequence: SequenceState) -> FinishReason:
+        last = len(sequence.tokens) >= sequence.request.max_tokens
+        return FinishReason.LENGTH if last else FinishReason.STOP
+
+    change_reason(patch, reason)
+
+
+@end_mutation("text-is-cut-before-the-stop-string", "expected ' pixels of the width of t'")
+def leave_the_text_uncut(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SequenceState, "text", lambda self, decode: decode(self.output_token_ids))
+
+
+@end_mutation("text-is-cut-before-the-stop-string", "expected [12, 13]")
+def find_stop_strings_only_at_the_end_of_the_text(patch: pytest.MonkeyPatch) -> None:
+    def at_the_end(self: SequenceState, token_id: int) -> tuple[int, str] | None:
+        if self._stream is None:
+            return None
+        self._stream.push(token_id)
+        text, stops = self._stream.text, self.params.stop_strings
+        return min(((len(text) - len(stop), stop) for stop in stops if text.endswith(stop)), default=None)
+
+    patch.setattr(SequenceState, "_stop_string", at_the_end)
+
+
+@end_mutation("the-earliest-of-several-stop-strings-cuts-the-text", "expected ' pixels of the width '")
+def cut_at_the_last_of_several_stop_strings(patch: pytest.MonkeyPatch) -> None:
+    found = SequenceState._stop_string
+
+    def last(self: SequenceState, token_id: int) -> tuple[int, str] | None:
+        if found(self, token_id) is None or self._stream is None:
+            return None
+        text = self._stream.text
+        return max((text.find(stop), stop) for stop in self.params.stop_strings)
+
+    patch.setattr(SequenceState, "_stop_string", last)
+
+
+@end_mutation("the-token-that-ends-a-request-is-no-part-of-its-text", "expected ' pixels of the width of the screen'")
+def keep_the_stop_token_in_the_text(patch: pytest.MonkeyPatch) -> None:
+    text = SequenceState.text
+
+    def kept(self: SequenceState, decode: Callable[[Sequence[int]], str]) -> str:
+        return text(self, decode) if isinstance(self.stop_reason, str) else decode(self.output_token_ids)
+
+    patch.setattr(SequenceState, "text", kept)

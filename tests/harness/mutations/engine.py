@@ -1,0 +1,104 @@
+"""Mutations of the engine: each violates one rule, and names the case that must detect it.
+
+A mutation is a patch of one function of the engine. ``caught_by`` is a case of the suites; test_planted_faults.py runs
+it against the mutated engine.
+"""
+
+from tests.harness.mutations import (
+    admission,
+    chunked,
+    ends,
+    logits,
+    memory,
+    order,
+    outputs,
+    sampling,
+    schedule,
+    shapes,
+    states,
+    token_budget,
+    token_budget_memory,
+    token_budget_shapes,
+)
+from tests.harness.mutations.registry import (
+    BUDGET_MUTATIONS,
+    BUDGET_OUTPUT_MUTATIONS,
+    CHUNKED_MUTATIONS,
+    CHUNKED_OUTPUT_MUTATIONS,
+    END_MUTATIONS,
+    OUTPUT_MUTATIONS,
+    SCHEDULE_MUTATIONS,
+    SHAPE_MUTATIONS,
+    START_MUTATIONS,
+    Mutation,
+)
+
+__all__ = [
+    "BUDGET_MUTATIONS",
+    "BUDGET_OUTPUT_MUTATIONS",
+    "CHUNKED_MUTATIONS",
+    "CHUNKED_OUTPUT_MUTATIONS",
+    "END_MUTATIONS",
+    "OUTPUT_MUTATIONS",
+    "SCHEDULE_MUTATIONS",
+    "SHAPE_MUTATIONS",
+    "START_MUTATIONS",
+    "Mutation",
+    "as_table",
+]
+
+# Each module adds its mutations to these lists when it is imported.
+DEFINED_IN = (
+    schedule,
+    admission,
+    outputs,
+    ends,
+    shapes,
+    chunked,
+    memory,
+    states,
+    order,
+    logits,
+    sampling,
+    token_budget,
+    token_budget_memory,
+    token_budget_shapes,
+)
+TITLES = {
+    "Schedule and blocks": SCHEDULE_MUTATIONS,
+    "Batch and attention": OUTPUT_MUTATIONS,
+    "Entry point and ends": END_MUTATIONS,
+    "Shapes on the device, once it is warm": SHAPE_MUTATIONS,
+    "Shapes on the device, from the start": START_MUTATIONS,
+    "Chunked prefill: schedule and blocks": CHUNKED_MUTATIONS,
+    "Chunked prefill: batch and attention": CHUNKED_OUTPUT_MUTATIONS,
+    "Token budget: schedule and blocks": BUDGET_MUTATIONS,
+    "Token budget: batch and attention": BUDGET_OUTPUT_MUTATIONS,
+}
+
+
+def as_table() -> str:
+    """Return docs/mutations.md: every mutation and the case that must detect it."""
+    lines = [
+        "# Mutations of the engine",
+        "",
+        "Mutations (`tests/harness/mutations/*.py`), each a patch of one function of the engine, and the case of the",
+        "suites that must detect each, with the part of the failure's text that leads to the fault.",
+        "`tests/harness/mutations/test_engine.py` runs them and checks that this page is up to date.",
+    ]
+    for title, mutations in TITLES.items():
+        lines += ["", f"## {title}", "", "| the engine would … | caught by | the failure says |", "| --- | --- | --- |"]
+        lines += [
+            f"| {mutation.name} | `{mutation.caught_by}` | {mutation.message} |" for mutation in _in_order(mutations)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _in_order(mutations: list[Mutation]) -> list[Mutation]:
+    """Sort by file as in DEFINED_IN, since imports are sorted by name."""
+    modules = [module.__name__ for module in DEFINED_IN]
+    return sorted(mutations, key=lambda mutation: modules.index(mutation.patch.__module__))
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

@@ -1,0 +1,150 @@
+"""Mutations of logits processors, each a patch of one function."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from engine.model import logits as processors
+from engine.model import sampler
+from engine.request import SamplingParams
+from engine.sequence import SequenceState
+from tests.harness.mutations.ends import change_params
+from tests.harness.mutations.registry import output_mutation
+
+
+def process_rows_as(
+    patch: pytest.MonkeyPatch, change: Callable[[Sequence[SequenceState]], Sequence[SequenceState]]
+) -> None:
+    """Process each row with the parameters of the sequence that ``change`` returns for it."""
+    processed = processors.processed
+    patch.setattr(sampler, "processed", lambda logits, sequences: processed(logits, change(sequences)))
+
+
+@output_mutation("repetition-penalty-counts-the-prompt", "Hugging Face says")
+def penalise_the_answer_alone_for_repetition(patch: pytest.MonkeyPatch) -> None:
+    process = processors._process
+
+    def forgetful(logits: Tensor, sequence: SequenceState) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(sequence, "request", replace(sequence.request, prompt_token_ids=(sequence.token_ids[-1],)))
+            process(logits, sequence)
+
+    patch.setattr(processors, "_process", forgetful)
+
+
+@output_mutation("repetition-penalty-makes-unlikely-tokens-less-likely", "Hugging Face says")
+def divide_negative_logits_too(patch: pytest.MonkeyPatch) -> None:
+    def divide(logits: Tensor, token_ids: set[int], penalty: float) -> None:
+        logits[sorted(token_ids)] /= penalty
+
+    patch.setattr(processors, "penalise_repetition", divide)
+
+
+def _with_counts(patch: pytest.MonkeyPatch, change: Callable[[Sequence[int]], Sequence[int]]) -> None:
+    penalise = processors.penalise_generated
+
+    def wrong(logits: Tensor, generated: Sequence[int], params: SamplingParams) -> None:
+        penalise(logits, change(generated), params)
+
+    patch.setattr(processors, "penalise_generated", wrong)
+
+
+@output_mutation("frequency-counts-how-often-and-presence-only-whether", "Hugging Face says")
+def count_each_generated_token_once(patch: pytest.MonkeyPatch) -> None:
+    _with_counts(patch, lambda generated: tuple(Counter(generated)))
+
+
+@output_mutation("presence-and-frequency-at-their-bounds", "Hugging Face says")
+def forget_the_last_token_generated(patch: pytest.MonkeyPatch) -> None:
+    _with_counts(patch, lambda generated: generated[:-1])
+
+
+@output_mutation("frequency-counts-how-often-and-presence-only-whether", "Hugging Face says")
+def subtract_presence_each_time(patch: pytest.MonkeyPatch) -> None:
+    change_params(
+        patch,
+        lambda params: replace(
+            params, frequency_penalty=params.frequency_penalty + params.presence_penalty, presence_penalty=0.0
+        ),
+    )
+
+
+@output_mutation("penalties-do-not-count-the-prompt", "Hugging Face says")
+def count_the_prompt_for_frequency_and_presence(patch: pytest.MonkeyPatch) -> None:
+    process, penalise = processors._process, processors.penalise_generated
+
+    def wrong(logits: Tensor, sequence: SequenceState) -> None:
+        def counting(row: Tensor, generated: Sequence[int], params: SamplingParams) -> None:
+            penalise(row, (*sequence.request.prompt_token_ids, *generated), params)
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(processors, "penalise_generated", counting)
+            process(logits, sequence)
+
+    patch.setattr(processors, "_process", wrong)
+
+
+@output_mutation("a-bias-of-a-hundred-decides", "Hugging Face says")
+def ignore_biases_of_greedy_requests(patch: pytest.MonkeyPatch) -> None:
+    change_params(patch, lambda params: replace(params, logit_bias=()) if params.greedy else params)
+
+
+@output_mutation("a-bias-of-a-hundred-decides", "Hugging Face says")
+def take_the_first_bias_only(patch: pytest.MonkeyPatch) -> None:
+    change_params(patch, lambda params: replace(params, logit_bias=params.biases[:1]))
+
+
+@output_mutation("a-bias-cannot-bring-back-what-is-not-allowed", "Hugging Face says")
+def make_tokens_that_are_not_allowed_unlikely_only(patch: pytest.MonkeyPatch) -> None:
+    process = processors._process
+
+    def lax(logits: Tensor, sequence: SequenceState) -> None:
+        process(logits, sequence)
+        for token_id, bias in sequence.params.biases:
+            logits[token_id] = max(bias - 50, logits[token_id])
+
+    patch.setattr(processors, "_process", lax)
+
+
+@output_mutation("one-allowed-token-is-generated", "Hugging Face says")
+def ignore_the_allowed_tokens(patch: pytest.MonkeyPatch) -> None:
+    change_params(patch, lambda params: replace(params, allowed_token_ids=None))
+
+
+@output_mutation("bad-words-of-one-and-several-tokens", "Hugging Face says")
+def forbid_the_first_token_of_a_bad_word(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(processors, "completing", lambda words, generated: {word[0] for word in words})
+
+
+@output_mutation("bad-words-of-one-and-several-tokens", "Hugging Face says")
+def forbid_bad_words_of_one_token_only(patch: pytest.MonkeyPatch) -> None:
+    completing = processors.completing
+    patch.setattr(
+        processors,
+        "completing",
+        lambda words, generated: completing([word for word in words if len(word) == 1], generated),
+    )
+
+
+@output_mutation("states-stay-with-their-requests-as-others-come-and-go", "Hugging Face says")
+def process_each_row_by_its_neighbours_parameters(patch: pytest.MonkeyPatch) -> None:
+    process_rows_as(patch, lambda sequences: [*sequences[1:], *sequences[:1]])
+
+
+@output_mutation("states-stay-with-their-requests-as-others-come-and-go", "Hugging Face says")
+def leave_the_parameters_of_a_row_when_others_take_it(patch: pytest.MonkeyPatch) -> None:
+    first: dict[int, Any] = {}
+
+    def stale(sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
+        return [first.setdefault(row, sequence) for row, sequence in enumerate(sequences)]
+
+    process_rows_as(patch, stale)
+
+
+@output_mutation("min-tokens-and-penalties-together", "Hugging Face says")
+def let_a_bias_end_a_request_before_min_tokens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SequenceState, "forbidden_token_ids", property(lambda self: frozenset()))

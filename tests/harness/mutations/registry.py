@@ -1,0 +1,52 @@
+"""The type of a mutation, and the registry of mutations in the order of definition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mutation. ``message`` must be part of the failure's text: the step, the column or the rule that leads to the
+    fault."""
+
+    name: str
+    patch: Patch
+    caught_by: str
+    message: str
+
+
+SCHEDULE_MUTATIONS: list[Mutation] = []
+OUTPUT_MUTATIONS: list[Mutation] = []
+END_MUTATIONS: list[Mutation] = []
+CHUNKED_MUTATIONS: list[Mutation] = []
+CHUNKED_OUTPUT_MUTATIONS: list[Mutation] = []
+BUDGET_MUTATIONS: list[Mutation] = []
+BUDGET_OUTPUT_MUTATIONS: list[Mutation] = []
+SHAPE_MUTATIONS: list[Mutation] = []
+START_MUTATIONS: list[Mutation] = []
+
+
+def mutation(mutations: list[Mutation], caught_by: str, says: str) -> Callable[[Patch], Patch]:
+    """Register a patch under its function's name."""
+
+    def register(patch: Patch) -> Patch:
+        mutations.append(Mutation(patch.__name__.replace("_", " "), patch, caught_by, says))
+        return patch
+
+    return register
+
+
+schedule_mutation = partial(mutation, SCHEDULE_MUTATIONS)
+output_mutation = partial(mutation, OUTPUT_MUTATIONS)
+end_mutation = partial(mutation, END_MUTATIONS)
+chunked_mutation = partial(mutation, CHUNKED_MUTATIONS)
+chunked_output_mutation = partial(mutation, CHUNKED_OUTPUT_MUTATIONS)
+budget_mutation = partial(mutation, BUDGET_MUTATIONS)
+budget_output_mutation = partial(mutation, BUDGET_OUTPUT_MUTATIONS)
+shape_mutation = partial(mutation, SHAPE_MUTATIONS)
+start_mutation = partial(mutation, START_MUTATIONS)

@@ -1,0 +1,203 @@
+"""Faults of how tokens are drawn, each a patch of one function of the sampler."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.model import sampler
+from engine.request import SamplingParams, TokenOutput
+from engine.sequence import SequenceState
+from tests.harness.mutations.registry import output_mutation
+
+
+def with_other_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
+    """Let the filters see other parameters than a request has."""
+    filtered = sampler.filtered_probabilities
+
+    def changed(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        return filtered(logits, [change(each) for each in params])
+
+    patch.setattr(sampler, "filtered_probabilities", changed)
+
+
+@output_mutation("temperatures-below-and-above-one", "tokens are not distributed as")
+def always_decode_greedily(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sampler, "_draw", lambda logits, sequences, seed: logits.argmax(dim=-1).tolist())
+
+
+@output_mutation("other-seeds-draw-other-tokens", "should get different tokens")
+def decode_greedily_whatever_the_seed(patch: pytest.MonkeyPatch) -> None:
+    always_decode_greedily(patch)
+
+
+@output_mutation("temperatures-below-and-above-one", "not distributed as temperature 1.6")
+def ignore_a_temperature_above_one(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, temperature=min(params.temperature, 1.0)))
+
+
+@output_mutation("temperatures-below-and-above-one", "not distributed as temperature 0.6")
+def ignore_a_temperature_below_one(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, temperature=max(params.temperature, 1.0)))
+
+
+@output_mutation("each-filter-alone", "can't be drawn with temperature 1.5, top_k 4")
+def keep_one_token_more_than_top_k(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, top_k=params.top_k + 1 if params.top_k > 0 else 0))
+
+
+@output_mutation("each-filter-alone", "not distributed as temperature 1.5, top_k 4")
+def keep_one_token_fewer_than_top_k(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, top_k=max(params.top_k - 1, 0)))
+
+
+@output_mutation("one-token-after-the-same-prefix", "can't be drawn with temperature 1.3, top_k 12")
+def keep_one_token_more_than_top_k_after_one_prefix(patch: pytest.MonkeyPatch) -> None:
+    keep_one_token_more_than_top_k(patch)
+
+
+@output_mutation("each-filter-alone", "can't be drawn with temperature 1.5, top_p 0.6")
+def ignore_top_p(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, top_p=1.0))
+
+
+@output_mutation("each-filter-alone", "can't be drawn with temperature 1.5, min_p 0.15")
+def ignore_min_p(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, min_p=0.0))
+
+
+@output_mutation("each-filter-alone", "not distributed as temperature 1.5, top_p 0.6")
+def apply_top_p_before_the_temperature(patch: pytest.MonkeyPatch) -> None:
+    filtered = sampler.filtered_probabilities
+
+    def early(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        for row, each in enumerate(params):
+            if each.top_p < 1:
+                logits = logits.clone()
+                logits[row] = sampler._nucleus(logits[row][None], torch.tensor([[each.top_p]]))[0]
+        return filtered(logits, [replace(each, top_p=1.0) for each in params])
+
+    patch.setattr(sampler, "filtered_probabilities", early)
+
+
+@output_mutation("logprobs-of-what-is-drawn", "under the raw logits it is")
+def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
+    sample = sampler.sample
+    with_logprobs = sampler._with_logprobs
+    temperatures: list[float] = []
+
+    def remembering(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
+        temperatures[:] = [sequence.params.temperature or 1.0 for sequence in sequences]
+        return sample(logits, sequences, seed)
+
+    def scaled(logits: Tensor, *others: Any) -> list[TokenOutput]:
+        return with_logprobs(logits / torch.tensor(temperatures)[:, None], *others)
+
+    from engine.model import runner
+
+    patch.setattr(runner, "sample", remembering)
+    patch.setattr(sampler, "_with_logprobs", scaled)
+
+
+@output_mutation("temperatures-below-and-above-one", "equal the one before")
+def seed_the_random_source_anew_at_every_token(patch: pytest.MonkeyPatch) -> None:
+    generator = sampler._generator
+
+    def anew(sequence: SequenceState, seed: int) -> torch.Generator:
+        sequence.generator = None
+        return generator(sequence, seed)
+
+    patch.setattr(sampler, "_generator", anew)
+
+
+@output_mutation("requests-without-a-seed-draw-other-tokens", "its tokens depend on its batch")
+def ignore_a_seed_next_to_a_request_without_one(patch: pytest.MonkeyPatch) -> None:
+    draw = sampler._draw
+    shared = torch.Generator().manual_seed(99)
+
+    def shared_source(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
+        if any(sequence.params.seed is None for sequence in sequences):
+            for sequence in sequences:
+                sequence.generator = shared
+        return draw(logits, sequences, seed)
+
+    patch.setattr(sampler, "_draw", shared_source)
+
+
+@output_mutation("requests-without-a-seed-draw-other-tokens", "should get different tokens")
+def draw_the_same_for_all_without_a_seed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sampler, "hash_text", lambda text: 5)
+
+
+@output_mutation("filters-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
+def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
+    filtered, rows_before = sampler.filtered_probabilities, [0]
+
+    def moved(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        values = [each.min_p for each in params]
+        if rows_before[0] - len(params) >= 2 or (rows_before[0] < 0 and len(params) > 1):
+            rows_before[0] = -1
+            values = values[1:] + values[:1]
+        elif rows_before[0] >= 0:
+            rows_before[0] = len(params)
+        return filtered(logits, [replace(each, min_p=v) for each, v in zip(params, values, strict=True)])
+
+    patch.setattr(sampler, "filtered_probabilities", moved)
+
+
+@output_mutation("forbidden-ends-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
+def move_min_tokens_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
+    without, before = sampler.processed, [0]
+
+    def moved(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
+        if before[0] - len(sequences) >= 2:
+            before[0] = 99  # from now on
+        else:
+            before[0] = max(before[0], len(sequences)) if before[0] == 99 else len(sequences)
+        if before[0] == 99:
+            return without(logits, [*sequences[1:], *sequences[:1]])
+        return without(logits, sequences)
+
+    patch.setattr(sampler, "processed", moved)
+
+
+@output_mutation("parameters-that-leave-every-token-draw-the-same", "should get the same tokens")
+def take_a_top_k_above_the_vocabulary_for_half_of_it(patch: pytest.MonkeyPatch) -> None:
+    filtered = sampler.filtered_probabilities
+
+    def halved(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        most = logits.shape[1]
+        return filtered(logits, [replace(each, top_k=2) if each.top_k > most else each for each in params])
+
+    patch.setattr(sampler, "filtered_probabilities", halved)
+
+
+@output_mutation("parameters-that-leave-one-token-are-greedy", "should get the same tokens")
+def keep_two_tokens_where_top_p_leaves_one(patch: pytest.MonkeyPatch) -> None:
+    with_other_params(patch, lambda params: replace(params, top_p=max(params.top_p, 0.9)))
+
+
+@output_mutation("logprobs-do-not-depend-on-who-is-there", "the logprobs of token")
+def give_the_logprobs_of_the_row_before(patch: pytest.MonkeyPatch) -> None:
+    with_logprobs = sampler._with_logprobs
+
+    def shifted(logits: Tensor, *others: Any) -> list[TokenOutput]:
+        return with_logprobs(logits.roll(1, dims=0) if len(logits) > 1 else logits, *others)
+
+    patch.setattr(sampler, "_with_logprobs", shifted)
+
+
+@output_mutation("other-seeds-draw-other-tokens", "should get different tokens")
+def take_the_last_bits_of_a_seed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sampler, "_SEEDS_TORCH_TELLS_APART", range(-(2**63), 2**63))
+
+
+@output_mutation("without-seeds-beside-seeds", "not distributed as temperature 1.2")
+def draw_without_a_seed_at_temperature_one(patch: pytest.MonkeyPatch) -> None:
+    def tame(params: SamplingParams) -> SamplingParams:
+        return params if params.seed is not None else replace(params, temperature=params.temperature**0.2, top_k=3)
+
+    with_other_params(patch, tame)

@@ -1,0 +1,85 @@
+"""Faulty shared servers, which must be detected before the next case uses them."""
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engine.config import Limits, ResolvedLimits
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.engine_thread import EngineThread
+from engine.entrypoints.server.admin import Administration
+from engine.entrypoints.server.metrics import Metrics
+from tests.harness.mutations.registry import Mutation, mutation
+
+SERVER_MUTATIONS: list[Mutation] = []
+server_mutation = partial(mutation, SERVER_MUTATIONS)
+
+
+@server_mutation("tighter", "it was given max_model_len 128 and shows 512")
+def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
+    async def agree(self: AsyncLLM, limits: Limits) -> ResolvedLimits:
+        return ResolvedLimits(**asdict(limits))
+
+    patch.setattr(AsyncLLM, "tighten", agree)
+
+
+@server_mutation("tighter", "it was given available_blocks 5 and has 35")
+def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
+    tighten = EngineThread._tighten
+
+    def roomy(self: EngineThread, limits: ResolvedLimits) -> ResolvedLimits:
+        return tighten(self, replace(limits, available_blocks=self._core.config.available_blocks))
+
+    patch.setattr(EngineThread, "_tighten", roomy)
+
+
+@server_mutation("tighter", "it has an api_key, but answers without one")
+def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
+    go_on = Administration._go_on_with
+
+    async def forgetful(self: Administration, wanted: Any) -> Any:
+        before = self._service.settings
+        said = await go_on(self, wanted)
+        self._service.settings = before
+        return said
+
+    patch.setattr(Administration, "_go_on_with", forgetful)
+
+
+@server_mutation("as it was", "its metrics are not those of a new server")
+def count_on(patch: pytest.MonkeyPatch) -> None:
+    restart = Metrics.restart
+    patch.setattr(Metrics, "restart", lambda self: None if hasattr(self, "registry") else restart(self))
+
+
+@server_mutation("as it was", "the engine is not idle: ")
+def let_requests_of_the_case_before_run_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
+
+
+@server_mutation("as it was", "with the key of this case /v1/models is answered with 401")
+def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
+    go_on, calls = Administration._go_on_with, []
+
+    async def once(self: Administration, wanted: Any) -> Any:
+        before = self._service.settings
+        said = await go_on(self, wanted)
+        calls.append(wanted)
+        if len(calls) > 1:
+            self._service.settings = before
+        return said
+
+    patch.setattr(Administration, "_go_on_with", once)
+
+
+def as_table() -> str:
+    """Return the table in docs/behaviour.md: every mutation and its message."""
+    lines = ["| the server would … | what is said |", "| --- | --- |"]
+    lines += [f"| {mutation.name} | {mutation.message} |" for mutation in SERVER_MUTATIONS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

@@ -1,0 +1,83 @@
+"""The model of the chunked scheduler, compared with the recordings and every case of the suites."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cases.test import Test
+from harness.cases.workload import specs_of
+from harness.drivers.reference import SimulationDriver
+from harness.golden.tables import golden_path, read_golden
+from harness.runs.step_table import shorten
+from harness.schedulers.chunked.model import explain, predict
+from harness.schedulers.continuous.model import ImpossibleWorkload
+from harness.schedulers.texts import PlannedText, planned_texts
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import StepsCase
+from harness.types import ChunkingSetup, SchedulingLimits
+from tests.helpers.chunked_recordings import RECORDINGS, texts
+from tests.helpers.paths import SUITES
+
+SUITES = sorted((SUITES / "scheduler_steps").glob("chunked_*.yaml"))
+AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
+
+
+def planned(recording: dict[str, Any]) -> list[PlannedText]:
+    return [
+        PlannedText(
+            tuple(text[: request["prompt"]]),
+            tuple(text[request["prompt"] :]),
+            request["max_tokens"],
+            request["join_step"],
+        )
+        for request, text in zip(recording["requests"], texts(recording["requests"]), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=[r["name"] for r in RECORDINGS])
+def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
+    options = ChunkingSetup(**recording["chunking"])
+    rows = predict(SchedulingLimits(**recording["limits"]), options, planned(recording))
+    seen = [
+        [r.step, r.tkv, *map(list, (r.waiting, r.running, r.paused, r.outputs, r.finished)), r.used, r.reserved]
+        for r in rows
+    ]
+    assert seen == [step[:9] for step in recording["steps"]]
+    assert [{str(i): n for i, n in row.hits} for row in rows] == [step[9] for step in recording["steps"]]
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_it_has_every_golden_table(path: Path) -> None:
+    """So every golden table of this scheduler is confirmed independently of an engine."""
+    for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
+        case = expanded.case
+        assert isinstance(case, StepsCase)
+        if expanded.configuration.backend != "eager":
+            continue
+        test = Test(path, "", expanded, SimulationDriver.capabilities, "")
+        session = SimulationDriver().open(expanded.setup)
+        limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
+        assert expanded.options is not None
+        rows = predict(limits, expanded.options, planned_texts(specs_of(test, case), case.requests, None))
+        assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
+
+
+def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
+    two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 2, 2)]
+    tight = SchedulingLimits(128, 2, 2, 2048)
+    options = ChunkingSetup(chunk_size=64)
+    assert explain(tight, options, two, 1) == "step 1: chunk of 0"
+    message = explain(tight, options, two, 3)
+    assert message == "step 3: decode of 0, 1 waits for blocks: 2 needed, 0 free, 0 of them reserved"
+    assert explain(AS_BUILT, options, two, 2) == "step 2: decode of 0, 1 waits for a decode of 0"
+    assert explain(AS_BUILT, options, two, 99) == "step 99: the workload is done"
+
+
+def test_requests_that_can_never_continue_are_reported() -> None:
+    long = PlannedText((1,) * 64, (2,) * 70, 70)
+    with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
+        predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
+    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at 67"):
+        predict(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])

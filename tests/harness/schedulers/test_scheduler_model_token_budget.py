@@ -1,0 +1,141 @@
+"""The model of the token-budget scheduler, compared with the recordings and every case of the suites."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cases.test import Test
+from harness.cases.workload import specs_of
+from harness.drivers.reference import SimulationDriver
+from harness.golden.tables import golden_path, read_golden
+from harness.runs.step_table import shorten
+from harness.schedulers.errors import ImpossibleWorkload
+from harness.schedulers.texts import PlannedText, planned_texts
+from harness.schedulers.token_budget.model import Moment, explain, moments, predict
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import StepsCase
+from harness.types import SchedulingLimits, TokenBudgetSetup
+from tests.helpers.paths import SUITES
+from tests.helpers.token_budget_recordings import RECORDED, VERSIONS
+
+SUITES = sorted((SUITES / "scheduler_steps").glob("token_budget*.yaml"))
+WORKLOADS = RECORDED["workloads"]
+AS_BUILT = SchedulingLimits(512, 4, 32)
+
+
+def planned(workload: dict[str, Any]) -> Iterator[PlannedText]:
+    """Yield the requests; events before step n of a recording are after step n − 1 here."""
+    for request, tokens in zip(workload["requests"], workload["tokens"], strict=True):
+        aborted = request.get("aborted_before_step")
+        # Further tokens of an aborted request were not recorded, and nothing depends on them.
+        generated = tokens if aborted is None else [*tokens, *[-1] * request["max_tokens"]][: request["max_tokens"]]
+        yield PlannedText(
+            tuple(request["prompt"]),
+            tuple(generated),
+            request["max_tokens"],
+            request["before_step"] - 1,
+            None if aborted is None else aborted - 1,
+        )
+
+
+def replayed(workload: dict[str, Any], rules: str) -> list[Moment]:
+    given = dict(workload["token_budget"])
+    size = given.pop("block_size", 64)
+    options = TokenBudgetSetup(**given, rules=rules)  # type: ignore[arg-type]
+    return list(moments(SchedulingLimits(**workload["limits"]), options, list(planned(workload)), size))
+
+
+def seen(moment: Moment) -> dict[str, Any]:
+    """Return a moment in the columns of the recording."""
+    row = moment.row
+    return {
+        "step": row.step,
+        "kind": "idle" if row.kind == "start" else row.kind,
+        "scheduled": [list(pair) for pair in row.scheduled or ()],
+        "preempted": list(row.preempted or ()),
+        "hits": [list(pair) for pair in row.hits or ()],
+        "computed": [list(pair) for pair in zip(row.running, moment.computed, strict=True)],
+        "running": list(row.running),
+        "waiting": list(row.waiting),
+        "outputs": list(row.outputs),
+        "finished": list(row.finished),
+        "used": row.used,
+        "held": [[request, list(blocks)] for request, blocks in moment.pages],
+        "queue": list(moment.queue),
+    }
+
+
+def recorded(workload: dict[str, Any], rules: str) -> Iterator[tuple[dict[str, Any], set[str]]]:
+    """Yield each row, and the columns that cannot be compared because an abort follows the recorded row."""
+    joins: dict[int, list[int]] = {}
+    aborts: dict[int, list[int]] = {}
+    for number, plan in enumerate(planned(workload)):
+        joins.setdefault(plan.join_step, []).append(number)
+        aborts.setdefault(-1 if plan.abort_step is None else plan.abort_step, []).append(number)
+    for values in workload["steps"][rules]:
+        row = dict(zip(RECORDED["columns"], values, strict=True))
+        gone, come = aborts.get(row["step"], []), joins.get(row["step"], []) if row["step"] else []
+        row["outputs"], row["finished"] = ([pair[0] for pair in row[name]] for name in ("outputs", "finished"))
+        row["hits"] = [pair for pair in row["hits"] if pair[1]]
+        row["waiting"] = [request for request in [*row["waiting"], *come] if request not in gone]
+        row["running"] = [request for request in row["running"] if request not in gone]
+        yield row, {"used", "queue", "computed"} if gone else set()
+
+
+@pytest.mark.parametrize("rules", VERSIONS)
+@pytest.mark.parametrize("workload", WORKLOADS, ids=[w["name"] for w in WORKLOADS])
+def test_it_has_every_column_of_every_recorded_step(workload: dict[str, Any], rules: str) -> None:
+    for moment, (row, left_out) in zip(replayed(workload, rules), recorded(workload, rules), strict=True):
+        compared = {name: value for name, value in seen(moment).items() if name not in left_out}
+        assert compared == {name: row[name] for name in compared}
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_it_has_every_golden_table(path: Path) -> None:
+    """So every golden table of this scheduler is confirmed independently of an engine."""
+    for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
+        case = expanded.case
+        assert isinstance(case, StepsCase)
+        if expanded.configuration.backend != "eager":
+            continue
+        test = Test(path, "", expanded, SimulationDriver.capabilities, "")
+        session = SimulationDriver().open(expanded.setup)
+        limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
+        assert isinstance(expanded.options, TokenBudgetSetup)
+        rows = predict(limits, expanded.options, planned_texts(specs_of(test, case), case.requests, None))
+        golden = case.expect.steps
+        if golden == "golden":
+            golden = read_golden(golden_path(path, case.id), "")
+        assert shorten(rows) == shorten(golden), case.id
+        assert ("preemption" in case.markers) == any(row.preempted for row in rows), case.id
+
+
+def test_it_says_why_the_head_waits() -> None:
+    two = [PlannedText((1,) * 500, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 2, 2)]
+    options = TokenBudgetSetup(enable_chunked_prefill=False)
+    assert explain(AS_BUILT, options, two, 1) == (
+        "step 1: 500 of 0 (a budget of 512), 1 waits for budget: 64 tokens in one step, 12 left of 512"
+    )
+    few = replace(AS_BUILT, available_blocks=8)
+    assert explain(few, TokenBudgetSetup(max_num_batched_tokens=64), two, 1) == (
+        "step 1: 64 of 0 (a budget of 64), 1 waits for budget: all 64 tokens are used"
+    )
+    assert "1 waits for a place: 1 run of 1" in explain(replace(AS_BUILT, max_num_seqs=1), options, two, 1)
+
+
+def test_it_says_who_is_preempted() -> None:
+    two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 3, 3)]
+    message = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
+    assert message == (
+        "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts in the step of a preemption of 1"
+    )
+
+
+def test_a_request_that_can_never_start_is_impossible() -> None:
+    long = PlannedText((1,) * 64, (2,) * 70, 70)
+    with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 2 needed for all its 65 tokens, 1 free"):
+        predict(SchedulingLimits(512, 4, 1), TokenBudgetSetup(enable_prefix_caching=False), [long])

@@ -1,0 +1,273 @@
+"""The token budget in the harness: suites, rows, tables, invariants, time-lines, traces, search."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.checks.steps import check_steps
+from harness.cli import main
+from harness.drivers.reference import SimulationDriver
+from harness.report.step_view import step_table
+from harness.runs.runner import run_workload
+from harness.runs.step_table import as_data, as_row, from_data, lengthen, shorten
+from harness.schedulers.sharing import NUMBERS
+from harness.schedulers.token_budget import SPEC
+from harness.schedulers.token_budget.invariants import RULES, check_invariants
+from harness.schedulers.token_budget.rows import kind_of_row
+from harness.schedulers.token_budget.rules import BY_COLUMN, CAUSES, rule_for, rule_for_kinds
+from harness.search.run import search
+from harness.search.violated import violated
+from harness.suites.loader import SuiteError, load_suite
+from harness.suites.prompts import simulated_spec
+from harness.suites.schema import TOKEN_BUDGET_COLUMNS, Request
+from harness.suites.yaml import read_yaml
+from harness.timeline import Size, as_svg, as_text, time_line
+from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, TokenBudgetSetup, Verdict
+from tests.helpers.paths import ROOT
+
+REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
+OPTIONS = TokenBudgetSetup(128)
+LIMITS = SchedulingLimits(512, 3, 5)
+REQUESTS = (
+    Request.model_validate({"prompt": {"random_tokens": 126, "seed": "a"}, "max_tokens": 8}),
+    Request.model_validate(
+        {"prompt": {"parts": [{"random_tokens": 70, "seed": "a"}, {"random_tokens": 60}]}, "max_tokens": 9}
+    ),
+    Request.model_validate({"prompt": {"random_tokens": 20}, "max_tokens": 6, "join_step": 4}),
+)
+
+
+@pytest.fixture(scope="module")
+def ran() -> tuple[Run, list[RequestSpec]]:
+    """Chunks, a hit, a preemption and a request that waits."""
+    session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "token_budget", OPTIONS))
+    session.reset(replace(LIMITS, available_blocks=4))
+    specs = [simulated_spec(request, "run", number, NUMBERS) for number, request in enumerate(REQUESTS)]
+    return run_workload(session, specs, REQUESTS), specs
+
+
+def test_the_run_of_these_tests_has_what_they_need(ran: tuple[Run, list[RequestSpec]]) -> None:
+    steps = ran[0].steps
+    assert {step.kind for step in steps} == {"start", "prefill", "decode", "mixed", "idle"}
+    assert any(step.preempted for step in steps)
+    assert sum(bool(step.hits) for step in steps) == 2
+
+
+def test_a_table_in_its_short_form_is_the_same_table(ran: tuple[Run, list[RequestSpec]]) -> None:
+    rows = [as_row(step) for step in ran[0].steps]
+    assert len(shorten(rows)) < len(rows)
+    assert lengthen(shorten(rows)) == rows
+
+
+def test_kinds_follow_from_rows_alone(ran: tuple[Run, list[RequestSpec]]) -> None:
+    steps = ran[0].steps
+    assert [kind_of_row(row, before) for before, row in zip([None, *steps], steps, strict=False)] == [
+        step.kind for step in steps
+    ]
+
+
+def test_a_run_has_no_tkv_and_no_report_shows_one(ran: tuple[Run, list[RequestSpec]]) -> None:
+    """Neither in rows nor in results, and a driver that reports 0 is understood."""
+    rows = [as_row(step) for step in ran[0].steps]
+    assert {row.tkv for row in rows} == {None}
+    assert [as_row(step._replace(tkv=0)) for step in ran[0].steps] == rows
+    data = check_steps(ran[0], rows).data
+    assert not any("tkv" in row for row in data["steps"])
+    assert [as_row(from_data(as_data(step))) for step in ran[0].steps] == rows
+    folded = [line.folded for line in step_table(data).lines if line.folded]
+    assert folded == ["… 3 plain decodes, steps 5 to 7 …", "… 4 plain decodes, steps 10 to 13 …"]
+
+
+def test_a_wrong_step_says_which_request_computes_how_many_tokens(ran: tuple[Run, list[RequestSpec]]) -> None:
+    rows = [as_row(step) for step in ran[0].steps]
+    rows[2] = rows[2]._replace(scheduled=((0, 1), (1, 60)))
+    verdict = check_steps(ran[0], rows)
+    assert verdict.headline.startswith("step 2 differs (mixed step (1 of 0, 60 of 1)): scheduled 0:1 1:")
+    assert '"TB-RUNNING" and "TB-ADMIT"' in verdict.rule
+    explained = SPEC.explain(replace(LIMITS, available_blocks=4), OPTIONS, ran[1], REQUESTS, ran[0], 2)
+    assert explained is not None
+    assert explained.startswith("step 2: 1 of 0 and ")
+
+
+SUITE = """\
+suite: mine
+kind: scheduler_steps
+parameters: {{backend: [eager], scheduler: [{scheduler}]}}
+cases:
+  - id: one
+    limits: {{{limits}}}
+    token_budget: {{{options}}}
+    requests: [{{prompt: {{random_tokens: 70}}, max_tokens: 3}}]
+    expect: {{steps: golden}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "limits", "options", "words"),
+    [
+        ("token_budget", "", "max_num_batched_tokens: 0", "max_num_batched_tokens: must be"),
+        ("token_budget", "", 'rules: "0.30"', "rules"),
+        ("token_budget", "", "max_tokens: 64", "unknown key"),
+        ("token_budget", "max_batch_tkv_limit: 500", "", "has no tkv, so no max_batch_tkv_limit"),
+        ("token_budget", "", "max_num_batched_tokens: 71, enable_chunked_prefill: false", "may need 72 tokens in one"),
+        ("chunked", "", "max_num_batched_tokens: 64", "token_budget has options of scheduler token_budget"),
+    ],
+)
+def test_wrong_options_are_given_with_their_place(
+    tmp_path: Path, scheduler: str, limits: str, options: str, words: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SUITE.format(scheduler=scheduler, limits=limits, options=options), encoding="utf-8")
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    assert words in str(caught.value)
+    assert re.search(r"mine\.yaml:\d+:\d+: ", str(caught.value))
+
+
+def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
+    """One observation of a run changed: the first in which something is as ``which`` says."""
+    first = next(
+        step.step
+        for step in run.steps
+        if {
+            "chunk": len(step.outputs) < len(step.scheduled or ()),
+            "two decode": step.kind == "decode" and len(step.outputs) == 2,
+            "hit": bool(step.hits),
+            "preemption": bool(step.preempted),
+            "end": bool(step.finished),
+            "waits": bool(step.waiting) and step.step > 4,
+            "idle": step.kind == "idle",
+        }[which]
+    )
+    steps = list(run.steps)
+    values = {name: value(steps[first]) if callable(value) else value for name, value in change.items()}
+    steps[first] = steps[first]._replace(**values)
+    return replace(run, steps=tuple(steps))
+
+
+DOCTORED = {
+    "a token over the budget": (
+        "chunk",
+        {"scheduled": lambda s: (*s.scheduled[:-1], (s.scheduled[-1][0], 128))},
+        "budget",
+    ),
+    "scheduled twice": ("chunk", {"scheduled": lambda s: (*s.scheduled, s.scheduled[0])}, "scheduled twice"),
+    "waiting before running": (
+        "chunk",
+        {"scheduled": lambda s: tuple(reversed(s.scheduled))},
+        "scheduled [1, 0]; () ran, (0, 1) waited",
+    ),
+    "running in another order": ("two decode", {"running": lambda s: tuple(reversed(s.running))}, "order"),
+    "a token before all is computed": ("chunk", {"outputs": (0, 1)}, "(0, 1) got a token, (0,) have all computed"),
+    "no token where all is computed": ("two decode", {"outputs": lambda s: s.outputs[:1]}, "lost"),
+    "a hit of half a block": ("hit", {"hits": ((1, 32),)}, "hits"),
+    "a hit of the whole length": ("hit", {"hits": ((1, 192),)}, "hits"),
+    "another victim": ("preemption", {"preempted": (0,)}, "preempted (0,), (0, 1) ran"),
+    "the victim is lost": ("preemption", {"waiting": ()}, "queue"),
+    "a block too many in use": ("two decode", {"used": 9}, "conserved"),
+    "a block too few in use": ("two decode", {"used": 1}, "conserved"),
+    "never finished": ("end", {"finished": ()}, "finished at steps []"),
+    "lost in the queue": ("waits", {"waiting": ()}, "queue"),
+    "left behind": ("idle", {"used": 1}, "conserved"),
+    "the null block": (
+        "two decode",
+        {"block_tables": lambda s: ((0, *s.block_tables[0][1:]), *s.block_tables[1:])},
+        "held",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOCTORED)
+def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]]) -> None:
+    run, specs = ran
+    limits = replace(LIMITS, available_blocks=4)
+    assert check_invariants(run, specs, REQUESTS, limits, OPTIONS).passed
+    which, change, told = DOCTORED[name]
+    verdict = check_invariants(doctored(run, which, change), specs, REQUESTS, limits, OPTIONS)
+    assert not verdict.passed
+    assert verdict.rule == RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
+
+
+@pytest.mark.requirement("TB-HIT-10")
+def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[RequestSpec]]) -> None:
+    """Its second block is its own; here it is the one that it shares with the other, which the other still reads."""
+    run, specs = ran
+
+    def others(step: Any) -> Any:
+        first, *rest = step.block_tables
+        return (first, *[(table[0], first[1]) for table in rest])
+
+    steps = tuple(
+        step._replace(block_tables=others(step)) if len(step.block_tables) == 2 and step.step < 4 else step
+        for step in run.steps
+    )
+    verdict = check_invariants(replace(run, steps=steps), specs, REQUESTS, replace(LIMITS, available_blocks=4), OPTIONS)
+    assert "1 writes block" in " ".join([verdict.headline, *verdict.details])
+
+
+def test_rules_quote_headings_that_the_document_has() -> None:
+    text = (ROOT / "docs" / "scheduling-rules-token-budget.md").read_text(encoding="utf-8")
+    headings = {line.lstrip("# ") for line in text.splitlines() if line.startswith("##")}
+    kinds = ("start", "prefill", "decode", "mixed", "idle")
+    rules = [rule_for(kind, column) for kind in kinds for column in TOKEN_BUDGET_COLUMNS[1:]]
+    rules += [*RULES.values(), rule_for_kinds("prefill", "decode"), rule_for_kinds("idle", "decode")]
+    for rule in rules:
+        quoted = re.findall(r'"([^"]+)"', rule)
+        assert quoted, rule
+        assert set(quoted) <= headings, rule
+        assert set(violated(SPEC, Verdict(False, "", rule=rule))) <= set(REQUIREMENTS), rule
+    assert set(CAUSES) == set(BY_COLUMN) == set(TOKEN_BUDGET_COLUMNS) - {"step"}
+
+
+def test_a_time_line_shows_who_computes_and_who_is_preempted(ran: tuple[Run, list[RequestSpec]]) -> None:
+    sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in ran[1]]
+    line = time_line(ran[0].steps, sizes)
+    text = "\n".join(as_text(line))
+    assert "tokens ≤ 128" in text
+    lost = next(step.step for step in ran[0].steps if step.preempted)
+    lane = next(row for row in as_text(line) if row.strip().startswith("1: "))
+    assert "!" in lane
+    assert "c" in lane
+    svg = as_svg(line)
+    assert 'class="lost"' in svg
+    assert f"step {lost}: " in svg
+    assert "preempted: 1" in svg
+    assert "tkv" not in re.sub(r"<style>.*?</style>", "", svg, flags=re.DOTALL).replace('class="tkv"', "")
+
+
+def test_a_trace_has_its_columns_and_can_be_traced_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    item = {
+        "name": "two",
+        "limits": {"available_blocks": 2},
+        "token_budget": {"max_num_batched_tokens": 64, "enable_prefix_caching": False},
+        "requests": [{"prompt_len": 62, "max_tokens": 6}, {"prompt_len": 30, "max_tokens": 6}],
+    }
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps([item]), encoding="utf-8")
+    assert main(["trace", str(path), "--simulate"]) == 0
+    first = capsys.readouterr().out
+    traced = json.loads(first)[0]
+    assert traced["columns"][:2] == ["step", "scheduled"]
+    assert [row[6] for row in traced["steps"] if row[6]] == [[1]]
+    path.write_text(first, encoding="utf-8")
+    assert main(["trace", str(path), "--simulate"]) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_search_finds_nothing_in_the_engine_as_it_is() -> None:
+    result = search(SimulationDriver(), 40, seed=5, scheduler="token_budget")
+    assert result.found is None
+    assert result.tried >= 40
+
+
+def test_a_search_finds_a_fault_and_shrinks_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
+
+    monkeypatch.setattr(TokenBudgetScheduler, "_fits", lambda self, sequence, found: True)
+    found = search(SimulationDriver(), 200, seed=1, scheduler="token_budget").found
+    assert found is not None
+    assert len(found.workload.requests) <= 3

@@ -1,0 +1,47 @@
+"""The cases of the suites by id, and their outcomes on a driver."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from harness.cases.failure_text import failure_text
+from harness.cases.needs import missing_capability
+from harness.cases.run import run_test
+from harness.cases.test import Test
+from harness.drivers.base import Driver
+from harness.suites.expand import expand
+from harness.suites.loader import load_suite
+from harness.suites.schema import AnySuite
+from tests.helpers.paths import SUITES
+
+
+@lru_cache
+def suite_of(path: Path) -> AnySuite:
+    return load_suite(path).suite
+
+
+def all_tests(driver: Driver) -> list[Test]:
+    """Return every test of the suites that the driver can run."""
+    tests = []
+    for path in sorted(
+        path for kind in ("scheduler_steps", "behaviour", "output") for path in (SUITES / kind).glob("*.yaml")
+    ):
+        suite = suite_of(path)
+        for expanded in expand(suite, ["tiny-granite"]):
+            if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):
+                continue
+            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --cb-bless"))
+    return tests
+
+
+def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
+    """Return the text of the failure, or None if the test passed."""
+    setup = test.expanded.setup
+    session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
+    verdicts = run_test(test, session)
+    if all(verdict.passed for verdict in verdicts):
+        return None
+    return failure_text(test.expanded, verdicts, "suite.yaml:1", test.bless_command)
+
+
+def case_named(name: str, driver: Driver) -> Test:
+    return next(test for test in all_tests(driver) if test.expanded.case.id == name)

@@ -1,0 +1,47 @@
+"""A server of an engine without a model that tests can slow down or break. For tests only.
+
+``ODD_PACE`` is seconds per step; ``ODD_CRASH`` is a path: once the file exists, the next step fails.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from checkpoints import resolve
+from engine.build import Engine
+from engine.config import ConfigError
+from engine.core import EngineCore
+from engine.entrypoints.server.arguments import parse
+from engine.entrypoints.server.run import StartError, bind, serve
+from engine.tokenizer import Tokenizer
+from tests.helpers.engine import ScriptedTokens
+
+
+class Odd(ScriptedTokens):
+    """An executor that returns the same token at a given pace, until it fails."""
+
+    pace = float(os.environ.get("ODD_PACE", "0"))
+    crash = os.environ.get("ODD_CRASH")
+
+    def execute(self, plan, sequences):
+        time.sleep(self.pace)
+        if self.crash and Path(self.crash).exists():
+            raise RuntimeError("the card is on fire")
+        return super().execute(plan, sequences)
+
+
+def main() -> int:
+    settings = parse(None)
+    checkpoint = resolve(settings.engine.model)
+    tokenizer = Tokenizer(checkpoint)
+    core = EngineCore(settings.engine, Odd(), decode_text=tokenizer.decode)
+    try:
+        return serve(Engine(checkpoint, tokenizer, core), settings, bind(settings.host, settings.port))
+    except (StartError, ConfigError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Runs of pytest on suites in a folder outside this repository, in a subprocess."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# Isolated engines in processes that are spawned, as on cards, instead of forked.
+SPAWNED = "--cb-isolation=engine --cb-start-processes=spawn"
+
+GOOD = """\
+suite: mine
+kind: scheduler_steps
+markers: [cb]
+cases:
+  - id: five-lines
+    requests: [{prompt: {random_tokens: 49}, max_tokens: 3}]
+    expect:
+      output: none
+      steps:
+        - [0,  0, [0], [],  [],  [],  0, 0]
+        - [1, 64, [],  [0], [0], [],  2, 1]
+        - [2, 65, [],  [0], [0], [],  2, 2]
+        - [3, 66, [],  [],  [0], [0], 2, 2]
+        - [4,  0, [],  [],  [],  [],  0, 0]
+"""
+WRONG = GOOD.replace("- [2, 65,", "- [2, 99,").replace("suite: mine", "suite: wrong")
+GOLDEN = """\
+suite: mine
+kind: scheduler_steps
+markers: [cb]
+cases:
+  - id: needs-a-table
+    requests: [{prompt: {random_tokens: 49}, max_tokens: 3}]
+    expect: {steps: golden, output: none}
+"""
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in ``folder``; variables set to an empty string are removed from the environment."""
+    variables = {**os.environ, "COLUMNS": "200", **environment}
+    for name in ("CI", "VLLM_SPYRE_TEST_MODEL_LIST", "PYTEST_ADDOPTS"):
+        if not environment.get(name):
+            variables.pop(name, None)
+    # One of the installed plugins takes a second at every start and is not needed here.
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", *arguments]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=180)
+
+
+def write(folder: Path, **suites: str) -> None:
+    for name, text in suites.items():
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def simulated(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in ``folder`` without a model."""
+    return run(folder, "--cb-simulate", *arguments, **environment)

@@ -1,0 +1,88 @@
+"""Server processes for tests, started on a free port and always ended."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import httpx
+
+from tests.helpers.paths import ROOT
+
+SECONDS = 60
+"""The timeout of every wait."""
+
+
+class Server(NamedTuple):
+    """A running server."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return host, int(port)
+
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics by name, and by ``name{label="value"}`` for those with labels."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=SECONDS).text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+    def is_empty(self) -> bool:
+        """Return whether no request is unfinished and no block is held."""
+        held = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
+        metrics = self.metrics()
+        return not any(metrics[f"spyre_cb_{name}"] for name in held)
+
+    def running(self) -> bool:
+        return self.metrics()["spyre_cb_requests_running"] > 0
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit status."""
+        return self.process.wait(SECONDS)
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until ``holds()``. Raises AssertionError after the timeout."""
+    give_up = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < give_up, "it never came to hold"
+        time.sleep(0.01)
+
+
+def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment without variables that affect a server."""
+    names = ("SPYRE_CB_API_KEY", "VLLM_SPYRE_DYNAMO_BACKEND", "VLLM_DT_MAX_BATCH_TKV_LIMIT")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return {**kept, "OMP_NUM_THREADS": "1", **more}
+
+
+@contextmanager
+def started(*arguments: str, module: str = "engine.entrypoints.server", **environ: str) -> Iterator[Server]:
+    """Start a server on a free port, and end it afterwards in any case."""
+    process = subprocess.Popen(
+        command("--port", "0", *arguments, module=module),
+        cwd=ROOT,
+        env=environment(**environ),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()  # returns at the latest when the process ends
+        ready = re.fullmatch(r"ready: (http://\S+)\n", line)
+        assert ready, f"no server: {line!r} {process.stderr.read() if process.stderr else ''}"
+        yield Server(ready[1], process)
+    finally:
+        process.kill()
+        process.communicate(timeout=SECONDS)

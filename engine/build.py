@@ -82,7 +82,7 @@ def build_engine(config: EngineConfig) -> Engine:
 
 def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | None) -> ModelExecutor:
     if workers is None:
-        from engine.model.runner import ModelRunner  # torch and ibm-fms take seconds to import
+        from engine.execution.runner import ModelRunner  # torch and ibm-fms take seconds to import
 
         return ModelRunner(config, checkpoint)
     from engine.tensor_parallel.runner import ParallelRunner

@@ -39,11 +39,6 @@ def simulated() -> bool:
     return find_spec(RUNTIME) is None
 
 
-def register() -> None:
-    """Register the backend ``sendnn`` with ``torch.compile``. Idempotent."""
-    import_module("engine.backends.simulated.device" if simulated() else RUNTIME)
-
-
 def warm_up_mode() -> AbstractContextManager[object]:
     """Return the context manager for compiling runs, in which a card's runtime collects graphs to load at its end."""
     if simulated():

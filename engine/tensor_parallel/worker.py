@@ -24,7 +24,7 @@ from engine.environment import threads
 from engine.tensor_parallel.messages import Failed, Logits, Ready, Start, Step
 
 if TYPE_CHECKING:
-    from engine.model.runner import ModelRunner
+    from engine.execution.runner import ModelRunner
 
 WATCH_SECONDS = 0.25
 """Interval at which a worker checks that its parent is alive."""
@@ -74,7 +74,7 @@ def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
     from torch import distributed
 
     from checkpoints import resolve
-    from engine.model.runner import ModelRunner
+    from engine.execution.runner import ModelRunner
 
     torch.set_num_threads(threads(os.environ))
     size = start.config.tensor_parallel_size

@@ -7,7 +7,7 @@ import fms.models.hf.utils  # noqa: F401
 
 import engine.entrypoints.server.admin
 import engine.entrypoints.server.run
-import engine.model.runner  # noqa: F401
+import engine.execution.runner  # noqa: F401
 from engine.entrypoints.server.__main__ import become
 from harness.utils.subprocesses import end_with_parent
 

@@ -36,7 +36,7 @@ from harness.utils.gc import gc_paused
 
 PRELOADED = (
     "engine.entrypoints.llm",
-    "engine.model.runner",
+    "engine.execution.runner",
     "fms.models.hf.utils",
     "rich.progress",
     "transformers.generation.utils",

@@ -47,7 +47,7 @@ class ReferenceSession(CoreSession):
             from engine.entrypoints.llm import LLM
 
             if setup.tensor_parallel_size == 1:  # otherwise the workers import it
-                importlib.import_module("engine.model.runner")
+                importlib.import_module("engine.execution.runner")
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         # The tokenizer is loaded when a case first needs text: most cases need only token ids.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from checkpoints import resolve
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore
-from engine.model.runner import ModelRunner
+from engine.execution.runner import ModelRunner
 from engine.request import Request, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from harness.references.compute import continuations

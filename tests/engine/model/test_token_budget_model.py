@@ -12,7 +12,7 @@ from engine.backends.inductor import cpp_compiler
 from engine.build import build_engine
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore, StepRecord
-from engine.model.runner import ModelRunner
+from engine.execution.runner import ModelRunner
 from engine.request import Request, SamplingParams
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from tests.helpers.budget import examples

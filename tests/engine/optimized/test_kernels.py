@@ -45,7 +45,7 @@ def test_a_model_uses_them(llm, loops, monkeypatch):
 
 
 def test_without_numba_the_engine_is_there():
-    code = "import sys; sys.modules['numba'] = None; import torch, engine.model.runner\n"
+    code = "import sys; sys.modules['numba'] = None; import torch, engine.execution.runner\n"
     code += "from engine.optimized import kernels\n"
     code += "print(kernels.usable(torch.ones(2, 2)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from engine.config import Chunking
+from engine.execution import runner as model_runner
 from engine.kv_cache import block_hash
 from engine.kv_cache.block_hash import NOTHING, content_key
 from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for, round_up_to_block
 from engine.kv_cache.prefix_pool import PrefixPool
-from engine.model import runner as model_runner
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.scheduling.chunked import pausing, scheduler
 from engine.scheduling.chunked.chunks import Chunks

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from engine.execution import runner as model_runner
 from engine.kv_cache.block_pool import BlockPool
 from engine.model import attention
 from engine.model import inputs as batch
-from engine.model import runner as model_runner
 from tests.harness.mutations.registry import output_mutation
 
 

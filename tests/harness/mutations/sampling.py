@@ -96,7 +96,7 @@ def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
     def scaled(logits: Tensor, *others: Any) -> list[TokenOutput]:
         return with_logprobs(logits / torch.tensor(temperatures)[:, None], *others)
 
-    from engine.model import runner
+    from engine.execution import runner
 
     patch.setattr(runner, "sample", remembering)
     patch.setattr(sampler, "_with_logprobs", scaled)

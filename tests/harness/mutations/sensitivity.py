@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from checkpoints import resolve
+from engine.execution import runner as model_runner
+from engine.execution.runner import ModelRunner
 from engine.model import attention
 from engine.model import inputs as batch
-from engine.model import runner as model_runner
-from engine.model.runner import ModelRunner
 from harness.checks.output.policies import resolve_policy
 from harness.checks.outputs import check_outputs, prepare_outputs
 from harness.drivers.base import GOLDEN_TOKENS, Session

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from engine.execution import runner as model_runner
 from engine.model import chunk_inputs as chunk_batch
 from engine.model import inputs as batch
-from engine.model import runner as model_runner
 from engine.model.inputs import ModelInputs
 from tests.harness.mutations.outputs import change_decode_inputs
 from tests.harness.mutations.registry import shape_mutation, start_mutation

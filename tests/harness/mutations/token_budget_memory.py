@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from engine.execution import runner as model_runner
+from engine.execution.runner import ModelRunner
 from engine.kv_cache import block_hash
 from engine.kv_cache.block_hash import NOTHING, content_key
 from engine.kv_cache.shared_pool import SharedPool
-from engine.model import runner as model_runner
 from engine.model.mixed_inputs import decode_rows, part_inputs
-from engine.model.runner import ModelRunner
 from engine.scheduling.plan import MixedStep, Part
 from engine.scheduling.token_budget import scheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from engine.execution import runner as model_runner
 from engine.model import mixed_inputs
-from engine.model import runner as model_runner
 from engine.model.mixed_inputs import decode_rows, part_in_whole_blocks, part_inputs
 from engine.scheduling.plan import Part
 from tests.harness.mutations.registry import shape_mutation

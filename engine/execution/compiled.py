@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from types import CodeType, FrameType
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.fx.experimental import _config as symbolic_shapes
 from engine.backends import sendnn
 from engine.backends.backend import Backend
 from engine.backends.errors import RecompileError
-from engine.backends.graphs import (
+from engine.execution.graphs import (
     Cache,
     TracedFunction,
     fixed_sizes,
@@ -29,7 +30,12 @@ from engine.backends.graphs import (
     sharable,
     signature,
 )
-from engine.backends.simulated.program import PROGRAM, Program
+from engine.execution.simulated.program import PROGRAM, Program
+
+
+def register_sendnn() -> None:
+    """Register the backend ``sendnn`` with ``torch.compile``: the card's, or the simulated one. Idempotent."""
+    import_module("engine.execution.simulated.device" if sendnn.simulated() else sendnn.RUNTIME)
 
 
 class CompiledModel:
@@ -42,7 +48,7 @@ class CompiledModel:
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
         if backend.name == sendnn.BACKEND.name:
-            sendnn.register()
+            register_sendnn()
         self._model = model
         self._backend = backend
         self._known = functions_for(model, backend)

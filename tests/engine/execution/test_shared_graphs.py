@@ -10,10 +10,10 @@ from torch._dynamo.utils import counters
 from checkpoints import resolve
 from engine.backends import BACKENDS
 from engine.backends.compilation import Compilation
-from engine.backends.compiled import CompiledModel, compiling_for
 from engine.backends.errors import DeviceRefusedError, RecompileError
-from engine.backends.simulated import device
 from engine.entrypoints.llm import LLM
+from engine.execution.compiled import CompiledModel, compiling_for
+from engine.execution.simulated import device
 from engine.model.attention import attention_name, attention_tensors
 from engine.model.inputs import prefill_inputs
 from engine.model.loader import load_model

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.backends.errors import DeviceRefusedError
-from engine.backends.simulated.program import CompiledFor
+from engine.execution.simulated.program import CompiledFor
 
 BLOCK_SIZE = 64
 PADDING_BLOCK = 0

@@ -7,9 +7,9 @@ import torch
 
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
-from engine.backends.simulated import attention, device, products
-from engine.backends.simulated.program import CompiledFor
-from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
+from engine.execution.simulated import attention, device, products
+from engine.execution.simulated.program import CompiledFor
+from engine.execution.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 from engine.model.attention import _SHIPPED  # noqa: F401  (registers the operations of ibm-fms)
 from tests.helpers.engine import is_one_sentence
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from checkpoints import Checkpoint
 from engine.backends import BACKENDS, label
 from engine.backends.compilation import Compilation
-from engine.backends.compiled import CompiledModel
 from engine.config import EngineConfig
+from engine.execution.compiled import CompiledModel
+from engine.execution.warm_up import warm_up
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model.attention import attention_name, attention_tensors
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
@@ -19,7 +20,6 @@ from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, toke
 from engine.model.loader import load_model
 from engine.model.mixed_inputs import blocks_to_clear, decode_rows, part_in_whole_blocks, part_inputs
 from engine.model.sampler import sample
-from engine.model.warm_up import warm_up
 from engine.optimized.eager_attention import NAME as EAGER_ATTENTION
 from engine.optimized.eager_attention import attention_arguments, without_padding
 from engine.optimized.linear import quicken, with_shared_weights

@@ -1,7 +1,7 @@
 """The two attention operations of ibm-fms on the simulated device: the same results without a loop over tokens.
 
 The compiler of the real device replaces them by its own kernels, too.
-``tests/engine/backends/test_simulated_spyre.py`` compares both with the operations that ibm-fms ships.
+``tests/engine/execution/test_simulated_spyre.py`` compares both with the operations that ibm-fms ships.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from engine.backends.simulated import products
+from engine.execution.simulated import products
 
 
 def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:

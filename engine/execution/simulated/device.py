@@ -15,9 +15,9 @@ from torch.fx import GraphModule, Node
 
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
-from engine.backends.simulated import attention, products
-from engine.backends.simulated.program import PROGRAM, CompiledFor
-from engine.backends.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
+from engine.execution.simulated import attention, products
+from engine.execution.simulated.program import PROGRAM, CompiledFor
+from engine.execution.simulated.rules import check_chunk, check_decode, check_dtypes, check_prefill
 
 STORE = torch.ops.spyre.paged_attn_store
 COMPUTE = torch.ops.spyre.paged_attn_compute

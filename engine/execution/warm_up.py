@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from engine.backends import sendnn
-from engine.backends.compiled import CompiledModel, compiling_for
 from engine.config import EngineConfig
+from engine.execution.compiled import CompiledModel, compiling_for
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefill, PrefillChunk, Runnable
 

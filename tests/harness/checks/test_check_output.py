@@ -1,97 +1,35 @@
 """Tokens and logprobs of one sequence compared with an artificial reference, with every policy."""
 
-import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from checkpoints import Checkpoint
-from harness.checks.output import check_output
 from harness.checks.output.compare import close, kl_over_top
-from harness.checks.output.policies import DEFAULT_BOUNDS, ResolvedPolicy, default_policy, resolve_policy
-from harness.drivers.base import GOLDEN_TOKENS
-from harness.references import Oracle, Reference, ReferenceToken
-from harness.references.stopping import end_of, ended, wanted_for
-from harness.suites.prompts import Vocabulary
-from harness.suites.schema import POLICY_NAMES, Policy
-from harness.types import RequestSpec, Token, Verdict
-
-NO_CHECKPOINT = Checkpoint("made-up", "made-up", Path("nowhere"), None, "")
-SPECIAL = 26
-LETTERS = Vocabulary(
-    encode=lambda text: tuple(ord(c) - ord("a") for c in text),
-    decode=lambda ids: "".join("<end>" if i == SPECIAL else chr(ord("a") + i) for i in ids),
-    visible=lambda ids: "".join(chr(ord("a") + i) for i in ids if i != SPECIAL),
-    ordinary=tuple(range(26)),
-    size=27,
-    eos_token_ids=frozenset({SPECIAL}),
+from harness.checks.output.policies import DEFAULT_BOUNDS
+from harness.references import Reference, ReferenceToken
+from harness.suites.schema import POLICY_NAMES
+from harness.types import Token, Verdict
+from tests.helpers.outputs import (
+    LETTERS,
+    LOGPROBS,
+    RIGHT,
+    SPECIAL,
+    TEXT,
+    checked,
+    policy,
+    reference,
+    spec,
+    tokens,
+    with_logprob,
+    wrong,
 )
-TEXT = "abcdefghijklmnopqrst"
-LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
-
-
-def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
-    """Return a reference in which each token is the most likely by ``margin``, then the next letter, then `z`."""
-    return Reference(
-        tuple(
-            ReferenceToken(i, p, ((i, p), ((i + 1) % 26, p - margin), (25, p - margin - 1)))
-            for i, p in zip(token_ids, logprobs, strict=False)
-        )
-    )
-
-
-RIGHT = reference(LETTERS.encode(TEXT))
-
-
-class Rescoring(Oracle):
-    """An oracle with given results for an engine's tokens."""
-
-    def __init__(self, said: Reference) -> None:
-        super().__init__(may_compute=True)
-        self.said = said
-
-    def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
-        return self.said
-
-
-def spec(max_tokens: int = 8, **more: Any) -> RequestSpec:
-    return RequestSpec(3, (5, 6), max_tokens, **more)
-
-
-def policy(name: str = "exact", precision: str = "float32", **bounds: float) -> ResolvedPolicy:
-    return resolve_policy(Policy.model_validate({"name": name, **bounds}), precision, {GOLDEN_TOKENS})
-
-
-def tokens(text: str, logprobs: Sequence[float | None] = LOGPROBS) -> list[Token]:
-    return [Token(i, logprob, 1) for i, logprob in zip(LETTERS.encode(text), logprobs, strict=False)]
-
-
-def checked(
-    seen: Sequence[Token],
-    request: RequestSpec | None = None,
-    *,
-    by: ResolvedPolicy | None = None,
-    right: Reference = RIGHT,
-    rescored: Reference | None = None,
-    **more: Any,
-) -> Verdict:
-    oracle = Oracle(may_compute=False) if rescored is None else Rescoring(rescored)
-    return check_output(
-        request or spec(), seen, right, by or policy(), LETTERS, oracle=oracle, checkpoint=NO_CHECKPOINT, **more
-    )
 
 
 def marked(verdict: Verdict) -> list[int]:
     """Return the positions that the table marks as wrong."""
     return [int(line.split()[1]) for line in verdict.details if line.startswith(">")]
-
-
-def wrong(verdict: Verdict) -> dict[str, list[str]]:
-    return dict(verdict.data["wrong"])
 
 
 # --- exact -----------------------------------------------------------------------------------------------------
@@ -160,12 +98,6 @@ def test_missing_and_extra_tokens_are_counted() -> None:
     assert checked(tokens("axc")).headline.startswith("request 3: token 1 is 23 'x'")
 
 
-def with_logprob(position: int, logprob: float | None) -> list[Token]:
-    seen = tokens("abcdefgh")
-    seen[position] = seen[position]._replace(logprob=logprob)
-    return seen
-
-
 def test_a_logprob_beyond_either_tolerance_fails() -> None:
     verdict = checked(with_logprob(2, -0.5), by=policy(abs_tol=10))
     assert verdict.headline == "request 3: logprob of token 2 is -0.5000, Hugging Face says -0.3000"
@@ -232,7 +164,7 @@ def parting(margin: float) -> Reference:
     return Reference((*RIGHT.tokens[:2], close_call, *RIGHT.tokens[3:]))
 
 
-def judged_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
+def checked_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
     """Return the reference for the engine's ``text``, whose tokens are less likely by ``leads`` from position 2 on."""
     own = parting(margin).tokens[:2]
     behind = tuple(
@@ -243,7 +175,7 @@ def judged_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
 
 
 def test_tokens_may_part_where_the_reference_wavers() -> None:
-    said = judged_after(0.02, "abdxy", (0.02, 0, 0))
+    said = checked_after(0.02, "abdxy", (0.02, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
     assert verdict.passed, verdict
@@ -251,7 +183,7 @@ def test_tokens_may_part_where_the_reference_wavers() -> None:
 
 
 def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
-    said = judged_after(0.2, "abdxy", (0.2, 0, 0))
+    said = checked_after(0.2, "abdxy", (0.2, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.2), rescored=said)
     assert wrong(verdict) == {"2": ["token"]}
@@ -259,14 +191,14 @@ def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
 
 
 def test_text_after_a_divergence_is_checked_on_the_engines_tokens() -> None:
-    said = judged_after(0.02, "abdxy", (0.02, 1.5, 0))
+    said = checked_after(0.02, "abdxy", (0.02, 1.5, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.9))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
     assert wrong(verdict) == {"3": ["token"], "4": ["logprob"]}
 
 
 def test_after_a_divergence_the_requests_own_end_counts() -> None:
-    said = judged_after(0.02, "abdxy", (0.02, 0, 0))
+    said = checked_after(0.02, "abdxy", (0.02, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     by = policy("divergence", margin=0.05)
     early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=said)
@@ -278,7 +210,7 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
 def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
     """The reference's best token would end the text and is masked; the engine's next best token is right."""
     held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
-    said = Reference((*parting(0.02).tokens[:2], *judged_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
+    said = Reference((*parting(0.02).tokens[:2], *checked_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
     seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))
     request = spec(4, ignore_eos=False, min_tokens=4)
     assert checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said).passed
@@ -333,130 +265,3 @@ def test_a_token_the_engine_does_not_list_counts_among_all_others() -> None:
     right = ((1, math.log(0.5)), (2, math.log(0.25)))
     seen = ((1, math.log(0.25)), (9, math.log(0.5)))
     assert kl_over_top(right, seen) == pytest.approx(0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75))
-
-
-# --- which policy ----------------------------------------------------------------------------------------------
-
-
-def test_the_default_policy_depends_on_precision_and_driver() -> None:
-    assert default_policy("float32", {GOLDEN_TOKENS}) == "exact"
-    assert default_policy("float16", {GOLDEN_TOKENS}) == "golden"
-    assert default_policy("quantised", set()) == "divergence"
-
-
-def test_a_given_bound_replaces_its_default_only() -> None:
-    resolved = resolve_policy(Policy(name="golden", abs_tol=0.5), "float16", set())
-    assert resolved.bounds == replace(DEFAULT_BOUNDS["float16"], abs_tol=0.5)
-
-
-# --- alternatives ----------------------------------------------------------------------------------------------
-
-
-def with_alternatives(position: int, top: tuple[tuple[int, float], ...]) -> Verdict:
-    seen = [token._replace(top=r.top[:2]) for token, r in zip(tokens("abcdefgh"), RIGHT.tokens, strict=False)]
-    seen[position] = seen[position]._replace(top=top)
-    return checked(seen, spec(logprobs=2), alternatives=2)
-
-
-def test_alternatives_must_be_as_many_as_requested_and_as_likely() -> None:
-    assert with_alternatives(2, ((2, -0.3), (3, -3.3))).passed
-    assert wrong(with_alternatives(2, ((2, -0.3),))) == {"2": ["alternatives"]}
-    assert wrong(with_alternatives(2, ((2, -0.3), (3, -3.2)))) == {"2": ["alternatives"]}
-    assert wrong(with_alternatives(2, ((3, -0.3), (2, -3.3)))) == {"2": ["alternatives"]}
-    assert "the alternatives to token 2 are not Hugging Face's" in with_alternatives(2, ()).headline
-
-
-# --- aborts ----------------------------------------------------------------------------------------------------
-
-
-def test_an_aborted_request_is_held_to_the_tokens_it_got() -> None:
-    assert checked(tokens("abc"), aborted=True).passed
-    assert checked([], aborted=True).passed
-    assert not checked(tokens("abc"), aborted=False).passed
-    assert checked(tokens("abx"), aborted=True).headline.startswith("request 3: token 2 is 23 'x'")
-    assert not checked(tokens("abcdefghi"), aborted=True).passed
-    assert not checked(with_logprob(1, -0.9)[:3], aborted=True).passed
-
-
-# --- where the reference ends ----------------------------------------------------------------------------------
-
-
-def text_to_the_end(request: RequestSpec, token_ids: Sequence[int] = LETTERS.encode(TEXT)) -> str:
-    logprobs = (-0.1,) * len(token_ids)
-    return LETTERS.decode(ended(reference(token_ids, logprobs), request, LETTERS).token_ids)
-
-
-def test_without_stop_conditions_the_reference_goes_on_to_max_tokens() -> None:
-    assert text_to_the_end(spec(6)) == "abcdef"
-
-
-def test_a_stop_token_ends_the_reference_and_belongs_to_it() -> None:
-    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("d"))) == "abcd"
-    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("fd"))) == "abcd"
-    assert text_to_the_end(spec(stop_token_ids=LETTERS.encode("z"))) == "abcdefgh"
-
-
-def test_the_end_of_text_ends_the_reference_unless_it_is_ignored() -> None:
-    ids = (0, 1, SPECIAL, 3, 4, 5, 6, 7)
-    assert text_to_the_end(spec(ignore_eos=False), ids) == "ab<end>"
-    assert text_to_the_end(spec(ignore_eos=True), ids) == "ab<end>defgh"
-
-
-@pytest.mark.parametrize(
-    ("stop", "text"),
-    [(("c",), "abc"), (("cde",), "abcde"), (("fg", "bc"), "abc"), (("ca",), "abcdefgh"), (("a",), "a")],
-)
-def test_a_stop_string_ends_the_reference_with_the_token_that_completes_it(stop: tuple[str, ...], text: str) -> None:
-    assert text_to_the_end(spec(stop=stop)) == text
-
-
-def test_min_tokens_forbids_what_would_end_the_request() -> None:
-    def forbidden(request: RequestSpec) -> tuple[tuple[int, ...], int]:
-        wanted = wanted_for(request, LETTERS)
-        return wanted.forbidden, wanted.forbidden_until
-
-    assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2), ignore_eos=False)) == ((2, 9, SPECIAL), 4)
-    assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2))) == ((2, 9), 4)
-    assert forbidden(spec()) == ((), 0)
-
-
-def test_stop_strings_and_min_tokens() -> None:
-    assert text_to_the_end(spec(min_tokens=3, stop=("bc",))) == "abc"
-    assert text_to_the_end(spec(min_tokens=4, stop=("de",))) == "abcde"
-    assert text_to_the_end(spec(min_tokens=4, stop=("bc",))) == "abcdefgh"
-    assert text_to_the_end(spec(min_tokens=4, stop=("b", "f"))) == "abcdef"
-    assert text_to_the_end(spec(min_tokens=4, stop=("bc",)), LETTERS.encode("abcabcab")) == "abcabc"
-
-
-def test_stop_strings_are_looked_for_in_the_text_without_special_tokens() -> None:
-    ids = (0, 1, SPECIAL, 2, 3, 4, 5, 6)
-    assert text_to_the_end(spec(stop=("<end>",)), ids) == "ab<end>cdefg"
-    assert text_to_the_end(spec(stop=("bc",)), ids) == "ab<end>c"
-
-
-def test_a_stop_string_is_found_where_its_character_took_several_tokens() -> None:
-    visible: Callable[[tuple[int, ...]], str] = lambda ids: bytes(ids).decode("utf-8", errors="replace")  # noqa: E731
-    of_bytes = replace(LETTERS, visible=visible)
-    assert end_of(b"a\xc3\xa9bcdef", spec(stop=("é",)), of_bytes) == 3
-
-
-def test_the_engine_is_held_to_where_the_reference_ends() -> None:
-    stopping = spec(stop_token_ids=LETTERS.encode("d"))
-    assert checked(tokens("abcd"), stopping).passed
-    assert checked(tokens("abcde"), stopping).headline == "request 3: 5 tokens came, Hugging Face stops after 4"
-    assert checked(tokens("abc"), stopping).headline == "request 3: 3 tokens came, Hugging Face has 4"
-
-
-# --- data ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["abcdefgh", "abx", "abcdefghij"])
-def test_the_data_of_a_verdict_holds_both_sequences_and_survives_a_journey_as_json(text: str) -> None:
-    data = checked(tokens(text, [-0.1, None, *LOGPROBS[2:]])).data
-    assert json.loads(json.dumps(data)) == data
-    assert (data["request"], data["policy"]) == (3, "exact")
-    assert (data["text"], data["reference_text"]) == (text, "abcdefgh")
-    assert data["token_ids"] == list(LETTERS.encode(text))
-    assert data["reference_token_ids"] == list(range(8))
-    assert data["logprobs"][:3] == [-0.1, None, LOGPROBS[2]]
-    assert data["reference_logprobs"] == list(LOGPROBS[:8])

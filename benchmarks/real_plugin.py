@@ -150,7 +150,7 @@ def simulation() -> Callable[[], int]:
     """Return a function that runs the workload with ``--cb-simulate``, records every row, and returns the steps."""
     from harness.drivers.reference import SimulationDriver
     from harness.runs.runner import run_workload
-    from harness.schedulers.continuous.model import PlannedRequest
+    from harness.schedulers.continuous.planned import PlannedRequest
     from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 
     session = SimulationDriver().open(EngineSetup(MODEL, "eager", 1, CONTEXT, BATCH))

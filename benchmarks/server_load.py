@@ -10,10 +10,8 @@ and a soak test with all of these, for a given time. The exit status is 1 if any
 import argparse
 import asyncio
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -26,12 +24,9 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 from rich.table import Table
+from server import BATCH, WAIT, Server
 
-ROOT = Path(__file__).resolve().parents[1]
-BATCH = 4
 HELD = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
-WAIT = 120.0
-"""Seconds after which a response counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -61,48 +56,6 @@ class Part:
     @property
     def is_right(self) -> bool:
         return not self.wrong and not any(self.held_at_end.values())
-
-
-class Server:
-    """The server as a process, on the same port after each restart."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> float:
-        """Start the server and return the seconds until it is ready."""
-        began = time.perf_counter()
-        flags = ["--port", str(self.port), "--max-num-seqs", str(BATCH), "--max-queue", "2000"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "engine.entrypoints.server", *flags],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
-        if not ready.startswith("ready: "):
-            raise SystemExit("the server did not start")
-        self.port = int(ready.strip().rpartition(":")[2])
-        return time.perf_counter() - began
-
-    def end(self, number: int) -> int:
-        """Send a signal, wait, and return the exit status."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(WAIT)
-
-    def megabytes(self) -> float:
-        """Return the resident memory of the server."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
-
-    def client(self) -> httpx.AsyncClient:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", timeout=WAIT, limits=limits)
 
 
 def requests(count: int, seed: int) -> list[ClientRequest]:

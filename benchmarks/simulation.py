@@ -22,7 +22,8 @@ from harness.drivers.reference import SimulationDriver
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row, shorten
 from harness.schedulers.continuous.invariants import check_invariants
-from harness.schedulers.continuous.model import PlannedRequest, filled_in, predict
+from harness.schedulers.continuous.model import filled_in, predict
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.suites.schema import Request as CaseRequest
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 

@@ -132,10 +132,22 @@ def _let_happen(session: Session, events: _Events) -> None:
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
     """Return a row of the observed table: the results of the step and the state after it."""
-    kind, outputs, finished, _, block_tables = record
-    tkv, waiting, running, reserved, used, paused, hits, scheduled, preempted = seen
-    after = (waiting, running, outputs, finished, reserved, used, paused, hits)
-    return StepRow(step, tkv, *after, kind, block_tables, scheduled, preempted)
+    return StepRow(
+        step=step,
+        tkv=seen.tkv,
+        waiting=seen.waiting,
+        running=seen.running,
+        outputs=record.request_outputs,
+        finished=record.finished_requests,
+        reserved=seen.n_reserved_blocks,
+        used=seen.n_used_blocks,
+        paused=seen.paused,
+        hits=seen.hits,
+        kind=record.kind,
+        block_tables=record.block_tables,
+        scheduled=seen.scheduled,
+        preempted=seen.preempted,
+    )
 
 
 def turns(steps: Sequence[StepRow]) -> list[StepRow]:

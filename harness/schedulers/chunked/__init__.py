@@ -4,8 +4,8 @@ from harness.schedulers.chunked.bars import ChunkedBars
 from harness.schedulers.chunked.events import rule_events
 from harness.schedulers.chunked.explain import by_the_rules, impossible
 from harness.schedulers.chunked.invariants import check_invariants
-from harness.schedulers.chunked.requirements import requirements_of
-from harness.schedulers.chunked.rows import kind_of_row
+from harness.schedulers.chunked.kinds import kind_of_row
+from harness.schedulers.chunked.requirement_ids import requirements_of
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.drawing import PADDED, UNUSED_WORDS, Drawing
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools

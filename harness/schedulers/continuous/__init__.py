@@ -4,8 +4,8 @@ from harness.schedulers.continuous.bars import ContinuousBars
 from harness.schedulers.continuous.events import rule_events
 from harness.schedulers.continuous.explain import by_the_rules, impossible
 from harness.schedulers.continuous.invariants import check_invariants
-from harness.schedulers.continuous.requirements import requirements_of
-from harness.schedulers.continuous.rows import kind_of_row
+from harness.schedulers.continuous.kinds import kind_of_row
+from harness.schedulers.continuous.requirement_ids import requirements_of
 from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
 from harness.schedulers.drawing import UNUSED_WORDS, Drawing
 from harness.schedulers.spec import SchedulerSpec, SearchTools

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.schedulers.continuous.explain import planned_requests
-from harness.schedulers.continuous.model import PlannedRequest, State, moments, obstacles
+from harness.schedulers.continuous.model import State, moments, obstacles
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.events import Event
 from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits

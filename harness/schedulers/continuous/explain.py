@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from harness.schedulers.continuous.model import PlannedRequest, explain, predict
+from harness.schedulers.continuous.model import explain, predict
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits

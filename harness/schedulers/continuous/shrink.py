@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from harness.schedulers.continuous.model import PlannedRequest
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.continuous.workloads import Workload
 from harness.schedulers.sizes import loosened, tightened, towards
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
-from harness.schedulers.continuous.model import PlannedRequest, explain, predict
+from harness.schedulers.continuous.model import explain, predict
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
 from harness.suites.prompts import Vocabulary, nameless_spec, request_spec
 from harness.suites.schema import Prompt, Request
@@ -52,7 +53,7 @@ class Workload:
 
     def setup(self, model: str) -> EngineSetup:
         """Return the setup of the engine that runs the workload."""
-        return shape_for_search(model)
+        return setup_for_search(model)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """Return the requests in the form that drivers take; without ``vocabulary`` only lengths matter."""
@@ -77,7 +78,7 @@ class Workload:
         return explain(self.limits, self.requests, step)
 
 
-def shape_for_search(model: str) -> EngineSetup:
+def setup_for_search(model: str) -> EngineSetup:
     """Return the setup of the engine that runs all workloads of a search, one after the other."""
     return EngineSetup(model, "eager", 1, CONTEXT, BATCH)
 

@@ -6,8 +6,8 @@ from harness.schedulers.token_budget.bars import TokenBudgetBars
 from harness.schedulers.token_budget.events import rule_events
 from harness.schedulers.token_budget.explain import by_the_rules, impossible
 from harness.schedulers.token_budget.invariants import check_invariants
-from harness.schedulers.token_budget.requirements import requirements_of
-from harness.schedulers.token_budget.rows import kind_of_row
+from harness.schedulers.token_budget.kinds import kind_of_row
+from harness.schedulers.token_budget.requirement_ids import requirements_of
 from harness.schedulers.token_budget.rules import CAUSES, rule_for, rule_for_kinds
 from harness.suites.schema import FORMATS
 from harness.types import TokenBudgetSetup

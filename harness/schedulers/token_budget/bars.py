@@ -4,7 +4,7 @@ In one step several requests may compute tokens of their prompts while others de
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
-from harness.schedulers.token_budget.rows import decodes_in
+from harness.schedulers.token_budget.kinds import decodes_in
 from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 

@@ -381,9 +381,7 @@ def test_a_slow_client_delays_no_other_and_misses_nothing(server, llm):
         eventually(server.running)
         assert post(server, {"prompt": PROMPT, "max_tokens": 3}).is_success
         eventually(lambda: not server.running())
-        answer = b""
-        while data := slow.recv(65536):
-            answer += data
+        answer = b"".join(iter(lambda: slow.recv(65536), b""))
     events = [line for line in answer.decode().splitlines() if line.startswith("data: {")]
     assert "".join(json.loads(event[6:])["choices"][0]["text"] for event in events) == wanted
     assert "data: [DONE]" in answer.decode()

@@ -17,7 +17,7 @@ from harness.runs.step_table import as_data, as_row, from_data, lengthen, shorte
 from harness.schedulers.sharing import NUMBERS
 from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
-from harness.schedulers.token_budget.rows import kind_of_row
+from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.rules import BY_COLUMN, CAUSES, rule_for, rule_for_kinds
 from harness.search.run import search
 from harness.search.violated import violated

@@ -19,9 +19,9 @@ from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from harness.cases.lint import lint_suite
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.schedulers.continuous.invariants import RULES
-from harness.schedulers.continuous.model import PlannedRequest
-from harness.schedulers.continuous.requirements import BY_CELL, BY_INVARIANT, BY_REASON
-from harness.schedulers.continuous.workloads import Workload, shape_for_search, workloads
+from harness.schedulers.continuous.planned import PlannedRequest
+from harness.schedulers.continuous.requirement_ids import BY_CELL, BY_INVARIANT, BY_REASON
+from harness.schedulers.continuous.workloads import Workload, setup_for_search, workloads
 from harness.schedulers.sizes import Sizes
 from harness.search import Found, search, suite_text, write_suite
 from harness.search.laws import follows_the_rules, is_independent_of_batch, try_workload
@@ -115,7 +115,7 @@ def test_a_mutation_is_found_shrunk_and_written(
 def test_a_failure_tells_what_the_rules_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ContinuousScheduler, "_may_join", lambda self, sequence: not self._running)
     workload = Workload(AS_BUILT, (PlannedRequest(10, 3), PlannedRequest(10, 3)))
-    session = SimulationDriver().open(shape_for_search("tiny-granite"))
+    session = SimulationDriver().open(setup_for_search("tiny-granite"))
     verdict = follows_the_rules(try_workload(session, workload, workload.specs(None)))
     assert not verdict.passed
     assert verdict.headline.startswith("step 2 is a decode of 0, expected a prefill of 1")
@@ -160,7 +160,7 @@ def test_early_stops_are_not_for_models() -> None:
 def test_tokens_that_depend_on_batch_mates_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     requests = (PlannedRequest(30, 20), PlannedRequest(100, 8), PlannedRequest(20, 8, abort_step=6))
     workload = Workload(AS_BUILT, requests)
-    session = ReferenceDriver().open(shape_for_search("tiny-granite"))
+    session = ReferenceDriver().open(setup_for_search("tiny-granite"))
     specs = workload.specs(vocabulary_of(resolve("tiny-granite")))
     assert is_independent_of_batch(try_workload(session, workload, specs), session).passed
 

@@ -8,7 +8,7 @@ from engine.scheduling import padding
 from engine.scheduling.continuous import scheduler as continuous
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
-from harness.schedulers.continuous.model import PlannedRequest
+from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.continuous.workloads import Workload
 from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.search.survey import beyond_entry_points, survey

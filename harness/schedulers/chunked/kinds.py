@@ -1,4 +1,4 @@
-"""Step tables of the chunked scheduler: columns, and the kind of step that a row describes."""
+"""The kind of step that a row of the chunked scheduler's step table describes."""
 
 from collections.abc import Collection
 
@@ -10,8 +10,6 @@ def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int
 
     ``got_tokens`` are the requests with tokens before the row. A chunk that is not the last yields no token, but has a
     tkv. The last chunk yields the first token of a request.
-
-    A chunk that is not the last yields no token, but has a tkv. The last chunk yields the first token of a request.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -1,4 +1,4 @@
-"""Step tables of the token-budget scheduler: the kind of step that a row with ``TOKEN_BUDGET_COLUMNS`` describes."""
+"""The kind of step that a row of the token-budget scheduler's step table describes."""
 
 from collections.abc import Collection
 

@@ -1,4 +1,4 @@
-"""Step tables of the continuous scheduler: columns, and the kind of step that a row describes."""
+"""The kind of step that a row of the continuous scheduler's step table describes."""
 
 from collections.abc import Collection
 

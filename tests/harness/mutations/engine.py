@@ -7,6 +7,7 @@ it against the mutated engine.
 from tests.harness.mutations import (
     admission,
     chunked,
+    chunked_batch,
     ends,
     logits,
     memory,
@@ -55,6 +56,7 @@ DEFINED_IN = (
     ends,
     shapes,
     chunked,
+    chunked_batch,
     memory,
     states,
     order,

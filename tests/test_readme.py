@@ -68,8 +68,9 @@ def test_it_is_short() -> None:
     "page", sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
 )
 def test_links_lead_somewhere(page: Path) -> None:
+    """Pages that the site generates are checked by its build (tests/docs_site/test_site.py)."""
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
+        if not target.startswith(("http", "catalogue/", "reference/")):
             assert (page.parent / target).exists(), target
 
 

@@ -28,7 +28,8 @@ def commands(name: str) -> list[str]:
 
 def test_all_are_what_github_takes() -> None:
     """Check workflows with the JSON Schema of check-jsonschema."""
-    assert [file.name for file in WORKFLOWS] == ["ci.yml", "conformance-cards.yml", "properties.yml", "release.yml"]
+    names = ["ci.yml", "conformance-cards.yml", "docs.yml", "properties.yml", "release.yml"]
+    assert [file.name for file in WORKFLOWS] == names
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
     done = subprocess.run([*check, *map(str, WORKFLOWS)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -38,6 +39,17 @@ def test_ci_runs_what_a_change_must_pass() -> None:
     assert commands("ci.yml") == ["make test", "make conformance"]
     for command in (*commands("ci.yml"), *commands("properties.yml")):
         assert re.search(rf"^{command.removeprefix('make ')}:", MAKEFILE, re.MULTILINE)
+
+
+def test_the_site_is_built_for_every_change_and_published_from_main() -> None:
+    assert commands("docs.yml") == ["make docs"]
+    assert re.search(r"^docs:", MAKEFILE, re.MULTILINE)
+    jobs = read("docs.yml")["jobs"]
+    assert "if" not in jobs["build"]
+    assert jobs["publish"]["needs"] == "build"
+    assert "refs/heads/main" in jobs["publish"]["if"]
+    folder = jobs["build"]["steps"][-1]["with"]["path"]
+    assert yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["site_dir"] == folder
 
 
 def test_property_tests_have_many_examples_at_night() -> None:

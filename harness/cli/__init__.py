@@ -30,7 +30,7 @@ from harness.cli.arguments import CommandError, Parser
 from harness.suites.discovery import NoSuitesError
 from harness.suites.loader import SuiteError
 
-__all__ = ["main"]
+__all__ = ["command_parser", "main"]
 
 INTERRUPTED = 130
 CUT_OFF = 141
@@ -90,7 +90,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return versions.show(words[1:])
     mine, for_pytest = run.apart(words)
     try:
-        arguments = _parser().parse_args(mine)
+        arguments = command_parser().parse_args(mine)
         arguments.for_pytest = for_pytest
         return int(arguments.run(arguments))
     except SystemExit as exit_:
@@ -100,7 +100,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return 2
 
 
-def _parser() -> Parser:
+def command_parser() -> Parser:
+    """Return the parser of the command line, with all subcommands."""
     parser = Parser(prog="spyre-cb", description="Conformance suites for continuous batching.", epilog=_EXAMPLES)
     parser.add_argument(
         "--version", action="store_true", help="versions of what matters; --version --json for a script"
@@ -108,5 +109,5 @@ def _parser() -> Parser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in SUBCOMMANDS:
         command.add_to(subparsers)
-    completion.add_to(subparsers, _parser)
+    completion.add_to(subparsers, command_parser)
     return parser

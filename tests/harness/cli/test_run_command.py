@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import _parser, main
+from harness.cli import command_parser, main
 from harness.cli.run import apart, pytest_arguments
 from harness.suites import shipped
 from spyre_cb.options import OPTIONS
@@ -20,7 +20,7 @@ FIRST = ROOT / "harness" / "cli" / "first_suite"
 def handed(*typed: str) -> list[str]:
     """Return the arguments for pytest of a command line."""
     mine, for_pytest = apart(["run", *typed])
-    arguments = _parser().parse_args(mine)
+    arguments = command_parser().parse_args(mine)
     arguments.for_pytest = for_pytest
     return pytest_arguments(arguments)
 

@@ -1,0 +1,35 @@
+"""Where requirements are explained and tested: headings of the rules, and tests of the project."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from markdown.extensions.toc import slugify
+
+
+def rule_anchor(page: Path, source: str) -> str:
+    """Return the anchor of the heading that begins with ``source``. Raises ValueError if there is none."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        heading = line.lstrip("#").strip().replace("`", "")
+        if line.startswith("#") and heading.startswith(source):
+            return str(slugify(heading, "-"))
+    raise ValueError(f"{page}: no heading begins with {source!r}, which suites/requirements.yaml names as a source")
+
+
+def marked_tests(folder: Path) -> Mapping[str, list[str]]:
+    """Return the test ids below ``folder`` that name each requirement with ``@pytest.mark.requirement``."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("test_*.py")):
+        for name, test in _marked(path):
+            found.setdefault(name, []).append(f"{path.relative_to(folder.parent)}::{test}")
+    return found
+
+
+def _marked(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield each requirement that a test names, with the test's name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for mark in node.decorator_list:
+            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.requirement":
+                yield from ((ast.literal_eval(argument), node.name) for argument in mark.args)

@@ -1,0 +1,71 @@
+"""The page of a requirement: its sentence and rule, and the cases that test it, on both sides of its limit."""
+
+from collections.abc import Iterator, Sequence
+
+from docs_site.catalogue.entries import Entry, Requirement
+from docs_site.markup import ROOT, Page, escaped, link, requirement_path, suite_path, table
+from harness.utils.text import plural
+
+WITHIN = frozenset({"fits_context_exactly", "fits_blocks_exactly", "fits_batch_tkv_exactly"})
+BEYOND = frozenset({"context_short_by_one", "blocks_short_by_one", "batch_tkv_over_by_one"})
+_RULES = {"CP": "scheduling-rules-chunked.md", "TB": "scheduling-rules-token-budget.md"}
+INDEX = f"{ROOT}/requirements/index.md"
+
+
+def rules_page(requirement: Requirement) -> str:
+    """Return the page of the rules that a requirement belongs to."""
+    return _RULES.get(requirement.name.split("-")[0], "scheduling-rules.md")
+
+
+def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entry]]:
+    """Return the cases just within a limit, those one beyond it (a case may have both), and the others."""
+    within = [entry for entry in requirement.cases if entry.events & WITHIN]
+    beyond = [entry for entry in requirement.cases if entry.events & BEYOND]
+    others = [entry for entry in requirement.cases if not entry.events & (WITHIN | BEYOND)]
+    return within, beyond, others
+
+
+def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence[str]) -> Page:
+    """Return the page of a requirement. ``tests`` are the project's tests that name it, if no case can observe it."""
+    path = requirement_path(requirement.name)
+    rule = link(escaped(requirement.source), rules_page(requirement), path, rule_anchor)
+    parts = [
+        f"# {requirement.name}",
+        f"**{escaped(requirement.must)}**",
+        f"Rule: {rule}. {link('All requirements', INDEX, path)}.",
+        *(_by_tests(tests) if requirement.by_tests else _by_cases(requirement, path)),
+    ]
+    return Page(path, "\n\n".join(parts) + "\n")
+
+
+def _by_tests(tests: Sequence[str]) -> Iterator[str]:
+    yield f"No case can observe it. Covered by {plural(len(tests), 'test')} of the reference engine:"
+    yield "\n".join(f"- `{test}`" for test in tests)
+
+
+def _by_cases(requirement: Requirement, path: str) -> Iterator[str]:
+    within, beyond, others = sides(requirement)
+    suites = len({entry.suite for entry in requirement.cases})
+    yield f"Tested by {plural(len(requirement.cases), 'case')} in {plural(suites, 'suite')}."
+    if not within and not beyond:
+        yield _listed(others, path)
+        return
+    yield f"## Just within a limit ({len(within)})"
+    yield "With the limit smaller by one, a request of these cases would not fit."
+    yield _listed(within, path)
+    yield f"## One beyond a limit ({len(beyond)})"
+    yield "With the limit larger by one, a request of these cases would fit."
+    yield _listed(beyond, path)
+    if others:
+        yield f"## Away from limits ({len(others)})"
+        yield _listed(others, path)
+
+
+def _listed(entries: Sequence[Entry], path: str) -> str:
+    if not entries:
+        return "None."
+    rows = [
+        [link(entry.case.id, suite_path(entry.suite), path, entry.case.id), escaped(entry.case.about), entry.suite]
+        for entry in entries
+    ]
+    return table(["case", "about", "suite"], rows)

@@ -1,0 +1,118 @@
+"""The steps of a case: its table in the short form, a sentence for each row, and its time-line.
+
+A case is run on the scheduler of the reference engine, without a model. Its steps must be those of its golden table,
+so no picture of the catalogue can differ from what the suites check.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from docs_site.catalogue.entries import MODEL, Entry
+from harness.cases.steps import expected_rows
+from harness.cases.test import Test
+from harness.cases.workload import Workload, prepare
+from harness.checks.steps import cell_text
+from harness.drivers.engine_pool import EnginePool
+from harness.golden.tables import GoldenError
+from harness.runs.step_table import as_row, columns_of, lengthen, shorten
+from harness.suites.schema import MODELS_OF_THE_RUN, OutputCase, StepsCase
+from harness.timeline import Size, as_svg, time_line
+from harness.types import Run, SchedulingLimits, StepRow
+
+
+class StaleTableError(Exception):
+    """The golden table of a case is missing, or its steps are not those of the engine. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """Consecutive steps that do the same. ``number`` is ``9`` or ``9–14``; ``what`` is a sentence without its stop."""
+
+    number: str
+    what: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CaseSteps:
+    """The steps of a case. ``columns`` are its scheduler's without ``step``; ``picture`` is SVG without style."""
+
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    picture: str
+
+
+def steps_of(entry: Entry, engines: EnginePool) -> CaseSteps | None:
+    """Run a case and return its steps; None if it has none, or they depend on the tokens that a model generates.
+
+    Raises StaleTableError if they are not those of its golden table.
+    """
+    case = entry.case
+    if not isinstance(case, StepsCase | OutputCase) or not all(request.can_be_simulated for request in case.requests):
+        return None
+    if entry.loaded.suite.parameters.model not in ((MODELS_OF_THE_RUN,), (MODEL,)):
+        return None
+    expanded = entry.tests[0]
+    expanded = replace(expanded, configuration=replace(expanded.configuration, backend="eager", tensor_parallel_size=1))
+    test = Test(entry.loaded.path, entry.suite, expanded, engines.driver.capabilities, _blessing(entry))
+    session = engines.session(expanded.setup)
+    workload = prepare(test, case, session.reset(SchedulingLimits(**expanded.limits.model_dump())))
+    run = workload.run(session)
+    if run.unfinished is not None:
+        raise StaleTableError(f"{entry.place}: {run.unfinished}")
+    if isinstance(case, StepsCase):
+        _compare(entry, test, case, run)
+    rows = list(map(as_row, run.steps))
+    columns = columns_of(rows)[1:]
+    return CaseSteps(columns, tuple(_lines(workload, run, rows, columns)), _picture(entry, workload, run))
+
+
+def _blessing(entry: Entry) -> str:
+    return f'python -m pytest "{entry.place}" --cb-bless'
+
+
+def _compare(entry: Entry, test: Test, case: StepsCase, run: Run) -> None:
+    """Raise StaleTableError if a run differs from the table of its case."""
+    try:
+        wanted = expected_rows(test, case)
+    except GoldenError as error:
+        raise StaleTableError(str(error)) from error
+    if shorten(wanted) == shorten(map(as_row, run.steps)):
+        return
+    pairs = zip(lengthen(shorten(wanted)), map(as_row, run.steps), strict=False)
+    first = next((row.step for row, seen in pairs if row != seen), len(run.steps))
+    raise StaleTableError(
+        f"{entry.place}: the golden table is stale: step {first} is not that of the reference engine; "
+        f"to write it again:  {_blessing(entry)}"
+    )
+
+
+def _lines(workload: Workload, run: Run, rows: Sequence[StepRow], columns: Sequence[str]) -> Iterator[Line]:
+    """Yield a line for each row of the short form, and one for the plain decodes between two of them."""
+    before: StepRow | None = None
+    for row in shorten(rows):
+        if before is not None and row.step > before.step + 1:
+            first, last = rows[before.step + 1], rows[row.step - 1]
+            yield _line(workload, run, first, last, columns)
+        yield _line(workload, run, row, row, columns)
+        before = row
+
+
+def _line(workload: Workload, run: Run, first: StepRow, last: StepRow, columns: Sequence[str]) -> Line:
+    number = str(first.step) if first is last else f"{first.step}–{last.step}"
+    what = (workload.explain(run, first.step) or run.steps[first.step].kind).removeprefix(f"step {first.step}: ")
+    return Line(number, what, tuple(_cell(first, last, column) for column in columns))
+
+
+def _cell(first: StepRow, last: StepRow, column: str) -> str:
+    begin, end = cell_text(getattr(first, column)), cell_text(getattr(last, column))
+    return begin if begin == end else f"{begin}–{end}"
+
+
+def _picture(entry: Entry, workload: Workload, run: Run) -> str:
+    sizes = [
+        Size(len(spec.prompt_token_ids), spec.max_tokens, request.join_step)
+        for spec, request in zip(workload.specs, workload.requests, strict=True)
+    ]
+    options = asdict(workload.options) if workload.options is not None else {}
+    return as_svg(time_line(run.steps, sizes, options), alone=False, title=f"Time-line of {entry.case.id}")

@@ -1,0 +1,97 @@
+"""The page of a suite: each case with its sentence, description, requirements, tests, step table and time-line."""
+
+from collections.abc import Callable, Iterator, Sequence
+from html import escape
+
+from docs_site.catalogue.entries import Catalogue, Entry, SuiteEntry
+from docs_site.catalogue.steps import CaseSteps, Line
+from docs_site.markup import Page, code, escaped, link, requirement_path, slot, smaller, suite_path
+from harness.utils.text import plural
+
+StepsOf = Callable[[Entry], CaseSteps | None]
+
+
+def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf) -> Page:
+    """Return the page of a suite."""
+    path = suite_path(suite.name)
+    steps = {entry.case.id: steps_of(entry) for entry in suite.cases}
+    about = suite.loaded.suite.about
+    parts = [
+        f"# {suite.name}",
+        escaped(about) if about else "",
+        f"{plural(len(suite.cases), 'case')}, {plural(suite.tests, 'test')} with the built-in model. "
+        f"Run them: {code(f'python -m pytest suites/{suite.name}{suite.loaded.path.suffix}')}",
+    ]
+    for entry in suite.cases:
+        parts += _case(catalogue, entry, path)
+    slots = {entry.case.id: _slot_html(entry, steps[entry.case.id]) for entry in suite.cases}
+    return Page(path, "\n\n".join(filter(None, parts)) + "\n", slots)
+
+
+def _case(catalogue: Catalogue, entry: Entry, path: str) -> Iterator[str]:
+    case = entry.case
+    yield f"## {case.id} {{ #{case.id} }}"
+    yield escaped(case.about)
+    yield "<div markdown data-search-exclude>"
+    yield "\n".join(f"- {escaped(line)}" for line in case.described().splitlines())
+    yield from _events(entry)
+    if case.requirement:
+        yield "Requirements:"
+        yield "\n".join(
+            f"- {link(name, requirement_path(name), path)} {escaped(catalogue.by_requirement[name].must)}"
+            for name in case.requirement
+        )
+    yield "</div>"
+    yield slot(case.id)
+
+
+def _events(entry: Entry) -> Iterator[str]:
+    for key, words in (("happens", "Must happen"), ("never", "Must not happen")):
+        if happenings := getattr(entry.case, key, ()):
+            yield f"{words}: {', '.join(code(str(each)) for each in happenings)}."
+
+
+def _slot_html(entry: Entry, steps: CaseSteps | None) -> str:
+    return ("" if steps is None else steps_html(entry.case.id, steps)) + details_html(entry)
+
+
+def details_html(entry: Entry) -> str:
+    """Return a folded part: the tests of a case with their markers, the command that runs them, and the source."""
+    line, source = entry.loaded.source_of_case(entry.tests[0].index)
+    suite = entry.loaded.suite
+    tests = "".join(
+        f"<li><code>{escape(test.configuration.label)}</code> {' '.join(test.markers(suite))}</li>"
+        for test in entry.tests
+    )
+    place = f"suites/{entry.suite}{entry.loaded.path.suffix}"
+    return (
+        f"<details><summary>{plural(len(entry.tests), 'test')}, and the source</summary>"
+        f"<p>Configurations, with their markers:</p><ul>{tests}</ul>"
+        f"<div class=highlight><pre tabindex=0><code>python -m pytest {escape(entry.place)}</code></pre></div>"
+        f"<p>Line {line} of <code>{place}</code>:</p>"
+        f"<div class=highlight><pre tabindex=0><code>{escape(source)}</code></pre></div></details>"
+    )
+
+
+def steps_html(name: str, steps: CaseSteps) -> str:
+    """Return the step table and the time-line of a case. Both scroll within the page where it is narrow."""
+    head = "".join(f"<th scope=col>{column}</th>" for column in ("step", "what happens", *steps.columns))
+    body = "".join(map(_row, steps.lines))
+    label = f"Step table of {escape(name)}"
+    rows = f"<table class=step-table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return (
+        f'<div class="steps" role=region tabindex=0 aria-label="{label}">{rows}</div>'
+        f'<div class="picture" role=region tabindex=0 aria-label="Time-line of {escape(name)}">'
+        f"{smaller(steps.picture)}</div>"
+    )
+
+
+def _row(line: Line) -> str:
+    """Return a row, without the end tags that HTML does not need: there are thousands of rows."""
+    cells = "".join(f"<td>{escape(cell)}" for cell in line.cells)
+    return f"<tr><th scope=row>{line.number}<td>{escape(line.what)}{cells}"
+
+
+def counted(suites: Sequence[SuiteEntry]) -> tuple[int, int]:
+    """Return the number of cases and of tests of suites."""
+    return sum(len(suite.cases) for suite in suites), sum(suite.tests for suite in suites)

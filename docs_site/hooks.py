@@ -1,0 +1,93 @@
+"""Hooks of mkdocs: add the generated pages, and fill them with pictures after the search index is made."""
+
+import shutil
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page as SitePage
+
+from docs_site.catalogue.entries import read_catalogue
+from docs_site.catalogue.index_pages import FIRST, grouped
+from docs_site.catalogue.requirement_page import INDEX
+from docs_site.catalogue.steps import StaleTableError
+from docs_site.markup import Page, filled, squeezed, suite_path
+from docs_site.outside import rewritten
+from docs_site.pages import generated_pages, outside_files
+from docs_site.pictures import StalePictureError, check_pictures
+from harness.timeline.legend import patterns, style
+
+ROOT = Path(__file__).resolve().parents[1]
+STYLE = "assets/site.css"
+_generated: dict[str, Page] = {}
+"""The pages of this build, by path."""
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the suites of the catalogue into the navigation."""
+    groups = grouped(read_catalogue(ROOT / "suites"))
+    suites = [
+        {name: [{suite.name.rpartition("/")[2]: suite_path(suite.name)} for suite in suites]}
+        for name, suites in groups.items()
+    ]
+    assert config.nav is not None
+    for part in config.nav:
+        if part.get("Catalogue"):
+            part["Catalogue"] = [FIRST, {"Requirements": INDEX}, *suites]
+    config.extra_css.append(STYLE)
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Generate the pages. Raises PluginError if a table or picture is stale."""
+    catalogue = read_catalogue(ROOT / "suites")
+    try:
+        check_pictures(ROOT)
+        _generated.clear()
+        _generated.update({page.path: page for page in generated_pages(catalogue, ROOT)})
+    except (StalePictureError, StaleTableError, ValueError) as error:
+        raise PluginError(str(error)) from error
+    for page in _generated.values():
+        files.append(File.generated(config, page.path, content=page.markdown))
+    sheet = (ROOT / "docs_site" / "site.css").read_text(encoding="utf-8")
+    files.append(File.generated(config, STYLE, content=f"{site_style(style())}\n{sheet}"))
+    return files
+
+
+def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Lead links to files of the project to their pages."""
+    path = page.file.src_uri
+    return markdown if path in _generated else rewritten(markdown, path, outside_files(ROOT))
+
+
+def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Put step tables and time-lines into a page, after the search index was made from it, and make it smaller."""
+    made = _generated.get(page.file.src_uri)
+    if made is not None and made.slots:
+        hatchings = (
+            f'<svg class="timeline defs" width="0" height="0" aria-hidden="true"><defs>{patterns()}</defs></svg>'
+        )
+        output = filled(output, made.slots).replace("</body>", f"{hatchings}</body>", 1)
+    return squeezed(output)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Remove what no reader loads: source maps of the theme, and its search in other languages."""
+    scripts = Path(config.site_dir, "assets")
+    for path in scripts.rglob("*.map"):
+        path.unlink()
+    shutil.rmtree(scripts / "javascripts" / "lunr")
+
+
+def site_style(sheet: str) -> str:
+    """Return the style of time-lines for a page whose reader chooses the colours, instead of the system.
+
+    Raises ValueError if the style sheet has no dark colours in the expected place.
+    """
+    dark = "@media screen and (prefers-color-scheme:dark){.timeline{"
+    if sheet.count(dark) != 1:
+        raise ValueError("timeline.css: the dark colours are not where the site expects them")
+    before, after = sheet.split(dark)
+    colours, rest = after.split("}}", 1)
+    return f'{before}[data-md-color-scheme="slate"] .timeline{{{colours}}}{rest}'

@@ -1,0 +1,42 @@
+"""Files outside ``docs/`` that pages link to: on the site, each is a page of its own, so that all links work."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from posixpath import dirname, normpath, relpath
+
+FOLDER = "files"
+_LINK = re.compile(r"(?<=\]\()(\.\./[^)#\s]+)(?=[)#])")
+_LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".txt": "text", ".json": "json"}
+
+
+def targets(markdown: str, page: str) -> list[str]:
+    """Return the paths, relative to the project, of files outside ``docs/`` that a page links to."""
+    paths = [normpath(f"docs/{dirname(page)}/{target}") for target in _LINK.findall(markdown)]
+    return [path for path in dict.fromkeys(paths) if not path.startswith("docs/")]
+
+
+def file_page(path: str) -> str:
+    """Return the path of the page of a file. mkdocs leaves out names that begin with a dot."""
+    shown = path.lstrip(".")
+    return f"{FOLDER}/{shown}" if shown.endswith(".md") else f"{FOLDER}/{shown}.md"
+
+
+def rewritten(markdown: str, page: str, known: Iterable[str]) -> str:
+    """Return a page whose links to ``known`` files outside ``docs/`` lead to their pages."""
+    pages = set(known)
+
+    def to_page(found: re.Match[str]) -> str:
+        path = normpath(f"docs/{dirname(page)}/{found[1]}")
+        return relpath(file_page(path), dirname(page) or ".") if path in pages else found[1]
+
+    return _LINK.sub(to_page, markdown)
+
+
+def as_markdown(root: Path, path: str) -> str:
+    """Return the page of a file: its text as code. A Markdown file keeps its text, with its links as on the site."""
+    text = (root / path).read_text(encoding="utf-8")
+    if path.endswith(".md"):
+        return re.sub(r"(?<=\]\()docs/", relpath(".", dirname(file_page(path))) + "/", text)
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall(r"`+", text)), 0)
+    return f"# {path}\n\n{fence}{_LANGUAGES.get(Path(path).suffix, 'text')}\n{text.rstrip()}\n{fence}\n"

@@ -12,7 +12,7 @@ from tests.helpers.engine import ScriptedTokens, add, core_with, request, run, s
 EOS = 0
 
 
-def test_a_record_says_what_was_planned_what_came_of_it_and_what_can_be_seen():
+def test_a_record_says_what_was_planned_what_came_of_it_and_what_can_be_seen() -> None:
     core = add(core_with(executor=ScriptedTokens({"a": [11, 12, 13], "b": [21, 22]})), request("a", 60, 3))
     assert core.step() == StepRecord(
         step=1,
@@ -44,7 +44,7 @@ def test_a_record_says_what_was_planned_what_came_of_it_and_what_can_be_seen():
     )
 
 
-def test_steps_are_counted_from_one_and_idle_ones_count():
+def test_steps_are_counted_from_one_and_idle_ones_count() -> None:
     core = add(core_with(), request("a", 10, 2))
     assert [record.step for record in run(core)] == [1, 2, 3]
     assert core.steps_done == 3
@@ -52,13 +52,13 @@ def test_steps_are_counted_from_one_and_idle_ones_count():
     assert core.steps_done == 4
 
 
-def test_state_between_steps_sees_a_request_that_was_just_queued():
+def test_state_between_steps_sees_a_request_that_was_just_queued() -> None:
     core = add(core_with(), request("a", 10, 2))
     state = core.state()
     assert (state.tkv, state.waiting, state.running, state.n_used_blocks) == (0, ("a",), (), 0)
 
 
-def test_a_token_goes_to_the_request_it_is_for():
+def test_a_token_goes_to_the_request_it_is_for() -> None:
     core = add(
         core_with(executor=ScriptedTokens({"a": [1, 2, 3], "b": [4, 5, 6], "c": [8, 9, 10]})),
         *(request(name, 10, 3) for name in "abc"),
@@ -67,7 +67,7 @@ def test_a_token_goes_to_the_request_it_is_for():
     assert [core.release(name).output_token_ids for name in "abc"] == [(1, 2, 3), (4, 5, 6), (8, 9, 10)]
 
 
-def test_the_end_of_sequence_token_ends_a_request_before_its_budget():
+def test_the_end_of_sequence_token_ends_a_request_before_its_budget() -> None:
     script = ScriptedTokens({"a": [3, EOS], "b": [3, EOS, 4]})
     core = add(
         core_with(executor=script, eos_token_ids=frozenset({EOS})),
@@ -80,12 +80,12 @@ def test_the_end_of_sequence_token_ends_a_request_before_its_budget():
     assert core.release("b").finish_reason == FinishReason.LENGTH
 
 
-def test_an_end_of_sequence_token_at_the_prefill_ends_a_request():
+def test_an_end_of_sequence_token_at_the_prefill_ends_a_request() -> None:
     core = add(core_with(executor=ScriptedTokens({"a": [EOS]}), eos_token_ids=frozenset({EOS})), request("a", 10, 9))
     assert core.step().finished_requests == ("a",)
 
 
-def test_an_empty_prompt_is_refused():
+def test_an_empty_prompt_is_refused() -> None:
     core = core_with()
     with pytest.raises(ValueError, match="request a has an empty prompt"):
         core.add_request(request("a", 0, 2))
@@ -93,7 +93,7 @@ def test_an_empty_prompt_is_refused():
     assert core.sequences == {}
 
 
-def test_an_id_is_taken_until_its_request_is_released():
+def test_an_id_is_taken_until_its_request_is_released() -> None:
     core = add(core_with(), request("a", 10, 1))
     for _ in range(3):  # waiting, ended, removed from the batch
         with pytest.raises(ValueError, match="request id a is taken"):
@@ -104,7 +104,7 @@ def test_an_id_is_taken_until_its_request_is_released():
     assert core.step().finished_requests == ("a",)
 
 
-def test_an_id_can_be_used_again_while_its_old_blocks_are_still_held():
+def test_an_id_can_be_used_again_while_its_old_blocks_are_still_held() -> None:
     core = add(core_with(), request("a", 10, 1))
     core.step()
     core.release("a")
@@ -114,7 +114,7 @@ def test_an_id_can_be_used_again_while_its_old_blocks_are_still_held():
     core.scheduler.pool.check_integrity()
 
 
-def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free():
+def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free() -> None:
     core = core_with()
     with pytest.raises(SamplingParamsError, match="without max_tokens"):
         core.add_request(Request("a", (5,), SamplingParams(max_tokens=None)))
@@ -123,14 +123,14 @@ def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free():
     add(core, request("a", 10, 1))
 
 
-def test_stop_strings_are_refused_where_there_is_no_tokenizer():
+def test_stop_strings_are_refused_where_there_is_no_tokenizer() -> None:
     core = core_with()
     with pytest.raises(SamplingParamsError, match="stop strings need an engine with a tokenizer"):
         core.add_request(request("a", 10, 2, stop="x"))
     assert core.sequences == {}
 
 
-def test_stop_strings_are_looked_for_in_the_text_of_the_tokens():
+def test_stop_strings_are_looked_for_in_the_text_of_the_tokens() -> None:
     def decode(token_ids, *, skip_special_tokens):
         return "".join("abcdefgh"[token_id] for token_id in token_ids if token_id or not skip_special_tokens)
 
@@ -140,7 +140,7 @@ def test_stop_strings_are_looked_for_in_the_text_of_the_tokens():
     assert core.release("a").output_token_ids == (1, 0, 2)
 
 
-def test_an_aborted_request_says_so_and_keeps_what_it_generated():
+def test_an_aborted_request_says_so_and_keeps_what_it_generated() -> None:
     core = add(core_with(), request("a", 10, 9), request("b", 10, 9))
     step(core, 3)
     assert core.abort("a")
@@ -150,7 +150,7 @@ def test_an_aborted_request_says_so_and_keeps_what_it_generated():
     assert core.release("b").finish_reason == FinishReason.LENGTH
 
 
-def test_a_request_can_be_aborted_once_and_not_after_it_ended():
+def test_a_request_can_be_aborted_once_and_not_after_it_ended() -> None:
     core = add(core_with(), request("a", 10, 1), request("b", 10, 5))
     core.step()
     assert not core.abort("a")
@@ -160,7 +160,7 @@ def test_a_request_can_be_aborted_once_and_not_after_it_ended():
     assert not core.abort("nobody")
 
 
-def test_a_released_request_is_forgotten():
+def test_a_released_request_is_forgotten() -> None:
     core = add(core_with(), request("a", 10, 2))
     run(core)
     assert core.release("a").output_token_ids == (7, 7)
@@ -168,7 +168,7 @@ def test_a_released_request_is_forgotten():
         core.release("a")
 
 
-def test_a_reset_forgets_everything_and_tightens_or_widens_the_limits():
+def test_a_reset_forgets_everything_and_tightens_or_widens_the_limits() -> None:
     core = add(core_with(), request("a", 10, 9), request("b", 10, 9))
     step(core, 3)
     assert core.reset(Limits(max_num_seqs=1)).max_num_seqs == 1
@@ -179,7 +179,7 @@ def test_a_reset_forgets_everything_and_tightens_or_widens_the_limits():
     assert core.reset(Limits()).max_num_seqs == 4
 
 
-def test_a_reset_to_impossible_limits_changes_nothing():
+def test_a_reset_to_impossible_limits_changes_nothing() -> None:
     core = add(core_with(Limits(max_num_seqs=2)), request("a", 10, 9))
     core.step()
     with pytest.raises(ConfigError):
@@ -188,7 +188,7 @@ def test_a_reset_to_impossible_limits_changes_nothing():
     assert core.step().request_outputs == ("a",)
 
 
-def test_a_simulated_core_schedules_like_any_other():
+def test_a_simulated_core_schedules_like_any_other() -> None:
     scripted = add(core_with(), *(request(name, 70, 9) for name in "abc"))
     simulated = add(simulated_core(EngineConfig()), *(request(name, 70, 9) for name in "abc"))
     for left, right in zip(run(scripted), run(simulated), strict=True):

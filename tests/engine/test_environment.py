@@ -12,30 +12,30 @@ THREADS = "OMP_NUM_THREADS"
 
 
 @pytest.mark.parametrize("environ", [{}, {BACKEND: ""}, {BACKEND: "  "}])
-def test_the_default_backend_is_eager(environ):
+def test_the_default_backend_is_eager(environ: dict[str, str]) -> None:
     assert environment.backend(environ) == "eager"
 
 
-def test_the_backend_is_what_the_environment_says():
+def test_the_backend_is_what_the_environment_says() -> None:
     assert environment.backend({BACKEND: " sendnn "}) == "sendnn"
 
 
 @pytest.mark.parametrize("environ", [{}, {BATCH_TKV_LIMIT: ""}, {BATCH_TKV_LIMIT: " "}])
-def test_there_is_no_batch_tkv_limit_by_default(environ):
+def test_there_is_no_batch_tkv_limit_by_default(environ: dict[str, str]) -> None:
     assert environment.batch_tkv_limit(environ) is None
 
 
-def test_a_scheduler_without_tkv_has_no_such_limit():
+def test_a_scheduler_without_tkv_has_no_such_limit() -> None:
     assert environment.batch_tkv_limit({BATCH_TKV_LIMIT: "1024"}, "token_budget") is None
 
 
 @pytest.mark.parametrize(("text", "limit"), [("1", 1), ("131072", 131072), (" 64 ", 64)])
-def test_the_batch_tkv_limit_is_a_whole_number(text, limit):
+def test_the_batch_tkv_limit_is_a_whole_number(text: str, limit: int) -> None:
     assert environment.batch_tkv_limit({BATCH_TKV_LIMIT: text}) == limit
 
 
 @pytest.mark.parametrize(("environ", "threads"), [({}, 1), ({THREADS: ""}, 1), ({THREADS: "4"}, 4)])
-def test_there_is_one_thread_by_default(environ, threads):
+def test_there_is_one_thread_by_default(environ: dict[str, str], threads: int) -> None:
     assert environment.threads(environ) == threads
 
 
@@ -43,7 +43,7 @@ def test_there_is_one_thread_by_default(environ, threads):
 @pytest.mark.parametrize(
     ("name", "read"), [(BATCH_TKV_LIMIT, environment.batch_tkv_limit), (THREADS, environment.threads)]
 )
-def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(text, name, read):
+def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(text: str, name: str, read) -> None:
     with pytest.raises(ConfigError) as refusal:
         read({name: text})
     assert str(refusal.value).startswith(name)

@@ -1,5 +1,7 @@
 """Invalid sampling parameters are refused with one sentence; valid ones are accepted unchanged."""
 
+from typing import Any
+
 import pytest
 
 from engine.request import MAX_LOGPROBS, Request, SamplingParams, SamplingParamsError
@@ -34,7 +36,9 @@ NOT_A_NUMBER = float("nan")
     ],
     ids=str,
 )
-def test_parameters_that_make_no_sense_are_refused_in_one_sentence_with_their_value(params, named):
+def test_parameters_that_make_no_sense_are_refused_in_one_sentence_with_their_value(
+    params: dict[str, Any], named: str
+) -> None:
     with pytest.raises(SamplingParamsError) as refusal:
         SamplingParams(**params)
     message = str(refusal.value)
@@ -63,28 +67,28 @@ def test_parameters_that_make_no_sense_are_refused_in_one_sentence_with_their_va
     ],
     ids=str,
 )
-def test_parameters_at_their_limits_are_taken(params):
+def test_parameters_at_their_limits_are_taken(params: dict[str, Any]) -> None:
     taken = SamplingParams(**params)
     assert {name: getattr(taken, name) for name in params} == params
 
 
-def test_stop_strings_are_a_tuple_whichever_way_they_were_given():
+def test_stop_strings_are_a_tuple_whichever_way_they_were_given() -> None:
     for given in ("end", ("end",), ["end"]):
         assert SamplingParams(stop=given).stop_strings == ("end",)
     assert SamplingParams().stop_strings == ()
 
 
-def test_parameters_can_be_a_key_although_they_were_given_with_lists():
+def test_parameters_can_be_a_key_although_they_were_given_with_lists() -> None:
     assert SamplingParams(stop=["a"], stop_token_ids=[1]) == SamplingParams(stop="a", stop_token_ids=(1,))
     assert len({SamplingParams(stop=["a"], stop_token_ids=[1]), SamplingParams(stop="a", stop_token_ids=(1,))}) == 1
 
 
-def test_only_temperature_zero_is_greedy():
+def test_only_temperature_zero_is_greedy() -> None:
     assert SamplingParams(temperature=0).greedy
     assert not SamplingParams(temperature=1e-9).greedy
 
 
-def test_a_request_in_the_core_must_know_its_budget():
+def test_a_request_in_the_core_must_know_its_budget() -> None:
     assert Request("a", (1,), SamplingParams(max_tokens=9)).max_tokens == 9
     with pytest.raises(SamplingParamsError, match="request a reached the engine core without max_tokens"):
         _ = Request("a", (1,), SamplingParams(max_tokens=None)).max_tokens

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from engine.request import FinishReason, Request, SamplingParams, TokenOutput
 from engine.sequence import SequenceState, TextStream
+from engine.tokenizer import Tokenizer
 
 EOS = 0
 
@@ -37,55 +38,55 @@ def outcome(text, **params):
     return len(state.tokens), state.finish_reason, state.stop_reason, state.text(letters)
 
 
-def test_a_request_under_way_has_no_finish_reason():
+def test_a_request_under_way_has_no_finish_reason() -> None:
     state = feed(sequence(), [1, 2, 3])
     assert state.finish_reason is None
     assert state.output_token_ids == (1, 2, 3)
     assert state.token_ids == [5, 6, 1, 2, 3]
 
 
-def test_a_request_ends_by_length_with_its_last_token():
+def test_a_request_ends_by_length_with_its_last_token() -> None:
     assert outcome("abcdef", max_tokens=3) == (3, FinishReason.LENGTH, None, "abc")
 
 
-def test_the_end_of_sequence_token_ends_a_request_unless_it_is_ignored():
+def test_the_end_of_sequence_token_ends_a_request_unless_it_is_ignored() -> None:
     state = feed(sequence(), [1, EOS, 2])
     assert (state.output_token_ids, state.finish_reason, state.stop_reason) == ((1, EOS), FinishReason.STOP, None)
     ignoring = feed(sequence(ignore_eos=True), [1, EOS, 2])
     assert (ignoring.output_token_ids, ignoring.finish_reason) == ((1, EOS, 2), None)
 
 
-def test_every_end_of_sequence_token_of_a_model_counts():
+def test_every_end_of_sequence_token_of_a_model_counts() -> None:
     assert len(feed(sequence(eos=frozenset({3, 4})), [1, 4, 3]).tokens) == 2
 
 
-def test_a_stop_token_ends_a_request_and_is_not_in_its_text():
+def test_a_stop_token_ends_a_request_and_is_not_in_its_text() -> None:
     assert outcome("abcd", stop_token_ids=(3, 9)) == (3, FinishReason.STOP, 3, "ab")
 
 
-def test_a_stop_token_stays_in_the_text_if_requested():
+def test_a_stop_token_stays_in_the_text_if_requested() -> None:
     assert outcome("abcd", stop_token_ids=(3,), include_stop_str_in_output=True) == (3, FinishReason.STOP, 3, "abc")
 
 
-def test_a_stop_token_ends_a_request_that_ignores_the_end_of_sequence():
+def test_a_stop_token_ends_a_request_that_ignores_the_end_of_sequence() -> None:
     assert outcome("abcd", stop_token_ids=(3,), ignore_eos=True)[1] == FinishReason.STOP
 
 
-def test_a_stop_string_is_found_across_tokens():
+def test_a_stop_string_is_found_across_tokens() -> None:
     assert outcome("abcdef", stop="cde") == (5, FinishReason.STOP, "cde", "ab")
 
 
-def test_a_stop_string_stays_in_the_text_if_requested():
+def test_a_stop_string_stays_in_the_text_if_requested() -> None:
     assert outcome("abcdef", stop="cde", include_stop_str_in_output=True) == (5, FinishReason.STOP, "cde", "abcde")
 
 
-def test_what_follows_a_stop_string_in_the_same_token_is_cut_off():
+def test_what_follows_a_stop_string_in_the_same_token_is_cut_off() -> None:
     words = {1: "one two", 2: " three"}
     state = feed(sequence(lambda ids: "".join(words[i] for i in ids), stop="e t"), [1, 2])
     assert (len(state.tokens), state.text(lambda ids: "".join(words[i] for i in ids))) == (1, "on")
 
 
-def test_of_several_stop_strings_in_one_token_the_earliest_counts():
+def test_of_several_stop_strings_in_one_token_the_earliest_counts() -> None:
     def decode(ids):
         return "x = 1; y = 2\n" * len(ids)
 
@@ -94,29 +95,29 @@ def test_of_several_stop_strings_in_one_token_the_earliest_counts():
         assert (state.stop_reason, state.text(decode)) == (";", "x = 1")
 
 
-def test_a_stop_string_at_the_very_beginning_leaves_no_text():
+def test_a_stop_string_at_the_very_beginning_leaves_no_text() -> None:
     assert outcome("abc", stop="a") == (1, FinishReason.STOP, "a", "")
 
 
-def test_text_like_the_beginning_of_a_stop_string_does_not_stop():
+def test_text_like_the_beginning_of_a_stop_string_does_not_stop() -> None:
     assert outcome("ababac", stop="abac")[::3] == (6, "ab")
 
 
-def test_the_last_allowed_token_may_complete_a_stop_string():
+def test_the_last_allowed_token_may_complete_a_stop_string() -> None:
     assert outcome("abc", stop="bc", max_tokens=3) == (3, FinishReason.STOP, "bc", "a")
 
 
-def test_before_min_tokens_stop_strings_are_not_looked_for_and_stay_in_the_text():
+def test_before_min_tokens_stop_strings_are_not_looked_for_and_stay_in_the_text() -> None:
     assert outcome("abcabcabc", stop="b", min_tokens=4) == (5, FinishReason.STOP, "b", "abca")
     kept = outcome("abcabcabc", stop="b", min_tokens=4, include_stop_str_in_output=True)
     assert kept == (5, FinishReason.STOP, "b", "abcab")
 
 
-def test_a_stop_string_that_ends_with_the_token_that_makes_min_tokens_full_counts():
+def test_a_stop_string_that_ends_with_the_token_that_makes_min_tokens_full_counts() -> None:
     assert outcome("abcabc", stop="bc", min_tokens=3) == (3, FinishReason.STOP, "bc", "a")
 
 
-def test_before_min_tokens_the_tokens_that_end_a_request_are_forbidden():
+def test_before_min_tokens_the_tokens_that_end_a_request_are_forbidden() -> None:
     state = sequence(min_tokens=2, stop_token_ids=(8,))
     assert state.forbidden_token_ids == {EOS, 8}
     feed(state, [1])
@@ -125,7 +126,7 @@ def test_before_min_tokens_the_tokens_that_end_a_request_are_forbidden():
     assert state.forbidden_token_ids == frozenset()
 
 
-def test_an_ignored_end_of_sequence_token_is_not_forbidden():
+def test_an_ignored_end_of_sequence_token_is_not_forbidden() -> None:
     assert sequence(min_tokens=2, stop_token_ids=(8,), ignore_eos=True).forbidden_token_ids == {8}
 
 
@@ -134,7 +135,7 @@ def test_an_ignored_end_of_sequence_token_is_not_forbidden():
     stops=st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3),
     keep=st.booleans(),
 )
-def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(text, stops, keep):
+def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(text, stops, keep) -> None:
     ends = [(text.index(stop) + len(stop), stop) for stop in stops if stop in text]
     taken, reason, stop_reason, written = outcome(text, stop=tuple(stops), include_stop_str_in_output=keep)
     if not ends:
@@ -146,7 +147,7 @@ def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(text, s
         assert written == text[: first_end if keep else first_end - len(stop_reason)]
 
 
-def test_a_character_comes_out_when_its_last_byte_has_come(tokenizer):
+def test_a_character_comes_out_when_its_last_byte_has_come(tokenizer: Tokenizer) -> None:
     token_ids = tokenizer.encode("a😀b")
     assert len(token_ids) > 3, "the emoji must be split for this test to mean anything"
     stream = TextStream(tokenizer.decode)
@@ -156,7 +157,7 @@ def test_a_character_comes_out_when_its_last_byte_has_come(tokenizer):
     assert added[-2:] == ["😀", "b"]
 
 
-def test_a_stream_keeps_the_spaces_that_a_tokenizer_drops_at_the_start_of_a_text():
+def test_a_stream_keeps_the_spaces_that_a_tokenizer_drops_at_the_start_of_a_text() -> None:
     pieces = {1: " one", 2: " two", 3: "s", 4: " three"}
     stream = TextStream(lambda ids: "".join(pieces[i] for i in ids).lstrip())
     assert [stream.push(token_id) for token_id in (1, 2, 3, 4)] == ["one", " two", "s", " three"]
@@ -164,7 +165,7 @@ def test_a_stream_keeps_the_spaces_that_a_tokenizer_drops_at_the_start_of_a_text
 
 @settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\N{REPLACEMENT CHARACTER}")))
-def test_a_stream_writes_what_decoding_at_once_gives(tokenizer, text):
+def test_a_stream_writes_what_decoding_at_once_gives(tokenizer: Tokenizer, text) -> None:
     token_ids = tokenizer.encode(text)
     stream = TextStream(tokenizer.decode)
     for token_id in token_ids:
@@ -174,7 +175,7 @@ def test_a_stream_writes_what_decoding_at_once_gives(tokenizer, text):
 
 @settings(deadline=None)
 @given(token_ids=st.lists(st.integers(0, 2047), max_size=40))
-def test_a_stream_of_any_tokens_is_a_prefix_of_their_text(tokenizer, token_ids):
+def test_a_stream_of_any_tokens_is_a_prefix_of_their_text(tokenizer: Tokenizer, token_ids) -> None:
     stream = TextStream(tokenizer.decode)
     for token_id in token_ids:
         stream.push(token_id)
@@ -183,7 +184,7 @@ def test_a_stream_of_any_tokens_is_a_prefix_of_their_text(tokenizer, token_ids):
     assert stream.text == whole or whole.endswith("\N{REPLACEMENT CHARACTER}")
 
 
-def test_a_stop_string_of_several_bytes_is_found_once_it_is_whole(tokenizer):
+def test_a_stop_string_of_several_bytes_is_found_once_it_is_whole(tokenizer: Tokenizer) -> None:
     token_ids = tokenizer.encode("one 日本 two")
     state = feed(sequence(tokenizer.decode, stop="本"), token_ids)
     assert state.stop_reason == "本"

@@ -9,7 +9,7 @@ from tests.helpers.engine import add, core_with, request, run, step
 COLUMNS = ["step", "kind", "tkv", "reserved", "used", "waiting", "running", "finished"]
 
 
-def test_a_run_reads_as_a_table():
+def test_a_run_reads_as_a_table() -> None:
     core = add(
         core_with(Limits(max_num_seqs=2)),
         *(request(name, 64, budget) for name, budget in zip("abc", (3, 2, 1), strict=True)),
@@ -26,7 +26,7 @@ def test_a_run_reads_as_a_table():
     ]
 
 
-def test_columns_stand_under_their_names():
+def test_columns_stand_under_their_names() -> None:
     core = add(core_with(), request("a", 64, 3))
     line = trace_line(core.step())
     for name, text in (("kind", "prefill"), ("waiting", "-"), ("running", "a"), ("finished", "-")):
@@ -39,6 +39,6 @@ def test_columns_stand_under_their_names():
 
 
 @pytest.mark.parametrize(("count", "shown"), [(4, "r1 r2 r3 r4"), (5, "r1 r2 r3 r4 +1"), (9, "r1 r2 r3 r4 +5")])
-def test_a_long_queue_is_shortened_to_its_head(count, shown):
+def test_a_long_queue_is_shortened_to_its_head(count: int, shown: str) -> None:
     core = add(core_with(Limits(max_num_seqs=1)), *(request(f"r{i}", 64, 3) for i in range(count + 1)))
     assert f"  {shown} " in trace_line(step(core, 1))

@@ -66,7 +66,7 @@ def in_a_process(code: str, **environ: str) -> str:
     return done.stdout
 
 
-def test_each_backend_says_its_dtype_and_its_options():
+def test_each_backend_says_its_dtype_and_its_options() -> None:
     shown = {name: (b.dtype, b.compiled, dict(b.options), b.attention[0]) for name, b in BACKENDS.items()}
     assert shown == {
         "eager": ("float32", False, {}, "paged"),
@@ -83,14 +83,14 @@ def test_each_backend_says_its_dtype_and_its_options():
         ({"backend": "sendnn", "attention": "paged"}, "attention 'paged' does not run on backend sendnn: use fms"),
     ],
 )
-def test_what_cannot_work_is_refused(config, says):
+def test_what_cannot_work_is_refused(config: dict[str, str], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         EngineConfig(**config)
     assert str(caught.value) == says
     assert is_one_sentence(says)
 
 
-def test_a_simulated_card_is_named_and_is_no_hardware():
+def test_a_simulated_card_is_named_and_is_no_hardware() -> None:
     assert [label(name) for name in BACKENDS] == ["eager", "inductor", "sendnn (simulated)"]
     require_hardware("eager")
     with pytest.raises(ConfigError, match=r"backend sendnn \(simulated\) is not hardware"):
@@ -98,21 +98,21 @@ def test_a_simulated_card_is_named_and_is_no_hardware():
 
 
 @pytest.mark.requirement("CB-DEVICE-02")
-def test_whatever_comes_after_the_warm_up_runs_in_what_was_compiled_in_it(device: LLM):
+def test_whatever_comes_after_the_warm_up_runs_in_what_was_compiled_in_it(device: LLM) -> None:
     lone = generate(device, (20, 30))
     ragged = generate(device, (7, 30), (64, 3), (150, 11), (33, 1), (90, 24), (2, 17), (300, 100))
     assert [len(tokens) for tokens in [*lone, *ragged]] == [30, 30, 3, 11, 1, 24, 17, 100]
     assert compiled_for(device) == ("sendnn (simulated)", 2, 0)
 
 
-def test_two_engines_in_a_process_give_the_same_tokens(device: LLM):
+def test_two_engines_in_a_process_give_the_same_tokens(device: LLM) -> None:
     other = LLM("tiny-granite", backend="sendnn", max_model_len=256, max_num_seqs=2)
     assert generate(other, (20, 10)) == generate(device, (20, 10))
     assert compiled_for(other) == compiled_for(device) == ("sendnn (simulated)", 2, 0)
 
 
 @pytest.mark.requirement("CB-DEVICE-02")
-def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
+def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted() -> None:
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=128, max_num_seqs=2)
     runner = llm.engine.executor
     runner._dtype = runner.cache[0][0].float().dtype  # makes masks float32 from now on
@@ -126,7 +126,7 @@ def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted():
     assert compiled_for(llm) == ("sendnn (simulated)", 2, 1)
 
 
-def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch):
+def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=256, max_num_seqs=4, max_batch_tkv_limit=300)
     shapes = [(60, 40)] * 4
     assert [len(tokens) for tokens in generate(llm, *shapes)] == [40] * 4
@@ -137,7 +137,7 @@ def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_a_checkpoint_that_is_cast_is_named(dtype, tmp_path: Path, caplog):
+def test_a_checkpoint_that_is_cast_is_named(dtype: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     there = resolve("tiny-granite").path
     copy = tmp_path / "copy"
     shutil.copytree(there, copy)
@@ -155,7 +155,7 @@ def test_a_checkpoint_that_is_cast_is_named(dtype, tmp_path: Path, caplog):
     assert [message.partition(" is ")[2] for message in caplog.messages] == [logged.removeprefix("is ")]
 
 
-def test_a_context_of_one_block_has_no_decode_to_compile():
+def test_a_context_of_one_block_has_no_decode_to_compile() -> None:
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=64, max_num_seqs=1)
     assert compiled_for(llm) == ("sendnn (simulated)", 1, 0)
 
@@ -164,7 +164,7 @@ def test_a_context_of_one_block_has_no_decode_to_compile():
     ("context", "chunk_size", "graphs"),
     [(64, 64, 1), (64, 128, 1), (128, 64, 2), (256, 64, 2), (256, 192, 2), (192, 512, 2)],
 )
-def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_size: int, graphs: int):
+def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_size: int, graphs: int) -> None:
     """Lengths just below and above a block and a chunk, up to the context, with and without hits."""
     llm = LLM(
         "tiny-granite",
@@ -183,11 +183,11 @@ def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_
     assert compiled_for(llm) == ("sendnn (simulated)", graphs, 0)
 
 
-def test_variables_of_the_compiler_do_not_stay_in_the_environment(device: LLM):
+def test_variables_of_the_compiler_do_not_stay_in_the_environment(device: LLM) -> None:
     assert {sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV}.isdisjoint(os.environ)
 
 
-def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM):
+def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM) -> None:
     plans = [
         (Prefill("a", 100, 128, 28, (1, 2)), random_tokens(100, 0)),
         (Decode(("a", "a"), 128, (28, 28), ((1, 2, 3),) * 2), (5, 5)),
@@ -198,7 +198,7 @@ def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM):
         assert 0 < (here - there).abs().max() < 0.08
 
 
-def test_a_compiled_engine_has_no_threads_that_a_fork_would_lose():
+def test_a_compiled_engine_has_no_threads_that_a_fork_would_lose() -> None:
     code = """
 import os, torch
 torch.set_num_threads(1)
@@ -229,7 +229,7 @@ def warmup_mode():
 """
 
 
-def test_where_there_is_a_runtime_it_gets_the_graphs_of_each_engine(tmp_path: Path):
+def test_where_there_is_a_runtime_it_gets_the_graphs_of_each_engine(tmp_path: Path) -> None:
     (tmp_path / "torch_sendnn.py").write_text(FAKE_RUNTIME, encoding="utf-8")
     code = """
 import torch
@@ -247,7 +247,7 @@ for _ in range(2):
 
 @pytest.mark.slow
 @pytest.mark.skipif(cpp_compiler() is None, reason="inductor needs a C++ compiler")
-def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM):
+def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM) -> None:
     compiled = LLM("tiny-granite", backend="inductor", max_model_len=512, max_num_seqs=4)
     shapes = [(7, 30), (64, 3), (150, 11), (33, 1), (20, 70)]
     assert generate(compiled, *shapes) == generate(llm, *shapes)
@@ -256,7 +256,7 @@ def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM):
 
 @pytest.mark.slow
 @pytest.mark.skipif(cpp_compiler() is None, reason="inductor needs a C++ compiler")
-def test_inductor_gives_the_tokens_of_eager_in_chunks_too():
+def test_inductor_gives_the_tokens_of_eager_in_chunks_too() -> None:
     options = {"scheduler": "chunked", "chunk_size": 128, "enable_prefix_caching": True, "max_num_seqs": 4}
     engines = [LLM("tiny-granite", backend=backend, max_model_len=512, **options) for backend in ("inductor", "eager")]
     shapes = [(7, 30), (64, 3), (300, 11), (33, 1), (20, 70), (300, 11)]

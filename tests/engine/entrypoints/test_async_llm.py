@@ -80,7 +80,7 @@ def fragile(llm: LLM):
 
 
 @pytest.mark.parametrize("params", [{}, {"logprobs": 2}, {"stop": "return"}, {"min_tokens": 5}], ids=str)
-def test_every_kind_of_output_ends_in_what_the_offline_api_returns(llm, params):
+def test_every_kind_of_output_ends_in_what_the_offline_api_returns(llm: LLM, params: dict[str, Any]) -> None:
     (offline,) = llm.generate(PROMPT, greedy(30, **params), progress=False)
     async_llm = AsyncLLM(llm.engine)
 
@@ -101,7 +101,7 @@ def test_every_kind_of_output_ends_in_what_the_offline_api_returns(llm, params):
     async_llm.shutdown()
 
 
-def test_three_answers_are_those_of_the_offline_api(llm):
+def test_three_answers_are_those_of_the_offline_api(llm: LLM) -> None:
     params = SamplingParams(n=3, temperature=1.0, seed=5, max_tokens=8, ignore_eos=True)
     (offline,) = llm.generate(PROMPT, params, progress=False)
     async_llm = AsyncLLM(llm.engine)
@@ -119,7 +119,7 @@ def test_three_answers_are_those_of_the_offline_api(llm):
 
 
 @pytest.mark.parametrize("kind", [DELTA, FINAL_ONLY])
-def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind):
+def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind: RequestOutputKind) -> None:
     async def client(number: int) -> int:
         params = SamplingParams(n=3, temperature=1.0, max_tokens=12, ignore_eos=True, output_kind=kind)
         outputs = await collected(async_llm.generate(PROMPT, params, str(number)))
@@ -144,7 +144,7 @@ def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind):
     run(test())
 
 
-def test_closing_the_generator_frees_the_blocks(async_llm):
+def test_closing_the_generator_frees_the_blocks(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -156,7 +156,7 @@ def test_closing_the_generator_frees_the_blocks(async_llm):
     run(test())
 
 
-def test_an_abort_ends_the_stream_and_says_so(async_llm):
+def test_an_abort_ends_the_stream_and_says_so(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -168,7 +168,7 @@ def test_an_abort_ends_the_stream_and_says_so(async_llm):
     run(test())
 
 
-def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm):
+def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -189,7 +189,7 @@ def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm):
     ],
     ids=["empty", "too long", "unknown token"],
 )
-def test_it_refuses_what_the_offline_api_refuses(llm, prompt, max_tokens, says):
+def test_it_refuses_what_the_offline_api_refuses(llm: LLM, prompt, max_tokens: int, says: str) -> None:
     with pytest.raises(RequestRefusedError, match=says) as offline:
         llm.generate(prompt, greedy(max_tokens), progress=False)
     async_llm = AsyncLLM(llm.engine)
@@ -199,7 +199,7 @@ def test_it_refuses_what_the_offline_api_refuses(llm, prompt, max_tokens, says):
     async_llm.shutdown()
 
 
-def test_no_more_than_was_agreed_is_under_way(llm):
+def test_no_more_than_was_agreed_is_under_way(llm: LLM) -> None:
     async_llm = AsyncLLM(llm.engine, max_unfinished=2)
 
     async def test() -> None:
@@ -216,7 +216,7 @@ def test_no_more_than_was_agreed_is_under_way(llm):
     async_llm.shutdown()
 
 
-def test_a_reader_that_is_slow_finds_everything_in_one(async_llm):
+def test_a_reader_that_is_slow_finds_everything_in_one(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(40), "a")
         first = await anext(outputs)
@@ -228,7 +228,7 @@ def test_a_reader_that_is_slow_finds_everything_in_one(async_llm):
     run(test())
 
 
-def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile):
+def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile) -> None:
     async_llm, executor = fragile
 
     async def test() -> None:
@@ -254,7 +254,7 @@ def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile
     run(test())
 
 
-def test_a_shutdown_fails_what_runs(async_llm):
+def test_a_shutdown_fails_what_runs(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -267,7 +267,7 @@ def test_a_shutdown_fails_what_runs(async_llm):
     run(test())
 
 
-def test_limits_can_be_tightened_between_requests(async_llm):
+def test_limits_can_be_tightened_between_requests(async_llm) -> None:
     async def test() -> None:
         assert (await async_llm.reset(Limits(max_model_len=128))).max_model_len == 128
         with pytest.raises(RequestRefusedError, match="max model context length is 128"):
@@ -278,7 +278,7 @@ def test_limits_can_be_tightened_between_requests(async_llm):
     run(test())
 
 
-def test_one_engine_serves_one_event_loop_after_another(async_llm):
+def test_one_engine_serves_one_event_loop_after_another(async_llm) -> None:
     for number in range(3):
         (output,) = run(collected(async_llm.generate(PROMPT, greedy(5, FINAL_ONLY), str(number))))
         assert len(output.outputs[0].token_ids) == 5

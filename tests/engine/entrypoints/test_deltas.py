@@ -8,6 +8,7 @@ from engine.entrypoints.completion import completion
 from engine.entrypoints.deltas import DeltaMaker, held_back, merged
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
+from engine.tokenizer import Tokenizer
 
 TOKENS = st.lists(st.integers(0, 2047), min_size=1, max_size=25)
 
@@ -39,7 +40,7 @@ def add_up(deltas):
 
 @settings(max_examples=300)
 @given(TOKENS, st.data())
-def test_deltas_add_up_to_the_answer(tokenizer, token_ids, data):
+def test_deltas_add_up_to_the_answer(tokenizer: Tokenizer, token_ids, data) -> None:
     text = tokenizer.decode(token_ids)
     parts = [text[i:j] for i in range(len(text)) for j in range(i + 1, min(i + 6, len(text)) + 1)]
     stops = data.draw(st.lists(st.sampled_from(parts) if parts else st.just("x"), max_size=2))
@@ -49,20 +50,20 @@ def test_deltas_add_up_to_the_answer(tokenizer, token_ids, data):
 
 
 @given(TOKENS)
-def test_deltas_with_special_tokens_add_up_too(tokenizer, token_ids):
+def test_deltas_with_special_tokens_add_up_too(tokenizer: Tokenizer, token_ids) -> None:
     whole, deltas = feed(tokenizer, token_ids, skip_special_tokens=False, ignore_eos=True)
     assert add_up(deltas) == whole
 
 
 @pytest.mark.parametrize("text", ["naïve café", "日本語のテキスト", "👩‍👩‍👧 and 🇩🇪", "e\u0301"])
-def test_no_character_comes_in_pieces(tokenizer, text):
+def test_no_character_comes_in_pieces(tokenizer: Tokenizer, text: str) -> None:
     whole, deltas = feed(tokenizer, tokenizer.encode(text), ignore_eos=True)
     assert add_up(deltas).text == whole.text == text
     assert not any("\N{REPLACEMENT CHARACTER}" in delta.text for delta in deltas)
     assert len(deltas) > len(text.split()), "more than one token, or nothing was tested"
 
 
-def test_what_a_stop_string_cuts_was_never_handed_over(tokenizer):
+def test_what_a_stop_string_cuts_was_never_handed_over(tokenizer: Tokenizer) -> None:
     token_ids = tokenizer.encode("one two three four")
     whole, deltas = feed(tokenizer, token_ids, stop="two thr")
     assert whole.text == "one "
@@ -70,7 +71,7 @@ def test_what_a_stop_string_cuts_was_never_handed_over(tokenizer):
     assert deltas[-1].stop_reason == "two thr"
 
 
-def test_what_only_looked_like_a_stop_string_comes_in_the_end(tokenizer):
+def test_what_only_looked_like_a_stop_string_comes_in_the_end(tokenizer: Tokenizer) -> None:
     whole, deltas = feed(tokenizer, tokenizer.encode("one two three"), stop="three four")
     assert whole.text == add_up(deltas).text == "one two three"
 
@@ -79,11 +80,11 @@ def test_what_only_looked_like_a_stop_string_comes_in_the_end(tokenizer):
     ("text", "stops", "held"),
     [("abc", (), 0), ("abc", ("cd",), 1), ("abcd", ("cdx", "bcdy"), 3), ("aaa", ("aaaa",), 3), ("ab", ("x",), 0)],
 )
-def test_the_longest_beginning_of_a_stop_string_is_held_back(text, stops, held):
+def test_the_longest_beginning_of_a_stop_string_is_held_back(text: str, stops: tuple[str, ...], held: int) -> None:
     assert held_back(text, stops) == held
 
 
-def test_merging_keeps_the_order_and_the_last_word():
+def test_merging_keeps_the_order_and_the_last_word() -> None:
     from engine.request import CompletionOutput, Logprob
 
     first = CompletionOutput(0, "a", (1,), -1.0, ({1: Logprob(-1.0, 1, "a")},), None)

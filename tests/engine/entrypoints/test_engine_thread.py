@@ -65,7 +65,7 @@ def engine(brake):
     assert not thread._thread.is_alive()
 
 
-def test_a_request_runs_to_its_end_and_everything_is_free(engine, brake):
+def test_a_request_runs_to_its_end_and_everything_is_free(engine, brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(5)
@@ -74,7 +74,7 @@ def test_a_request_runs_to_its_end_and_everything_is_free(engine, brake):
     assert (engine.seen.tkv, engine.seen.n_used_blocks, engine.seen.n_reserved_blocks) == (0, 0, 0)
 
 
-def test_an_engine_that_could_no_longer_run_dies_also_without_work():
+def test_an_engine_that_could_no_longer_run_dies_also_without_work() -> None:
     broken = threading.Event()
 
     def check() -> None:
@@ -92,7 +92,7 @@ def test_an_engine_that_could_no_longer_run_dies_also_without_work():
         thread.when_idle()
 
 
-def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake):
+def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake) -> None:
     first, second = Listener(), Listener()
     engine.add(request("first", 100, 50), first)
     engine.add(request("second", 10, 6), second)
@@ -108,7 +108,7 @@ def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake
     assert engine.seen.n_used_blocks == 0
 
 
-def test_a_waiting_request_that_is_aborted_never_runs(engine, brake):
+def test_a_waiting_request_that_is_aborted_never_runs(engine, brake) -> None:
     running, waiting = Listener(), Listener()
     engine.add(request("a", 10, 2), running)
     engine.add(request("b", 10, 2), waiting)
@@ -119,7 +119,7 @@ def test_a_waiting_request_that_is_aborted_never_runs(engine, brake):
     assert running.tokens == 2
 
 
-def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake):
+def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake) -> None:
     first, second = Listener(), Listener()
     engine.add(request("a", 10, 2), first)
     engine.add(request("a", 10, 2), second)
@@ -130,7 +130,7 @@ def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake):
     assert first.reason == "length"
 
 
-def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine, brake):
+def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine, brake) -> None:
     listeners = [Listener() for _ in range(6)]
     for number, listener in enumerate(listeners):
         engine.add(request(str(number), 10, 50), listener)
@@ -149,7 +149,9 @@ def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine, bra
 
 
 @pytest.mark.parametrize("error", [MemoryError("full"), SystemExit(3), KeyboardInterrupt()], ids=repr)
-def test_whatever_kills_the_engine_later_calls_are_refused_at_once(engine, brake, error):
+def test_whatever_kills_the_engine_later_calls_are_refused_at_once(
+    engine, brake, error: KeyboardInterrupt | MemoryError | SystemExit
+) -> None:
     listener = Listener()
     brake.error = error
     engine.add(request("a", 10, 5), listener)
@@ -166,7 +168,7 @@ def test_whatever_kills_the_engine_later_calls_are_refused_at_once(engine, brake
         assert refused.value.__cause__ is error
 
 
-def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake):
+def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 50), listener)
     brake.leave.release(1)
@@ -180,7 +182,7 @@ def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake)
     assert (core.has_work, core.sequences, core.state().n_used_blocks) == (False, {}, 0)
 
 
-def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake):
+def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake) -> None:
     engine.reset(Limits(available_blocks=2)).result(SOON)
     unschedulable, fine = Listener(), Listener()
     engine.add(request("hopeless", 129, 3), unschedulable)
@@ -192,7 +194,7 @@ def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake):
     assert engine.end is None
 
 
-def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, brake):
+def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(1)
@@ -207,7 +209,7 @@ def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, br
     assert engine.tighten(tight).result(SOON).max_num_seqs == 2
 
 
-def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake):
+def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 50), listener)
     brake.leave.release(1)
@@ -220,7 +222,7 @@ def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake):
     assert engine.end is None
 
 
-def test_a_call_that_its_caller_gave_up_is_not_made(engine, brake):
+def test_a_call_that_its_caller_gave_up_is_not_made(engine, brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(1)
@@ -234,9 +236,9 @@ def test_a_call_that_its_caller_gave_up_is_not_made(engine, brake):
         gave_up.result()
 
 
-def test_observers_see_every_step(brake):
+def test_observers_see_every_step(brake) -> None:
     class Notes:
-        def __init__(self):
+        def __init__(self) -> None:
             self.notes = []
 
         def queued(self, request):

@@ -67,7 +67,7 @@ def hugging_face() -> Callable[[Sequence[int], int], tuple[list[int], torch.Tens
     return generate_greedily
 
 
-def test_greedy_tokens_and_logprobs_are_those_of_hugging_face(llm, hugging_face):
+def test_greedy_tokens_and_logprobs_are_those_of_hugging_face(llm: LLM, hugging_face) -> None:
     llm.reset(Limits(max_num_seqs=3))
     for (length, budget), output in zip(RAGGED, generate(llm, RAGGED), strict=True):
         wanted, rows = hugging_face(random_tokens(length, 0), budget)
@@ -81,7 +81,7 @@ def test_greedy_tokens_and_logprobs_are_those_of_hugging_face(llm, hugging_face)
             assert [entry.rank for entry in position.values()] == [1, 2]
 
 
-def test_the_ragged_workload_does_grow_tkv_and_remove_padding(llm):
+def test_the_ragged_workload_does_grow_tkv_and_remove_padding(llm: LLM) -> None:
     llm.reset(Limits(max_num_seqs=3))
     seen: list[StepRecord] = []
     llm.generate(prompts(RAGGED), [greedy(budget) for _, budget in RAGGED], progress=False, on_step=seen.append)
@@ -91,7 +91,7 @@ def test_the_ragged_workload_does_grow_tkv_and_remove_padding(llm):
     assert max(len(record.running) for record in seen) == 3
 
 
-def test_both_attention_operations_give_the_same_tokens(built):
+def test_both_attention_operations_give_the_same_tokens(built: Callable[[str], LLM]) -> None:
     shapes = [(1, 6), (65, 3), (100, 5), (3, 2)]
     paged, shipped = (generate(built(attention), shapes) for attention in ("paged", "fms"))
     assert tokens(paged) == tokens(shipped)
@@ -101,7 +101,9 @@ def test_both_attention_operations_give_the_same_tokens(built):
 
 @pytest.mark.parametrize("attention", ["paged", "fms"])
 @pytest.mark.parametrize("left_behind", [1e30, float("inf"), float("nan")])
-def test_nothing_that_earlier_requests_left_in_the_cache_comes_through(built, attention, left_behind):
+def test_nothing_that_earlier_requests_left_in_the_cache_comes_through(
+    built: Callable[[str], LLM], attention: str, left_behind: float
+) -> None:
     llm = built(attention)
     shapes = [(60, 8), (65, 3), (1, 4)]
     clean = generate(llm, shapes)
@@ -115,7 +117,7 @@ def test_nothing_that_earlier_requests_left_in_the_cache_comes_through(built, at
         assert logprobs(left) == pytest.approx(logprobs(right), abs=1e-6)
 
 
-def test_the_padding_block_is_never_written(llm):
+def test_the_padding_block_is_never_written(llm: LLM) -> None:
     generate(llm, RAGGED)
     for layer in llm.engine.core._executor.cache:
         for tensor in layer:
@@ -123,7 +125,7 @@ def test_the_padding_block_is_never_written(llm):
             assert tensor[0].abs().max() == 0
 
 
-def test_a_request_generates_the_same_in_any_batch(llm):
+def test_a_request_generates_the_same_in_any_batch(llm: LLM) -> None:
     together = generate(llm, RAGGED)
     for shape, output in zip(RAGGED, together, strict=True):
         (alone,) = generate(llm, [shape])
@@ -131,7 +133,7 @@ def test_a_request_generates_the_same_in_any_batch(llm):
         assert logprobs(alone) == pytest.approx(logprobs(output), abs=1e-4)
 
 
-def test_a_request_that_joins_late_generates_the_same(llm):
+def test_a_request_that_joins_late_generates_the_same(llm: LLM) -> None:
     (alone,) = generate(llm, [(100, 12)], seed=3)
     core = llm.engine.core
     core.add_request(Request("early", random_tokens(20, 1), greedy(30)))
@@ -141,7 +143,7 @@ def test_a_request_that_joins_late_generates_the_same(llm):
     assert core.release("late").output_token_ids == alone.outputs[0].token_ids
 
 
-def test_an_abort_does_not_change_what_others_generate(llm):
+def test_an_abort_does_not_change_what_others_generate(llm: LLM) -> None:
     (alone,) = generate(llm, [(10, 12)], seed=3)
     core = llm.engine.core
     core.add_request(Request("long", random_tokens(140, 1), greedy(30)))
@@ -152,7 +154,7 @@ def test_an_abort_does_not_change_what_others_generate(llm):
     assert core.release("short").output_token_ids == alone.outputs[0].token_ids
 
 
-def test_a_seeded_request_draws_the_same_in_any_batch(llm):
+def test_a_seeded_request_draws_the_same_in_any_batch(llm: LLM) -> None:
     params = SamplingParams(temperature=1.0, top_k=50, seed=11, max_tokens=20, ignore_eos=True)
     (prompt,) = prompts([(30, 20)])
     (alone,) = llm.generate([prompt], params, progress=False)
@@ -162,7 +164,7 @@ def test_a_seeded_request_draws_the_same_in_any_batch(llm):
     assert tokens(beside[2:3]) != tokens([alone]), "the same seed on another prompt is another text"
 
 
-def test_three_answers_are_three_draws_from_seeds_that_follow_each_other(llm):
+def test_three_answers_are_three_draws_from_seeds_that_follow_each_other(llm: LLM) -> None:
     params = SamplingParams(n=3, temperature=1.0, seed=5, max_tokens=8, ignore_eos=True)
     (output,) = llm.generate("The function", params, progress=False)
     assert [completion.index for completion in output.outputs] == [0, 1, 2]
@@ -172,13 +174,13 @@ def test_three_answers_are_three_draws_from_seeds_that_follow_each_other(llm):
         assert tokens(llm.generate("The function", single, progress=False)) == [[completion.token_ids]]
 
 
-def test_three_answers_without_a_seed_differ_too(llm):
+def test_three_answers_without_a_seed_differ_too(llm: LLM) -> None:
     params = SamplingParams(n=3, temperature=1.0, max_tokens=8, ignore_eos=True)
     (output,) = llm.generate("The function", params, progress=False)
     assert len(set(tokens([output])[0])) == 3
 
 
-def test_a_stop_string_cuts_the_text_where_it_begins(llm):
+def test_a_stop_string_cuts_the_text_where_it_begins(llm: LLM) -> None:
     prompt, whole = "def foo(x):", greedy(30, logprobs=None)
     (free,) = llm.generate(prompt, whole, progress=False)
     text = free.outputs[0].text
@@ -192,7 +194,7 @@ def test_a_stop_string_cuts_the_text_where_it_begins(llm):
     assert len(stopped.outputs[0].token_ids) < 30
 
 
-def test_the_end_of_text_ends_a_request_and_min_tokens_puts_it_off(llm):
+def test_the_end_of_text_ends_a_request_and_min_tokens_puts_it_off(llm: LLM) -> None:
     prompt = "The quick brown fox"
     (ended,) = llm.generate(prompt, SamplingParams(temperature=0, max_tokens=60), progress=False)
     length = len(ended.outputs[0].token_ids)
@@ -205,7 +207,7 @@ def test_the_end_of_text_ends_a_request_and_min_tokens_puts_it_off(llm):
     assert len(put_off.outputs[0].token_ids) > length
 
 
-def test_a_text_and_its_tokens_are_the_same_prompt(llm):
+def test_a_text_and_its_tokens_are_the_same_prompt(llm: LLM) -> None:
     text = "Return the name of the file."
     token_ids = llm.engine.tokenizer.encode(text)
     as_text, as_tokens = llm.generate([text, {"prompt_token_ids": token_ids}], greedy(9), progress=False)
@@ -215,7 +217,7 @@ def test_a_text_and_its_tokens_are_the_same_prompt(llm):
     assert as_text.outputs[0].text == llm.engine.tokenizer.decode(as_text.outputs[0].token_ids)
 
 
-def test_outputs_come_in_the_order_of_the_prompts_and_say_how_they_ended(llm):
+def test_outputs_come_in_the_order_of_the_prompts_and_say_how_they_ended(llm: LLM) -> None:
     shapes = [(5, 9), (5, 1), (5, 4)]
     outputs = generate(llm, shapes)
     assert [output.prompt_token_ids for output in outputs] == [random_tokens(5, 0)] * 3
@@ -224,11 +226,11 @@ def test_outputs_come_in_the_order_of_the_prompts_and_say_how_they_ended(llm):
     assert len({output.request_id for output in outputs}) == 3
 
 
-def test_no_prompts_give_no_outputs(llm):
+def test_no_prompts_give_no_outputs(llm: LLM) -> None:
     assert llm.generate([], progress=False) == []
 
 
-def test_logprobs_are_returned_if_requested(llm):
+def test_logprobs_are_returned_if_requested(llm: LLM) -> None:
     several = [greedy(3), greedy(3, logprobs=0), greedy(3, logprobs=None)]
     two, chosen_only, none = (output.outputs[0] for output in llm.generate(["A"] * 3, several, progress=False))
     assert [len(position) for position in two.logprobs] == [2, 2, 2]
@@ -240,14 +242,14 @@ def test_logprobs_are_returned_if_requested(llm):
     assert (none.logprobs, none.cumulative_logprob) == (None, None)
 
 
-def test_without_a_budget_a_request_fills_the_context(llm):
+def test_without_a_budget_a_request_fills_the_context(llm: LLM) -> None:
     llm.reset(Limits(max_model_len=192))
     (output,) = llm.generate(prompts([(100, 0)]), greedy(None), progress=False)
     assert len(output.outputs[0].token_ids) == 64
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_prompts_and_parameters_must_be_equally_many(llm, count):
+def test_prompts_and_parameters_must_be_equally_many(llm: LLM, count: int) -> None:
     with pytest.raises(ValueError, match=f"2 prompts came with {count} sampling parameters"):
         llm.generate(["a", "b"], [greedy(2)] * count, progress=False)
     assert is_empty(llm)
@@ -264,7 +266,7 @@ def test_prompts_and_parameters_must_be_equally_many(llm, count):
     ],
     ids=["too long", "above the vocabulary", "below it", "no tokens", "no text"],
 )
-def test_one_refused_request_refuses_the_call_before_anything_runs(llm, prompt, says):
+def test_one_refused_request_refuses_the_call_before_anything_runs(llm: LLM, prompt, says: str) -> None:
     seen: list[StepRecord] = []
     with pytest.raises(RequestRefusedError, match=says):
         llm.generate(["a", prompt], greedy(2), progress=False, on_step=seen.append)
@@ -272,7 +274,7 @@ def test_one_refused_request_refuses_the_call_before_anything_runs(llm, prompt, 
     assert is_empty(llm)
 
 
-def test_a_run_that_breaks_off_leaves_nothing_for_the_next_one(llm):
+def test_a_run_that_breaks_off_leaves_nothing_for_the_next_one(llm: LLM) -> None:
     def break_off(record: StepRecord) -> None:
         if record.step == 4:
             raise KeyboardInterrupt
@@ -286,7 +288,7 @@ def test_a_run_that_breaks_off_leaves_nothing_for_the_next_one(llm):
     assert is_empty(llm)
 
 
-def test_a_request_that_the_blocks_cannot_hold_ends_the_run_and_not_the_engine(llm):
+def test_a_request_that_the_blocks_cannot_hold_ends_the_run_and_not_the_engine(llm: LLM) -> None:
     llm.reset(Limits(available_blocks=2))
     with pytest.raises(OutOfBlocksError, match="needs 4 blocks"):
         generate(llm, [(5, 3), (129, 3), (5, 3)])
@@ -294,7 +296,7 @@ def test_a_request_that_the_blocks_cannot_hold_ends_the_run_and_not_the_engine(l
     assert len(generate(llm, [(5, 3)])[0].outputs[0].token_ids) == 3
 
 
-def test_a_reset_in_the_middle_of_a_run_forgets_it(llm):
+def test_a_reset_in_the_middle_of_a_run_forgets_it(llm: LLM) -> None:
     wanted = tokens(generate(llm, RAGGED[:3]))
     core = llm.engine.core
     for length, budget in RAGGED:
@@ -305,7 +307,7 @@ def test_a_reset_in_the_middle_of_a_run_forgets_it(llm):
     assert tokens(generate(llm, RAGGED[:3])) == wanted
 
 
-def test_on_step_sees_every_step_as_it_happens(llm):
+def test_on_step_sees_every_step_as_it_happens(llm: LLM) -> None:
     seen: list[StepRecord] = []
     outputs = llm.generate(prompts([(10, 3), (70, 5)]), [greedy(3), greedy(5)], progress=False, on_step=seen.append)
     assert [record.step for record in seen] == list(range(1, len(seen) + 1))
@@ -319,6 +321,6 @@ def test_on_step_sees_every_step_as_it_happens(llm):
         assert tuple(token.token_id for token in got if token) == token_ids
 
 
-def test_the_progress_bar_changes_nothing(llm):
+def test_the_progress_bar_changes_nothing(llm: LLM) -> None:
     shown, hidden = (llm.generate("a", greedy(3), progress=progress) for progress in (True, False))
     assert tokens(shown) == tokens(hidden)

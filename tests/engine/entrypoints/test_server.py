@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -47,7 +48,7 @@ def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.R
     return httpx.post(f"{server.url}{path}", json=body, timeout=SECONDS)
 
 
-def test_streaming_equals_not_streaming_equals_offline(server, client, llm):
+def test_streaming_equals_not_streaming_equals_offline(server: Server, client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 30).outputs[0]
     requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": IGNORE_EOS}
     whole = client.completions.create(**requested)
@@ -67,7 +68,7 @@ def test_streaming_equals_not_streaming_equals_offline(server, client, llm):
     assert len({chunk.id for chunk in chunks}) == 1
 
 
-def test_a_stream_is_events_that_end_with_done(server):
+def test_a_stream_is_events_that_end_with_done(server: Server) -> None:
     body = {"prompt": PROMPT, "max_tokens": 3, "temperature": 0, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/completions", json=body, timeout=SECONDS) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
@@ -76,7 +77,7 @@ def test_a_stream_is_events_that_end_with_done(server):
     assert all(json.loads(event.removeprefix("data: "))["choices"] for event in events[:-1])
 
 
-def test_a_chat_is_its_template_offline(client, llm):
+def test_a_chat_is_its_template_offline(client: OpenAI, llm: LLM) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a list?"}]
     token_ids = llm.engine.tokenizer.encode_chat(messages)
     text = llm.engine.tokenizer.decode(token_ids, skip_special_tokens=False)
@@ -95,7 +96,7 @@ def test_a_chat_is_its_template_offline(client, llm):
     assert chunks[-1].choices[0].finish_reason == "length"
 
 
-def test_logprobs_are_those_of_the_offline_api(client, llm):
+def test_logprobs_are_those_of_the_offline_api(client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 5, logprobs=3).outputs[0]
     got = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5, temperature=0, logprobs=3).choices[0]
     chosen = [position[token] for token, position in zip(wanted.token_ids, wanted.logprobs, strict=True)]
@@ -106,7 +107,7 @@ def test_logprobs_are_those_of_the_offline_api(client, llm):
     assert [got.text[i:j] for i, j in zip(at, [*at[1:], None], strict=True)] == got.logprobs.tokens
 
 
-def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client):
+def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client: OpenAI) -> None:
     extras = {"skip_special_tokens": False, "ignore_eos": True}
     requested = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
     got = client.completions.create(**requested).choices[0]
@@ -115,7 +116,7 @@ def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client):
     assert "<|end_of_text|>" in got.text
 
 
-def test_logprobs_of_a_chat(client):
+def test_logprobs_of_a_chat(client: OpenAI) -> None:
     requested = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
     whole = client.chat.completions.create(**requested, logprobs=True, top_logprobs=2).choices[0]
     assert [len(entry.top_logprobs) for entry in whole.logprobs.content] == [2] * 4
@@ -127,7 +128,7 @@ def test_logprobs_of_a_chat(client):
     assert all(entry.top_logprobs == [] for entry in streamed)
 
 
-def test_two_answers_at_temperature_one(client, llm):
+def test_two_answers_at_temperature_one(client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 12, n=2, temperature=1.0, seed=7).outputs
     requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "n": 2, "seed": 7, "extra_body": IGNORE_EOS}
     whole = client.completions.create(**requested)
@@ -141,7 +142,7 @@ def test_two_answers_at_temperature_one(client, llm):
     assert texts == [choice.text for choice in whole.choices]
 
 
-def test_several_prompts_of_every_kind(client, llm):
+def test_several_prompts_of_every_kind(client: OpenAI, llm: LLM) -> None:
     first, second = (llm.engine.tokenizer.encode(text) for text in (PROMPT, "The list"))
     wanted = [offline(llm, {"prompt_token_ids": ids}, 6).outputs[0].text for ids in (first, second)]
     requested = {"model": MODEL, "max_tokens": 6, "temperature": 0, "extra_body": IGNORE_EOS}
@@ -155,7 +156,7 @@ def test_several_prompts_of_every_kind(client, llm):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_echo_puts_the_prompt_before_the_text(client, llm, stream):
+def test_echo_puts_the_prompt_before_the_text(client: OpenAI, llm: LLM, stream: bool) -> None:
     wanted = PROMPT + offline(llm, PROMPT, 5).outputs[0].text
     requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 5, "temperature": 0, "echo": True, "stream": stream}
     answer = client.completions.create(**requested)
@@ -164,7 +165,7 @@ def test_echo_puts_the_prompt_before_the_text(client, llm, stream):
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_string_cuts_where_it_begins(client, llm, stream):
+def test_a_stop_string_cuts_where_it_begins(client: OpenAI, llm: LLM, stream: bool) -> None:
     text = offline(llm, PROMPT, 30).outputs[0].text
     stop = text[len(text) // 2 :][:5]
     requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": [stop, "§"]}
@@ -174,7 +175,7 @@ def test_a_stop_string_cuts_where_it_begins(client, llm, stream):
     assert (choices[-1].finish_reason, choices[-1].stop_reason) == ("stop", stop)
 
 
-def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client, llm):
+def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client: OpenAI, llm: LLM) -> None:
     prompts = [f"def foo{number}(x):" for number in range(5)]
     wanted = [offline(llm, prompt, 20).outputs[0].text for prompt in prompts]
 
@@ -186,7 +187,7 @@ def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client, llm):
         assert list(pool.map(complete, prompts)) == wanted
 
 
-def test_models_health_version_and_what_is_not_there(server, client):
+def test_models_health_version_and_what_is_not_there(server: Server, client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
     assert client.models.retrieve(MODEL).max_model_len == 512
     with pytest.raises(NotFoundError, match="does not exist"):
@@ -195,7 +196,7 @@ def test_models_health_version_and_what_is_not_there(server, client):
     assert httpx.get(f"{server.url}/version").json()["version"]
 
 
-def test_metrics_count(server):
+def test_metrics_count(server: Server) -> None:
     before = server.metrics()
     assert post(server, {"prompt": [5, 6, 7], "max_tokens": 4, "ignore_eos": True}).is_success
     eventually(server.is_empty)
@@ -265,7 +266,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("body", "status", "says", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
-def test_what_is_refused(server, body, status, says, param, stream):
+def test_what_is_refused(server: Server, body, status: int, says: str, param: str | None, stream: bool) -> None:
     if isinstance(body, dict):
         body = {**body, **({"stream": True} if stream and "stream_options" not in body else {})}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -302,7 +303,7 @@ BAD_CHATS = {
 
 
 @pytest.mark.parametrize(("body", "says", "param"), BAD_CHATS.values(), ids=BAD_CHATS)
-def test_what_is_refused_of_a_chat(server, body, says, param):
+def test_what_is_refused_of_a_chat(server: Server, body: dict[str, Any], says: str, param: str) -> None:
     answer = post(server, body, "/v1/chat/completions")
     error = answer.json()["error"]
     assert (answer.status_code, error["param"]) == (400, param)
@@ -318,13 +319,13 @@ def test_what_is_refused_of_a_chat(server, body, says, param):
         ("POST", "/v1/embeddings", 404, "this path does not exist"),
     ],
 )
-def test_what_is_not_there(server, method, path, status, says):
+def test_what_is_not_there(server: Server, method: str, path: str, status: int, says: str) -> None:
     answer = httpx.request(method, f"{server.url}{path}", timeout=SECONDS)
     assert answer.status_code == status
     assert says in answer.json()["error"]["message"]
 
 
-def test_what_is_odd_and_right(server):
+def test_what_is_odd_and_right(server: Server) -> None:
     for body in (
         {"prompt": "a\0b", "max_tokens": 1},
         {"prompt": "a", "max_tokens": 1, "top_k": 10**30, "seed": -(2**63)},
@@ -333,7 +334,7 @@ def test_what_is_odd_and_right(server):
         assert post(server, body).status_code == 200, body
 
 
-def test_a_header_that_is_missing_is_named(server):
+def test_a_header_that_is_missing_is_named(server: Server) -> None:
     answer = httpx.post(f"{server.url}/v1/completions", content=b'{"prompt": "a"}', timeout=SECONDS)
     assert answer.status_code == 400
     assert "Content-Type must be application/json" in answer.json()["error"]["message"]
@@ -357,7 +358,7 @@ LONG = {"prompt": PROMPT, "max_tokens": 448, "temperature": 0, "ignore_eos": Tru
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("half", [False, True], ids=["closed", "half closed"])
-def test_who_goes_away_takes_the_request_along(server, stream, half):
+def test_who_goes_away_takes_the_request_along(server: Server, stream: bool, half: bool) -> None:
     aborted = 'spyre_cb_requests_finished_total{finish_reason="abort"}'
     before = server.metrics()[aborted]
     with send_by_hand(server, {**LONG, "stream": stream}) as connection:
@@ -369,13 +370,13 @@ def test_who_goes_away_takes_the_request_along(server, stream, half):
     assert server.metrics()[aborted] == before + 1
 
 
-def test_who_goes_away_with_a_batch_and_a_queue_takes_all_of_it_along(server):
+def test_who_goes_away_with_a_batch_and_a_queue_takes_all_of_it_along(server: Server) -> None:
     with send_by_hand(server, {**LONG, "temperature": 1, "n": 9}):
         eventually(lambda: server.metrics()["spyre_cb_requests_waiting"] > 0)
     eventually(server.is_empty)
 
 
-def test_a_slow_client_delays_no_other_and_misses_nothing(server, llm):
+def test_a_slow_client_delays_no_other_and_misses_nothing(server: Server, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 448).outputs[0].text
     with send_by_hand(server, {**LONG, "logprobs": 3, "stream": True}) as slow:
         eventually(server.running)
@@ -387,13 +388,13 @@ def test_a_slow_client_delays_no_other_and_misses_nothing(server, llm):
     assert "data: [DONE]" in answer.decode()
 
 
-def test_what_never_sends_its_body_is_no_matter(server):
+def test_what_never_sends_its_body_is_no_matter(server: Server) -> None:
     with socket.create_connection(server.address, SECONDS) as silent, socket.create_connection(server.address):
         silent.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         assert post(server, {"prompt": PROMPT, "max_tokens": 3}).is_success
 
 
-def test_what_is_no_http_is_answered_400(server):
+def test_what_is_no_http_is_answered_400(server: Server) -> None:
     with socket.create_connection(server.address, SECONDS) as connection:
         connection.sendall(b"\0\0\0 what?\r\n\r\n")
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")

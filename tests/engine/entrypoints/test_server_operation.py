@@ -60,7 +60,7 @@ def with_key(server: Server, body: object, **headers: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("output", [None, "Bearer", "Bearer wrong", "Basic open sesame", "open sesame", "Bearer é"])
-def test_without_the_key_nothing_is_answered(strict, output):
+def test_without_the_key_nothing_is_answered(strict: Server, output: str | None) -> None:
     headers = {} if output is None else {"Authorization": output.encode("latin-1")}
     for path in ("/v1/models", "/v1/completions", "/v1/nothing"):
         answer = httpx.post(f"{strict.url}{path}", headers=headers, content=b"x" * 9999)
@@ -68,21 +68,21 @@ def test_without_the_key_nothing_is_answered(strict, output):
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_with_the_key_everything_is_and_health_needs_none(strict):
+def test_with_the_key_everything_is_and_health_needs_none(strict: Server) -> None:
     with OpenAI(base_url=f"{strict.url}/v1", api_key="open sesame", max_retries=0) as client:
         assert len(list(client.models.list())) == 1
     assert with_key(strict, {"prompt": "a", "max_tokens": 1}).is_success
     assert httpx.get(f"{strict.url}/health").is_success
 
 
-def test_a_body_too_large_is_refused_by_its_header(strict):
+def test_a_body_too_large_is_refused_by_its_header(strict: Server) -> None:
     with socket.create_connection(strict.address, SECONDS) as connection:
         head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer open sesame\r\nContent-Length: 2001"
         connection.sendall(f"{head}\r\n\r\n".encode())
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_too_large_is_refused_while_it_is_read(strict):
+def test_a_body_too_large_is_refused_while_it_is_read(strict: Server) -> None:
     with socket.create_connection(strict.address, SECONDS) as connection:
         head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer open sesame"
         connection.sendall(f"{head}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
@@ -90,13 +90,13 @@ def test_a_body_too_large_is_refused_while_it_is_read(strict):
         assert connection.recv(1000).startswith(b"HTTP/1.1 413")
 
 
-def test_a_body_just_small_enough_is_read(strict):
+def test_a_body_just_small_enough_is_read(strict: Server) -> None:
     body = json.dumps({"prompt": "a", "max_tokens": 1}).encode().ljust(2000)
     assert with_key(strict, body).status_code == 200
     assert with_key(strict, body + b" ").json()["error"]["code"] == "body_too_large"
 
 
-def test_a_full_queue_says_so_and_when_to_come_back(strict):
+def test_a_full_queue_says_so_and_when_to_come_back(strict: Server) -> None:
     key = {"Authorization": "Bearer open sesame"}
     waiting = [
         httpx.Client(timeout=SECONDS).stream("POST", f"{strict.url}/v1/completions", json=LONG, headers=key)
@@ -113,7 +113,7 @@ def test_a_full_queue_says_so_and_when_to_come_back(strict):
     assert with_key(strict, {"prompt": "a", "max_tokens": 1}).is_success
 
 
-def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new():
+def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new() -> None:
     with started("--drain-seconds", "50", module=ODD, ODD_PACE=PACE) as server:
         with socket.create_connection(server.address, SECONDS) as late:
             head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
@@ -134,7 +134,7 @@ def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new():
             socket.create_connection(server.address, 1)
 
 
-def test_requests_that_do_not_end_in_time_are_aborted_with_an_error():
+def test_requests_that_do_not_end_in_time_are_aborted_with_an_error() -> None:
     with started("--drain-seconds", "0.1", module=ODD, ODD_PACE="0.05") as server:
         with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as client:
             chunks = client.completions.create(model="tiny-granite", prompt="a", max_tokens=400, stream=True)
@@ -145,7 +145,7 @@ def test_requests_that_do_not_end_in_time_are_aborted_with_an_error():
         assert server.wait() == 0
 
 
-def test_a_second_signal_ends_it_at_once():
+def test_a_second_signal_ends_it_at_once() -> None:
     with started(module=ODD, ODD_PACE="0.05") as server, stream(server) as (_, lines):
         server.process.send_signal(signal.SIGTERM)
         assert server.process.stderr.readline().startswith("shutting down")
@@ -155,7 +155,7 @@ def test_a_second_signal_ends_it_at_once():
             list(lines)
 
 
-def test_everybody_sees_the_engine_die(tmp_path: Path):
+def test_everybody_sees_the_engine_die(tmp_path: Path) -> None:
     fire = tmp_path / "fire"
     with started(module=ODD, ODD_PACE=PACE, ODD_CRASH=str(fire)) as server:
         with stream(server) as (_, lines), socket.create_connection(server.address, SECONDS) as whole:
@@ -199,7 +199,9 @@ def whole_answer(connection: socket.socket) -> str:
         ("--nope", "unrecognized arguments: --nope"),
     ],
 )
-def test_what_is_typed_wrongly_is_one_sentence_and_status_2(arguments, says, capsys):
+def test_what_is_typed_wrongly_is_one_sentence_and_status_2(
+    arguments: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     try:
         status = main(["--port", "0", *arguments.split()])
     except SystemExit as exit_:
@@ -211,14 +213,14 @@ def test_what_is_typed_wrongly_is_one_sentence_and_status_2(arguments, says, cap
     assert output.err.count("\n") == 1
 
 
-def test_the_command_hands_its_arguments_over():
+def test_the_command_hands_its_arguments_over() -> None:
     line = command("serve", "--port", "x", module="harness")
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=SECONDS, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("spyre-cb serve: argument --port: must be a number from 0 to 65535")
 
 
-def test_a_port_in_use_is_one_sentence(strict, capsys):
+def test_a_port_in_use_is_one_sentence(strict: Server, capsys: pytest.CaptureFixture[str]) -> None:
     host, port = strict.address
     line = command("--host", host, "--port", str(port))
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=SECONDS, check=False)
@@ -229,7 +231,7 @@ def test_a_port_in_use_is_one_sentence(strict, capsys):
     )
 
 
-def test_help_fits_a_screen_and_has_an_example():
+def test_help_fits_a_screen_and_has_an_example() -> None:
     line = command("serve", "--help", module="harness")
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=SECONDS, check=True)
     lines = done.stdout.splitlines()
@@ -245,13 +247,15 @@ def test_help_fits_a_screen_and_has_an_example():
         ("VLLM_SPYRE_DYNAMO_BACKEND", "sendn", "backend 'sendn' is not known: choose from eager, inductor, sendnn"),
     ],
 )
-def test_the_environment_is_honoured(variable, value, says, capsys, monkeypatch):
+def test_the_environment_is_honoured(
+    variable: str, value: str, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, value)
     assert main(["--port", "0"]) == 2
     assert says in capsys.readouterr().err
 
 
-def test_whatever_fits_the_openapi_document_is_answered_as_it_says():
+def test_whatever_fits_the_openapi_document_is_answered_as_it_says() -> None:
     with started(module=ODD) as server:
         api = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         deadline = time.monotonic() + SECONDS

@@ -1,6 +1,7 @@
 """Engines of one process share weights and graphs, with separate limits and constant sizes."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def run_decode(llm: LLM, rows: int, blocks: int) -> torch.Tensor:
     return logits
 
 
-def test_engines_of_one_shape_trace_once(large: LLM):
+def test_engines_of_one_shape_trace_once(large: LLM) -> None:
     before = traces()
     other = on_the_card(max_model_len=512, max_num_seqs=4)
     assert traces() == before
@@ -70,14 +71,14 @@ def test_engines_of_one_shape_trace_once(large: LLM):
     assert torch.equal(run_decode(other, 2, 2), run_decode(large, 2, 2))
 
 
-def test_a_cache_of_another_size_needs_no_other_graphs(large: LLM):
+def test_a_cache_of_another_size_needs_no_other_graphs(large: LLM) -> None:
     before = traces()
     assert on_the_card(max_model_len=1024, max_num_seqs=3).engine.compilation == Compilation(NAME, 2, 0, shared=2)
     assert traces() == before
 
 
 @pytest.mark.requirement("CB-DEVICE-01")
-def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM):
+def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM) -> None:
     """The tighter engine is built after the wider one, and before another wide one."""
     small = on_the_card(max_model_len=128, max_num_seqs=2)
     narrow = on_the_card(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=512)
@@ -97,7 +98,7 @@ def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM):
 
 
 @pytest.mark.requirement("CB-DEVICE-02")
-def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM):
+def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM) -> None:
     other = on_the_card(max_model_len=256, max_num_seqs=2)
     runner = other.engine.executor
     runner._dtype = torch.float32  # makes masks float32 from now on
@@ -113,7 +114,7 @@ def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM):
     large.engine.executor.logits(PREFILL, random_tokens(60, 0))
 
 
-def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch):
+def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph of the same model for masks of another dtype, which the guards of the first engine reject."""
     ours = on_the_card(max_model_len=128, max_num_seqs=2)
     monkeypatch.setattr(device, "check_dtypes", lambda inputs: None)
@@ -135,7 +136,7 @@ def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypat
     assert (compiled.graphs, other.graphs, other.shared) == (2, 1, 0)
 
 
-def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own():
+def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own() -> None:
     """A chunk of 128, which one engine refuses, runs on the other."""
     short = in_chunks(64)
     before = traces()
@@ -157,13 +158,13 @@ def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own():
         assert other.engine.compilation.recompiles == 1
 
 
-def test_a_decode_is_the_same_graph_whatever_the_scheduler(large: LLM):
+def test_a_decode_is_the_same_graph_whatever_the_scheduler(large: LLM) -> None:
     short = in_chunks(64)
     known = [llm.engine.executor.compiled._functions["decode"] for llm in (large, short)]
     assert known[0] is known[1]
 
 
-def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Path):
+def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(resolve("tiny-granite").path, folder)
     checkpoint = resolve(str(folder))
@@ -183,7 +184,9 @@ def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Pat
     assert load() is not second
 
 
-def test_an_eager_engine_that_runs_faster_layers_does_not_change_those_of_others(llm: LLM, built):
+def test_an_eager_engine_that_runs_faster_layers_does_not_change_those_of_others(
+    llm: LLM, built: Callable[[str], LLM]
+) -> None:
     paged, shipped = llm.engine.executor.model, built("fms").engine.executor.model
     quick = [module for module in paged.modules() if "forward" in vars(module)]
     assert quick

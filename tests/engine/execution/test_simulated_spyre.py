@@ -37,7 +37,7 @@ def compute(query, keys, values, scale, tkv, left, table):
     return attention.attend(query, keys, values, scale, table, attention.seen(query, keys, tkv, left, table))
 
 
-def test_the_kernels_are_the_operations_of_ibm_fms():
+def test_the_kernels_are_the_operations_of_ibm_fms() -> None:
     torch.manual_seed(0)
     caches = [torch.randn(9, 64, 2, 16, dtype=torch.float16) for _ in range(2)]
     new = [torch.randn(3, 1, 2, 16, dtype=torch.float16) for _ in range(2)]
@@ -54,7 +54,7 @@ def test_the_kernels_are_the_operations_of_ibm_fms():
 
 
 @pytest.mark.parametrize(("end", "padding"), [(128, 64), (256, 64), (192, 0)], ids=["first", "second", "no-padding"])
-def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: int):
+def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: int) -> None:
     torch.manual_seed(0)
     caches = [torch.randn(9, 64, 2, 16, dtype=torch.float16) for _ in range(2)]
     query = torch.randn(1, 128, 4, 16, dtype=torch.float16)
@@ -64,7 +64,7 @@ def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: i
     assert torch.allclose(compute(query, *caches, *arguments), right, atol=2e-3)
 
 
-def test_what_keeps_to_the_rules_passes():
+def test_what_keeps_to_the_rules_passes() -> None:
     check_prefill(1, 128, slots(3, 1), LIMITS)
     check_prefill(1, 256, slots(1, 2, 3, 4), LIMITS)
     decode([[1], [2]], 40, [10, 0])
@@ -110,7 +110,7 @@ def test_what_keeps_to_the_rules_passes():
         (lambda: check_dtypes([("weight", torch.bfloat16)]), "computes in float16, and weight is bfloat16"),
     ],
 )
-def test_what_breaks_a_rule_is_refused_in_a_sentence(broken, says):
+def test_what_breaks_a_rule_is_refused_in_a_sentence(broken, says: str) -> None:
     with pytest.raises(DeviceRefusedError) as caught:
         broken()
     assert says in str(caught.value)
@@ -121,7 +121,7 @@ def graph_of(function) -> torch.fx.GraphModule:
     return torch.fx.symbolic_trace(function)
 
 
-def test_a_graph_without_its_attention_is_refused(monkeypatch):
+def test_a_graph_without_its_attention_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.BATCH_TKV, "700")):
         monkeypatch.setenv(name, value)
     with pytest.raises(DeviceRefusedError, match=r"supports no attention operation but spyre_paged_attn"):
@@ -130,7 +130,7 @@ def test_a_graph_without_its_attention_is_refused(monkeypatch):
         )
 
 
-def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch):
+def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sendnn.CONTEXT, raising=False)
     with pytest.raises(DeviceRefusedError, match=r"the limits to compile for are not set: VLLM_DT_MAX_CONTEXT_LEN"):
         device.compile_graph(

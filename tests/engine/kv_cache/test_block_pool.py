@@ -16,14 +16,14 @@ def pool_with(available: int, **reserved: int) -> BlockPool:
     return pool
 
 
-def test_all_blocks_but_the_padding_block_can_be_handed_out():
+def test_all_blocks_but_the_padding_block_can_be_handed_out() -> None:
     pool = pool_with(3, a=3)
     pool.allocate("a", 3)
     assert pool.held("a") == (1, 2, 3)
     assert PADDING_BLOCK not in pool.held("a")
 
 
-def test_a_reservation_takes_no_block_but_reduces_the_unreserved_ones():
+def test_a_reservation_takes_no_block_but_reduces_the_unreserved_ones() -> None:
     pool = pool_with(5, a=3)
     assert (pool.reserved_total, pool.unreserved, pool.used_total) == (3, 2, 0)
     pool.allocate("a", 2)
@@ -32,7 +32,7 @@ def test_a_reservation_takes_no_block_but_reduces_the_unreserved_ones():
     assert (pool.reserved_total, pool.unreserved, pool.used_total) == (0, 5, 0)
 
 
-def test_the_last_unreserved_block_can_be_reserved_and_not_one_more():
+def test_the_last_unreserved_block_can_be_reserved_and_not_one_more() -> None:
     pool = pool_with(4, a=3)
     with pytest.raises(OutOfBlocksError, match=r"b needs 2 blocks to run to its end, but 1 of 4"):
         pool.reserve("b", 2)
@@ -41,7 +41,7 @@ def test_the_last_unreserved_block_can_be_reserved_and_not_one_more():
     assert pool.unreserved == 0
 
 
-def test_a_refused_reservation_leaves_no_trace():
+def test_a_refused_reservation_leaves_no_trace() -> None:
     pool = pool_with(2, a=2)
     with pytest.raises(OutOfBlocksError):
         pool.reserve("b", 1)
@@ -50,7 +50,7 @@ def test_a_refused_reservation_leaves_no_trace():
     assert pool.reserved_total == 2
 
 
-def test_no_holder_gets_more_than_reserved_although_blocks_are_free():
+def test_no_holder_gets_more_than_reserved_although_blocks_are_free() -> None:
     pool = pool_with(9, a=2)
     pool.allocate("a", 1)
     with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and needs 2 more, but 2 were reserved"):
@@ -59,7 +59,7 @@ def test_no_holder_gets_more_than_reserved_although_blocks_are_free():
     pool.check_integrity()
 
 
-def test_blocks_come_back_in_use_in_the_order_in_which_they_were_freed():
+def test_blocks_come_back_in_use_in_the_order_in_which_they_were_freed() -> None:
     pool = pool_with(4, a=2, b=1, c=1)
     for holder, blocks in (("a", 2), ("b", 1), ("c", 1)):
         pool.allocate(holder, blocks)
@@ -70,7 +70,7 @@ def test_blocks_come_back_in_use_in_the_order_in_which_they_were_freed():
     assert pool.held("d") == (3, 1, 2)
 
 
-def test_held_blocks_are_in_the_order_in_which_they_were_taken():
+def test_held_blocks_are_in_the_order_in_which_they_were_taken() -> None:
     pool = pool_with(4, a=3, b=1)
     pool.allocate("a", 1)
     pool.allocate("b", 1)
@@ -121,7 +121,7 @@ def shrink_a_reservation(pool):
     ],
     ids=lambda tamper: tamper.__name__,
 )
-def test_the_integrity_check_sees(tamper):
+def test_the_integrity_check_sees(tamper) -> None:
     pool = pool_with(6, a=2, b=2)
     pool.allocate("a", 2)
     pool.check_integrity()

@@ -22,7 +22,7 @@ def held_and_named(pool: PrefixPool, holder: str, *keys: bytes) -> tuple[int, ..
     return pool.held(holder)
 
 
-def test_a_key_says_all_tokens_up_to_the_end_of_a_block():
+def test_a_key_says_all_tokens_up_to_the_end_of_a_block() -> None:
     first, second = [1] * 64, [2] * 64
     assert content_key(NOTHING, first) == content_key(NOTHING, tuple(first))
     both = content_key(content_key(NOTHING, first), second)
@@ -31,7 +31,7 @@ def test_a_key_says_all_tokens_up_to_the_end_of_a_block():
     assert content_key(NOTHING, [-1]) != content_key(NOTHING, [1])
 
 
-def test_the_longest_run_is_found_and_not_what_comes_after_a_gap():
+def test_the_longest_run_is_found_and_not_what_comes_after_a_gap() -> None:
     pool = PrefixPool(8, enable_prefix_caching=True)
     one, two = held_and_named(pool, "x", A, AB)
     assert pool.find([A, AB]) == (one, two)
@@ -40,7 +40,7 @@ def test_the_longest_run_is_found_and_not_what_comes_after_a_gap():
     assert pool.find([B]) == ()
 
 
-def test_of_blocks_alike_the_oldest_is_found():
+def test_of_blocks_alike_the_oldest_is_found() -> None:
     pool = PrefixPool(8, enable_prefix_caching=True)
     (older,), _ = held_and_named(pool, "x", A), held_and_named(pool, "y", A)
     assert pool.find([A]) == (older,)
@@ -52,7 +52,7 @@ def test_of_blocks_alike_the_oldest_is_found():
     pool.check_integrity()
 
 
-def test_a_shared_block_is_counted_once_and_is_free_when_the_last_has_gone():
+def test_a_shared_block_is_counted_once_and_is_free_when_the_last_has_gone() -> None:
     pool = PrefixPool(4, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.open("y", (block,), 2)
@@ -63,7 +63,7 @@ def test_a_shared_block_is_counted_once_and_is_free_when_the_last_has_gone():
     assert (pool.used_total, pool.reserved_total, pool.in_use(block)) == (0, 0, False)
 
 
-def test_what_is_found_in_use_need_not_be_free():
+def test_what_is_found_in_use_need_not_be_free() -> None:
     pool = PrefixPool(3, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     assert pool.worst_case(3, (block,)) == 2
@@ -73,7 +73,7 @@ def test_what_is_found_in_use_need_not_be_free():
         pool.open("z", (), 1)
 
 
-def test_a_free_block_that_is_found_counts_as_one_that_is_taken():
+def test_a_free_block_that_is_found_counts_as_one_that_is_taken() -> None:
     pool = PrefixPool(2, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.free("x")
@@ -82,7 +82,7 @@ def test_a_free_block_that_is_found_counts_as_one_that_is_taken():
     assert (pool.used_total, pool.unreserved) == (1, 0)
 
 
-def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first():
+def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first() -> None:
     pool = PrefixPool(3, enable_prefix_caching=True)
     first, second, third = held_and_named(pool, "x", A, AB, B)
     pool.free("x")
@@ -92,7 +92,7 @@ def test_blocks_are_freed_last_one_first_and_handed_out_oldest_first():
     assert pool.find([A, AB]) == (first,)
 
 
-def test_a_holder_takes_no_more_than_reserved():
+def test_a_holder_takes_no_more_than_reserved() -> None:
     pool = PrefixPool(4, enable_prefix_caching=True)
     pool.open("x", (), 1)
     pool.take("x", 1)
@@ -100,7 +100,7 @@ def test_a_holder_takes_no_more_than_reserved():
         pool.take("x", 1)
 
 
-def test_a_block_keeps_the_key_it_has():
+def test_a_block_keeps_the_key_it_has() -> None:
     pool = PrefixPool(2, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     pool.name(block, B)
@@ -151,7 +151,7 @@ TestAnyUse = AnyUse.TestCase
 
 
 @pytest.mark.parametrize("break_it", ["held", "key", "reserved", "free"])
-def test_its_own_check_tells_what_does_not_add_up(break_it):
+def test_its_own_check_tells_what_does_not_add_up(break_it: str) -> None:
     pool = PrefixPool(4, enable_prefix_caching=True)
     (block,) = held_and_named(pool, "x", A)
     match break_it:

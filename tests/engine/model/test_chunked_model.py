@@ -128,7 +128,7 @@ SHARING = named(
 
 
 @pytest.mark.parametrize("recording", SHARING)
-def test_recorded_workloads_give_the_tokens_of_hugging_face(recording, runner):
+def test_recorded_workloads_give_the_tokens_of_hugging_face(recording: dict[str, Any], runner: ModelRunner) -> None:
     run = watched(recording, runner)
     run.run()
     assert run.rows == recording["steps"]
@@ -138,7 +138,7 @@ def test_recorded_workloads_give_the_tokens_of_hugging_face(recording, runner):
 @pytest.mark.parametrize(
     "recording", named("test_multi_chunk_partial_match_misaligned", "test_prefill_exceeds_max_batch_tkv")
 )
-def test_so_does_the_operation_that_ibm_fms_ships(recording, shipped):
+def test_so_does_the_operation_that_ibm_fms_ships(recording: dict[str, Any], shipped: ModelRunner) -> None:
     run = watched(recording, shipped)
     run.run()
     assert run.rows == recording["steps"]
@@ -170,7 +170,9 @@ def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
     blocks=st.integers(6, 20),
     batch_tkv=st.sampled_from([320, 480, 2048]),
 )
-def test_any_workload_gives_the_tokens_of_hugging_face(runner, requests, chunk, interleave, blocks, batch_tkv):
+def test_any_workload_gives_the_tokens_of_hugging_face(
+    runner: ModelRunner, requests, chunk: int, interleave: int, blocks: int, batch_tkv: int
+) -> None:
     chunking = {"chunk_size": chunk, "interleave": interleave, "enable_prefix_caching": True}
     limits = {"max_model_len": 384, "max_num_seqs": 3, "available_blocks": blocks, "max_batch_tkv_limit": batch_tkv}
     run = watched({"chunking": chunking, "limits": limits, "requests": requests}, runner)
@@ -178,7 +180,7 @@ def test_any_workload_gives_the_tokens_of_hugging_face(runner, requests, chunk, 
     assert run.outputs == run.workload.outputs
 
 
-def test_a_prefill_that_is_aborted_leaves_nothing_to_be_found_that_was_not_computed(runner):
+def test_a_prefill_that_is_aborted_leaves_nothing_to_be_found_that_was_not_computed(runner: ModelRunner) -> None:
     """A hit ends in the middle of a chunk, so the step counts a block that the next step writes."""
     shared = {"prompt": 384, "max_tokens": 2, "join_step": 0}
     requests = [shared, shared | {"shares": [0, 192]}, shared | {"shares": [1, 384], "join_step": 9}]

@@ -53,7 +53,7 @@ NEEDLESS = ("no-model_type", "no-rope_theta")
 
 
 @pytest.mark.parametrize("settings", SAID.values(), ids=SAID)
-def test_they_are_those_that_ibm_fms_infers(settings: dict[str, Any], tmp_path: Path):
+def test_they_are_those_that_ibm_fms_infers(settings: dict[str, Any], tmp_path: Path) -> None:
     from fms.models.hf.utils import infer_model_configuration
 
     (tmp_path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -66,11 +66,11 @@ def test_they_are_those_that_ibm_fms_infers(settings: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize("name", [name for name in LEFT_OPEN if name not in NEEDLESS])
-def test_what_a_configuration_does_not_say_is_left_to_ibm_fms(name: str):
+def test_what_a_configuration_does_not_say_is_left_to_ibm_fms(name: str) -> None:
     assert fms_model(LEFT_OPEN[name]) is None
 
 
-def test_a_step_needs_no_transformers():
+def test_a_step_needs_no_transformers() -> None:
     code = """
 import sys, torch
 torch.set_num_threads(1)

@@ -35,34 +35,34 @@ def seen(mask: torch.Tensor) -> torch.Tensor:
     return mask[0, 0] == 0
 
 
-def test_a_prompt_stands_between_left_and_right_padding(joined):
+def test_a_prompt_stands_between_left_and_right_padding(joined: ModelInputs) -> None:
     assert joined.input_ids.tolist() == [[0] * 60 + list(PROMPT) + [0] * 58]
     assert joined.input_ids.dtype == joined.position_ids.dtype == joined.slot_mapping.dtype == torch.int64
     assert joined.mask.dtype == torch.float32
 
 
-def test_positions_count_from_the_first_token_of_the_prompt(joined):
+def test_positions_count_from_the_first_token_of_the_prompt(joined: ModelInputs) -> None:
     assert joined.position_ids.tolist() == [[0] * 60 + list(range(68))]
 
 
-def test_a_prompt_is_written_to_its_blocks_in_their_order(joined):
+def test_a_prompt_is_written_to_its_blocks_in_their_order(joined: ModelInputs) -> None:
     assert joined.slot_mapping.tolist() == [[*range(5 * 64, 6 * 64), *range(2 * 64, 3 * 64)]]
 
 
-def test_a_prefill_brings_no_block_table_which_is_what_makes_it_one(joined):
+def test_a_prefill_brings_no_block_table_which_is_what_makes_it_one(joined: ModelInputs) -> None:
     assert joined.block_table is None
     assert joined.current_tkv_mask is None
     assert joined.left_padded_prompt_mask is None
 
 
-def test_the_logits_to_sample_are_those_of_the_last_token_of_the_prompt(joined):
+def test_the_logits_to_sample_are_those_of_the_last_token_of_the_prompt(joined: ModelInputs) -> None:
     first = joined.input_ids.shape[1] - joined.last_n_tokens
     assert joined.input_ids[0, first + joined.output_position] == PROMPT[-1]
     assert joined.output_rows == 1
 
 
 @pytest.mark.parametrize(("length", "position"), [(1, 0), (63, 62), (64, 63), (65, 0), (128, 63), (129, 0)])
-def test_the_last_token_is_found_at_the_boundaries_of_blocks(length, position):
+def test_the_last_token_is_found_at_the_boundaries_of_blocks(length: int, position: int) -> None:
     blocks = tuple(range(1, 1 + -(-length // 64)))
     inputs = prefill_inputs(Prefill("a", length, len(blocks) * 64, 0, blocks), range(1, 1 + length))
     assert inputs.output_position == position
@@ -70,7 +70,7 @@ def test_the_last_token_is_found_at_the_boundaries_of_blocks(length, position):
 
 
 @given(left=st.integers(0, 63), length=st.integers(1, 200))
-def test_the_mask_is_causal_and_keeps_left_padding_to_itself(left, length):
+def test_the_mask_is_causal_and_keeps_left_padding_to_itself(left: int, length: int) -> None:
     blocks = tuple(range(1, 1 + -(-(left + length) // 64)))
     inputs = prefill_inputs(Prefill("a", length, left + length, left, blocks), [3] * length)
     n = len(blocks) * 64
@@ -81,7 +81,7 @@ def test_the_mask_is_causal_and_keeps_left_padding_to_itself(left, length):
     assert seen(inputs.mask).any(dim=1).all(), "a row that sees nothing would be NaN"
 
 
-def test_a_decode_runs_one_token_a_row(pair):
+def test_a_decode_runs_one_token_a_row(pair: ModelInputs) -> None:
     assert pair.input_ids.tolist() == [[21], [22]]
     assert pair.position_ids.tolist() == [[60], [128]]
     assert (pair.last_n_tokens, pair.output_position, pair.output_rows) == (1, 0, 2)
@@ -89,15 +89,15 @@ def test_a_decode_runs_one_token_a_row(pair):
 
 
 @pytest.mark.requirement("CB-PAD-05")
-def test_block_tables_are_padded_on_the_left_with_the_padding_block(pair):
+def test_block_tables_are_padded_on_the_left_with_the_padding_block(pair: ModelInputs) -> None:
     assert pair.block_table.tolist() == [[0, 9, 4], [3, 1, 7]]
 
 
-def test_a_new_token_goes_to_its_offset_in_the_last_block(pair):
+def test_a_new_token_goes_to_its_offset_in_the_last_block(pair: ModelInputs) -> None:
     assert pair.slot_mapping.tolist() == [[4 * 64 + 2], [7 * 64 + 2]]
 
 
-def test_a_decode_says_what_is_padding_and_what_is_not_there_yet(pair):
+def test_a_decode_says_what_is_padding_and_what_is_not_there_yet(pair: ModelInputs) -> None:
     assert pair.left_padded_prompt_mask.tolist() == [70, 2]
     assert pair.current_tkv_mask.tolist() == [131, 131]
     tensors = (pair.block_table, pair.slot_mapping, pair.left_padded_prompt_mask, pair.current_tkv_mask)
@@ -107,14 +107,14 @@ def test_a_decode_says_what_is_padding_and_what_is_not_there_yet(pair):
 @pytest.mark.parametrize(
     ("tkv", "blocks", "slot"), [(63, (8,), 8 * 64 + 63), (64, (8, 5), 5 * 64), (65, (8, 5), 5 * 64 + 1)]
 )
-def test_a_token_that_opens_a_block_is_its_first(tkv, blocks, slot):
+def test_a_token_that_opens_a_block_is_its_first(tkv: int, blocks: tuple[int, ...], slot: int) -> None:
     inputs = decode_inputs(Decode(("a", "b"), tkv, (0, 0), (blocks, blocks)), (1, 1))
     assert inputs.slot_mapping.tolist() == [[slot], [slot]]
     assert inputs.block_table.shape == (2, len(blocks))
 
 
 @pytest.mark.requirement("CB-DECODE-03")
-def test_a_lone_sequence_is_doubled_and_only_its_own_row_is_sampled():
+def test_a_lone_sequence_is_doubled_and_only_its_own_row_is_sampled() -> None:
     inputs = decode_inputs(Decode(("a",), 64, (3,), ((8, 5),)), (21,))
     assert inputs.output_rows == 1
     for tensor in (
@@ -129,7 +129,7 @@ def test_a_lone_sequence_is_doubled_and_only_its_own_row_is_sampled():
         assert torch.equal(tensor[0], tensor[1])
 
 
-def test_a_rectangle_of_blocks_keeps_tables_that_are_wide_enough():
+def test_a_rectangle_of_blocks_keeps_tables_that_are_wide_enough() -> None:
     assert pad_block_tables([(1,), (2, 3), (4, 5, 6)], 3) == [[0, 0, 1], [0, 2, 3], [4, 5, 6]]
 
 
@@ -167,7 +167,7 @@ class RememberingCache:
 
 @settings(deadline=None, max_examples=examples(25, 250))
 @given(workload=workloads())
-def test_every_row_reads_back_its_own_tokens_in_their_order(workload: Workload):
+def test_every_row_reads_back_its_own_tokens_in_their_order(workload: Workload) -> None:
     core = core_with(workload.limits, RememberingCache())
     while core.steps_done <= workload.last_join:
         workload.queue(core)

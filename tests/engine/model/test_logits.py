@@ -1,6 +1,7 @@
 """Logits processors: exact values, in vLLM's order, each row by its own request."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -44,18 +45,18 @@ def row(state: SequenceState) -> list[float]:
          [NEVER, 0.5, NEVER, NEVER, NEVER, NEVER]),
     ],
 )  # fmt: skip
-def test_values(params, expected):
+def test_values(params: dict[str, Any], expected: list[float]) -> None:
     assert row(sequence([3], [0, 1, 0], **params)) == pytest.approx(expected)
 
 
-def test_repetition_is_that_of_hugging_face():
+def test_repetition_is_that_of_hugging_face() -> None:
     torch.manual_seed(1)
     logits, ids = torch.randn(1, 40), [3, 3, 7, 39, 0]
     ours = processed(logits, [sequence(ids[:3], ids[3:], repetition_penalty=1.7)])
     assert torch.equal(ours, RepetitionPenaltyLogitsProcessor(1.7)(torch.tensor([ids]), logits))
 
 
-def test_rows_are_changed_by_their_own_requests_only():
+def test_rows_are_changed_by_their_own_requests_only() -> None:
     logits = LOGITS.repeat(3, 1)
     rows = [sequence(), sequence(logit_bias={0: 5.0}), sequence(presence_penalty=1.0, generated=[2])]
     changed = processed(logits, rows)
@@ -65,7 +66,7 @@ def test_rows_are_changed_by_their_own_requests_only():
     assert logits.tolist() == LOGITS.repeat(3, 1).tolist(), "the logits of logprobs stay"
 
 
-def test_nothing_is_copied_where_nothing_changes():
+def test_nothing_is_copied_where_nothing_changes() -> None:
     logits = LOGITS[None].clone()
     assert processed(logits, [sequence(repetition_penalty=1.0, presence_penalty=0.0)]) is logits
 
@@ -74,7 +75,7 @@ def test_nothing_is_copied_where_nothing_changes():
     ("generated", "expected"),
     [((), {9}), ((1,), {2, 9}), ((1, 2), {3, 9}), ((7, 1), {2, 9}), ((1, 7), {9}), ((2, 1, 2), {3, 9})],
 )
-def test_only_the_last_token_of_a_bad_word_is_forbidden(generated, expected):
+def test_only_the_last_token_of_a_bad_word_is_forbidden(generated: tuple[int, ...], expected: set[int]) -> None:
     assert completing([(9,), (1, 2), (1, 2, 3)], generated) == expected
 
 
@@ -93,11 +94,11 @@ def test_only_the_last_token_of_a_bad_word_is_forbidden(generated, expected):
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens must be -1 or at least 1, not -2"),
     ],
 )
-def test_bounds(params, says):
+def test_bounds(params: dict[str, Any], says: str) -> None:
     with pytest.raises(SamplingParamsError) as refused:
         SamplingParams(**params)
     assert str(refused.value) == says
 
 
-def test_values_at_the_bounds_are_taken():
+def test_values_at_the_bounds_are_taken() -> None:
     SamplingParams(presence_penalty=2, frequency_penalty=-2, repetition_penalty=1e-6, truncate_prompt_tokens=-1)

@@ -33,7 +33,9 @@ def plan_of(blocks: int, scattered: bool) -> Decode:
 @pytest.mark.parametrize("scattered", [False, True], ids=["in order", "scattered"])
 @pytest.mark.parametrize("blocks", [1, 3, LONG_CONTEXT, LONG_CONTEXT + 1])
 @pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (9, 3), (4, 1)])
-def test_a_decode_attends_as_with_the_shipped_operation(heads, kv_heads, blocks, scattered, loops):
+def test_a_decode_attends_as_with_the_shipped_operation(
+    heads: int, kv_heads: int, blocks: int, scattered: bool, loops: str
+) -> None:
     torch.manual_seed(blocks)
     inputs = decode_inputs(plan_of(blocks, scattered), (1, 2, 3))
     cache = [torch.randn(40, 64, kv_heads, WIDTH) for _ in range(2)]
@@ -48,7 +50,9 @@ def test_a_decode_attends_as_with_the_shipped_operation(heads, kv_heads, blocks,
 
 
 @pytest.mark.parametrize("blocks", [3, LONG_CONTEXT])
-def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_stores_them(blocks, loops):
+def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_stores_them(
+    blocks: int, loops: str
+) -> None:
     inputs = decode_inputs(plan_of(blocks, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     before = [tensor.clone() for tensor in cache]
@@ -62,7 +66,7 @@ def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_sto
 
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
-def test_what_no_row_sees_is_not_read(loops):
+def test_what_no_row_sees_is_not_read(loops: str) -> None:
     """Other blocks, and positions beyond a row's tkv or left of it, may have any content."""
     inputs = decode_inputs(plan_of(2, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
@@ -78,7 +82,7 @@ def test_what_no_row_sees_is_not_read(loops):
     assert torch.equal(decode(query, *cache, 4, 2, 0.0, 0.3, **arguments), clean)
 
 
-def test_a_block_that_is_not_there_is_an_error(loops):
+def test_a_block_that_is_not_there_is_an_error(loops: str) -> None:
     inputs = decode_inputs(Decode(("a", "b"), 70, (0, 0), ((1, 2), (3, 40))), (1, 2))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     decode = get_attention_type(attn_name=eager_attention.NAME)["compute_decode"]
@@ -86,7 +90,7 @@ def test_a_block_that_is_not_there_is_an_error(loops):
         decode(torch.randn(2, 1, 4, WIDTH), *cache, 4, 2, 0.0, 0.3, **attention_arguments(inputs, cache[0]))
 
 
-def test_blocks_that_follow_each_other_are_read_where_they_are():
+def test_blocks_that_follow_each_other_are_read_where_they_are() -> None:
     plan = Decode(("a", "b"), 9 * 64, (0, 70), (tuple(range(3, 13)), (20, 21, 19, 30, 31, 32, 33, 34, 35)))
     first, second = spans(decode_inputs(plan, (1, 2)))
     assert first == Span(slice(3, 13), 0, 9 * 64 + 1)
@@ -95,7 +99,7 @@ def test_blocks_that_follow_each_other_are_read_where_they_are():
 
 
 @pytest.mark.parametrize(("left", "length"), [(0, 64), (0, 1), (60, 10), (63, 1), (5, 190)])
-def test_a_prefill_without_its_padding_is_the_prompt(left, length):
+def test_a_prefill_without_its_padding_is_the_prompt(left: int, length: int) -> None:
     prompt = tuple(range(100, 100 + length))
     blocks = tuple(range(7, 7 + -(-(left + length) // 64)))
     whole = prefill_inputs(Prefill("a", length, left + length, left, blocks), prompt)
@@ -107,7 +111,7 @@ def test_a_prefill_without_its_padding_is_the_prompt(left, length):
 
 
 @pytest.mark.parametrize("positions", [1, 2, 70])
-def test_a_prompt_attends_as_under_a_causal_mask(positions):
+def test_a_prompt_attends_as_under_a_causal_mask(positions: int) -> None:
     query, keys, values = (torch.randn(1, positions, heads, WIDTH) for heads in (6, 2, 2))
     compute = get_attention_type(attn_name=eager_attention.NAME)["compute_prefill"]
     own = compute(query, keys, values, 6, 2, 0.0, 0.3, slot_mapping=None)

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 
+from engine.entrypoints.llm import LLM
 from engine.optimized import kernels
 from engine.request import SamplingParams
 
@@ -17,7 +18,7 @@ PROMPTS = [
 PARAMS = SamplingParams(max_tokens=70, temperature=0, ignore_eos=True, logprobs=2)
 
 
-def test_a_model_says_the_same_without_them(llm, monkeypatch):
+def test_a_model_says_the_same_without_them(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     with_loops = llm.generate(PROMPTS, PARAMS, progress=False)
     monkeypatch.setattr(kernels, "numba", None)
     without = llm.generate(PROMPTS, PARAMS, progress=False)
@@ -30,7 +31,7 @@ def test_a_model_says_the_same_without_them(llm, monkeypatch):
 
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
-def test_a_model_uses_them(llm, loops, monkeypatch):
+def test_a_model_uses_them(llm: LLM, loops: str, monkeypatch: pytest.MonkeyPatch) -> None:
     called = set()
     for name in ("multiply", "score", "weigh"):
         loop = getattr(kernels, name)
@@ -44,7 +45,7 @@ def test_a_model_uses_them(llm, loops, monkeypatch):
     assert called == {"multiply", "score", "weigh"}
 
 
-def test_without_numba_the_engine_is_there():
+def test_without_numba_the_engine_is_there() -> None:
     code = "import sys; sys.modules['numba'] = None; import torch, engine.execution.runner\n"
     code += "from engine.optimized import kernels\n"
     code += "print(kernels.usable(torch.ones(2, 2)))"
@@ -53,7 +54,9 @@ def test_without_numba_the_engine_is_there():
 
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
-def test_where_nothing_can_be_written_they_are_compiled_for_this_process_alone(loops, monkeypatch):
+def test_where_nothing_can_be_written_they_are_compiled_for_this_process_alone(
+    loops: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     njit = kernels.numba.njit
 
     def nowhere(*arguments, cache=False, **options):
@@ -75,7 +78,7 @@ def test_where_nothing_can_be_written_they_are_compiled_for_this_process_alone(l
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
 @pytest.mark.parametrize("wrong", [torch.float16, torch.float64])
-def test_other_numbers_are_left_to_torch(loops, wrong):
+def test_other_numbers_are_left_to_torch(loops: str, wrong: torch.dtype) -> None:
     assert kernels.usable(torch.ones(2, 2))
     assert not kernels.usable(torch.ones(2, 2, dtype=wrong))
     assert not kernels.usable(torch.ones(2, 3).t())

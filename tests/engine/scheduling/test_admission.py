@@ -20,7 +20,7 @@ def fresh(prompt_length: int, max_tokens: int) -> Running:
     return Running(prompt_length, max_tokens, computed=prompt_length)
 
 
-def test_what_remains_of_a_budget_counts_tokens_in_the_cache_beyond_the_prompt():
+def test_what_remains_of_a_budget_counts_tokens_in_the_cache_beyond_the_prompt() -> None:
     assert Running(prompt_length=10, max_tokens=5, computed=10).remaining == 5
     assert Running(prompt_length=10, max_tokens=5, computed=13).remaining == 2
 
@@ -29,22 +29,22 @@ def test_what_remains_of_a_budget_counts_tokens_in_the_cache_beyond_the_prompt()
 
 
 @pytest.mark.parametrize(("max_tokens", "fits"), [(28, True), (29, False)])
-def test_the_budget_of_a_shorter_prompt_counts_from_tkv(max_tokens, fits):
+def test_the_budget_of_a_shorter_prompt_counts_from_tkv(max_tokens: int, fits: bool) -> None:
     assert fits_context(Candidate(10, max_tokens), [fresh(64, 4)], tkv=100, max_model_len=128) is fits
 
 
 @pytest.mark.parametrize(("max_tokens", "fits"), [(28, True), (29, False)])
-def test_the_budget_of_a_longer_prompt_counts_from_the_grown_tkv(max_tokens, fits):
+def test_the_budget_of_a_longer_prompt_counts_from_the_grown_tkv(max_tokens: int, fits: bool) -> None:
     assert fits_context(Candidate(101, max_tokens), [fresh(64, 4)], tkv=100, max_model_len=192) is fits
 
 
 @pytest.mark.parametrize(("remaining", "fits"), [(28, True), (29, False)])
-def test_where_tkv_grows_the_remaining_budget_of_everybody_running_counts(remaining, fits):
+def test_where_tkv_grows_the_remaining_budget_of_everybody_running_counts(remaining: int, fits: bool) -> None:
     running = [fresh(5, 1), Running(50, remaining + 7, computed=57), fresh(6, 2)]
     assert fits_context(Candidate(101, 1), running, tkv=100, max_model_len=192) is fits
 
 
-def test_running_sequences_are_not_checked_if_tkv_does_not_grow():
+def test_running_sequences_are_not_checked_if_tkv_does_not_grow() -> None:
     running = [fresh(64, 500)]
     assert fits_context(Candidate(100, 1), running, tkv=100, max_model_len=128)
     assert not fits_context(Candidate(101, 1), running, tkv=100, max_model_len=192)
@@ -54,22 +54,22 @@ def test_running_sequences_are_not_checked_if_tkv_does_not_grow():
 
 
 @pytest.mark.parametrize(("unreserved", "fits"), [(2, True), (1, False)])
-def test_the_worst_case_must_fit_the_unreserved_blocks(unreserved, fits):
+def test_the_worst_case_must_fit_the_unreserved_blocks(unreserved: int, fits: bool) -> None:
     assert fits_blocks(Candidate(64, 65), tkv=64, unreserved=unreserved) is fits
 
 
 @pytest.mark.parametrize(("max_tokens", "fits"), [(65, True), (66, False)])
-def test_the_last_token_needs_no_room(max_tokens, fits):
+def test_the_last_token_needs_no_room(max_tokens: int, fits: bool) -> None:
     assert fits_blocks(Candidate(64, max_tokens), tkv=64, unreserved=2) is fits
 
 
 @pytest.mark.parametrize(("unreserved", "fits"), [(2, True), (1, False)])
-def test_blocks_of_padding_are_not_needed(unreserved, fits):
+def test_blocks_of_padding_are_not_needed(unreserved: int, fits: bool) -> None:
     assert fits_blocks(Candidate(10, 20), tkv=192, unreserved=unreserved) is fits
 
 
 @pytest.mark.parametrize(("max_tokens", "unreserved", "fits"), [(29, 3, True), (29, 2, False), (30, 3, False)])
-def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens, unreserved, fits):
+def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens: int, unreserved: int, fits: bool) -> None:
     assert fits_blocks(Candidate(101, max_tokens), tkv=100, unreserved=unreserved) is fits
 
 
@@ -90,11 +90,11 @@ def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens, unrese
         ("growth moves every end", (65, 10), [(64, 10)], 2 * 137),
     ],
 )
-def test_the_largest_batch_tkv(about, new, running, batch_tkv):
+def test_the_largest_batch_tkv(about: str, new: tuple[int, int], running, batch_tkv: int) -> None:
     assert largest_batch_tkv(Candidate(*new), [fresh(*sequence) for sequence in running], tkv=64) == batch_tkv, about
 
 
-def test_a_sequence_under_way_ends_the_sooner():
+def test_a_sequence_under_way_ends_the_sooner() -> None:
     running = [Running(64, 30, computed=84)]  # 10 of 30 remain
     assert largest_batch_tkv(Candidate(64, 9), running, tkv=84) == 2 * 92
     assert largest_batch_tkv(Candidate(64, 200), running, tkv=84) == 2 * 93
@@ -105,7 +105,7 @@ def test_a_sequence_under_way_ends_the_sooner():
     new=st.tuples(st.integers(1, 400), st.integers(1, 100)),
     remaining=st.lists(st.integers(1, 100), min_size=1, max_size=4),
 )
-def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(tkv, new, remaining):
+def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(tkv: int, new, remaining: int) -> None:
     candidate = Candidate(*new)
     grown = tkv
     while grown < candidate.prompt_length:
@@ -141,7 +141,9 @@ def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(tkv, new, r
         "batch x tkv while it is not alone",
     ],
 )
-def test_a_request_joins_at_the_limit_and_waits_beyond_it(first, second, enough, too_tight):
+def test_a_request_joins_at_the_limit_and_waits_beyond_it(
+    first: tuple[int, int], second: tuple[int, int], enough: Limits, too_tight: Limits
+) -> None:
     for limits, joins in ((enough, True), (too_tight, False)):
         core = add(core_with(limits), request("first", *first), request("second", *second))
         core.step()
@@ -150,7 +152,7 @@ def test_a_request_joins_at_the_limit_and_waits_beyond_it(first, second, enough,
         assert record.waiting == (() if joins else ("second",))
 
 
-def test_blocks_of_an_ended_sequence_can_be_reserved_in_the_next_step():
+def test_blocks_of_an_ended_sequence_can_be_reserved_in_the_next_step() -> None:
     core = add(core_with(Limits(available_blocks=2)), request("first", 64, 2), request("second", 64, 2))
     core.step()
     ending = core.step()
@@ -158,7 +160,7 @@ def test_blocks_of_an_ended_sequence_can_be_reserved_in_the_next_step():
     assert core.step().request_outputs == ("second",)
 
 
-def test_admission_asks_with_the_tkv_from_before_padding_is_removed():
+def test_admission_asks_with_the_tkv_from_before_padding_is_removed() -> None:
     core = add(core_with(Limits(max_model_len=256)), request("long", 130, 2), request("short", 10, 30))
     step_3 = step(core, times=3)
     assert (step_3.tkv, step_3.finished_requests) == (193, ("long",))

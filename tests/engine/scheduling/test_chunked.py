@@ -1,6 +1,7 @@
 """The chunked scheduler: options, invalid requests, and the arithmetic of chunks."""
 
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,20 +34,20 @@ def chunked(limits: Limits = Limits(), **options: object) -> EngineCore:  # noqa
         ({"interleave": False, "scheduler": "static"}, "interleave is an option of scheduler 'chunked'"),
     ],
 )
-def test_options_that_cannot_work_are_refused_in_a_sentence(options, words):
+def test_options_that_cannot_work_are_refused_in_a_sentence(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as refused:
         EngineConfig(**{"scheduler": "chunked", **options})
     assert is_one_sentence(str(refused.value))
 
 
-def test_options_have_defaults():
+def test_options_have_defaults() -> None:
     assert EngineConfig(scheduler="chunked").chunking == Chunking(128, True, True, False)
     config = EngineConfig(scheduler="chunked", chunk_size=64, enable_prefix_caching=False, long_output_priority=True)
     assert config.chunking == Chunking(64, False, True, True)
 
 
 @given(st.integers(1, 3000), st.sampled_from([64, 128, 192, 512]), st.integers(0, 50))
-def test_steps_and_chunks_go_together(length, size, hit_blocks):
+def test_steps_and_chunks_go_together(length: int, size: int, hit_blocks: int) -> None:
     """For every hit, the scheduler's steps are the chunks that run, and each step is within its chunk."""
     chunks = Chunks(length, size)
     hit = min(hit_blocks, (length - 1) // 64) * 64
@@ -62,13 +63,13 @@ def test_steps_and_chunks_go_together(length, size, hit_blocks):
 
 
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=5))
-def test_everybody_stands_in_the_same_block_and_padding_is_whole_blocks(computed):
+def test_everybody_stands_in_the_same_block_and_padding_is_whole_blocks(computed: int) -> None:
     own = tkvs(computed)
     assert len({(tkv - 1) // 64 for tkv in own}) == 1
     assert all((tkv - 1 - tokens) % 64 == 0 and tkv > tokens for tkv, tokens in zip(own, computed, strict=True))
 
 
-def test_plans_say_what_is_computed_and_what_is_only_read():
+def test_plans_say_what_is_computed_and_what_is_only_read() -> None:
     core = add(chunked(), request("a", 192, 3), request("b", 192, 3))
     plans = [record.plan for record in run(core)]
     first, second, decode, third = plans[:4]
@@ -84,7 +85,7 @@ def test_plans_say_what_is_computed_and_what_is_only_read():
 
 
 @pytest.mark.requirement("CP-LIMIT-01")
-def test_a_request_that_the_cache_cannot_hold_is_named():
+def test_a_request_that_the_cache_cannot_hold_is_named() -> None:
     core = add(chunked(Limits(available_blocks=2)), request("large", 129, 3), request("small", 5, 3))
     with pytest.raises(
         UnschedulableRequestError, match="request large needs 3 blocks to run to its end, but 2 are all"
@@ -96,7 +97,7 @@ def test_a_request_that_the_cache_cannot_hold_is_named():
 
 
 @pytest.mark.requirement("CP-LIMIT-01")
-def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named():
+def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named() -> None:
     core = add(chunked(Limits(max_batch_tkv_limit=66)), request("long", 64, 9))
     with pytest.raises(
         UnschedulableRequestError, match="request long cannot decode: alone it is at tkv 67, and max_batch"
@@ -126,7 +127,7 @@ class Listener:
         self.ended.set()
 
 
-def test_a_hopeless_request_fails_alone_although_it_was_paused():
+def test_a_hopeless_request_fails_alone_although_it_was_paused() -> None:
     engine = EngineThread(chunked(Limits(max_batch_tkv_limit=66)))
     unschedulable, fine = Listener(), Listener()
     try:

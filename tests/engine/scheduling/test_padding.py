@@ -13,7 +13,7 @@ lengths = st.integers(1, 1000)
 @pytest.mark.parametrize(
     ("tokens", "blocks"), [(0, 0), (1, 1), (63, 1), (64, 1), (65, 2), (127, 2), (128, 2), (129, 3)]
 )
-def test_a_block_holds_64_tokens_and_a_started_one_counts(tokens, blocks):
+def test_a_block_holds_64_tokens_and_a_started_one_counts(tokens: int, blocks: int) -> None:
     assert blocks_for(tokens) == blocks
     assert round_up_to_block(tokens) == blocks * 64
 
@@ -33,14 +33,14 @@ def test_a_block_holds_64_tokens_and_a_started_one_counts(tokens, blocks):
         (70, 135, 198),
     ],
 )
-def test_tkv_grows_by_whole_blocks_for_a_longer_prompt_only(tkv, prompt_length, grown):
+def test_tkv_grows_by_whole_blocks_for_a_longer_prompt_only(tkv: int, prompt_length: int, grown: int) -> None:
     assert tkv_with_prompt(tkv, prompt_length) == grown
 
 
 @pytest.mark.parametrize(
     ("tkv", "tokens", "blocks"), [(64, 64, 0), (64, 1, 0), (65, 1, 1), (128, 65, 0), (128, 64, 1), (200, 8, 3)]
 )
-def test_only_whole_blocks_of_left_padding_are_cut_off(tkv, tokens, blocks):
+def test_only_whole_blocks_of_left_padding_are_cut_off(tkv: int, tokens: int, blocks: int) -> None:
     assert padding_blocks(tkv, tokens) == blocks
 
 
@@ -57,13 +57,15 @@ def test_only_whole_blocks_of_left_padding_are_cut_off(tkv, tokens, blocks):
         (129, 1, 1, 1, 1),
     ],
 )
-def test_worked_examples_of_used_and_reserved_blocks(tkv, prompt_length, max_tokens, used, reserved):
+def test_worked_examples_of_used_and_reserved_blocks(
+    tkv: int, prompt_length: int, max_tokens: int, used: int, reserved: int
+) -> None:
     assert blocks_used(tkv, prompt_length) == used
     assert blocks_reserved(tkv, prompt_length, max_tokens) == reserved
 
 
 @given(tkv=lengths, prompt_length=lengths)
-def test_after_growth_the_prompt_fits_and_no_smaller_growth_would_do(tkv, prompt_length):
+def test_after_growth_the_prompt_fits_and_no_smaller_growth_would_do(tkv: int, prompt_length: int) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     assert grown >= prompt_length
     assert (grown - tkv) % BLOCK_SIZE == 0
@@ -71,7 +73,9 @@ def test_after_growth_the_prompt_fits_and_no_smaller_growth_would_do(tkv, prompt
 
 
 @given(tkv=lengths, prompt_length=lengths)
-def test_used_blocks_hold_the_prompt_with_less_than_a_block_of_padding_on_either_side(tkv, prompt_length):
+def test_used_blocks_hold_the_prompt_with_less_than_a_block_of_padding_on_either_side(
+    tkv: int, prompt_length: int
+) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     computed = blocks_used(grown, prompt_length) * BLOCK_SIZE
     left = grown - prompt_length - padding_blocks(grown, prompt_length) * BLOCK_SIZE
@@ -82,15 +86,17 @@ def test_used_blocks_hold_the_prompt_with_less_than_a_block_of_padding_on_either
 
 @given(tkv=lengths, prompt_length=lengths, max_tokens=lengths)
 def test_what_is_reserved_beyond_the_prompt_is_one_block_for_every_decode_that_opens_one(
-    tkv, prompt_length, max_tokens
-):
+    tkv: int, prompt_length: int, max_tokens: int
+) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     opened = sum(at % BLOCK_SIZE == 0 for at in range(grown, grown + max_tokens - 1))
     assert blocks_reserved(grown, prompt_length, max_tokens) == blocks_used(grown, prompt_length) + opened
 
 
 @given(tkv=lengths, prompt_length=lengths, max_tokens=lengths, shift=st.integers(0, 5))
-def test_whole_blocks_of_padding_for_everybody_change_no_count(tkv, prompt_length, max_tokens, shift):
+def test_whole_blocks_of_padding_for_everybody_change_no_count(
+    tkv: int, prompt_length: int, max_tokens: int, shift: int
+) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     shifted = grown + shift * BLOCK_SIZE
     assert blocks_used(shifted, prompt_length) == blocks_used(grown, prompt_length)

@@ -12,20 +12,20 @@ from tests.helpers.budget import examples
 from tests.helpers.engine import Workload, add, core_with, request, run, step, workloads
 
 
-def test_a_step_prefills_one_prompt_and_decodes_none():
+def test_a_step_prefills_one_prompt_and_decodes_none() -> None:
     core = add(core_with(), *(request(name, 10, 5) for name in "abc"))
     records = [core.step() for _ in range(4)]
     assert [record.request_outputs for record in records] == [("a",), ("b",), ("c",), ("c", "b", "a")]
     assert [record.tkv for record in records] == [64, 64, 64, 65]
 
 
-def test_the_newest_sequence_runs_at_the_front():
+def test_the_newest_sequence_runs_at_the_front() -> None:
     core = add(core_with(), *(request(name, 10, 5) for name in "abc"))
     assert step(core, 3).running == ("c", "b", "a")
     assert step(core, 1).request_outputs == ("c", "b", "a")
 
 
-def test_a_prompt_that_arrives_is_prefilled_before_the_others_decode_on():
+def test_a_prompt_that_arrives_is_prefilled_before_the_others_decode_on() -> None:
     core = add(core_with(), request("a", 10, 9))
     step(core, 3)
     add(core, request("b", 10, 9))
@@ -35,7 +35,7 @@ def test_a_prompt_that_arrives_is_prefilled_before_the_others_decode_on():
     assert record.tkv == 66
 
 
-def test_the_head_of_the_queue_is_not_overtaken_even_with_room():
+def test_the_head_of_the_queue_is_not_overtaken_even_with_room() -> None:
     core = add(core_with(Limits(available_blocks=3)), request("a", 64, 64), request("b", 64, 65), request("c", 64, 1))
     core.step()
     assert core.step().waiting == ("b", "c")  # b needs 2 of 1 block, c needs 1
@@ -43,7 +43,7 @@ def test_the_head_of_the_queue_is_not_overtaken_even_with_room():
     assert prefills == [("b",), ("c",)]
 
 
-def test_a_new_batch_starts_with_the_prompt_rounded_up_to_blocks():
+def test_a_new_batch_starts_with_the_prompt_rounded_up_to_blocks() -> None:
     for prompt_length, tkv in ((1, 64), (64, 64), (65, 128)):
         core = add(core_with(), request("a", prompt_length, 2))
         record = core.step()
@@ -51,7 +51,7 @@ def test_a_new_batch_starts_with_the_prompt_rounded_up_to_blocks():
         assert record.plan == Prefill("a", prompt_length, tkv, (tkv - prompt_length) % 64, record.plan.blocks)
 
 
-def test_a_longer_prompt_shifts_the_running_sequences_by_whole_blocks():
+def test_a_longer_prompt_shifts_the_running_sequences_by_whole_blocks() -> None:
     core = add(core_with(), request("a", 10, 30), request("b", 100, 5))
     core.step()
     joined = core.step()
@@ -62,7 +62,7 @@ def test_a_longer_prompt_shifts_the_running_sequences_by_whole_blocks():
     assert decoded.tkv == 129
 
 
-def test_a_shorter_prompt_leaves_tkv_and_gets_no_blocks_of_padding():
+def test_a_shorter_prompt_leaves_tkv_and_gets_no_blocks_of_padding() -> None:
     core = add(core_with(), request("a", 130, 9), request("b", 10, 20))
     core.step()
     record = core.step()
@@ -70,13 +70,13 @@ def test_a_shorter_prompt_leaves_tkv_and_gets_no_blocks_of_padding():
     assert len(record.plan.blocks) == 1
 
 
-def test_a_decode_at_a_block_boundary_takes_one_block_for_everybody():
+def test_a_decode_at_a_block_boundary_takes_one_block_for_everybody() -> None:
     core = add(core_with(), request("a", 64, 9), request("b", 64, 9))
     used = [core.step().n_used_blocks for _ in range(4)]
     assert used == [1, 2, 4, 4]
 
 
-def test_padding_that_everybody_has_is_removed_once_the_longest_sequence_left():
+def test_padding_that_everybody_has_is_removed_once_the_longest_sequence_left() -> None:
     core = add(core_with(), request("a", 130, 3), request("b", 10, 20))
     ended = step(core, 4)
     assert (ended.tkv, ended.finished_requests) == (194, ("a",))
@@ -85,13 +85,13 @@ def test_padding_that_everybody_has_is_removed_once_the_longest_sequence_left():
     assert record.tkv == 67
 
 
-def test_less_than_a_block_of_common_padding_stays():
+def test_less_than_a_block_of_common_padding_stays() -> None:
     core = add(core_with(), request("a", 64, 3), request("b", 1, 20))
     step(core, 4)
     assert core.step().plan.left_paddings == (63,)
 
 
-def test_padding_is_removed_in_a_prefill_step_too():
+def test_padding_is_removed_in_a_prefill_step_too() -> None:
     core = add(core_with(), request("a", 130, 3), request("b", 10, 20))
     step(core, 4)
     add(core, request("c", 3, 2))
@@ -99,7 +99,7 @@ def test_padding_is_removed_in_a_prefill_step_too():
     assert record.plan == Prefill("c", 3, 66, 63, record.plan.blocks)
 
 
-def test_blocks_of_a_sequence_that_ended_are_counted_until_the_next_step_begins():
+def test_blocks_of_a_sequence_that_ended_are_counted_until_the_next_step_begins() -> None:
     core = add(core_with(), request("a", 64, 2), request("b", 64, 4))
     ended = step(core, 3)
     assert (ended.finished_requests, ended.running) == (("a",), ("b",))
@@ -108,7 +108,7 @@ def test_blocks_of_a_sequence_that_ended_are_counted_until_the_next_step_begins(
     assert (after.n_used_blocks, after.n_reserved_blocks) == (2, 2)
 
 
-def test_after_the_last_sequence_one_empty_step_puts_everything_back():
+def test_after_the_last_sequence_one_empty_step_puts_everything_back() -> None:
     core = add(core_with(), request("a", 64, 3))
     ended = step(core, 3)
     assert (ended.finished_requests, ended.tkv, ended.n_used_blocks, core.has_work) == (("a",), 66, 2, True)
@@ -119,7 +119,7 @@ def test_after_the_last_sequence_one_empty_step_puts_everything_back():
     assert not core.has_work
 
 
-def test_a_budget_of_one_token_ends_at_the_prefill():
+def test_a_budget_of_one_token_ends_at_the_prefill() -> None:
     core = add(core_with(), request("a", 10, 1))
     record = core.step()
     assert (record.request_outputs, record.finished_requests, record.running) == (("a",), ("a",), ())
@@ -127,21 +127,21 @@ def test_a_budget_of_one_token_ends_at_the_prefill():
     assert core.step().plan == Idle()
 
 
-def test_budgets_of_one_token_never_meet_in_the_batch():
+def test_budgets_of_one_token_never_meet_in_the_batch() -> None:
     core = add(core_with(), request("a", 10, 1), request("b", 100, 1))
     assert core.step().tkv == 64
     record = core.step()
     assert (record.tkv, record.n_used_blocks) == (128, 2)
 
 
-def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_batch_tkv_say():
+def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_batch_tkv_say() -> None:
     core = add(core_with(Limits(max_model_len=64, max_batch_tkv_limit=1)), request("a", 70, 4))
     records = run(core)
     # The prompt fills the context, so the token of its prefill is its last.
     assert [(record.tkv, record.finished_requests) for record in records] == [(128, ("a",)), (0, ())]
 
 
-def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_it():
+def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_it() -> None:
     core = add(core_with(Limits(max_model_len=128)), request("a", 64, 20), request("b", 70, 4))
     waited = step(core, 7)
     assert (waited.tkv, waited.waiting) == (70, ("b",))
@@ -149,7 +149,7 @@ def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_i
     assert (joined.tkv, joined.request_outputs) == (70, ("b",))
 
 
-def test_a_request_that_the_whole_cache_cannot_hold_is_an_error_and_stays_until_it_is_aborted():
+def test_a_request_that_the_whole_cache_cannot_hold_is_an_error_and_stays_until_it_is_aborted() -> None:
     core = add(core_with(Limits(available_blocks=1)), request("a", 65, 1), request("b", 64, 1))
     for _ in range(2):
         with pytest.raises(OutOfBlocksError, match="request a needs 2 blocks"):
@@ -159,7 +159,7 @@ def test_a_request_that_the_whole_cache_cannot_hold_is_an_error_and_stays_until_
     assert core.step().request_outputs == ("b",)
 
 
-def test_a_waiting_request_that_is_aborted_leaves_the_queue_and_the_others_keep_their_order():
+def test_a_waiting_request_that_is_aborted_leaves_the_queue_and_the_others_keep_their_order() -> None:
     core = add(core_with(Limits(max_num_seqs=1)), *(request(name, 10, 3) for name in "abcd"))
     core.step()
     assert core.abort("c")
@@ -169,7 +169,7 @@ def test_a_waiting_request_that_is_aborted_leaves_the_queue_and_the_others_keep_
     assert outputs.index(("b",)) < outputs.index(("d",))
 
 
-def test_aborting_the_only_waiting_request_leaves_one_empty_step():
+def test_aborting_the_only_waiting_request_leaves_one_empty_step() -> None:
     core = add(core_with(), request("a", 10, 3))
     assert core.abort("a")
     assert core.has_work
@@ -178,7 +178,7 @@ def test_aborting_the_only_waiting_request_leaves_one_empty_step():
     assert not core.has_work
 
 
-def test_a_running_request_that_is_aborted_holds_its_blocks_until_the_next_step():
+def test_a_running_request_that_is_aborted_holds_its_blocks_until_the_next_step() -> None:
     core = add(core_with(), request("a", 64, 9), request("b", 64, 9))
     step(core, 3)
     assert core.abort("a")
@@ -188,7 +188,7 @@ def test_a_running_request_that_is_aborted_holds_its_blocks_until_the_next_step(
     assert (record.request_outputs, record.n_used_blocks, record.n_reserved_blocks) == (("b",), 2, 2)
 
 
-def test_aborting_the_whole_batch_ends_with_an_empty_step():
+def test_aborting_the_whole_batch_ends_with_an_empty_step() -> None:
     core = add(core_with(), request("a", 64, 9), request("b", 64, 9))
     step(core, 3)
     assert core.abort("a")
@@ -199,7 +199,7 @@ def test_aborting_the_whole_batch_ends_with_an_empty_step():
     assert not core.has_work
 
 
-def test_after_an_aborted_batch_the_next_prompt_starts_a_new_one():
+def test_after_an_aborted_batch_the_next_prompt_starts_a_new_one() -> None:
     core = add(core_with(Limits(available_blocks=3)), request("a", 128, 9))
     step(core, 2)
     assert core.abort("a")
@@ -288,5 +288,5 @@ class Watched:
 
 @settings(deadline=None, max_examples=examples(200, 2000))
 @given(workload=workloads(), aborts=st.dictionaries(st.integers(0, 120), st.integers(0, 9), max_size=3))
-def test_every_workload_keeps_the_books_the_limits_and_the_order(workload, aborts):
+def test_every_workload_keeps_the_books_the_limits_and_the_order(workload, aborts) -> None:
     Watched(workload, aborts).run()

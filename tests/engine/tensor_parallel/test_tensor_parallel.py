@@ -211,7 +211,9 @@ def test_sizes_that_divide_the_heads_or_share_them_are_fine(size: int) -> None:
         (6, {"num_attention_heads": 12, "hidden_size": 192}, "num_key_value_heads of 4"),
     ],
 )
-def test_sizes_that_ibm_fms_cannot_divide_by_are_refused_in_one_sentence(size, change, named) -> None:
+def test_sizes_that_ibm_fms_cannot_divide_by_are_refused_in_one_sentence(
+    size: int, change: dict[str, int], named: str
+) -> None:
     with pytest.raises(ConfigError) as refusal:
         check_division(size, SHAPE | change)
     assert named in str(refusal.value)

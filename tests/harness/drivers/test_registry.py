@@ -79,7 +79,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_project_has_its_own_drivers():
+def test_the_project_has_its_own_drivers() -> None:
     assert driver_names() == tuple(BUILT_IN)
     assert driver_names(stepped=True) == ("reference", "vllm")
     assert make_driver("reference").name == "reference"
@@ -88,7 +88,7 @@ def test_the_project_has_its_own_drivers():
     assert set(STARTERS) == {"reference", "vllm"}
 
 
-def test_a_package_registers_another(installed: Path):
+def test_a_package_registers_another(installed: Path) -> None:
     assert driver_names() == (*BUILT_IN, "my-engine", "odd")
     assert make_driver("my-engine", DriverOptions(simulate=True)).describe() == "my engine, simulate True"
 
@@ -109,14 +109,14 @@ def test_a_package_registers_another(installed: Path):
 )
 def test_what_is_wrong_with_a_driver_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drivers: dict[str, str], name: str, message: str
-):
+) -> None:
     monkeypatch.syspath_prepend(install(tmp_path, **drivers))
     with pytest.raises(UnavailableError) as caught:
         make_driver(name)
     assert message in str(caught.value)
 
 
-def test_two_packages_cannot_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_two_packages_cannot_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("first", "second"):
         monkeypatch.syspath_prepend(install(tmp_path / package, package, same="my_driver:MyDriver"))
     with pytest.raises(UnavailableError, match="more than one package registers it: "):
@@ -131,26 +131,26 @@ def pytest_with(installed: Path, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run(done, cwd=installed, env=environ, capture_output=True, text=True, check=False, timeout=120)
 
 
-def test_cases_run_on_it(installed: Path):
+def test_cases_run_on_it(installed: Path) -> None:
     done = pytest_with(installed, "--cb-driver", "my-engine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 skipped" in done.stdout
     assert "my engine is eager" in done.stdout
 
 
-def test_the_option_knows_all_names(installed: Path):
+def test_the_option_knows_all_names(installed: Path) -> None:
     done = pytest_with(installed, "--cb-driver", "my-engin")
     assert done.returncode == 4
     assert "my-engine" in done.stderr
 
 
-def test_a_command_steps_it(installed: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_command_steps_it(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (installed / "w.json").write_text('[{"requests": [{"prompt_len": 49, "max_tokens": 2}]}]', encoding="utf-8")
     assert main(["trace", str(installed / "w.json"), "--driver", "my-engine"]) == 0
     assert '"steps": [[0, 0, [0]' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["search"], ["trace", __file__]])
-def test_a_command_says_which_drivers_it_knows(command: list[str], capsys: pytest.CaptureFixture[str]):
+def test_a_command_says_which_drivers_it_knows(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--driver", "openai-http"]) == 2
     assert "there are reference, vllm" in capsys.readouterr().err

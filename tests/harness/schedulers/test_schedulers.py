@@ -9,6 +9,7 @@ import pytest
 from harness.schedulers import SPECS, scheduler_of_row, search_tools_of
 from harness.suites.markers import MARKERS
 from harness.suites.schema import FORMATS, OPTION_KEYS, Case, Scheduler, columns_of_cells
+from harness.suites.schema.schedulers import SchedulerFormat
 from harness.types import StepRow
 from tests.helpers.paths import ROOT
 
@@ -39,7 +40,7 @@ def modules() -> list[str]:
 
 
 @pytest.mark.parametrize("module", modules())
-def test_no_module_asks_which_scheduler_it_is(module: str):
+def test_no_module_asks_which_scheduler_it_is(module: str) -> None:
     assert list(asked((HARNESS / module).read_text(encoding="utf-8"))) == []
 
 
@@ -54,30 +55,30 @@ def test_no_module_asks_which_scheduler_it_is(module: str):
         ("spec = scheduler_named(name)", None),
     ],
 )
-def test_asking_is_seen(source: str, answer: str | None):
+def test_asking_is_seen(source: str, answer: str | None) -> None:
     assert [each.split(": ")[1] for each in asked(source)] == ([answer] if answer else [])
 
 
-def test_every_scheduler_has_a_format_and_a_marker():
+def test_every_scheduler_has_a_format_and_a_marker() -> None:
     assert set(SPECS) == set(FORMATS) == set(get_args(Scheduler))
     assert {known.marker for known in FORMATS.values()} <= set(MARKERS)
     assert set(OPTION_KEYS) <= set(Case.model_fields)
 
 
 @pytest.mark.parametrize("known", FORMATS.values(), ids=lambda known: known.name)
-def test_columns_are_those_of_a_row(known):
+def test_columns_are_those_of_a_row(known: SchedulerFormat) -> None:
     assert set(known.columns) <= set(StepRow._fields)
     assert columns_of_cells([[] if column == "scheduled" else 0 for column in known.columns]) == known.columns
 
 
 @pytest.mark.parametrize("known", [spec.format for spec in SPECS.values()], ids=lambda known: known.name)
-def test_a_row_is_known_by_its_own_column(known):
+def test_a_row_is_known_by_its_own_column(known: SchedulerFormat) -> None:
     row = StepRow(1, 64, (), (0,), (0,), (), 1, 1)
     if known.own_column:
         row = row._replace(**{known.own_column: ()})
     assert scheduler_of_row(row).format.columns == known.columns
 
 
-def test_static_batching_has_nothing_to_search_with():
+def test_static_batching_has_nothing_to_search_with() -> None:
     with pytest.raises(ValueError, match="scheduler static can't be searched"):
         search_tools_of("static")

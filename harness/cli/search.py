@@ -19,7 +19,7 @@ from harness.types import DEFAULT_SCHEDULER
 from harness.utils.text import plural
 
 if TYPE_CHECKING:
-    from harness.search.run import Found, Progress, SearchResult
+    from harness.search.run import Alone, Found, Progress, SearchResult
 
 WORKLOADS = 1000
 SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_tools)
@@ -110,6 +110,7 @@ def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
         )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} failed, in {plural(len(result.manners), 'way')} (seed {seed})")
+    _tell_alone(result.alone)
     for manner, times in result.manners.most_common():
         beyond = result.beyond_entry_points[manner]
         print(
@@ -134,6 +135,7 @@ def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
         result = search(driver, budget, seed, model=test_models()[0], scheduler=scheduler, progress=progress)
     if result.found is None:
         print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
+        _tell_alone(result.alone)
         return False
     print(f"{_measured(result)}: found (seed {seed})\n")
     _tell(result.found, driver, folder)
@@ -151,6 +153,12 @@ def _tell(found: "Found", driver: Driver, folder: Path) -> None:
     except OSError as error:
         raise CommandError(f"{folder}: the suite cannot be written: {error.strerror or error}") from error
     print(f"written to {path}; to see it fail:  {run_command(path, found, driver.name)}")
+
+
+def _tell_alone(alone: "Alone") -> None:
+    """Print how many requests got the tokens they get alone, if a model ran."""
+    if alone.requests:
+        print(f"{alone.requests:,} requests got the tokens they get alone, {alone.preempted:,} of them were preempted")
 
 
 def _measured(result: "SearchResult") -> str:

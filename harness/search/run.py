@@ -21,7 +21,7 @@ from harness.search.laws import (
     try_workload,
 )
 from harness.suites.prompts import vocabulary_of
-from harness.types import DEFAULT_SCHEDULER, Verdict
+from harness.types import DEFAULT_SCHEDULER, Run, Verdict
 
 Progress = Callable[[int, int], None]
 
@@ -37,13 +37,30 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Alone:
+    """``requests`` that got the tokens they get alone; ``preempted`` of them lost their blocks at least once."""
+
+    requests: int = 0
+    preempted: int = 0
+
+    def plus(self, run: Run) -> "Alone":
+        """Return the counts with the requests of a run."""
+        preempted = {request for step in run.steps for request in step.preempted or ()}
+        return Alone(self.requests + len(run.tokens), self.preempted + len(preempted))
+
+
+@dataclass(frozen=True)
 class SearchResult:
-    """``tried`` workloads of ``steps`` engine steps in total, including those run while shrinking."""
+    """``tried`` workloads of ``steps`` engine steps in total, including those run while shrinking.
+
+    ``alone`` counts the requests whose tokens were compared with those that they get alone.
+    """
 
     tried: int
     steps: int
     seconds: float
     found: Found | None
+    alone: Alone
 
 
 def search(
@@ -76,9 +93,8 @@ def search(
         seconds = time.perf_counter() - started
     finally:
         engines.close()
-    if found is not None:
-        return SearchResult(hunt.tried, hunt.steps, seconds, Found(*found, driver.describe(), tokens))
-    return SearchResult(hunt.tried, hunt.steps, seconds, None)
+    smallest = None if found is None else Found(*found, driver.describe(), tokens)
+    return SearchResult(hunt.tried, hunt.steps, seconds, smallest, hunt.alone)
 
 
 def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
@@ -96,7 +112,7 @@ class _LawBrokenError(AssertionError):
 
 
 class Hunt:
-    """Runs workloads on warm engines and counts them.
+    """Runs workloads on warm engines and counts them, and the requests that got the tokens they get alone.
 
     ``broken``: the last workload left its engine in an undefined state.
     """
@@ -111,6 +127,7 @@ class Hunt:
         self.progress = progress
         self.tried = 0
         self.steps = 0
+        self.alone = Alone()
 
     def check(self, workload: Workload) -> Verdict:
         """Return the verdict of the first law that the workload violates, else of one that it keeps."""
@@ -130,6 +147,8 @@ class Hunt:
             verdict = keeps_invariants(trial)
         if verdict.passed and self.tokens:
             verdict = is_independent_of_batch(trial, session)
+            if verdict.passed:
+                self.alone = self.alone.plus(trial.run)
         return verdict
 
 

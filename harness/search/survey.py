@@ -11,7 +11,7 @@ from hypothesis import seed as with_seed
 from harness.drivers.base import Driver
 from harness.drivers.engine_pool import EnginePool
 from harness.schedulers.spec import Workload
-from harness.search.run import Found, Hunt, Progress, strategy_for
+from harness.search.run import Alone, Found, Hunt, Progress, strategy_for
 from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
@@ -23,13 +23,14 @@ DRAWS = 3
 class Survey:
     """The result: ``found`` is the smallest workload of each failure, in order; ``tried`` counts checked workloads.
 
-    Workloads run while shrinking are not counted.
+    Workloads run while shrinking are not counted. ``alone`` as in SearchResult.
     """
 
     tried: int
     steps: int
     seconds: float
     found: tuple[Found, ...]
+    alone: Alone
 
     @property
     def manners(self) -> Counter[str]:
@@ -100,6 +101,7 @@ def survey(
         started = time.perf_counter()
         check_one()
         seconds, tried, steps = time.perf_counter() - started, len(checked), hunt.steps
+        alone = hunt.alone
         hunt.progress = None
         found = []
         for number, each in enumerate(wrong, 1):
@@ -107,7 +109,7 @@ def survey(
             found.append(Found(*shrunk(*each, check), driver.describe(), hunt.tokens))
     finally:
         engines.close()
-    return Survey(tried, steps, seconds, tuple(found))
+    return Survey(tried, steps, seconds, tuple(found), alone)
 
 
 def way(found: Found) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -209,6 +210,16 @@ def test_a_search_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None
     assert main(["search", "--workloads", "20", "--seed", "5"]) == 0
     assert "20 workloads, " in (out := capsys.readouterr().out)
     assert "nothing found (seed 5)" in out
+    assert "they get alone" not in out  # no model ran
+
+
+@pytest.mark.parametrize("more", [[], ["--all"]])
+def test_a_search_on_a_model_counts_requests(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--scheduler", "token_budget", "--workloads", "0", "--model-laws", "3", *more]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    found = re.fullmatch(r"(\d+) requests got the tokens they get alone, (\d+) of them were preempted", last)
+    assert found is not None, last
+    assert int(found[1]) >= 3
 
 
 def test_a_search_that_finds_something(

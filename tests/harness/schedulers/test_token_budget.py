@@ -19,7 +19,7 @@ from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
 from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.rules import BY_COLUMN, CAUSES, rule_for, rule_for_kinds
-from harness.search.run import search
+from harness.search.run import Alone, search
 from harness.search.violated import violated
 from harness.suites.loader import SuiteError, load_suite
 from harness.suites.prompts import simulated_spec
@@ -262,6 +262,14 @@ def test_a_search_finds_nothing_in_the_engine_as_it_is() -> None:
     result = search(SimulationDriver(), 40, seed=5, scheduler="token_budget")
     assert result.found is None
     assert result.tried >= 40
+
+
+def test_requests_of_a_search_are_counted_once_however_often_they_are_preempted(
+    ran: tuple[Run, list[RequestSpec]],
+) -> None:
+    lost = [step._replace(preempted=(1, 0)) for step in ran[0].steps[:2]]
+    twice = Alone(10, 3).plus(replace(ran[0], steps=tuple(lost)))
+    assert (Alone().plus(ran[0]), twice) == (Alone(3, 1), Alone(13, 5))
 
 
 def test_a_search_finds_a_fault_and_shrinks_it(monkeypatch: pytest.MonkeyPatch) -> None:

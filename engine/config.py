@@ -1,7 +1,7 @@
 """The configuration that an engine is built for (EngineConfig) and the limits of its scheduling (Limits).
 
-Compiling for Spyre is slow, so an engine is built once, for a shape large enough for many workloads; each workload
-tightens the limits without a rebuild.
+Compiling for Spyre is slow. So an engine is built once, with a context and a batch that are large enough for many
+workloads. Each workload then sets smaller limits, without building the engine again.
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from engine.backends import BACKENDS, label
 from engine.kv_cache.blocks import BLOCK_SIZE
 
 SMALLEST_BLOCK = 32
-"""In tokens: vLLM's CPU attention supports multiples of it."""
+"""In tokens: the block sizes that vLLM's attention on CPU supports are multiples of it."""
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked", "token_budget")
 DEFAULT_CHUNK_SIZE = 128
 TOKEN_BUDGET_RULES = ("0.27", "0.32")
 MAX_BLOCKS = 1_000_000
-"""Far more than any cache in use: a larger number is a typing error."""
+"""The largest accepted size of a KV cache, far above any useful one: a larger number is a typing error."""
 
 
 class ConfigError(ValueError):
@@ -54,9 +54,9 @@ class ResolvedLimits:
 class Chunking:
     """Options of the chunked scheduler, with the names of the plugin.
 
-    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. With
-    ``long_output_priority`` the sequences with the most generated tokens are paused last, otherwise those with the
-    fewest.
+    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. When the batch x tkv limit
+    forces sequences to pause, those with the most generated tokens are paused last with ``long_output_priority``, and
+    those with the fewest generated tokens without it.
     """
 
     chunk_size: int = DEFAULT_CHUNK_SIZE
@@ -70,9 +70,9 @@ class TokenBudget:
     """Options of the token-budget scheduler, with the names of vLLM.
 
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens of one step. Without
-    ``enable_chunked_prefill`` a prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum number
-    of tokens of one request in one step, 0 for no threshold. ``rules`` selects the rules of vLLM 0.27.1 or 0.32.0.
-    ``block_size`` is in tokens: 64 on Spyre.
+    ``enable_chunked_prefill`` a whole prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum
+    number of tokens of one request in one step, 0 for no maximum. ``rules`` is the version of vLLM whose rules apply:
+    "0.27" for 0.27.1, "0.32" for 0.32.0. ``block_size`` is in tokens; on Spyre it must be 64.
     """
 
     max_num_batched_tokens: int = 512
@@ -91,13 +91,14 @@ OPTIONS: Mapping[str, type[Chunking | TokenBudget]] = {"chunked": Chunking, "tok
 class EngineConfig:
     """The configuration that an engine is built for.
 
-    ``num_blocks`` includes the padding block and overrides the default, which is enough for ``max_num_seqs`` sequences
-    of full length. ``backend`` is a name in engine/backends. ``attention`` is ``paged`` (our vectorised operation),
-    ``fms`` (the operation that ibm-fms ships, which loops over tokens), or None for the backend's default;
-    ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``, ``static`` (a baseline), ``chunked`` (with
-    the options of ``Chunking``) or ``token_budget`` (with the options of ``TokenBudget``); an option that is None has
-    its default. ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in this
-    process. ``seed`` is for requests that sample without a seed of their own.
+    ``num_blocks`` is the size of the KV cache in blocks, including the padding block; by default the cache has room for
+    ``max_num_seqs`` sequences of ``max_model_len`` tokens. ``backend`` is a name in engine/backends. ``attention`` is
+    ``paged`` (our vectorised operation), ``fms`` (the operation that ibm-fms ships, which loops over tokens), or None
+    for the backend's default; ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``, ``static`` (a
+    baseline), ``chunked`` or ``token_budget``. The fields from ``chunk_size`` on are the options of ``chunked``
+    (see ``Chunking``) and ``token_budget`` (see ``TokenBudget``); None means the default of that class.
+    ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in this process.
+    ``seed`` seeds the random generators of requests that have no seed.
 
     Raises ConfigError for invalid values.
     """
@@ -135,13 +136,14 @@ class EngineConfig:
             raise ConfigError(f"max_model_len {self.max_model_len} is not a multiple of {BLOCK_SIZE}")
         if self.total_blocks > MAX_BLOCKS:
             raise ConfigError(
-                f"max_num_seqs {self.max_num_seqs} and max_model_len {self.max_model_len} need a cache of "
-                f"{self.total_blocks:,} blocks of {self.tokens_in_a_block} tokens, and {MAX_BLOCKS:,} are the most"
+                f"max_num_seqs {self.max_num_seqs} and max_model_len {self.max_model_len} need a KV cache of "
+                f"{self.total_blocks:,} blocks of {self.tokens_in_a_block} tokens, "
+                f"but at most {MAX_BLOCKS:,} blocks are supported"
             )
         full_length = -(-self.max_model_len // self.tokens_in_a_block)
         if self.available_blocks < full_length:
             raise ConfigError(
-                f"the cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
+                f"the KV cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
                 f"max_model_len {self.max_model_len} needs {full_length}"
             )
 
@@ -152,27 +154,27 @@ class EngineConfig:
 
     @property
     def attention_op(self) -> str:
-        """``paged`` or ``fms``."""
+        """Return the name of the attention operation: ``paged`` or ``fms``."""
         return self.attention or BACKENDS[self.backend].attention[0]
 
     @property
     def chunking(self) -> Chunking:
-        """The options of the chunked scheduler."""
+        """Return the options of the chunked scheduler, with defaults for those that are None."""
         return Chunking(**self._given(Chunking))
 
     @property
     def token_budget(self) -> TokenBudget:
-        """The options of the token-budget scheduler."""
+        """Return the options of the token-budget scheduler, with defaults for those that are None."""
         return TokenBudget(**self._given(TokenBudget))
 
     @property
     def pads_prompts(self) -> bool:
-        """Whether the scheduler pads prompts to whole blocks."""
+        """Return whether the scheduler pads prompts to whole blocks."""
         return self.scheduler != "token_budget"
 
     @property
     def tokens_in_a_block(self) -> int:
-        """The block size of the cache."""
+        """Return the block size of the KV cache in tokens."""
         return self.block_size or BLOCK_SIZE
 
     def _given(self, options: type[Chunking | TokenBudget]) -> dict[str, Any]:
@@ -186,7 +188,7 @@ class EngineConfig:
             for name in self._given(options):
                 if name not in allowed:
                     raise ConfigError(
-                        f"{name} is an option of scheduler {scheduler!r}, and this one is {self.scheduler!r}"
+                        f"{name} is an option of scheduler {scheduler!r}, but this engine has {self.scheduler!r}"
                     )
         if self.chunking.chunk_size % BLOCK_SIZE:
             raise ConfigError(f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}")
@@ -204,7 +206,10 @@ class EngineConfig:
 
     @property
     def total_blocks(self) -> int:
-        """The number of blocks of the cache, the padding block included ("Limits")."""
+        """Return the number of blocks of the KV cache, including the padding block.
+
+        Source: docs/scheduling-rules.md, "Limits".
+        """
         if self.scheduler == "token_budget":
             full = self.max_num_seqs * -(-self.max_model_len // self.tokens_in_a_block)
             return full + 1 if self.num_blocks is None else self.num_blocks
@@ -215,12 +220,12 @@ class EngineConfig:
 
     @property
     def available_blocks(self) -> int:
-        """The number of blocks for sequences."""
+        """Return the number of blocks for sequences: all blocks except the padding block."""
         return self.total_blocks - 1
 
     @property
     def batch_tkv_limit(self) -> int:
-        """The limit on batch size x tkv."""
+        """Return the limit on batch size x tkv."""
         return self.max_batch_tkv_limit or self.max_model_len * self.max_num_seqs
 
 
@@ -234,15 +239,15 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
     for field in fields(limits):
         value, most = getattr(limits, field.name), getattr(built, field.name)
         if value is not None and value > most:
-            raise ConfigError(f"{field.name} {value} is more than the {most} the engine was built with")
+            raise ConfigError(f"{field.name} {value} exceeds the {most} that the engine was built with")
     chosen = {f.name: getattr(limits, f.name) or getattr(built, f.name) for f in fields(limits)}
     return ResolvedLimits(**chosen)
 
 
 def require_hardware(backend: str) -> None:
-    """Raise ConfigError if the backend would be simulated here."""
+    """Raise ConfigError if the backend would be simulated on this machine."""
     if label(backend) != backend:
-        raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed here")
+        raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

@@ -1,6 +1,7 @@
-"""The engine core: a queue, a scheduler, an executor, and a record of every step. No torch in here.
+"""The engine core: runs requests step by step with a scheduler and an executor, and records every step.
 
-The core does not check whether a request fits the context: entry points do (entrypoints/validation.py).
+This file does not import torch. The core does not check whether a request fits the context: entry points do
+(engine/entrypoints/validation.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ DecodeText = Callable[..., str]
 
 
 class Executor(Protocol):
-    """The interface that turns a plan into tokens: a model, or a simulation that returns made-up tokens."""
+    """The interface of what runs a plan and returns tokens: a model, or a simulation with made-up tokens."""
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         """Return one token for each of ``plan.request_ids``, in that order."""
@@ -25,12 +26,12 @@ class Executor(Protocol):
 
 
 class StepRecord(NamedTuple):
-    """One engine step: its plan, its tokens, and the scheduler's state after it.
+    """The record of one engine step: its plan, its tokens, and the scheduler's state after the step.
 
     ``request_outputs`` lists the requests that got a token in this step, in running order; ``tokens`` has the tokens in
-    the same order. ``finished_requests`` lists those of them that ended. ``n_reserved_blocks`` and ``n_used_blocks``
-    still count the blocks of requests that ended in this step, where the scheduler does. ``chunked`` and
-    ``token_budget`` are set with those schedulers.
+    the same order. ``finished_requests`` lists those of these requests that ended. With the continuous scheduler,
+    ``n_reserved_blocks`` and ``n_used_blocks`` still count the blocks of requests that ended in this step. ``chunked``
+    and ``token_budget`` are None with other schedulers.
     """
 
     step: int
@@ -65,14 +66,14 @@ class EngineCore:
         self.reset(Limits())
 
     def reset(self, limits: Limits) -> ResolvedLimits:
-        """Drop every request and set other limits; the executor is kept, compiled and warm.
+        """Drop every request and set other limits; keep the executor with its loaded and compiled model.
 
-        Raises ConfigError where a limit is impossible for this engine.
+        Raises ConfigError for a limit below 1, or above the value that the engine was built with.
         """
         return self.restart(resolve_limits(self.config, limits))
 
     def restart(self, limits: ResolvedLimits) -> ResolvedLimits:
-        """Do what ``reset`` does, under limits that were resolved for this engine before."""
+        """Do what ``reset`` does, with limits that an earlier ``reset`` of this engine returned."""
         self.limits = limits
         self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}
@@ -80,7 +81,7 @@ class EngineCore:
         return self.limits
 
     def add_request(self, request: Request) -> None:
-        """Queue a request, without checking that it fits the context: entry points do that.
+        """Queue a request, without checking whether it fits the context: entry points do that.
 
         Raises ValueError for an empty prompt, an id that is in use, a missing ``max_tokens``, or stop strings without a
         tokenizer.
@@ -88,11 +89,11 @@ class EngineCore:
         if not request.prompt_token_ids:
             raise ValueError(f"request {request.request_id} has an empty prompt")
         if request.request_id in self.sequences:
-            raise ValueError(f"request id {request.request_id} is taken")
+            raise ValueError(f"request id {request.request_id} is already in use")
         params, decode = request.sampling_params, None
         if params.stop_strings:
             if self._decode_text is None:
-                raise SamplingParamsError("stop strings need an engine with a tokenizer")
+                raise SamplingParamsError("stop strings need a tokenizer, which this engine does not have")
             decode = partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         max_tokens = request.max_tokens
         sequence = SequenceState(request, self._eos_token_ids, decode, self.limits.max_model_len)
@@ -100,7 +101,7 @@ class EngineCore:
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 
     def abort(self, request_id: str) -> bool:
-        """End a request between two steps. Return False where no such request is queued or running."""
+        """End a request between two steps. Return False if no request with this id is queued or running."""
         if not self.scheduler.abort(request_id):
             return False
         self.sequences[request_id].finish_reason = FinishReason.ABORT
@@ -109,8 +110,7 @@ class EngineCore:
     def step(self) -> StepRecord:
         """Plan and run one step, sample, and end the requests that are finished.
 
-        Raises OutOfBlocksError where the batch is empty and the whole cache cannot hold the request at the head of the
-        queue.
+        Raises OutOfBlocksError if no request runs and the whole KV cache cannot hold the head of the queue.
         """
         scheduler, sequences = self.scheduler, self.sequences
         plan = scheduler.plan()
@@ -128,7 +128,7 @@ class EngineCore:
         return self.scheduler.state()
 
     def release(self, request_id: str) -> SequenceState:
-        """Drop a request that has ended and return its sequence."""
+        """Forget a request that has ended, and return its state."""
         return self.sequences.pop(request_id)
 
     @property

@@ -1,4 +1,7 @@
-"""Flags that the server and the scripts share: the options of single schedulers and their types."""
+"""Command-line flags for the options of the chunked and the token-budget scheduler.
+
+The server and the examples share them.
+"""
 
 import argparse
 from collections.abc import Callable, Mapping
@@ -16,20 +19,18 @@ FLAGS: Mapping[str, _Flag] = {
     "chunk_size": _Flag("N", "prompt tokens per step, a multiple of 64"),
     "enable_prefix_caching": _Flag("yes|no", "reuse cached blocks of equal prompt prefixes"),
     "interleave": _Flag("yes|no", "run a decode between two chunks"),
-    "long_output_priority": _Flag("yes|no", "at the batch x tkv limit, pause those with the fewest tokens"),
+    "long_output_priority": _Flag("yes|no", "at the batch x tkv limit, pause the requests with the fewest tokens"),
     "max_num_batched_tokens": _Flag("N", "maximum number of tokens per step"),
     "enable_chunked_prefill": _Flag("yes|no", "divide prompts among steps"),
-    "long_prefill_token_threshold": _Flag(
-        "N|0", "maximum number of tokens of one request per step; 0 for no threshold"
-    ),
+    "long_prefill_token_threshold": _Flag("N|0", "maximum number of tokens of one request per step; 0 for no maximum"),
     "rules": _Flag("VERSION", f"rules of vLLM {' or '.join(TOKEN_BUDGET_RULES)}"),
     "block_size": _Flag("N", "tokens per block of the cache, a multiple of 32"),
 }
-"""Flags by the names of the fields of Chunking and TokenBudget."""
+"""The flags, each by the name of its field in Chunking or TokenBudget."""
 
 
 def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> None:
-    """Add the flags, listed by ``--help`` with ``in_help``. Their defaults are those of EngineConfig."""
+    """Add the flags to ``parser``. ``--help`` lists them only with ``in_help``; a flag that is not given is None."""
     kinds: Mapping[str, Callable[[str], Any]] = {"N": positive, "N|0": not_negative, "yes|no": _yes, "VERSION": str}
     for name, flag in FLAGS.items():
         of = ", ".join(scheduler for scheduler, options in OPTIONS.items() if name in options.__annotations__)
@@ -42,7 +43,7 @@ def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> No
 
 
 def scheduler_options(given: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags that were given, as keyword arguments of EngineConfig."""
+    """Return the flags that were given on the command line, as keyword arguments of EngineConfig."""
     return {name: value for name in FLAGS if (value := getattr(given, name)) is not None}
 
 

@@ -9,11 +9,11 @@ from typing import NamedTuple
 MAX_LOGPROBS = 20
 MAX_BIAS = 100.0
 SEEDS = range(-(2**63), 2**63)
-"""The range of seeds, with room for the ``n`` consecutive seeds of one request."""
+"""The accepted seeds. A request with ``n`` answers uses the ``n`` consecutive seeds from its seed on."""
 
 
 class SamplingParamsError(ValueError):
-    """Invalid sampling parameters; the message is one sentence."""
+    """Invalid sampling parameters. The message is one sentence for the user."""
 
 
 class FinishReason(StrEnum):
@@ -25,7 +25,10 @@ class FinishReason(StrEnum):
 
 
 class RequestOutputKind(Enum):
-    """What each output of a stream contains: everything so far, what is new, or everything once at the end."""
+    """What each output of a stream contains.
+
+    CUMULATIVE: all tokens so far. DELTA: only the new tokens. FINAL_ONLY: a single output at the end, with all tokens.
+    """
 
     CUMULATIVE = 0
     DELTA = 1
@@ -34,14 +37,15 @@ class RequestOutputKind(Enum):
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How tokens are chosen and when to stop.
+    """How tokens are chosen, and when a request ends; the names are vLLM's.
 
     ``temperature`` 0 is greedy and ignores ``top_k`` (0 or -1: all), ``top_p``, ``min_p`` and ``seed``. ``logprobs`` is
-    the number of alternatives per token in addition to the chosen one (0 to 20, None: no logprobs). ``max_tokens`` None
-    means: as many as the context allows. Before ``min_tokens`` tokens are generated, the end-of-sequence token and
-    ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored. ``golden_token_ids`` replace the sampled
-    tokens, one per position, as far as they go, so that an engine can be compared with a reference at every position
-    (teacher forcing). Logprobs are still the model's. ``output_kind`` is used by AsyncLLM only.
+    the number of alternatives per token in addition to the chosen one (0 to 20, None: no logprobs). With ``max_tokens``
+    None a request gets as many tokens as the context allows. Before ``min_tokens`` tokens are generated, the
+    end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored. The first
+    ``golden_token_ids`` replace the tokens sampled at the same positions (teacher forcing), so that an engine can be
+    compared with a reference at every position; logprobs are still the model's. ``output_kind`` is used by AsyncLLM
+    only.
 
     ``presence_penalty`` and ``frequency_penalty`` (-2 to 2) are OpenAI's and count generated tokens;
     ``repetition_penalty`` (above 0, 1: none) is Hugging Face's and counts prompt tokens too. ``logit_bias`` maps token
@@ -50,7 +54,7 @@ class SamplingParams:
     core uses. All of these apply before temperature, to greedy requests too (engine/model/logits.py).
     ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
 
-    Raises SamplingParamsError.
+    Raises SamplingParamsError for invalid values.
     """
 
     n: int = 1
@@ -116,7 +120,7 @@ class SamplingParams:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether a parameter other than ``min_tokens`` changes logits before a token is chosen."""
+        """Return whether a parameter other than ``min_tokens`` changes logits before a token is chosen."""
         return bool(
             self.presence_penalty
             or self.frequency_penalty
@@ -128,17 +132,20 @@ class SamplingParams:
 
     @property
     def biases(self) -> tuple[tuple[int, float], ...]:
-        """``logit_bias`` as pairs, whichever way it was given."""
+        """Return ``logit_bias`` as pairs (token id, value), also if it was given as a mapping."""
         return _clamped(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
-        """``stop`` as a tuple, also where it is a single string."""
+        """Return ``stop`` as a tuple, also if it is a single string."""
         return (self.stop,) if isinstance(self.stop, str) else self.stop
 
 
 def _clamped(bias: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    """Return ``logit_bias`` as pairs in the order of their token ids, values within -100 and 100."""
+    """Return ``logit_bias`` as pairs sorted by token id, with values clamped to -100 and 100.
+
+    Raises SamplingParamsError for NaN.
+    """
     pairs = sorted(dict(bias).items())
     _require(all(not isnan(value) for _, value in pairs), "logit_bias must map token ids to numbers", bias)
     return tuple((token_id, min(MAX_BIAS, max(-MAX_BIAS, value))) for token_id, value in pairs)
@@ -166,7 +173,7 @@ def _require(holds: bool, rule: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for the engine core. ``max_tokens`` of its parameters must not be None."""
+    """One prompt for the engine core. ``sampling_params.max_tokens`` must not be None."""
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
@@ -176,7 +183,7 @@ class Request:
     def max_tokens(self) -> int:
         budget = self.sampling_params.max_tokens
         if budget is None:
-            raise SamplingParamsError(f"request {self.request_id} reached the engine core without max_tokens")
+            raise SamplingParamsError(f"request {self.request_id} has no max_tokens, which the engine core requires")
         return budget
 
 
@@ -184,8 +191,8 @@ class TokenOutput(NamedTuple):
     """One generated token.
 
     ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and masks),
-    ``rank`` its rank (1 is the most likely token), ``top`` the most likely alternatives as (token id, logprob), best
-    first. All three are empty where no logprobs were requested.
+    ``rank`` its rank (1 is the most likely token), ``top`` the most likely tokens as pairs (token id, logprob), most
+    likely first. Without requested logprobs, ``logprob`` and ``rank`` are None and ``top`` is empty.
     """
 
     token_id: int
@@ -204,7 +211,7 @@ class Logprob(NamedTuple):
 
 @dataclass(frozen=True)
 class CompletionOutput:
-    """One of the ``n`` answers to a request. ``logprobs`` holds a mapping token id -> Logprob per position."""
+    """One of the ``n`` answers to a request. ``logprobs`` has a mapping from token id to Logprob for each position."""
 
     index: int
     text: str

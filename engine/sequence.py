@@ -1,4 +1,4 @@
-"""The state of a request: its tokens so far, its text where stop strings need it, and when it ends."""
+"""The state of a request in the engine core: its tokens, its text if it has stop strings, and why it ended."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class TextStream:
-    """The text of a growing list of tokens, decoded in a window instead of from the start each time."""
+    """The text of a growing list of tokens. ``push`` decodes only the last tokens, not all tokens each time."""
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
@@ -32,11 +32,12 @@ class TextStream:
 
 
 class SequenceState:
-    """The state of a request, with everything an executor needs to run it and sample for it.
+    """The state of a request, with everything that an executor needs to run it and to sample its tokens.
 
-    It ends with the finish reason ``length`` at ``max_tokens``, or where prompt and generated tokens together reach
-    ``max_model_len`` (docs/scheduling-rules.md, "One step", 4). ``generator`` is the random generator of the sampler,
-    created at its first use; there is one per request, so that a request draws the same numbers in any batch.
+    The request ends with the finish reason ``length`` at ``max_tokens``, or when its prompt and generated tokens
+    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4). ``generator`` is the request's random
+    generator, which the sampler creates at its first use. Each request has its own, so that its tokens do not depend on
+    the other requests in the batch.
     """
 
     __slots__ = (
@@ -62,7 +63,7 @@ class SequenceState:
         self.tokens: list[TokenOutput] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
-        self._stop_at = 0  # offset in the text of the stop string that ended the request
+        self._stop_at = 0  # where in the text the stop string begins that ended the request
         self.generator: object | None = None
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
@@ -73,11 +74,11 @@ class SequenceState:
 
     @property
     def token_ids(self) -> list[int]:
-        """Prompt and output."""
+        """Return the token ids of the prompt and of all generated tokens."""
         return [*self.request.prompt_token_ids, *self.output_token_ids]
 
     def token_ids_between(self, start: int, stop: int) -> tuple[int, ...]:
-        """Return token ids ``start`` to ``stop`` - 1 of prompt and output."""
+        """Return the token ids at positions ``start`` to ``stop`` - 1, counted from the start of the prompt."""
         prompt = self.request.prompt_token_ids
         if stop <= len(prompt):
             return prompt[start:stop]
@@ -91,14 +92,14 @@ class SequenceState:
 
     @property
     def forbidden_token_ids(self) -> frozenset[int]:
-        """The tokens that must not be sampled now, since they would end the request before ``min_tokens``."""
+        """Return the token ids that would end the request before ``min_tokens``, so must not be sampled now."""
         if len(self.tokens) < self.params.min_tokens:
             return self._ending_token_ids | self._eos_token_ids
         return frozenset()
 
     @property
     def golden_token_id(self) -> int | None:
-        """The token that replaces the next sampled one; None where the sampled token is used."""
+        """Return the golden token that replaces the next sampled token; None if none does."""
         golden, done = self.params.golden_token_ids, len(self.tokens)
         return golden[done] if done < len(golden) else None
 
@@ -128,7 +129,10 @@ class SequenceState:
             self._stop_at, self.stop_reason = found
 
     def text(self, decode: Decode) -> str:
-        """Return the text so far, cut before the stop string or token unless ``include_stop_str_in_output`` is set."""
+        """Return the text so far, without the stop string or stop token that ended the request.
+
+        With ``include_stop_str_in_output`` the text includes it.
+        """
         ids = self.output_token_ids
         keep_stop = self.params.include_stop_str_in_output
         ended_by_token = self.finish_reason is FinishReason.STOP and not isinstance(self.stop_reason, str)
@@ -140,7 +144,10 @@ class SequenceState:
         return text
 
     def _stop_string(self, token_id: int) -> tuple[int, str] | None:
-        """Return offset and text of the earliest stop string that the new token completes."""
+        """Return the stop string that the new token completes, and where it begins in the text; None if there is none.
+
+        If the token completes several, return the one that begins earliest.
+        """
         if self._stream is None:
             return None
         added = self._stream.push(token_id)

@@ -1,4 +1,4 @@
-"""Scheduling without a model: an executor whose tokens mean nothing."""
+"""Simulation: an engine core that schedules requests without a model, with made-up tokens."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,15 @@ from engine.scheduling.plan import Runnable
 from engine.sequence import SequenceState
 
 MADE_UP = TokenOutput(-1)
-"""A token outside every vocabulary, so that it is never an end-of-sequence token."""
+"""The made-up token. Its id is in no vocabulary, so it is never an end-of-sequence token."""
 
 
 class NoModel:
-    """An executor without a model: returns the tokens given for a request, or else made-up ones.
+    """An executor without a model.
 
-    ``scripts`` has token ids by request id. A request without a script ends at ``max_tokens`` and nowhere else.
+    ``scripts`` maps a request id to the token ids that ``execute`` returns for that request, one per step. For further
+    tokens, and for requests without a script, it returns made-up tokens, which never end a request before
+    ``max_tokens``.
     """
 
     def __init__(self) -> None:
@@ -38,5 +40,5 @@ def simulated_core(
     eos_token_ids: frozenset[int] = frozenset(),
     decode_text: DecodeText | None = None,
 ) -> EngineCore:
-    """Return an engine core that schedules and counts blocks, but computes nothing."""
+    """Return an engine core that schedules and allocates blocks, but computes nothing."""
     return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)

@@ -10,14 +10,14 @@ from checkpoints import Checkpoint
 
 
 class ChatTemplateError(ValueError):
-    """The model has no chat template, or the template rejects the messages; the error message tells which."""
+    """The model has no chat template, or its chat template rejects the messages."""
 
 
 class Tokenizer:
     """The tokenizer of a checkpoint.
 
-    ``eos_token_ids`` is from the generation configuration, else from the model's. The tokenizer is loaded by ``load``
-    or at its first use, since importing transformers takes more than a second.
+    It is loaded by ``load`` or at its first use, because importing transformers takes more than a second.
+    ``eos_token_ids`` is known before that.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -25,7 +25,7 @@ class Tokenizer:
         self.eos_token_ids = eos_token_ids(checkpoint.path)
 
     def load(self) -> None:
-        """Load the tokenizer now. Raises the errors of transformers."""
+        """Load the tokenizer now. Raises whatever error transformers raises."""
         _ = self._tokenizer
 
     @cached_property
@@ -36,18 +36,18 @@ class Tokenizer:
 
     @property
     def vocabulary_size(self) -> int:
-        """The number of token ids, special ones included."""
+        """Return the number of token ids, including special tokens."""
         return len(self._tokenizer)
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, verbose=False)["input_ids"])
 
     def encode_plain(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a piece of text, without the special tokens that begin or end a prompt."""
+        """Return the token ids of ``text``, without the special tokens that begin or end a prompt."""
         return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the tokens of a conversation by the model's chat template. Raises ChatTemplateError."""
+        """Return the token ids of ``messages`` in the format of the model's chat template. Raises ChatTemplateError."""
         try:
             token_ids = self._tokenizer.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
@@ -62,7 +62,10 @@ class Tokenizer:
 
 
 def eos_token_ids(path: Path) -> frozenset[int]:
-    """Return the EOS token ids of a checkpoint's generation configuration, else of its model configuration."""
+    """Return the EOS token ids of the checkpoint at ``path``.
+
+    They are read from ``generation_config.json``, or from ``config.json`` if the former has none.
+    """
     for name in ("generation_config.json", "config.json"):
         file = path / name
         if file.is_file():

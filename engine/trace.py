@@ -1,4 +1,4 @@
-"""Format step records as lines of a table."""
+"""Format step records as lines of a table: the step trace that the examples print."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ HEADER = (
 
 
 def trace_line(record: StepRecord) -> str:
-    """Return one step as a line; ids in ``running`` order, long lists shortened."""
+    """Return one step as a line of the table. Lists of more than four ids are shortened."""
     kind = kind_of(record.plan)
     return (
         f"{record.step:>6}  {kind:<8} {record.tkv:>6}  {record.n_reserved_blocks:>8} {record.n_used_blocks:>5}  "
@@ -20,7 +20,7 @@ def trace_line(record: StepRecord) -> str:
 
 
 def _own(record: StepRecord) -> str:
-    """Return the columns of single schedulers: paused requests, or parts and preemptions of a mixed step."""
+    """Return what only one scheduler has: paused requests, or scheduled tokens and preempted requests."""
     if record.chunked is not None and record.chunked.paused:
         return f"  paused: {_ids(record.chunked.paused)}"
     if record.token_budget is None:

@@ -1,7 +1,7 @@
 """The backends that run a model (eager, inductor, sendnn), each with its dtype, compiler options and shape rules.
 
-This file, ``backend.py``, ``errors.py`` and the file of each backend do not import torch: a configuration is checked
-before torch is imported.
+This file, ``backend.py``, ``errors.py`` and the file of each backend do not import torch, so that an invalid
+configuration is reported before torch is imported.
 """
 
 from collections.abc import Mapping
@@ -13,5 +13,5 @@ BACKENDS: Mapping[str, Backend] = {b.name: b for b in (eager.BACKEND, inductor.B
 
 
 def label(name: str) -> str:
-    """Return the name of a backend in reports: ``sendnn (simulated)`` where ``torch_sendnn`` is not installed."""
+    """Return the name of a backend for reports: ``sendnn (simulated)`` if ``torch_sendnn`` is not installed."""
     return f"{name} (simulated)" if name == sendnn.BACKEND.name and sendnn.simulated() else name

@@ -1,4 +1,4 @@
-"""The description of a backend. Does not import torch."""
+"""The properties of a backend, as data. This file does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ BYTES = {"float32": 4, "float16": 2}
 
 @dataclass(frozen=True)
 class Backend:
-    """A backend: how a model is run.
+    """The properties of a backend.
 
-    ``dtype`` is the dtype of weights, cache and mask; a checkpoint of another dtype is cast. With ``compiled`` the
-    model is compiled by ``torch.compile`` with ``options`` during a warm-up, and never after it. ``attention`` names
-    the attention operations that the backend supports, the default first. ``shape_rules`` lists its requirements on the
-    tensors of a step, one sentence each.
+    ``dtype`` is the dtype of weights, KV cache and mask; a checkpoint of another dtype is cast. With ``compiled``,
+    ``torch.compile`` compiles the model with ``options`` during the warm-up, and never afterwards. ``attention`` lists
+    the attention operations that the backend supports, the default first. ``shape_rules`` lists what the backend
+    requires of the tensors of a step, one sentence per rule.
     """
 
     name: str
@@ -26,5 +26,5 @@ class Backend:
 
     @property
     def bytes_of_a_number(self) -> int:
-        """The size of one element of ``dtype``."""
+        """Return the size of one element of ``dtype`` in bytes."""
         return BYTES[self.dtype]

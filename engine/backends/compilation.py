@@ -1,13 +1,14 @@
-"""A summary of what was compiled for an engine. Does not import torch."""
+"""A summary of what was compiled for an engine. This file does not import torch."""
 
 from typing import NamedTuple
 
 
 class Compilation(NamedTuple):
-    """The graphs of an engine, counted over all of its processes.
+    """The number of compiled graphs of an engine, summed over all of its processes.
 
-    ``backend`` is the name in reports. ``recompiles`` counts the steps after the warm-up that matched no graph: each of
-    them failed. ``shared`` is how many of the ``graphs`` had been traced for an earlier engine of the process.
+    ``backend`` is the name of the backend for reports. ``recompiles`` counts the steps after the warm-up that matched
+    no compiled graph; each of these steps failed. ``shared`` counts those of the ``graphs`` that an earlier engine of
+    the same process had already traced.
     """
 
     backend: str

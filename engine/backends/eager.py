@@ -1,4 +1,4 @@
-"""PyTorch in eager mode: float32, nothing compiled, no requirements on shapes."""
+"""The backend ``eager``: PyTorch in eager mode with float32. Nothing is compiled, and any shape is supported."""
 
 from engine.backends.backend import Backend
 

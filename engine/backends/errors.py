@@ -1,9 +1,9 @@
-"""Errors of backends that compile. Does not import torch."""
+"""Errors of backends that compile the model. This file does not import torch."""
 
 
 class RecompileError(RuntimeError):
-    """A step matched no compiled graph; the message names the guard that failed, in one sentence."""
+    """A step matched no compiled graph. The message is one sentence that names the failed guard."""
 
 
 class DeviceRefusedError(RuntimeError):
-    """The device does not support this step; the message names the rule in one sentence."""
+    """The device does not support this step. The message is one sentence that names the violated shape rule."""

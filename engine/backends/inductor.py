@@ -1,4 +1,4 @@
-"""PyTorch's own compiler: float32 on CPU. It generates C++ and needs a C++ compiler."""
+"""The backend ``inductor``: PyTorch's own compiler, with float32 on CPU. It needs a C++ compiler."""
 
 import os
 from shutil import which
@@ -10,5 +10,5 @@ COMPILERS = ("g++", "clang++", "c++")
 
 
 def cpp_compiler() -> str | None:
-    """Return the C++ compiler of inductor: ``$CXX``, else the first of the default names; None if none is installed."""
+    """Return the C++ compiler for inductor: ``$CXX`` or the first installed one of COMPILERS; None if there is none."""
     return next(filter(which, filter(None, (os.environ.get("CXX"), *COMPILERS))), None)

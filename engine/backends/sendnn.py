@@ -1,4 +1,7 @@
-"""Spyre: the card where ``torch_sendnn`` is installed, else a simulated device with the same shape rules."""
+"""The backend ``sendnn``: a Spyre card if ``torch_sendnn`` is installed, else a simulated device.
+
+The simulated device has the same shape rules as a card.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -12,7 +15,7 @@ RUNTIME = "torch_sendnn"
 CONTEXT = "VLLM_DT_MAX_CONTEXT_LEN"
 BATCH = "VLLM_DT_MAX_BATCH_SIZE"
 BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
-"""Environment variables with the limits that the device's compiler compiles for; it reads them while it compiles."""
+"""Names of the environment variables from which the device's compiler reads the limits that it compiles for."""
 
 BACKEND = Backend(
     "sendnn",
@@ -35,12 +38,15 @@ BACKEND = Backend(
 
 @cache
 def simulated() -> bool:
-    """Return whether ``sendnn`` is the simulated device here."""
+    """Return whether ``sendnn`` is simulated in this environment, because ``torch_sendnn`` is not installed."""
     return find_spec(RUNTIME) is None
 
 
 def warm_up_mode() -> AbstractContextManager[object]:
-    """Return the context manager for compiling runs, in which a card's runtime collects graphs to load at its end."""
+    """Return the context manager for the warm-up.
+
+    On a card it is ``torch_sendnn.warmup_mode()``, which collects the compiled graphs and loads them when it exits.
+    """
     if simulated():
         return nullcontext()
     context: AbstractContextManager[object] = import_module(RUNTIME).warmup_mode()

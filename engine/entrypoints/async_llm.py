@@ -134,7 +134,7 @@ class AsyncLLM:
         EngineDeadError, EngineStoppedError.
         """
         if any(taken == request_id for taken, _ in self._open.values()):
-            raise ValueError(f"request id {request_id} is taken")
+            raise ValueError(f"request id {request_id} is already in use")
         requests = [
             request
             for number, prompt in enumerate(prompts)

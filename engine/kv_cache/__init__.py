@@ -1,1 +1,1 @@
-"""Blocks of the KV cache: allocation, reservations, lookup by content. Pure Python, no torch."""
+"""Block pools: which blocks of the KV cache are free, reserved, held and shared. Pure Python, no torch."""

@@ -1,4 +1,7 @@
-"""Keys of full blocks by content: a hash of all tokens from the first of the sequence to the last of the block."""
+"""The content key of a full block: a hash of all tokens from the start of its sequence to the end of the block.
+
+Blocks with the same key have the same content, so requests can share one of them (prefix caching).
+"""
 
 from array import array
 from collections.abc import Sequence
@@ -7,24 +10,27 @@ from typing import Protocol
 
 ContentKey = bytes
 NOTHING: ContentKey = b""
-"""The key before the first block of a sequence."""
+"""The ``before`` of the first block of a sequence."""
 
 
 class TokenSource(Protocol):
-    """The tokens of a request: the prompt, followed by the generated tokens."""
+    """The interface of what knows the tokens of a request: its prompt, followed by its generated tokens."""
 
     def token_ids_between(self, start: int, stop: int) -> Sequence[int]:
-        """Return token ids ``start`` to ``stop`` - 1, counted from the first token of the prompt."""
+        """Return the token ids at positions ``start`` to ``stop`` - 1, counted from the start of the prompt."""
         ...
 
 
 def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
-    """Return the key of a block with ``token_ids`` that follows the block with the key ``before``."""
+    """Return the key of a block that contains ``token_ids`` and follows the block with the key ``before``."""
     return sha256(before + array("q", token_ids).tobytes()).digest()
 
 
 def extend_keys(keys: list[ContentKey], blocks: int, tokens: TokenSource, block_size: int) -> None:
-    """Extend ``keys``, the keys of a request's first blocks, to ``blocks`` keys; the tokens must be known."""
+    """Append keys to ``keys``, the keys of a request's first blocks, until there are ``blocks`` of them.
+
+    ``block_size`` is in tokens. All tokens of these blocks must be known.
+    """
     while len(keys) < blocks:
         start = len(keys) * block_size
         before = keys[-1] if keys else NOTHING

@@ -1,14 +1,14 @@
-"""The blocks of the KV cache: allocations and reservations. Pure bookkeeping, no tensors."""
+"""The block pool of the continuous scheduler: allocations and reservations. Pure bookkeeping, no tensors."""
 
 from collections import deque
 from collections.abc import Iterable
 
 PADDING_BLOCK = 0
-"""Never allocated: block tables use it for padding, and it must not be written to."""
+"""The id of the block that pads block tables. It is never allocated and must not be written to."""
 
 
 class OutOfBlocksError(RuntimeError):
-    """The cache has too few blocks for a request."""
+    """The KV cache has too few blocks for a request."""
 
 
 class UnschedulableRequestError(OutOfBlocksError):
@@ -20,10 +20,10 @@ class UnschedulableRequestError(OutOfBlocksError):
 
 
 class BlockPool:
-    """Blocks 1 to ``available``, allocated in the order in which they were freed, with a reservation per holder.
+    """A pool of the blocks 1 to ``available``, which are allocated in the order in which they were freed.
 
-    A reservation is the maximum number of blocks of a holder. The sum of all reservations never exceeds ``available``,
-    so an ``allocate`` within a reservation cannot fail.
+    A holder is the id of a request that holds blocks. Its reservation is the maximum number of its blocks. The sum of
+    all reservations never exceeds ``available``, so ``allocate`` within a reservation cannot fail.
     """
 
     def __init__(self, available: int) -> None:
@@ -35,39 +35,42 @@ class BlockPool:
 
     @property
     def used_total(self) -> int:
-        """The number of blocks in use."""
+        """Return the number of allocated blocks."""
         return self.available - len(self._free)
 
     @property
     def unreserved(self) -> int:
-        """The number of blocks that are not reserved."""
+        """Return ``available`` minus the sum of all reservations."""
         return self.available - self.reserved_total
 
     def held(self, holder: str) -> tuple[int, ...]:
-        """Return the blocks of ``holder``, oldest first."""
+        """Return the ids of the blocks of ``holder``, oldest first."""
         return tuple(self._held[holder])
 
     def reserve(self, holder: str, blocks: int) -> None:
         """Reserve ``blocks`` blocks for a new holder.
 
-        Raises OutOfBlocksError where fewer are unreserved.
+        Raises OutOfBlocksError if fewer blocks are unreserved.
         """
         if blocks > self.unreserved:
             raise OutOfBlocksError(
-                f"request {holder} needs {blocks} blocks to run to its end, "
-                f"but {self.unreserved} of {self.available} are unreserved"
+                f"request {holder} needs up to {blocks} blocks, "
+                f"but only {self.unreserved} of {self.available} blocks are not reserved for other requests"
             )
         self._reserved[holder] = blocks
         self._held[holder] = []
         self.reserved_total += blocks
 
     def allocate(self, holder: str, blocks: int) -> None:
-        """Allocate ``blocks`` more blocks to a holder, within its reservation."""
+        """Allocate ``blocks`` more blocks to a holder.
+
+        Raises OutOfBlocksError if the holder would then have more blocks than its reservation.
+        """
         held = self._held[holder]
         if len(held) + blocks > self._reserved[holder]:
             raise OutOfBlocksError(
                 f"request {holder} holds {len(held)} blocks and needs {blocks} more, "
-                f"but {self._reserved[holder]} were reserved for it"
+                f"but only {self._reserved[holder]} blocks in total were reserved for it"
             )
         held += [self._free.popleft() for _ in range(blocks)]
 
@@ -77,15 +80,26 @@ class BlockPool:
         self.reserved_total -= self._reserved.pop(holder)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless every block is free or held, exactly once, within its reservation."""
+        """Raise AssertionError unless the pool is consistent.
+
+        Every block must be free or have one holder, and no holder may have more blocks than its reservation.
+        """
         everywhere = [*self._free, *_flatten(self._held.values())]
         if sorted(everywhere) != list(range(1, self.available + 1)):
-            raise AssertionError(f"blocks lost or owned twice: free {list(self._free)}, held {self._held}")
+            raise AssertionError(
+                f"not every block from 1 to {self.available} is exactly once free or held: "
+                f"free blocks {list(self._free)}, blocks by holder {self._held}"
+            )
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
-            raise AssertionError(f"reservations do not add up: {self._reserved} of {self.available}")
+            raise AssertionError(
+                f"reserved_total is {self.reserved_total} of {self.available} blocks, "
+                f"but the reservations are {self._reserved}"
+            )
         for holder, blocks in self._held.items():
             if len(blocks) > self._reserved[holder]:
-                raise AssertionError(f"{holder} holds {len(blocks)} blocks, {self._reserved[holder]} reserved")
+                raise AssertionError(
+                    f"request {holder} holds {len(blocks)} blocks, but its reservation is {self._reserved[holder]}"
+                )
 
 
 def _flatten(lists: Iterable[list[int]]) -> Iterable[int]:

@@ -1,11 +1,11 @@
-"""The block size, and lengths in whole blocks."""
+"""The block size of Spyre, and conversions between tokens and blocks."""
 
 BLOCK_SIZE = 64
-"""Tokens in one block of the KV cache, fixed by the device."""
+"""The number of tokens in a block of the KV cache, fixed by the device."""
 
 
 def blocks_for(tokens: int) -> int:
-    """Return the number of blocks for ``tokens`` tokens."""
+    """Return the number of blocks that ``tokens`` tokens need."""
     return -(-tokens // BLOCK_SIZE)
 
 

@@ -1,6 +1,7 @@
-"""Blocks of the KV cache that requests share by content, allocated on demand. Pure bookkeeping, no tensors.
+"""The block pool of the token-budget scheduler: blocks that requests share. Pure bookkeeping, no tensors.
 
-As in vLLM, nothing is reserved: callers check the number of free blocks before they take any.
+As in vLLM, blocks are not reserved: callers check the number of free blocks before they allocate any. PrefixPool, the
+pool of the chunked scheduler, adds reservations.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -12,10 +13,11 @@ from engine.kv_cache.block_pool import OutOfBlocksError
 
 
 class SharedPool:
-    """Blocks 1 to ``available``, allocated from the front of a free queue; blocks with a key can be found by content.
+    """A pool of the blocks 1 to ``available``, which are allocated from the front of a queue of free blocks.
 
-    A block may have several holders; a freed block keeps its key until it is allocated again. A freed block with a key
-    goes to the end of the queue. A freed block without a key goes to the front with ``keyless_first``, else to the end
+    A holder is the id of a request that holds blocks; a block may have several holders. A block that is registered
+    under a content key can be found by that key, until it is allocated again. A freed block with a key goes to the end
+    of the queue. A freed block without a key goes to the front with ``keyless_first``, else to the end
     (docs/scheduling-rules-token-budget.md, "TB-FREE").
     """
 
@@ -30,21 +32,21 @@ class SharedPool:
 
     @property
     def used_total(self) -> int:
-        """The number of blocks held by any request, each counted once."""
+        """Return the number of blocks that have a holder; a shared block counts once."""
         return self.available - len(self._free)
 
     @property
     def free_total(self) -> int:
-        """The number of blocks in the free queue, including those that can still be found."""
+        """Return the number of free blocks, including those that can still be found."""
         return len(self._free)
 
     @property
     def free_queue(self) -> tuple[int, ...]:
-        """The free blocks in the order in which they will be allocated."""
+        """Return the free blocks in the order in which they will be allocated."""
         return tuple(self._free)
 
     def held(self, holder: str) -> tuple[int, ...]:
-        """Return the blocks of ``holder`` in the order of its tokens."""
+        """Return the ids of the blocks of ``holder``, in the order of its tokens."""
         return tuple(self._held[holder])
 
     def in_use(self, block: int) -> bool:
@@ -52,7 +54,10 @@ class SharedPool:
         return block not in self._free
 
     def find(self, keys: Iterable[ContentKey]) -> tuple[int, ...]:
-        """Return the blocks of the longest cached prefix of ``keys``; of equal blocks the one registered first."""
+        """Return one block for each of the first ``keys``, up to the first key that no block has.
+
+        If several blocks have a key, return the one that was registered first.
+        """
         found = []
         for key in keys:
             blocks = self._blocks_of.get(key)
@@ -62,23 +67,26 @@ class SharedPool:
         return tuple(found)
 
     def worst_case(self, blocks: int, found: Sequence[int]) -> int:
-        """Return how many free blocks a request for ``blocks`` in all takes, including found ones that are free."""
+        """Return how many blocks leave the free queue if a request gets ``blocks`` blocks, including ``found``.
+
+        Those of the ``found`` blocks that another request holds are not in the free queue.
+        """
         return blocks - sum(map(self.in_use, found))
 
     def share(self, holder: str, found: Sequence[int]) -> None:
-        """Register a new holder of the blocks ``found``; those that are free leave the queue."""
+        """Add a holder that shares the blocks ``found``. Those of them that are free leave the free queue."""
         for block in found:
             self._free.pop(block, None)
         self._holders.update(found)
         self._held[holder] = list(found)
 
     def take(self, holder: str, blocks: int) -> None:
-        """Allocate ``blocks`` more blocks, all or none; they lose their keys.
+        """Allocate ``blocks`` more blocks to a holder. The allocated blocks lose their content keys.
 
-        Raises OutOfBlocksError where fewer are free.
+        Raises OutOfBlocksError, and allocates nothing, if fewer blocks are free.
         """
         if blocks > len(self._free):
-            raise OutOfBlocksError(f"request {holder} needs {blocks} more blocks, but {len(self._free)} are free")
+            raise OutOfBlocksError(f"request {holder} needs {blocks} more blocks, but only {len(self._free)} are free")
         for _ in range(blocks):
             block, _ = self._free.popitem(last=False)
             self._forget(block)
@@ -86,13 +94,16 @@ class SharedPool:
             self._holders[block] = 1
 
     def name(self, block: int, key: ContentKey) -> None:
-        """Register a held block under its content key; a block that has a key keeps it."""
+        """Register a block under its content key, so that it can be found. A block that has a key keeps it."""
         if block not in self._key_of:
             self._key_of[block] = key
             self._blocks_of.setdefault(key, deque()).append(block)
 
     def free(self, holder: str) -> None:
-        """Free the blocks that only this holder has, its last one first. Their contents can still be found."""
+        """Remove a holder, and free the blocks that no other request holds, last block first.
+
+        Freed blocks with a content key can still be found.
+        """
         keyless = []
         for block in reversed(self._held.pop(holder)):
             self._holders[block] -= 1
@@ -106,17 +117,25 @@ class SharedPool:
             self._free.move_to_end(block, last=False)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, holders and contents are consistent."""
+        """Raise AssertionError unless blocks, holders and content keys are consistent."""
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
-            raise AssertionError(f"holders are {dict(self._holders)}, block tables say {dict(counted)}")
+            raise AssertionError(
+                f"the pool counts {dict(self._holders)} holders by block, but the block tables have {dict(counted)}"
+            )
         if sorted([*self._free, *counted]) != list(range(1, self.available + 1)):
-            raise AssertionError(f"blocks lost or free and held: free {list(self._free)}, held {self._held}")
-        if any(len(set(blocks)) != len(blocks) for blocks in self._held.values()):
-            raise AssertionError(f"a block stands twice in a table: {self._held}")
+            raise AssertionError(
+                f"not every block from 1 to {self.available} is either free or held: "
+                f"free blocks {list(self._free)}, blocks by holder {self._held}"
+            )
+        for holder, blocks in self._held.items():
+            if len(set(blocks)) != len(blocks):
+                raise AssertionError(f"request {holder} has a block twice in its block table: {blocks}")
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
-            raise AssertionError("contents and the blocks that have them do not agree")
+            raise AssertionError(
+                "the pool's content keys are inconsistent: _key_of and _blocks_of have different pairs of block and key"
+            )
 
     def _forget(self, block: int) -> None:
         key = self._key_of.pop(block, None)

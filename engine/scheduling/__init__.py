@@ -1,1 +1,1 @@
-"""The schedulers. Pure Python, no torch, so that random search over schedules is fast."""
+"""The schedulers. They do not import torch, so that ``spyre-cb search`` can run thousands of random workloads."""

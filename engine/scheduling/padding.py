@@ -1,6 +1,6 @@
-"""The padding arithmetic of continuous batching, one function per rule.
+"""The arithmetic of padding, tkv and blocks of the continuous scheduler, one function per rule.
 
-All lengths are in tokens, all counts in blocks of ``BLOCK_SIZE`` tokens. Names in quotes are headings of
+All lengths are in tokens. All numbers of blocks count blocks of ``BLOCK_SIZE`` tokens. Names in quotes are headings of
 docs/scheduling-rules.md.
 """
 
@@ -8,9 +8,10 @@ from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 
 
 def tkv_with_prompt(tkv: int, prompt_length: int) -> int:
-    """Return the tkv of a running batch after a prompt of ``prompt_length`` has joined it ("Prefill").
+    """Return the tkv of a running batch after a prompt of ``prompt_length`` tokens has joined it ("Prefill").
 
-    A prompt longer than tkv increases tkv by whole blocks until the prompt fits; a shorter one does not change it.
+    A prompt that is longer than tkv increases tkv by whole blocks until the prompt fits; other prompts do not change
+    tkv.
     """
     if prompt_length <= tkv:
         return tkv
@@ -18,7 +19,7 @@ def tkv_with_prompt(tkv: int, prompt_length: int) -> int:
 
 
 def padding_blocks(tkv: int, tokens: int) -> int:
-    """Return the whole blocks of left padding of a sequence of ``tokens`` tokens; these are never allocated."""
+    """Return how many whole blocks of left padding a sequence of ``tokens`` tokens has. They are not allocated."""
     return (tkv - tokens) // BLOCK_SIZE
 
 
@@ -28,8 +29,8 @@ def blocks_used(tkv: int, tokens: int) -> int:
 
 
 def blocks_reserved(tkv: int, prompt_length: int, max_tokens: int) -> int:
-    """Return the number of blocks of a sequence that runs to ``max_tokens``; fixed at its prefill ("Prefill").
+    """Return the number of blocks to reserve at the prefill: those of a sequence that runs to ``max_tokens``.
 
-    The last token is sampled but never written to the cache, hence the ``- 1``.
+    The last token is sampled but never written to the KV cache, hence the ``- 1`` ("Prefill").
     """
     return blocks_for(tkv + max_tokens - 1) - padding_blocks(tkv, prompt_length)

@@ -1,7 +1,7 @@
-"""Step plans as values: created by a scheduler, run by an executor, stored in the step record.
+"""Step plans, and the state of a scheduler between two steps.
 
-Named tuples instead of dataclasses: they are frozen, too, and faster to create; in simulation a scheduler creates a
-hundred thousand a second.
+A scheduler creates a plan, an executor runs it, and the step record contains it. Plans are named tuples and not frozen
+dataclasses, because named tuples are faster to create: in simulation a scheduler creates 100,000 plans per second.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 
 class Prefill(NamedTuple):
-    """Run one prompt and sample its first token.
+    """A prefill of the continuous scheduler: compute one prompt and sample its first token.
 
-    ``left_padding`` is the padding inside the first block held (0 to 63): whole blocks of padding are not computed.
-    ``len(blocks) * 64`` positions are computed: the left padding, the prompt, and right padding to the end of the
-    block. ``tkv`` is that of the batch after the sequence has joined.
+    ``blocks`` are the ids of the sequence's blocks. ``left_padding`` is the padding in the first of them, 0 to 63
+    tokens: whole blocks of padding are not computed. ``len(blocks) * 64`` positions are computed: the left padding, the
+    prompt, and right padding to the end of the last block. ``tkv`` is that of the batch after the sequence has joined.
     """
 
     request_id: str
@@ -28,11 +28,11 @@ class Prefill(NamedTuple):
 
 
 class Decode(NamedTuple):
-    """Run one token of every running sequence, newest sequence first.
+    """A decode of the continuous scheduler: compute one token of every running sequence, newest sequence first.
 
-    ``tkv`` counts the tokens in the cache before the step, padding included: each new token is written to offset ``tkv
-    % 64`` of its sequence's last block. ``left_paddings`` and ``block_tables`` are by row like ``request_ids``; a block
-    table lists the blocks that a sequence holds, oldest first, and is not yet padded.
+    ``tkv`` is the padded length of each sequence in the KV cache before the step: each new token is written to offset
+    ``tkv % 64`` of its sequence's last block. ``left_paddings`` (in tokens) and ``block_tables`` have one element for
+    each of ``request_ids``. A block table lists the blocks that a sequence holds, oldest first, without padding.
     """
 
     request_ids: tuple[str, ...]
@@ -42,12 +42,12 @@ class Decode(NamedTuple):
 
 
 class PrefillChunk(NamedTuple):
-    """Run chunk ``number`` (from 0) of one prompt; the last one yields its first token.
+    """A prefill step of the chunked scheduler: compute chunk ``number`` (from 0) of one prompt.
 
-    ``left_padding`` (tokens, whole blocks) stands before the whole prompt, so chunk ``number`` has the columns from
-    ``number * chunk_size`` on. ``token_ids`` are the prompt tokens in the chunk, the first of them at position
-    ``start``. ``blocks`` are all blocks that the request holds; the first ``hit_blocks`` of them were found in the
-    cache and must not be written to.
+    The last chunk yields the request's first token. ``left_padding`` tokens of padding, whole blocks, precede the
+    prompt, so that chunk ``number`` begins at column ``number * chunk_size`` of the padded prompt. ``token_ids`` are
+    the prompt tokens in the chunk, the first of them at position ``start`` of the prompt. ``blocks`` are all blocks
+    that the request holds; the first ``hit_blocks`` of them were found in the prefix cache and must not be written to.
     """
 
     request_id: str
@@ -62,15 +62,16 @@ class PrefillChunk(NamedTuple):
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """The requests that get a token."""
+        """Return the ids of the requests that get a token."""
         return (self.request_id,) if self.is_last else ()
 
 
 class AlignedDecode(NamedTuple):
-    """Run one token of each of these sequences, each at its own tkv.
+    """A decode of the chunked scheduler: compute one token of each of ``request_ids``, each at its own tkv.
 
-    By row: ``computed`` tokens were in the cache before the step, ``tkvs`` is padding and tokens after it (all of them
-    in the same block), and ``block_tables`` lists the blocks held, not yet padded.
+    The other fields have one element for each request. ``computed`` is the number of its tokens in the KV cache before
+    the step. ``tkvs`` is its padding and tokens after the step; all sequences end in the same block. ``block_tables``
+    lists the blocks that it holds, without padding.
     """
 
     request_ids: tuple[str, ...]
@@ -80,11 +81,12 @@ class AlignedDecode(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One request's part of a mixed step: compute ``token_ids``, which follow ``start`` tokens in its cache.
+    """One request's part of a mixed step: compute ``token_ids``, which follow ``start`` tokens in the KV cache.
 
-    ``before`` are the tokens before them in the same block, empty where ``start`` is a block boundary or the part is a
-    decode. ``blocks`` are all blocks that the request holds. ``is_decode``: the request ran before this step, and this
-    is its newest token. ``yields_token``: the part computes the last known token of the request, so a token is sampled.
+    ``before`` are the token ids between the start of the block and ``start``; it is empty if ``start`` is a block
+    boundary or the part is a decode. ``blocks`` are all blocks that the request holds. ``is_decode`` means that the
+    request ran before this step, and that ``token_ids`` is its newest token. ``yields_token`` means that the part
+    computes the last known token of the request, so that its next token is sampled.
     """
 
     request_id: str
@@ -97,16 +99,17 @@ class Part(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """The number of tokens in the request's cache after the step."""
+        """Return the number of tokens of the request in the KV cache after the step."""
         return self.start + len(self.token_ids)
 
 
 class MixedStep(NamedTuple):
-    """Run the parts of several requests, decodes and chunks of known tokens, in the order they were scheduled.
+    """A step of the token-budget scheduler: decodes and chunks of known tokens of several requests.
 
-    A part may read a block that an earlier part writes in the same step: a scheduled block can be found immediately.
-    ``preempted`` lists the requests that lost their blocks in the step, in order of eviction. ``hits`` has (request,
-    tokens) for each request admitted in the step, also where nothing was found. Without parts nothing runs.
+    ``parts`` are in the order in which they were scheduled. A part may read a block that an earlier part of the same
+    step writes, because a block can be found as soon as it is scheduled. A step without parts computes nothing.
+    ``preempted`` lists the requests that lost their blocks in the step, in that order. ``hits`` has a pair (request id,
+    tokens found in the prefix cache) for each request that was admitted in the step, also for 0 tokens.
     """
 
     parts: tuple[Part, ...]
@@ -115,17 +118,17 @@ class MixedStep(NamedTuple):
 
     @property
     def request_ids(self) -> tuple[str, ...]:
-        """The requests that get a token."""
+        """Return the ids of the requests that get a token."""
         return tuple([part.request_id for part in self.parts if part.yields_token])
 
     @property
     def scheduled(self) -> tuple[tuple[str, int], ...]:
-        """Pairs (request, tokens computed) of the parts."""
+        """Return a pair (request id, number of tokens computed) for each part."""
         return tuple([(part.request_id, len(part.token_ids)) for part in self.parts])
 
     @property
     def kind(self) -> str:
-        """``prefill``, ``decode``, ``mixed`` (both) or ``idle``."""
+        """Return ``prefill``, ``decode``, ``mixed`` (both in one step) or ``idle``."""
         kinds = {part.is_decode for part in self.parts}
         if len(kinds) == 2:
             return "mixed"
@@ -133,7 +136,7 @@ class MixedStep(NamedTuple):
 
 
 class Idle(NamedTuple):
-    """Run nothing. The step still frees the blocks of sequences that ended before it."""
+    """A step that computes nothing. It still frees the blocks of sequences that ended before it."""
 
     @property
     def request_ids(self) -> tuple[str, ...]:
@@ -141,7 +144,7 @@ class Idle(NamedTuple):
 
 
 Runnable = Prefill | Decode | PrefillChunk | AlignedDecode | MixedStep
-"""The plans that an executor runs."""
+"""The type of the plans that an executor runs: all except Idle."""
 
 StepPlan = Runnable | Idle
 
@@ -161,10 +164,10 @@ _KINDS: Mapping[type[StepPlan], str] = {
 
 
 class ChunkedState(NamedTuple):
-    """State of the chunked scheduler only.
+    """The part of a SchedulerState that only the chunked scheduler has.
 
-    ``paused`` is in the order of selection; ``usable_hit_blocks`` has (request, blocks) for requests whose prefill
-    skipped blocks found in the cache.
+    ``paused`` lists paused requests in the order in which decodes will select them. ``usable_hit_blocks`` has a pair
+    (request id, number of blocks) for each request whose prefill skipped blocks found in the prefix cache.
     """
 
     paused: tuple[str, ...]
@@ -172,9 +175,9 @@ class ChunkedState(NamedTuple):
 
 
 class TokenBudgetState(NamedTuple):
-    """State of the token-budget scheduler only: about the last step, empty before the first.
+    """The part of a SchedulerState that only the token-budget scheduler has. It describes the last step.
 
-    ``scheduled`` has (request, tokens computed) in order, ``preempted`` and ``hits`` are as in MixedStep.
+    ``scheduled``, ``preempted`` and ``hits`` are as in MixedStep. Before the first step all three are empty.
     """
 
     scheduled: tuple[tuple[str, int], ...] = ()
@@ -185,11 +188,15 @@ class TokenBudgetState(NamedTuple):
 class SchedulerState(NamedTuple):
     """The observable state of a scheduler between two steps.
 
-    ``waiting`` is in arrival order, ``running`` newest first. With a token budget, ``waiting`` is in the order of
-    admission and ``running`` in the order of joining, and there is neither a tkv nor a reservation. Block counts are
-    sums over the sequences that still hold blocks; with the continuous scheduler these include sequences that ended in
-    the last step. With the chunked scheduler ``n_reserved_blocks`` counts blocks still to be allocated, and a shared
-    block counts once. ``chunked`` and ``token_budget`` are set by those schedulers only.
+    With the continuous and the chunked scheduler, ``waiting`` is in the order of arrival and ``running`` newest first,
+    except that the chunked scheduler moves resumed requests, and a prefill that has to wait, to the end. With the
+    token-budget scheduler, ``waiting`` is in the order of admission and ``running`` in the order of joining; ``tkv``
+    and ``n_reserved_blocks`` are 0.
+
+    The numbers of blocks are sums over the sequences that hold blocks. With the continuous scheduler these include
+    sequences that ended in the last step. With the other two a shared block counts once. With the chunked scheduler
+    ``n_reserved_blocks`` counts only blocks that are still to be allocated. ``chunked`` and ``token_budget`` are None
+    with other schedulers.
     """
 
     tkv: int

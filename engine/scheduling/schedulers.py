@@ -1,4 +1,4 @@
-"""Schedulers by their names in EngineConfig."""
+"""The interface of a scheduler, and the schedulers by their names in ``EngineConfig.scheduler``."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
@@ -13,7 +13,7 @@ from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 
 
 class Scheduler(Protocol):
-    """The interface of a scheduler; see ContinuousScheduler for each method."""
+    """The interface of a scheduler. ContinuousScheduler documents each method."""
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None: ...
     def abort(self, request_id: str) -> bool: ...

@@ -1,6 +1,6 @@
-"""Static batching, as a baseline: fill a batch, run it to its end, then fill the next.
+"""Static batching, a baseline for comparison: fill a batch, run it until all its requests end, then fill the next.
 
-The outputs equal those of continuous batching; the steps differ.
+Requests get the same tokens as with the continuous scheduler, but in other steps.
 """
 
 from collections.abc import Collection
@@ -18,7 +18,7 @@ class StaticScheduler(ContinuousScheduler):
         self._has_decoded = False
 
     def commit(self, ended: Collection[str]) -> None:
-        """Commit the step, and close the batch at its first decode until it is empty."""
+        """Commit the step. From the first decode of a batch until the batch is empty, no request can join it."""
         self._has_decoded = self._has_decoded or isinstance(self._plan, Decode)
         super().commit(ended)
         if not self._running:

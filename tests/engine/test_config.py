@@ -39,7 +39,7 @@ def test_a_cache_that_holds_one_full_sequence_is_enough_and_a_smaller_one_is_not
 
 def test_a_cache_that_no_machine_holds_is_refused_before_it_is_built() -> None:
     with pytest.raises(
-        ConfigError, match=r"max_num_seqs 10000000 and max_model_len 512 need a cache of 90,000,000 blocks"
+        ConfigError, match=r"max_num_seqs 10000000 and max_model_len 512 need a KV cache of 90,000,000 blocks"
     ):
         EngineConfig(max_model_len=512, max_num_seqs=10_000_000)
 
@@ -91,7 +91,7 @@ def test_a_limit_may_be_what_was_built_or_tighter_and_not_one_more(name: str) ->
     most = getattr(resolve_limits(BUILT, Limits()), name)
     for value in (1, most - 1, most):
         assert getattr(resolve_limits(BUILT, Limits(**{name: value})), name) == value
-    with pytest.raises(ConfigError, match=f"{name} {most + 1} is more than the {most}") as refusal:
+    with pytest.raises(ConfigError, match=f"{name} {most + 1} exceeds the {most}") as refusal:
         resolve_limits(BUILT, Limits(**{name: most + 1}))
     assert is_one_sentence(str(refusal.value))
 

@@ -96,7 +96,7 @@ def test_an_empty_prompt_is_refused() -> None:
 def test_an_id_is_taken_until_its_request_is_released() -> None:
     core = add(core_with(), request("a", 10, 1))
     for _ in range(3):  # waiting, ended, removed from the batch
-        with pytest.raises(ValueError, match="request id a is taken"):
+        with pytest.raises(ValueError, match="request id a is already in use"):
             core.add_request(request("a", 10, 1))
         core.step()
     core.release("a")
@@ -116,7 +116,7 @@ def test_an_id_can_be_used_again_while_its_old_blocks_are_still_held() -> None:
 
 def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free() -> None:
     core = core_with()
-    with pytest.raises(SamplingParamsError, match="without max_tokens"):
+    with pytest.raises(SamplingParamsError, match="request a has no max_tokens"):
         core.add_request(Request("a", (5,), SamplingParams(max_tokens=None)))
     assert core.sequences == {}
     assert not core.has_work
@@ -125,7 +125,7 @@ def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free() -> None:
 
 def test_stop_strings_are_refused_where_there_is_no_tokenizer() -> None:
     core = core_with()
-    with pytest.raises(SamplingParamsError, match="stop strings need an engine with a tokenizer"):
+    with pytest.raises(SamplingParamsError, match="stop strings need a tokenizer"):
         core.add_request(request("a", 10, 2, stop="x"))
     assert core.sequences == {}
 

@@ -90,5 +90,5 @@ def test_only_temperature_zero_is_greedy() -> None:
 
 def test_a_request_in_the_core_must_know_its_budget() -> None:
     assert Request("a", (1,), SamplingParams(max_tokens=9)).max_tokens == 9
-    with pytest.raises(SamplingParamsError, match="request a reached the engine core without max_tokens"):
+    with pytest.raises(SamplingParamsError, match="request a has no max_tokens"):
         _ = Request("a", (1,), SamplingParams(max_tokens=None)).max_tokens

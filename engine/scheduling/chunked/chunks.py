@@ -1,4 +1,7 @@
-"""The chunks of a prompt, and those that a prefix hit saves ("Chunks", "Prefix caching"). Lengths in tokens."""
+"""The chunks of a prompt, and which of them need not run after a hit in the prefix cache. Lengths are in tokens.
+
+Source: docs/scheduling-rules-chunked.md, "Chunks" and "Prefix caching".
+"""
 
 from typing import NamedTuple
 
@@ -6,9 +9,9 @@ from engine.kv_cache.blocks import BLOCK_SIZE, round_up_to_block
 
 
 class Chunks(NamedTuple):
-    """A prompt of ``prompt_length`` tokens in chunks of ``chunk_size``.
+    """A prompt of ``prompt_length`` tokens, divided into chunks of ``chunk_size`` tokens.
 
-    Whole blocks of padding before the prompt make its last chunk end with its last block.
+    Whole blocks of padding precede the prompt, so that the end of its last block is the end of the last chunk.
     """
 
     prompt_length: int
@@ -16,33 +19,36 @@ class Chunks(NamedTuple):
 
     @property
     def chunks(self) -> int:
-        """The number of chunks."""
+        """Return the number of chunks."""
         return -(-self.prompt_length // self.chunk_size)
 
     @property
     def left_padding(self) -> int:
-        """Padding before the prompt, a multiple of 64."""
+        """Return the length of the padding before the prompt, a multiple of 64."""
         return self.chunks * self.chunk_size - round_up_to_block(self.prompt_length)
 
     @property
     def in_first(self) -> int:
-        """The number of prompt tokens in the first chunk."""
+        """Return how many tokens of the prompt fit in the first chunk."""
         return self.chunk_size - self.left_padding
 
     def next_step(self, computed: int) -> int:
-        """Return how many tokens the next step covers after ``computed`` tokens, which are in the cache already."""
+        """Return how many prompt tokens the next step counts as computed, after the first ``computed`` tokens."""
         room = self.chunk_size if computed >= self.in_first else self.in_first
         return min(room, self.prompt_length - computed)
 
     def number_at(self, computed: int) -> int:
-        """Return the chunk, counted from 0, that has the token after the first ``computed``."""
+        """Return the number, from 0, of the chunk that contains the token at position ``computed``."""
         return (self.left_padding + computed) // self.chunk_size
 
     def usable(self, hit: int) -> int:
-        """Return how many of ``hit`` cached tokens are in chunks that need not run; the last chunk always runs."""
+        """Return how many of the ``hit`` tokens found in the cache are in chunks that need not run.
+
+        The last chunk always runs.
+        """
         skipped = min((self.left_padding + hit) // self.chunk_size, self.chunks - 1)
         return max(0, skipped * self.chunk_size - self.left_padding)
 
     def usable_blocks(self, hit: int) -> int:
-        """Return ``usable`` in blocks."""
+        """Return ``usable(hit)`` in blocks."""
         return self.usable(hit) // BLOCK_SIZE

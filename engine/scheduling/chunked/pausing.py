@@ -1,4 +1,7 @@
-"""Selection of the sequences that decode and those that pause, and their tkv ("Pausing", "tkv of a decode")."""
+"""Which sequences decode in a step, which of them pause, and the tkv of each.
+
+Source: docs/scheduling-rules-chunked.md, "Pausing" and "Decode".
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,9 +10,10 @@ from engine.scheduling.chunked.sequence import ChunkedSequence
 
 
 def tkvs(computed: Sequence[int]) -> list[int]:
-    """Return the tkv of each sequence after a decode of a batch that has ``computed`` tokens in its caches.
+    """Return the tkv of each sequence after a decode.
 
-    Sequences are aligned to the same block boundary on the right, so a shorter one gets whole blocks of padding.
+    ``computed`` has the number of tokens of each sequence in the KV cache before the decode. The blocks of all
+    sequences are aligned on the right, so a sequence with fewer blocks gets whole blocks of left padding.
     """
     blocks = [blocks_for(tokens + 1) for tokens in computed]
     most = max(blocks, default=0)
@@ -17,18 +21,25 @@ def tkvs(computed: Sequence[int]) -> list[int]:
 
 
 def batch_tkv(batch: Sequence[ChunkedSequence]) -> int:
-    """Return batch size x tkv after the next decode of the batch."""
+    """Return the product of batch size and largest tkv after the next decode of the batch."""
     return len(batch) * max(tkvs([sequence.computed for sequence in batch]), default=0)
 
 
 def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> list[ChunkedSequence]:
-    """Return sequences in the order of selection: longest paused first, then by the number of generated tokens."""
+    """Return the sequences in the order in which a decode selects them.
+
+    Sequences that have been paused for more steps come first. Of the others, those with the fewest generated tokens
+    come first, or those with the most with ``longest_first``.
+    """
     by_length = sorted(sequences, key=lambda sequence: sequence.generated, reverse=longest_first)
     return sorted(by_length, key=lambda sequence: sequence.paused_for, reverse=True)
 
 
 def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[ChunkedSequence], list[ChunkedSequence]]:
-    """Return the sequences that decode in the next step and those that pause, each in the order of selection."""
+    """Divide ``candidates`` into the sequences that decode in the next step and those that pause.
+
+    A candidate decodes if batch size x tkv stays within ``limit``, together with the candidates before it that decode.
+    """
     decoding: list[ChunkedSequence] = []
     paused: list[ChunkedSequence] = []
     for sequence in candidates:

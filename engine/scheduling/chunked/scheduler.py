@@ -1,6 +1,6 @@
-"""Chunked prefill: prompts in chunks between decodes, blocks shared by content, and pausing.
+"""The chunked scheduler: prompts are computed in chunks between decodes, blocks are shared, and sequences can pause.
 
-Source of every rule: docs/scheduling-rules-chunked.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
+Source of every rule: docs/scheduling-rules-chunked.md; names in quotes are its headings.
 """
 
 from collections import deque
@@ -18,7 +18,10 @@ from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChu
 
 
 class ChunkedScheduler:
-    """Runs one chunk of one prompt per step, or a decode of every sequence that the batch x tkv limit allows."""
+    """The chunked scheduler.
+
+    A step is one chunk of one prompt, or a decode of all running sequences that the batch x tkv limit allows.
+    """
 
     def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
         self.limits = limits
@@ -26,19 +29,26 @@ class ChunkedScheduler:
         self.pool = PrefixPool(limits.available_blocks, enable_prefix_caching=chunking.enable_prefix_caching)
         self._tkv = 0
         self._waiting: deque[ChunkedSequence] = deque()
-        self._running: list[ChunkedSequence] = []  # including the one in prefill
+        self._running: list[ChunkedSequence] = []  # including the sequence in prefill
         self._paused: list[ChunkedSequence] = []
         self._prefilling: ChunkedSequence | None = None
-        self._ran_a_chunk = False  # in the step before
-        self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
+        self._ran_a_chunk = False  # whether the previous step was a chunk
+        # Whether a waiting request was aborted since the last step: then one more step runs, even if it is empty.
+        self._aborted_in_queue = False
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:
-        """Append a request to the queue. Lengths are in tokens, both at least 1; blocks are found by ``tokens``."""
+        """Append a request to the queue. ``prompt_length`` and ``max_tokens`` are at least 1.
+
+        ``tokens`` gives the token ids of the request, from which the content keys of its blocks are computed.
+        """
         chunks = Chunks(prompt_length, self.chunking.chunk_size)
         self._waiting.append(ChunkedSequence(request_id, chunks, max_tokens, tokens))
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request between two steps and free its blocks. Return False where it is not queued or running."""
+        """Abort a request between two steps and free its blocks.
+
+        Return False if no request with this id is queued or running.
+        """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
@@ -53,9 +63,9 @@ class ChunkedScheduler:
     def plan(self) -> StepPlan:
         """Choose the next step and allocate its blocks ("One step").
 
-        Raises UnschedulableRequestError where no request runs and the whole cache cannot hold the head of the queue,
-        and where no sequence can decode because the batch x tkv limit is below the tkv of each. So does every further
-        call until that request is aborted.
+        Raises UnschedulableRequestError in two cases: no request runs and the whole KV cache cannot hold the head of
+        the queue; or all sequences are paused because the tkv of each exceeds the batch x tkv limit. Further calls
+        raise it again until the request that the error names is aborted.
         """
         self._aborted_in_queue = False
         chunk = self._next_chunk()
@@ -77,7 +87,7 @@ class ChunkedScheduler:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """Return the present state."""
+        """Return the state between two steps."""
         alive = [*self._running, *self._paused]
         hits = [(s.request_id, s.usable_blocks) for s in alive if s.usable_blocks]
         return SchedulerState(
@@ -97,7 +107,7 @@ class ChunkedScheduler:
     # --- which step ---------------------------------------------------------------------------------------------
 
     def _next_chunk(self) -> PrefillChunk | None:
-        """Return the chunk that runs in this step, if any ("Which kind of step")."""
+        """Return the chunk that runs in this step; None if this step is not a prefill ("Which kind of step")."""
         current = self._prefilling
         if current is not None:
             self._running.remove(current)
@@ -113,9 +123,9 @@ class ChunkedScheduler:
         return None if current is None else self._chunk(current)
 
     def _may_start(self) -> bool:
-        """Return whether a waiting request may start its prefill, while none is in progress.
+        """Return whether a waiting request may start its prefill. Called only while no prefill is in progress.
 
-        The condition does not depend on the request, so only the head of the queue has to be checked.
+        The result does not depend on which request starts. The blocks are checked by ``_fits``.
         """
         if not self._running:
             return True
@@ -131,7 +141,10 @@ class ChunkedScheduler:
         return len(self._decoding()) < self.limits.max_num_seqs
 
     def _may_interleave(self) -> bool:
-        """Return whether a chunk may run now: no sequence is paused and, with interleaving, a decode ran in between."""
+        """Return whether a chunk may run in this step.
+
+        It may not while a sequence is paused. With interleaving, it may not after a chunk while sequences can decode.
+        """
         if self._paused:
             return False
         return not (self.chunking.interleave and self._ran_a_chunk and self._decoding())
@@ -140,7 +153,7 @@ class ChunkedScheduler:
         return [sequence for sequence in self._running if sequence is not self._prefilling]
 
     def _fits(self, sequence: ChunkedSequence, found: tuple[int, ...]) -> bool:
-        """Return whether enough blocks for the worst case of the sequence are free and unreserved."""
+        """Return whether enough blocks are free and unreserved for the sequence to run to its ``max_tokens``."""
         return self.pool.worst_case(sequence.most_blocks, found) <= self.pool.unreserved
 
     # --- prefill ------------------------------------------------------------------------------------------------
@@ -181,10 +194,12 @@ class ChunkedScheduler:
         )
 
     def _grow(self, sequence: ChunkedSequence, tokens: int, written: int) -> None:
-        """Schedule ``tokens`` more tokens: allocate their blocks, and register blocks that ``written`` tokens fill.
+        """Count ``tokens`` more tokens as computed, allocate their blocks, and register the blocks that are full.
 
-        A step that begins in the middle of a chunk because of a hit counts more tokens than its chunk holds. The rest
-        is written one step later, and must not be found if the request is aborted between the two steps.
+        ``written`` is the number of tokens of the sequence in the KV cache after the step. It can be smaller than
+        ``sequence.computed``: if a hit ends in the middle of a chunk, the step counts more tokens than its chunk
+        contains. These are written one step later. Their blocks are not registered before, so that no other request
+        finds them if this one is aborted between the two steps.
         """
         holder, held = sequence.request_id, blocks_for(sequence.computed)
         sequence.computed += tokens
@@ -200,7 +215,8 @@ class ChunkedScheduler:
     # --- decode -------------------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        """Choose the sequences that decode ("Pausing"). If all fit together, none has to be checked on its own."""
+        """Choose which sequences decode and which pause ("Pausing")."""
+        # If the whole batch is within the limit, so is each part of it.
         if not self._paused and batch_tkv(self._decoding()) <= self.limits.max_batch_tkv_limit:
             return
         before = [*self._paused, *self._decoding()]
@@ -226,18 +242,19 @@ class ChunkedScheduler:
         return AlignedDecode(ids, tuple(computed), tuple(own), tables)
 
     def _refuse_to_stall(self) -> None:
+        """Raise UnschedulableRequestError if requests are left, since no sequence can decode now or in a later step."""
         if self._paused:
             first = in_turn(self._paused, longest_first=self.chunking.long_output_priority)[0]
             raise UnschedulableRequestError(
-                f"request {first.request_id} cannot decode: alone it is at tkv {first.computed + 1}, "
-                f"and max_batch_tkv_limit is {self.limits.max_batch_tkv_limit}",
+                f"request {first.request_id} cannot decode: its tkv {first.computed + 1} "
+                f"exceeds max_batch_tkv_limit {self.limits.max_batch_tkv_limit}",
                 first.request_id,
             )
         if self._waiting and not self._running:
             head = self._waiting[0]
             raise UnschedulableRequestError(
-                f"request {head.request_id} needs {head.most_blocks} blocks to run to its end, "
-                f"but {self.pool.available} are all there are",
+                f"request {head.request_id} needs up to {head.most_blocks} blocks, "
+                f"but the KV cache has only {self.pool.available}",
                 head.request_id,
             )
 

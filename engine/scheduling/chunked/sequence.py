@@ -10,11 +10,12 @@ from engine.scheduling.chunked.chunks import Chunks
 
 @dataclass(slots=True, eq=False)
 class ChunkedSequence:
-    """The state of a request.
+    """The state of a request in the chunked scheduler.
 
-    ``computed`` tokens are scheduled or in its cache; ``hit`` of them (whole blocks) were found in the cache at its
-    start. Other requests can find its first ``shareable`` blocks. ``paused_for`` counts consecutive decode steps in
-    which it was paused. ``keys`` are the keys of its full blocks computed so far.
+    ``computed`` is the number of its tokens that are in the KV cache or scheduled. The first ``hit`` of them, whole
+    blocks, were found in the prefix cache when the request started. Other requests can find its first ``shareable``
+    blocks. ``paused_for`` is the number of consecutive decode steps in which it was paused. ``keys`` are the content
+    keys of its first blocks, as far as they have been computed.
     """
 
     request_id: str
@@ -33,25 +34,28 @@ class ChunkedSequence:
 
     @property
     def generated(self) -> int:
-        """The number of generated tokens in its cache."""
+        """Return the number of its generated tokens in the KV cache."""
         return self.computed - self.prompt_length
 
     @property
     def usable_blocks(self) -> int:
-        """The number of found blocks that its prefill did not compute again."""
+        """Return the number of blocks that its prefill skipped because they were found in the prefix cache."""
         return self.chunks.usable_blocks(self.hit)
 
     @property
     def most_blocks(self) -> int:
-        """The number of blocks of the request if it runs to ``max_tokens``, with room for its last token."""
+        """Return the number of blocks of the request if it runs to ``max_tokens``, with room for its last token."""
         return blocks_for(self.prompt_length + self.max_tokens)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the keys of its first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the content keys of its first ``blocks`` blocks. All tokens of these blocks must be known."""
         extend_keys(self.keys, blocks, self.tokens, BLOCK_SIZE)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """The keys of blocks it may share: full blocks of the prompt, whose last token is always computed."""
+        """Return the content keys of the blocks that it may share: the full blocks before the last prompt token.
+
+        The last prompt token is always computed, because the first new token is sampled from its logits.
+        """
         return self.keys_of((self.prompt_length - 1) // BLOCK_SIZE)

@@ -1,1 +1,1 @@
-"""Continuous batching with one tkv for the whole batch (docs/scheduling-rules.md)."""
+"""The continuous scheduler: all running sequences have the same tkv. Source: docs/scheduling-rules.md."""

@@ -1,6 +1,6 @@
-"""The conditions for the head of the queue to join the running batch, one function each ("Admission").
+"""The conditions for the head of the queue to join the running batch, one function per condition.
 
-The conditions apply to the batch before padding is removed in this step.
+Source: docs/scheduling-rules.md, "Admission". The conditions apply to the batch before the step removes padding.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from engine.scheduling.padding import blocks_reserved, tkv_with_prompt
 
 
 class Candidate(NamedTuple):
-    """A waiting request: prompt length and token budget, both in tokens."""
+    """A waiting request: the length of its prompt in tokens, and its ``max_tokens``."""
 
     prompt_length: int
     max_tokens: int
 
 
 class Running(NamedTuple):
-    """A running sequence: prompt length, token budget, and tokens in its cache, all in tokens."""
+    """A running sequence: the length of its prompt, its ``max_tokens``, and how many of its tokens are in the cache."""
 
     prompt_length: int
     max_tokens: int
@@ -25,12 +25,15 @@ class Running(NamedTuple):
 
     @property
     def remaining(self) -> int:
-        """The number of tokens that the sequence may still generate."""
+        """Return the number of tokens that the sequence may still generate."""
         return self.max_tokens - (self.computed - self.prompt_length)
 
 
 def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model_len: int) -> bool:
-    """Check condition 3: neither the new sequence nor, where it increases tkv, a running one may exceed the context."""
+    """Check condition 3: every sequence can generate its ``max_tokens`` within the context.
+
+    Running sequences are checked only if the new one increases tkv.
+    """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     room = max_model_len - grown
     if new.max_tokens > room:
@@ -39,7 +42,7 @@ def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model
 
 
 def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
-    """Check condition 4: the worst case of the new sequence fits the unreserved blocks."""
+    """Check condition 4: at most ``unreserved`` blocks are needed if the new sequence runs to its ``max_tokens``."""
     grown = tkv_with_prompt(tkv, new.prompt_length)
     return blocks_reserved(grown, new.prompt_length, new.max_tokens) <= unreserved
 
@@ -47,9 +50,9 @@ def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
 def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
     """Return the largest batch size x tkv while the new sequence runs with others (condition 5).
 
-    Sequences that end before the new one are visited in the order in which they end: each counts with the batch at its
-    end. Sequences that end later were counted when they joined. The steps of the new sequence after all others have
-    ended do not count.
+    Running sequences that end before the new one are visited in the order in which they end. Each contributes the
+    product of batch size and tkv at its end. Sequences that end later were checked when they joined. The steps in
+    which the new sequence runs alone, after all others have ended, do not count.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     last_tkv = grown + new.max_tokens - 1

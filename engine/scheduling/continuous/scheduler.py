@@ -1,7 +1,7 @@
-"""Continuous batching with one tkv for the whole batch: the first scheduler on Spyre.
+"""The continuous scheduler, the first one on Spyre: all running sequences have the same tkv.
 
-Source of every rule: docs/scheduling-rules.md. A scheduler plans a step (``plan``), the engine core runs it and reports
-the sequences that ended (``commit``).
+Source of every rule: docs/scheduling-rules.md. The engine core calls ``plan`` for the next step, runs that step, and
+then calls ``commit`` with the sequences that ended in it.
 """
 
 from collections import deque
@@ -26,10 +26,10 @@ from engine.scheduling.plan import Decode, Idle, Prefill, SchedulerState, StepPl
 
 @dataclass(slots=True, eq=False)
 class ScheduledSequence:
-    """The state of a request. ``left_padding`` is in columns, whole blocks of padding included.
+    """The state of a request in the continuous scheduler.
 
-    A decode adds a token to every sequence and 1 to tkv, so the left padding is the only state of a running sequence:
-    the number of its tokens in the cache is tkv minus the left padding.
+    ``left_padding`` is in tokens, including whole blocks of padding. A sequence has tkv - ``left_padding`` tokens in
+    the KV cache. A decode adds one token to every sequence and 1 to tkv, so it does not change ``left_padding``.
     """
 
     request_id: str
@@ -39,14 +39,14 @@ class ScheduledSequence:
 
 
 class _Rows(NamedTuple):
-    """The running batch in the form of a decode plan; unchanged until a sequence joins, leaves or moves."""
+    """The fields of a Decode that stay the same until a sequence joins, leaves, moves or gets a block."""
 
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
 
 
 class _Refusal(NamedTuple):
-    """The smallest ``tkv`` at which the batch × tkv limit kept a request from joining the batch ``running``."""
+    """A request that the batch × tkv limit kept from joining the batch ``running``, and the smallest such tkv."""
 
     request_id: str
     running: tuple[str, ...]
@@ -54,7 +54,11 @@ class _Refusal(NamedTuple):
 
 
 class ContinuousScheduler:
-    """Strict first-in-first-out order, one prefill per step, prefill before decode, one tkv for the whole batch."""
+    """The continuous scheduler.
+
+    Requests start strictly in the order of their arrival. A step is the prefill of one prompt or a decode of all
+    running sequences; a prefill has priority.
+    """
 
     def __init__(self, limits: ResolvedLimits) -> None:
         self.limits = limits
@@ -63,21 +67,22 @@ class ContinuousScheduler:
         self._waiting: deque[ScheduledSequence] = deque()
         self._running: list[ScheduledSequence] = []  # newest first
         self._ended: list[ScheduledSequence] = []  # keep their blocks until after the admission of the next step
-        self._left_since_shift = False  # since padding was last removed
+        self._left_since_shift = False  # whether a sequence left since padding was last removed
         self._plan: StepPlan = Idle()
         self._kept_rows: _Rows | None = None
         self._kept_running: tuple[str, ...] = ()
         self._kept_waiting: tuple[str, ...] | None = None
         self._refusal = _Refusal("", (), 0)
-        self._aborted_in_queue = False  # since the last step: one more step runs, even if nothing is left to do
+        # Whether a waiting request was aborted since the last step: then one more step runs, even if it is empty.
+        self._aborted_in_queue = False
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource | None = None) -> None:  # noqa: ARG002
-        """Append a request to the queue. Lengths are in tokens, both at least 1; ``tokens`` is not used."""
+        """Append a request to the queue. ``prompt_length`` and ``max_tokens`` are at least 1. ``tokens`` is unused."""
         self._waiting.append(ScheduledSequence(request_id, prompt_length, max_tokens))
         self._kept_waiting = None
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request between two steps. Return False where it is not queued or running.
+        """Abort a request between two steps. Return False if no request with this id is queued or running.
 
         A running request is treated like one that finished: its blocks are freed in the next step, after admission.
         """
@@ -94,11 +99,11 @@ class ContinuousScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the next step, free ended sequences, remove padding, allocate blocks ("One step", 1 to 3).
+        """Choose the next step, free ended sequences, remove padding, and allocate blocks ("One step", 1 to 3).
 
-        Admission comes first and still counts the reservations of sequences that ended in the previous step.
+        The head of the queue is checked before the blocks of sequences that ended in the previous step are freed.
 
-        Raises OutOfBlocksError where the batch is empty and the whole cache cannot hold the head of the queue; that
+        Raises OutOfBlocksError if no request runs and the whole KV cache cannot hold the head of the queue. That
         request stays at the head until it is aborted.
         """
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
@@ -119,7 +124,7 @@ class ContinuousScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran and that the sequences ``ended`` ended in it ("One step", 4)."""
+        """Record that the planned step ran, and that the requests ``ended`` ended in it ("One step", 4)."""
         if isinstance(self._plan, Decode):
             self._tkv += 1
         if ended:
@@ -128,7 +133,7 @@ class ContinuousScheduler:
         self._plan = Idle()
 
     def state(self) -> SchedulerState:
-        """Return the present state."""
+        """Return the state between two steps."""
         if self._kept_waiting is None:
             self._kept_waiting = tuple([s.request_id for s in self._waiting])
         pool = self.pool
@@ -165,7 +170,11 @@ class ContinuousScheduler:
         )
 
     def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
-        """Check condition 5, or reuse a refusal of the same request by the same batch at this or a smaller tkv."""
+        """Check condition 5 ("Admission").
+
+        A request that this condition refused is refused again, without a check, while the same sequences run and tkv
+        is not smaller.
+        """
         grown = tkv_with_prompt(self._tkv, new.prompt_length)
         refused = self._refusal
         if refused.request_id == request_id and refused.running == self._kept_running and grown >= refused.tkv:
@@ -176,14 +185,14 @@ class ContinuousScheduler:
         return False
 
     def _remove_padding(self) -> None:
-        """Remove whole blocks of left padding that all sequences have; new ones appear only when a sequence leaves."""
+        """Remove whole blocks of left padding that all sequences have. They only appear when a sequence leaves."""
         if self._left_since_shift:
             self._left_since_shift = False
             shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
             self._shift(-shared * BLOCK_SIZE)
 
     def _shift(self, columns: int) -> None:
-        """Move the running batch to the right (or left): change tkv and the left padding of every sequence."""
+        """Add ``columns`` to tkv and to the left padding of every running sequence; negative values remove padding."""
         if columns:
             self._tkv += columns
             for sequence in self._running:
@@ -219,7 +228,7 @@ class ContinuousScheduler:
         self._kept_rows = None
 
     def _list_running(self) -> None:
-        """Update what is cached about the batch after a sequence joined or left."""
+        """Update the kept tuple of running requests after a sequence joined or left."""
         self._kept_running = tuple([s.request_id for s in self._running])
         self._kept_rows = None
 

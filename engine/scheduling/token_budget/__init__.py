@@ -1,4 +1,5 @@
-"""vLLM's own scheduler: a token budget per step, mixed decodes and prompt chunks, preemption by recomputation.
+"""The token-budget scheduler: vLLM's own scheduler.
 
+Each step has a budget of tokens, which decodes and chunks of prompts share. A preempted request is computed again.
 Source of every rule: docs/scheduling-rules-token-budget.md.
 """

@@ -1,6 +1,6 @@
-"""vLLM's own scheduler: every request catches up with its length, within a token budget per step.
+"""The token-budget scheduler: vLLM's own scheduler, which divides a budget of tokens among the requests of a step.
 
-Source of every rule: docs/scheduling-rules-token-budget.md. Used like ContinuousScheduler: ``plan``, then ``commit``.
+Source of every rule: docs/scheduling-rules-token-budget.md; names such as "TB-RUNNING" are its headings.
 """
 
 from collections import deque
@@ -17,7 +17,11 @@ from engine.scheduling.token_budget.sequence import BudgetSequence
 
 @dataclass(slots=True)
 class _Draft:
-    """A step during planning. ``budget`` is the remaining budget in tokens."""
+    """A step while it is planned.
+
+    ``budget`` is the number of tokens that may still be scheduled. ``threshold`` is the maximum number of tokens of one
+    request, 0 for no maximum. ``parts``, ``preempted`` and ``hits`` become those of the MixedStep.
+    """
 
     budget: int
     threshold: int
@@ -26,12 +30,16 @@ class _Draft:
     hits: list[tuple[str, int]] = field(default_factory=list)
 
     def within_threshold(self, tokens: int) -> int:
-        """Return the smaller one of ``tokens`` and the threshold; 0 means no threshold ("TB-THRESHOLD")."""
+        """Return ``tokens``, or the threshold if that is smaller ("TB-THRESHOLD")."""
         return min(tokens, self.threshold) if self.threshold else tokens
 
 
 class TokenBudgetScheduler:
-    """Schedules running requests, then waiting ones by arrival; preempts the last one if blocks are missing."""
+    """The token-budget scheduler.
+
+    A step schedules tokens of running requests, then of waiting ones in the order of the queue. If blocks are missing
+    for a running request, the request that joined last is preempted.
+    """
 
     def __init__(self, limits: ResolvedLimits, options: TokenBudget) -> None:
         self.limits = limits
@@ -41,14 +49,18 @@ class TokenBudgetScheduler:
         self._waiting: deque[BudgetSequence] = deque()
         self._running: list[BudgetSequence] = []  # in the order in which they joined
         self._plan = MixedStep((), (), ())
-        self._request_left = False  # since the last step: one more step runs, even if nothing is left to do
+        # Whether a request ended or was aborted since the last step: then one more step runs, even if it is empty.
+        self._request_left = False
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:  # noqa: ARG002
         """Append a request to the queue. ``prompt_length`` is at least 1; ``max_tokens`` is not used."""
         self._waiting.append(BudgetSequence(request_id, prompt_length, tokens, self.options.block_size))
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request between two steps and free its blocks. Return False where it is not queued or running."""
+        """Abort a request between two steps and free its blocks.
+
+        Return False if no request with this id is queued or running.
+        """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
@@ -61,10 +73,11 @@ class TokenBudgetScheduler:
         return False
 
     def plan(self) -> MixedStep:
-        """Divide the budget of the next step, and allocate its blocks ("One step").
+        """Divide the budget of the next step among the requests, and allocate their blocks ("One step").
 
-        Raises UnschedulableRequestError where nothing can ever be scheduled, for example where the whole cache cannot
-        hold the head of the queue. So does every further call until that request is aborted.
+        Raises UnschedulableRequestError if no request can ever be scheduled, for example because the whole KV cache
+        cannot hold the head of the queue. Further calls raise it again until the request that the error names is
+        aborted.
         """
         draft = _Draft(self.options.max_num_batched_tokens, self._threshold())
         self._go_on(draft)
@@ -77,7 +90,7 @@ class TokenBudgetScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record the tokens of the planned step, and free the blocks of the requests that ended in it."""
+        """Record that the planned step ran, and free the blocks of the requests that ended in it."""
         yielded = set(self._plan.request_ids)
         for sequence in self._running:
             if sequence.request_id in yielded:
@@ -87,7 +100,7 @@ class TokenBudgetScheduler:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """Return the present state."""
+        """Return the state between two steps."""
         return SchedulerState(
             tkv=0,
             waiting=tuple([s.request_id for s in self._waiting]),
@@ -99,13 +112,13 @@ class TokenBudgetScheduler:
 
     @property
     def has_work(self) -> bool:
-        """Return whether another step would change anything; one empty step runs after the last request has left."""
+        """Return whether another step has to run; one empty step runs after the last request has left."""
         return bool(self._waiting or self._running or self._request_left)
 
     # --- running requests -----------------------------------------------------------------------------------------
 
     def _threshold(self) -> int:
-        """Return the maximum number of tokens of one request in this step; 0 for no limit ("TB-THRESHOLD")."""
+        """Return the maximum number of tokens of one request in this step; 0 for no maximum ("TB-THRESHOLD")."""
         alone = len(self._running) + len(self._waiting) <= 1
         return 0 if self.options.rules == "0.32" and alone else self.options.long_prefill_token_threshold
 
@@ -122,13 +135,16 @@ class TokenBudgetScheduler:
             self._schedule(sequence, tokens, draft, is_decode=tokens == 1 and sequence.missing == 1)
 
     def _room(self, sequence: BudgetSequence) -> int:
-        """Return how many tokens may still be computed; the last token of a full context is never computed."""
+        """Return how many more tokens of the sequence fit in the context, except its last token.
+
+        The last token of a full context is never computed.
+        """
         return self.limits.max_model_len - 1 - sequence.computed
 
     def _make_room(self, sequence: BudgetSequence, tokens: int, draft: _Draft) -> bool:
-        """Preempt the last running request until the blocks for ``tokens`` more are free ("TB-PREEMPT").
+        """Preempt running requests, last one first, until enough blocks for ``tokens`` tokens are free ("TB-PREEMPT").
 
-        Return False where the request that needs them was the last itself.
+        Return False if ``sequence`` itself was preempted.
         """
         while self._lacks_blocks(sequence, tokens):
             victim = self._running[-1]
@@ -142,11 +158,11 @@ class TokenBudgetScheduler:
         return self._more_blocks(sequence, tokens) > self.pool.free_total
 
     def _more_blocks(self, sequence: BudgetSequence, tokens: int) -> int:
-        """Return the number of missing blocks for ``tokens`` more tokens than are computed."""
+        """Return how many blocks must be allocated to compute ``tokens`` more tokens of the sequence."""
         return sequence.blocks_for(sequence.computed + tokens) - len(self.pool.held(sequence.request_id))
 
     def _preempt(self, sequence: BudgetSequence) -> None:
-        """Move a request to the front of the queue; it loses its blocks and keeps its tokens."""
+        """Move a request to the front of the queue. It loses its blocks, but keeps its generated tokens."""
         self._running.remove(sequence)
         self.pool.free(sequence.request_id)
         sequence.computed = sequence.shareable = 0
@@ -155,7 +171,7 @@ class TokenBudgetScheduler:
     # --- waiting requests -----------------------------------------------------------------------------------------
 
     def _admit(self, draft: _Draft) -> None:
-        """Start waiting requests, strictly in order, until the head of the queue can't start ("TB-ADMIT")."""
+        """Start waiting requests in the order of the queue, up to the first that cannot start ("TB-ADMIT")."""
         while self._waiting and draft.budget and len(self._running) < self.limits.max_num_seqs:
             head = self._waiting[0]
             found = self._found(head)
@@ -173,33 +189,39 @@ class TokenBudgetScheduler:
             self._schedule(head, min(tokens, draft.budget), draft, is_decode=False)
 
     def _found(self, sequence: BudgetSequence) -> tuple[int, ...]:
-        """Return the cached blocks of a prefix of its tokens ("TB-HIT")."""
+        """Return the blocks of the longest prefix of its tokens that is in the prefix cache ("TB-HIT")."""
         return self.pool.find(sequence.keys_to_look_for) if self.options.enable_prefix_caching else ()
 
     def _fits(self, sequence: BudgetSequence, found: tuple[int, ...]) -> bool:
-        """Return whether blocks for all its tokens are free; only those of its chunk are allocated ("TB-WHOLE")."""
+        """Return whether the blocks for all tokens of the sequence are free ("TB-WHOLE").
+
+        The step allocates only the blocks for the tokens that it computes.
+        """
         return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
 
     def _refuse_to_stall(self) -> None:
         """Raise UnschedulableRequestError: nothing was scheduled or preempted, so no later step would differ."""
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len
-            what = f"has {sequence.length} tokens, which do not fit in max_model_len {most}"
+            what = f"has {sequence.length} tokens, which does not fit in max_model_len {most}"
             raise UnschedulableRequestError(f"request {sequence.request_id} {what}", sequence.request_id)
         if self._waiting:
             head, available = self._waiting[0], self.pool.available
             blocks = head.blocks_for(head.length)
             if blocks > available:
-                what = f"needs {blocks} blocks for its {head.length} tokens, but {available} are all there are"
+                what = f"needs {blocks} blocks for its {head.length} tokens, but the KV cache has only {available}"
             else:
                 budget = self.options.max_num_batched_tokens
-                what = f"needs a step of its {head.length} tokens, but max_num_batched_tokens is {budget}"
+                what = (
+                    f"must be computed in one step, since chunked prefill is off, but its {head.length} tokens "
+                    f"exceed max_num_batched_tokens {budget}"
+                )
             raise UnschedulableRequestError(f"request {head.request_id} {what}", head.request_id)
 
     # --- both -----------------------------------------------------------------------------------------------------
 
     def _schedule(self, sequence: BudgetSequence, tokens: int, draft: _Draft, *, is_decode: bool) -> None:
-        """Allocate the blocks for ``tokens`` more tokens; filled blocks can be found immediately ("TB-REGISTER")."""
+        """Add a part of ``tokens`` tokens to the step, allocate its blocks, and register full ones ("TB-REGISTER")."""
         start, holder = sequence.computed, sequence.request_id
         stop = start + tokens
         self.pool.take(holder, self._more_blocks(sequence, tokens))

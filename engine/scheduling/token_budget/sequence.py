@@ -8,11 +8,11 @@ from engine.kv_cache.block_hash import ContentKey, TokenSource, extend_keys
 
 @dataclass(slots=True, eq=False)
 class BudgetSequence:
-    """The state of a request.
+    """The state of a request in the token-budget scheduler.
 
-    ``computed`` tokens are in the cache or scheduled; other requests can find its first ``shareable`` blocks.
-    ``generated`` counts the tokens generated so far, which are kept when it is preempted. ``keys`` are the keys of its
-    full blocks computed so far.
+    ``generated`` is the number of tokens generated so far; a preempted request keeps them. ``computed`` is the number
+    of its tokens that are in the KV cache or scheduled. Other requests can find its first ``shareable`` blocks.
+    ``keys`` are the content keys of its first blocks, as far as they have been computed.
     """
 
     request_id: str
@@ -26,24 +26,27 @@ class BudgetSequence:
 
     @property
     def length(self) -> int:
-        """The number of tokens of the prompt and generated so far."""
+        """Return the number of its tokens: prompt and generated."""
         return self.prompt_length + self.generated
 
     @property
     def missing(self) -> int:
-        """The number of tokens that are not computed yet."""
+        """Return the number of its tokens that are not computed yet."""
         return self.length - self.computed
 
     def blocks_for(self, tokens: int) -> int:
-        """Return the number of blocks for its first ``tokens`` tokens."""
+        """Return the number of blocks that its first ``tokens`` tokens need."""
         return -(-tokens // self.block_size)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the keys of its first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the content keys of its first ``blocks`` blocks. All tokens of these blocks must be known."""
         extend_keys(self.keys, blocks, self.tokens, self.block_size)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """The keys of full blocks of all its tokens except the last, which is always computed ("TB-HIT")."""
+        """Return the content keys of the blocks that it may share: the full blocks before its last token ("TB-HIT").
+
+        The last token is always computed, because the next token is sampled from its logits.
+        """
         return self.keys_of((self.length - 1) // self.block_size)

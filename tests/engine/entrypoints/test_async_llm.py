@@ -172,7 +172,7 @@ def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
-        with pytest.raises(ValueError, match="request id a is taken"):
+        with pytest.raises(ValueError, match="request id a is already in use"):
             await anext(async_llm.generate(PROMPT, greedy(4), "a"))
         await outputs.aclose()
         assert len(added_up(await collected(async_llm.generate(PROMPT, greedy(4), "a")))[0].token_ids) == 4

@@ -126,7 +126,7 @@ def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake) -> Non
     brake.leave.release(2)
     assert second.ended.wait(SOON)
     assert first.ended.wait(SOON)
-    assert "is taken" in str(second.error)
+    assert "is already in use" in str(second.error)
     assert first.reason == "length"
 
 
@@ -217,7 +217,7 @@ def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake) -
     brake.leave.release(1)
     assert engine.reset(Limits(max_num_seqs=2)).result(SOON).max_num_seqs == 2
     assert listener.reason == "abort"
-    with pytest.raises(ConfigError, match="more than the 4"):
+    with pytest.raises(ConfigError, match="exceeds the 4"):
         engine.reset(Limits(max_num_seqs=5)).result(SOON)
     assert engine.end is None
 

@@ -150,7 +150,7 @@ def test_metrics_restart_at_zero(server: Server) -> None:
     ("wanted", "says"),
     [
         ({"max_model_len": 100}, "max_model_len 100 is not a multiple of 64"),
-        ({"max_model_len": 1024}, "max_model_len 1024 is more than the 512 the engine was built with"),
+        ({"max_model_len": 1024}, "max_model_len 1024 exceeds the 512 that the engine was built with"),
         ({"max_num_seqs": 1, "num_blocks": 3}, "one sequence of max_model_len 512 needs 8"),
         ({"max_num_seqs": 0}, "max_num_seqs"),
         ({"drain_seconds": 3}, "unrecognized request argument: drain_seconds"),

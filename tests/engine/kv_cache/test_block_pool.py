@@ -34,7 +34,7 @@ def test_a_reservation_takes_no_block_but_reduces_the_unreserved_ones() -> None:
 
 def test_the_last_unreserved_block_can_be_reserved_and_not_one_more() -> None:
     pool = pool_with(4, a=3)
-    with pytest.raises(OutOfBlocksError, match=r"b needs 2 blocks to run to its end, but 1 of 4"):
+    with pytest.raises(OutOfBlocksError, match=r"b needs up to 2 blocks, but only 1 of 4"):
         pool.reserve("b", 2)
     pool.check_integrity()
     pool.reserve("b", 1)
@@ -53,7 +53,7 @@ def test_a_refused_reservation_leaves_no_trace() -> None:
 def test_no_holder_gets_more_than_reserved_although_blocks_are_free() -> None:
     pool = pool_with(9, a=2)
     pool.allocate("a", 1)
-    with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and needs 2 more, but 2 were reserved"):
+    with pytest.raises(OutOfBlocksError, match=r"a holds 1 blocks and needs 2 more, but only 2 blocks in total were"):
         pool.allocate("a", 2)
     assert pool.held("a") == (1,)
     pool.check_integrity()

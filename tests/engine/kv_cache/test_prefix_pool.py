@@ -69,7 +69,7 @@ def test_what_is_found_in_use_need_not_be_free() -> None:
     assert pool.worst_case(3, (block,)) == 2
     pool.open("y", (block,), 3)
     assert pool.unreserved == 0
-    with pytest.raises(OutOfBlocksError, match="request z needs 1 blocks to run to its end, but 0 of 3 are free"):
+    with pytest.raises(OutOfBlocksError, match="request z needs up to 1 free blocks, but only 0 of 3 blocks are free"):
         pool.open("z", (), 1)
 
 
@@ -96,7 +96,7 @@ def test_a_holder_takes_no_more_than_reserved() -> None:
     pool = PrefixPool(4, enable_prefix_caching=True)
     pool.open("x", (), 1)
     pool.take("x", 1)
-    with pytest.raises(OutOfBlocksError, match="request x needs 1 more blocks, but 0 are reserved for it"):
+    with pytest.raises(OutOfBlocksError, match="request x needs 1 more blocks, but only 0 are reserved for it"):
         pool.take("x", 1)
 
 

@@ -75,6 +75,6 @@ def test_of_blocks_alike_the_one_registered_first_is_found_while_it_lasts() -> N
 
 def test_more_than_is_free_is_not_handed_out_in_part() -> None:
     pool = pool_with(5)
-    with pytest.raises(OutOfBlocksError, match="request b needs 2 more blocks, but 1 are free"):
+    with pytest.raises(OutOfBlocksError, match="request b needs 2 more blocks, but only 1 are free"):
         pool.take("b", 2)
     assert pool.free_queue == (5,)

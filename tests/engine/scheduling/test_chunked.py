@@ -88,7 +88,7 @@ def test_plans_say_what_is_computed_and_what_is_only_read() -> None:
 def test_a_request_that_the_cache_cannot_hold_is_named() -> None:
     core = add(chunked(Limits(available_blocks=2)), request("large", 129, 3), request("small", 5, 3))
     with pytest.raises(
-        UnschedulableRequestError, match="request large needs 3 blocks to run to its end, but 2 are all"
+        UnschedulableRequestError, match="request large needs up to 3 blocks, but the KV cache has only 2"
     ) as error:
         core.step()
     assert error.value.request_id == "large"
@@ -100,7 +100,7 @@ def test_a_request_that_the_cache_cannot_hold_is_named() -> None:
 def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named() -> None:
     core = add(chunked(Limits(max_batch_tkv_limit=66)), request("long", 64, 9))
     with pytest.raises(
-        UnschedulableRequestError, match="request long cannot decode: alone it is at tkv 67, and max_batch"
+        UnschedulableRequestError, match="request long cannot decode: its tkv 67 exceeds max_batch_tkv_limit"
     ) as error:
         run(core)
     assert error.value.request_id == "long"

@@ -104,7 +104,9 @@ def test_a_request_aborted_in_the_queue_leaves_an_empty_step() -> None:
 def test_what_the_whole_cache_cannot_hold_is_refused_until_it_is_aborted() -> None:
     core = add(core_with(Limits(available_blocks=2)), request("a", 129, 1), request("b", 5, 1))
     for _ in range(2):
-        with pytest.raises(UnschedulableRequestError, match="request a needs 3 blocks for its 129 tokens, but 2 are"):
+        with pytest.raises(
+            UnschedulableRequestError, match="request a needs 3 blocks for its 129 tokens, but the KV cache has only 2"
+        ):
             core.step()
     core.abort("a")
     assert scheduled(core.step()) == {"b": 5}
@@ -123,7 +125,7 @@ def test_what_outgrows_the_whole_cache_is_refused_then() -> None:
 def test_without_chunks_what_exceeds_the_budget_is_refused() -> None:
     core = core_with(enable_chunked_prefill=False, max_num_batched_tokens=64)
     add(core, request("a", 65, 1))
-    with pytest.raises(UnschedulableRequestError, match="of its 65 tokens, but max_num_batched_tokens is 64"):
+    with pytest.raises(UnschedulableRequestError, match="its 65 tokens exceed max_num_batched_tokens 64"):
         core.step()
 
 
@@ -131,7 +133,7 @@ def test_a_prompt_that_fills_the_context_in_chunks_is_refused_rather_than_kept_f
     core = add(core_with(Limits(max_model_len=128), max_num_batched_tokens=64), request("a", 128, 1))
     core.step()
     core.step()
-    with pytest.raises(UnschedulableRequestError, match="which do not fit in max_model_len 128"):
+    with pytest.raises(UnschedulableRequestError, match="which does not fit in max_model_len 128"):
         core.step()
 
 
@@ -141,7 +143,7 @@ def test_a_cache_has_the_requested_number_of_blocks() -> None:
 
 
 WRONG = [
-    ({"scheduler": "chunked", "rules": "0.27"}, "rules is an option of scheduler 'token_budget', and this one is"),
+    ({"scheduler": "chunked", "rules": "0.27"}, "rules is an option of scheduler 'token_budget', but this engine has"),
     ({"scheduler": "token_budget", "interleave": True}, "interleave is an option of scheduler 'chunked'"),
     ({"scheduler": "continuous", "enable_prefix_caching": True}, "enable_prefix_caching is an option of scheduler"),
     ({"scheduler": "token_budget", "rules": "0.28"}, "rules '0.28' is not known: choose from 0.27, 0.32"),
@@ -153,7 +155,7 @@ WRONG = [
     ({"scheduler": "token_budget", "max_batch_tkv_limit": 512}, "max_batch_tkv_limit is not a limit of scheduler"),
     ({"scheduler": "token_budget", "block_size": 48}, "block_size 48 is not a multiple of 32"),
     ({"scheduler": "token_budget", "block_size": 32, "backend": "sendnn"}, "block_size 32 does not run on backend"),
-    ({"scheduler": "token_budget", "num_blocks": 8}, "the cache has 7 blocks for sequences, but one sequence of"),
+    ({"scheduler": "token_budget", "num_blocks": 8}, "the KV cache has 7 blocks for sequences, but one sequence of"),
 ]
 
 

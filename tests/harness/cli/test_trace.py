@@ -197,7 +197,7 @@ def test_impossible_limits_are_an_error_of_their_workload_alone(tmp_path: Path) 
         tmp_path / "w.json", [{"limits": {"max_batch_tkv_limit": 9999}, "requests": requests}, {"requests": requests}]
     )
     failed, other = traced(path, SimulationDriver())
-    assert failed["error"] == "max_batch_tkv_limit 9999 is more than the 2048 the engine was built with"
+    assert failed["error"] == "max_batch_tkv_limit 9999 exceeds the 2048 that the engine was built with"
     assert len(other["steps"]) == 3
 
 

@@ -145,7 +145,7 @@ def test_limits_beyond_reason_are_one_sentence(tmp_path: Path) -> None:
     write(tmp_path, mine=text)
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
-    assert "max_batch_tkv_limit 999999999 is more than the 2048 the engine was built with" in done.stdout
+    assert "max_batch_tkv_limit 999999999 exceeds the 2048 that the engine was built with" in done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -289,8 +289,8 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
     write(tmp_path, huge=huge, mine=GOOD)
     done = run(tmp_path, "--cb-simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
-    assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a cache of " in done.stdout
-    assert "are the most — limits are rounded up to the engine's shape: use smaller limits" in done.stdout
+    assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a KV cache of " in done.stdout
+    assert "blocks are supported — limits are rounded up to the engine's shape: use smaller limits" in done.stdout
     assert "Traceback" not in done.stdout
 
 

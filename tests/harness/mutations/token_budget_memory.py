@@ -11,6 +11,7 @@ from engine.execution.runner import ModelRunner
 from engine.kv_cache import block_hash
 from engine.kv_cache.block_hash import NOTHING, content_key
 from engine.kv_cache.shared_pool import SharedPool
+from engine.model import logits
 from engine.model.mixed_inputs import decode_rows, part_inputs
 from engine.scheduling.plan import MixedStep, Part
 from engine.scheduling.token_budget import scheduler
@@ -280,6 +281,25 @@ def draw_again_from_the_seed_after_a_preemption(patch: pytest.MonkeyPatch) -> No
         sequence.tokens.generator = None  # type: ignore[attr-defined]
 
     patch.setattr(TokenBudgetScheduler, "_preempt", reseeded)
+
+
+@budget_output_mutation("penalties-and-a-bias-through-a-preemption", "Hugging Face says")
+def count_tokens_from_before_a_preemption_as_prompt(patch: pytest.MonkeyPatch) -> None:
+    """For penalties, which count generated tokens alone."""
+    preempt, penalise = TokenBudgetScheduler._preempt, logits.penalise_generated
+    before: dict[tuple[int, ...], int] = {}
+
+    def noted(self: TokenBudgetScheduler, sequence: BudgetSequence) -> None:
+        preempt(self, sequence)
+        generated = sequence.tokens.output_token_ids  # type: ignore[attr-defined]
+        before[tuple(generated)] = len(generated)
+
+    def forgetful(row: torch.Tensor, generated: Any, params: Any) -> None:
+        lost = max((count for begun, count in before.items() if tuple(generated[:count]) == begun), default=0)
+        penalise(row, generated[lost:], params)
+
+    patch.setattr(TokenBudgetScheduler, "_preempt", noted)
+    patch.setattr(logits, "penalise_generated", forgetful)
 
 
 @budget_output_mutation("the-same-prompt-of-128-again", "used 1, expected 2")

@@ -206,13 +206,14 @@ class Run:
     """The result of running a workload: its step table and, by request, the generated tokens.
 
     ``unfinished`` is the reason why the run was stopped early, None if it ran to its end. ``traceback`` is that of an
-    engine failure.
+    engine failure. ``step_seconds`` has the duration of each step in seconds, 0 for step 0.
     """
 
     steps: tuple[StepRow, ...]
     tokens: Sequence[tuple[Token, ...]]
     unfinished: str | None = None
     traceback: tuple[str, ...] = ()
+    step_seconds: tuple[float, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

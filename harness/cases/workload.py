@@ -69,12 +69,18 @@ class Workload:
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
-        """Add the data for a time-line of the run to the first verdict (``harness/timeline/sources.py``)."""
+        """Add the data for time-line and latencies of the run to the first verdict.
+
+        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read it. Steps of engines without a model are
+        not timed.
+        """
         first, *others = verdicts
         pairs = zip(self.specs, self.requests, strict=True)
         sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
         rows = turns(run.steps)
         more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(rows), "sizes": sizes}
+        if self.comparison is not None:
+            more["step_seconds"] = [round(seconds, 6) for seconds in run.step_seconds]
         if self.options is not None:
             more |= {"options": asdict(self.options), "tables": tables_of(rows)}
         return (replace(first, data={**first.data, **more}), *others)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
+from harness.cli.latency import compare_folders
 from harness.compare.changes import MEANING, Change, Comparison, Kind, compare_runs
 from harness.compare.results import ResultsError, read_results, reason_of
 from harness.compare.tables import as_cells, as_data, tables_side_by_side
@@ -15,6 +16,7 @@ from harness.utils.text import plural
 _EXAMPLES = """\
   spyre-cb compare reports/conformance.jsonl reports/conformance-vllm-spyre.jsonl
   spyre-cb compare before.jsonl after.jsonl --html reports/compared.html
+  spyre-cb compare --latency before after      (two folders, each with the results of at least 4 runs)
 """
 
 
@@ -25,10 +27,14 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
     parser.add_argument("--html", type=named, metavar="FILE", help="write a page about it, too")
     parser.add_argument("--json", action="store_true", help="a JSON object in place of text")
+    about = "compare how long requests take: FIRST and SECOND are folders with results of repeated runs"
+    parser.add_argument("--latency", action="store_true", help=about)
 
 
 def run(arguments: Namespace) -> int:
-    """Compare, and return status 1 if a test is worse."""
+    """Compare, and return status 1 if a test is worse, or with ``--latency``, if requests take longer."""
+    if arguments.latency:
+        return compare_folders(arguments)
     apart([arguments.before, arguments.after], [arguments.html])
     try:
         comparison = compare_runs(read_results(arguments.before), read_results(arguments.after))

@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from statistics import median
 
+from harness.report.latency_view import medians_of
 from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
@@ -43,12 +44,22 @@ class Slower:
 
 
 @dataclass(frozen=True)
+class Latencies:
+    """The medians of a latency metric in one configuration, with their unit; empty for runs without it."""
+
+    configuration: str
+    metric: str
+    medians: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class History:
     """The runs, oldest first, and the tests that did not pass in all of them. The last run is the one of the page."""
 
     nights: tuple[Night, ...]
     tests: tuple[Past, ...]
     slower: tuple[Slower, ...] = ()
+    latency: tuple[Latencies, ...] = ()
 
 
 def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
@@ -71,7 +82,20 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
         nights,
         tuple(sorted(changed, key=lambda past: _worst_last(past.outcomes))),
         tuple(_slower(run, earlier)),
+        tuple(_latencies(runs)),
     )
+
+
+def _latencies(runs: Sequence[Recorded]) -> Iterator[Latencies]:
+    """Yield the medians of first-token and inter-token latency: in milliseconds where steps were timed, else in steps.
+
+    A metric that is in steps and the same in all runs is left out: it is the schedule's and did not change.
+    """
+    medians = [medians_of(run.results) for run in runs]
+    for key in dict.fromkeys(key for each in medians for key in each):
+        values = tuple(each.get(key, "") for each in medians)
+        if not values[-1].endswith("steps") or len(set(values)) > 1:
+            yield Latencies(*key, values)
 
 
 def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:

@@ -15,6 +15,7 @@ from harness.report.broken_view import broken_requirements
 from harness.report.glossary import WORDS
 from harness.report.history import history
 from harness.report.html import asset, environment
+from harness.report.latency_view import latency_tables
 from harness.report.outcomes import PROBLEMS, SYMBOLS
 from harness.report.packing import packed
 from harness.report.reading import Recorded
@@ -58,6 +59,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         requirements=requirement_matrix(about, views),
         suites=suite_views(views),
         history=history(run, earlier),
+        latency=latency_tables(run.results),
         slowest=sorted((view for view in views if view.took), key=lambda view: -view.took)[:MAX_SLOWEST],
         symbols=SYMBOLS,
         bad=PROBLEMS,

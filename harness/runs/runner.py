@@ -7,6 +7,7 @@ that are aborted at step n.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from time import perf_counter
 from typing import Protocol, overload
 
 from harness.drivers.base import Observation, Session, StepRecord
@@ -37,6 +38,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     most = _max_steps(last_event, requests, by_tokens="scheduled" in format_of_row(rows[0]).columns)
     unfinished: str | None = None
     lines: tuple[str, ...] = ()
+    seconds = [0.0]
     step = 0
     while step < last_event or session.has_work():
         # An error in an engine under test or its driver is a result, not a crash of the harness.
@@ -45,7 +47,9 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             if step > most:
                 unfinished = f"not done after {most} steps: a correct engine needs fewer"
                 break
+            began = perf_counter()
             record = session.step()
+            seconds.append(perf_counter() - began)
             tokens.take(record)
             if step in events:
                 _let_happen(session, events[step])
@@ -53,7 +57,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
-    return Run(tuple(rows), tokens, unfinished, lines)
+    return Run(tuple(rows), tokens, unfinished, lines, tuple(seconds))
 
 
 def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: bool) -> int:

@@ -1,0 +1,192 @@
+"""What got slower between two sets of repeated runs, beyond the noise between the runs of a set.
+
+The test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple Testing",
+1993). Which runs are of the first set and which of the second is exchanged in every possible way. A series (a metric of
+a case, or of all cases of a configuration) is slower if its statistic is larger than the largest statistic of any
+series in all but 5 % of the exchanges. So the chance that anything at all is named without a cause is at most 5 %,
+however many cases there are, and also where a whole run was slow because the machine was busy.
+"""
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean, median, stdev
+
+from harness.compare.results import Key, Run
+from harness.latency import RequestLatency, latencies_of
+from harness.latency.metrics import METRICS, Metric
+
+TIMED = tuple(metric for metric in METRICS if metric.name in ("first_token", "between", "between_decodes"))
+LEVEL = 0.05
+MIN_RUNS = 4
+"""The least number of runs in each set: with 3 there are 20 exchanges, of which one is exactly 5 %."""
+MAX_EXCHANGES = 2000
+"""More exchanges than this are not all tried: as many are drawn, with a fixed seed."""
+
+Series = tuple[Key, str]
+"""A case and the name of a metric. The key of all cases of a configuration has empty suite and case."""
+
+
+class LatencyError(ValueError):
+    """Runs that can't be compared. The message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Slower:
+    """A series that got slower: medians over the runs in seconds, their ratio, and the adjusted p-value."""
+
+    key: Key
+    metric: str
+    before: float
+    after: float
+    ratio: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Later:
+    """A request that waits for more engine steps than before: a change of the schedule, which has no noise."""
+
+    key: Key
+    request: int
+    metric: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class LatencyComparison:
+    """``noise`` is the typical relative standard deviation between the runs of a set, ``series`` their number."""
+
+    slower: tuple[Slower, ...]
+    later: tuple[Later, ...]
+    series: int
+    noise: float
+
+
+def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyComparison:
+    """Compare two sets of runs. Raises LatencyError if there are too few, or nothing was timed in all of them."""
+    if min(len(before), len(after)) < MIN_RUNS:
+        raise LatencyError(
+            f"{len(before)} and {len(after)} runs are too few to tell a change from noise: at least {MIN_RUNS} of each "
+            "are needed"
+        )
+    logs = _common([_series(run) for run in (*before, *after)])
+    if not logs:
+        raise LatencyError(
+            "no case was timed in all of the runs: steps are timed where an engine computes with a model"
+        )
+    count = len(before)
+    spread = {series: _spread(values, range(count)) for series, values in logs.items()}
+    floor = median(spread.values()) or 1e-9
+    found = _adjusted(logs, count, floor)
+    slower = [
+        Slower(*series, *_medians(logs[series], count), ratio=_ratio(logs[series], count), p=p)
+        for series, p in found.items()
+        if p <= LEVEL
+    ]
+    return LatencyComparison(
+        tuple(sorted(slower, key=lambda each: (each.key[1] != "", -each.ratio))),
+        tuple(_later(before[0], after[0])),
+        len(logs),
+        floor,
+    )
+
+
+def _series(run: Run) -> dict[Series, float]:
+    """Return the logarithm of the median of each metric in each case, and their mean over each configuration."""
+    found: dict[Series, float] = {}
+    sums: dict[Series, list[float]] = {}
+    for key, record in run.results.items():
+        measured = latencies_of(record) if record["outcome"] == "passed" else None
+        for metric in TIMED if measured is not None and measured.seconds else ():
+            values = _values(metric, measured.seconds) if measured is not None else []
+            if values and median(values) > 0:
+                found[key, metric.name] = math.log(median(values))
+                sums.setdefault((("", "", key[2]), metric.name), []).append(found[key, metric.name])
+    return {series: fmean(values) for series, values in sums.items()} | found
+
+
+def _values(metric: Metric, requests: Sequence[RequestLatency]) -> list[float]:
+    return [value for request in requests for value in metric.values(request)]
+
+
+def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]:
+    """Return the values of the series that all runs have, in the order of the runs.
+
+    The mean over a configuration is taken of the cases of each run, so it counts only if all runs have the same cases.
+    """
+    cases = [{series for series in run if series[0][1]} for run in runs]
+    same = all(each == cases[0] for each in cases)
+    return {
+        series: [run[series] for run in runs]
+        for series in runs[0]
+        if all(series in run for run in runs) and (same or series[0][1])
+    }
+
+
+def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) -> dict[Series, float]:
+    """Return the adjusted p-value of each series, for "slower in the second set"."""
+    runs = len(next(iter(logs.values())))
+    observed = {series: _statistic(values, range(count), floor) for series, values in logs.items()}
+    exceeded = dict.fromkeys(logs, 0)
+    exchanges = list(_exchanges(runs, count))
+    for first in exchanges:
+        largest = max(_statistic(values, first, floor) for values in logs.values())
+        for series, statistic in observed.items():
+            exceeded[series] += largest >= statistic - 1e-12
+    return {series: times / len(exchanges) for series, times in exceeded.items()}
+
+
+def _exchanges(runs: int, count: int) -> Iterator[Sequence[int]]:
+    """Yield which runs are taken as the first set; the true one first."""
+    if math.comb(runs, count) <= MAX_EXCHANGES:
+        yield from combinations(range(runs), count)
+        return
+    draw = random.Random(0)
+    yield range(count)
+    for _ in range(MAX_EXCHANGES - 1):
+        yield draw.sample(range(runs), count)
+
+
+def _statistic(values: Sequence[float], first: Sequence[int], floor: float) -> float:
+    """Return the difference of the means by its spread. ``floor`` keeps series without spread from being infinite."""
+    chosen = set(first)
+    before = [value for i, value in enumerate(values) if i in chosen]
+    after = [value for i, value in enumerate(values) if i not in chosen]
+    return (fmean(after) - fmean(before)) / (_pooled(before, after) + floor)
+
+
+def _pooled(before: Sequence[float], after: Sequence[float]) -> float:
+    return math.sqrt((stdev(before) ** 2 + stdev(after) ** 2) / 2)
+
+
+def _spread(values: Sequence[float], first: Sequence[int]) -> float:
+    return _pooled([values[i] for i in first], [value for i, value in enumerate(values) if i not in first])
+
+
+def _medians(values: Sequence[float], count: int) -> tuple[float, float]:
+    return math.exp(median(values[:count])), math.exp(median(values[count:]))
+
+
+def _ratio(values: Sequence[float], count: int) -> float:
+    before, after = _medians(values, count)
+    return after / before
+
+
+def _later(before: Run, after: Run) -> Iterator[Later]:
+    """Yield the requests whose latency in steps is larger than before."""
+    for key, record in after.results.items():
+        earlier = before.results.get(key)
+        then, now = (latencies_of(each) if each is not None else None for each in (earlier, record))
+        if then is None or now is None:
+            continue
+        known = {request.request: request for request in then.steps}
+        for request in now.steps:
+            for metric in METRICS:
+                if metric.name != "between_decodes" and request.request in known:
+                    was, is_now = (sum(metric.values(each)) for each in (known[request.request], request))
+                    if is_now > was:
+                        yield Later(key, request.request, metric.name, was, is_now)

@@ -1,0 +1,61 @@
+"""The metrics of latency, and the distribution of each over the requests of a configuration."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.latency.requests import RequestLatency
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of latency: its name in files, its title, and its values for one request."""
+
+    name: str
+    title: str
+    values: Callable[[RequestLatency], Sequence[float]]
+
+
+METRICS = (
+    Metric("queue", "queue time", lambda request: (request.queue,)),
+    Metric("first_token", "time to first token", lambda request: (request.first_token,)),
+    Metric("between", "inter-token latency", lambda request: request.between),
+    Metric("between_decodes", "inter-token latency, decode steps only", lambda request: request.between_decodes),
+    Metric("prefills", "held up by prefills of others", lambda request: (request.prefills,)),
+    Metric("suspended", "paused or preempted", lambda request: (request.suspended,)),
+)
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribution of one metric: the number of values, those at ``QUANTILES``, and the largest."""
+
+    count: int
+    quantiles: tuple[float, ...]
+    largest: float
+
+    @property
+    def median(self) -> float:
+        return self.quantiles[QUANTILES.index(0.5)]
+
+    @property
+    def p95(self) -> float:
+        return self.quantiles[QUANTILES.index(0.95)]
+
+
+def distribution(values: Iterable[float]) -> Distribution | None:
+    """Return the distribution of the values, None without values. A quantile is the nearest of the values."""
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    last = len(ordered) - 1
+    return Distribution(len(ordered), tuple(ordered[round(last * share)] for share in QUANTILES), ordered[-1])
+
+
+def distributions(requests: Sequence[RequestLatency]) -> Mapping[str, Distribution]:
+    """Return the distribution of each metric by its name, without metrics that have no value."""
+    found = {
+        metric.name: distribution(value for request in requests for value in metric.values(request))
+        for metric in METRICS
+    }
+    return {name: values for name, values in found.items() if values is not None}

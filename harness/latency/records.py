@@ -1,0 +1,36 @@
+"""Latencies from results: those of each test, in steps always, in seconds where the steps were timed."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness.latency.requests import RequestLatency, request_latencies
+from harness.runs.step_table import from_data, lengthen
+from harness.schedulers.bars import Size
+
+Record = Mapping[str, Any]
+
+
+class Measured(NamedTuple):
+    """The latencies of the requests of one test. ``seconds`` is empty if its steps were not timed."""
+
+    steps: tuple[RequestLatency, ...]
+    seconds: tuple[RequestLatency, ...]
+
+
+def latencies_of(record: Record) -> Measured | None:
+    """Return the latencies of a test from its result, None if the result has no step table."""
+    for verdict in record.get("verdicts", ()):
+        data = verdict.get("data", {})
+        if "sizes" in data and data.get("steps") and not data.get("broken"):
+            return _measured(data)
+    return None
+
+
+def _measured(data: Record) -> Measured:
+    rows = lengthen([from_data(row) for row in data["steps"]])
+    sizes = [Size(*size) for size in data["sizes"]]
+    timed = data.get("step_seconds") or ()
+    return Measured(
+        tuple(request_latencies(rows, sizes)),
+        tuple(request_latencies(rows, sizes, timed)) if len(timed) == len(rows) else (),
+    )

@@ -1,0 +1,102 @@
+"""The latency of each request of a run, from its step table, in engine steps or in seconds.
+
+A clock gives the time at which each step ends: the number of the step, or the sum of the durations of all steps so far.
+A request joins the queue at the end of its ``join_step``. Times between steps are not counted, because the harness
+spends them on observations.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from harness.schedulers.bars import Size
+from harness.types import StepRow
+
+
+@dataclass(frozen=True)
+class RequestLatency:
+    """The latency of one request. Times are in steps or in seconds, as the clock.
+
+    ``queue``: from joining the queue to the start of the first step that computes tokens of the request.
+    ``first_token``: from joining the queue to the end of the step with the first token.
+    ``between``: the time from each token to the next. ``between_decodes``: those of them in which both tokens come
+    from decode steps that follow each other, so that no other request's prefill lies between.
+    ``prefills``: the time, between the first and the last token, of steps that computed prefills of other requests and
+    gave this request no token. ``suspended``: the time, after the first token, in which the request was paused, or
+    waited and was computed again after a preemption.
+    """
+
+    request: int
+    queue: float
+    first_token: float
+    between: tuple[float, ...]
+    between_decodes: tuple[float, ...]
+    prefills: float
+    suspended: float
+
+
+def clock(rows: Sequence[StepRow], step_seconds: Sequence[float] = ()) -> list[float]:
+    """Return the time at the end of each step, from step 0. Without ``step_seconds`` the unit is a step."""
+    return list(accumulate(step_seconds)) if step_seconds else [float(row.step) for row in rows]
+
+
+def request_latencies(
+    rows: Sequence[StepRow], sizes: Sequence[Size], step_seconds: Sequence[float] = ()
+) -> list[RequestLatency]:
+    """Return the latency of each request that got a token. ``rows`` has every step from 0, with its kind.
+
+    ``step_seconds`` has the duration of each step in seconds, 0 for step 0; without it, times are in steps. Raises
+    ValueError if its length differs from that of ``rows``.
+    """
+    if step_seconds and len(step_seconds) != len(rows):
+        raise ValueError(f"{len(step_seconds)} durations for {len(rows)} steps")
+    ends = clock(rows, step_seconds)
+    return [
+        latency
+        for request, size in enumerate(sizes)
+        if (latency := _latency(rows, ends, request, size.join_step)) is not None
+    ]
+
+
+def _latency(rows: Sequence[StepRow], ends: Sequence[float], request: int, join_step: int) -> RequestLatency | None:
+    tokens = [row.step for row in rows if request in row.outputs]
+    if not tokens or join_step >= len(rows):
+        return None
+    first, last = tokens[0], tokens[-1]
+    began = next(row.step for row in rows if row.step > join_step and _computes(row, request))
+    without = [row for row in rows[first + 1 : last] if request not in row.outputs]
+    suspended = [row.step for row in without if _is_suspended(row, request)]
+    prefills = [row.step for row in without if row.step not in suspended and row.kind in ("prefill", "mixed")]
+    return RequestLatency(
+        request,
+        queue=ends[began - 1] - ends[join_step],
+        first_token=ends[first] - ends[join_step],
+        between=tuple(ends[b] - ends[a] for a, b in pairwise(tokens)),
+        between_decodes=tuple(_decode_times(rows, ends, tokens)),
+        prefills=_total(ends, prefills),
+        suspended=_total(ends, suspended),
+    )
+
+
+def _computes(row: StepRow, request: int) -> bool:
+    """Return whether the step computes tokens of the request. Where ``scheduled`` is unknown, those that run do."""
+    if row.scheduled is not None:
+        return any(scheduled == request for scheduled, _ in row.scheduled)
+    return request in row.outputs or request in row.running
+
+
+def _is_suspended(row: StepRow, request: int) -> bool:
+    if row.scheduled is not None:
+        # The step that preempts a request, those in which it waits again, and the chunks of its recomputation.
+        return True
+    return request in (row.paused or ())
+
+
+def _decode_times(rows: Sequence[StepRow], ends: Sequence[float], tokens: Sequence[int]) -> Iterator[float]:
+    for a, b in pairwise(tokens):
+        if b == a + 1 and rows[a].kind == rows[b].kind == "decode":
+            yield ends[b] - ends[a]
+
+
+def _total(ends: Sequence[float], steps: Sequence[int]) -> float:
+    return sum(ends[step] - ends[step - 1] for step in steps)

@@ -1,0 +1,124 @@
+"""The section about latency: the distribution of each metric, for each configuration, as a box plot with numbers.
+
+Times in steps are the schedule's; times in milliseconds are those of this machine.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from markupsafe import Markup
+
+from harness.latency import Measured, RequestLatency, latencies_of
+from harness.latency.metrics import METRICS, Distribution, distributions
+from harness.report.outcomes import Record
+
+WIDTH, HEIGHT, MARGIN = 240, 18, 4
+
+
+@dataclass(frozen=True)
+class LatencyRow:
+    """The distribution of a metric in one configuration. Numbers are texts with their unit."""
+
+    configuration: str
+    values: int
+    median: str
+    p95: str
+    largest: str
+    plot: Markup
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """One metric in one unit, ``steps`` or ``ms``."""
+
+    title: str
+    unit: str
+    rows: tuple[LatencyRow, ...]
+
+
+def latency_tables(results: Iterable[Record]) -> list[LatencyTable]:
+    """Return a table for each metric: first in steps, then in milliseconds where steps were timed.
+
+    Metrics that are 0 for all requests are left out. So is, in steps, the latency of decode steps: it is always 1.
+    """
+    measured = measured_by_configuration(results)
+    in_steps = {name: distributions(_requests(each.steps for each in found)) for name, found in measured.items()}
+    in_seconds = {name: distributions(_requests(each.seconds for each in found)) for name, found in measured.items()}
+    return [*_tables(in_steps, "steps", 1.0), *_tables(in_seconds, "ms", 1000.0)]
+
+
+def medians_of(results: Iterable[Record]) -> Mapping[tuple[str, str], str]:
+    """Return the medians of first-token and inter-token latency by configuration and title, with their unit."""
+    found: dict[tuple[str, str], str] = {}
+    for name, measured in measured_by_configuration(results).items():
+        timed = _requests(each.seconds for each in measured)
+        metrics = distributions(timed or _requests(each.steps for each in measured))
+        scale, unit = (1000.0, "ms") if timed else (1.0, "steps")
+        for metric in METRICS:
+            if metric.name in ("first_token", "between") and metric.name in metrics:
+                found[name, metric.title] = f"{number(metrics[metric.name].median * scale)} {unit}"
+    return found
+
+
+def measured_by_configuration(results: Iterable[Record]) -> Mapping[str, list[Measured]]:
+    """Return the latencies of all tests with a step table, by configuration."""
+    found: dict[str, list[Measured]] = {}
+    for record in results:
+        measured = latencies_of(record)
+        if measured is not None:
+            found.setdefault(_configuration(record), []).append(measured)
+    return found
+
+
+def _configuration(record: Record) -> str:
+    name = str(record.get("configuration", ""))
+    return f"{record['engine']}: {name}" if "engine" in record else name
+
+
+def _requests(measured: Iterable[Sequence[RequestLatency]]) -> list[RequestLatency]:
+    return [request for requests in measured for request in requests]
+
+
+def _tables(by_name: Mapping[str, Mapping[str, Distribution]], unit: str, scale: float) -> list[LatencyTable]:
+    tables = []
+    for metric in METRICS:
+        found = {name: metrics[metric.name] for name, metrics in by_name.items() if metric.name in metrics}
+        most = max((each.largest for each in found.values()), default=0.0)
+        if most and (metric.name, unit) != ("between_decodes", "steps"):
+            rows = (_row(name, each, unit, scale, most) for name, each in sorted(found.items()))
+            tables.append(LatencyTable(metric.title, unit, tuple(rows)))
+    return tables
+
+
+def _row(name: str, found: Distribution, unit: str, scale: float, most: float) -> LatencyRow:
+    median, p95, largest = (number(value * scale) for value in (found.median, found.p95, found.largest))
+    words = f"{name}: median {median}, 95 % at most {p95}, largest {largest} {unit}"
+    return LatencyRow(name, found.count, median, p95, largest, box_plot(found, most, words))
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits, without an exponent."""
+    if value >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.3g}"
+
+
+def box_plot(found: Distribution, most: float, words: str) -> Markup:
+    """Return a box plot on a scale from 0 to ``most``. ``words`` is its title.
+
+    The whiskers end at 5 % and 95 %, the box at 25 % and 75 %, the bar is the median, the dot the largest value.
+    """
+
+    def x(value: float) -> int:
+        return MARGIN + round(value / most * (WIDTH - 2 * MARGIN))
+
+    low, first, middle, third, high = map(x, found.quantiles)
+    centre, top, bottom = HEIGHT // 2, 3, HEIGHT - 3
+    return Markup(
+        f'<svg class="box" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"><title>{escape(words)}</title>'
+        f'<path d="M{low} {centre}H{high}M{low} {top + 3}V{bottom - 3}M{high} {top + 3}V{bottom - 3}"/>'
+        f'<rect x="{first}" y="{top}" width="{max(1, third - first)}" height="{bottom - top}"/>'
+        f'<path class="median" d="M{middle} {top}V{bottom}"/>'
+        f'<circle cx="{x(found.largest)}" cy="{centre}" r="2"/></svg>'
+    )

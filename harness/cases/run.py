@@ -1,6 +1,7 @@
 """Run one test: the case in its configuration on a warm engine, with the runner of its kind."""
 
-from harness.cases.behaviour.run import Watched, run_behaviour
+from harness.cases.behaviour.run import run_behaviour
+from harness.cases.behaviour.steps import Watched
 from harness.cases.output import run_output
 from harness.cases.steps import run_steps
 from harness.cases.test import CaseError, Test, Verdicts

@@ -38,6 +38,9 @@ COUNTERS = {
     "generated_tokens": ("spyre_cb_generation_tokens_total", "vllm:generation_tokens_total"),
     "finished_requests": ("spyre_cb_requests_finished_total", "vllm:request_success_total"),
     "first_tokens": ("spyre_cb_time_to_first_token_seconds_count", "vllm:time_to_first_token_seconds_count"),
+    "prefix_queries": ("vllm:prefix_cache_queries_total",),
+    "prefix_hits": ("vllm:prefix_cache_hits_total",),
+    "preemptions": ("vllm:num_preemptions_total",),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
 """Names of the metrics in ``/metrics``: those of the reference server, then those of vLLM."""

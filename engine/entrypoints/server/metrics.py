@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
+from engine.config import OPTIONS
 from engine.core import StepRecord
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.request import FinishReason, Request
-from engine.scheduling.plan import MixedStep, Prefill, PrefillChunk, kind_of
+from engine.scheduling.plan import AlignedDecode, MixedStep, Prefill, PrefillChunk, kind_of
 
 # A timestamp per metric adds nothing to the start time of the process.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -29,9 +30,15 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._waits_since: dict[str, float] = {}
         self._last_token: dict[str, float] = {}
+        self._not_started: dict[str, int] = {}
+        self._paused: frozenset[str] = frozenset()
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens prefilled")
         self._tokens = self._counter("generation_tokens", "Tokens generated")
-        self._preempted = self._counter("preemptions", "Times a sequence lost its blocks, to be computed again")
+        self._pauses = self._counter("pauses", "Times a decoding sequence was paused")
+        # What vLLM counts, too, has vLLM's name.
+        self._preempted = self._named("vllm:num_preemptions", "Times a sequence lost its blocks, to be computed again")
+        self._queries = self._named("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache")
+        self._hits = self._named("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache")
         self._steps = self._counter("steps", "Engine steps", "kind")
         self._ended = self._counter("requests_finished", "Sequences that ended", "finish_reason")
         for reason in FinishReason:
@@ -70,6 +77,7 @@ class Metrics:
 
     def queued(self, request: Request) -> None:
         self._waits_since[request.request_id] = time.monotonic()
+        self._not_started[request.request_id] = len(request.prompt_token_ids)
 
     def stepped(self, record: StepRecord) -> None:
         now = time.monotonic()
@@ -79,9 +87,17 @@ class Metrics:
             self._prompt_tokens.inc(record.plan.prompt_length)
         elif isinstance(record.plan, PrefillChunk):
             self._prompt_tokens.inc(len(record.plan.token_ids))
+            self._started(record.plan.request_id, record.plan.start)
         elif isinstance(record.plan, MixedStep):
             self._prompt_tokens.inc(sum(len(part.token_ids) for part in record.plan.parts if not part.is_decode))
             self._preempted.inc(len(record.plan.preempted))
+            for request_id, hit in record.plan.hits:
+                self._started(request_id, hit)
+        elif isinstance(record.plan, AlignedDecode):
+            # Sequences with a token that have not ended all decode, except those that are paused.
+            paused = self._last_token.keys() - set(record.plan.request_ids)
+            self._pauses.inc(len(paused - self._paused))
+            self._paused = frozenset(paused)
         for request_id in record.request_outputs:
             before = self._last_token.get(request_id)
             if before is not None:
@@ -93,7 +109,25 @@ class Metrics:
     def ended(self, request_id: str, reason: FinishReason) -> None:
         self._waits_since.pop(request_id, None)
         self._last_token.pop(request_id, None)
+        self._not_started.pop(request_id, None)
         self._ended.labels(reason).inc()
+
+    def _started(self, request_id: str, found: int) -> None:
+        """Count the look-up of a prompt, once: not again for the next chunk, or after a preemption."""
+        length = self._not_started.pop(request_id, None)
+        if length is not None and self._has_prefix_cache:
+            self._queries.inc(length)
+            self._hits.inc(found)
+
+    @property
+    def _has_prefix_cache(self) -> bool:
+        if self._llm is None:
+            return False
+        config = self._llm.engine.core.config
+        return config.scheduler in OPTIONS and config.enable_prefix_caching is not False
+
+    def _named(self, name: str, about: str) -> Counter:
+        return Counter(name, about, registry=self.registry)
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"spyre_cb_{name}", about, labels, registry=self.registry)

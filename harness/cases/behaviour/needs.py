@@ -8,6 +8,7 @@ from harness.suites.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "http: the case sends raw requests, and this is its in-process configuration"
 IN_PROCESS_ONLY = "abort: over HTTP a client can only disconnect"
+STEPS_IN_PROCESS = "max_steps: over HTTP the steps of a request can't be observed"
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
@@ -25,6 +26,8 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
             yield BLOCK_METRICS
         if action.restart is not None:
             yield RESTART if entry_point == "http" else OVER_HTTP_ONLY
+        if action.expect is not None and action.expect.max_steps is not None and entry_point == "http":
+            yield STEPS_IN_PROCESS
         if action.abort is not None:
             yield ABORT if entry_point != "http" else IN_PROCESS_ONLY
 

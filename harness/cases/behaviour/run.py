@@ -2,34 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
+from harness.cases.behaviour.steps import Watched, check_generate, labelled
 from harness.cases.compared import chat_spec
 from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
-from harness.drivers.base import Observation, Session, StepRecord
 from harness.drivers.client import Client, ClientRequest
-from harness.drivers.optional import steps_of_generate
 from harness.golden.tables import reference_path
 from harness.references.stopping import ended, ended_text, forks, wanted_for
 from harness.references.values import widened
-from harness.runs.runner import as_step
-from harness.schedulers.spec import SchedulerSpec
 from harness.suites.prompts import model_of_run, request_spec, vocabulary_of
 from harness.suites.schema import Action, BehaviourCase, Chat, Limits, Request
-from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, Token, Verdict
-
-
-@dataclass(frozen=True)
-class Watched:
-    """An engine in this process, its effective limits, and the scheduler whose invariants are checked."""
-
-    session: Session
-    limits: SchedulingLimits
-    scheduler: SchedulerSpec
+from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
@@ -73,7 +61,8 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
         if watched is None or action.generate is None:
             return []
         specs = [replace(request.spec, request_id=place) for place, request in enumerate(requests)]
-        return _invariants(watched, test.expanded.options, label, specs, action.generate)
+        bounds = action.expect.max_steps if action.expect is not None else None
+        return labelled(label, check_generate(watched, test.expanded.options, specs, action.generate, bounds))
 
     verdicts = asyncio.run(perform(case, client, make_request, make_chat, expected_answers, after_generate))
     return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
@@ -98,29 +87,3 @@ def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
 
 
 _LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
-
-
-def _invariants(
-    watched: Watched,
-    options: SchedulerOptions | None,
-    label: str,
-    specs: Sequence[RequestSpec],
-    requests: Sequence[Request],
-) -> list[Verdict]:
-    """Check the invariants after every step of the last ``generate``, if its steps are visible."""
-    shown = steps_of_generate(watched.session)
-    if not shown:
-        return []
-    positions = tuple(range(len(requests)))
-    # Before the first step, columns of the engine's scheduler are empty, other columns are None.
-    optional = [None if column is None else () for column in shown[0][1][5:]]
-    before = Observation(0, positions, (), 0, 0, *optional)
-    steps = [as_step(0, StepRecord("start", (), (), ()), before)]
-    tokens: list[list[Token]] = [[] for _ in requests]
-    for record, seen in shown:
-        for position, token in zip(record.request_outputs, record.tokens, strict=True):
-            tokens[position].append(token)
-        steps.append(as_step(len(steps), record, seen))
-    run = Run(tuple(steps), tuple(map(tuple, tokens)))
-    verdict = watched.scheduler.check_invariants(run, specs, requests, watched.limits, options)
-    return [replace(verdict, headline=f"{label}: {verdict.headline}")]

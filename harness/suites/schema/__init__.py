@@ -13,6 +13,7 @@ from harness.suites.schema.actions import (
     Outcome,
     RawHttp,
     ServerMetrics,
+    StepBounds,
     StreamCall,
     Wait,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "ServerMetrics",
     "ServerOptions",
     "Slug",
+    "StepBounds",
     "StepTable",
     "StepsCase",
     "StepsExpectation",

@@ -26,12 +26,31 @@ class ErrorExpectation(Model):
         return self
 
 
+class StepBounds(Model):
+    """The most engine steps that any request of a ``generate`` may take. There are no bounds in seconds.
+
+    ``queue``: from joining the queue to the first step that computes its tokens. ``first_token``: from joining the
+    queue to its first token. ``between``: from any of its tokens to the next.
+    """
+
+    queue: Number | None = None
+    first_token: Length | None = None
+    between: Length | None = None
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> "StepBounds":
+        if not self.model_fields_set:
+            raise ValueError("give at least one of queue, first_token and between, in steps")
+        return self
+
+
 class Outcome(Model):
     """The expected outcome of an action. Lists have one item for each answer: by request, then by sample.
 
     ``text: reference`` is the text of Hugging Face's greedy tokens. ``same_as`` names an earlier action with equal
     texts, ``unlike`` an earlier action with different texts. ``logprobs: reference``: logprobs equal Hugging Face's,
-    with the requested number of alternatives. ``status`` and ``contains`` are for ``http`` actions.
+    with the requested number of alternatives. ``max_steps`` is for ``generate`` in process, ``status`` and ``contains``
+    are for ``http`` actions.
     """
 
     error: ErrorExpectation | None = None
@@ -43,6 +62,7 @@ class Outcome(Model):
     unlike: Slug | None = None
     logprobs: Literal["reference"] | None = None
     usage: bool | None = None
+    max_steps: StepBounds | None = None
     status: Status | None = None
     contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
 
@@ -154,6 +174,7 @@ class ServerMetrics(Model):
     """Expected increases of a server's metrics since the start of the case.
 
     ``first_tokens`` and ``further_tokens`` are numbers of observations: of time to first token and inter-token latency.
+    ``prefix_queries`` and ``prefix_hits`` count prompt tokens that were looked up and found in the prefix cache.
     """
 
     prompt_tokens: Number | None = None
@@ -161,6 +182,9 @@ class ServerMetrics(Model):
     finished_requests: Number | None = None
     first_tokens: Number | None = None
     further_tokens: Number | None = None
+    prefix_queries: Number | None = None
+    prefix_hits: Number | None = None
+    preemptions: Number | None = None
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "ServerMetrics":
@@ -283,6 +307,8 @@ class Action(Model):
             raise MisfitError(f"expect is not allowed for a {kind}: its own keys are the expectation", "expect")
         if self.name is not None and kind not in ANSWERING:
             raise MisfitError(f"only {', '.join(ANSWERING)} can have a name", "name")
+        if self.expect and self.expect.max_steps and kind != "generate":
+            raise MisfitError("max_steps is only allowed for generate", "expect", "max_steps")
         self._lists_as_long()
         for i, request in enumerate(self.generate or ()):
             refuse_timing(request, "generate", i)

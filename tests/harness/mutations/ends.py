@@ -9,6 +9,8 @@ import pytest
 from engine.entrypoints import prompts
 from engine.entrypoints.validation import admit
 from engine.request import FinishReason, SamplingParams
+from engine.scheduling.chunked.scheduler import ChunkedScheduler
+from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
 from tests.harness.mutations.registry import end_mutation
 
@@ -132,3 +134,21 @@ def keep_the_stop_token_in_the_text(patch: pytest.MonkeyPatch) -> None:
         return text(self, decode) if isinstance(self.stop_reason, str) else decode(self.output_token_ids)
 
     patch.setattr(SequenceState, "text", kept)
+
+
+@end_mutation("a-decode-runs-between-two-chunks-of-another-prompt", "request 0 got a token after 6 steps, at most 2")
+def compute_a_prompt_in_consecutive_steps(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ChunkedScheduler, "_may_interleave", lambda self: not self._paused)
+
+
+@end_mutation("running-requests-get-a-token-in-every-mixed-step", "at most 1 are allowed")
+def schedule_decodes_behind_prompts(patch: pytest.MonkeyPatch) -> None:
+    go_on = TokenBudgetScheduler._go_on
+
+    def prompts_first(self: TokenBudgetScheduler, draft: Any) -> None:
+        everyone = self._running
+        self._running = [s for s in everyone if s.length - s.computed > 1] or everyone
+        go_on(self, draft)
+        self._running = everyone
+
+    patch.setattr(TokenBudgetScheduler, "_go_on", prompts_first)

@@ -1,0 +1,81 @@
+"""The steps of a ``generate``: invariants after every step, and the bounds of a case on the steps of its requests."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from harness.drivers.base import Observation, Session, StepRecord
+from harness.drivers.optional import steps_of_generate
+from harness.latency import RequestLatency, request_latencies
+from harness.runs.runner import as_step
+from harness.schedulers.bars import Size
+from harness.schedulers.spec import SchedulerSpec
+from harness.suites.schema import Request, StepBounds
+from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, Token, Verdict
+
+
+@dataclass(frozen=True)
+class Watched:
+    """An engine in this process, its effective limits, and the scheduler whose invariants are checked."""
+
+    session: Session
+    limits: SchedulingLimits
+    scheduler: SchedulerSpec
+
+
+def check_generate(
+    watched: Watched,
+    options: SchedulerOptions | None,
+    specs: Sequence[RequestSpec],
+    requests: Sequence[Request],
+    bounds: StepBounds | None,
+) -> list[Verdict]:
+    """Check the steps of the last ``generate``. Without visible steps only ``bounds`` fail, which can't be checked."""
+    run = run_of_generate(watched.session, len(requests))
+    if run is None:
+        unknown = Verdict(False, "max_steps can't be checked: this driver does not report the steps of generate")
+        return [unknown] if bounds is not None else []
+    verdict = watched.scheduler.check_invariants(run, specs, requests, watched.limits, options)
+    return [verdict] if bounds is None else [verdict, check_bounds(run, specs, bounds)]
+
+
+def run_of_generate(session: Session, requests: int) -> Run | None:
+    """Return the last ``generate`` as a run of requests that all join at step 0; None without visible steps."""
+    shown = steps_of_generate(session)
+    if not shown:
+        return None
+    # Before the first step, columns of the engine's scheduler are empty, other columns are None.
+    optional = [None if column is None else () for column in shown[0][1][5:]]
+    before = Observation(0, tuple(range(requests)), (), 0, 0, *optional)
+    steps = [as_step(0, StepRecord("start", (), (), ()), before)]
+    tokens: list[list[Token]] = [[] for _ in range(requests)]
+    for record, seen in shown:
+        for position, token in zip(record.request_outputs, record.tokens, strict=True):
+            tokens[position].append(token)
+        steps.append(as_step(len(steps), record, seen))
+    return Run(tuple(steps), tuple(map(tuple, tokens)))
+
+
+def check_bounds(run: Run, specs: Sequence[RequestSpec], bounds: StepBounds) -> Verdict:
+    """Check that no request took more steps than the case allows."""
+    sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in specs]
+    late = [line for request in request_latencies(run.steps, sizes) for line in _exceeded(request, bounds)]
+    if late:
+        more = f" (and {len(late) - 1} more)" if len(late) > 1 else ""
+        return Verdict(False, f"too many steps: {late[0]}{more}", tuple(late))
+    allowed = ", ".join(f"{name} {most}" for name, most in bounds.model_dump(exclude_none=True).items())
+    return Verdict(True, f"every request took at most the steps allowed: {allowed}")
+
+
+def _exceeded(request: RequestLatency, bounds: StepBounds) -> Iterator[str]:
+    for name, steps, most in (
+        ("waited", request.queue, bounds.queue),
+        ("got its first token after", request.first_token, bounds.first_token),
+        ("got a token after", max(request.between, default=0), bounds.between),
+    ):
+        if most is not None and steps > most:
+            yield f"request {request.request} {name} {steps:.0f} steps, at most {most} are allowed"
+
+
+def labelled(label: str, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts with the action at the start of their headlines."""
+    return [replace(verdict, headline=f"{label}: {verdict.headline}") for verdict in verdicts]

@@ -203,7 +203,7 @@ OPTIONS = (
     Option(
         "shard",
         PROCESSES,
-        "run part I of N parts that take as long as each other",
+        "run part I of N parts that take as long as each other; auto: the part of this job of a job scheduler",
         metavar="I/N",
         type=lambda text: _of("harness.pytest_plugin.shards", "shard")(text),
     ),

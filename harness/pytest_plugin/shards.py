@@ -6,6 +6,7 @@ expectations/durations.json``.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from statistics import median
 import pytest
 
 from harness.pytest_plugin.isolation.grouping import by_engine
+from harness.pytest_plugin.shard_environment import part_of_this_job
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
@@ -34,10 +36,12 @@ class Shard:
 
 
 def shard(text: str) -> Shard:
-    """Return the shard for ``2/5``."""
+    """Return the shard for ``2/5``, or for ``auto`` that of this job of a job scheduler."""
+    if text == "auto":
+        return Shard(*part_of_this_job(os.environ))
     number, _, of = text.partition("/")
     if not (number.isascii() and number.isdecimal() and of.isascii() and of.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 2/5, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 2/5, or auto, not {text!r}")
     if not 1 <= int(number) <= int(of):
         raise argparse.ArgumentTypeError(
             f"{text}: of {of} parts there are 1 to {of}" if int(of) else f"{text}: no parts"

@@ -43,7 +43,7 @@ def test_tests_without_a_duration_count_with_the_median() -> None:
         ("6/5", "6/5: of 5 parts there are 1 to 5"),
         ("0/5", "0/5: of 5 parts there are 1 to 5"),
         ("1/0", "1/0: no parts"),
-        ("2", "must be a part and the number of parts, such as 2/5, not '2'"),
+        ("2", "must be a part and the number of parts, such as 2/5, or auto, not '2'"),
         ("a/b", "must be a part"),
         ("-1/2", "must be a part"),
         ("²/5", "must be a part"),

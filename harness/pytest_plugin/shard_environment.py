@@ -1,0 +1,91 @@
+"""``--cb-shard auto``: the part and the number of parts that a job scheduler gives to its jobs in the environment."""
+
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SLURM_STEP, SLURM_MAX = "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_MAX"
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """A job scheduler: the variables with the index of a job and the number of jobs.
+
+    ``first`` is the first index, or the name of the variable with the first index. ``hint`` says who sets ``total``
+    where the scheduler does not.
+    """
+
+    name: str
+    index: str
+    total: str
+    first: int | str
+    hint: str = ""
+
+
+SCHEDULERS = (
+    Scheduler(
+        "Kubernetes Indexed Job",
+        "JOB_COMPLETION_INDEX",
+        "JOB_COMPLETIONS",
+        first=0,
+        hint="Kubernetes does not set it: give the container an environment variable with the Job's completions",
+    ),
+    Scheduler("SLURM array", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", first="SLURM_ARRAY_TASK_MIN"),
+    Scheduler("GitLab parallel job", "CI_NODE_INDEX", "CI_NODE_TOTAL", first=1),
+    Scheduler(
+        "GitHub matrix",
+        "MATRIX_JOB_INDEX",
+        "MATRIX_JOB_TOTAL",
+        first=0,
+        hint="GitHub does not set it: give the step `env: {MATRIX_JOB_INDEX: ${{ strategy.job-index }}, "
+        "MATRIX_JOB_TOTAL: ${{ strategy.job-total }}}`",
+    ),
+)
+
+
+def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return the part, from 1, and the number of parts. Raises ArgumentTypeError with one sentence.
+
+    Exactly one scheduler must have set its index. A job scheduler inside another, such as SLURM in a GitLab job, must
+    be told apart by the user with explicit numbers.
+    """
+    found = [scheduler for scheduler in SCHEDULERS if environment.get(scheduler.index)]
+    if not found:
+        known = ", ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in SCHEDULERS)
+        raise ArgumentTypeError(f"auto: no job scheduler has set the index of this job; known are {known}")
+    if len(found) > 1:
+        both = " and ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in found)
+        raise ArgumentTypeError(f"auto: {both} are both set; give the part in numbers, such as 2/5")
+    return _part(found[0], environment)
+
+
+def _part(scheduler: Scheduler, environment: Mapping[str, str]) -> tuple[int, int]:
+    index, total = (_number(name, environment, scheduler) for name in (scheduler.index, scheduler.total))
+    first = scheduler.first
+    if isinstance(first, str):
+        first = _number(first, environment, scheduler)
+    step = int(environment.get(SLURM_STEP) or 1) if scheduler.index.startswith("SLURM") else 1
+    part, beside = divmod(index - first, step)
+    last = first + (total - 1) * step
+    if beside or not 0 <= part < total:
+        raise ArgumentTypeError(
+            f"auto: {scheduler.index} is {index}, but {total} jobs ({scheduler.total}) have the indices "
+            f"{first} to {last}{f' in steps of {step}' if step > 1 else ''}"
+        )
+    if SLURM_MAX in environment and scheduler.index.startswith("SLURM") and environment[SLURM_MAX] != str(last):
+        raise ArgumentTypeError(
+            f"auto: {total} jobs up to index {environment[SLURM_MAX]} ({SLURM_MAX}) leave indices out: submit the "
+            "array without gaps, or give the part in numbers"
+        )
+    return part + 1, total
+
+
+def _number(name: str, environment: Mapping[str, str], scheduler: Scheduler) -> int:
+    text = environment.get(name, "")
+    if not text:
+        raise ArgumentTypeError(
+            f"auto: {scheduler.index} is set, but {name} is not{f'. {scheduler.hint}' if scheduler.hint else ''}"
+        )
+    if not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"auto: {name} must be a number, not {text!r}")
+    return int(text)

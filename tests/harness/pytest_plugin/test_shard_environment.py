@@ -1,0 +1,67 @@
+"""``--cb-shard auto`` with the variables of each job scheduler, and what does not fit together."""
+
+from argparse import ArgumentTypeError
+
+import pytest
+
+from harness.pytest_plugin.shard_environment import part_of_this_job
+from harness.pytest_plugin.shards import Shard, shard
+
+SLURM = {"SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_MAX": "9", "SLURM_ARRAY_TASK_STEP": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "part"),
+    [
+        ({"JOB_COMPLETION_INDEX": "0", "JOB_COMPLETIONS": "5"}, (1, 5)),
+        ({"JOB_COMPLETION_INDEX": "4", "JOB_COMPLETIONS": "5"}, (5, 5)),
+        ({**SLURM, "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "4"}, (1, 4)),
+        ({**SLURM, "SLURM_ARRAY_TASK_ID": "9", "SLURM_ARRAY_TASK_COUNT": "4"}, (4, 4)),
+        ({"SLURM_ARRAY_TASK_ID": "7", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_ARRAY_TASK_MIN": "0"}, (8, 8)),
+        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3"}, (1, 3)),
+        ({"MATRIX_JOB_INDEX": "2", "MATRIX_JOB_TOTAL": "3"}, (3, 3)),
+        # GitLab sets the number of jobs also where a job is not parallel.
+        ({"CI_NODE_TOTAL": "1", "JOB_COMPLETION_INDEX": "1", "JOB_COMPLETIONS": "2"}, (2, 2)),
+    ],
+)
+def test_part(environment: dict[str, str], part: tuple[int, int]) -> None:
+    assert part_of_this_job(environment) == part
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "auto: no job scheduler has set the index of this job; known are JOB_COMPLETION_INDEX (Kubernetes"),
+        ({"JOB_COMPLETION_INDEX": "1"}, "JOB_COMPLETION_INDEX is set, but JOB_COMPLETIONS is not. Kubernetes does not"),
+        (
+            {"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"},
+            "is 5, but 5 jobs (JOB_COMPLETIONS) have",
+        ),
+        (
+            {"CI_NODE_INDEX": "0", "CI_NODE_TOTAL": "3"},
+            "(CI_NODE_TOTAL) have the indices 1 to 3",
+        ),
+        ({"CI_NODE_INDEX": "one", "CI_NODE_TOTAL": "3"}, "CI_NODE_INDEX must be a number, not 'one'"),
+        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "CI_NODE_INDEX is 1, but 0 jobs"),
+        (
+            {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3", "SLURM_ARRAY_TASK_ID": "1"},
+            "SLURM_ARRAY_TASK_ID (SLURM array) and CI_NODE_INDEX (GitLab parallel job) are both set; give the part",
+        ),
+        ({**SLURM, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, "indices 3 to 9 in steps of 2"),
+        (
+            {**SLURM, "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "3"},
+            "3 jobs up to index 9 (SLURM_ARRAY_TASK_MAX) leave indices out",
+        ),
+    ],
+)
+def test_what_does_not_fit(environment: dict[str, str], message: str) -> None:
+    with pytest.raises(ArgumentTypeError) as error:
+        part_of_this_job(environment)
+    assert message in str(error.value)
+
+
+def test_explicit_numbers_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
+    monkeypatch.setenv("JOB_COMPLETIONS", "3")
+    assert shard("auto") == Shard(2, 3)
+    assert shard("5/7") == Shard(5, 7)

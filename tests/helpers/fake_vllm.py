@@ -122,6 +122,9 @@ class FakeParams(SimpleNamespace):
     def update_from_generation_config(self, fields: Any, eos: int) -> None:
         self.eos = eos
 
+    def update_from_tokenizer(self, tokenizer: Any) -> None:
+        self.bad_words_by = tokenizer
+
 
 def fake_llm() -> SimpleNamespace:
     """Return vLLM's LLM, with the attributes that the session uses."""

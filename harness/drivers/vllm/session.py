@@ -71,6 +71,8 @@ class VllmSession:
         params = SamplingParams(**sampling_arguments(request))
         end = self._plugin.adapter.eos_token_id(processor)
         params.update_from_generation_config(processor.generation_config_fields, end)
+        if request.bad_words:
+            params.update_from_tokenizer(self.llm.get_tokenizer())
         return EngineCoreRequest(
             request_id=name,
             prompt_token_ids=list(request.prompt_token_ids),

@@ -122,6 +122,14 @@ def test_without_a_model_one_engine_serves_all_options_until_a_session_leaves_it
     assert core_of(other[1]).calls[-1] == core_of(third).calls[-1] == "shutdown"
 
 
+def test_bad_words_become_tokens_as_at_entry_points(session: VllmSession) -> None:
+    """vLLM ignores them without their tokens, which its input processor adds."""
+    session.llm.get_tokenizer = lambda: "tokenizer"
+    made = session._made_request("a", replace(ONE, bad_words=("no",)))
+    assert made.sampling_params.bad_words_by == "tokenizer"
+    assert not hasattr(session._made_request("b", ONE).sampling_params, "bad_words_by")
+
+
 def test_preempted_requests_are_reported_in_order(session: VllmSession) -> None:
     scheduler = SimpleNamespace(waiting=[SimpleNamespace(request_id=name) for name in "abxy"])
     assert token_budget._preempted(scheduler, {"a", "b"}) == ("b", "a")

@@ -1,1 +1,1 @@
-"""The entry points of the engine: offline, asyncio, HTTP."""
+"""The entry points of the engine: ``LLM`` (offline), ``AsyncLLM`` (asyncio), and an HTTP server."""

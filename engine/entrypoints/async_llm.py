@@ -1,4 +1,4 @@
-"""The async API: one output stream per request; the engine never waits for a client."""
+"""AsyncLLM, the API for asyncio: one stream of outputs per request. A slow client does not delay the engine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -25,19 +25,19 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 ENCODERS = 2
-"""Tokenizer threads: encoding a long prompt takes a second, which must not block other requests."""
+"""The number of threads for the tokenizer. Encoding a long prompt takes a second and must not block the event loop."""
 
 
 class QueueFullError(RuntimeError):
-    """The limit on unfinished sequences is reached; a later retry may succeed."""
+    """The engine has as many unfinished sequences as its limit allows. A later request may be accepted."""
 
 
 class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
-    ``model`` is a name (keyword arguments are then those of EngineConfig) or an engine that is already built. The
-    caller must not use such an engine until ``shutdown``, and closes it afterwards. ``max_unfinished`` limits the
-    number of unfinished answers, waiting ones included.
+    ``model`` is the name of a model, with keyword arguments for EngineConfig, or an engine that is already built. The
+    caller must not use a built engine until ``shutdown``, and must close it afterwards. ``max_unfinished`` is the
+    maximum number of unfinished answers, including waiting ones; None is no maximum.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
@@ -62,7 +62,7 @@ class AsyncLLM:
 
     @property
     def dead(self) -> EngineDeadError | EngineStoppedError | None:
-        """The error that ended the engine; None while it runs."""
+        """Return the error that ended the engine; None while the engine runs."""
         return self._thread.end
 
     @property
@@ -71,7 +71,7 @@ class AsyncLLM:
 
     @property
     def unfinished(self) -> int:
-        """The number of unfinished answers, waiting ones included."""
+        """Return the number of unfinished answers, including waiting ones."""
         return sum(collector.unfinished for collector in self._open)
 
     def state(self) -> SchedulerState:
@@ -81,11 +81,11 @@ class AsyncLLM:
     async def generate(
         self, prompt: Prompt, sampling_params: SamplingParams, request_id: str
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Yield outputs as they grow, by ``sampling_params.output_kind``.
+        """Yield the outputs of a request. ``sampling_params.output_kind`` selects what each output contains.
 
-        CUMULATIVE: each output has all ``n`` answers so far; the last one equals that of LLM.generate. DELTA: each
-        output has the new part of the answers that grew. FINAL_ONLY: one output, at the end. An output may cover
-        several tokens where the client is slower than the engine. Closing the generator, or cancelling the task that
+        CUMULATIVE: each output has all ``n`` answers so far; the last output equals that of LLM.generate. DELTA: each
+        output has the new part of every answer that grew. FINAL_ONLY: there is one output, at the end. If the client is
+        slower than the engine, an output covers several tokens. Closing the generator, or cancelling the task that
         waits in it, aborts the request.
 
         Raises RequestRefusedError, ValueError for an id that is in use, QueueFullError, and, as soon as the engine
@@ -108,15 +108,18 @@ class AsyncLLM:
             collector.close()
 
     async def encode(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of a text, computed outside the event loop."""
+        """Return the token ids of ``text``, computed in a thread."""
         return await self._in_thread(self.engine.tokenizer.encode, text)
 
     async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the tokens of a conversation (Tokenizer.encode_chat). Raises ChatTemplateError."""
+        """Return the token ids of a conversation, computed in a thread by Tokenizer.encode_chat.
+
+        Raises ChatTemplateError.
+        """
         return await self._in_thread(self.engine.tokenizer.encode_chat, messages)
 
     async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
-        """Return the tokens and the checked parameters of a prompt. Raises RequestRefusedError."""
+        """Check a prompt, and return its token ids and parameters for ``submit``. Raises RequestRefusedError."""
         if isinstance(prompt, str):
             prompt = {"prompt_token_ids": await self.encode(prompt)}
         padded = self.engine.core.config.pads_prompts
@@ -128,10 +131,10 @@ class AsyncLLM:
         return await asyncio.get_running_loop().run_in_executor(self._encoders, function, argument)
 
     def submit(self, prompts: Sequence[Admitted], request_id: str) -> RequestOutputCollector:
-        """Queue prompts together, all or none; answer ``i`` of prompt ``p`` is number ``p * n + i``.
+        """Queue the prompts of one request, all or none, and return the collector of their answers.
 
-        The caller must close the collector. Raises ValueError for an id that is in use, QueueFullError,
-        EngineDeadError, EngineStoppedError.
+        Answer ``i`` of prompt ``p`` has the number ``p * n + i`` in the collector. The caller must close the collector.
+        Raises ValueError for an id that is in use, QueueFullError, EngineDeadError, EngineStoppedError.
         """
         if any(taken == request_id for taken, _ in self._open.values()):
             raise ValueError(f"request id {request_id} is already in use")
@@ -144,7 +147,7 @@ class AsyncLLM:
         if self.max_unfinished is not None and under_way + len(requests) > self.max_unfinished:
             raise QueueFullError(
                 f"{under_way} sequences are unfinished and {len(requests)} more were requested, "
-                f"but the limit of this engine is {self.max_unfinished}"
+                f"but this engine accepts at most {self.max_unfinished} unfinished sequences"
             )
         collector = RequestOutputCollector(len(requests), self._close)
         tokenizer = self.engine.tokenizer
@@ -166,14 +169,14 @@ class AsyncLLM:
                 await asyncio.wrap_future(self._thread.abort(request_ids))
 
     async def reset(self, limits: Limits) -> ResolvedLimits:
-        """Abort every request and set other limits. Raises ConfigError."""
+        """Abort every request and set other limits. Raises ConfigError for impossible limits."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
-        """Set other limits while no request is unfinished.
+        """Set other limits, if no request is unfinished.
 
-        Raises ConfigError for impossible limits in any case, else EngineBusyError.
+        Raises ConfigError for impossible limits, and EngineBusyError if a request is unfinished.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:
@@ -186,9 +189,9 @@ class AsyncLLM:
         await asyncio.wrap_future(self._thread.when_idle())
 
     def shutdown(self, timeout: float | None = 10) -> None:
-        """Stop the engine's thread after the current step, waiting ``timeout`` seconds; open requests fail. Idempotent.
+        """Stop the engine's thread after the current step, and wait for it at most ``timeout`` seconds. Idempotent.
 
-        An engine that was built by this object is closed, too.
+        Unfinished requests fail with EngineStoppedError. An engine that was built by this object is closed.
         """
         self._thread.stop(timeout)
         self._encoders.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Convert a sequence to an answer: text, tokens, logprobs. Used by every entry point."""
+"""Convert the state of a sequence to an answer with text, tokens and logprobs, for every entry point."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from engine.tokenizer import Tokenizer
 
 
 def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> CompletionOutput:
-    """Return everything that ``sequence`` has generated so far as answer ``index``."""
+    """Return all tokens that ``sequence`` has generated so far as the answer number ``index`` of its request."""
     wants_logprobs = sequence.params.logprobs is not None
     return CompletionOutput(
         index=index,
@@ -22,7 +22,7 @@ def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> Com
 
 
 def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:
-    """Return the text so far, cut at a stop string or stop token."""
+    """Return the text that ``sequence`` has generated so far (SequenceState.text)."""
     skip = sequence.params.skip_special_tokens
 
     def decode(token_ids: Sequence[int]) -> str:
@@ -32,7 +32,10 @@ def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:
 
 
 def logprob_entries(tokens: Sequence[TokenOutput], tokenizer: Tokenizer) -> tuple[Mapping[int, Logprob], ...]:
-    """Return one mapping per token: the alternatives, best first, and the chosen token among or after them."""
+    """Return a mapping from token id to Logprob for each of ``tokens``.
+
+    It has the most likely tokens, most likely first, and after them the chosen token if it is not one of these.
+    """
 
     def entry(token_id: int, logprob: float, rank: int | None) -> Logprob:
         return Logprob(logprob, rank, tokenizer.decode([token_id], skip_special_tokens=False))

@@ -1,7 +1,7 @@
-"""Deltas of a growing text: what each token adds to an answer; concatenated, the deltas are the answer.
+"""Deltas of an answer: the text and tokens that each step adds to it. Together they equal the whole answer.
 
-Incomplete characters and possible beginnings of a stop string are held back: a stop string is cut from the text, and
-text that was sent cannot be taken back.
+Text that was sent to a client cannot be taken back. So a delta does not include an incomplete character, nor the
+possible beginning of a stop string, which would be cut from the answer.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class DeltaMaker:
         self._logprob = 0.0
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
-        """Return what is new since the last call; only ``cumulative_logprob`` covers everything so far."""
+        """Return the text, tokens and logprobs since the last call; ``cumulative_logprob`` covers all tokens so far."""
         new = sequence.tokens[self._tokens_given :]
         self._tokens_given += len(new)
         for token in new:
@@ -66,7 +66,7 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 def merged(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutput:
-    """Return two deltas of one answer as one."""
+    """Return two consecutive deltas of an answer as one."""
     both = earlier.logprobs is not None and later.logprobs is not None
     return replace(
         later,

@@ -1,7 +1,7 @@
-"""An engine core in a thread of its own: other threads queue calls, which it runs between two steps.
+"""EngineThread: an engine core in a thread of its own. Other threads queue calls, which run between two steps.
 
-Callers never wait for a step: a call returns a Future, and the tokens of a request go to its subscriber. Does not
-import torch.
+Callers do not wait for a step: a call returns a Future, and the tokens of a request are passed to its subscriber. This
+file does not import torch.
 """
 
 import queue
@@ -22,11 +22,11 @@ from engine.sequence import SequenceState
 Result = TypeVar("Result")
 
 LOOK_SECONDS = 1.0
-"""Interval at which an idle engine runs ``check``."""
+"""The interval in seconds at which an idle engine calls ``check``."""
 
 
 class EngineDeadError(RuntimeError):
-    """The engine stopped because of an error, which is the ``__cause__``; no request can run on it."""
+    """The engine ended because of an error, which is the ``__cause__``. It runs no further requests."""
 
 
 class EngineStoppedError(RuntimeError):
@@ -34,21 +34,27 @@ class EngineStoppedError(RuntimeError):
 
 
 class EngineBusyError(RuntimeError):
-    """Limits cannot change while requests are unfinished or blocks are held; the message lists them."""
+    """Limits cannot change, because requests are unfinished or blocks are held. The message lists how many."""
 
 
 class Subscriber(Protocol):
-    """Receives the progress of one request. Called in the engine's thread, so it must be quick and must not block."""
+    """The interface of what receives the progress of one request.
+
+    Its methods are called in the engine's thread, so they must be quick and must not block.
+    """
 
     def progressed(self, sequence: SequenceState) -> None:
-        """Called after each token and at an abort. Where ``finish_reason`` is set, this is the last call."""
+        """Handle a new token or an abort. If ``sequence.finish_reason`` is set, this is the last call."""
 
     def failed(self, error: Exception) -> None:
-        """Called where the request cannot continue. The last call."""
+        """Handle an error that ended the request. This is the last call."""
 
 
 class Observer(Protocol):
-    """Receives every step record, for metrics and traces. Called in the engine's thread."""
+    """The interface of what receives every step record, for metrics and traces.
+
+    Its methods are called in the engine's thread.
+    """
 
     def queued(self, request: Request) -> None: ...
     def stepped(self, record: StepRecord) -> None: ...
@@ -56,10 +62,11 @@ class Observer(Protocol):
 
 
 class EngineThread:
-    """Steps ``core`` while there is work, and sleeps otherwise. Other threads must not use the core.
+    """A thread that runs the steps of ``core`` while requests are left, and waits for calls otherwise.
 
-    ``check`` raises where the core could no longer run a step; it is called every second without work. ``seen`` is the
-    scheduler's state after the last step; any thread may read it at any time.
+    Other threads must not use the core. ``check`` is called every second while no requests are left, and raises an
+    error if the core can no longer run a step. ``seen`` is the scheduler's state after the last step; any thread may
+    read it at any time.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class EngineThread:
         self._subscribers: dict[str, Subscriber] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._idle_waiters: list[Future[None]] = []
-        self._closing = threading.Lock()  # a call is either queued before the end, and answered, or refused
+        self._closing = threading.Lock()  # so that no call is queued after the thread has answered the last one
         self._end: EngineDeadError | EngineStoppedError | None = None
         self._stopping = False
         self.seen: SchedulerState = core.state()
@@ -80,13 +87,13 @@ class EngineThread:
 
     @property
     def end(self) -> EngineDeadError | EngineStoppedError | None:
-        """The error that ended the engine; None while it runs."""
+        """Return the error that ended the engine; None while the engine runs."""
         return self._end
 
     def add(self, request: Request, subscriber: Subscriber) -> None:
-        """Queue a request. Errors of the core go to ``subscriber.failed``.
+        """Queue a request. If the core refuses it, ``subscriber.failed`` is called with the error.
 
-        Raises EngineDeadError or EngineStoppedError immediately if the engine has ended.
+        Raises EngineDeadError or EngineStoppedError if the engine has ended.
         """
 
         def tell(answer: Future[None]) -> None:
@@ -97,17 +104,17 @@ class EngineThread:
         self._leave(partial(self._add, request, subscriber)).add_done_callback(tell)
 
     def abort(self, request_ids: Sequence[str]) -> Future[None]:
-        """Abort requests before the next step, which frees their blocks; ids of ended requests are ignored."""
+        """Abort requests before the next step, which frees their blocks. Ids of ended requests are ignored."""
         return self._leave(partial(self._abort, tuple(request_ids)))
 
     def reset(self, limits: Limits) -> Future[ResolvedLimits]:
-        """Abort every request, then run EngineCore.reset. The Future raises ConfigError for impossible limits."""
+        """Abort every request, then call EngineCore.reset. The Future raises ConfigError for impossible limits."""
         return self._leave(partial(self._reset, limits))
 
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
-        """Run EngineCore.restart unless a request is unfinished.
+        """Call EngineCore.restart, if no request is unfinished and no block is held.
 
-        The Future raises EngineBusyError where a request is unfinished or a block is held.
+        Otherwise the Future raises EngineBusyError.
         """
         return self._leave(partial(self._tighten, limits))
 
@@ -142,13 +149,13 @@ class EngineThread:
             self._empty_the_core()
             self._finish(EngineStoppedError("the engine was shut down"))
         except BaseException as error:
-            # Any error at all: a waiting client must not wait for ever.
+            # Whatever the error is: clients that wait for an answer must get one.
             dead = EngineDeadError(f"the engine died of {type(error).__name__}: {error}")
             dead.__cause__ = error
             self._finish(dead)
 
     def _answer_calls(self) -> None:
-        """Run the calls queued since the last step; without work, wait for the next call."""
+        """Run the calls that were queued since the last step. If no request is left, wait for the next call."""
         wait = not self._core.has_work
         while True:
             try:
@@ -194,7 +201,7 @@ class EngineThread:
         }
         if any(held.values()) or self._core.has_work:
             raise EngineBusyError(
-                ", ".join(f"{name} {count}" for name, count in held.items() if count) or "a step is due"
+                ", ".join(f"{name} {count}" for name, count in held.items() if count) or "another step has to run"
             )
         return self._core.restart(limits)
 
@@ -214,7 +221,7 @@ class EngineThread:
             self._progress(request_id)
 
     def _fail_the_unschedulable(self, error: OutOfBlocksError) -> None:
-        """Fail a request that the empty cache cannot hold; the engine goes on."""
+        """End a request that can never run, and pass ``error`` to its subscriber. Other requests continue."""
         unschedulable = self._unschedulable(error)
         self._core.abort(unschedulable)
         self._core.release(unschedulable)
@@ -223,7 +230,7 @@ class EngineThread:
         self._subscribers.pop(unschedulable).failed(error)
 
     def _unschedulable(self, error: OutOfBlocksError) -> str:
-        """Return the id of the request that the error is about. Raises the error where it is not about one request."""
+        """Return the id of the request that can never run. Raises ``error`` if it is not about a single request."""
         if isinstance(error, UnschedulableRequestError):
             return error.request_id
         state = self._core.state()
@@ -232,7 +239,7 @@ class EngineThread:
         return state.waiting[0]
 
     def _progress(self, request_id: str) -> None:
-        """Call the subscriber, and drop the request if it has ended."""
+        """Call the subscriber of a request, and drop the request if it has ended."""
         sequence, subscriber = self._core.sequences[request_id], self._subscribers[request_id]
         if sequence.finish_reason is not None:
             del self._subscribers[request_id]
@@ -252,7 +259,7 @@ class EngineThread:
             self._idle_waiters.clear()
 
     def _empty_the_core(self) -> None:
-        """Abort what is left, so that the owner of the core can use it again."""
+        """Abort all requests and free their blocks, so that the owner of the core can use it again."""
         for request_id in self._subscribers:
             self._core.abort(request_id)
             self._core.release(request_id)
@@ -262,7 +269,7 @@ class EngineThread:
         self.seen = self._core.state()
 
     def _finish(self, end: EngineDeadError | EngineStoppedError) -> None:
-        """Refuse further calls, and fail every request and call that is open."""
+        """Refuse further calls, and end every unfinished request and unanswered call with the error ``end``."""
         with self._closing:
             self._end = end
         for subscriber in self._subscribers.values():

@@ -1,4 +1,4 @@
-"""The offline API: takes a list of prompts and returns a list of outputs in the same order."""
+"""LLM, the offline API: takes a list of prompts and returns a list of outputs in the same order."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
@@ -13,8 +13,9 @@ from engine.request import Request, RequestOutput, SamplingParams
 
 
 class LLM:
-    """An engine with ``generate``. ``model`` is a name or a built engine; keyword arguments are those of EngineConfig.
+    """An engine with ``generate`` for lists of prompts.
 
+    ``model`` is the name of a model, with keyword arguments for EngineConfig, or an engine that is already built.
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
 
@@ -27,7 +28,7 @@ class LLM:
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
-        """Drop every request and set other limits; see EngineCore.reset."""
+        """Drop every request and set other limits. Raises ConfigError for impossible limits."""
         self.engine.core.reset(limits)
 
     def close(self) -> None:
@@ -61,7 +62,7 @@ class LLM:
         return [self._output(prompt, group) for prompt, group in zip(wanted, groups, strict=True)]
 
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
-        """Return the ``n`` requests of one prompt, checked."""
+        """Check a prompt, and return its ``n`` requests for the engine core."""
         core = self.engine.core
         most, padded = core.limits.max_model_len, core.config.pads_prompts
         ready = admitted(prompt, params, self.engine.tokenizer, most, padded=padded)
@@ -112,5 +113,7 @@ def _one_each(params: SamplingParams | Sequence[SamplingParams], count: int) -> 
     if isinstance(params, SamplingParams):
         return [params] * count
     if len(params) != count:
-        raise ValueError(f"{count} prompts came with {len(params)} sampling parameters: give one, or one each")
+        raise ValueError(
+            f"{count} prompts came with {len(params)} sampling parameters: pass one SamplingParams, or one per prompt"
+        )
     return list(params)

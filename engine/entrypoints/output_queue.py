@@ -1,4 +1,7 @@
-"""Queues of outputs for asyncio clients: deltas are merged, so a slow client gets fewer and longer ones."""
+"""Pass outputs from the engine's thread to asyncio clients.
+
+Deltas that a client has not taken yet are merged, so a slow client gets fewer and longer deltas.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -12,10 +15,10 @@ from engine.tokenizer import Tokenizer
 
 
 class RequestOutputCollector:
-    """Collects the deltas of answers 0 to ``count`` - 1 for one client. Belongs to the event loop that created it.
+    """The deltas of answers 0 to ``count`` - 1 that one client has not taken yet.
 
-    It holds at most ``max_tokens`` tokens per answer. The caller must call ``close`` (idempotent), which aborts
-    unfinished answers.
+    Only the event loop in which it was created may use it, except for the methods ``…_from_thread``. It holds at most
+    ``max_tokens`` tokens per answer. The caller must call ``close``, which aborts unfinished answers.
     """
 
     def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:
@@ -30,11 +33,11 @@ class RequestOutputCollector:
 
     @property
     def unfinished(self) -> int:
-        """The number of unfinished answers, as seen by the event loop."""
+        """Return the number of answers whose last delta has not arrived in the event loop."""
         return len(self._open)
 
     async def take(self) -> Mapping[int, CompletionOutput]:
-        """Wait for output and return what is new since the last call, by answer; empty after the last output.
+        """Wait for new deltas, and return them by the number of their answer; empty after the last one.
 
         Raises the error that ended the request, if any: EngineDeadError, EngineStoppedError, OutOfBlocksError.
         """
@@ -49,14 +52,14 @@ class RequestOutputCollector:
         return new
 
     async def take_all(self) -> list[CompletionOutput]:
-        """Wait for all answers and return them in order. Raises as ``take``."""
+        """Wait until all answers are complete, and return them in order. Raises the same errors as ``take``."""
         whole: dict[int, CompletionOutput] = {}
         while new := await self.take():
             whole.update({i: merged(whole[i], delta) if i in whole else delta for i, delta in new.items()})
         return [whole[index] for index in range(self.count)]
 
     def close(self) -> None:
-        """Abort unfinished answers."""
+        """Abort unfinished answers. Idempotent."""
         if not self._closed:
             self._closed = True
             self._on_close(self)
@@ -64,12 +67,12 @@ class RequestOutputCollector:
             self._something.set()
 
     def put_from_thread(self, delta: CompletionOutput) -> None:
-        """Called by the engine's thread. Does nothing if the event loop is closed."""
+        """Add a delta, from the engine's thread. Does nothing if the event loop is closed."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._put, delta)
 
     def fail_from_thread(self, error: Exception) -> None:
-        """Called by the engine's thread. Does nothing if the event loop is closed."""
+        """End all answers with ``error``, from the engine's thread. Does nothing if the event loop is closed."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._fail, error)
 
@@ -88,7 +91,7 @@ class RequestOutputCollector:
 
 
 class OutputQueue:
-    """Passes the output of one answer from the engine's thread to a collector (engine_thread.Subscriber)."""
+    """The Subscriber (engine_thread.py) of one answer: passes its deltas to a collector."""
 
     def __init__(
         self, collector: RequestOutputCollector, index: int, params: SamplingParams, tokenizer: Tokenizer

@@ -1,4 +1,4 @@
-"""Convert a prompt and its parameters to requests of the engine core. Used by every entry point."""
+"""Check a prompt and its parameters, and convert them to requests of the engine core, for every entry point."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ Prompt = str | Mapping[str, Sequence[int]]
 
 
 class Admitted(NamedTuple):
-    """A checked prompt: its tokens, and its parameters with ``max_tokens`` filled in."""
+    """A checked prompt: its token ids, and its parameters with ``max_tokens`` filled in."""
 
     token_ids: tuple[int, ...]
     params: SamplingParams
@@ -22,10 +22,10 @@ class Admitted(NamedTuple):
 def admitted(
     prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_model_len: int, *, padded: bool = True
 ) -> Admitted:
-    """Check a prompt. Raises RequestRefusedError if it is empty, outside the vocabulary, or too long with
-    ``max_tokens``.
+    """Check a prompt and its parameters, and return them for ``requests_for``.
 
-    ``padded``: whether the scheduler pads prompts (``EngineConfig.pads_prompts``).
+    ``padded`` is ``EngineConfig.pads_prompts``. Raises RequestRefusedError if the prompt is empty or does not fit the
+    context, or if a token id is outside the vocabulary.
     """
     token_ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tuple(prompt["prompt_token_ids"])
     for name, ids in (
@@ -47,9 +47,9 @@ def _check_vocabulary(name: str, token_ids: Sequence[int], size: int) -> None:
 
 
 def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len: int) -> tuple[int, ...]:
-    """Return the last ``truncate_prompt_tokens`` of a prompt's tokens.
+    """Return the last ``truncate_prompt_tokens`` token ids of a prompt, or all if that parameter is None.
 
-    Raises RequestRefusedError if that is more than ``max_model_len`` tokens, as vLLM does.
+    Raises RequestRefusedError if ``truncate_prompt_tokens`` exceeds ``max_model_len``, as vLLM does.
     """
     keep = params.truncate_prompt_tokens
     if keep is None:
@@ -62,9 +62,10 @@ def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len:
 
 
 def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
-    """Return the parameters with ``bad_words_token_ids``: each word as it begins a text, and as it follows a space.
+    """Return ``params`` with ``bad_words_token_ids``, the token ids of its ``bad_words``.
 
-    Source: ``SamplingParams.update_from_tokenizer`` of vLLM.
+    A bad word has up to two lists of token ids: at the start of a text and after a space. Source:
+    ``SamplingParams.update_from_tokenizer`` of vLLM.
     """
     if not params.bad_words:
         return params
@@ -79,7 +80,7 @@ def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingPara
 
 
 def requests_for(request_id: str, prompt: Admitted) -> list[Request]:
-    """Return the ``n`` requests of one prompt, one per answer, with consecutive seeds."""
+    """Return the ``n`` requests of a prompt, one per answer. If the prompt has a seed, their seeds are consecutive."""
     token_ids, params = prompt
     if params.n == 1:
         return [Request(request_id, token_ids, params)]

@@ -1,4 +1,7 @@
-"""Checks of every entry point before a request reaches the core ("Limits")."""
+"""Check whether a request fits the context. Every entry point does this before it queues a request.
+
+Source: docs/scheduling-rules.md, "Limits".
+"""
 
 from dataclasses import replace
 
@@ -7,7 +10,7 @@ from engine.request import SamplingParams
 
 
 class RequestRefusedError(ValueError):
-    """A request that can never run on this engine; the message is that of the plugin."""
+    """The request can never run on this engine. The message has the words of the plugin's message."""
 
 
 def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
@@ -31,9 +34,11 @@ def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> Sam
 
 
 def admit_unpadded(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
-    """As ``admit`` where nothing is padded (docs/scheduling-rules-token-budget.md): what does not fit is cut off.
+    """Check a request for a scheduler that does not pad prompts, and return its parameters with ``max_tokens``.
 
-    Raises RequestRefusedError where the prompt leaves no room for one token.
+    A ``max_tokens`` that does not fit the context is accepted: the request ends when the context is full
+    (docs/scheduling-rules-token-budget.md, "Beyond the rules"). Raises RequestRefusedError if the prompt leaves no room
+    for one token.
     """
     if prompt_length < 1:
         raise RequestRefusedError("Could not add request: the prompt is empty.")

@@ -1,1 +1,1 @@
-"""The OpenAI-compatible HTTP entry point (docs/server.md)."""
+"""The OpenAI-compatible HTTP server (docs/server.md)."""

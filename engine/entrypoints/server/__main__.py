@@ -1,4 +1,4 @@
-"""``python -m engine.entrypoints.server``."""
+"""The command ``python -m engine.entrypoints.server``: serve an engine over HTTP."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve and return the exit status; 2 for an invalid command line, with one sentence on stderr."""
+    """Run the server until a signal, and return its exit status: 2 for invalid arguments, with a sentence on stderr."""
     # Before torch is imported, which reads OMP_NUM_THREADS once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def become(argv: Sequence[str]) -> NoReturn:
-    """Run the server until this forked process ends; the parent has imported the modules it needs.
+    """Run the server in this process, which was forked from one that has imported the server's modules.
 
-    Equivalent to ``python -m engine.entrypoints.server`` with these arguments, in the environment and with the output
-    of this process. Torch must not have started threads before the fork.
+    This does what ``python -m engine.entrypoints.server`` does with these arguments, but does not return. Torch must
+    not have started threads before the fork.
     """
     sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115 - to the end of the process
     _end(main(argv))
@@ -44,7 +44,7 @@ def become(argv: Sequence[str]) -> NoReturn:
 def _end(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # everything is closed by now, and the interpreter's shutdown takes seconds with torch loaded
+    os._exit(status)  # everything is closed; with torch loaded, a regular shutdown of the interpreter takes seconds
 
 
 if __name__ == "__main__":

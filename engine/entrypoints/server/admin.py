@@ -1,7 +1,8 @@
-"""The administrative call: sets limits and options of a running server between two test cases.
+"""The administrative call ``POST /admin/limits``: sets limits and options of a running server between two test cases.
 
-It is enabled where the environment of the process had a token at the start (arguments.ADMIN_TOKEN): the harness sets
-one where it starts a server for several cases. Without that token the path answers 404.
+It is enabled if the environment variable ``SPYRE_CB_ADMIN_TOKEN`` had a value when the server started; requests must
+send that value as a bearer token. The harness sets it when it starts a server for several cases. All other requests to
+this path get status 404.
 """
 
 from dataclasses import asdict, replace
@@ -24,13 +25,13 @@ from engine.entrypoints.server.requests import Body, Text
 
 PATH = "/admin/limits"
 MAX_BYTES = 2**16
-"""The limit on the body of the call itself, independent of ``max_body_bytes``."""
+"""The maximum size of the body of the administrative call, whatever ``max_body_bytes`` is."""
 
 Positive = Annotated[int, Field(ge=1)]
 
 
 class Wanted(Body):
-    """The limits and options to set; None restores the value at the start. Names and units as in ServerSettings."""
+    """The limits and options to set. None restores the value that the server was started with."""
 
     max_model_len: Positive | None = None
     max_num_seqs: Positive | None = None
@@ -42,7 +43,7 @@ class Wanted(Body):
 
 
 class Administration:
-    """ASGI middleware: answers ``POST /admin/limits`` with the right token, and passes on everything else."""
+    """ASGI middleware that answers ``POST /admin/limits`` with the right token, and passes on all other requests."""
 
     def __init__(self, app: ASGIApp, token: str, settings: ServerSettings, service: Service, metrics: Metrics) -> None:
         self._app = app
@@ -68,7 +69,7 @@ class Administration:
         return has_key(Headers(scope=scope), self._token)
 
     async def _go_on_with(self, wanted: Wanted) -> dict[str, object]:
-        """Set limits and options, reset the metrics, and return the values in effect. Changes everything or nothing."""
+        """Set limits and options, reset the metrics, and return the values in effect. If it raises, nothing changes."""
         service, started = self._service, self._settings
         service.check_open()
         effective = await service.llm.tighten(self._limits(wanted))
@@ -82,7 +83,7 @@ class Administration:
         return asdict(effective) | options
 
     def _limits(self, wanted: Wanted) -> Limits:
-        """Return the limits of a server started with these flags. Raises ConfigError."""
+        """Return the limits that a server started with these values would have. Raises ConfigError."""
         built = self._settings.engine
         wanted_limits = replace(
             built,
@@ -91,14 +92,14 @@ class Administration:
             num_blocks=wanted.num_blocks or _unless_smaller(wanted, built.num_blocks),
             max_batch_tkv_limit=wanted.max_batch_tkv_limit or _unless_smaller(wanted, built.max_batch_tkv_limit),
         )
-        # The number of blocks was rounded up, and a batch x tkv limit may exceed every possible batch: cap both.
+        # The number of blocks is rounded up, and a batch x tkv limit may exceed that of the engine: limit both.
         blocks = min(wanted_limits.available_blocks, built.available_blocks)
         batch_tkv = min(wanted_limits.batch_tkv_limit, built.batch_tkv_limit)
         return Limits(wanted_limits.max_model_len, wanted_limits.max_num_seqs, blocks, batch_tkv)
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
-    """Return ``built``, or None where context or batch is given, from which the value is then derived."""
+    """Return ``built``; None if ``wanted`` sets the context or the batch, from which the value is then derived."""
     return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
 
 

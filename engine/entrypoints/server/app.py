@@ -1,4 +1,4 @@
-"""The routes. Their handlers are in completions.py and chat.py, their responses in responses.py and errors.py."""
+"""The ASGI application and its routes."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -32,7 +32,7 @@ _ANSWERS = _ERRORS | {200: {"content": {"text/event-stream": {"schema": {"type":
 
 
 def create_app(service: Service, metrics: Metrics) -> FastAPI:
-    """Return the server as an ASGI application, which shuts ``service.llm`` down at its end."""
+    """Return the server as an ASGI application, which shuts down ``service.llm`` when it ends."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -57,14 +57,17 @@ def _add_generation(app: FastAPI, service: Service) -> None:
 
     @app.post("/v1/completions", response_model=CompletionResponse, responses=_ANSWERS)
     async def create_completion(body: CompletionRequest, request: Request) -> Response:
-        """Continue a prompt, or several; with ``stream`` as server-sent events."""
+        """Continue one or several prompts. With ``stream`` the response is a stream of server-sent events."""
         return await _answer(
             service, body, request, completions.begin, lambda job: CompletionForm(job, body, tokenizer)
         )
 
     @app.post("/v1/chat/completions", response_model=ChatResponse, responses=_ANSWERS)
     async def create_chat_completion(body: ChatRequest, request: Request) -> Response:
-        """Continue a conversation by the model's chat template; with ``stream`` as server-sent events."""
+        """Continue a conversation, formatted with the model's chat template.
+
+        With ``stream`` the response is a stream of server-sent events.
+        """
         return await _answer(service, body, request, chat.begin, lambda job: ChatForm(job, body))
 
 
@@ -75,7 +78,7 @@ async def _answer(
     begin: Callable[[Service, Body], Coroutine[Any, Any, Job]],
     form_of: Callable[[Job], Form],
 ) -> Response:
-    """Handle a request of either API: check it, queue it, and respond as a whole or as a stream."""
+    """Check a request of either API, queue it, and return its response: a single body or a stream."""
     try:
         service.check_open()
         service.check_model(body.model)
@@ -111,12 +114,12 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", responses=_ERRORS)
     async def list_models() -> ModelList:
-        """The model served."""
+        """Return the model that this server has, as a list of one model."""
         return ModelList(data=[card()])
 
     @app.get("/v1/models/{name:path}", responses=_ERRORS)
     async def get_model(name: str) -> ModelCard:
-        """The model served, by its name."""
+        """Return the model that this server has. Any other name gets status 404."""
         service.check_model(name)
         return card()
 
@@ -124,23 +127,23 @@ def _add_models(app: FastAPI, service: Service) -> None:
 def _add_operation(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/health", responses={503: {"model": ErrorBody}})
     async def health() -> Health:
-        """200 while requests are accepted; 503 where the engine is dead or the server is shutting down."""
+        """Return status 200 while requests are accepted; 503 if the engine has ended or the server is shutting down."""
         service.check_open()
         return Health()
 
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:
-        """Metrics in the text format of Prometheus."""
+        """Return metrics in the text format of Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/version")
     async def show_version() -> Version:
-        """The version of this package."""
+        """Return the version of this package."""
         return Version(version=version("spyre-cb"))
 
 
 def _describe(app: FastAPI) -> None:
-    """Remove FastAPI's response 422 from the OpenAPI document: this server answers 400."""
+    """Remove FastAPI's response 422 from the OpenAPI document, since this server answers invalid bodies with 400."""
     generate = app.openapi
 
     def described() -> dict[str, Any]:

@@ -19,15 +19,15 @@ ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
 """Environment variable with the token that enables the administrative call (admin.py)."""
 
 PROGRAM = "SPYRE_CB_PROG"
-"""Environment variable with the program name to show, set by commands that start the server."""
+"""Environment variable with the program name for messages; commands that start the server set it."""
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """The settings from the command line.
+    """The settings of a server, from its command line and environment.
 
-    ``max_queue`` counts sequences beyond the batch. ``port`` 0 is any free port. With ``admin_token`` None there is no
-    administrative call.
+    ``max_queue`` is the maximum number of waiting sequences. ``port`` 0 is any free port. ``drain_seconds`` is how long
+    requests may run after SIGTERM. With ``admin_token`` None the administrative call (admin.py) is disabled.
     """
 
     engine: EngineConfig
@@ -45,16 +45,17 @@ def program() -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage."""
+    """An argument parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.environ) -> ServerSettings:
-    """Parse the command line. Raises ConfigError for invalid values, SystemExit (2, with a sentence) for bad syntax.
+    """Return the settings from the command line ``argv`` and from ``environ``.
 
-    The token of the administrative call is removed from ``environ``, so that subprocesses do not inherit it.
+    Raises ConfigError for values that EngineConfig refuses. Exits with status 2 and a sentence for other invalid
+    arguments. The token of the administrative call is removed from ``environ``, so that subprocesses do not inherit it.
     """
     token = environ.pop(ADMIN_TOKEN, None) or None
     given = _parser().parse_args(argv)
@@ -108,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-batch-tkv-limit", None, positive, "N", f"limit on batch x tkv; or ${environment.BATCH_TKV_LIMIT}")
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
-    # Options of a single scheduler are in docs/server.md: the help would not fit a screen otherwise.
+    # The options of single schedulers are documented in docs/server.md, so that the help fits on a screen.
     add_scheduler_flags(parser, in_help=False)
     add("--backend", None, str, "NAME", f"{', '.join(BACKENDS)}; or ${environment.BACKEND}")
     add("--attention", None, str, "NAME", f"{' or '.join(ATTENTION_OPS)}; default: by backend", choices=ATTENTION_OPS)

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions."""
+"""The request and response of ``POST /v1/chat/completions``."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,7 +24,7 @@ from engine.tokenizer import ChatTemplateError
 
 
 async def begin(service: Service, body: ChatRequest) -> Job:
-    """Check a request and queue it. Raises ApiError and the engine's refusals."""
+    """Check a request and queue it. Raises ApiError, and the errors of ``start`` and ``chat_params``."""
     params = chat_params(body)
     try:
         token_ids = await service.llm.encode_chat([_for_template(message) for message in body.messages])
@@ -39,7 +39,7 @@ def _for_template(message: Message) -> dict[str, str]:
 
 
 class ChatForm:
-    """Chat completions and their chunks (forms.Form)."""
+    """The response format of the chat API (forms.Form)."""
 
     def __init__(self, job: Job, body: ChatRequest) -> None:
         self._job = job
@@ -99,7 +99,10 @@ class ChatForm:
 
 
 def _logprobs(output: CompletionOutput, top: int) -> ChatLogprobs | None:
-    """Return the logprobs with the ``top`` most likely tokens, best first, which need not include the chosen token."""
+    """Return the logprobs of the chosen tokens, each with the ``top`` most likely tokens at its position.
+
+    The most likely token comes first. The chosen token need not be among these.
+    """
     if output.logprobs is None:
         return None
     content = []

@@ -1,4 +1,4 @@
-"""POST /v1/completions."""
+"""The request and response of ``POST /v1/completions``."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -15,14 +15,14 @@ from engine.tokenizer import Tokenizer
 
 
 async def begin(service: Service, body: CompletionRequest) -> Job:
-    """Check a request and queue it. Raises ApiError and the engine's refusals."""
+    """Check a request and queue it. Raises ApiError, and the errors of ``start`` and ``completion_params``."""
     params = completion_params(body)
     prompts = [await service.llm.encode(prompt) if isinstance(prompt, str) else prompt for prompt in _each(body.prompt)]
     return await start(service, "cmpl", prompts, params, "prompt")
 
 
 def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:
-    """Return the prompts of a body, each a text or tokens."""
+    """Return the prompts of a body as a list; each is a text or token ids."""
     if isinstance(prompt, str):
         return [prompt]
     if isinstance(prompt[0], int):
@@ -31,7 +31,7 @@ def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | t
 
 
 class CompletionForm:
-    """Completions and their chunks (forms.Form)."""
+    """The response format of the completions API (forms.Form)."""
 
     def __init__(self, job: Job, body: CompletionRequest, tokenizer: Tokenizer) -> None:
         self._job = job
@@ -58,7 +58,7 @@ class CompletionForm:
         return self._response([], usage)
 
     def _echo(self, index: int) -> str:
-        """Return the prompt as text where ``echo`` is set, else an empty text."""
+        """Return the text of the prompt if ``echo`` is set, else an empty text."""
         if not self._body.echo:
             return ""
         given = _each(self._body.prompt)[index // self._job.prompts[0].params.n]
@@ -98,20 +98,26 @@ class CompletionForm:
 
 
 class TextOffsets:
-    """The offset of each token in a growing text, computed from the text, since a character may take several tokens."""
+    """The offset of each token in the text of an answer.
+
+    Offsets are computed from the decoded text, because a character may take several tokens.
+    """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
         self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
 
     def next(self, token_id: int) -> int:
-        """Add a token and return its offset in characters."""
+        """Add a token and return its offset in the text, in characters."""
         offset = len(self._stream.text)
         self._stream.push(token_id)
         return offset
 
 
 def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Return logprobs by text; of tokens with the same text (bytes of a character) that of the most likely one."""
+    """Return the logprobs of one position by the text of the token.
+
+    Tokens that are parts of a character can have the same text: then the logprob of the most likely one is returned.
+    """
     texts: dict[str, float] = {}
     for entry in position.values():
         texts.setdefault(entry.decoded_token, for_json(entry.logprob))

@@ -1,4 +1,4 @@
-"""Disconnects: the work for a client that disconnects is cancelled."""
+"""Responses that end when the client disconnects: the work for its request is cancelled."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -9,11 +9,14 @@ from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
 CLIENT_GONE = 499
-"""For the log only: the client does not receive it."""
+"""The status of a response whose client has disconnected. The client does not receive it."""
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of ``work``, or None if the client disconnects first. The body must have been read."""
+    """Return the result of ``work``; None if the client disconnects first, which cancels ``work``.
+
+    The body of the request must have been read before.
+    """
     task = asyncio.ensure_future(work)
     watcher = asyncio.ensure_future(_disconnect(receive))
     try:
@@ -31,9 +34,9 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """Server-sent events until the client disconnects. ``on_end`` is called in any case.
+    """A response that sends server-sent events until they end or the client disconnects; then it calls ``on_end``.
 
-    A slow client stops the writing (uvicorn waits above 64 KiB), but not the engine.
+    A slow client delays the sending (uvicorn waits if more than 64 KiB are buffered), but not the engine.
     """
 
     media_type = "text/event-stream"

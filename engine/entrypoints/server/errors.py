@@ -1,4 +1,4 @@
-"""Errors in OpenAI's form, and the HTTP status of each of the engine's errors."""
+"""Error responses in OpenAI's format, and the HTTP status of each error of the engine."""
 
 import logging
 import re
@@ -37,7 +37,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(Exception):
-    """An error response. ``param`` names the field of the body that is wrong."""
+    """An error response in OpenAI's format. ``param`` is the name of the field of the body that is wrong, if any."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
 
 
 def try_again(status: HTTPStatus, message: str, code: str) -> ApiError:
-    """Return a 429 or 503 with a ``Retry-After`` header."""
+    """Return an error response with the header ``Retry-After``, for status 429 or 503."""
     return ApiError(status, message, code=code, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
@@ -91,7 +91,7 @@ def from_engine(error: Exception) -> ApiError:
 
 
 def handle_errors(app: FastAPI) -> None:
-    """Give every error of ``app`` OpenAI's form."""
+    """Return every error of ``app`` to the client in OpenAI's format."""
 
     @app.exception_handler(ApiError)
     async def ours(_: Request, error: ApiError) -> Response:
@@ -119,7 +119,7 @@ def handle_errors(app: FastAPI) -> None:
 
 
 def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return the first validation error of a body, with the field that is wrong."""
+    """Return an error response for the first of pydantic's validation errors, with the field that is wrong."""
     first = errors[0]
     where = [part for part in first["loc"] if part != "body"]
     message = re.sub(r"^Value error, ", "", first["msg"])
@@ -132,5 +132,5 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without characters that UTF-8 cannot encode, shortened to a bounded length."""
+    """Return the first 500 characters of ``text``, with escapes for characters that UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()[:500]

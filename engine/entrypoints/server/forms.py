@@ -1,4 +1,4 @@
-"""The response of both APIs, each in its own form: as a whole or as chunks of a stream."""
+"""The interface for the response formats of the two APIs, and the server-sent events of a stream."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
@@ -12,29 +12,29 @@ from engine.request import CompletionOutput
 
 DONE = "data: [DONE]\n\n"
 SMALLEST_LOGPROB = -9999.0
-"""JSON has no infinity."""
+"""The logprob that is sent for minus infinity, which JSON cannot represent."""
 
 
 class Form(Protocol):
-    """The response format of an API."""
+    """The interface of a response format: completions or chat completions."""
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> BaseModel:
-        """Return the response with all answers, which have ended."""
+        """Return the body of a response that is not streamed; all answers have ended."""
 
     def opening(self) -> Iterable[BaseModel]:
-        """Return the chunks before the first token."""
+        """Return the chunks of a stream before the first token."""
 
     def chunk(self, delta: CompletionOutput) -> BaseModel:
-        """Return the chunk with the new part of one answer."""
+        """Return the chunk of a stream for a delta of one answer."""
 
     def closing(self, usage: Usage) -> BaseModel:
-        """Return the chunk after the last token, for ``include_usage``."""
+        """Return the last chunk of a stream with ``include_usage``."""
 
 
 async def events(job: Job, form: Form, *, include_usage: bool, every_token: bool) -> AsyncIterator[str]:
-    """Yield the server-sent events of a job. An error is the last event, without ``[DONE]`` after it.
+    """Yield the server-sent events of a job. If it fails, the last event is the error, without ``[DONE]`` after it.
 
-    With ``every_token``, deltas without text (their characters are held back) are events, too.
+    With ``every_token`` there is an event for every delta, also for a delta without text.
     """
     completion_tokens = 0
     try:

@@ -16,7 +16,10 @@ READ_SECONDS = 30.0
 
 
 class Gate:
-    """Passes on requests with the right key (under /v1, if a key is set) and a body of bounded size."""
+    """ASGI middleware that refuses requests with a wrong API key or a body that is too large.
+
+    The key is checked for paths under ``/v1``, if the server has one.
+    """
 
     def __init__(self, app: ASGIApp, *, settings: Callable[[], AppSettings]) -> None:
         self._app = app
@@ -47,13 +50,19 @@ def _check_key(path: str, headers: Headers, key: str | None) -> None:
 
 
 def has_key(headers: Headers, key: str) -> bool:
-    """Return whether a request has this key, as ``Authorization: Bearer KEY``. Constant time for any wrong key."""
+    """Return whether a request has the header ``Authorization: Bearer KEY`` with this key.
+
+    The comparison takes the same time for any wrong key.
+    """
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
 
 
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
-    """Return the whole body, or None if the client disconnects. Stops at the first byte too many. Raises ApiError."""
+    """Return the body of a request; None if the client disconnects.
+
+    Raises ApiError if the body has more than ``most`` bytes, without reading the rest, or if it takes too long.
+    """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise _too_large(most)

@@ -1,4 +1,4 @@
-"""One request in progress: from checked prompts to the collector of its answers."""
+"""The state that all handlers share (Service), and one HTTP request in progress (Job)."""
 
 import time
 import uuid
@@ -17,7 +17,7 @@ from engine.request import CompletionOutput, SamplingParams
 
 @dataclass(frozen=True)
 class AppSettings:
-    """Settings of the application. With ``api_key`` None no key is required."""
+    """The settings that Gate checks requests with. With ``api_key`` None no key is required."""
 
     api_key: str | None = None
     max_body_bytes: int = 2**20
@@ -38,14 +38,14 @@ class Service:
     draining: bool = False
 
     def check_open(self) -> None:
-        """Raise ApiError (503) where no new request is accepted."""
+        """Raise ApiError (503) if the server is shutting down or the engine has ended."""
         if self.draining:
             raise try_again(HTTPStatus.SERVICE_UNAVAILABLE, "the server is shutting down", "shutting_down")
         if self.llm.dead is not None:
             raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, str(self.llm.dead), code="engine_dead")
 
     def check_model(self, name: str | None) -> None:
-        """Raise ApiError (404) for a model other than the one served."""
+        """Raise ApiError (404) if ``name`` is not the model of this server."""
         if name not in (None, self.model):
             message = f"The model {name!r} does not exist here: this server has {self.model!r}."
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
@@ -53,7 +53,10 @@ class Service:
 
 @dataclass(frozen=True)
 class Job:
-    """A request in progress; answer ``i`` of prompt ``p`` has index ``p * n + i``. The collector must be closed."""
+    """An HTTP request in progress, with one or several prompts.
+
+    Answer ``i`` of prompt ``p`` has the number ``p * n + i``. The handler must close the collector.
+    """
 
     id: str
     created: int
@@ -76,9 +79,10 @@ class Job:
 async def start(
     service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, param: str
 ) -> Job:
-    """Queue all prompts or none. ``param`` is the name of their field in the body.
+    """Check the prompts of a request and queue them, all or none.
 
-    Raises ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
+    ``kind`` begins the id of the response; ``param`` is the name of the prompts' field in the body, for errors. Raises
+    ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
     try:
@@ -96,7 +100,8 @@ async def start(
     wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
         raise bad_request(
-            f"{len(admitted)} prompts x n {params.n} are more than {most} sequences, the limit of this server", param
+            f"{len(admitted)} prompts with n {params.n} are {wanted} sequences, but this server accepts at most {most}",
+            param,
         )
     service.check_open()
     request_id = f"{kind}-{uuid.uuid4().hex}"
@@ -104,7 +109,10 @@ async def start(
 
 
 def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
-    """Refuse a prompt that leaves no room for a token even without padding; AsyncLLM.prepare refuses the others."""
+    """Raise ApiError if a prompt without padding leaves no room for a token, as vLLM does.
+
+    AsyncLLM.prepare refuses prompts that do not fit with padding.
+    """
     if len(token_ids) >= max_model_len:
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, your prompt has "
@@ -115,7 +123,10 @@ def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -
 
 
 def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int) -> None:
-    """Without padding only the server refuses a budget beyond the context, as vLLM's does."""
+    """Raise ApiError if prompt and ``max_tokens`` exceed the context, as vLLM's server does without padding.
+
+    LLM and AsyncLLM accept such a request, which then ends when the context is full.
+    """
     if max_tokens is not None and prompt_length + max_tokens > max_model_len:
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, you requested {max_tokens} "

@@ -1,4 +1,7 @@
-"""The parser of request bodies: refuses lone surrogates and deep nesting, and reports where an error is."""
+"""Parse request bodies with pydantic's JSON parser.
+
+Unlike Python's parser it refuses lone surrogates and deep nesting, and its errors name line and column.
+"""
 
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
@@ -12,13 +15,13 @@ from starlette.responses import Response
 
 
 class JsonRequest(Request):
-    """A request parsed by pydantic's parser instead of Python's. NaN and infinity are refused later, by field."""
+    """A request whose body is parsed by pydantic. NaN and infinity pass; the types of the fields refuse them."""
 
     async def json(self) -> Any:
         try:
             return from_json(await self.body())
         except ValueError as error:
-            # FastAPI passes on no other kind of exception here.
+            # FastAPI replaces any other exception with an error of its own.
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"the body is not valid JSON: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: updated from step records in the engine's thread, read by ``GET /metrics``."""
+"""Metrics for Prometheus, which ``GET /metrics`` returns. The engine's thread updates them after each step."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from engine.entrypoints.async_llm import AsyncLLM
 from engine.request import FinishReason, Request
 from engine.scheduling.plan import AlignedDecode, MixedStep, Prefill, PrefillChunk, kind_of
 
-# A timestamp per metric adds nothing to the start time of the process.
+# Without this, each counter would also have a metric with the time of its creation.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 TTFT_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -19,14 +19,14 @@ LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 
 
 class Metrics:
-    """Counters and histograms of an engine (engine_thread.Observer). Times are in seconds of the monotonic clock."""
+    """The counters, histograms and gauges of an engine. Implements engine_thread.Observer."""
 
     def __init__(self) -> None:
         self._llm: AsyncLLM | None = None
         self.restart()
 
     def restart(self) -> None:
-        """Reset all metrics to those of a server that was just started. Only while no request is unfinished."""
+        """Reset all metrics to those of a server that has just started. No request may be unfinished."""
         self.registry = CollectorRegistry()
         self._waits_since: dict[str, float] = {}
         self._last_token: dict[str, float] = {}
@@ -59,7 +59,7 @@ class Metrics:
             self.watch(self._llm)
 
     def watch(self, llm: AsyncLLM) -> None:
-        """Add gauges of ``llm``, evaluated at each scrape."""
+        """Add gauges that read the state of ``llm`` at each scrape."""
         self._llm = llm
         state = llm.state
         self._gauge("requests_waiting", "Sequences waiting for their prefill", lambda: len(state().waiting))

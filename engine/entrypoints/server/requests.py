@@ -1,8 +1,8 @@
 """The bodies of requests: OpenAI's fields, and those of vLLM that the engine supports.
 
-Types are strict. A field of OpenAI or vLLM that this engine does not support is accepted with its neutral value and
-refused with any other; an unknown field is refused. So a client never gets an answer to another request than its own.
-Where an error is about several fields, ApiError names the field to change.
+Types are strict: a string is not accepted for a number. A field of OpenAI or vLLM that this engine does not support is
+refused, unless it has its neutral value; an unknown field is always refused. So no field is silently ignored. An error
+about several fields names the one to change.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
 
 
 def check_prompt(value: object) -> object:
-    """Check that a prompt is a text, tokens, or a list of either; raise ValueError with one sentence otherwise."""
+    """Return ``value`` if it is a text, token ids, or a list of either; otherwise raise ValueError with a sentence."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -58,19 +58,25 @@ def _are_tokens(items: list[Any]) -> bool:
 
 
 def check_stop(value: object) -> object:
-    """Check stop strings: a text or a list, few and short, since they are searched for after every token."""
+    """Return ``value`` if it is a text or a list of texts; otherwise raise ValueError with a sentence.
+
+    The number of stop strings and their length are limited, because they are searched for after every token.
+    """
     stops = [value] if isinstance(value, str) else value
     if value is None:
         return value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
         raise ValueError("must be a text or a list of texts")
     if len(stops) > MAX_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
-        raise ValueError(f"at most {MAX_STOPS} stop strings of at most {LONGEST_STOP} characters")
+        raise ValueError(f"must have at most {MAX_STOPS} stop strings of at most {LONGEST_STOP} characters")
     return value
 
 
 def check_bias(value: object) -> object:
-    """Token ids as JSON has them, as texts, to numbers."""
+    """Return a ``logit_bias`` with integer keys: the keys of a JSON object are strings.
+
+    Raises ValueError with a sentence for anything but an object with token ids as keys.
+    """
     if value is None:
         return value
     if not isinstance(value, dict) or not all(str(key).isascii() and str(key).isdecimal() for key in value):
@@ -79,7 +85,7 @@ def check_bias(value: object) -> object:
 
 
 def check_content(value: object) -> object:
-    """Check that content is a text or text parts; raise ValueError with one sentence otherwise."""
+    """Return ``value`` if it is a text or a list of text parts; otherwise raise ValueError with a sentence."""
     if isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_part, value))):
         return value
     raise ValueError('must be a text, or a list of parts {"type": "text", "text": "..."}')
@@ -102,7 +108,7 @@ Float = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Body(BaseModel):
-    """The base class of bodies: strict types, no unknown fields."""
+    """The base class of request bodies: strict types, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -154,7 +160,7 @@ class CommonRequest(Body):
     @model_validator(mode="after")
     def _stream_options_go_with_stream(self) -> "CommonRequest":
         if self.stream_options is not None and not self.stream:
-            raise bad_request("stream_options is only allowed where stream is true", "stream_options")
+            raise bad_request("stream_options is only allowed if stream is true", "stream_options")
         return self
 
     @property
@@ -163,7 +169,7 @@ class CommonRequest(Body):
 
 
 class CompletionRequest(CommonRequest):
-    """POST /v1/completions."""
+    """The body of ``POST /v1/completions``."""
 
     prompt: Prompt
     echo: bool | None = None
@@ -198,7 +204,7 @@ class Message(Body):
 
 
 class ChatRequest(CommonRequest):
-    """POST /v1/chat/completions."""
+    """The body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: int | None = None
@@ -208,7 +214,7 @@ class ChatRequest(CommonRequest):
     @model_validator(mode="after")
     def _consistent(self) -> "ChatRequest":
         if self.top_logprobs is not None and not self.logprobs:
-            raise bad_request("top_logprobs is only allowed where logprobs is true", "top_logprobs")
+            raise bad_request("top_logprobs is only allowed if logprobs is true", "top_logprobs")
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
             raise bad_request("max_tokens and max_completion_tokens differ: give one of them", "max_tokens")
         return self

@@ -1,4 +1,7 @@
-"""The bodies of responses in OpenAI's form; ``token_ids`` are vLLM's extension for ``return_token_ids``."""
+"""The bodies of responses, in OpenAI's format.
+
+``token_ids`` and ``prompt_token_ids`` are vLLM's extension for requests with ``return_token_ids``.
+"""
 
 from typing import Literal
 
@@ -14,7 +17,10 @@ class Usage(BaseModel):
 
 
 class CompletionLogprobs(BaseModel):
-    """Lists by token; ``text_offset`` is the offset of a token in the text of the choice."""
+    """The logprobs of a choice: lists with one element per token.
+
+    ``text_offset`` is the offset of the token in the text of the choice, in characters.
+    """
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -33,7 +39,7 @@ class CompletionChoice(BaseModel):
 
 
 class CompletionResponse(BaseModel):
-    """A whole completion, or with ``stream`` one chunk of it."""
+    """A completion; with ``stream``, one chunk of it."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"
@@ -82,7 +88,7 @@ class ChatResponse(BaseModel):
 
 
 class ChatDelta(BaseModel):
-    """The delta of a message; only the first chunk of a choice has ``role``."""
+    """The part of a message that one chunk adds. Only the first chunk of a choice has ``role``."""
 
     role: Literal["assistant"] | None = None
     content: str

@@ -1,7 +1,7 @@
-"""The life cycle of a server: bind, load, serve, drain.
+"""The life cycle of a server: bind the port, load the model, serve, and shut down.
 
-After a first SIGTERM or SIGINT no request is accepted, and running requests have some time to finish before they are
-aborted; a second signal ends the process immediately.
+After the first SIGTERM or SIGINT the server accepts no requests, and aborts unfinished ones after ``--drain-seconds``.
+A second signal ends the process immediately.
 """
 
 import asyncio
@@ -27,15 +27,18 @@ from engine.entrypoints.server.metrics import Metrics
 
 BACKLOG = 1024
 LAST_WORDS_SECONDS = 3
-"""The time to flush and close connections after the last request has ended."""
+"""The seconds for sending the last data and closing connections after the last request has ended."""
 
 
 class StartError(Exception):
-    """The server cannot start; the message is one sentence."""
+    """The server cannot start. The message is one sentence for the user."""
 
 
 def run(settings: ServerSettings) -> int:
-    """Serve until a signal and return the exit status: 0, or 1 if the engine died. Raises StartError, ConfigError."""
+    """Serve until a signal, and return the exit status: 0, or 1 if the engine ended with an error.
+
+    Raises StartError and ConfigError.
+    """
     with bind(settings.host, settings.port) as listener:
         try:
             engine = build_engine(settings.engine)
@@ -43,7 +46,9 @@ def run(settings: ServerSettings) -> int:
             raise StartError(str(error)) from error
         except (MemoryError, RuntimeError) as error:
             blocks = settings.engine.total_blocks
-            raise StartError(f"cannot set up the model and a cache of {blocks} blocks: {_one_line(error)}") from error
+            raise StartError(
+                f"cannot set up the model and a KV cache of {blocks} blocks: {_one_line(error)}"
+            ) from error
         with closing(engine):
             return serve(engine, settings, listener)
 
@@ -107,7 +112,7 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     if server.started:
-        # After uvicorn has installed its handlers, which would re-raise the signal instead of exiting with 0.
+        # This must follow the start: uvicorn installs handlers that re-raise the signal instead of exiting with 0.
         _handle_signals(server, service, settings.drain_seconds)
         with suppress(OSError):
             print(f"ready: {url}", flush=True)
@@ -137,7 +142,7 @@ def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: flo
 
 
 async def _drain(llm: AsyncLLM, seconds: float) -> None:
-    """Wait for running requests; after ``seconds`` abort the rest, whose clients get an error."""
+    """Wait until all requests have ended; after ``seconds`` abort the unfinished ones, whose clients get an error."""
     with suppress(TimeoutError, EngineDeadError, EngineStoppedError):
         await asyncio.wait_for(llm.idle(), seconds)
     await asyncio.to_thread(llm.shutdown)

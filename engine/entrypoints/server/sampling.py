@@ -28,13 +28,19 @@ _SAME_NAMES = (
 
 
 def completion_params(body: CompletionRequest) -> SamplingParams:
-    """Return the parameters; as in OpenAI's API, ``max_tokens`` is 16 by default. Raises SamplingParamsError."""
+    """Return the sampling parameters of a completion. ``max_tokens`` is 16 by default, as in OpenAI's API.
+
+    Raises SamplingParamsError.
+    """
     budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     return _params(body, budget, body.logprobs)
 
 
 def chat_params(body: ChatRequest) -> SamplingParams:
-    """Return the parameters; by default ``max_tokens`` is limited by the context only. Raises SamplingParamsError."""
+    """Return the sampling parameters of a chat completion. By default, only the context limits ``max_tokens``.
+
+    Raises SamplingParamsError.
+    """
     budget = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
     return _params(body, budget, (body.top_logprobs or 0) if body.logprobs else None)
 

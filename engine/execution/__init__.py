@@ -1,1 +1,1 @@
-"""How a plan is computed: the model runner, the warm-up, compiled graphs, and the simulated card."""
+"""Execution of step plans: the model runner, the warm-up, compiled graphs, and the simulated card."""

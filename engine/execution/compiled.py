@@ -1,4 +1,4 @@
-"""A model that is compiled during a warm-up and never after it."""
+"""CompiledModel: a model that ``torch.compile`` compiles during the warm-up, and never afterwards."""
 
 import gc
 import logging
@@ -32,18 +32,20 @@ from engine.execution.graphs import (
 )
 from engine.execution.simulated.program import PROGRAM, Program
 
+NO_GRAPH = "it compiled none for this kind of step"
+
 
 def register_sendnn() -> None:
-    """Register the backend ``sendnn`` with ``torch.compile``: the card's, or the simulated one. Idempotent."""
+    """Register the backend ``sendnn`` with ``torch.compile``: that of a card, or the simulated one. Idempotent."""
     import_module("engine.execution.simulated.device" if sendnn.simulated() else sendnn.RUNTIME)
 
 
 class CompiledModel:
-    """``model`` compiled by ``torch.compile``: a function each for prefills, chunks, parts of mixed steps, and decodes.
+    """A model compiled by ``torch.compile``, with one function for each kind of step: prefill, chunk, part and decode.
 
-    Until ``seal`` is called, a new shape is compiled, unless an engine of the same shape compiled it before. After
-    that, a call that matches no graph raises RecompileError. ``shared`` counts the graphs that were compiled before
-    this engine.
+    Before ``seal`` is called, a call compiles a graph, unless an engine of the same shape has compiled it before. After
+    ``seal``, a call that matches no compiled graph raises RecompileError. ``recompiles`` counts such calls. ``shared``
+    counts the graphs that an earlier engine compiled.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
@@ -61,20 +63,20 @@ class CompiledModel:
 
     @property
     def graphs(self) -> int:
-        """The number of graphs of this engine, shared ones included."""
+        """Return the number of graphs of this engine, including those that an earlier engine compiled."""
         return sum(len(function.graphs) for function in self._functions.values())
 
     def __call__(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-        """Run one forward of ``kind`` (prefill, chunk, part or decode) and return what the model returns.
+        """Run one forward and return the model's result: logits and cache.
 
-        ``tensors`` are the model's tensor arguments by name, ``others`` its other arguments. Raises RecompileError and
-        DeviceRefusedError.
+        ``kind`` is ``prefill``, ``chunk``, ``part`` or ``decode`` (ModelInputs.kind). ``tensors`` are the model's
+        tensor arguments by name, ``others`` its other arguments. Raises RecompileError and DeviceRefusedError.
         """
         program = PROGRAM.set(self._program)
         try:
             if self._sealed:
                 if kind not in self._functions:
-                    raise RecompileError(_fits_none(kind, "none was compiled"))
+                    raise RecompileError(_fits_none(kind, NO_GRAPH))
                 self._check_sizes(kind, tensors)
                 return self._functions[kind].sealed(self._model, cache, tensors, others)
             return self._compile(kind, cache, tensors, others)
@@ -87,7 +89,7 @@ class CompiledModel:
             PROGRAM.reset(program)
 
     def seal(self) -> None:
-        """Forbid further compilation."""
+        """Forbid further compilation, at the end of the warm-up."""
         self._sealed = True
 
     def _compile(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
@@ -106,7 +108,10 @@ class CompiledModel:
         return function.compiling(self._model, cache, tensors, others)
 
     def _check_sizes(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
-        """Check sizes as torch's guards do where graphs are not shared."""
+        """Raise RecompileError if a size differs from that of this engine's warm-up.
+
+        These dimensions are dynamic in shared graphs, so torch's guards do not check them.
+        """
         for (name, dimension), size in self._sizes.get(kind, {}).items():
             actual = tensors[name].shape[dimension]
             if actual != size:
@@ -117,7 +122,7 @@ class CompiledModel:
 
 
 def _forward(model: Any, cache: list[Any], tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
-    # Runs as plain Python only when no graph matches and compiling is forbidden.
+    # This runs as Python code only if no graph matches and compilation is forbidden.
     if not torch.compiler.is_compiling():
         raise RecompileError(_what_does_not_fit(sys._getframe()))
     rest = {name: tensor for name, tensor in tensors.items() if name != "input_ids"}
@@ -125,40 +130,41 @@ def _forward(model: Any, cache: list[Any], tensors: Mapping[str, Tensor], others
 
 
 def _what_does_not_fit(frame: FrameType) -> str:
-    guards = " and ".join(_failed_guards(frame.f_code, frame.f_locals)) or "none was compiled"
+    guards = " and ".join(_failed_guards(frame.f_code, frame.f_locals)) or NO_GRAPH
     return _fits_none(frame.f_code.co_name, guards)
 
 
 def _fits_none(kind: str, guards: str) -> str:
-    return f"this {kind} fits no graph of the warm-up, and compiling is over: {guards}"
+    return f"this {kind} matches no graph that the warm-up compiled: {guards}"
 
 
 def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
-    """Return the first guard of each graph that fails for these arguments, in torch's words."""
+    """Return, for each graph, the first guard that fails for the arguments ``local``, in torch's words."""
     reasons = []
     for entry in _debug_get_cache_entry_list(code):
         reason = get_guard_fail_reason(
             entry.guard_manager, entry.code, dict(local), entry.compile_id, entry.backend, skip_logging=True
         )
-        # The guard stands between the number of the compilation and the source line that created it.
+        # torch's text has the number of the compilation, the guard, and the source line that created the guard.
         reasons.append(" ".join(reason.split()).partition(": ")[2].partition(" # ")[0])
     return reasons
 
 
 @contextmanager
 def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
-    """Set the environment variables of the device's compiler, during the runs that compile.
+    """Prepare this process for compilation, and restore it at the end.
 
-    ``context`` is in tokens; ``batch_tkv`` is the limit on batch x tkv.
+    The environment variables of the device's compiler are set: ``context`` is in tokens, ``batch`` in sequences,
+    ``batch_tkv`` is the limit on batch x tkv.
     """
     variables = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    # TORCH_TRACE has a handler of its own; keep its thousands of records from other handlers.
+    # This logger writes thousands of records, for which TORCH_TRACE has a handler: keep them from other handlers.
     trace = logging.getLogger("torch.__trace")
     propagated, trace.propagate = trace.propagate, False
     try:
-        # Keep dimensions dynamic even where they are equal, or 1, in the warm-up.
+        # Keep dimensions dynamic even if two of them are equal in the warm-up, or one of them is 1.
         with (
             symbolic_shapes.patch(use_duck_shape=False, backed_size_oblivious=True),  # type: ignore[attr-defined]
             _quick_tracing(),
@@ -175,7 +181,7 @@ def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
 
 @contextmanager
 def _quick_tracing() -> Iterator[None]:
-    """Pause torch's dispatch cache and the gc, which cost more than they save for a few small graphs."""
+    """Disable the garbage collector and torch's cache of fake tensors, which only slow down compiling a few graphs."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,8 +1,8 @@
-"""Functions traced by ``torch.compile``: stored with the model and shared by engines of the same shape.
+"""Functions compiled by ``torch.compile``, which engines of the same model and shape share.
 
-torch stores graphs by code object. Each function here has a code object of its own, for one signature, which is
-everything that is compiled into a graph as a constant. An engine only calls the functions of its own warm-up's
-signatures, so it never uses a graph that its own warm-up would not have created.
+torch stores compiled graphs by code object. Each TracedFunction has a code object of its own, for one signature: all
+values that are constants in a graph. An engine calls only the functions for the signatures of its own warm-up, so it
+never uses a graph that its own warm-up would not have created.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -41,7 +41,8 @@ DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "visible": (0, 3),
     },
 }
-"""Dimensions that change from step to step: they are dynamic in a graph. Other dimensions are constants."""
+"""The dimensions that change from step to step, by kind of step and name of the tensor. They are dynamic in a graph;
+dimensions that are neither in DYNAMIC nor in FIXED are constants."""
 
 FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {},
@@ -49,17 +50,17 @@ FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "part": {},
     "decode": {},
 }
-"""Dimensions that differ between engines and are constant within one: they are dynamic in a shared graph, and each
-engine checks its own values. Where graphs are not shared they are constants."""
+"""The dimensions that are constant within an engine, but differ between engines. In a shared graph they are dynamic,
+and each engine checks its own values; in other graphs they are constants."""
 
 CACHE = (0,)
-"""The same for the tensors of the KV cache: the number of blocks."""
+"""The same for the tensors of the KV cache: the dimension with the number of blocks."""
 
 _SHARED: "WeakKeyDictionary[nn.Module, Functions]" = WeakKeyDictionary()
 
 
 class TracedFunction:
-    """``function`` compiled by ``torch.compile``, with a code object, and therefore graphs, of its own."""
+    """A copy of ``function`` with its own code object, compiled by ``torch.compile``, so with its own graphs."""
 
     def __init__(self, function: Callable[..., Any], kind: str, backend: Backend) -> None:
         assert isinstance(function, FunctionType)
@@ -73,26 +74,26 @@ class TracedFunction:
 
     @cached_property
     def sealed(self) -> Callable[..., Any]:
-        """The same graphs as a function that never compiles."""
+        """Return a function that runs the compiled graphs and never compiles another."""
         run: Callable[..., Any] = torch._dynamo.run(self.compiling)
         return run
 
     @property
     def graphs(self) -> list[Any]:
-        """torch's cache entries, one per graph."""
+        """Return torch's cache entries, one per compiled graph."""
         entries: list[Any] = _debug_get_cache_entry_list(self.code)
         return entries
 
 
 def sharable(backend: Backend) -> bool:
-    """Return whether engines can share graphs; on a real card they cannot, since an engine's limits are compiled in."""
+    """Return whether engines can share graphs. Not on a real card, where an engine's limits are compiled into them."""
     return backend.name != sendnn.BACKEND.name or sendnn.simulated()
 
 
 def functions_for(model: nn.Module, backend: Backend) -> Functions:
-    """Return the functions traced for ``model``, by signature; an empty mapping where engines cannot share them.
+    """Return the functions that earlier engines compiled for ``model``, by signature, to which new ones are added.
 
-    Functions live as long as the model does.
+    The mapping is a new one if engines cannot share functions. Shared functions are kept as long as the model.
     """
     return _SHARED.setdefault(model, {}) if sharable(backend) else {}
 
@@ -100,20 +101,20 @@ def functions_for(model: nn.Module, backend: Backend) -> Functions:
 def signature(
     backend: Backend, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]
 ) -> Hashable:
-    """Return what a shared graph of ``kind`` is specialised for: dtypes, constant dimensions, constants, threads."""
+    """Return all values that are constants in a shared graph: dtypes, sizes, other arguments, number of threads."""
     inputs = tuple((name, _facts(tensor, _dynamic(kind, name))) for name, tensor in tensors.items())
     caches = tuple(_facts(tensor, CACHE) for layer in cache for tensor in layer)
     return backend.name, kind, inputs, caches, tuple(others.items()), torch.get_num_threads()
 
 
 def mark(kind: str, tensors: Mapping[str, Tensor]) -> None:
-    """Mark the dimensions that change from step to step as dynamic, before tracing."""
+    """Mark the dimensions in DYNAMIC as dynamic, and all others as constant. To be called before compilation."""
     for name, tensor in tensors.items():
         _mark(tensor, DYNAMIC[kind].get(name, ()))
 
 
 def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
-    """Mark also the dimensions that differ between engines as dynamic."""
+    """Mark the dimensions in DYNAMIC, FIXED and CACHE as dynamic, and all others as constant, for a shared graph."""
     for name, tensor in tensors.items():
         _mark(tensor, _dynamic(kind, name))
     for layer in cache:
@@ -122,7 +123,7 @@ def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
 
 
 def fixed_sizes(kind: str, tensors: Mapping[str, Tensor]) -> dict[tuple[str, int], int]:
-    """Return the sizes that are constant over an engine's steps of ``kind``, by tensor name and dimension."""
+    """Return the sizes of the dimensions in FIXED, by the name of the tensor and the dimension."""
     dimensions = FIXED[kind].items()
     return {(name, i): tensors[name].shape[i] for name, which in dimensions if name in tensors for i in which}
 

@@ -1,4 +1,4 @@
-"""The executor that runs a model: ibm-fms with a paged KV cache, on one of the backends."""
+"""ModelRunner: the executor that runs a model of ibm-fms with a paged KV cache, on one of the backends."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -31,14 +31,14 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class ModelRunner:
-    """Holds the weights and the KV cache; turns a plan into sampled tokens.
+    """An executor that holds the weights and the KV cache, runs plans, and samples tokens.
 
-    ``cache`` has, per layer, keys and values of shape ``[blocks, block size, key/value heads, head width]``. With
-    ``tensor_parallel_size`` above 1, torch's process group must exist: this process then has its share of the weights
-    and heads, and every process must run the same plans. ``compiled`` is the compiled model after its warm-up, for a
-    backend that compiles.
+    ``cache`` has a pair of keys and values for each layer, both of shape ``[blocks, block size, key/value heads, head
+    width]``. With ``tensor_parallel_size`` above 1, torch's process group must exist: this process then loads its share
+    of the weights and heads, and every process must run the same plans. ``compiled`` is the compiled model; None if the
+    backend does not compile.
 
-    Raises RecompileError and DeviceRefusedError where the warm-up fails.
+    Raises RecompileError and DeviceRefusedError if the warm-up fails.
     """
 
     def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
@@ -52,7 +52,7 @@ class ModelRunner:
         self._block_size = config.tokens_in_a_block
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
-        # The operation of ibm-fms runs unchanged.
+        # Compiled models, and attention ``fms``, run without the faster equivalents in engine/optimized.
         self._quick = self._attention == "paged" and not backend.compiled
         if self._quick:
             if not divided:
@@ -71,9 +71,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
-        """Return the logits to sample from, float32 ``[rows, vocabulary]``; ``token_ids`` as from ``token_ids_for``.
+        """Run the plan and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
-        Raises RecompileError and DeviceRefusedError.
+        There is a row for each of ``plan.request_ids``; ``token_ids`` are those of ``token_ids_for``. Raises
+        RecompileError and DeviceRefusedError.
         """
         if isinstance(plan, Prefill):
             if self._quick:
@@ -92,9 +93,9 @@ class ModelRunner:
         return self.forward(decode_inputs(plan, token_ids))
 
     def forward(self, inputs: ModelInputs) -> Tensor:
-        """Return the logits to sample from, float32 ``[rows, vocabulary]``, and write new keys and values to the cache.
+        """Run one forward, which writes new keys and values to the KV cache.
 
-        Must run in inference mode, as ``logits`` calls it.
+        Return the logits to sample from, float32 ``[rows, vocabulary]``. The caller must be in inference mode.
         """
         if self._quick:
             inputs = without_padding(inputs)
@@ -110,7 +111,10 @@ class ModelRunner:
         return sampled
 
     def _mixed(self, plan: MixedStep) -> Tensor:
-        """Run all decodes in one forward, then each other part in its own; parts that yield no token have no row."""
+        """Run a mixed step: all decodes in one forward, then each other part in its own.
+
+        Return the logits, float32 ``[rows, vocabulary]``, with a row for each of ``plan.request_ids``.
+        """
         size, by_request = self._block_size, dict[str, Tensor]()
         decodes = [part for part in plan.parts if part.is_decode]
         if decodes:
@@ -131,14 +135,14 @@ class ModelRunner:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled; None where the backend compiles nothing."""
+        """Return the summary of what was compiled; None if the backend does not compile."""
         if self.compiled is None:
             return None
         compiled = self.compiled
         return Compilation(self._backend, compiled.graphs, compiled.recompiles, compiled.shared)
 
     def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
-        """Run the model without compilation."""
+        """Run the model without compilation, with the attention operation of this name and its arguments."""
         logits, self.cache = self.model(
             inputs.input_ids,
             position_ids=inputs.position_ids,
@@ -151,15 +155,15 @@ class ModelRunner:
         return logits
 
     def _run_blindly(self, plan: Runnable) -> None:
-        """Run a plan with arbitrary tokens."""
+        """Run a plan of the warm-up, with token id 0 for every token."""
         count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
         self.logits(plan, [0] * count)
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
-        """Clear new blocks that are not written whole.
+        """Set ``blocks`` of the KV cache to zero: new blocks that the step writes only in part.
 
-        Attention masks the rest of a block, but a NaN of an earlier request would pass through the mask.
+        Attention masks the rest of such a block, but a NaN that an earlier request left there would pass the mask.
         """
         if not blocks:
             return

@@ -1,4 +1,4 @@
-"""The warm-up: forwards before the first request, which compile every graph of the engine."""
+"""The warm-up: forwards that run before the first request and compile every graph of the engine."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,14 +11,14 @@ from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefi
 PREFILL_BLOCKS = 2
 DECODE_BLOCKS = 3
 ROWS = 2
-"""Any value but 0 and 1, which torch compiles in as constants; the dimension is dynamic in the graph."""
+"""The number of rows of a decode in the warm-up. torch would compile 0 or 1 as a constant; the number is dynamic."""
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
-    """Compile a prefill, or a chunk, and a decode; forbid further compilation after a second ``run`` of both.
+    """Run the plans of the engine's scheduler (PLANS) to compile them, seal ``model``, and run them again.
 
-    ``run`` writes to the first blocks of the cache. Raises RecompileError where the second runs do not fit what the
-    first compiled, and DeviceRefusedError.
+    ``run`` runs a plan; it writes to the first blocks of the KV cache. Raises DeviceRefusedError, and RecompileError if
+    a plan does not match the graph that it was compiled to.
     """
     plans = PLANS[config.scheduler](config)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
@@ -33,7 +33,7 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
 
 
 def warm_up_plans(context: int) -> tuple[Runnable, ...]:
-    """Return a prefill and a decode that fit ``context`` tokens; a single block has no room for a decode."""
+    """Return a prefill and a decode that fit in ``context`` tokens; only a prefill if that is a single block."""
     blocks = context // BLOCK_SIZE
     prompt = _first_blocks(min(PREFILL_BLOCKS, blocks))
     length = len(prompt) * BLOCK_SIZE
@@ -46,10 +46,10 @@ def warm_up_plans(context: int) -> tuple[Runnable, ...]:
 
 
 def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
-    """Return a chunk and a decode that fit ``context`` tokens.
+    """Return a chunk and a decode that fit in ``context`` tokens; only a chunk if that is a single block.
 
-    The chunk is the second one of a prompt where there is room for two, else a first one, after as much padding as a
-    prompt of full length has.
+    The chunk is the second one of a prompt if the context has room for two chunks. Otherwise it is the first one, with
+    as much left padding as a prompt of ``context`` tokens has.
     """
     room, size = context // BLOCK_SIZE, chunk_size // BLOCK_SIZE
     number = 1 if 2 * size <= room else 0
@@ -68,7 +68,7 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
 
 
 def mixed_plan(context: int, block_size: int) -> MixedStep:
-    """Return a mixed step that fits ``context`` tokens: decodes, and a part of several blocks."""
+    """Return a mixed step that fits in ``context`` tokens: two decodes, and a part of a prompt of several blocks."""
     room = -(-context // block_size)
     table = _first_blocks(min(DECODE_BLOCKS, room))
     last = min(len(table) * block_size, context) - 1
@@ -84,7 +84,7 @@ PLANS: Mapping[str, Callable[[EngineConfig], tuple[Runnable, ...]]] = {
     "chunked": lambda config: chunked_plans(config.max_model_len, config.chunking.chunk_size),
     "token_budget": lambda config: (mixed_plan(config.max_model_len, config.tokens_in_a_block),),
 }
-"""The plans of each scheduler, one of each kind of step that its model is run for."""
+"""The plans of the warm-up for each scheduler: one for each kind of step."""
 
 
 def _first_blocks(count: int) -> tuple[int, ...]:

@@ -1,1 +1,1 @@
-"""The model of the engine: loading, forward, sampling."""
+"""The model of the engine: loading weights, input tensors of a step, attention, and sampling."""

@@ -1,8 +1,9 @@
-"""Paged attention operations registered with ibm-fms, named as in EngineConfig.
+"""The paged attention operations, by their names in EngineConfig: ``fms`` and ``paged``.
 
-``fms`` is the operation that ibm-fms ships and Spyre's compiler replaces: it loops over cached tokens in Python and
-copies the cache in every layer. ``paged`` computes the same with a few tensor operations: it stores in place by slot,
-gathers by block table and runs one scaled dot-product attention.
+``fms`` is the operation that ibm-fms ships, which Spyre's compiler replaces by kernels. On CPU it loops over cached
+tokens in Python and copies the KV cache in every layer. ``paged`` computes the same with a few tensor operations: it
+writes keys and values to their slots in place, gathers them by block table, and computes one scaled dot-product
+attention. Importing this module registers ``paged`` with ibm-fms.
 """
 
 from typing import Any
@@ -26,7 +27,7 @@ def attention_name(operation: str) -> str:
 
 
 def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
-    """Return the keyword arguments of a model's forward for the operation, without those missing in the step."""
+    """Return the tensors that the operation needs in this step, as keyword arguments of the model's forward."""
     names = ("mask", "slot_mapping", "block_table", "current_tkv_mask", "left_padded_prompt_mask")
     tensors = {name: tensor for name in names if (tensor := getattr(inputs, name)) is not None}
     if operation == "paged" and inputs.block_table is not None:
@@ -35,10 +36,11 @@ def attention_tensors(operation: str, inputs: ModelInputs) -> dict[str, Tensor]:
 
 
 def _visible_columns(inputs: ModelInputs) -> Tensor:
-    """Return which cached columns a position may attend to: bool ``[rows, 1, positions, blocks * block size]``.
+    """Return the mask of cached columns that a position may attend to.
 
-    The positions of a row are the last ones before its tkv. Padding attends to the padding before it and to itself,
-    since a softmax over no position is NaN. Computed once per step instead of once per layer.
+    It is bool ``[rows, 1, positions, blocks * block size]``, True where a position may attend to a column. The
+    positions of a row are the last ones before its tkv. A position of padding attends to itself and to the padding
+    before it, because a softmax over nothing is NaN. The mask is computed once per step, not once per layer.
     """
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
@@ -60,7 +62,8 @@ def store(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write keys and values ``[rows, positions, heads, width]`` to their slots, in place.
 
-    Return the tensors to compute on: a prefill uses the projected keys and values, a decode the cache.
+    Return the keys and values to compute attention with, and the caches. A prefill attends to ``keys`` and ``values``,
+    a decode to the caches.
     """
     assert key_cache is not None
     assert value_cache is not None
@@ -101,8 +104,8 @@ def decode(
 ) -> Tensor:
     """Compute the attention of new tokens to the blocks of their rows: query ``[rows, positions, heads, width]``.
 
-    Where a row has one position, as in a decode, the query heads that share a key head take the place of query
-    positions, so that no key is copied.
+    If a row has one position, as in a decode, query heads that share a key head are passed as query positions, so that
+    their keys are not copied.
     """
     rows, positions, _, width = query.shape
     table = kwargs["block_table"]

@@ -1,6 +1,7 @@
 """Convert plans of the chunked scheduler to the tensors of ibm-fms's paged attention. Pure functions.
 
-A chunk is like a decode of one row with many positions: it stores, then reads everything before it by block table.
+A chunk is computed like a decode of one row with many positions: its keys and values are stored, and then it attends
+to all tokens up to itself by block table.
 """
 
 from collections.abc import Sequence
@@ -15,10 +16,10 @@ from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 
 def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
-    """Return the tensors of one chunk: padding before the prompt, its tokens, padding to the end of the last block.
+    """Return the tensors of one chunk: left padding of the prompt, its tokens, and padding to the end of the block.
 
-    Positions of blocks that were found in the cache are written to the padding block when they are computed again; the
-    found blocks are only read.
+    A block that was found in the prefix cache is only read: if the chunk computes its tokens again, they are written to
+    the padding block.
     """
     first_column, end = plan.number * plan.chunk_size, (plan.number + 1) * plan.chunk_size
     offset, length = plan.left_padding + plan.start - first_column, len(plan.token_ids)
@@ -49,7 +50,10 @@ def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
 
 
 def aligned_decode_inputs(plan: AlignedDecode, last_token_ids: Sequence[int]) -> ModelInputs:
-    """Return the tensors of a decode with a tkv per row; shorter rows have whole blocks of padding on the left."""
+    """Return the tensors of a decode in which each row has its own tkv.
+
+    A row with fewer blocks than others has whole blocks of padding on the left.
+    """
     copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
     computed, tkvs = numpy.array(plan.computed * copies), numpy.array(plan.tkvs * copies)
     tables = pad_block_tables(plan.block_tables * copies, max(map(len, plan.block_tables)))

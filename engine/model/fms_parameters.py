@@ -1,9 +1,9 @@
-"""The parameters of an ibm-fms model, from a checkpoint's config.json. Does not import torch.
+"""Read the parameters of an ibm-fms model from a checkpoint's config.json. This file does not import torch.
 
-For ``hf_pretrained`` ibm-fms infers them itself, but it imports most of transformers to do so, which takes two seconds
-per process. Its ``get_model`` also accepts them as arguments. Both ways give the same parameters
-(tests/engine/model/test_fms_parameters.py).
-Where a config.json relies on defaults of transformers, ibm-fms infers them.
+ibm-fms can infer the parameters itself (architecture ``hf_pretrained``), but for that it imports most of transformers,
+which takes two seconds per process. So they are passed to its ``get_model`` as arguments. Both ways give the same
+parameters (tests/engine/model/test_fms_parameters.py). If a config.json relies on defaults of transformers, ibm-fms
+infers the parameters.
 """
 
 from collections.abc import Mapping
@@ -24,14 +24,17 @@ GRANITE_NUMBERS = {
 
 
 class FmsModel(NamedTuple):
-    """``architecture`` in ibm-fms's names, and the keyword arguments of its model."""
+    """The name of an architecture in ibm-fms, and the keyword arguments of its model."""
 
     architecture: str
     parameters: dict[str, Any]
 
 
 def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
-    """Return the model that a config.json describes; None where the file is not complete."""
+    """Return the model that a config.json describes.
+
+    Return None for other architectures than Granite and Llama, and if a parameter is missing.
+    """
     granite = settings.get("architectures") == ["GraniteForCausalLM"]
     llama = settings.get("architectures") == ["LlamaForCausalLM"]
     if not granite and not llama:
@@ -60,7 +63,7 @@ def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
 
 
 def _rope_theta(settings: Mapping[str, Any]) -> object:
-    """Return the base of the rotary embedding; None where the file has two values or other rotary settings."""
+    """Return the base of the rotary embedding; None if the file has two different values or other rotary settings."""
     nested, scaling = settings.get("rope_parameters"), settings.get("rope_scaling")
     if scaling is not None:
         return None

@@ -1,7 +1,7 @@
-"""Convert a step plan to the tensors of ibm-fms's paged attention (docs/engine.md). Pure functions.
+"""Convert plans of the continuous scheduler to the tensors of ibm-fms's paged attention. Pure functions.
 
-A prompt never attends to padding. Left padding attends to itself, so that no row of the mask is all -inf. Right padding
-attends to everything before it; its output is not used.
+Source: docs/engine.md. Tokens of a prompt never attend to padding. Left padding attends to itself, so that no row of
+the mask is all -inf. Right padding attends to everything before it; its output is not used.
 """
 
 from collections.abc import Sequence
@@ -21,20 +21,23 @@ IntArray = NDArray[numpy.int64]
 
 PAD_TOKEN_ID = 0
 SMALLEST_DECODE_BATCH = 2
-"""The device has no decode of one row: a lone sequence is duplicated, and the output of the copy is dropped."""
+"""The device requires two rows in a decode: a lone sequence is duplicated, and the output of the copy is dropped."""
 
 
 @dataclass(frozen=True)
 class ModelInputs:
-    """The tensors of one forward.
+    """The tensors of one forward, with the names of ibm-fms.
 
-    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``: a prefill has one row of whole
-    blocks, a decode one position per row. ``mask`` (whole prefill) is ``[1, 1, n, n]`` of 0 and -inf, in the model's
-    dtype. ``block_table`` (decode) is int64 ``[rows, blocks]``, ``current_tkv_mask`` (decode) int64 ``[rows]``, the tkv
-    with the new token, ``left_padded_prompt_mask`` (decode) int64 ``[rows]``, left pads in columns. A chunk of a
-    prefill has the tensors of a decode, for one row of many positions, and so has a part of a mixed step (``is_part``),
-    whose number of positions varies. ``block_size`` is in tokens. The forward returns logits of the ``last_n_tokens``
-    positions; ``output_position`` is the one to sample from, for the first ``output_rows`` rows.
+    ``input_ids``, ``position_ids`` and ``slot_mapping`` are int64 ``[rows, positions]``. A prefill has one row of whole
+    blocks; a decode has one position per row; a chunk of a prompt, and a part of a mixed step (``is_part``), have one
+    row of several positions.
+
+    A prefill has a ``mask`` ``[1, 1, positions, positions]`` of 0 and -inf, in the model's dtype. All other forwards
+    have ``block_table``, int64 ``[rows, blocks]``; ``current_tkv_mask``, int64 ``[rows]``, the tkv after the step; and
+    ``left_padded_prompt_mask``, int64 ``[rows]``, the left padding in tokens.
+
+    The forward returns the logits of the ``last_n_tokens`` last positions. The token of each of the first
+    ``output_rows`` rows is sampled from those at index ``output_position``. ``block_size`` is in tokens.
     """
 
     input_ids: Tensor
@@ -52,7 +55,7 @@ class ModelInputs:
 
     @property
     def kind(self) -> str:
-        """``prefill``, ``chunk``, ``part`` or ``decode``: a backend that compiles has a graph for each."""
+        """Return ``prefill``, ``chunk``, ``part`` or ``decode``. A backend that compiles has a graph for each kind."""
         if self.block_table is None:
             return "prefill"
         if self.is_part:
@@ -61,9 +64,9 @@ class ModelInputs:
 
 
 def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
-    """Return the input tokens of a plan: of a prefill the prompt or its part, of a decode the newest token of each row.
+    """Return the input tokens of a plan: the prompt or its chunk, or the newest token of each row of a decode.
 
-    A mixed step has its tokens in its parts, so the result is empty.
+    ``rows`` are the sequences of ``plan.request_ids``. For a mixed step, whose parts have their tokens, return ().
     """
     if isinstance(plan, MixedStep):
         return ()
@@ -75,7 +78,7 @@ def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, .
 
 
 def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.dtype = torch.float32) -> ModelInputs:
-    """Return the tensors of one prompt in whole blocks: left padding, prompt, right padding."""
+    """Return the tensors of a prefill: left padding, prompt, and right padding to the end of the last block."""
     length, left = plan.prompt_length, plan.left_padding
     computed = len(plan.blocks) * BLOCK_SIZE
     right = computed - left - length
@@ -97,14 +100,14 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.
 
 
 def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
-    """Return a causal mask in which positions after the left padding do not attend to it."""
+    """Return a causal mask ``[1, 1, computed, computed]`` in which the prompt does not attend to ``left`` padding."""
     mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
     mask[left:, :left] = -torch.inf
     return mask[None, None]
 
 
 def decode_inputs(plan: Decode, last_token_ids: Sequence[int]) -> ModelInputs:
-    """Return the tensors of a decode; ``last_token_ids`` is by row like the plan."""
+    """Return the tensors of a decode. ``last_token_ids`` has the newest token of each of ``plan.request_ids``."""
     copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
     tkv, left = plan.tkv, numpy.array(plan.left_paddings * copies)
     tables = pad_block_tables(plan.block_tables * copies, blocks_for(tkv + 1))
@@ -119,9 +122,10 @@ def one_token_a_row(
     tkvs: IntArray,
     tables: Sequence[Sequence[int]],
 ) -> ModelInputs:
-    """Return the tensors of a decode from arrays ``[rows]``, with the copy of a lone row; ``tkvs`` with the new token.
+    """Return the tensors of a decode from arrays ``[rows]``; a lone sequence has two rows.
 
-    Uses numpy: on arrays of this size torch takes ten times as long.
+    ``positions`` are those of the new tokens, ``tkvs`` include them. This uses numpy, because torch takes ten times as
+    long for arrays of this size.
     """
     rows = len(plan.request_ids)
     block_table = numpy.array(tables)
@@ -141,5 +145,5 @@ def one_token_a_row(
 
 
 def pad_block_tables(tables: Sequence[Sequence[int]], width: int) -> list[list[int]]:
-    """Pad block tables to ``width`` with the padding block on the left."""
+    """Return block tables with ``width`` blocks each, padded with the padding block on the left."""
     return [[PADDING_BLOCK] * (width - len(table)) + list(table) for table in tables]

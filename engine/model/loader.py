@@ -18,7 +18,7 @@ from engine.model.fms_parameters import fms_model
 LOG = logging.getLogger("engine")
 DEFAULT_DTYPE = "float32"
 MODELS_KEPT = 4
-"""The number of models that stay in memory after their last engine is closed, for the next engine."""
+"""The number of models that are kept in memory after their last engine was closed, for engines that follow."""
 
 
 class _Weights(NamedTuple):
@@ -35,10 +35,11 @@ _RECENT: "deque[Any]" = deque(maxlen=MODELS_KEPT)
 
 
 def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> Any:
-    """Return the model on CPU, ready for inference; ``divided`` among the processes of torch's process group.
+    """Return the model of a checkpoint, on CPU and ready for inference.
 
-    It is loaded once per process for each checkpoint and dtype. Engines share it and must not change it; a model whose
-    weights were changed is loaded again. A warning is logged where a checkpoint's dtype is not the device's float16.
+    With ``divided`` the model is divided among the processes of torch's process group. Otherwise it is loaded once per
+    process for each checkpoint and dtype: engines share it and must not change it. A model whose weights were changed
+    is loaded again. A warning is logged if a checkpoint is cast to float16, the dtype of the device.
     """
     settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     _say_what_is_cast(checkpoint.name, settings, dtype)
@@ -55,7 +56,7 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> 
 
 
 def _files(checkpoint: Checkpoint) -> tuple[Hashable, ...]:
-    """Return a key that changes with the checkpoint: its folder, and the modification time of each file."""
+    """Return a key that changes with the checkpoint: its folder, and the size and modification time of each file."""
     files = sorted(file for file in checkpoint.path.iterdir() if file.is_file())
     stats = [(file.name, file.stat()) for file in files]
     return str(checkpoint.path), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
@@ -88,17 +89,20 @@ def _say_what_is_cast(name: str, settings: Mapping[str, Any], dtype: torch.dtype
 
 
 def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``get_model``: all parameters, or ``hf_pretrained`` to infer them."""
+    """Return the arguments of ``get_model`` for a config.json.
+
+    These are all parameters of the model, or the architecture ``hf_pretrained``, for which ibm-fms infers them.
+    """
     described = fms_model(settings)
     if described is None:
         return {"architecture": "hf_pretrained"}
-    # The variant does not matter: the parameters override all of its values, as where ibm-fms infers them.
+    # Any variant of the architecture will do: the parameters override all of its values.
     architecture = {"architecture": described.architecture, "variant": list_variants(described.architecture)[0]}
     return architecture | {"source": "hf"} | described.parameters
 
 
 def _cast_rotations(model: Any, dtype: torch.dtype) -> None:
-    """Cast the table of rotary embeddings, which is not a parameter of the model and is not cast with them."""
+    """Cast the tables of the rotary embedding to ``dtype``. They are not parameters, so ibm-fms does not cast them."""
     for module in model.modules():
         encoder = getattr(module, "position_encoder", None)
         for tables in getattr(encoder, "cached_freqs", {}).values():

@@ -1,8 +1,8 @@
-"""Logits processors: what a request's parameters change in its row of logits before a token is chosen.
+"""Logits processors: apply a request's parameters to its row of logits before a token is chosen.
 
-The order is vLLM's (``apply_logits_processors`` of ``vllm.v1.sample.sampler``): allowed token ids, bad words,
-``min_tokens``, ``logit_bias``, then penalties: repetition, frequency, presence. All of it comes before temperature and
-filters, and greedy requests get it too. Logprobs are taken from the raw logits.
+The order is vLLM's (``apply_logits_processors`` of ``vllm.v1.sample.sampler``): ``allowed_token_ids``, ``bad_words``,
+``min_tokens``, ``logit_bias``, then the penalties for repetition, frequency and presence. Temperature, top-k, top-p and
+min-p come afterwards. Greedy requests are processed too. Logprobs are computed from the raw logits.
 """
 
 from collections import Counter
@@ -16,9 +16,9 @@ from engine.sequence import SequenceState
 
 
 def processed(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
-    """Return ``logits`` (float32, ``[rows, vocabulary]``) with each row changed by its own request's parameters.
+    """Return ``logits`` (float32, ``[rows, vocabulary]``) after the parameters of each row's request were applied.
 
-    Returns ``logits`` themselves where no request changes any; they are never written to.
+    ``logits`` is never written to. It is returned itself if no request changes its row.
     """
     rows = [row for row, sequence in enumerate(sequences) if _changes_now(sequence)]
     if not rows:
@@ -34,7 +34,7 @@ def _changes_now(sequence: SequenceState) -> bool:
 
 
 def _process(logits: Tensor, sequence: SequenceState) -> None:
-    """Change one row (``[vocabulary]``) in place."""
+    """Apply the parameters of a request to its row of logits (``[vocabulary]``), in place."""
     params, generated = sequence.params, sequence.output_token_ids
     if params.allowed_token_ids is not None:
         forbidden = torch.ones_like(logits, dtype=torch.bool)
@@ -51,9 +51,9 @@ def _process(logits: Tensor, sequence: SequenceState) -> None:
 
 
 def completing(bad_words: Sequence[tuple[int, ...]], generated: Sequence[int]) -> set[int]:
-    """Return the tokens that would complete one of ``bad_words`` after ``generated``; prompts are not looked at.
+    """Return the tokens that would complete one of ``bad_words`` after the ``generated`` tokens.
 
-    Source: ``vllm.v1.sample.ops.bad_words``.
+    The tokens of the prompt do not count. Source: ``vllm.v1.sample.ops.bad_words``.
     """
     found = set()
     for *beginning, last in bad_words:

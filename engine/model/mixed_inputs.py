@@ -1,8 +1,8 @@
 """Convert the parts of a mixed step to the tensors of ibm-fms's paged attention. Pure functions.
 
-All rows of a forward of ibm-fms have the same number of positions, so a mixed step is several forwards: one for all
-decodes, whose blocks no other part of the step writes, then one for each other part in the order of the step, since a
-part may read what an earlier part has written (docs/engine.md).
+In a forward of ibm-fms all rows have the same number of positions. So a mixed step takes several forwards: one for all
+decodes, then one for each other part. The other parts run in the order of the step, because a part may read blocks that
+an earlier part writes; no other part writes the blocks of a decode (docs/engine.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from engine.scheduling.plan import Part
 
 
 def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
-    """Return the tensors of the decodes; shorter rows have whole blocks of padding on the left."""
+    """Return the tensors of a forward of decodes. Rows with fewer blocks have whole blocks of padding on the left."""
     copies = max(1, SMALLEST_DECODE_BATCH // len(parts))
     rows = [*parts] * copies
     positions = numpy.array([part.start for part in rows])
@@ -38,7 +38,10 @@ def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
 
 
 def part_inputs(part: Part, block_size: int) -> ModelInputs:
-    """Return the tensors of one part, with exactly its positions; earlier tokens are read by block table."""
+    """Return the tensors of one part, with a position for each of its tokens.
+
+    Earlier tokens are read by block table.
+    """
     positions = numpy.arange(part.start, part.stop)
     return _row(part, part.token_ids, positions, part.stop, block_size)
 
@@ -46,8 +49,9 @@ def part_inputs(part: Part, block_size: int) -> ModelInputs:
 def part_in_whole_blocks(part: Part, block_size: int) -> ModelInputs:
     """Return the tensors of one part extended to whole blocks, for devices that read and write whole blocks.
 
-    Tokens before the part in its first block are computed again and written to their own slots; that block is not full,
-    so no other request reads it. Slots after the part get padding, until the request's next tokens overwrite them.
+    Tokens that precede the part in its first block are computed again and written to their own slots. No other request
+    reads that block, because it is not full. The slots after the part get padding, which the request's next tokens
+    overwrite.
     """
     known = part.before + part.token_ids
     first = part.start - len(part.before)
@@ -78,7 +82,7 @@ def _row(part: Part, token_ids: Sequence[int], positions: IntArray, end: int, bl
 
 
 def blocks_to_clear(parts: Iterable[Part], block_size: int) -> list[int]:
-    """Return new blocks that a part does not fill: at most the last block of each part."""
+    """Return the new blocks that the step writes only in part: at most the last block of each of ``parts``."""
     return [part.blocks[-1] for part in parts if part.stop % block_size and _has_new_last_block(part, block_size)]
 
 

@@ -1,4 +1,4 @@
-"""Sample tokens from logits: greedy, or temperature / top-k / top-p / min-p with a random generator per request."""
+"""Sample tokens from logits: greedily, or with temperature, top-k, top-p, min-p and a random generator per request."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
 _SEEDS_TORCH_TELLS_APART = range(2**32)
-"""Of a larger or a negative seed torch takes the last 32 bits, so that -1 would draw what 2**63 - 1 draws."""
+"""The seeds that torch's generator distinguishes. It uses the last 32 bits only, so -1 and 2**63 - 1 are the same."""
 
 SMALLEST_TEMPERATURE = 1e-20
-"""Below it every draw is greedy, and logits divided by the temperature would overflow float32."""
+"""Lower temperatures are replaced by this one, at which every draw is greedy: logits would overflow float32."""
 
 
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
-    """Return one token for each row of ``logits`` (``[rows, vocabulary]``), each by its own parameters.
+    """Return one token for each row of ``logits`` (``[rows, vocabulary]``), sampled with the parameters of its request.
 
-    A golden token replaces the sampled one. ``seed`` is for requests without a seed: combined with their id it makes a
-    run repeatable. The tokens of a request depend only on its own logits and its own random generator.
+    A golden token replaces the sampled token. ``seed`` and the request's id seed the generators of requests that have
+    no seed, so that a run is repeatable. The tokens of a request depend only on its logits and its generator.
     """
     logits = logits.float()
     allowed = processed(logits, sequences)
@@ -36,7 +36,10 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
 
 
 def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
-    """Draw a token id from each row (``[rows, vocabulary]``) by the exponential race, one draw per candidate."""
+    """Return a token id for each row (``[rows, vocabulary]``), drawn from the filtered probabilities.
+
+    It draws an exponential number for each token and chooses the largest ratio of probability and number.
+    """
     probabilities = filtered_probabilities(logits, [sequence.params for sequence in sequences])
     race = torch.empty_like(probabilities)
     for own, sequence in zip(race, sequences, strict=True):
@@ -74,7 +77,7 @@ def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
     """Mask the ``logits`` (``[rows, vocabulary]``) outside each row's nucleus of ``top_p`` (``[rows, 1]``)."""
     ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
-    beyond[:, 0] = False  # a top_p too small for a float32 is 0 there
+    beyond[:, 0] = False  # keep the most likely token also if top_p is so small that it is 0 in float32
     return logits.masked_fill(torch.zeros_like(beyond).scatter(1, order, beyond), -torch.inf)
 
 
@@ -90,7 +93,7 @@ def _generator(sequence: SequenceState, seed: int) -> torch.Generator:
 
 
 def hash_text(text: str) -> int:
-    """Return a 63-bit hash of a text that is the same in every process (Python's ``hash`` is salted)."""
+    """Return a 63-bit hash of ``text`` that is the same in every process, unlike Python's ``hash``."""
     value = 0
     for byte in text.encode():
         value = (value * 1099511628211 ^ byte) & 0x7FFF_FFFF_FFFF_FFFF

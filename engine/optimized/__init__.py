@@ -1,1 +1,1 @@
-"""Faster equivalents of the plain path: each is tested to give the same results."""
+"""Faster equivalents of code in engine/model and of ibm-fms. Tests check that each gives the same results."""

@@ -1,8 +1,8 @@
-"""``paged`` attention for eager mode: the same results as attention.py with less work.
+"""The ``paged`` attention for eager mode: the same results as engine/model/attention.py in less time.
 
-A compiled graph needs tensors of fixed shapes, filled up with padding. Without a compiler a prefill can omit its
-padding, and a decode can read keys and values in place instead of gathering those of all rows: with the loops of
-kernels.py, or, where those cannot be used, row by row in long contexts.
+A compiled graph needs tensors of fixed shapes, filled up with padding. In eager mode a prefill can omit its padding,
+and a decode can read keys and values in place instead of gathering those of all rows. It reads them with the loops of
+kernels.py; without numba it reads them row by row if the context is long.
 """
 
 from dataclasses import replace
@@ -22,13 +22,14 @@ NAME = "spyre_cb_eager_attn"
 """The name under which the operation is registered with ibm-fms."""
 
 LONG_CONTEXT = 8
-"""In blocks: from this length on rows are computed one by one; below it, one call for all rows is faster."""
+"""The length in blocks from which on rows are computed one by one; one call for all rows is faster below it."""
 
 
 class Span(NamedTuple):
-    """The location of a row's keys: ``length`` keys from ``offset`` on in the concatenated ``blocks``.
+    """The location of a row's keys in the KV cache: ``length`` keys from ``offset`` on in the concatenated ``blocks``.
 
-    ``blocks`` is a slice where the block ids are consecutive, so that keys are read in place, else int64 ``[blocks]``.
+    If the block ids are consecutive, ``blocks`` is a slice, so that keys are read in place; else it is int64
+    ``[blocks]``.
     """
 
     blocks: slice | Tensor
@@ -37,10 +38,10 @@ class Span(NamedTuple):
 
 
 def without_padding(inputs: ModelInputs) -> ModelInputs:
-    """Return the inputs of a whole prefill without padding, for the operation of this file; other inputs unchanged.
+    """Return the inputs of a prefill without padding and mask, for the operation of this file.
 
-    The prompt begins at the first position that its last token may attend to, and ends at the position to sample from.
-    What remains of the mask is causal.
+    Other inputs are returned unchanged. The prompt begins at the first position that its last token may attend to, and
+    ends at the position to sample from. Without padding the mask is causal, so it is not needed.
     """
     if inputs.mask is None:
         return inputs
@@ -58,15 +59,15 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """Return the keyword arguments of a model's forward for the operation on tensors like ``cache``.
+    """Return the keyword arguments of a model's forward for the operation; ``cache`` is the keys of one layer.
 
-    Raises IndexError for a block outside the cache: the loops of kernels.py do not check bounds.
+    Raises IndexError for a block outside the KV cache: the loops of kernels.py do not check bounds.
     """
     if inputs.block_table is None:
         return {"slot_mapping": inputs.slot_mapping}
     last = inputs.block_table.numpy().max()
     if last >= cache.shape[0]:
-        raise IndexError(f"block {last} of a cache of {cache.shape[0]} blocks")
+        raise IndexError(f"the block table has block {last}, but the KV cache has only {cache.shape[0]} blocks")
     is_long = inputs.input_ids.shape[1] == 1 and inputs.block_table.shape[1] >= LONG_CONTEXT
     if is_long and not kernels.usable(cache):
         return {"slot_mapping": inputs.slot_mapping, "spans": spans(inputs)}
@@ -78,7 +79,7 @@ def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
 
 
 def spans(inputs: ModelInputs) -> tuple[Span, ...]:
-    """Return by row the keys that its new token attends to: from its left padding to itself. Computed once per step."""
+    """Return, for each row, where the keys are that its new token attends to: those after its left padding."""
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
@@ -102,7 +103,7 @@ def _span(blocks: Any, offset: int, length: int) -> Span:
 def _store(
     keys: Tensor, values: Tensor, key_cache: Tensor | None, value_cache: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Store keys and values as ``attention.store`` does, which identifies a prefill by its missing block table."""
+    """Store keys and values with ``attention.store``, which takes a step without a block table for a prefill."""
     table = kwargs.get("spans") or kwargs.get("block_table")
     return attention.store(keys, values, key_cache, value_cache, slot_mapping=kwargs["slot_mapping"], block_table=table)
 
@@ -150,7 +151,7 @@ def _decode(
 def _in_place(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, block_table: Tensor, visible: Tensor, scale: float | None
 ) -> Tensor:
-    """Compute attention with one position per row, reading keys and values in place."""
+    """Compute the attention of one position per row, with loops that read keys and values in place."""
     rows, _, heads, width = query.shape
     table, seen = block_table.numpy(), visible.view(rows, -1).numpy()
     scores, out = torch.empty(rows, heads, seen.shape[1]), torch.empty(rows, 1, heads, width)
@@ -163,7 +164,7 @@ def _in_place(
 
 
 def _read(cache: Tensor, span: Span) -> Tensor:
-    """Return the span as ``[1, heads, length, width]`` from a cache ``[blocks, 64, heads, width]``."""
+    """Return the keys or values of a span, ``[1, heads, length, width]``. Cache: ``[blocks, 64, heads, width]``."""
     blocks = cache[span.blocks] if isinstance(span.blocks, slice) else cache.index_select(0, span.blocks)
     return blocks.view(1, -1, *cache.shape[2:])[:, span.offset : span.offset + span.length].transpose(1, 2)
 

@@ -1,10 +1,11 @@
-"""Loops over weights and cached keys, compiled by numba where it is installed: most of the work of a decode.
+"""Loops over weights and cached keys, compiled by numba. Most of the time of a decode is spent in them.
 
-For a few rows, torch's libraries read a matrix at half the memory bandwidth or less; the same holds for many keys and
-few queries. As loops, both run at nearly the memory bandwidth (benchmarks/memory_floor.py, attention_ops.py). The order
-of summation differs: results differ by about 1e-7. All arrays are float32 and contiguous.
+torch's libraries use half the memory bandwidth or less for the product of a matrix with few rows, and for few queries
+with many keys. These loops use nearly all of it (benchmarks/memory_floor.py, benchmarks/attention_ops.py). They sum in
+another order than torch, so results differ by about 1e-7. All arrays are float32 and contiguous.
 
-numba is part of the ``engine`` extra on platforms that it supports. Without it only the duration of a step changes.
+numba is part of the ``engine`` extra on platforms that it supports. Without it a step takes longer, and nothing else
+changes.
 """
 
 from collections.abc import Callable
@@ -24,17 +25,20 @@ Floats = NDArray[numpy.float32]
 Loop = Callable[..., None]
 
 REORDERED = {"reassoc", "contract", "nsz"}
-"""The compiler's licence to reorder sums. NaN and infinity are preserved."""
+"""LLVM flags that let the compiler reorder sums. NaN and infinity are preserved."""
 
 
 def usable(tensor: Tensor) -> bool:
-    """Return whether to use the loops on a tensor: they are for contiguous float32 and a single thread."""
+    """Return whether the loops can be used for a tensor: numba is installed, torch has one thread, and the tensor fits.
+
+    The tensor must be contiguous and float32.
+    """
     fits = tensor.dtype is torch.float32 and tensor.is_contiguous()
     return numba is not None and fits and torch.get_num_threads() == 1
 
 
 def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
-    """Return a decorator that compiles for arguments of these types, cached on disk if a cache folder is writable."""
+    """Return a decorator that compiles a loop for arguments of these types, and caches it on disk if possible."""
 
     def compiled(loop: Loop) -> Loop:
         if numba is None:
@@ -81,10 +85,11 @@ def multiply(weight: Floats, x: Floats, out: Floats) -> None:
 
 @_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32", "float32[:,:,::1]")
 def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, out: Floats) -> None:
-    """Compute the scaled scores of each query and key of its row, before the softmax; minus infinity where masked.
+    """Compute the scaled attention scores of each query with the keys of its row; minus infinity for masked columns.
 
     query ``[rows, heads, width]``, keys ``[blocks, block size, key heads, width]``, table int64 ``[rows, blocks of a
-    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Heads that share a key are consecutive.
+    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Query heads that share a key head are
+    consecutive.
     """
     block_size, key_heads = keys.shape[1], keys.shape[2]
     shared = query.shape[1] // key_heads
@@ -103,9 +108,9 @@ def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, o
 
 @_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32[:,:,::1]")
 def weigh(weights: Floats, values: Floats, table: Any, visible: Any, out: Floats) -> None:
-    """Compute the weighted sums of values: weights ``[rows, heads, columns]``, out ``[rows, heads, width]``.
+    """Compute the sums of the values of each row, weighted by its attention weights.
 
-    The other arguments are as in ``score``.
+    weights ``[rows, heads, columns]``, out ``[rows, heads, width]``; the other arguments are as in ``score``.
     """
     block_size, key_heads = values.shape[1], values.shape[2]
     shared = weights.shape[1] // key_heads

@@ -1,9 +1,9 @@
 """Linear layers that are fast for few rows, as in a decode on CPU.
 
-A product of few rows with a large matrix is bound by reading the matrix, which the loop in kernels.py does at memory
-bandwidth. Where that loop cannot be used, MKL reads the matrix about twice as fast as the left factor, ``W @ x.T``, as
-in ``x @ W.T``, which torch uses; from about ten rows on the latter is faster (benchmarks/memory_floor.py measures all
-three). The order of summation differs: logits differ by about 1e-6.
+The product of few rows with a large matrix W is limited by the time to read W. The loop in kernels.py reads W at memory
+bandwidth. If that loop cannot be used, ``W @ x.T`` is computed: MKL reads W about twice as fast for it as for
+``x @ W.T``, which torch uses. From about ten rows on ``x @ W.T`` is faster. benchmarks/memory_floor.py measures all
+three. They sum in different orders, so logits differ by about 1e-6.
 """
 
 from copy import deepcopy
@@ -20,14 +20,15 @@ FEW_ROWS = range(1, 9)
 
 
 def with_shared_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of ``model`` with layers of its own, which share the weights of ``model``."""
+    """Return a copy of ``model`` whose layers can be changed, but which has the same weights in memory."""
     return deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
 
 
 def quicken(model: nn.Module) -> None:
-    """Make every linear layer of ``model`` fast for few rows; its parameters are not copied."""
+    """Replace the forward of every linear layer of ``model`` by one that is fast for few rows."""
     for module in model.modules():
-        if type(module) in (nn.Linear, LinearClassificationHead):  # a plain linear layer, too; other subclasses do more
+        # LinearClassificationHead computes the same as nn.Linear; other subclasses do more.
+        if type(module) in (nn.Linear, LinearClassificationHead):
             module.forward = MethodType(_forward, module)
 
 
@@ -45,5 +46,5 @@ def few_rows(weight: Tensor, x: Tensor) -> Tensor:
         out = torch.empty(x.shape[0], weight.shape[0])
         kernels.multiply(weight.detach().numpy(), x.detach().contiguous().numpy(), out.numpy())
         return out
-    # Contiguous by row, since ibm-fms takes views of it.
+    # The result must be contiguous by row, because ibm-fms takes views of it.
     return torch.mm(weight, x.t()).t().contiguous()

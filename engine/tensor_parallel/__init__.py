@@ -1,1 +1,1 @@
-"""Tensor parallelism of ibm-fms over worker processes; the engine's own process holds no part of the model."""
+"""Tensor parallelism: worker processes share a model of ibm-fms. The engine's own process has no part of it."""

@@ -1,4 +1,4 @@
-"""Check whether a model can be divided among processes. Does not import torch."""
+"""Check whether a model can be divided among processes. This file does not import torch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,8 @@ from engine.config import ConfigError
 def check_division(size: int, settings: Mapping[str, Any]) -> None:
     """Raise ConfigError unless ibm-fms can divide a model with this config.json among ``size`` processes.
 
-    Attention is divided by heads, the feed-forward layer and the embedding by columns. Key/value heads are divided,
-    too, or copied where there are fewer heads than processes.
+    ``settings`` is the content of the config.json. Attention is divided by heads, the feed-forward layer and the
+    embedding by columns. Key/value heads are divided too, or copied if there are fewer of them than processes.
     """
     heads = settings.get("num_attention_heads")
     for name in ("num_attention_heads", "intermediate_size", "hidden_size"):
@@ -20,5 +20,6 @@ def check_division(size: int, settings: Mapping[str, Any]) -> None:
     shared = settings.get("num_key_value_heads") or heads
     if isinstance(shared, int) and shared % size and size % shared:
         raise ConfigError(
-            f"tensor_parallel_size {size} and the model's num_key_value_heads of {shared}: neither divides the other"
+            f"tensor_parallel_size {size} neither divides the model's num_key_value_heads of {shared} "
+            "nor is a multiple of it"
         )

@@ -1,4 +1,4 @@
-"""Messages between the engine's process and its workers, pickled. Does not import torch."""
+"""The messages between the engine's process and its workers, which are pickled. This file does not import torch."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,35 +11,35 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """The first message to a worker: its rank, from 0, of ``config.tensor_parallel_size``."""
+    """The first message to a worker: the engine's configuration, and the worker's rank, from 0."""
 
     config: EngineConfig
     rank: int
 
 
 class Step(NamedTuple):
-    """To every worker: run one forward. ``token_ids`` is a prompt, or the newest token per row of a decode."""
+    """A message to every worker: run this plan. ``token_ids`` are those of ``token_ids_for``."""
 
     plan: Runnable
     token_ids: tuple[int, ...]
 
 
 class Ready(NamedTuple):
-    """From every worker, once: weights are loaded and compilation is done."""
+    """A message from every worker, once: its weights are loaded and its warm-up is done."""
 
     compilation: Compilation | None
 
 
 class Logits(NamedTuple):
-    """From worker 0, for each step: float32 ``[rows, vocabulary]``."""
+    """A message from worker 0 for each step: its logits, float32 ``[rows, vocabulary]``."""
 
     values: "numpy.ndarray"
 
 
 class Failed(NamedTuple):
-    """The last message from a worker: its error in one line and as a traceback, and the time (``time.monotonic``).
+    """The last message from a worker that failed: its error in one line, and the error's traceback.
 
-    ``recompile``: the error is a step that matched no graph.
+    ``when`` is the time of the error (``time.monotonic``). ``recompile`` means that the error is a RecompileError.
     """
 
     error: str

@@ -1,4 +1,4 @@
-"""The executor for tensor parallelism: worker processes run the model, this process samples."""
+"""ParallelRunner, the executor for tensor parallelism: worker processes run the model, this process samples."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,10 @@ from engine.tensor_parallel.workers import Workers
 
 
 class ParallelRunner:
-    """Sends each plan to the workers and samples from the logits they return. ``seed`` as in EngineConfig."""
+    """An executor that sends each plan to the workers, and samples from the logits that they return.
+
+    ``seed`` is ``EngineConfig.seed``.
+    """
 
     def __init__(self, workers: Workers, seed: int) -> None:
         self._workers = workers
@@ -22,7 +25,7 @@ class ParallelRunner:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled in all workers; None where the backend compiles nothing."""
+        """Return the summary of what was compiled in all workers; None if the backend does not compile."""
         return self._workers.compilation
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:

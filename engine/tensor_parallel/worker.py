@@ -1,7 +1,8 @@
 """A worker process of a tensor-parallel model: ``python -m engine.tensor_parallel.worker FD PARENT FOLDER``.
 
-``FD`` is its end of a connection to the engine's process, ``PARENT`` the id of that process, ``FOLDER`` the rendezvous
-folder of the workers. It runs steps until the connection is closed, and ends when its parent ends.
+``FD`` is the file descriptor of the worker's connection to the engine's process, ``PARENT`` the id of that process.
+``FOLDER`` has the file with which the workers form torch's process group. A worker runs steps until the connection is
+closed or the engine's process ends.
 """
 
 import faulthandler
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from engine.execution.runner import ModelRunner
 
 WATCH_SECONDS = 0.25
-"""Interval at which a worker checks that its parent is alive."""
+"""The interval in seconds at which a worker checks that its parent is alive."""
 
 PATIENCE = timedelta(minutes=10)
-"""The timeout of a worker that waits for the others, at the start and in a step."""
+"""How long a worker waits for the other workers, at the start and in a step."""
 
 
 def main() -> None:
@@ -40,7 +41,7 @@ def main() -> None:
 def serve(connection: Connection, parent: int, meeting_place: str) -> None:
     """Run steps until the connection is closed, then end this process."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # prints the stacks of a hanging worker
-    # Checks the parent's process id, since a fork of the parent may hold the other end of the connection open.
+    # The thread checks the parent's id: a fork of the parent may keep the connection open after the parent has ended.
     threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
     try:
         start: Start = connection.recv()
@@ -68,7 +69,7 @@ def _leave_with(parent: int, meeting_place: str) -> None:
 
 def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
     """Join the process group, load this worker's part of the weights, and warm up with the other workers."""
-    # Before torch is imported: otherwise gloo resolves the host name, which may be wrong.
+    # This must precede the import of torch: otherwise gloo resolves the host name, which may be wrong.
     os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
     import torch
     from torch import distributed
@@ -78,7 +79,7 @@ def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
 
     torch.set_num_threads(threads(os.environ))
     size = start.config.tensor_parallel_size
-    # A file instead of a port, which another engine could take in the meantime.
+    # The workers meet in a file instead of at a port, because another engine could take the port.
     store = Path(meeting_place, "store").as_uri()
     distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
     return ModelRunner(start.config, resolve(start.config.model, start.config.revision))

@@ -1,7 +1,7 @@
-"""Start, use, watch and end the workers of a tensor-parallel model. Does not import torch.
+"""Start and end the worker processes of a tensor-parallel model, and run steps on them.
 
-Every engine has its own worker processes, which form their own process group. The process of the engine is in no
-process group, so it may have several engines, used from any thread.
+Every engine has its own workers, which form a process group of torch. The engine's process is not in a process group,
+so it may have several engines and use them from any thread. This file does not import torch.
 """
 
 import os
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 WORKER = "engine.tensor_parallel.worker"
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0
-"""Interval at which the worker processes are checked in addition to their connections."""
+"""The interval in seconds at which the engine checks, while it waits for messages, that its workers are alive."""
 LAST_WORDS_SECONDS = 1.0
-"""How long to wait for error messages of the other workers after one has failed."""
+"""How many seconds to wait for error messages of the other workers after one has failed."""
 
 
 class WorkerProcess(Protocol):
-    """The part of the interface of ``subprocess.Popen`` that is used here."""
+    """The methods of ``subprocess.Popen`` that this file uses."""
 
     @property
     def pid(self) -> int: ...
@@ -50,20 +50,21 @@ class WorkerProcess(Protocol):
 
 
 Starter = Callable[[str], tuple[WorkerProcess, Connection]]
-"""Starts a worker with a rendezvous folder; returns its process and this process's end of its connection."""
+"""A function that starts a worker. Its argument is the worker's ``FOLDER``; it returns the worker's process and the
+connection to it."""
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker ended or the engine was closed, so no step can run.
+    """No step can run, because a worker ended or the engine was closed.
 
-    The message is the cause in one line; an exception of a worker is added as a note, with its traceback.
+    The message is the cause in one line. If a worker raised an exception, its traceback is added as a note.
     """
 
 
 class Workers:
-    """``config.tensor_parallel_size`` worker processes of one model; usable after ``ready``.
+    """The ``config.tensor_parallel_size`` worker processes of an engine, which run steps after ``ready``.
 
-    They end with ``close``, with this object, and with this process, however it ends.
+    They end when ``close`` is called, when this object is deleted, and when this process ends for any reason.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -75,7 +76,7 @@ class Workers:
         self._recompiles = 0
         self._end: str | None = None
         self._traceback: str | None = None
-        # Connections stay open: another thread may be waiting on them, and the end of the workers wakes it.
+        # Connections are not closed: another thread may be waiting for them, which the end of the workers wakes.
         self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
@@ -89,11 +90,11 @@ class Workers:
 
     @property
     def process_ids(self) -> tuple[int, ...]:
-        """The process ids by rank."""
+        """Return the process ids of the workers in the order of their ranks."""
         return tuple(process.pid for process in self._processes)
 
     def ready(self) -> None:
-        """Wait until every worker has loaded its part. Raises WorkerDiedError."""
+        """Wait until every worker has loaded its part of the model. Raises WorkerDiedError."""
         try:
             waiting = list(self._connections)
             while waiting:
@@ -109,15 +110,15 @@ class Workers:
 
     @property
     def compilation(self) -> Compilation | None:
-        """What was compiled in all workers; None where the backend compiles nothing."""
+        """Return the summary of what was compiled in all workers; None if the backend does not compile."""
         if not self._compiled:
             return None
         return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
-        """Run one forward on all workers and return float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
+        """Run a plan on all workers and return its logits, float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
         if os.getpid() != self._owner:
-            raise WorkerDiedError("the engine's workers belong to the process that this one was forked from")
+            raise WorkerDiedError("only the process that started the engine's workers can run steps, not a fork of it")
         if self._end is not None:
             raise self._died()
         step = Step(plan, tuple(token_ids))
@@ -129,17 +130,17 @@ class Workers:
                     assert isinstance(message, Logits)
                     return message.values
         except BaseException:
-            # After any interruption the workers may be in the middle of this step and cannot run another.
+            # After an interruption the workers may still be running this step, so they cannot run another.
             self.close("a step of the engine was interrupted")
             raise
 
     def check(self) -> None:
-        """Raise WorkerDiedError where no step can run."""
+        """Raise WorkerDiedError if the workers can run no further step."""
         if self._end is not None or any(process.poll() is not None for process in self._processes):
             raise self._died()
 
     def close(self, why: str = "the engine was closed") -> None:
-        """End the workers. Idempotent."""
+        """End the workers. Later steps fail with the reason ``why``. Idempotent."""
         self._end = self._end or why
         self._finalizer()
 
@@ -167,7 +168,7 @@ class Workers:
         return received
 
     def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
-        """Return the error to raise; ``failed`` has the messages received so far, by rank."""
+        """Return the error to raise after a worker failed; ``failed`` has the messages received so far, by rank."""
         if self._end is None:
             what, self._traceback = self._cause(dict(failed or {}))
             self.close(what)
@@ -177,10 +178,10 @@ class Workers:
         return error
 
     def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
-        """Return the cause in one line, and its traceback if there is one.
+        """Return why the workers failed, in one line, and the traceback if there is one.
 
-        When one worker ends, the others fail because of it. The cause is a worker that ended without a message, or else
-        the worker that failed first.
+        If one worker ends, the others fail because of it. The cause is the worker that ended without a message, or, if
+        all sent one, the worker that failed first.
         """
         give_up = time.monotonic() + LAST_WORDS_SECONDS
         of = f"of {len(self._processes)}"
@@ -222,14 +223,14 @@ _starter: Starter = spawn_worker
 
 
 def start_workers_with(starter: Starter) -> None:
-    """Set how this process starts workers: a program that embeds the engine may fork them, which is faster."""
+    """Set the function with which this process starts workers. The harness forks them, which is faster."""
     global _starter
     _starter = starter
 
 
 def _python_path() -> str:
-    """Return a PYTHONPATH that begins with the folder of this package."""
-    # Not where packages are installed: Python looks there anyway, and first it looks at its own library.
+    """Return a PYTHONPATH for workers, so that they import the engine from the same folder as this process."""
+    # In site-packages the engine is found anyway. PYTHONPATH would put it before Python's own library.
     own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
     return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
 
@@ -243,7 +244,7 @@ def _how_it_ended(process: WorkerProcess) -> str:
 
 
 def _end(processes: Sequence[WorkerProcess], meeting_place: str, owner: int) -> None:
-    """Kill the workers, which need no clean-up. A fork of the owner must not end them."""
+    """Kill the workers. In a fork of the process that started them (``owner``), do nothing."""
     if os.getpid() != owner:
         return
     for process in processes:

@@ -1,1 +1,1 @@
-"""A simulated Spyre card: takes the same graphs as a card, applies the same rules, and runs them in float16 on CPU."""
+"""A simulated Spyre card: compiles the same graphs as a card, checks the same rules, and computes in float16 on CPU."""

@@ -1,7 +1,7 @@
-"""The two attention operations of ibm-fms on the simulated device: the same results without a loop over tokens.
+"""The kernels with which the simulated device replaces the two attention operations of ibm-fms.
 
-The compiler of the real device replaces them by its own kernels, too.
-``tests/engine/execution/test_simulated_spyre.py`` compares both with the operations that ibm-fms ships.
+They compute the same results without a loop over tokens. The compiler of a real card also replaces these operations by
+kernels. ``tests/engine/execution/test_simulated_spyre.py`` compares the kernels with the operations of ibm-fms.
 """
 
 from typing import NamedTuple
@@ -20,9 +20,10 @@ def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, 
 
 
 class Seen(NamedTuple):
-    """The attention masks of a step, bool, True where a position may attend; the same in each layer.
+    """The masks of a step, which are the same in each layer; both are bool.
 
-    ``padding`` is ``[rows, positions, 1]``, ``mask`` ``[rows, 1, group * positions, columns]``.
+    ``padding`` ``[rows, positions, 1]`` is True for positions of padding. ``mask`` ``[rows, 1, group * positions,
+    columns]`` is True where a position may attend to a column.
     """
 
     padding: Tensor
@@ -30,7 +31,7 @@ class Seen(NamedTuple):
 
 
 def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Tensor, block_table: Tensor) -> Seen:
-    """Return the masks for the positions of ``query``; only the shapes of ``query`` and ``key_cache`` matter."""
+    """Return the masks for the positions of ``query``. Only the shapes of ``query`` and ``key_cache`` are used."""
     positions = query.shape[1]
     group = query.shape[2] // key_cache.shape[2]
     columns = torch.arange(block_table.shape[1] * key_cache.shape[1])
@@ -46,8 +47,8 @@ def attend(
 ) -> Tensor:
     """Compute the attention of the last positions of each row, ``[rows, positions, heads, width]``, to its blocks.
 
-    A decode has one position per row, a chunk of a prompt has one row. The output of padding is zero. The query heads
-    that share a key head take the place of query positions, so that no key is copied.
+    A decode has one position per row, a chunk of a prompt has one row. The output of padding is zero. Query heads that
+    share a key head are passed as query positions, so that their keys are not copied.
     """
     rows, positions, heads, width = query.shape
     kv_heads = key_cache.shape[2]

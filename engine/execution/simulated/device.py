@@ -1,7 +1,7 @@
-"""The backend ``sendnn`` of ``torch.compile``, simulated. Importing this module registers it.
+"""The simulated backend ``sendnn`` of ``torch.compile``. Importing this module registers it with torch.
 
-The inputs of a graph are identified by the operation that uses them: slots by the store operation of ibm-fms, the block
-table by its attention, the mask by the attention of a prefill.
+It finds the inputs of a graph by the operations that use them: the token ids by the embedding, the slots by the store
+operation of ibm-fms, and tkv, left padding and block table by its attention operation.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +24,7 @@ COMPUTE = torch.ops.spyre.paged_attn_compute
 
 
 class Inputs(NamedTuple):
-    """The positions of a graph's inputs by purpose; -1 where the graph has no such input."""
+    """The index of each input among the arguments of a graph; -1 if the graph has no such input."""
 
     ids: int
     slots: int
@@ -37,13 +37,15 @@ class Inputs(NamedTuple):
 def compile_graph(
     graph: GraphModule, example_inputs: Sequence[Any], options: dict[str, Any] | None = None
 ) -> Callable[..., Any]:
-    """Compile a graph into a callable. Raises DeviceRefusedError where the device does not support the graph.
+    """Compile a graph and return it as a function. Raises DeviceRefusedError if the device does not support the graph.
 
-    The graph may be shared by several engines: each run is checked against the limits of the engine that runs it.
+    Several engines may share the graph: each call is checked against the limits of the engine that calls it.
     """
     if options != dict(sendnn.BACKEND.options):
-        raise DeviceRefusedError(f"the device compiles for changing shapes with {dict(sendnn.BACKEND.options)} only")
-    CompiledFor.from_environment()  # raises where the limits are not set
+        raise DeviceRefusedError(
+            f"torch.compile was called with options {options}, but the device requires {dict(sendnn.BACKEND.options)}"
+        )
+    CompiledFor.from_environment()  # raises an error if the limits are not set
     placeholders = [node for node in graph.graph.nodes if node.op == "placeholder"]
     check_dtypes(
         [(_plain(node.name), i.dtype) for node, i in zip(placeholders, example_inputs, strict=True) if _is_tensor(i)]
@@ -60,7 +62,7 @@ def compile_graph(
 
 
 def _plain(name: str) -> str:
-    """Return the caller's name of an input: ``mask`` for ``l_tensors_mask_``."""
+    """Return the caller's name of an input from torch's name: ``mask`` for ``l_tensors_mask_``."""
     return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
 
 
@@ -74,7 +76,9 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
     embeddings = [node for node in nodes if node.target is F.embedding]
     stores = [node for node in nodes if node.target == STORE]
     if not stores or not embeddings:
-        raise DeviceRefusedError("the device supports no attention operation but spyre_paged_attn of ibm-fms")
+        raise DeviceRefusedError(
+            "the model does not use spyre_paged_attn of ibm-fms, the only attention operation that the device supports"
+        )
     ids, slots = place[embeddings[0].args[0]], place[stores[0].args[4]]
     computes = [node for node in nodes if node.target == COMPUTE]
     if not computes:
@@ -83,7 +87,7 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
 
 
 def _put_in_kernels(graph: GraphModule) -> None:
-    """Replace the operations of ibm-fms by the device's kernels, and compute what all layers share once per step."""
+    """Replace the operations of ibm-fms in a graph by the device's kernels; compute masks once instead of per layer."""
     seen: dict[Hashable, Node] = {}
     for node in list(graph.graph.nodes):
         if node.target is F.linear:

@@ -1,7 +1,7 @@
-"""The matrix products of the simulated device: float16 in and out, summed in float32.
+"""The matrix products of the simulated device. Inputs and results are float16; sums are computed in float32.
 
-Torch's own float16 products on CPU sum in float32 as well, but take several times as long. The order of summation
-differs, so a result may differ in its last bit.
+torch's own float16 products on CPU sum in float32 as well, but take several times as long. The order of the sums
+differs from torch's, so a result may differ in its last bit.
 """
 
 from typing import Any
@@ -13,12 +13,15 @@ from engine.optimized.linear import FEW_ROWS, few_rows
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return ``inputs @ weight.T + bias`` for ``[..., width]`` and ``[out, width]``, in the dtype of ``inputs``."""
+    """Return ``inputs @ weight.T + bias`` in the dtype of ``inputs``.
+
+    ``inputs`` is ``[..., width]``, ``weight`` ``[out, width]``.
+    """
     rows = inputs.numel() // inputs.shape[-1]
     if rows in FEW_ROWS and bias is None:
         out = few_rows(_widened(weight), inputs.float().view(rows, -1))
         return out.to(inputs.dtype).view(*inputs.shape[:-1], -1)
-    # Widening here keeps the float32 weights in the processor's cache; stored float32 copies would not fit.
+    # Weights that were just converted to float32 are in the processor's cache; stored float32 copies would not be.
     return F.linear(inputs.float(), weight.float(), None if bias is None else bias.float()).to(inputs.dtype)
 
 
@@ -30,7 +33,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | Non
 
 
 def _widened(weight: Tensor) -> Tensor:
-    """Return ``weight`` in float32, cached until the weight is changed in place."""
+    """Return a float32 copy of ``weight``, which is kept until the weight is changed in place."""
     version, wide = getattr(weight, "_spyre_cb_wide", (None, weight))
     if version != weight._version:
         version, wide = weight._version, weight.detach().float()

@@ -1,6 +1,6 @@
-"""The per-engine state of the simulated device. Does not import torch.
+"""The limits of each engine on the simulated device. This file does not import torch.
 
-Engines of one shape share graphs, but the steps of each engine are checked against its own limits.
+Engines of the same shape share graphs, but the device checks the steps of each engine against that engine's limits.
 """
 
 import os
@@ -13,7 +13,10 @@ from engine.backends.errors import DeviceRefusedError
 
 @dataclass(frozen=True)
 class CompiledFor:
-    """The limits of compiled graphs: ``context`` in tokens, ``batch`` in rows, ``batch_tkv`` of rows x tkv."""
+    """The limits that the device is compiled for.
+
+    ``context`` is in tokens, ``batch`` in rows; ``batch_tkv`` is the limit on rows x tkv.
+    """
 
     context: int
     batch: int
@@ -21,23 +24,25 @@ class CompiledFor:
 
     @classmethod
     def from_environment(cls) -> "CompiledFor":
-        """Read the limits from the environment. Raises DeviceRefusedError where a variable is not set."""
+        """Return the limits in the environment variables. Raises DeviceRefusedError if one is not set to an integer."""
         try:
             return cls(*(int(os.environ[name]) for name in (sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV)))
         except (KeyError, ValueError):
             names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV))
-            raise DeviceRefusedError(f"the limits to compile for are not set: {names}") from None
+            raise DeviceRefusedError(
+                f"the environment variables with the limits that the device compiles for are not set: {names}"
+            ) from None
 
 
 class Program:
-    """The device's state of one engine: the limits in the environment at the engine's first run."""
+    """The state of one engine on the device: the limits in the environment at the engine's first run."""
 
     def __init__(self) -> None:
         self._limits: CompiledFor | None = None
 
     @property
     def limits(self) -> CompiledFor:
-        """The limits, read from the environment once. Raises DeviceRefusedError where they are not set."""
+        """Return the limits, which the first call reads from the environment. Raises DeviceRefusedError."""
         if self._limits is None:
             self._limits = CompiledFor.from_environment()
         return self._limits

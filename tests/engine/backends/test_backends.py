@@ -119,9 +119,7 @@ def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted() ->
     with pytest.raises(RecompileError) as caught:
         runner.logits(Prefill("a", 60, 64, 4, (1,)), random_tokens(60, 0))
     shown = str(caught.value)
-    assert shown.startswith(
-        "this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'"
-    )
+    assert shown.startswith("this prefill matches no graph that the warm-up compiled: tensor 'tensors['mask']'")
     assert "expected Half, actual Float" in shown
     assert compiled_for(llm) == ("sendnn (simulated)", 2, 1)
 
@@ -131,7 +129,7 @@ def test_an_engine_that_ignores_the_batch_tkv_limit_is_refused(monkeypatch: pyte
     shapes = [(60, 40)] * 4
     assert [len(tokens) for tokens in generate(llm, *shapes)] == [40] * 4
     monkeypatch.setattr(continuous, "largest_batch_tkv", lambda *arguments: 0)
-    message = "batch x tkv may be 300 on the device, and this decode has 4 sequences x 76"
+    message = "this decode has 4 sequences at tkv 76, but the device is compiled for a batch x tkv of at most 300"
     with pytest.raises(DeviceRefusedError, match=message):
         generate(llm, *shapes)
 

@@ -247,7 +247,12 @@ BAD_BODIES = {
     "logprobs": ({"prompt": "a", "logprobs": 21}, 400, "less than or equal to 20", "logprobs"),
     "n": ({"prompt": "a", "n": 0}, 400, "greater than or equal to 1", "n"),
     "n greedy": ({"prompt": "a", "n": 2, "temperature": 0}, 400, "n above 1 needs a temperature", "n"),
-    "more than fits": ({"prompt": ["a"] * 300}, 400, "300 prompts with n 1 are 300 sequences, but this server accepts at most 260", "prompt"),
+    "more than fits": (
+        {"prompt": ["a"] * 300},
+        400,
+        "are 300 sequences, but this server accepts at most 260",
+        "prompt",
+    ),
     "stop of a wrong type": ({"prompt": "a", "stop": [1]}, 400, "must be a text or a list of texts", "stop"),
     "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must not be empty", "stop"),
     "many stops": ({"prompt": "a", "stop": ["x"] * 65}, 400, "at most 64 stop strings", "stop"),

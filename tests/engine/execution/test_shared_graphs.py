@@ -86,13 +86,19 @@ def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM) -> N
     assert small.engine.compilation == narrow.engine.compilation == Compilation(NAME, 2, 0, shared=2)
     for llm in (large, wide):
         assert run_decode(llm, 4, 3).shape[0] == 4
-    with pytest.raises(DeviceRefusedError, match=r"longer than max_model_len 128, and this decode has a tkv of 192"):
+    with pytest.raises(
+        DeviceRefusedError, match=r"this decode has a tkv of 192, but the device is compiled for max_model_len 128"
+    ):
         run_decode(small, 1, 3)
-    with pytest.raises(DeviceRefusedError, match=r"compiled for 2 rows at most, and this decode has 3"):
+    with pytest.raises(DeviceRefusedError, match=r"this decode has 3 rows, but the device is compiled for at most 2"):
         run_decode(small, 3, 1)
-    with pytest.raises(DeviceRefusedError, match=r"may be 512 on the device, and this decode has 4 sequences x 192"):
+    with pytest.raises(
+        DeviceRefusedError, match=r"4 sequences at tkv 192, but the device is compiled for a batch x tkv of at most 512"
+    ):
         run_decode(narrow, 4, 3)
-    with pytest.raises(DeviceRefusedError, match=r"longer than max_model_len 128, and this prefill has 192"):
+    with pytest.raises(
+        DeviceRefusedError, match=r"this prefill has 192 positions, but the device is compiled for max_model_len 128"
+    ):
         small.engine.executor.logits(Prefill("a", 192, 192, 0, (1, 2, 3)), random_tokens(192, 0))
     assert run_decode(large, 4, 3).shape[0] == 4
 
@@ -104,7 +110,7 @@ def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM) -> N
     runner._dtype = torch.float32  # makes masks float32 from now on
     before = traces()
     with pytest.raises(
-        RecompileError, match=r"this prefill fits no graph of the warm-up.* expected Half, actual Float"
+        RecompileError, match=r"this prefill matches no graph that the warm-up compiled.* expected Half, actual Float"
     ):
         runner.logits(PREFILL, random_tokens(60, 0))
     assert traces() == before
@@ -148,9 +154,7 @@ def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own() -> None
             "a", 0, size, 0, 0, (5,) * size, tuple(range(1, 1 + size // 64)), hit_blocks=0, is_last=True
         )
         assert mine.engine.executor.logits(chunk, chunk.token_ids).shape[0] == 1
-        message = (
-            r"this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors\['input_ids'\]' size "
-        )
+        message = r"this chunk matches no graph that the warm-up compiled: tensor 'tensors\['input_ids'\]' size "
         message += rf"mismatch at index 1\. expected {wrong}, actual {size}"
         with pytest.raises(RecompileError, match=message):
             other.engine.executor.logits(chunk, chunk.token_ids)

@@ -82,32 +82,62 @@ def test_what_keeps_to_the_rules_passes() -> None:
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (lambda: check_prefill(2, 64, slots(1), LIMITS), "one prompt at a time, and this prefill has 2"),
-        (lambda: check_prefill(1, 63, slots(1), LIMITS), "whole blocks of 64 tokens, and this prefill has 63"),
-        (lambda: check_prefill(1, 320, slots(1, 2, 3, 4, 5), LIMITS), "longer than max_model_len 256"),
-        (lambda: check_prefill(1, 128, slots(0, 1), LIMITS), "block 0 is padding"),
-        (lambda: check_prefill(1, 64, slots(1) + 1, LIMITS), "these slots are not whole blocks"),
-        (lambda: check_prefill(1, 64, slots(1).flip(1), LIMITS), "these slots are not whole blocks"),
-        (lambda: decode([[1, 2]], 128, [0]), "no decode of one row"),
+        (lambda: check_prefill(2, 64, slots(1), LIMITS), "this prefill has 2 prompts, but the device prefills one"),
+        (
+            lambda: check_prefill(1, 63, slots(1), LIMITS),
+            "this prefill has 63 positions, but lengths on the device must be whole blocks",
+        ),
+        (
+            lambda: check_prefill(1, 320, slots(1, 2, 3, 4, 5), LIMITS),
+            "is compiled for max_model_len 256",
+        ),
+        (lambda: check_prefill(1, 128, slots(0, 1), LIMITS), "writes to block 0, which is padding"),
+        (
+            lambda: check_prefill(1, 64, slots(1) + 1, LIMITS),
+            "are not whole blocks, but the device",
+        ),
+        (
+            lambda: check_prefill(1, 64, slots(1).flip(1), LIMITS),
+            "are not whole blocks, but the device",
+        ),
+        (lambda: decode([[1, 2]], 128, [0]), "this decode has one row, but the device needs 2"),
         (lambda: decode([[1, 2, 3, 4, 5]] * 2, 257, [0, 0]), "this decode has a tkv of 257"),
-        (lambda: decode([[1, 2]] * 5, 128, [0] * 5), "compiled for 4 rows at most, and this decode has 5"),
+        (
+            lambda: decode([[1, 2]] * 5, 128, [0] * 5),
+            "this decode has 5 rows, but the device is compiled for at most 4",
+        ),
         (
             lambda: decode([[i, i + 1, i + 2] for i in (1, 4, 7, 10)], 176, [0] * 4),
-            "may be 700 on the device, and this decode has 4 sequences x 176",
+            "4 sequences at tkv 176, but the device is compiled for a batch x tkv of at most 700",
         ),
-        (lambda: decode([[1, 2, 3]] * 2, 128, [0, 0]), "it has 3 columns, and a tkv of 128 takes 2"),
-        (lambda: decode([[1, 2], [3, 0]], 128, [0, 64]), "row 1 is [3, 0], of which 1 are padding"),
-        (lambda: decode([[1, 2], [0, 3]], 128, [0, 63]), "row 1 is [0, 3], of which 0 are padding"),
-        (lambda: decode([[1, 2], [3, 4]], 128, [0, 64]), "row 1 is [3, 4], of which 1 are padding"),
-        (lambda: decode([[1, 2]] * 2, 128, [0, 0], [191, 63]), "block 0 is padding"),
-        (lambda: chunk([[1, 2], [3, 4]], 128, 0), "one prompt at a time, and this chunk is of 2"),
-        (lambda: chunk([1, 2], 127, 0), "whole blocks of 64 tokens, and this chunk ends at 127"),
-        (lambda: chunk([0, 1, 2, 3, 4, 5], 384, 64), "longer than max_model_len 256, and this chunk ends at 384"),
-        (lambda: chunk([1, 2, 3], 128, 0), "it has 3 columns, and a tkv of 128 takes 2"),
-        (lambda: chunk([1, 0], 128, 64), "row 0 is [1, 0], of which 1 are padding"),
-        (lambda: chunk([1, 2], 128, 0, written=[2, 1]), "written to its own blocks [1, 2], and this one to [2, 1]"),
-        (lambda: check_dtypes([("mask", torch.float32)]), "computes in float16, and mask is float32"),
-        (lambda: check_dtypes([("weight", torch.bfloat16)]), "computes in float16, and weight is bfloat16"),
+        (lambda: decode([[1, 2, 3]] * 2, 128, [0, 0]), "has 3 blocks, but a tkv of 128 needs 2"),
+        (
+            lambda: decode([[1, 2], [3, 0]], 128, [0, 64]),
+            "row 1 is [3, 0], but must have block 0 for its first 1",
+        ),
+        (
+            lambda: decode([[1, 2], [0, 3]], 128, [0, 63]),
+            "row 1 is [0, 3], but must have block 0 for its first 0",
+        ),
+        (
+            lambda: decode([[1, 2], [3, 4]], 128, [0, 64]),
+            "row 1 is [3, 4], but must have block 0 for its first 1",
+        ),
+        (lambda: decode([[1, 2]] * 2, 128, [0, 0], [191, 63]), "writes to block 0, which is padding"),
+        (lambda: chunk([[1, 2], [3, 4]], 128, 0), "this chunk has 2 prompts, but the device prefills one"),
+        (
+            lambda: chunk([1, 2], 127, 0),
+            "this chunk ends at column 127, but lengths on the device must be whole blocks",
+        ),
+        (
+            lambda: chunk([0, 1, 2, 3, 4, 5], 384, 64),
+            "this chunk ends at column 384, with 64 columns of left padding, but",
+        ),
+        (lambda: chunk([1, 2, 3], 128, 0), "has 3 blocks, but a tkv of 128 needs 2"),
+        (lambda: chunk([1, 0], 128, 64), "row 0 is [1, 0], but must have block 0 for its first 1"),
+        (lambda: chunk([1, 2], 128, 0, written=[2, 1]), "written to blocks [2, 1], but its own blocks are [1, 2]"),
+        (lambda: check_dtypes([("mask", torch.float32)]), "mask is float32, but the device computes in float16"),
+        (lambda: check_dtypes([("weight", torch.bfloat16)]), "weight is bfloat16, but the device computes in float16"),
     ],
 )
 def test_what_breaks_a_rule_is_refused_in_a_sentence(broken, says: str) -> None:
@@ -124,7 +154,7 @@ def graph_of(function) -> torch.fx.GraphModule:
 def test_a_graph_without_its_attention_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in ((sendnn.CONTEXT, "256"), (sendnn.BATCH, "4"), (sendnn.BATCH_TKV, "700")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(DeviceRefusedError, match=r"supports no attention operation but spyre_paged_attn"):
+    with pytest.raises(DeviceRefusedError, match=r"does not use spyre_paged_attn of ibm-fms"):
         device.compile_graph(
             graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
         )
@@ -132,11 +162,13 @@ def test_a_graph_without_its_attention_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sendnn.CONTEXT, raising=False)
-    with pytest.raises(DeviceRefusedError, match=r"the limits to compile for are not set: VLLM_DT_MAX_CONTEXT_LEN"):
+    with pytest.raises(
+        DeviceRefusedError, match=r"the limits that the device compiles for are not set: VLLM_DT_MAX_CONTEXT_LEN"
+    ):
         device.compile_graph(
             graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}
         )
-    with pytest.raises(DeviceRefusedError, match=r"compiles for changing shapes"):
+    with pytest.raises(DeviceRefusedError, match=r"but the device requires"):
         device.compile_graph(graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)])
 
 

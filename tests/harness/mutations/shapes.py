@@ -53,12 +53,12 @@ def twice(made: ModelInputs) -> ModelInputs:
     return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots)
 
 
-@shape_mutation(JOINING, "the device has no decode of one row: a lone sequence is doubled")
+@shape_mutation(JOINING, "this decode has one row, but the device needs 2: duplicate a lone sequence")
 def decode_a_lone_sequence_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "SMALLEST_DECODE_BATCH", 1)
 
 
-@shape_mutation(JOINING, "lengths on the device are whole blocks of 64 tokens, and this prefill has 68")
+@shape_mutation(JOINING, "this prefill has 68 positions, but lengths on the device must be whole blocks of 64 tokens")
 def pad_prompts_by_four_tokens_more(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 4))
 
@@ -68,58 +68,54 @@ def pad_block_tables_on_the_right(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "pad_block_tables", lambda tables, width: [list(t) + [0] * (width - len(t)) for t in tables])
 
 
-@shape_mutation(JOINING, "the block table is not a rectangle padded with block 0 on the left: it has 3 columns")
+@shape_mutation(JOINING, "the block table is not a rectangle padded with block 0 on the left: row 0 has 3 blocks")
 def make_block_tables_a_block_too_wide(patch: pytest.MonkeyPatch) -> None:
     pad = batch.pad_block_tables
     patch.setattr(batch, "pad_block_tables", lambda tables, width: pad(tables, width + 1))
 
 
-@shape_mutation(JOINING, "block 0 is padding on the device, and this step writes to it")
+@shape_mutation(JOINING, "this step writes to block 0, which is padding on the device")
 def write_a_prompt_one_block_too_low(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping - 64))
 
 
-@shape_mutation(JOINING, "block 0 is padding on the device, and this step writes to it")
+@shape_mutation(JOINING, "this step writes to block 0, which is padding on the device")
 def write_new_tokens_to_the_padding(patch: pytest.MonkeyPatch) -> None:
     change_decode_inputs(patch, lambda made: made.slot_mapping.remainder_(64))
 
 
-@shape_mutation(JOINING, "the device is compiled for 4 rows at most, and this decode has 32")
+@shape_mutation(JOINING, "this decode has 32 rows, but the device is compiled for at most 4")
 def copy_a_lone_sequence_far_too_often(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "SMALLEST_DECODE_BATCH", 32)
 
 
-@shape_mutation(
-    JOINING, "nothing on the device may be longer than max_model_len 512, and this prefill has 576 positions"
-)
+@shape_mutation(JOINING, "this prefill has 576 positions, but the device is compiled for max_model_len 512")
 def pad_prompts_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, lambda made: lengthened_to(made, 576))
 
 
-@shape_mutation(JOINING, "nothing on the device may be longer than max_model_len 512, and this decode has a tkv of 577")
+@shape_mutation(JOINING, "this decode has a tkv of 577, but the device is compiled for max_model_len 512")
 def count_tkv_from_the_end_of_the_context(patch: pytest.MonkeyPatch) -> None:
     change_decode_inputs(patch, lambda made: made.current_tkv_mask.add_(512))
 
 
-@shape_mutation(JOINING, "this prefill fits no graph of the warm-up, and compiling is over: tensor 'tensors['mask']'")
+@shape_mutation(JOINING, "this prefill matches no graph that the warm-up compiled: tensor 'tensors['mask']'")
 def make_masks_in_float32_once_it_is_warm(patch: pytest.MonkeyPatch) -> None:
     mask = batch._prefill_mask
     patch.setattr(batch, "_prefill_mask", lambda n, left, dtype: mask(n, left, torch.float32))
 
 
-@shape_mutation(
-    CHUNKED, "this chunk fits no graph of the warm-up, and compiling is over: tensor 'tensors['input_ids']'"
-)
+@shape_mutation(CHUNKED, "this chunk matches no graph that the warm-up compiled: tensor 'tensors['input_ids']'")
 def make_chunks_a_block_longer(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 64))
 
 
-@shape_mutation(CHUNKED, "a chunk is written to its own blocks")
+@shape_mutation(CHUNKED, "this chunk is written to blocks")
 def write_a_chunk_one_block_too_high(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping + 64))
 
 
-@shape_mutation(CHUNKED, "the device writes a chunk block by block, and these slots are not whole blocks")
+@shape_mutation(CHUNKED, "the slots of this chunk are not whole blocks, but the device writes whole blocks")
 def write_a_chunk_from_its_end(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping.flip(1)))
 
@@ -133,7 +129,7 @@ def pad_a_chunk_on_the_right(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, turned)
 
 
-@shape_mutation(CHUNKED, "nothing on the device may be longer than max_model_len 512, and this chunk ends at 640")
+@shape_mutation(CHUNKED, "this chunk ends at column 640")
 def run_chunks_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
     def far(made: ModelInputs) -> ModelInputs:
         end = torch.full_like(made.current_tkv_mask, 640)  # type: ignore[arg-type]
@@ -142,7 +138,7 @@ def run_chunks_beyond_the_context(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, far)
 
 
-@shape_mutation(CHUNKED, "block 0 is padding on the device, and this step writes to it")
+@shape_mutation(CHUNKED, "this step writes to block 0, which is padding on the device")
 def write_new_tokens_of_aligned_rows_to_the_padding(patch: pytest.MonkeyPatch) -> None:
     inputs = chunk_batch.aligned_decode_inputs
 
@@ -153,12 +149,12 @@ def write_new_tokens_of_aligned_rows_to_the_padding(patch: pytest.MonkeyPatch) -
     patch.setattr(model_runner, "aligned_decode_inputs", low)
 
 
-@shape_mutation(CHUNKED, "the device has no decode of one row: a lone sequence is doubled")
+@shape_mutation(CHUNKED, "this decode has one row, but the device needs 2: duplicate a lone sequence")
 def decode_a_lone_aligned_row_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(chunk_batch, "SMALLEST_DECODE_BATCH", 1)
 
 
-@start_mutation(CHUNKED, "the device prefills one prompt at a time, and this chunk is of 2")
+@start_mutation(CHUNKED, "this chunk has 2 prompts, but the device prefills one prompt at a time")
 def prefill_chunks_of_two_prompts(patch: pytest.MonkeyPatch) -> None:
     def both(made: ModelInputs) -> ModelInputs:
         tensors = ("block_table", "current_tkv_mask", "left_padded_prompt_mask")
@@ -167,12 +163,12 @@ def prefill_chunks_of_two_prompts(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, both)
 
 
-@start_mutation(JOINING, "the device prefills one prompt at a time, and this prefill has 2")
+@start_mutation(JOINING, "this prefill has 2 prompts, but the device prefills one prompt at a time")
 def prefill_two_rows(patch: pytest.MonkeyPatch) -> None:
     change_prefill_inputs(patch, twice)
 
 
-@start_mutation(JOINING, "the device computes in float16, and mask is float32")
+@start_mutation(JOINING, "mask is float32, but the device computes in float16")
 def make_masks_in_float32(patch: pytest.MonkeyPatch) -> None:
     make_masks_in_float32_once_it_is_warm(patch)
 

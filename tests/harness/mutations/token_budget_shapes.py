@@ -16,12 +16,12 @@ MIXED = "a-prompt-of-five-chunks-beside-a-decode"
 CUT = "decodes-and-two-chunks-in-one-step"
 
 
-@shape_mutation(MIXED, "the device has no decode of one row: a lone sequence is doubled")
+@shape_mutation(MIXED, "this decode has one row, but the device needs 2: duplicate a lone sequence")
 def decode_a_lone_row_of_a_mixed_step_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mixed_inputs, "SMALLEST_DECODE_BATCH", 1)
 
 
-@shape_mutation(MIXED, "lengths on the device are whole blocks of 64 tokens, and this chunk has")
+@shape_mutation(MIXED, "but lengths on the device must be whole blocks of 64 tokens")
 def begin_a_part_within_a_block(patch: pytest.MonkeyPatch) -> None:
     def within(part: Part, block_size: int) -> Any:
         return part_in_whole_blocks(part._replace(before=()), block_size)
@@ -29,7 +29,7 @@ def begin_a_part_within_a_block(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_runner, "part_in_whole_blocks", within)
 
 
-@shape_mutation(CUT, "this part fits no graph of the warm-up, and compiling is over: 64 <= ")
+@shape_mutation(CUT, "this part matches no graph that the warm-up compiled: 64 <= ")
 def end_a_part_within_a_block(patch: pytest.MonkeyPatch) -> None:
     def exact(part: Part, block_size: int) -> Any:
         return replace(part_inputs(part, block_size), last_n_tokens=block_size)
@@ -37,7 +37,7 @@ def end_a_part_within_a_block(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_runner, "part_in_whole_blocks", exact)
 
 
-@shape_mutation(MIXED, "the device writes a chunk block by block, and these slots are not whole blocks")
+@shape_mutation(MIXED, "the slots of this chunk are not whole blocks, but the device writes whole blocks")
 def write_a_part_from_its_end(patch: pytest.MonkeyPatch) -> None:
     def turned(part: Part, block_size: int) -> Any:
         made = part_in_whole_blocks(part, block_size)
@@ -46,7 +46,7 @@ def write_a_part_from_its_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_runner, "part_in_whole_blocks", turned)
 
 
-@shape_mutation(CUT, "a chunk is written to its own blocks")
+@shape_mutation(CUT, "this chunk is written to blocks")
 def write_a_part_to_the_block_before_its_own(patch: pytest.MonkeyPatch) -> None:
     def lower(part: Part, block_size: int) -> Any:
         made = part_in_whole_blocks(part, block_size)
@@ -65,7 +65,7 @@ def pad_the_rows_of_a_mixed_step_on_the_right(patch: pytest.MonkeyPatch) -> None
     patch.setattr(model_runner, "decode_rows", right)
 
 
-@shape_mutation(CUT, "block 0 is padding on the device, and this step writes to it")
+@shape_mutation(CUT, "this step writes to block 0, which is padding on the device")
 def write_new_tokens_of_a_mixed_step_to_the_padding(patch: pytest.MonkeyPatch) -> None:
     def padded(parts: Any, block_size: int) -> Any:
         made = decode_rows(parts, block_size)

@@ -256,7 +256,7 @@ BAD_BODIES = {
     "stop of a wrong type": ({"prompt": "a", "stop": [1]}, 400, "must be a text or a list of texts", "stop"),
     "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must not be empty", "stop"),
     "many stops": ({"prompt": "a", "stop": ["x"] * 65}, 400, "at most 64 stop strings", "stop"),
-    "options of no stream": ({"prompt": "a", "stream_options": {}}, 400, "where stream is true", "stream_options"),
+    "options of no stream": ({"prompt": "a", "stream_options": {}}, 400, "if stream is true", "stream_options"),
     "echo": ({"prompt": "a", "echo": True, "logprobs": 1}, 400, "logprobs of a prompt are not supported", "echo"),
     "a long prompt": ({"prompt": [5] * 512}, 400, "This model's maximum context length is 512 tokens.", "prompt"),
     "a very long prompt": ({"prompt": "hello " * 100_000}, 400, "maximum context length is 512 tokens.", "prompt"),

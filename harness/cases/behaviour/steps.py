@@ -44,8 +44,10 @@ def run_of_generate(session: Session, requests: int) -> Run | None:
     if not shown:
         return None
     # Before the first step, columns of the engine's scheduler are empty, other columns are None.
-    optional = [None if column is None else () for column in shown[0][1][5:]]
-    before = Observation(0, tuple(range(requests)), (), 0, 0, *optional)
+    first = shown[0][1]
+    optional = [None if column is None else () for column in first[5:]]
+    tkv = None if first.tkv is None else 0
+    before = Observation(tkv, tuple(range(requests)), (), 0, 0, *optional)
     steps = [as_step(0, StepRecord("start", (), (), ()), before)]
     tokens: list[list[Token]] = [[] for _ in range(requests)]
     for record, seen in shown:

@@ -12,6 +12,7 @@ from engine.backends import BACKENDS
 from engine.backends.compilation import Compilation
 from engine.config import ConfigError, EngineConfig
 from engine.core import EngineCore, Executor
+from engine.grammars import Grammars
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.tensor_parallel.division import check_division
 from engine.tensor_parallel.workers import Workers
@@ -76,6 +77,7 @@ def build_engine(config: EngineConfig) -> Engine:
             executor,
             eos_token_ids=tokenizer.eos_token_ids,
             decode_text=tokenizer.decode,
+            grammars=Grammars(tokenizer),
         )
         undo.pop_all()
     return Engine(checkpoint, tokenizer, core, workers, executor)

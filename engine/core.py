@@ -9,10 +9,11 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from engine.config import EngineConfig, Limits, ResolvedLimits, resolve_limits
-from engine.request import FinishReason, Request, SamplingParamsError, TokenOutput
+from engine.request import FinishReason, Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import ChunkedState, Idle, Runnable, SchedulerState, StepPlan, TokenBudgetState
 from engine.scheduling.schedulers import SCHEDULERS, Scheduler
-from engine.sequence import SequenceState
+from engine.sequence import Grammar, SequenceState
+from engine.structured_outputs import SamplingParamsError, StructuredOutputsError, StructuredOutputsParams
 
 DecodeText = Callable[..., str]
 
@@ -22,6 +23,17 @@ class Executor(Protocol):
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         """Return one token for each of ``plan.request_ids``, in that order."""
+        ...
+
+
+class GrammarCompiler(Protocol):
+    """What compiles structured outputs (engine/grammars.py)."""
+
+    def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
+        """Compile. Raises SamplingParamsError."""
+
+    def start(self, params: StructuredOutputsParams) -> Grammar:
+        """Return the grammar of a new request. Raises StructuredOutputsError."""
         ...
 
 
@@ -58,11 +70,13 @@ class EngineCore:
         *,
         eos_token_ids: frozenset[int] = frozenset(),
         decode_text: DecodeText | None = None,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         self.config = config
         self._executor = executor
         self._eos_token_ids = eos_token_ids
         self._decode_text = decode_text
+        self._grammars = grammars
         self.reset(Limits())
 
     def reset(self, limits: Limits) -> ResolvedLimits:
@@ -83,8 +97,8 @@ class EngineCore:
     def add_request(self, request: Request) -> None:
         """Queue a request, without checking whether it fits the context: entry points do that.
 
-        Raises ValueError for an empty prompt, an id that is in use, a missing ``max_tokens``, or stop strings without a
-        tokenizer.
+        Raises ValueError for an empty prompt, an id that is in use, a missing ``max_tokens``, stop strings or
+        structured outputs without a tokenizer, and structured outputs that cannot be compiled.
         """
         if not request.prompt_token_ids:
             raise ValueError(f"request {request.request_id} has an empty prompt")
@@ -97,8 +111,23 @@ class EngineCore:
             decode = partial(self._decode_text, skip_special_tokens=params.skip_special_tokens)
         max_tokens = request.max_tokens
         sequence = SequenceState(request, self._eos_token_ids, decode, self.limits.max_model_len)
+        if params.structured_outputs is not None:
+            sequence.grammar = self._compiler().start(params.structured_outputs)
         self.sequences[request.request_id] = sequence
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
+
+    def check_grammar(self, params: SamplingParams) -> None:
+        """Compile the structured outputs of a request, so that ``add_request`` finds them compiled.
+
+        Entry points call this, in a thread of theirs, before they queue a request. Raises SamplingParamsError.
+        """
+        if params.structured_outputs is not None:
+            self._compiler().check(params.structured_outputs, params.golden_token_ids)
+
+    def _compiler(self) -> GrammarCompiler:
+        if self._grammars is None:
+            raise StructuredOutputsError("structured_outputs need an engine with a tokenizer")
+        return self._grammars
 
     def abort(self, request_id: str) -> bool:
         """End a request between two steps. Return False if no request with this id is queued or running."""

@@ -6,14 +6,13 @@ from enum import Enum, StrEnum
 from math import inf, isnan
 from typing import NamedTuple
 
+from engine.structured_outputs import SamplingParamsError as SamplingParamsError
+from engine.structured_outputs import StructuredOutputsParams
+
 MAX_LOGPROBS = 20
 MAX_BIAS = 100.0
 SEEDS = range(-(2**63), 2**63)
 """The accepted seeds. A request with ``n`` answers uses the ``n`` consecutive seeds from its seed on."""
-
-
-class SamplingParamsError(ValueError):
-    """Invalid sampling parameters. The message is one sentence for the user."""
 
 
 class FinishReason(StrEnum):
@@ -22,6 +21,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     STOP = "stop"
     ABORT = "abort"
+    ERROR = "error"
 
 
 class RequestOutputKind(Enum):
@@ -53,6 +53,7 @@ class SamplingParams:
     all. ``bad_words`` are texts that must not be generated; entry points fill in ``bad_words_token_ids``, which the
     core uses. All of these apply before temperature, to greedy requests too (engine/model/logits.py).
     ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
+    ``structured_outputs`` is what the answer must look like; it ends with EOS where that is complete.
 
     Raises SamplingParamsError for invalid values.
     """
@@ -75,6 +76,7 @@ class SamplingParams:
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] = ()
     bad_words_token_ids: tuple[tuple[int, ...], ...] = ()
+    structured_outputs: StructuredOutputsParams | None = None
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None

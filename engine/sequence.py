@@ -1,11 +1,31 @@
 """The state of a request in the engine core: its tokens, its text if it has stop strings, and why it ended."""
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from engine.request import FinishReason, Request, TokenOutput
 
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
 Decode = Callable[[Sequence[int]], str]
 UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+
+
+class Grammar(Protocol):
+    """The grammar of one request, which follows the request's tokens (engine/grammars.py).
+
+    ``error`` is why it cannot go on: a limit of its library, or a token that does not fit; empty otherwise.
+    """
+
+    error: str
+
+    def allowed(self) -> "NDArray[numpy.bool_] | None":
+        """Return which tokens may come next, as bool ``[vocabulary]``; None for any, after EOS."""
+
+    def accept(self, token_id: int) -> None:
+        """Record that ``token_id`` was generated."""
 
 
 class TextStream:
@@ -35,9 +55,10 @@ class SequenceState:
     """The state of a request, with everything that an executor needs to run it and to sample its tokens.
 
     The request ends with the finish reason ``length`` at ``max_tokens``, or when its prompt and generated tokens
-    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4). ``generator`` is the request's random
-    generator, which the sampler creates at its first use. Each request has its own, so that its tokens do not depend on
-    the other requests in the batch.
+    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4), and with ``error`` if its grammar cannot
+    go on. ``generator`` is the request's random generator, which the sampler creates at its first use, and ``grammar``
+    that of its structured outputs, which the core sets. Each request has its own, so that its tokens do not depend on
+    the other requests in the batch; both stay as they are while it waits, is paused or preempted.
     """
 
     __slots__ = (
@@ -49,6 +70,7 @@ class SequenceState:
         "_stream",
         "finish_reason",
         "generator",
+        "grammar",
         "params",
         "request",
         "stop_reason",
@@ -65,6 +87,7 @@ class SequenceState:
         self.stop_reason: int | str | None = None
         self._stop_at = 0  # where in the text the stop string begins that ended the request
         self.generator: object | None = None
+        self.grammar: Grammar | None = None
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
         self._stream = TextStream(decode) if decode and self.params.stop_strings else None
@@ -107,6 +130,8 @@ class SequenceState:
         """Append a sampled token and return whether the request ends with it."""
         tokens = self.tokens
         tokens.append(token)
+        if self.grammar is not None and self._broke_its_grammar(token.token_id):
+            return True
         if self._may_stop_early:
             self._look_for_a_stop(token.token_id)
             if self.finish_reason is not None:
@@ -115,6 +140,14 @@ class SequenceState:
             return False
         self.finish_reason = FinishReason.LENGTH
         return True
+
+    def _broke_its_grammar(self, token_id: int) -> bool:
+        """Advance the grammar, and end the request with ``error`` where that is impossible."""
+        assert self.grammar is not None
+        self.grammar.accept(token_id)
+        if self.grammar.error:
+            self.finish_reason, self.stop_reason = FinishReason.ERROR, None
+        return bool(self.grammar.error)
 
     def _look_for_a_stop(self, token_id: int) -> None:
         found = self._stop_string(token_id)

@@ -35,6 +35,11 @@ class Tokenizer:
         return AutoTokenizer.from_pretrained(self._path)
 
     @property
+    def fast(self) -> Any:
+        """The tokenizer of transformers, for libraries that read its vocabulary."""
+        return self._tokenizer
+
+    @property
     def vocabulary_size(self) -> int:
         """Return the number of token ids, including special tokens."""
         return len(self._tokenizer)

@@ -1,5 +1,6 @@
 """Shared value types: engine setups, limits, requests, tokens, steps, runs and verdicts."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -89,6 +90,27 @@ class SchedulingLimits:
     max_batch_tkv_limit: int | None = None
 
 
+STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What an answer must look like: one of STRUCTURE_KINDS, and its ``text``.
+
+    The text is a JSON schema, a regular expression, a list of texts in JSON, a grammar, or ``true`` for any object.
+    """
+
+    kind: str
+    text: str
+
+    def arguments(self) -> dict[str, Any]:
+        """Return vLLM's argument ``structured_outputs``."""
+        return {self.kind: json.loads(self.text) if self.kind in ("choice", "json_object") else self.text}
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text}"
+
+
 @dataclass(frozen=True)
 class RequestSpec:
     """One request as drivers get it. ``request_id`` is the request's position in the case.
@@ -117,6 +139,7 @@ class RequestSpec:
     logit_bias: tuple[tuple[int, float], ...] = ()
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] = ()
+    structured_outputs: Structure | None = None
     golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
 

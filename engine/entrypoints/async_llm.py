@@ -25,7 +25,10 @@ T = TypeVar("T")
 Result = TypeVar("Result")
 
 ENCODERS = 2
-"""The number of threads for the tokenizer. Encoding a long prompt takes a second and must not block the event loop."""
+"""The number of threads that encode prompts and compile grammars.
+
+A long prompt takes a second, which must not block the event loop.
+"""
 
 
 class QueueFullError(RuntimeError):
@@ -88,8 +91,8 @@ class AsyncLLM:
         slower than the engine, an output covers several tokens. Closing the generator, or cancelling the task that
         waits in it, aborts the request.
 
-        Raises RequestRefusedError, ValueError for an id that is in use, QueueFullError, and, as soon as the engine
-        ends, EngineDeadError or EngineStoppedError.
+        Raises RequestRefusedError, SamplingParamsError, ValueError for an id that is in use, QueueFullError, and, as
+        soon as the engine ends, EngineDeadError or EngineStoppedError.
         """
         ready = await self.prepare(prompt, sampling_params)
         collector = self.submit([ready], request_id)
@@ -119,7 +122,12 @@ class AsyncLLM:
         return await self._in_thread(self.engine.tokenizer.encode_chat, messages)
 
     async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
-        """Check a prompt, and return its token ids and parameters for ``submit``. Raises RequestRefusedError."""
+        """Check a prompt, and return its token ids and parameters for ``submit``.
+
+        Raises RequestRefusedError and SamplingParamsError.
+        """
+        if params.structured_outputs is not None:
+            await self._in_thread(self.engine.core.check_grammar, params)
         if isinstance(prompt, str):
             prompt = {"prompt_token_ids": await self.encode(prompt)}
         padded = self.engine.core.config.pads_prompts

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from engine.request import CompletionOutput, Logprob, TokenOutput
 from engine.sequence import SequenceState
+from engine.structured_outputs import StructuredOutputsError
 from engine.tokenizer import Tokenizer
 
 
@@ -18,6 +19,14 @@ def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> Com
         logprobs=logprob_entries(sequence.tokens, tokenizer) if wants_logprobs else None,
         finish_reason=sequence.finish_reason,
         stop_reason=sequence.stop_reason,
+    )
+
+
+def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:
+    """Return the error of a request that ended with ``error``."""
+    assert sequence.grammar is not None
+    return StructuredOutputsError(
+        f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot go on: {sequence.grammar.error}"
     )
 
 

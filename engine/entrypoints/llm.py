@@ -45,8 +45,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Run all prompts to their end. ``on_step`` is called with the record of every step.
 
-        Raises RequestRefusedError before the first step if a prompt with its ``max_tokens`` exceeds the context, and
-        ValueError if the numbers of prompts and parameters differ.
+        Raises RequestRefusedError before the first step if a prompt with its ``max_tokens`` exceeds the context,
+        SamplingParamsError if its structured outputs cannot be compiled, and ValueError if the numbers of prompts and
+        parameters differ.
         """
         wanted = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
         params = _one_each(SamplingParams() if sampling_params is None else sampling_params, len(wanted))
@@ -64,6 +65,7 @@ class LLM:
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
         """Check a prompt, and return its ``n`` requests for the engine core."""
         core = self.engine.core
+        core.check_grammar(params)
         most, padded = core.limits.max_model_len, core.config.pads_prompts
         ready = admitted(prompt, params, self.engine.tokenizer, most, padded=padded)
         number = self.requests_made

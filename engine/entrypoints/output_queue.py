@@ -7,9 +7,9 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from engine.entrypoints.completion import completion
+from engine.entrypoints.completion import completion, grammar_failure
 from engine.entrypoints.deltas import DeltaMaker, merged
-from engine.request import CompletionOutput, RequestOutputKind, SamplingParams
+from engine.request import CompletionOutput, FinishReason, RequestOutputKind, SamplingParams
 from engine.sequence import SequenceState
 from engine.tokenizer import Tokenizer
 
@@ -103,7 +103,9 @@ class OutputQueue:
         self._deltas = DeltaMaker(index, tokenizer, skip_special_tokens=params.skip_special_tokens)
 
     def progressed(self, sequence: SequenceState) -> None:
-        if not self._final_only:
+        if sequence.finish_reason is FinishReason.ERROR:
+            self.failed(grammar_failure(sequence))
+        elif not self._final_only:
             self._collector.put_from_thread(self._deltas.delta(sequence))
         elif sequence.finish_reason is not None:
             self._collector.put_from_thread(completion(self._index, sequence, self._tokenizer))

@@ -28,22 +28,24 @@ def admitted(
     context, or if a token id is outside the vocabulary.
     """
     token_ids = tokenizer.encode(prompt) if isinstance(prompt, str) else tuple(prompt["prompt_token_ids"])
-    for name, ids in (
-        ("token id", token_ids),
-        ("stop token id", params.stop_token_ids),
-        ("logit_bias: token id", [token_id for token_id, _ in params.biases]),
-        ("allowed token id", params.allowed_token_ids or ()),
+    for name, ids, field in (
+        ("token id", token_ids, None),
+        ("stop token id", params.stop_token_ids, "stop_token_ids"),
+        ("logit_bias: token id", [token_id for token_id, _ in params.biases], "logit_bias"),
+        ("allowed token id", params.allowed_token_ids or (), "allowed_token_ids"),
     ):
-        _check_vocabulary(name, ids, tokenizer.vocabulary_size)
+        _check_vocabulary(name, ids, tokenizer.vocabulary_size, field)
     token_ids = truncated(token_ids, params, max_model_len)
     check = admit if padded else admit_unpadded
     return Admitted(token_ids, check(len(token_ids), with_bad_words(params, tokenizer), max_model_len))
 
 
-def _check_vocabulary(name: str, token_ids: Sequence[int], size: int) -> None:
+def _check_vocabulary(name: str, token_ids: Sequence[int], size: int, field: str | None) -> None:
     outside = next((token for token in token_ids if not 0 <= token < size), None)
     if outside is not None:
-        raise RequestRefusedError(f"Could not add request: {name} {outside} is outside the vocabulary of {size}.")
+        raise RequestRefusedError(
+            f"Could not add request: {name} {outside} is outside the vocabulary of {size}.", field
+        )
 
 
 def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len: int) -> tuple[int, ...]:
@@ -56,7 +58,8 @@ def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len:
         return token_ids
     if keep > max_model_len:
         raise RequestRefusedError(
-            f"Could not add request: truncate_prompt_tokens {keep} is greater than max_model_len {max_model_len}."
+            f"Could not add request: truncate_prompt_tokens {keep} is greater than max_model_len {max_model_len}.",
+            "truncate_prompt_tokens",
         )
     return token_ids[-(max_model_len if keep == -1 else keep) :]
 

@@ -10,7 +10,14 @@ from engine.request import SamplingParams
 
 
 class RequestRefusedError(ValueError):
-    """The request can never run on this engine. The message has the words of the plugin's message."""
+    """The request can never run on this engine. The message has the words of the plugin's message.
+
+    ``field`` is the parameter that it is about, None for the prompt.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:

@@ -2,7 +2,8 @@
 
 The order is vLLM's (``apply_logits_processors`` of ``vllm.v1.sample.sampler``): ``allowed_token_ids``, ``bad_words``,
 ``min_tokens``, ``logit_bias``, then the penalties for repetition, frequency and presence. Temperature, top-k, top-p and
-min-p come afterwards. Greedy requests are processed too. Logprobs are computed from the raw logits.
+min-p come afterwards. Greedy requests are processed too. Logprobs are computed from
+the logits before (engine/model/grammar_masks.py).
 """
 
 from collections import Counter
@@ -41,7 +42,7 @@ def _process(logits: Tensor, sequence: SequenceState) -> None:
         forbidden[list(params.allowed_token_ids)] = False
         logits.masked_fill_(forbidden, -torch.inf)
     _forbid(logits, completing(params.bad_words_token_ids, generated))
-    _forbid(logits, sequence.forbidden_token_ids)
+    _forbid_ends(logits, sequence)
     for token_id, bias in params.biases:
         logits[token_id] += bias
     if params.repetition_penalty != 1:
@@ -67,6 +68,16 @@ def _forbid(logits: Tensor, token_ids: Iterable[int]) -> None:
     inside = [token_id for token_id in token_ids if 0 <= token_id < logits.shape[0]]
     if inside:
         logits[inside] = -torch.inf
+
+
+def _forbid_ends(logits: Tensor, sequence: SequenceState) -> None:
+    """Forbid what would end the request before ``min_tokens``, unless its grammar is complete and allows only that."""
+    ends = sequence.forbidden_token_ids
+    if ends and sequence.grammar is not None:
+        others = [token_id for token_id in logits.isfinite().nonzero().flatten().tolist() if token_id not in ends]
+        if not others:
+            return
+    _forbid(logits, ends)
 
 
 def penalise_repetition(logits: Tensor, token_ids: set[int], penalty: float) -> None:

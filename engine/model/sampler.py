@@ -6,6 +6,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from engine.model.grammar_masks import constrained
 from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
@@ -23,7 +24,7 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
     A golden token replaces the sampled token. ``seed`` and the request's id seed the generators of requests that have
     no seed, so that a run is repeatable. The tokens of a request depend only on its logits and its generator.
     """
-    logits = logits.float()
+    logits = constrained(logits.float(), sequences)
     allowed = processed(logits, sequences)
     token_ids: list[int] = allowed.numpy().argmax(axis=-1).tolist()  # torch's argmax takes ten times as long
     golden = [sequence.golden_token_id for sequence in sequences]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from harness.suites.prompts import Vocabulary, request_spec
 from harness.suites.schema import BehaviourCase, Case, Chat, OutputCase, StepsCase
+from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
 
 CHAT_TOKENS = 16
@@ -14,7 +15,15 @@ def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
     """Return a conversation as a request, with the prompt rendered by the chat template. Raises ValueError."""
     prompt = vocabulary.chat([{"role": m.role, "content": m.content} for m in chat.messages])
     budget = chat.max_tokens or CHAT_TOKENS
-    return RequestSpec(0, prompt, budget, temperature=chat.temperature, seed=chat.seed, ignore_eos=chat.ignore_eos)
+    return RequestSpec(
+        0,
+        prompt,
+        budget,
+        temperature=chat.temperature,
+        seed=chat.seed,
+        ignore_eos=chat.ignore_eos,
+        structured_outputs=StructuredOutputs.of(chat.structured_outputs),
+    )
 
 
 def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:

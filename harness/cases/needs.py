@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from harness.cases.behaviour.needs import needs_of
 from harness.checks.outputs import requested_policy
-from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, TOKENS
+from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, STRUCTURED_OUTPUTS, TOKENS
 from harness.suites.expand import Expanded
 from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
 
@@ -31,3 +31,5 @@ def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: 
         yield from (GOLDEN_TOKENS, LOGPROBS)
     if any(request.logprobs is not None for request in case.requests):
         yield LOGPROBS
+    if any(request.structured_outputs is not None for request in case.requests):
+        yield STRUCTURED_OUTPUTS

@@ -21,6 +21,8 @@ ASYNC_API = "async"
 """The driver has an entry point in this process for concurrent clients, with streamed answers."""
 GOLDEN_TOKENS = "golden-tokens"
 """Given tokens can replace sampled tokens; their logprobs are the model's own."""
+STRUCTURED_OUTPUTS = "structured-outputs"
+"""Answers can be constrained by a JSON schema, a regular expression, a list of texts, or a grammar."""
 
 
 class RefusedError(Exception):

@@ -23,13 +23,19 @@ RESTART = "restart"
 
 
 class ClientError(Exception):
-    """The entry point answered with an error. ``status`` is HTTP's, ``kind`` OpenAI's error type; None without HTTP."""
+    """The entry point answered with an error. ``status`` is HTTP's, ``kind`` and ``param`` OpenAI's; None without HTTP.
 
-    def __init__(self, message: str, status: int | None = None, kind: str | None = None) -> None:
+    ``kind`` is the type of the error, ``param`` the field of the request that is wrong.
+    """
+
+    def __init__(
+        self, message: str, status: int | None = None, kind: str | None = None, param: str | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.kind = kind
+        self.param = param
 
 
 @dataclass(frozen=True)

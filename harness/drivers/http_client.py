@@ -21,7 +21,7 @@ from harness.drivers.client import (
     StreamChunk,
 )
 from harness.drivers.servers import ServerProcess, StubbornServerError
-from harness.types import RequestSpec
+from harness.types import RequestSpec, Structure
 
 SECONDS = 120
 """Timeout of a read, in seconds."""
@@ -183,7 +183,21 @@ def _completion(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": text} for role, text in request.messages], **_common(request, model)}
+    common = _common(request, model)
+    if form := _response_format(request.spec.structured_outputs):
+        common["extra_body"].pop("structured_outputs")
+        common["response_format"] = form
+    return {"messages": [{"role": role, "content": text} for role, text in request.messages], **common}
+
+
+def _response_format(structure: Structure | None) -> dict[str, Any] | None:
+    """Return a structure in OpenAI's form; None if that cannot express it."""
+    match structure and structure.arguments():
+        case {"json_object": True}:
+            return {"type": "json_object"}
+        case {"json": schema}:
+            return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema)}}
+    return None
 
 
 def _common(request: ClientRequest, model: str) -> dict[str, Any]:
@@ -214,6 +228,7 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "repetition_penalty": (spec.repetition_penalty, 1.0),
         "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
         "bad_words": (list(spec.bad_words), []),
+        "structured_outputs": (spec.structured_outputs and spec.structured_outputs.arguments(), None),
     }
     return {name: value for name, (value, default) in wanted.items() if value != default}
 
@@ -255,7 +270,7 @@ def _client_error(error: Any) -> ClientError:
     status = getattr(error, "status_code", None)
     message = body.get("message") or (str(error) if status is None else error.message)
     cause = f": {error.__cause__}" if status is None and error.__cause__ else ""
-    return ClientError(f"{message}{cause}", status, body.get("type"))
+    return ClientError(f"{message}{cause}", status, body.get("type"), body.get("param"))
 
 
 def _error_object(text: str) -> dict[str, Any]:

@@ -11,13 +11,15 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import Driver, Session, UnavailableError
+from harness.drivers.base import STRUCTURED_OUTPUTS, Driver, Session, UnavailableError
 from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import METRIC_NAMES, HttpClient
 from harness.drivers.optional import SharedServer
 from harness.drivers.registry import DriverOptionError, DriverOptions
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
+from harness.drivers.structured import structured_outputs
+from harness.drivers.vllm.plugins import find_plugin
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
 from harness.drivers.vllm.versions import number_of_vllm
 from harness.suites.schema import Scheduler, ServerOptions
@@ -99,6 +101,16 @@ def _key() -> str:
     return os.environ.get(API_KEY) or "none"
 
 
+def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
+    """Return what a server can do. Of a running one it is assumed that it has what vLLM has."""
+    if running is not None:
+        return frozenset({HTTP, STRUCTURED_OUTPUTS} | ({BLOCK_METRICS} if running.tells_blocks else set()))
+    if start == "reference":
+        return frozenset({HTTP, RESTART, BLOCK_METRICS}) | structured_outputs()
+    plugin = find_plugin()
+    return frozenset({HTTP, RESTART}) | ({STRUCTURED_OUTPUTS} & (plugin.capabilities if plugin else set()))
+
+
 class OpenAIHttpDriver:
     """Driver for the server ``running`` or, if it is None, for servers of the kind ``start``.
 
@@ -111,9 +123,7 @@ class OpenAIHttpDriver:
         self.name = "vllm serve" if running is None and start == "vllm" else "openai-http"
         self.scheduler: Scheduler = vllm_scheduler() if self.name == "vllm serve" else DEFAULT_SCHEDULER
         self.vllm_version = number_of_vllm() if self.name == "vllm serve" else None
-        tells_blocks = start == "reference" if running is None else running.tells_blocks
-        more = ({RESTART} if running is None else set()) | ({BLOCK_METRICS} if tells_blocks else set())
-        self.capabilities = frozenset({HTTP} | more)
+        self.capabilities = _capabilities(running, start)
 
     def describe(self) -> str:
         if self._running is None:

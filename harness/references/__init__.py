@@ -1,7 +1,7 @@
 """Reference outputs: greedy tokens and logprobs by Hugging Face on CPU, stored by content."""
 
 from harness.references.files import ReferenceFileError
-from harness.references.store import Oracle, ReferenceMissingError
-from harness.references.values import TOP, Reference, ReferenceToken, Wanted
+from harness.references.store import Oracle
+from harness.references.values import TOP, Reference, ReferenceMissingError, ReferenceToken, Wanted
 
 __all__ = ["TOP", "Oracle", "Reference", "ReferenceFileError", "ReferenceMissingError", "ReferenceToken", "Wanted"]

@@ -4,13 +4,16 @@ A prompt that is computed alone involves no batch, padding or paging. Several pr
 transformers, not by code of this repository; tests check that they give the same tokens and, within 1e-4, logprobs.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from checkpoints import Checkpoint
 from harness.references.processors import processed
+from harness.references.structures import constrained, masked
 from harness.references.values import Reference, ReferenceToken, Wanted
+from harness.types import Structure
 
 MAX_ROWS = 16
 MAX_CELLS = 16_384
@@ -33,14 +36,24 @@ def continuations(
     return [found[i] for i in range(len(wanted))]
 
 
-def scored(checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...], top: int) -> Reference:
-    """Return logprob and top tokens for each of the given tokens, each conditioned on the tokens before it."""
+def scored(
+    checkpoint: Checkpoint,
+    prompt: tuple[int, ...],
+    token_ids: tuple[int, ...],
+    top: int,
+    structure: Structure | None = None,
+) -> Reference:
+    """Return logprob and top tokens for each of the given tokens, each conditioned on the tokens before it.
+
+    ``structure`` is what they must look like. Raises StructureError.
+    """
     import torch
 
     with torch.inference_mode():
         ids = torch.tensor([prompt + token_ids[:-1]])
-        logits = _model(checkpoint)(input_ids=ids, logits_to_keep=len(token_ids)).logits[0]
-        return Reference(tuple(_tokens(logits.float().log_softmax(-1), list(token_ids), top)))
+        logits = _model(checkpoint)(input_ids=ids, logits_to_keep=len(token_ids)).logits[0].float()
+        rows = [masked(checkpoint, row, structure, list(token_ids[:i])) for i, row in enumerate(logits)]
+        return Reference(tuple(_tokens(torch.stack(rows).log_softmax(-1), list(token_ids), top)))
 
 
 def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
@@ -106,8 +119,9 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
                 logits_to_keep=1,
             )
             past, logits = out.past_key_values, out.logits[:, -1].float()
-            logprobs = logits.log_softmax(-1)
             generated = [[token.token_id for token in row] for row in chosen]
+            logits = constrained(checkpoint, logits, wanted, generated)
+            logprobs = logits.log_softmax(-1)
             best = processed(logits, wanted, generated).argmax(-1)
             for row, token in zip(chosen, _tokens(logprobs, best.tolist(), top), strict=True):
                 row.append(token)
@@ -116,11 +130,11 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
 
 
 def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:
-    """Yield a token for each row of ``logprobs`` (``[rows, vocabulary]``)."""
+    """Yield a token for each row of ``logprobs`` (``[rows, vocabulary]``); impossible ones are not among the top."""
     best = logprobs.topk(min(top, logprobs.shape[1]))
     ids, values = best.indices.tolist(), best.values.tolist()
     for row, token_id in enumerate(token_ids):
-        pairs = tuple(zip(ids[row], values[row], strict=True))
+        pairs = tuple(pair for pair in zip(ids[row], values[row], strict=True) if pair[1] > -math.inf)
         yield ReferenceToken(token_id, logprobs[row, token_id].item(), pairs)
 
 

@@ -32,7 +32,10 @@ def _row(logits: Any, wanted: Wanted, generated: list[int]) -> Any:
     if use.allowed_token_ids is not None:
         forbidden |= set(range(size)) - set(use.allowed_token_ids)
     if len(generated) < wanted.forbidden_until:
-        forbidden |= {token for token in wanted.forbidden if token < size}
+        ends = {token for token in wanted.forbidden if token < size}
+        # A complete structure leaves only EOS, which then comes before min_tokens.
+        if wanted.structure is None or set(logits.isfinite().nonzero().flatten().tolist()) - ends:
+            forbidden |= ends
     ids, scores = torch.tensor([[*wanted.prompt_token_ids, *generated]]), logits[None]
     if forbidden:
         scores = SuppressTokensLogitsProcessor(sorted(forbidden))(ids, scores)

@@ -21,6 +21,7 @@ def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
         request.min_tokens,
         max(TOP, request.logprobs),
         _processors(request, vocabulary) if request.changes_logits else NO_PROCESSORS,
+        request.structured_outputs,
     )
 
 

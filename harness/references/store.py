@@ -13,17 +13,10 @@ from pathlib import Path
 from checkpoints import Checkpoint, cache_folder
 from harness.references import compute
 from harness.references.files import ReferenceFileError, read_references, write_references
-from harness.references.values import TOP, Reference, Wanted
+from harness.references.values import TOP, Reference, ReferenceMissingError, Wanted
+from harness.types import Structure
 
 Decode = Callable[[tuple[int, ...]], str]
-
-
-class ReferenceMissingError(LookupError):
-    """References are not on disk, and computing them is not allowed. ``numbers`` are their positions in the request."""
-
-    def __init__(self, message: str, numbers: Sequence[int]) -> None:
-        super().__init__(message)
-        self.numbers = tuple(numbers)
 
 
 @dataclass
@@ -83,15 +76,22 @@ class Oracle:
             self._remember(checkpoint, wanted[i], reference)
         return [reference for reference in found if reference is not None]
 
-    def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
+    def scored(
+        self,
+        checkpoint: Checkpoint,
+        prompt: tuple[int, ...],
+        token_ids: tuple[int, ...],
+        structure: Structure | None = None,
+    ) -> Reference:
         """Return logprobs for tokens that an engine generated, each conditioned on the tokens before it.
 
-        Raises ReferenceMissingError if nothing may be computed: an engine's tokens are not known in advance.
+        ``structure`` is what they must look like. Raises ReferenceMissingError if nothing may be computed: an engine's
+        tokens are not known in advance.
         """
         if not self.may_compute:
             what = "tokens after a divergence need a forward of Hugging Face, which is not allowed here"
-            raise ReferenceMissingError(f"{what}: run with --cb-references compute", ())
-        return compute.scored(checkpoint, prompt, token_ids, TOP)
+            raise ReferenceMissingError(f"{what}: run with --cb-references compute")
+        return compute.scored(checkpoint, prompt, token_ids, TOP, structure)
 
     def _recall(self, checkpoint: Checkpoint, wanted: Wanted) -> Reference | None:
         known = _if_it_answers(self._known.get((checkpoint.digest, wanted.key)), wanted)

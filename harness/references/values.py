@@ -2,12 +2,23 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
+from harness.types import Structure
+
 TOP = 5
 """Default number of top tokens that are stored at each position."""
+
+
+class ReferenceMissingError(LookupError):
+    """References are not on disk, and cannot be computed here. ``numbers`` are their positions in the request."""
+
+    def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.numbers = tuple(numbers)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Wanted:
     """A requested greedy continuation: ``max_tokens`` tokens, also after an EOS token.
 
     ``forbidden`` tokens are excluded from the first ``forbidden_until`` positions. ``top`` tokens are stored at each
-    position.
+    position, fewer where fewer are possible. ``structure`` is what the tokens up to EOS must look like.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -43,6 +54,7 @@ class Wanted:
     forbidden_until: int = 0
     top: int = TOP
     processors: Processors = NO_PROCESSORS
+    structure: Structure | None = None
 
     @property
     def key(self) -> str:
@@ -51,6 +63,9 @@ class Wanted:
         asked: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
         if self.processors != NO_PROCESSORS:
             asked.append(asdict(self.processors))
+        if self.structure is not None:
+            # With ``top``, since one cannot see whether fewer stored tokens are all that were possible.
+            asked.append({"structured_outputs": self.structure.arguments(), "top": self.top})
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
@@ -75,8 +90,8 @@ class ReferenceToken(NamedTuple):
 
     @property
     def margin(self) -> float:
-        """Return the logprob of the best token minus that of the second best."""
-        return self.top[0][1] - self.top[1][1]
+        """Return the logprob of the best token minus that of the second best; infinity if only one was possible."""
+        return self.top[0][1] - self.top[1][1] if len(self.top) > 1 else math.inf
 
     def logprob_of(self, token_id: int) -> float | None:
         """Return the logprob of another token, None if it is not among the stored top tokens."""
@@ -99,4 +114,5 @@ class Reference:
 
     def answers(self, wanted: Wanted) -> bool:
         """Return whether the reference has enough tokens and top tokens for ``wanted``, of the same prompt."""
-        return len(self.tokens) >= wanted.max_tokens and all(len(token.top) >= wanted.top for token in self.tokens[:1])
+        enough = (len(token.top) >= wanted.top for token in self.tokens[:1])
+        return len(self.tokens) >= wanted.max_tokens and (wanted.structure is not None or all(enough))

@@ -9,6 +9,7 @@ from typing import Any
 
 from checkpoints import Checkpoint, resolve
 from harness.suites.schema import Prompt, Request
+from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
 
 
@@ -144,13 +145,15 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         logit_bias=tuple(sorted(request.logit_bias.items())),
         allowed_token_ids=request.allowed_token_ids,
         bad_words=request.bad_words,
+        structured_outputs=StructuredOutputs.of(request.structured_outputs),
         logprobs=request.logprobs or 0,
     )
 
 
 def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
     """Return a request for a driver that generates no tokens but uses prompt tokens, such as for prefix caching."""
-    return replace(request_spec(request, case_id, position, vocabulary), simulated_token_ids=request.simulated_tokens)
+    spec = request_spec(request, case_id, position, vocabulary)
+    return replace(spec, structured_outputs=None, simulated_token_ids=request.simulated_tokens)
 
 
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:

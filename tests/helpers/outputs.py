@@ -11,7 +11,7 @@ from harness.drivers.base import GOLDEN_TOKENS
 from harness.references import Oracle, Reference, ReferenceToken
 from harness.suites.prompts import Vocabulary
 from harness.suites.schema import Policy
-from harness.types import RequestSpec, Token, Verdict
+from harness.types import RequestSpec, Structure, Token, Verdict
 
 NO_CHECKPOINT = Checkpoint("made-up", "made-up", Path("nowhere"), None, "")
 
@@ -55,7 +55,13 @@ class Rescoring(Oracle):
         super().__init__(may_compute=True)
         self.said = said
 
-    def scored(self, checkpoint: Checkpoint, prompt: tuple[int, ...], token_ids: tuple[int, ...]) -> Reference:
+    def scored(
+        self,
+        checkpoint: Checkpoint,
+        prompt: tuple[int, ...],
+        token_ids: tuple[int, ...],
+        structure: Structure | None = None,
+    ) -> Reference:
         return self.said
 
 

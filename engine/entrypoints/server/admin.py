@@ -18,10 +18,10 @@ from engine.config import ConfigError, Limits
 from engine.entrypoints.engine_thread import EngineBusyError
 from engine.entrypoints.server.arguments import ServerSettings
 from engine.entrypoints.server.errors import ApiError, bad_request, from_engine, from_validation
+from engine.entrypoints.server.fields import Body, Text
 from engine.entrypoints.server.gate import has_key, read_body
 from engine.entrypoints.server.job import AppSettings, Service
 from engine.entrypoints.server.metrics import Metrics
-from engine.entrypoints.server.requests import Body, Text
 
 PATH = "/admin/limits"
 MAX_BYTES = 2**16

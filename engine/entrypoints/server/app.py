@@ -14,7 +14,7 @@ from engine.entrypoints.server import chat, completions
 from engine.entrypoints.server.chat import ChatForm
 from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.connection import CLIENT_GONE, EventStream, while_connected
-from engine.entrypoints.server.errors import ErrorBody, from_engine, handle_errors
+from engine.entrypoints.server.errors import ErrorBody, bad_request, from_engine, handle_errors
 from engine.entrypoints.server.forms import Form, events
 from engine.entrypoints.server.gate import Gate
 from engine.entrypoints.server.job import Job, Service
@@ -22,6 +22,7 @@ from engine.entrypoints.server.json_body import JsonRoute
 from engine.entrypoints.server.metrics import Metrics
 from engine.entrypoints.server.requests import ChatRequest, CommonRequest, CompletionRequest
 from engine.entrypoints.server.responses import ChatResponse, CompletionResponse, Health, ModelCard, ModelList, Version
+from engine.structured_outputs import StructuredOutputsError
 
 Body = TypeVar("Body", bound=CommonRequest)
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -89,6 +90,8 @@ async def _answer(
             return EventStream(stream, job.collector.close)
         whole = await while_connected(request.receive, _whole(service, body, begin, form_of))
         return whole or Response(status_code=CLIENT_GONE)
+    except StructuredOutputsError as error:
+        raise bad_request(str(error), body.structure_field) from error
     except Exception as error:
         raise from_engine(error) from error
 

@@ -75,7 +75,7 @@ def from_engine(error: Exception) -> ApiError:
         case ApiError():
             return error
         case SamplingParamsError():
-            field = str(error).split()[0]
+            field = str(error).split()[0].rstrip(":")
             return bad_request(str(error), field if field in SamplingParams.__dataclass_fields__ else None)
         case OutOfBlocksError():
             return bad_request(str(error), code="out_of_blocks")

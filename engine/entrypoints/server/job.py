@@ -88,7 +88,7 @@ async def start(
     try:
         prompts = [truncated(token_ids, params, llm.limits.max_model_len) for token_ids in prompts]
     except RequestRefusedError as refusal:
-        raise bad_request(str(refusal), "truncate_prompt_tokens", "request_refused") from refusal
+        raise bad_request(str(refusal), refusal.field, "request_refused") from refusal
     for token_ids in prompts:
         _check_context(token_ids, llm.limits.max_model_len, param)
         if not llm.engine.core.config.pads_prompts:
@@ -96,7 +96,7 @@ async def start(
     try:
         admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
     except RequestRefusedError as refusal:
-        raise bad_request(str(refusal), param, "request_refused") from refusal
+        raise bad_request(str(refusal), refusal.field or param, "request_refused") from refusal
     wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
         raise bad_request(

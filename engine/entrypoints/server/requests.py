@@ -8,10 +8,13 @@ about several fields names the one to change.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from engine.entrypoints.server.errors import bad_request
+from engine.entrypoints.server.fields import Body, Text
+from engine.entrypoints.server.structured import ResponseFormat, StructuredOutputs
 from engine.request import MAX_LOGPROBS
+from engine.structured_outputs import StructuredOutputsParams
 
 MAX_STOPS = 64
 LONGEST_STOP = 1024
@@ -23,7 +26,6 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "best_of": (None, 1),
     "use_beam_search": (None, False),
     "prompt_logprobs": (None,),
-    "response_format": (None, {"type": "text"}),
     "tools": (None, []),
     "tool_choice": (None, "none", "auto"),
     "functions": (None, []),
@@ -100,17 +102,10 @@ def _is_text_part(part: object) -> bool:
     )
 
 
-Text = Annotated[str, Field(strict=True)]
 Prompt = Annotated[str | list[Text] | list[int] | list[list[int]], BeforeValidator(check_prompt)]
 Stop = Annotated[str | list[Text] | None, BeforeValidator(check_stop)]
 LogitBias = Annotated[dict[int, Annotated[float, Field(allow_inf_nan=False)]], BeforeValidator(check_bias)]
 Float = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Body(BaseModel):
-    """The base class of request bodies: strict types, no unknown fields."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
 class StreamOptions(Body):
@@ -141,6 +136,8 @@ class CommonRequest(Body):
     allowed_token_ids: list[int] | None = None
     bad_words: Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
     truncate_prompt_tokens: int | None = None
+    structured_outputs: StructuredOutputs | None = None
+    response_format: ResponseFormat | None = None
     return_token_ids: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -162,6 +159,25 @@ class CommonRequest(Body):
         if self.stream_options is not None and not self.stream:
             raise bad_request("stream_options is only allowed if stream is true", "stream_options")
         return self
+
+    @model_validator(mode="after")
+    def _one_structure(self) -> "CommonRequest":
+        if self.structured_outputs is not None and self.structure_field == "response_format":
+            raise bad_request("structured_outputs and response_format exclude each other", "response_format")
+        return self
+
+    @property
+    def structure(self) -> StructuredOutputsParams | None:
+        """What the answer must look like. Raises StructuredOutputsError."""
+        if self.response_format is not None and self.structured_outputs is None:
+            return self.response_format.params()
+        return None if self.structured_outputs is None else self.structured_outputs.params()
+
+    @property
+    def structure_field(self) -> str:
+        """The field that errors about the structure are about."""
+        free = self.response_format is None or self.response_format.type == "text"
+        return "structured_outputs" if free else "response_format"
 
     @property
     def include_usage(self) -> bool:

@@ -47,5 +47,6 @@ def chat_params(body: ChatRequest) -> SamplingParams:
 
 def _params(body: CommonRequest, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
     given = {name: value for name in _SAME_NAMES if (value := getattr(body, name)) is not None}
+    given |= {} if (structure := body.structure) is None else {"structured_outputs": structure}
     kind = RequestOutputKind.DELTA if body.stream else RequestOutputKind.FINAL_ONLY
     return SamplingParams(**given, max_tokens=max_tokens, logprobs=logprobs, output_kind=kind)

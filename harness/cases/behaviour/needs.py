@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from harness.drivers.base import ASYNC_API, OFFLINE_API
+from harness.drivers.base import ASYNC_API, OFFLINE_API, STRUCTURED_OUTPUTS
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
@@ -17,6 +17,11 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
         yield ASYNC_API
     for action in case.actions:
+        structures = [call.structured_outputs for call in action.calls]
+        if action.chat is not None:
+            structures.append(action.chat.structured_outputs)
+        if any(structure is not None for structure in structures):
+            yield STRUCTURED_OUTPUTS
         raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
         if raw:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY

@@ -75,14 +75,16 @@ def check_outcome(
 
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """Check an error, whether or not one was expected. In-process errors have neither status nor type."""
-    data = {"error": error.message, "status": error.status, "type": error.kind}
+    data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
     wanted = expect.error
     if wanted is None:
         return Verdict(False, f"{label}: refused: {text}", data=data)
     wrong = [f"the message lacks: {part}" for part in wanted.message_contains if part not in error.message]
-    for name, seen, right in (("status", error.status, wanted.status), ("type", error.kind, wanted.type)):
-        if right is not None and seen is not None and seen != right:
+    compared = [("status", error.status, wanted.status), ("type", error.kind, wanted.type)]
+    compared += [("param", error.param, wanted.param)] if error.status is not None else []
+    for name, seen, right in compared:
+        if right is not None and (seen is not None or name == "param") and seen != right:
             wrong.append(f"{name} {seen}, expected {right}")
     if wrong:
         return Verdict(False, f"{label}: another error than expected", (f"answer: {text}", *wrong), data=data)
@@ -93,7 +95,8 @@ def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
     """Check the response to a raw request."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
-        return check_error(label, ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type")), expect)
+        error = ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type"), raw.error.get("param"))
+        return check_error(label, error, expect)
     wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
     if expect.error is not None:
         wrong.append(f"status {raw.status} and no error in OpenAI's form")

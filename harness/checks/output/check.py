@@ -41,7 +41,7 @@ def check_output(
         tokens,
         wanted,
         free=lambda index, token: index >= allowed.forbidden_until or token not in allowed.forbidden,
-        rescored=lambda: oracle.scored(checkpoint, request.prompt_token_ids, token_ids),
+        rescored=lambda: oracle.scored(checkpoint, request.prompt_token_ids, token_ids, request.structured_outputs),
         own_length=lambda: len(tokens) if aborted else end_of(token_ids, request, vocabulary) or request.max_tokens,
     )
     try:

@@ -7,7 +7,7 @@ from engine.build import Engine
 from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
 from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
 from engine.entrypoints.validation import RequestRefusedError
-from engine.request import CompletionOutput, RequestOutput, RequestOutputKind
+from engine.request import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParamsError
 from harness.drivers.client import (
     ABORT,
     Answer,
@@ -27,7 +27,7 @@ KINDS = {
     "cumulative": RequestOutputKind.CUMULATIVE,
     "final": RequestOutputKind.FINAL_ONLY,
 }
-REFUSALS = (RequestRefusedError, QueueFullError, EngineDeadError, EngineStoppedError)
+REFUSALS = (RequestRefusedError, SamplingParamsError, QueueFullError, EngineDeadError, EngineStoppedError)
 
 
 class ReferenceClient:

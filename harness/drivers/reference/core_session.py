@@ -10,6 +10,7 @@ from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
 from engine.request import Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, SchedulerState, StepPlan, kind_of
+from engine.structured_outputs import StructuredOutputsParams
 from harness.drivers.base import (
     Observation,
     StepRecord,
@@ -87,6 +88,8 @@ class CoreSession:
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
     """Return a request's SamplingParams; ``more`` are additional parameters."""
     params = _checked_params(*_values_of(request))
+    if request.structured_outputs is not None:
+        more["structured_outputs"] = StructuredOutputsParams(**request.structured_outputs.arguments())
     return replace(params, **more) if more else params
 
 

@@ -29,6 +29,7 @@ from harness.drivers.reference.simulated import SimulatedSession
 from harness.drivers.reference.workers import fork_workers
 from harness.drivers.servers import reference_server
 from harness.drivers.shared_server import start_shared
+from harness.drivers.structured import structured_outputs
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
@@ -83,6 +84,7 @@ class ReferenceDriver:
         if lacking:
             raise UnavailableError(f"{' and '.join(lacking)} not installed here: pip install 'spyre-cb[engine]'")
         self.attention = attention
+        self.capabilities |= structured_outputs()
 
     def describe(self) -> str:
         return f"reference engine {version('spyre-cb')} (torch {version('torch')}, ibm-fms {version('ibm-fms')})"

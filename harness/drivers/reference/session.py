@@ -10,7 +10,7 @@ from engine.config import EngineConfig
 from engine.core import StepRecord as EngineRecord
 from engine.entrypoints.prompts import with_bad_words
 from engine.entrypoints.validation import RequestRefusedError
-from engine.request import SamplingParams
+from engine.request import SamplingParams, SamplingParamsError
 from engine.scheduling.plan import SchedulerState, kind_of
 from harness.drivers.base import (
     Compilation,
@@ -91,7 +91,7 @@ class ReferenceSession(CoreSession):
                 progress=False,
                 on_step=on_step,
             )
-        except RequestRefusedError as refusal:
+        except (RequestRefusedError, SamplingParamsError) as refusal:
             raise RefusedError(str(refusal)) from refusal
         firsts = (output.outputs[0] for output in outputs)
         # The value, not the engine's enum member, because reports show it.

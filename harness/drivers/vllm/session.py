@@ -14,6 +14,7 @@ from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 MAX_STEPS_TO_DRAIN = 10
+SECONDS_TO_COMPILE = 60
 
 
 class VllmSession:
@@ -60,6 +61,7 @@ class VllmSession:
             # Stop strings are checked by the detokenizer, which is above the core.
             self._engine.output_processor.add_request(made, None)
         core_request, wave = self.core.preprocess_add_request(made)
+        _wait_for_the_grammar(core_request)
         self.core.add_request(core_request, wave)
 
     def _made_request(self, name: str, request: RequestSpec) -> Any:
@@ -201,3 +203,20 @@ class VllmSession:
 
     def close(self) -> None:
         self._started.leave()
+
+
+def _wait_for_the_grammar(request: Any) -> None:
+    """Wait until structured outputs are compiled, so that the schedule does not depend on how long that takes.
+
+    The request then waits like any other: vLLM keeps those that are being compiled in a queue of their own, before it.
+    """
+    structure = getattr(request, "structured_output_request", None)
+    if structure is None:
+        return
+    from vllm.v1.request import RequestStatus
+
+    until = time.monotonic() + SECONDS_TO_COMPILE
+    while not structure.is_grammar_ready and time.monotonic() < until:
+        time.sleep(0.001)
+    if structure.is_grammar_ready and not isinstance(structure.grammar, Exception):
+        request.status = RequestStatus.WAITING

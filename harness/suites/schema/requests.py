@@ -17,6 +17,7 @@ from harness.suites.schema.base import (
     one_or_many,
 )
 from harness.suites.schema.prompts import Prompt
+from harness.suites.schema.structured import StructuredOutputs
 from harness.types import BLOCK_SIZE, TokenBudgetRules
 
 MAX_LOGPROBS = 20
@@ -36,6 +37,7 @@ _SAID_IF_UNUSUAL = (
     "logit_bias",
     "allowed_token_ids",
     "bad_words",
+    "structured_outputs",
     "logprobs",
 )
 
@@ -77,6 +79,7 @@ class Request(Model):
     logit_bias: dict[TokenIdKey, Annotated[float, Field(ge=-100, le=100)]] = Field(default_factory=dict)
     allowed_token_ids: Annotated[Ids, Field(min_length=1)] | None = None
     bad_words: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
+    structured_outputs: StructuredOutputs | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     simulated_tokens: Ids = ()
 
@@ -97,7 +100,7 @@ class Request(Model):
         defaults = type(self).model_fields
         changed = (
             name
-            for name in (*names, "bad_words")
+            for name in (*names, "bad_words", "structured_outputs")
             if getattr(self, name) != defaults[name].get_default(call_default_factory=True)
         )
         return next(changed, None)

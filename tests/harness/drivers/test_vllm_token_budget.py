@@ -147,6 +147,7 @@ def test_options_are_passed_to_vllm_as_far_as_it_starts_with_them() -> None:
         "block_size": 64,
         "enforce_eager": True,
         "num_gpu_blocks_override": 33,
+        "structured_outputs_config": {"backend": "guidance"},
         "use_tqdm_on_load": False,
     }
     whole = engine_arguments(replace(SETUP, options=TokenBudgetSetup(100, enable_chunked_prefill=False)))
@@ -273,6 +274,7 @@ def test_a_server_gets_its_options_and_limits() -> None:
     assert command[5:] == [
         *("--max-num-batched-tokens", "128", "--enable-chunked-prefill", "--enable-prefix-caching"),
         *("--long-prefill-token-threshold", "0", "--dtype", "float32", "--block-size", "64", "--enforce-eager"),
+        *("--structured-outputs-config", '{"backend": "guidance"}'),
     ]
     flags = server._flags(NATIVE, SETUP, SchedulingLimits(256, 2, 6), ServerOptions(), 8123)
     pairs = dict(zip(flags[::2], flags[1::2], strict=True))

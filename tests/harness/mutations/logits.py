@@ -148,3 +148,20 @@ def leave_the_parameters_of_a_row_when_others_take_it(patch: pytest.MonkeyPatch)
 @output_mutation("min-tokens-and-penalties-together", "Hugging Face says")
 def let_a_bias_end_a_request_before_min_tokens(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SequenceState, "forbidden_token_ids", property(lambda self: frozenset()))
+
+
+@output_mutation("a-free-request-takes-the-row-that-another-moved-out-of", "Hugging Face says")
+def keep_the_allowed_tokens_in_a_row_that_their_request_moved_out_of(patch: pytest.MonkeyPatch) -> None:
+    """The mistake of a batch with dense rows: a row is cleared when a request ends in it, not when one moves out."""
+    rows: list[SequenceState | None] = []
+
+    def stale(sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
+        rows.extend([None] * (len(sequences) - len(rows)))
+        for row, sequence in enumerate(sequences):
+            held = rows[row]
+            ended = held is not None and held.finish_reason is not None
+            if held is None or ended or sequence.params.allowed_token_ids is not None:
+                rows[row] = sequence if sequence.params.allowed_token_ids is not None else None
+        return [rows[row] or sequence for row, sequence in enumerate(sequences)]
+
+    process_rows_as(patch, stale)

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from checkpoints import Checkpoint, resolve
 from harness.suites.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
 from harness.suites.schema import FOLDER, Prompt, Request
-from harness.types import RequestSpec
+from harness.types import RequestSpec, Structure
 from tests.helpers.harness import a_request
 from tests.helpers.paths import ROOT
 
@@ -218,14 +218,16 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "allowed_token_ids": (8, 9),
         "bad_words": ("a", "b"),
     }
+    others = {"logit_bias": {"7": 1.5}, "structured_outputs": {"choice": ["a", "b"]}}
     spec = request_spec(
-        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, logit_bias={"7": 1.5}, **message), "a-case", 6, LETTERS
+        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, **others, **message), "a-case", 6, LETTERS
     )
-    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), logit_bias=((7, 1.5),), **message)
+    others = {"logit_bias": ((7, 1.5),), "structured_outputs": Structure("choice", '["a", "b"]')}
+    assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), **others, **message)
     assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids", "golden_token_ids"} == {
         "request_id",
         "prompt_token_ids",
-        "logit_bias",
+        *others,
         *message,
     }
 

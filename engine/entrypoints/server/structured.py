@@ -1,0 +1,79 @@
+"""The fields of bodies that say what an answer must look like: vLLM's ``structured_outputs`` and ``response_format``.
+
+Only their types are checked here; whether they can be compiled, engine/grammars.py knows.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from engine.entrypoints.server.fields import Body, Text
+from engine.structured_outputs import StructuredOutputsParams
+
+
+def check_schema(value: object) -> object:
+    """Check that a JSON schema is an object, or its text; raise ValueError with one sentence otherwise."""
+    if isinstance(value, str | dict):
+        return value
+    raise ValueError("must be a JSON schema: an object, or its text")
+
+
+Schema = Annotated[str | dict[str, Any], BeforeValidator(check_schema)]
+
+
+class StructuredOutputs(Body):
+    """vLLM's ``structured_outputs``. ``schema_`` is ``json`` in the body."""
+
+    schema_: Schema | None = Field(default=None, alias="json")
+    regex: Text | None = None
+    choice: list[Text] | None = None
+    grammar: Text | None = None
+    json_object: bool | None = None
+    disable_any_whitespace: bool = False
+    disable_additional_properties: bool = False
+
+    def params(self) -> StructuredOutputsParams:
+        """Return the parameters. Raises StructuredOutputsError where not exactly one constraint is given."""
+        return StructuredOutputsParams(
+            json=self.schema_,
+            regex=self.regex,
+            choice=None if self.choice is None else tuple(self.choice),
+            grammar=self.grammar,
+            json_object=self.json_object,
+            disable_any_whitespace=self.disable_any_whitespace,
+            disable_additional_properties=self.disable_additional_properties,
+        )
+
+
+class JsonSchema(Body):
+    """OpenAI's schema with a name. Only ``schema`` has an effect: it always applies strictly, as in vLLM."""
+
+    name: Text
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: Text | None = None
+    strict: bool | None = None
+
+
+class AnyText(Body):
+    type: Literal["text"]
+
+    def params(self) -> None:
+        return None
+
+
+class JsonObject(Body):
+    type: Literal["json_object"]
+
+    def params(self) -> StructuredOutputsParams:
+        return StructuredOutputsParams(json_object=True)
+
+
+class JsonOfSchema(Body):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+    def params(self) -> StructuredOutputsParams:
+        return StructuredOutputsParams(json=self.json_schema.schema_)
+
+
+ResponseFormat = Annotated[AnyText | JsonObject | JsonOfSchema, Field(discriminator="type")]

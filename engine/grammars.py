@@ -1,0 +1,138 @@
+"""Compile what answers must look like to grammars over tokens, with llguidance (docs/structured-outputs.md)."""
+
+import copy
+import json
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from engine.structured_outputs import SamplingParamsError, StructuredOutputsError, StructuredOutputsParams
+from engine.tokenizer import Tokenizer
+
+COMPILED = 64
+"""How many compiled grammars are kept: clients often send the same one again."""
+
+
+class Grammar:
+    """The grammar of one request (engine.sequence.Grammar)."""
+
+    def __init__(self, matcher: Any, size: int, eos_token_ids: frozenset[int]) -> None:
+        self._matcher = matcher
+        self._size = size
+        self._eos_token_ids = eos_token_ids
+        self._ended = False
+        self.error = ""
+
+    def allowed(self) -> NDArray[numpy.bool_] | None:
+        """Return which tokens may come next, as bool ``[vocabulary]``; None for any, after EOS."""
+        if self._ended:
+            return None
+        from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+
+        mask = allocate_token_bitmask(1, self._size)
+        fill_next_token_bitmask(self._matcher, mask)
+        self._look_for_an_error()
+        bits = numpy.unpackbits(mask.view(numpy.uint8), bitorder="little")
+        return bits[: self._size].astype(numpy.bool_)
+
+    def accept(self, token_id: int) -> None:
+        """Record that ``token_id`` was generated. After EOS any token may come."""
+        self._ended = self._ended or token_id in self._eos_token_ids
+        if not self._ended:
+            self._matcher.consume_token(token_id)
+            self._look_for_an_error()
+
+    def _look_for_an_error(self) -> None:
+        if self._matcher.is_error():
+            self.error = one_line(self._matcher.get_error())
+
+
+class Grammars:
+    """Compiles for one tokenizer. llguidance is imported at the first use."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._compiled = lru_cache(maxsize=COMPILED)(self._compile)
+
+    def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
+        """Compile. Raises StructuredOutputsError, and SamplingParamsError for golden tokens that do not fit."""
+        matcher = self._compiled(params)
+        given = list(golden_token_ids)
+        end = next((i for i, token_id in enumerate(given) if token_id in self._tokenizer.eos_token_ids), len(given))
+        fits = matcher.deep_copy().validate_tokens(given[:end])
+        if fits < end:
+            raise SamplingParamsError(
+                f"golden_token_ids must fit structured_outputs, and token {fits} of them, {given[fits]}, does not"
+            )
+
+    def start(self, params: StructuredOutputsParams) -> Grammar:
+        """Return the grammar of a new request. Raises StructuredOutputsError."""
+        eos = self._tokenizer.eos_token_ids
+        return Grammar(self._compiled(params).deep_copy(), self._tokenizer.vocabulary_size, eos)
+
+    @cached_property
+    def _vocabulary(self) -> Any:
+        try:
+            from llguidance.hf import from_tokenizer
+        except ImportError as error:
+            raise StructuredOutputsError(
+                "structured_outputs needs the package llguidance on the server: pip install 'spyre-cb[structured]'"
+            ) from error
+        eos = sorted(self._tokenizer.eos_token_ids)
+        return from_tokenizer(self._tokenizer.fast, self._tokenizer.vocabulary_size, eos or None)
+
+    def _compile(self, params: StructuredOutputsParams) -> Any:
+        vocabulary = self._vocabulary
+        from llguidance import LLMatcher
+
+        try:
+            matcher = LLMatcher(vocabulary, grammar_text(params), log_level=0)
+        except ValueError as error:
+            raise _cannot(params, str(error)) from error
+        if matcher.is_error():
+            raise _cannot(params, matcher.get_error())
+        return matcher
+
+
+def grammar_text(params: StructuredOutputsParams) -> str:
+    """Return the grammar as llguidance takes it. Raises ValueError for a JSON schema that is not valid JSON.
+
+    Source: ``serialize_guidance_grammar`` of ``vllm.v1.structured_output.backend_guidance``.
+    """
+    from llguidance import LLMatcher, grammar_from
+
+    defaults: Any = {"whitespace_flexible": not params.disable_any_whitespace}
+    if params.json_object:
+        return str(LLMatcher.grammar_from_json_schema('{"type": "object"}', defaults=defaults))
+    if params.json is not None:
+        schema = json.loads(str(params.json))
+        if params.disable_additional_properties:
+            schema = closed(schema)
+        return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
+    if params.choice is not None:
+        return str(grammar_from("choice", json.dumps(params.choice)))
+    return str(grammar_from(params.kind, str(params.regex or params.grammar)))
+
+
+def closed(schema: Any) -> Any:
+    """Return a JSON schema whose objects with ``properties`` allow no others, unless they say so."""
+    if isinstance(schema, list):
+        return [closed(item) for item in schema]
+    if not isinstance(schema, dict):
+        return copy.copy(schema)
+    found = {name: closed(value) for name, value in schema.items()}
+    if {"properties", "patternProperties"} & found.keys():
+        found.setdefault("additionalProperties", False)
+    return found
+
+
+def _cannot(params: StructuredOutputsParams, reason: str) -> StructuredOutputsError:
+    return StructuredOutputsError(f"structured_outputs: this {params.kind} cannot be compiled: {one_line(reason)}")
+
+
+def one_line(text: str) -> str:
+    """Return a message of llguidance in one line of bounded length."""
+    return " ".join(text.split())[:300]

@@ -19,7 +19,7 @@ from docs_site.pictures import StalePictureError, check_pictures
 from harness.timeline.legend import patterns, style
 
 ROOT = Path(__file__).resolve().parents[1]
-STYLE = "assets/site.css"
+STYLE, SCRIPT = "assets/site.css", "assets/site.js"
 _generated: dict[str, Page] = {}
 """The pages of this build, by path."""
 
@@ -36,6 +36,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if part.get("Catalogue"):
             part["Catalogue"] = [FIRST, {"Requirements": INDEX}, *suites]
     config.extra_css.append(STYLE)
+    config.extra_javascript.append(SCRIPT)
     return config
 
 
@@ -50,9 +51,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         raise PluginError(str(error)) from error
     for page in _generated.values():
         files.append(File.generated(config, page.path, content=page.markdown))
-    sheet = (ROOT / "docs_site" / "site.css").read_text(encoding="utf-8")
-    files.append(File.generated(config, STYLE, content=f"{site_style(style())}\n{sheet}"))
+    files.append(File.generated(config, STYLE, content=f"{site_style(style())}\n{_text('site.css')}"))
+    files.append(File.generated(config, SCRIPT, content=_text("site.js")))
     return files
+
+
+def _text(name: str) -> str:
+    return (ROOT / "docs_site" / name).read_text(encoding="utf-8")
 
 
 def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
@@ -69,7 +74,13 @@ def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # n
             f'<svg class="timeline defs" width="0" height="0" aria-hidden="true"><defs>{patterns()}</defs></svg>'
         )
         output = filled(output, made.slots).replace("</body>", f"{hatchings}</body>", 1)
-    return squeezed(output)
+    return squeezed(with_names(output))
+
+
+def with_names(html: str) -> str:
+    """Return a page for screen readers: the theme's search has a name, and no head of a table is empty."""
+    search = 'data-md-component="search" role="dialog"'
+    return html.replace(search, f'{search} aria-label="Search"').replace("<th></th>", "<td></td>")
 
 
 def on_post_build(config: MkDocsConfig) -> None:
@@ -77,7 +88,7 @@ def on_post_build(config: MkDocsConfig) -> None:
     scripts = Path(config.site_dir, "assets")
     for path in scripts.rglob("*.map"):
         path.unlink()
-    shutil.rmtree(scripts / "javascripts" / "lunr")
+    shutil.rmtree(scripts / "javascripts" / "lunr", ignore_errors=True)
 
 
 def site_style(sheet: str) -> str:

@@ -104,10 +104,11 @@ PLUGIN_TESTS ?=
 benchmarks: $(VENV)/.installed
 	$(BIN)/python benchmarks/all.py --plugin-python $(VENV_vllm-spyre)/bin/python $(if $(PLUGIN_TESTS),--plugin-tests $(PLUGIN_TESTS))
 
-## Test the page in a browser. Needs Chromium, on PATH or given by $$CHROMIUM.
+## Test the page and the documentation site in a browser. Needs Chromium, on PATH or given by $$CHROMIUM.
 browser: $(VENV)/.installed
 	$(BIN)/python $(PIP_QUIETLY) -c constraints.txt -e '.[browser]'
-	$(BIN)/python -m pytest -q -rs tests/harness/report/test_page_in_browser.py tests/harness/report/test_page_accessible.py
+	$(BIN)/python -m pytest -q -rs tests/harness/report/test_page_in_browser.py tests/harness/report/test_page_accessible.py \
+		tests/docs_site/test_site_in_browser.py
 
 # mkdocs-material announces its successor in every build; the versions here are pinned.
 MKDOCS := env NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs

@@ -10,6 +10,8 @@ from mkdocs.structure.pages import Page as SitePage
 
 from docs_site.catalogue.entries import read_catalogue
 from docs_site.catalogue.index_pages import FIRST, grouped
+from docs_site.catalogue.mutations import PAGE as MUTATIONS
+from docs_site.catalogue.mutations import with_links
 from docs_site.catalogue.requirement_page import INDEX
 from docs_site.catalogue.steps import StaleTableError
 from docs_site.markup import Page, filled, squeezed, suite_path
@@ -63,6 +65,9 @@ def _text(name: str) -> str:
 def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Lead links to files of the project to their pages."""
     path = page.file.src_uri
+    if path == MUTATIONS:
+        cases = read_catalogue(ROOT / "suites").cases
+        markdown = with_links(markdown, {entry.case.id: suite_path(entry.suite) for entry in cases})
     return markdown if path in _generated else rewritten(markdown, path, outside_files(ROOT))
 
 

@@ -39,6 +39,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def unsearched(markdown: str) -> str:
+    """Return Markdown that the search leaves out."""
+    return f"<div markdown data-search-exclude>\n\n{markdown}\n\n</div>"
+
+
 def slot(name: str) -> str:
     """Return the place of a slot in a page."""
     return f'<div class="slot" data-slot="{name}"></div>'

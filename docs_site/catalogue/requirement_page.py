@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from docs_site.catalogue.entries import Entry, Requirement
-from docs_site.markup import ROOT, Page, escaped, link, requirement_path, suite_path, table
+from docs_site.markup import ROOT, Page, escaped, link, requirement_path, suite_path, table, unsearched
 from harness.utils.text import plural
 
 WITHIN = frozenset({"fits_context_exactly", "fits_blocks_exactly", "fits_batch_tkv_exactly"})
@@ -68,4 +68,4 @@ def _listed(entries: Sequence[Entry], path: str) -> str:
         [link(entry.case.id, suite_path(entry.suite), path, entry.case.id), escaped(entry.case.about), entry.suite]
         for entry in entries
     ]
-    return table(["case", "about", "suite"], rows)
+    return unsearched(table(["case", "about", "suite"], rows))

@@ -99,9 +99,16 @@ def _lines(workload: Workload, run: Run, rows: Sequence[StepRow], columns: Seque
 
 
 def _line(workload: Workload, run: Run, first: StepRow, last: StepRow, columns: Sequence[str]) -> Line:
-    number = str(first.step) if first is last else f"{first.step}–{last.step}"
-    what = (workload.explain(run, first.step) or run.steps[first.step].kind).removeprefix(f"step {first.step}: ")
+    number, what = str(first.step), _explained(workload, run, first.step)
+    if first is not last:
+        number = f"{first.step}–{last.step}"
+        # The numbers of a sentence may differ from step to step.
+        what = what if _explained(workload, run, last.step) == what else f"{what} (in step {first.step})"
     return Line(number, what, tuple(_cell(first, last, column) for column in columns))
+
+
+def _explained(workload: Workload, run: Run, step: int) -> str:
+    return (workload.explain(run, step) or run.steps[step].kind).removeprefix(f"step {step}: ")
 
 
 def _cell(first: StepRow, last: StepRow, column: str) -> str:

@@ -1,18 +1,20 @@
 """The page of a suite: each case with its sentence, description, requirements, tests, step table and time-line."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
 
 from docs_site.catalogue.entries import Catalogue, Entry, SuiteEntry
+from docs_site.catalogue.mutations import PAGE, in_words
 from docs_site.catalogue.steps import CaseSteps, Line
-from docs_site.markup import Page, code, escaped, link, requirement_path, slot, smaller, suite_path
+from docs_site.markup import Page, code, escaped, link, requirement_path, slot, smaller, suite_path, unsearched
 from harness.utils.text import plural
 
 StepsOf = Callable[[Entry], CaseSteps | None]
+Caught = Mapping[str, Sequence[tuple[str, str]]]
 
 
-def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf) -> Page:
-    """Return the page of a suite."""
+def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf, caught: Caught) -> Page:
+    """Return the page of a suite. ``caught`` are the mutations that cases catch, by case."""
     path = suite_path(suite.name)
     steps = {entry.case.id: steps_of(entry) for entry in suite.cases}
     about = suite.loaded.suite.about
@@ -23,25 +25,26 @@ def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf) -> Pa
         f"Run them: {code(f'python -m pytest suites/{suite.name}{suite.loaded.path.suffix}')}",
     ]
     for entry in suite.cases:
-        parts += _case(catalogue, entry, path)
+        parts += _case(catalogue, entry, path, caught.get(entry.case.id, ()))
     slots = {entry.case.id: _slot_html(entry, steps[entry.case.id]) for entry in suite.cases}
     return Page(path, "\n\n".join(filter(None, parts)) + "\n", slots)
 
 
-def _case(catalogue: Catalogue, entry: Entry, path: str) -> Iterator[str]:
+def _case(catalogue: Catalogue, entry: Entry, path: str, caught: Sequence[tuple[str, str]]) -> Iterator[str]:
     case = entry.case
     yield f"## {case.id} {{ #{case.id} }}"
     yield escaped(case.about)
-    yield "<div markdown data-search-exclude>"
-    yield "\n".join(f"- {escaped(line)}" for line in case.described().splitlines())
-    yield from _events(entry)
+    parts = ["\n".join(f"- {escaped(line)}" for line in case.described().splitlines()), *_events(entry)]
     if case.requirement:
-        yield "Requirements:"
-        yield "\n".join(
+        requirements = (
             f"- {link(name, requirement_path(name), path)} {escaped(catalogue.by_requirement[name].must)}"
             for name in case.requirement
         )
-    yield "</div>"
+        parts += ["Requirements:", "\n".join(requirements)]
+    yield unsearched("\n\n".join(parts))
+    if caught:
+        yield f"It fails for an engine that would ({link('mutations', PAGE, path)}):"
+        yield in_words(caught)
     yield slot(case.id)
 
 

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     pass
 
 STEP_TRACE = "step-trace"
+"""The engine can be stepped, and its queues are observed after each step."""
 TOKENS = "tokens"
+"""A model runs: tokens are generated, and can be compared."""
 BLOCK_ACCOUNTING = "block-accounting"
+"""Reserved and used blocks are observed."""
 LOGPROBS = "logprobs"
+"""Tokens have logprobs and, where a request asks for them, alternatives."""
 OFFLINE_API = "offline-api"
 """The driver accepts lists of prompts in this process, like vLLM's ``LLM.generate``."""
 ASYNC_API = "async"

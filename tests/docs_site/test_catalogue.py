@@ -9,9 +9,11 @@ import pytest
 from docs_site.catalogue.anchors import marked_tests, rule_anchor
 from docs_site.catalogue.entries import Catalogue, Entry, read_catalogue
 from docs_site.catalogue.index_pages import first_page, grouped, requirements_page
+from docs_site.catalogue.mutations import PAGE, caught_by_case, with_links
 from docs_site.catalogue.requirement_page import requirement_page
 from docs_site.catalogue.steps import StaleTableError, steps_of
 from docs_site.catalogue.suite_page import suite_page
+from docs_site.markup import suite_path
 from harness.drivers.engine_pool import EnginePool
 from harness.drivers.reference import SimulationDriver
 from tests.harness.mutations.engine import SCHEDULE_MUTATIONS
@@ -57,11 +59,22 @@ def test_every_step_is_in_one_row(catalogue: Catalogue, engines: EnginePool) -> 
 
 def test_a_page_says_what_a_step_does(catalogue: Catalogue, engines: EnginePool) -> None:
     [suite] = [suite for suite in catalogue.suites if suite.name == "scheduler_steps/chunked_pausing"]
-    page = suite_page(catalogue, suite, lambda entry: steps_of(entry, engines))
+    page = suite_page(catalogue, suite, lambda entry: steps_of(entry, engines), {"two-take-turns": [("jump", "wrong")]})
     assert "## three-take-turns { #three-take-turns }\n\nOne of three requests fits at a time." in page.markdown
     row = page.slots["three-take-turns"].split("<th scope=row>9<td>")[1].split("<tr>")[0]
     assert row.startswith("decode of 0,")
     assert "[CP-PAUSE-02](../requirements/CP-PAUSE-02.md)" in page.markdown
+    assert page.markdown.count("- jump: “wrong”") == 1
+
+
+def test_a_case_lists_the_mutations_that_it_catches_and_their_page_links_to_it(catalogue: Catalogue) -> None:
+    caught = caught_by_case(ROOT / "docs" / PAGE)
+    assert ("hand out block 0", "holds the padding block") in caught["requests-use-all-available-blocks"]
+    places = {entry.case.id: suite_path(entry.suite) for entry in catalogue.cases}
+    assert set(caught) <= set(places)
+    linked = with_links((ROOT / "docs" / PAGE).read_text(encoding="utf-8"), places)
+    case = "requests-use-all-available-blocks"
+    assert f"| hand out block 0 | [`{case}`]({places[case]}#{case}) | holds the padding block |" in linked
 
 
 def test_a_requirement_lists_cases_on_both_sides_of_its_limit(catalogue: Catalogue) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.report.page import write_page
 from harness.report.reading import Recorded
+from tests.helpers.browser import violations
 from tests.helpers.paths import ROOT
 from tests.helpers.result_records import HEADER, poor, results
 
@@ -22,13 +23,6 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     earlier = Recorded(path, HEADER | {"began": 1_799_900_000.0}, tuple(before), FOOTER)
     write_page(path, Recorded(path, HEADER, tuple(now), FOOTER), [earlier])
     return path
-
-
-def violations(page: Any, *without: str) -> list[str]:
-    """Return the violations of axe's rules, including WCAG 2 A and AA, without the parts in ``without``."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not here: make browser")
-    found = axe.Axe().run(page, {"exclude": [[part] for part in without]} if without else None).response["violations"]
-    return [f"{each['id']}: {node['target']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,18 +1,10 @@
 """The simulated schedule of a nightly run: benchmarks/schedule.py."""
 
-import importlib.util
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.helpers.paths import ROOT
-
-FILE = ROOT / "benchmarks" / "schedule.py"
-_SPEC = importlib.util.spec_from_file_location("schedule", FILE)
-schedule = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(schedule)
-Job, simulate = schedule.Job, schedule.simulate
+from benchmarks.schedule import Job, simulate
 
 
 @pytest.mark.parametrize(
@@ -28,12 +20,12 @@ Job, simulate = schedule.Job, schedule.simulate
     ],
     ids=str,
 )
-def test_a_night_takes_as_long_as_by_hand(jobs, slots: int, wall: int) -> None:
+def test_a_night_takes_as_long_as_by_hand(jobs: list[tuple[int, int]], slots: int, wall: int) -> None:
     assert simulate([Job(*job) for job in jobs], slots).wall == wall
 
 
 @given(st.lists(st.builds(Job, st.integers(1, 8), st.integers(1, 100)), min_size=1, max_size=30), st.integers(8, 20))
-def test_no_night_is_shorter_than_its_work_nor_longer_than_one_by_one(jobs, slots: int) -> None:
+def test_no_night_is_shorter_than_its_work_nor_longer_than_one_by_one(jobs: list[Job], slots: int) -> None:
     done = simulate(jobs, slots)
     assert done.busy == sum(job.slots * job.seconds for job in jobs)
     assert max(done.busy / slots, max(job.seconds for job in jobs)) <= done.wall <= sum(job.seconds for job in jobs)

@@ -27,8 +27,9 @@ class Workload(Protocol):
     """Random requests with all four limits given, and the steps that the scheduler's rules predict for them."""
 
     scheduler: ClassVar[str]
-    limits: SchedulingLimits
 
+    @property
+    def limits(self) -> SchedulingLimits: ...
     @property
     def options(self) -> Options: ...
     @property

@@ -46,7 +46,7 @@ def test_every_suite_is_in_one_group_and_counts_add_up(catalogue: Catalogue) -> 
 def test_every_step_is_in_one_row(catalogue: Catalogue, engines: EnginePool) -> None:
     steps = steps_of(entry_of(catalogue, "new-sequence-joins-during-decode"), engines)
     assert steps is not None
-    numbers = []
+    numbers: list[int] = []
     for line in steps.lines:
         first, _, last = line.number.partition("–")
         numbers += range(int(first), int(last or first) + 1)

@@ -1,5 +1,7 @@
 """The engine core: requests, steps, records."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from engine.config import ConfigError, EngineConfig, Limits
@@ -7,7 +9,7 @@ from engine.core import EngineCore, StepRecord
 from engine.request import FinishReason, Request, SamplingParams, SamplingParamsError, TokenOutput
 from engine.scheduling.plan import Decode, Idle, Prefill
 from engine.simulation import simulated_core
-from tests.helpers.engine import ScriptedTokens, add, core_with, request, run, step
+from tests.helpers.engine import ScriptedTokens, add, core_with, pool_of, request, run, step
 
 EOS = 0
 
@@ -111,7 +113,7 @@ def test_an_id_can_be_used_again_while_its_old_blocks_are_still_held() -> None:
     add(core, request("a", 70, 1))
     record = core.step()
     assert (record.finished_requests, record.n_used_blocks, record.n_reserved_blocks) == (("a",), 2, 2)
-    core.scheduler.pool.check_integrity()
+    pool_of(core).check_integrity()
 
 
 def test_a_request_without_a_budget_is_refused_and_leaves_its_id_free() -> None:
@@ -131,7 +133,7 @@ def test_stop_strings_are_refused_where_there_is_no_tokenizer() -> None:
 
 
 def test_stop_strings_are_looked_for_in_the_text_of_the_tokens() -> None:
-    def decode(token_ids, *, skip_special_tokens):
+    def decode(token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         return "".join("abcdefgh"[token_id] for token_id in token_ids if token_id or not skip_special_tokens)
 
     core = EngineCore(EngineConfig(), ScriptedTokens({"a": [1, 0, 2, 3]}), decode_text=decode)

@@ -1,5 +1,7 @@
 """The environment variables of the plugin."""
 
+from collections.abc import Callable
+
 import pytest
 
 from engine import environment
@@ -43,7 +45,9 @@ def test_there_is_one_thread_by_default(environ: dict[str, str], threads: int) -
 @pytest.mark.parametrize(
     ("name", "read"), [(BATCH_TKV_LIMIT, environment.batch_tkv_limit), (THREADS, environment.threads)]
 )
-def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(text: str, name: str, read) -> None:
+def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(
+    text: str, name: str, read: Callable[[dict[str, str]], object]
+) -> None:
     with pytest.raises(ConfigError) as refusal:
         read({name: text})
     assert str(refusal.value).startswith(name)

@@ -73,14 +73,16 @@ def test_parameters_at_their_limits_are_taken(params: dict[str, Any]) -> None:
 
 
 def test_stop_strings_are_a_tuple_whichever_way_they_were_given() -> None:
-    for given in ("end", ("end",), ["end"]):
+    givens: list[Any] = ["end", ("end",), ["end"]]
+    for given in givens:
         assert SamplingParams(stop=given).stop_strings == ("end",)
     assert SamplingParams().stop_strings == ()
 
 
 def test_parameters_can_be_a_key_although_they_were_given_with_lists() -> None:
-    assert SamplingParams(stop=["a"], stop_token_ids=[1]) == SamplingParams(stop="a", stop_token_ids=(1,))
-    assert len({SamplingParams(stop=["a"], stop_token_ids=[1]), SamplingParams(stop="a", stop_token_ids=(1,))}) == 1
+    lists: dict[str, Any] = {"stop": ["a"], "stop_token_ids": [1]}
+    assert SamplingParams(**lists) == SamplingParams(stop="a", stop_token_ids=(1,))
+    assert len({SamplingParams(**lists), SamplingParams(stop="a", stop_token_ids=(1,))}) == 1
 
 
 def test_only_temperature_zero_is_greedy() -> None:

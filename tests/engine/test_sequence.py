@@ -1,30 +1,33 @@
 """The end of a request, and its text."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.request import FinishReason, Request, SamplingParams, TokenOutput
-from engine.sequence import SequenceState, TextStream
+from engine.sequence import Decode, SequenceState, TextStream
 from engine.tokenizer import Tokenizer
 
 EOS = 0
 
 
-def letters(token_ids):
+def letters(token_ids: Sequence[int]) -> str:
     """Decode token 1 as "a", 2 as "b", and so on."""
     return "".join(chr(ord("`") + token_id) for token_id in token_ids)
 
 
-def tokens_of(text):
+def tokens_of(text: str) -> list[int]:
     return [ord(letter) - ord("`") for letter in text]
 
 
-def sequence(decode=letters, eos=frozenset({EOS}), **params) -> SequenceState:
+def sequence(decode: Decode = letters, eos: frozenset[int] = frozenset({EOS}), **params: Any) -> SequenceState:
     params = {"temperature": 0, "max_tokens": 100, **params}
     return SequenceState(Request("a", (5, 6), SamplingParams(**params)), eos, decode, max_model_len=512)
 
 
-def feed(state: SequenceState, token_ids) -> SequenceState:
+def feed(state: SequenceState, token_ids: Sequence[int]) -> SequenceState:
     """Append tokens until the request ends."""
     for token_id in token_ids:
         if state.append(TokenOutput(token_id)):
@@ -32,7 +35,7 @@ def feed(state: SequenceState, token_ids) -> SequenceState:
     return state
 
 
-def outcome(text, **params):
+def outcome(text: str, **params: Any) -> tuple[int, FinishReason | None, str | int | None, str]:
     """Return number of tokens, finish reason, stop reason and text of a request that would generate ``text``."""
     state = feed(sequence(**params), tokens_of(text))
     return len(state.tokens), state.finish_reason, state.stop_reason, state.text(letters)
@@ -87,7 +90,7 @@ def test_what_follows_a_stop_string_in_the_same_token_is_cut_off() -> None:
 
 
 def test_of_several_stop_strings_in_one_token_the_earliest_counts() -> None:
-    def decode(ids):
+    def decode(ids: Sequence[int]) -> str:
         return "x = 1; y = 2\n" * len(ids)
 
     for stop in (("\n", ";"), (";", "\n")):
@@ -135,7 +138,9 @@ def test_an_ignored_end_of_sequence_token_is_not_forbidden() -> None:
     stops=st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=3),
     keep=st.booleans(),
 )
-def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(text, stops, keep) -> None:
+def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(
+    text: str, stops: list[str], keep: bool
+) -> None:
     ends = [(text.index(stop) + len(stop), stop) for stop in stops if stop in text]
     taken, reason, stop_reason, written = outcome(text, stop=tuple(stops), include_stop_str_in_output=keep)
     if not ends:
@@ -144,7 +149,7 @@ def test_a_request_stops_at_the_first_token_that_completes_a_stop_string(text, s
         first_end = min(end for end, _ in ends)
         assert (taken, reason) == (first_end, FinishReason.STOP)
         assert (first_end, stop_reason) in ends
-        assert written == text[: first_end if keep else first_end - len(stop_reason)]
+        assert written == text[: first_end if keep else first_end - len(str(stop_reason))]
 
 
 def test_a_character_comes_out_when_its_last_byte_has_come(tokenizer: Tokenizer) -> None:
@@ -165,7 +170,7 @@ def test_a_stream_keeps_the_spaces_that_a_tokenizer_drops_at_the_start_of_a_text
 
 @settings(deadline=None)
 @given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\N{REPLACEMENT CHARACTER}")))
-def test_a_stream_writes_what_decoding_at_once_gives(tokenizer: Tokenizer, text) -> None:
+def test_a_stream_writes_what_decoding_at_once_gives(tokenizer: Tokenizer, text: str) -> None:
     token_ids = tokenizer.encode(text)
     stream = TextStream(tokenizer.decode)
     for token_id in token_ids:
@@ -175,7 +180,7 @@ def test_a_stream_writes_what_decoding_at_once_gives(tokenizer: Tokenizer, text)
 
 @settings(deadline=None)
 @given(token_ids=st.lists(st.integers(0, 2047), max_size=40))
-def test_a_stream_of_any_tokens_is_a_prefix_of_their_text(tokenizer: Tokenizer, token_ids) -> None:
+def test_a_stream_of_any_tokens_is_a_prefix_of_their_text(tokenizer: Tokenizer, token_ids: list[int]) -> None:
     stream = TextStream(tokenizer.decode)
     for token_id in token_ids:
         stream.push(token_id)

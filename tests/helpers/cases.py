@@ -7,11 +7,15 @@ from harness.cases.failure_text import failure_text
 from harness.cases.needs import missing_capability
 from harness.cases.run import run_test
 from harness.cases.test import Test
-from harness.drivers.base import Driver
+from harness.drivers.base import Driver, Session
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import AnySuite
+from harness.types import EngineSetup
 from tests.helpers.paths import SUITES
+
+Sessions = dict[EngineSetup, Session]
+"""The engines that were started, by their setup."""
 
 
 @lru_cache
@@ -33,7 +37,7 @@ def all_tests(driver: Driver) -> list[Test]:
     return tests
 
 
-def outcome_of(test: Test, driver: Driver, sessions: dict) -> str | None:
+def outcome_of(test: Test, driver: Driver, sessions: Sessions) -> str | None:
     """Return the text of the failure, or None if the test passed."""
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]

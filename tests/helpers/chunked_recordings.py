@@ -19,7 +19,8 @@ RECORDINGS = json.loads((DATA / "chunked_recordings.json").read_text(encoding="u
 
 def texts(requests: list[dict[str, Any]]) -> list[list[int]]:
     """Return prompt and generated tokens of each request; tokens that are not shared are all different."""
-    fresh, made = count(1), []
+    fresh = count(1)
+    made: list[list[int]] = []
     for request in requests:
         other, shared = request.get("shares", (0, 0))
         begin = made[other][:shared] if shared else []

@@ -2,18 +2,22 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hypothesis import strategies as st
 
 from engine.config import EngineConfig, Limits
 from engine.core import EngineCore, Executor, StepRecord
+from engine.kv_cache.block_pool import BlockPool
 from engine.kv_cache.blocks import blocks_for, round_up_to_block
-from engine.request import Request, SamplingParams, TokenOutput
-from engine.scheduling.plan import Runnable
+from engine.request import CompletionOutput, Logprob, Request, SamplingParams, TokenOutput
+from engine.scheduling.continuous.scheduler import ContinuousScheduler
+from engine.scheduling.plan import Runnable, StepPlan
 from engine.sequence import SequenceState
 
 MADE_UP_TOKEN = 7
+
+P = TypeVar("P", bound=StepPlan)
 
 
 class ScriptedTokens:
@@ -44,7 +48,7 @@ def core_with(
     return core
 
 
-def request(request_id: str, prompt_length: int, max_tokens: int, **params: object) -> Request:
+def request(request_id: str, prompt_length: int, max_tokens: int, **params: Any) -> Request:
     """Return a greedy request with arbitrary prompt tokens."""
     sampling_params = SamplingParams(temperature=0, max_tokens=max_tokens, **params)
     return Request(request_id, (5,) * prompt_length, sampling_params)
@@ -60,6 +64,24 @@ def add(core: EngineCore, *requests: Request) -> EngineCore:
 def step(core: EngineCore, times: int) -> StepRecord:
     """Run ``times`` steps and return the record of the last one."""
     return [core.step() for _ in range(times)][-1]
+
+
+def pool_of(core: EngineCore) -> BlockPool:
+    """Return the blocks of a core with the continuous scheduler."""
+    assert isinstance(core.scheduler, ContinuousScheduler)
+    return core.scheduler.pool
+
+
+def planned(record: StepRecord, kind: type[P]) -> P:
+    """Return the plan of a step, which must be of this kind."""
+    assert isinstance(record.plan, kind)
+    return record.plan
+
+
+def with_logprobs(completion: CompletionOutput) -> list[tuple[int, Mapping[int, Logprob]]]:
+    """Return each generated token with the logprobs at its position, which must have been requested."""
+    assert completion.logprobs is not None
+    return list(zip(completion.token_ids, completion.logprobs, strict=True))
 
 
 def run(core: EngineCore) -> list[StepRecord]:

@@ -49,7 +49,7 @@ class FakeCore:
         self.calls: list[Any] = []
         self.ahead = list(STEPS)
         config = SimpleNamespace(max_model_len=512)
-        self.scheduler = SimpleNamespace(
+        self.scheduler: Any = SimpleNamespace(
             tkv=0,
             waiting=[],
             running=[],

@@ -6,6 +6,7 @@
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from checkpoints import resolve
@@ -14,6 +15,9 @@ from engine.config import ConfigError
 from engine.core import EngineCore
 from engine.entrypoints.server.arguments import parse
 from engine.entrypoints.server.run import StartError, bind, serve
+from engine.request import TokenOutput
+from engine.scheduling.plan import Runnable
+from engine.sequence import SequenceState
 from engine.tokenizer import Tokenizer
 from tests.helpers.engine import ScriptedTokens
 
@@ -24,7 +28,7 @@ class Odd(ScriptedTokens):
     pace = float(os.environ.get("ODD_PACE", "0"))
     crash = os.environ.get("ODD_CRASH")
 
-    def execute(self, plan, sequences):
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         time.sleep(self.pace)
         if self.crash and Path(self.crash).exists():
             raise RuntimeError("the card is on fire")

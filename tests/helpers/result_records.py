@@ -15,11 +15,12 @@ from harness.report.page import write_page
 from harness.report.reading import Recorded
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row
-from harness.schedulers.chunked.workloads import NUMBERS
+from harness.schedulers.sharing import NUMBERS
 from harness.suites.prompts import simulated_spec
 from harness.suites.schema import Request
 from harness.timeline import tables_of
 from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, StepRow
+from tests.helpers.narrow import present
 
 Record = dict[str, Any]
 REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"
@@ -140,9 +141,9 @@ def table(requests: int = 2, decodes: int = 30) -> list[StepRow]:
         tkv = rows[-1].tkv or 64
         rows.append(StepRow(len(rows), tkv, (), running, (newest,), (), 3 * newest + 3, 2 * newest + 2))
         for _ in range(decodes):
-            rows.append(rows[-1]._replace(step=len(rows), tkv=rows[-1].tkv + 1, outputs=running))
+            rows.append(rows[-1]._replace(step=len(rows), tkv=present(rows[-1].tkv) + 1, outputs=running))
     last = rows[-1]
-    rows.append(last._replace(step=len(rows), tkv=last.tkv + 1, running=(), finished=last.running))
+    rows.append(last._replace(step=len(rows), tkv=present(last.tkv) + 1, running=(), finished=last.running))
     rows.append(StepRow(len(rows), 0, (), (), (), (), 0, 0))
     return rows
 

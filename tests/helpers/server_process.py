@@ -1,7 +1,9 @@
 """Server processes for tests, started on a free port and always ended."""
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +55,20 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < give_up, "it never came to hold"
         time.sleep(0.01)
+
+
+def posted_by_hand(server: Server, body: object) -> socket.socket:
+    """Send a request for completions and return the connection, which has a small receive buffer."""
+    content = json.dumps(body).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(SECONDS)
+    connection.connect(server.address)
+    head = (
+        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
+    )
+    connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + content)
+    return connection
 
 
 def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[str]:

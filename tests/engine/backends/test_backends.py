@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.plan import Decode, Prefill
 from tests.helpers.engine import is_one_sentence, random_tokens
 from tests.helpers.paths import ROOT
+from tests.helpers.runners import runner_of
 
 START_SECONDS = 300
 
@@ -83,7 +85,7 @@ def test_each_backend_says_its_dtype_and_its_options() -> None:
         ({"backend": "sendnn", "attention": "paged"}, "attention 'paged' does not run on backend sendnn: use fms"),
     ],
 )
-def test_what_cannot_work_is_refused(config: dict[str, str], says: str) -> None:
+def test_what_cannot_work_is_refused(config: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         EngineConfig(**config)
     assert str(caught.value) == says
@@ -114,7 +116,7 @@ def test_two_engines_in_a_process_give_the_same_tokens(device: LLM) -> None:
 @pytest.mark.requirement("CB-DEVICE-02")
 def test_what_fits_no_graph_is_an_error_that_names_the_guard_and_is_counted() -> None:
     llm = LLM("tiny-granite", backend="sendnn", max_model_len=128, max_num_seqs=2)
-    runner = llm.engine.executor
+    runner = runner_of(llm)
     runner._dtype = runner.cache[0][0].float().dtype  # makes masks float32 from now on
     with pytest.raises(RecompileError) as caught:
         runner.logits(Prefill("a", 60, 64, 4, (1,)), random_tokens(60, 0))
@@ -186,12 +188,12 @@ def test_variables_of_the_compiler_do_not_stay_in_the_environment(device: LLM) -
 
 
 def test_logits_of_the_device_are_near_those_of_float32(device: LLM, llm: LLM) -> None:
-    plans = [
+    plans: list[tuple[Prefill | Decode, tuple[int, ...]]] = [
         (Prefill("a", 100, 128, 28, (1, 2)), random_tokens(100, 0)),
         (Decode(("a", "a"), 128, (28, 28), ((1, 2, 3),) * 2), (5, 5)),
     ]
     for plan, tokens in plans:
-        here, there = (engine.engine.executor.logits(plan, tokens) for engine in (device, llm))
+        here, there = (runner_of(engine).logits(plan, tokens) for engine in (device, llm))
         assert here.dtype == there.dtype
         assert 0 < (here - there).abs().max() < 0.08
 
@@ -255,7 +257,12 @@ def test_inductor_gives_the_tokens_of_eager_in_two_graphs(llm: LLM) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(cpp_compiler() is None, reason="inductor needs a C++ compiler")
 def test_inductor_gives_the_tokens_of_eager_in_chunks_too() -> None:
-    options = {"scheduler": "chunked", "chunk_size": 128, "enable_prefix_caching": True, "max_num_seqs": 4}
+    options: dict[str, Any] = {
+        "scheduler": "chunked",
+        "chunk_size": 128,
+        "enable_prefix_caching": True,
+        "max_num_seqs": 4,
+    }
     engines = [LLM("tiny-granite", backend=backend, max_model_len=512, **options) for backend in ("inductor", "eager")]
     shapes = [(7, 30), (64, 3), (300, 11), (33, 1), (20, 70), (300, 11)]
     compiled, eager = (generate(llm, *shapes) for llm in engines)

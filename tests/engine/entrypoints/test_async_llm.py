@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -16,8 +16,11 @@ from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
 from engine.entrypoints.deltas import merged
 from engine.entrypoints.engine_thread import EngineDeadError, EngineStoppedError
 from engine.entrypoints.llm import LLM
+from engine.entrypoints.prompts import Prompt
 from engine.entrypoints.validation import RequestRefusedError
-from engine.request import RequestOutput, RequestOutputKind, SamplingParams
+from engine.request import RequestOutput, RequestOutputKind, SamplingParams, TokenOutput
+from engine.scheduling.plan import Runnable
+from engine.sequence import SequenceState
 from tests.helpers.engine import ScriptedTokens
 
 DELTA, FINAL_ONLY, CUMULATIVE = RequestOutputKind.DELTA, RequestOutputKind.FINAL_ONLY, RequestOutputKind.CUMULATIVE
@@ -29,7 +32,7 @@ def run(test: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(test, SECONDS))
 
 
-def greedy(max_tokens: int, kind: RequestOutputKind = DELTA, **params: object) -> SamplingParams:
+def greedy(max_tokens: int, kind: RequestOutputKind = DELTA, **params: Any) -> SamplingParams:
     return SamplingParams(temperature=0, max_tokens=max_tokens, ignore_eos=True, output_kind=kind, **params)
 
 
@@ -46,29 +49,31 @@ def added_up(deltas: list[RequestOutput]) -> dict[int, Any]:
 
 
 @pytest.fixture
-def async_llm(llm: LLM):
+def async_llm(llm: LLM) -> Iterator[AsyncLLM]:
     """Return an AsyncLLM on the engine that other tests use, and shut it down afterwards."""
     front = AsyncLLM(llm.engine)
     yield front
     front.shutdown()
 
 
+class Fragile(ScriptedTokens):
+    """An executor that waits for permission per step and fails once ``error`` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leave = threading.Semaphore(0)
+        self.error: BaseException | None = None
+
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        assert self.leave.acquire(timeout=SECONDS)
+        if self.error is not None:
+            raise self.error
+        return super().execute(plan, sequences)
+
+
 @pytest.fixture
-def fragile(llm: LLM):
-    """Return an AsyncLLM and its executor, which waits for permission per step and fails once ``error`` is set."""
-
-    class Fragile(ScriptedTokens):
-        def __init__(self) -> None:
-            super().__init__()
-            self.leave = threading.Semaphore(0)
-            self.error: BaseException | None = None
-
-        def execute(self, plan, sequences):
-            assert self.leave.acquire(timeout=SECONDS)
-            if self.error is not None:
-                raise self.error
-            return super().execute(plan, sequences)
-
+def fragile(llm: LLM) -> Iterator[tuple[AsyncLLM, Fragile]]:
+    """Return an AsyncLLM and its executor."""
     executor = Fragile()
     core = EngineCore(
         EngineConfig(max_model_len=512, max_num_seqs=4), executor, decode_text=llm.engine.tokenizer.decode
@@ -119,7 +124,7 @@ def test_three_answers_are_those_of_the_offline_api(llm: LLM) -> None:
 
 
 @pytest.mark.parametrize("kind", [DELTA, FINAL_ONLY])
-def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind: RequestOutputKind) -> None:
+def test_twenty_at_once_of_which_every_third_leaves(async_llm: AsyncLLM, kind: RequestOutputKind) -> None:
     async def client(number: int) -> int:
         params = SamplingParams(n=3, temperature=1.0, max_tokens=12, ignore_eos=True, output_kind=kind)
         outputs = await collected(async_llm.generate(PROMPT, params, str(number)))
@@ -144,7 +149,7 @@ def test_twenty_at_once_of_which_every_third_leaves(async_llm, kind: RequestOutp
     run(test())
 
 
-def test_closing_the_generator_frees_the_blocks(async_llm) -> None:
+def test_closing_the_generator_frees_the_blocks(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -156,7 +161,7 @@ def test_closing_the_generator_frees_the_blocks(async_llm) -> None:
     run(test())
 
 
-def test_an_abort_ends_the_stream_and_says_so(async_llm) -> None:
+def test_an_abort_ends_the_stream_and_says_so(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -168,7 +173,7 @@ def test_an_abort_ends_the_stream_and_says_so(async_llm) -> None:
     run(test())
 
 
-def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm) -> None:
+def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -189,7 +194,7 @@ def test_an_id_is_taken_only_as_long_as_its_request_runs(async_llm) -> None:
     ],
     ids=["empty", "too long", "unknown token"],
 )
-def test_it_refuses_what_the_offline_api_refuses(llm: LLM, prompt, max_tokens: int, says: str) -> None:
+def test_it_refuses_what_the_offline_api_refuses(llm: LLM, prompt: Prompt, max_tokens: int, says: str) -> None:
     with pytest.raises(RequestRefusedError, match=says) as offline:
         llm.generate(prompt, greedy(max_tokens), progress=False)
     async_llm = AsyncLLM(llm.engine)
@@ -216,7 +221,7 @@ def test_no_more_than_was_agreed_is_under_way(llm: LLM) -> None:
     async_llm.shutdown()
 
 
-def test_a_reader_that_is_slow_finds_everything_in_one(async_llm) -> None:
+def test_a_reader_that_is_slow_finds_everything_in_one(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(40), "a")
         first = await anext(outputs)
@@ -228,7 +233,7 @@ def test_a_reader_that_is_slow_finds_everything_in_one(async_llm) -> None:
     run(test())
 
 
-def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile) -> None:
+def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile: tuple[AsyncLLM, Fragile]) -> None:
     async_llm, executor = fragile
 
     async def test() -> None:
@@ -254,7 +259,7 @@ def test_everybody_sees_the_engine_die_and_nothing_runs_on_it_afterwards(fragile
     run(test())
 
 
-def test_a_shutdown_fails_what_runs(async_llm) -> None:
+def test_a_shutdown_fails_what_runs(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         outputs = async_llm.generate(PROMPT, greedy(400), "a")
         await anext(outputs)
@@ -267,7 +272,7 @@ def test_a_shutdown_fails_what_runs(async_llm) -> None:
     run(test())
 
 
-def test_limits_can_be_tightened_between_requests(async_llm) -> None:
+def test_limits_can_be_tightened_between_requests(async_llm: AsyncLLM) -> None:
     async def test() -> None:
         assert (await async_llm.reset(Limits(max_model_len=128))).max_model_len == 128
         with pytest.raises(RequestRefusedError, match="max model context length is 128"):
@@ -278,7 +283,7 @@ def test_limits_can_be_tightened_between_requests(async_llm) -> None:
     run(test())
 
 
-def test_one_engine_serves_one_event_loop_after_another(async_llm) -> None:
+def test_one_engine_serves_one_event_loop_after_another(async_llm: AsyncLLM) -> None:
     for number in range(3):
         (output,) = run(collected(async_llm.generate(PROMPT, greedy(5, FINAL_ONLY), str(number))))
         assert len(output.outputs[0].token_ids) == 5

@@ -1,24 +1,29 @@
 """Concatenated deltas equal the answer for any tokens, characters and stop strings."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.entrypoints.completion import completion
 from engine.entrypoints.deltas import DeltaMaker, held_back, merged
-from engine.request import Request, SamplingParams, TokenOutput
+from engine.request import CompletionOutput, Logprob, Request, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 from engine.tokenizer import Tokenizer
 
 TOKENS = st.lists(st.integers(0, 2047), min_size=1, max_size=25)
 
 
-def sequence(tokenizer, max_tokens: int, **params: object) -> SequenceState:
+def sequence(tokenizer: Tokenizer, max_tokens: int, **params: Any) -> SequenceState:
     request = Request("r", (5,), SamplingParams(temperature=0, max_tokens=max_tokens, **params))
     return SequenceState(request, tokenizer.eos_token_ids, tokenizer.decode, max_model_len=512)
 
 
-def feed(tokenizer, token_ids, **params: object):
+def feed(
+    tokenizer: Tokenizer, token_ids: Sequence[int], **params: Any
+) -> tuple[CompletionOutput, list[CompletionOutput]]:
     """Return the whole answer and its deltas."""
     state = sequence(tokenizer, len(token_ids), **params)
     maker = DeltaMaker(0, tokenizer, skip_special_tokens=state.params.skip_special_tokens)
@@ -31,7 +36,7 @@ def feed(tokenizer, token_ids, **params: object):
     return completion(0, state, tokenizer), deltas
 
 
-def add_up(deltas):
+def add_up(deltas: Sequence[CompletionOutput]) -> CompletionOutput:
     whole = deltas[0]
     for delta in deltas[1:]:
         whole = merged(whole, delta)
@@ -40,7 +45,7 @@ def add_up(deltas):
 
 @settings(max_examples=300)
 @given(TOKENS, st.data())
-def test_deltas_add_up_to_the_answer(tokenizer: Tokenizer, token_ids, data) -> None:
+def test_deltas_add_up_to_the_answer(tokenizer: Tokenizer, token_ids: list[int], data: st.DataObject) -> None:
     text = tokenizer.decode(token_ids)
     parts = [text[i:j] for i in range(len(text)) for j in range(i + 1, min(i + 6, len(text)) + 1)]
     stops = data.draw(st.lists(st.sampled_from(parts) if parts else st.just("x"), max_size=2))
@@ -50,7 +55,7 @@ def test_deltas_add_up_to_the_answer(tokenizer: Tokenizer, token_ids, data) -> N
 
 
 @given(TOKENS)
-def test_deltas_with_special_tokens_add_up_too(tokenizer: Tokenizer, token_ids) -> None:
+def test_deltas_with_special_tokens_add_up_too(tokenizer: Tokenizer, token_ids: list[int]) -> None:
     whole, deltas = feed(tokenizer, token_ids, skip_special_tokens=False, ignore_eos=True)
     assert add_up(deltas) == whole
 
@@ -85,10 +90,8 @@ def test_the_longest_beginning_of_a_stop_string_is_held_back(text: str, stops: t
 
 
 def test_merging_keeps_the_order_and_the_last_word() -> None:
-    from engine.request import CompletionOutput, Logprob
-
     first = CompletionOutput(0, "a", (1,), -1.0, ({1: Logprob(-1.0, 1, "a")},), None)
     last = CompletionOutput(0, "b", (2,), -3.0, ({2: Logprob(-2.0, 1, "b")},), "stop", "x")
     both = merged(first, last)
     assert (both.text, both.token_ids, both.finish_reason, both.stop_reason) == ("ab", (1, 2), "stop", "x")
-    assert (both.cumulative_logprob, len(both.logprobs)) == (-3.0, 2)
+    assert (both.cumulative_logprob, len(both.logprobs or ())) == (-3.0, 2)

@@ -1,14 +1,18 @@
 """The engine in its thread, without a model: no caller waits forever, also after errors."""
 
 import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import CancelledError
 
 import pytest
 
 from engine.config import ConfigError, Limits, resolve_limits
+from engine.core import StepRecord
 from engine.entrypoints.engine_thread import EngineBusyError, EngineDeadError, EngineStoppedError, EngineThread
 from engine.kv_cache.block_pool import OutOfBlocksError
-from engine.request import FinishReason
+from engine.request import FinishReason, Request, TokenOutput
+from engine.scheduling.plan import Runnable
+from engine.sequence import SequenceState
 from tests.helpers.engine import ScriptedTokens, core_with, request
 
 SOON = 10
@@ -24,7 +28,7 @@ class Listener:
         self.error: Exception | None = None
         self.begun, self.ended = threading.Event(), threading.Event()
 
-    def progressed(self, sequence) -> None:
+    def progressed(self, sequence: SequenceState) -> None:
         self.tokens = len(sequence.tokens)
         self.reason = sequence.finish_reason
         self.begun.set()
@@ -44,7 +48,7 @@ class Brake:
         self.error: BaseException | None = None
         self._tokens = ScriptedTokens()
 
-    def execute(self, plan, sequences):
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         assert self.leave.acquire(timeout=SOON)
         if self.error is not None:
             raise self.error
@@ -52,12 +56,12 @@ class Brake:
 
 
 @pytest.fixture
-def brake():
+def brake() -> Brake:
     return Brake()
 
 
 @pytest.fixture
-def engine(brake):
+def engine(brake: Brake) -> Iterator[EngineThread]:
     thread = EngineThread(core_with(executor=brake))
     yield thread
     brake.leave.release(1000)
@@ -65,7 +69,7 @@ def engine(brake):
     assert not thread._thread.is_alive()
 
 
-def test_a_request_runs_to_its_end_and_everything_is_free(engine, brake) -> None:
+def test_a_request_runs_to_its_end_and_everything_is_free(engine: EngineThread, brake: Brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(5)
@@ -92,7 +96,7 @@ def test_an_engine_that_could_no_longer_run_dies_also_without_work() -> None:
         thread.when_idle()
 
 
-def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake) -> None:
+def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine: EngineThread, brake: Brake) -> None:
     first, second = Listener(), Listener()
     engine.add(request("first", 100, 50), first)
     engine.add(request("second", 10, 6), second)
@@ -108,7 +112,7 @@ def test_an_abort_between_two_steps_frees_the_blocks_with_the_next(engine, brake
     assert engine.seen.n_used_blocks == 0
 
 
-def test_a_waiting_request_that_is_aborted_never_runs(engine, brake) -> None:
+def test_a_waiting_request_that_is_aborted_never_runs(engine: EngineThread, brake: Brake) -> None:
     running, waiting = Listener(), Listener()
     engine.add(request("a", 10, 2), running)
     engine.add(request("b", 10, 2), waiting)
@@ -119,7 +123,7 @@ def test_a_waiting_request_that_is_aborted_never_runs(engine, brake) -> None:
     assert running.tokens == 2
 
 
-def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake) -> None:
+def test_an_id_that_is_taken_fails_the_second_request_only(engine: EngineThread, brake: Brake) -> None:
     first, second = Listener(), Listener()
     engine.add(request("a", 10, 2), first)
     engine.add(request("a", 10, 2), second)
@@ -130,7 +134,7 @@ def test_an_id_that_is_taken_fails_the_second_request_only(engine, brake) -> Non
     assert first.reason == "length"
 
 
-def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine, brake) -> None:
+def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine: EngineThread, brake: Brake) -> None:
     listeners = [Listener() for _ in range(6)]
     for number, listener in enumerate(listeners):
         engine.add(request(str(number), 10, 50), listener)
@@ -150,7 +154,7 @@ def test_an_error_in_a_step_reaches_everybody_at_once_with_its_cause(engine, bra
 
 @pytest.mark.parametrize("error", [MemoryError("full"), SystemExit(3), KeyboardInterrupt()], ids=repr)
 def test_whatever_kills_the_engine_later_calls_are_refused_at_once(
-    engine, brake, error: KeyboardInterrupt | MemoryError | SystemExit
+    engine: EngineThread, brake: Brake, error: BaseException
 ) -> None:
     listener = Listener()
     brake.error = error
@@ -168,7 +172,7 @@ def test_whatever_kills_the_engine_later_calls_are_refused_at_once(
         assert refused.value.__cause__ is error
 
 
-def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake) -> None:
+def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine: EngineThread, brake: Brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 50), listener)
     brake.leave.release(1)
@@ -182,7 +186,7 @@ def test_stopping_fails_what_runs_and_leaves_a_core_to_go_on_with(engine, brake)
     assert (core.has_work, core.sequences, core.state().n_used_blocks) == (False, {}, 0)
 
 
-def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake) -> None:
+def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine: EngineThread, brake: Brake) -> None:
     engine.reset(Limits(available_blocks=2)).result(SOON)
     unschedulable, fine = Listener(), Listener()
     engine.add(request("hopeless", 129, 3), unschedulable)
@@ -194,7 +198,7 @@ def test_a_request_that_the_blocks_cannot_hold_fails_alone(engine, brake) -> Non
     assert engine.end is None
 
 
-def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, brake) -> None:
+def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine: EngineThread, brake: Brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(1)
@@ -209,7 +213,7 @@ def test_limits_are_tightened_only_where_nothing_is_under_way_or_held(engine, br
     assert engine.tighten(tight).result(SOON).max_num_seqs == 2
 
 
-def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake) -> None:
+def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine: EngineThread, brake: Brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 50), listener)
     brake.leave.release(1)
@@ -222,7 +226,7 @@ def test_a_reset_aborts_and_tightens_and_refuses_the_impossible(engine, brake) -
     assert engine.end is None
 
 
-def test_a_call_that_its_caller_gave_up_is_not_made(engine, brake) -> None:
+def test_a_call_that_its_caller_gave_up_is_not_made(engine: EngineThread, brake: Brake) -> None:
     listener = Listener()
     engine.add(request("a", 10, 5), listener)
     brake.leave.release(1)
@@ -236,18 +240,18 @@ def test_a_call_that_its_caller_gave_up_is_not_made(engine, brake) -> None:
         gave_up.result()
 
 
-def test_observers_see_every_step(brake) -> None:
+def test_observers_see_every_step(brake: Brake) -> None:
     class Notes:
         def __init__(self) -> None:
-            self.notes = []
+            self.notes: list[tuple[str, str | int] | tuple[str, str, str]] = []
 
-        def queued(self, request):
+        def queued(self, request: Request) -> None:
             self.notes.append(("queued", request.request_id))
 
-        def stepped(self, record):
+        def stepped(self, record: StepRecord) -> None:
             self.notes.append(("step", record.step))
 
-        def ended(self, request_id, reason):
+        def ended(self, request_id: str, reason: FinishReason) -> None:
             self.notes.append(("ended", request_id, str(reason)))
 
     notes = Notes()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -11,21 +12,26 @@ from checkpoints import resolve
 from engine.config import Limits
 from engine.core import StepRecord
 from engine.entrypoints.llm import LLM
+from engine.entrypoints.prompts import Prompt
 from engine.entrypoints.validation import RequestRefusedError
 from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import Request, RequestOutput, SamplingParams
 from engine.scheduling.plan import Decode, Idle
-from tests.helpers.engine import random_tokens, run, step
+from tests.helpers.engine import random_tokens, run, step, with_logprobs
+from tests.helpers.runners import runner_of
 
 RAGGED = [(1, 70), (63, 3), (64, 1), (65, 40), (130, 20)]
 """Prompt lengths and ``max_tokens`` around block boundaries: prompts longer than tkv, and padding to remove."""
 
 
-def prompts(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[dict[str, tuple[int, ...]]]:
+HuggingFace = Callable[[Sequence[int], int], tuple[list[int], torch.Tensor]]
+
+
+def prompts(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[Prompt]:
     return [{"prompt_token_ids": random_tokens(length, seed)} for length, _ in shapes]
 
 
-def greedy(max_tokens: int, **params: object) -> SamplingParams:
+def greedy(max_tokens: int | None, **params: Any) -> SamplingParams:
     """Return greedy parameters that run to ``max_tokens``, with logprobs."""
     return SamplingParams(**{"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True, "logprobs": 2, **params})
 
@@ -37,9 +43,7 @@ def tokens(outputs: Sequence[RequestOutput]) -> list[list[tuple[int, ...]]]:
 def logprobs(output: RequestOutput) -> list[float]:
     """Return the logprobs of the chosen tokens."""
     (completion,) = output.outputs
-    return [
-        position[token_id].logprob for token_id, position in zip(completion.token_ids, completion.logprobs, strict=True)
-    ]
+    return [position[token_id].logprob for token_id, position in with_logprobs(completion)]
 
 
 def generate(llm: LLM, shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[RequestOutput]:
@@ -52,7 +56,7 @@ def is_empty(llm: LLM) -> bool:
 
 
 @pytest.fixture(scope="session")
-def hugging_face() -> Callable[[Sequence[int], int], tuple[list[int], torch.Tensor]]:
+def hugging_face() -> HuggingFace:
     """Return a function that computes greedy tokens and all logprobs without cache, padding or batch."""
     model = AutoModelForCausalLM.from_pretrained(resolve("tiny-granite").path, dtype=torch.float32).eval()
 
@@ -67,13 +71,13 @@ def hugging_face() -> Callable[[Sequence[int], int], tuple[list[int], torch.Tens
     return generate_greedily
 
 
-def test_greedy_tokens_and_logprobs_are_those_of_hugging_face(llm: LLM, hugging_face) -> None:
+def test_greedy_tokens_and_logprobs_are_those_of_hugging_face(llm: LLM, hugging_face: HuggingFace) -> None:
     llm.reset(Limits(max_num_seqs=3))
     for (length, budget), output in zip(RAGGED, generate(llm, RAGGED), strict=True):
         wanted, rows = hugging_face(random_tokens(length, 0), budget)
         (completion,) = output.outputs
         assert list(completion.token_ids) == wanted, f"prompt of {length}"
-        for row, position in zip(rows, completion.logprobs, strict=True):
+        for row, (_, position) in zip(rows, with_logprobs(completion), strict=True):
             best_two = row.topk(2)
             assert list(position) == best_two.indices.tolist()
             got = [entry.logprob for entry in position.values()]
@@ -108,7 +112,7 @@ def test_nothing_that_earlier_requests_left_in_the_cache_comes_through(
     shapes = [(60, 8), (65, 3), (1, 4)]
     clean = generate(llm, shapes)
     with torch.inference_mode():
-        for layer in llm.engine.core._executor.cache:
+        for layer in runner_of(llm).cache:
             for tensor in layer:
                 tensor[1:] = left_behind
     dirty = generate(llm, shapes)
@@ -119,7 +123,7 @@ def test_nothing_that_earlier_requests_left_in_the_cache_comes_through(
 
 def test_the_padding_block_is_never_written(llm: LLM) -> None:
     generate(llm, RAGGED)
-    for layer in llm.engine.core._executor.cache:
+    for layer in runner_of(llm).cache:
         for tensor in layer:
             assert tensor[1].abs().max() > 0
             assert tensor[0].abs().max() == 0
@@ -233,12 +237,11 @@ def test_no_prompts_give_no_outputs(llm: LLM) -> None:
 def test_logprobs_are_returned_if_requested(llm: LLM) -> None:
     several = [greedy(3), greedy(3, logprobs=0), greedy(3, logprobs=None)]
     two, chosen_only, none = (output.outputs[0] for output in llm.generate(["A"] * 3, several, progress=False))
-    assert [len(position) for position in two.logprobs] == [2, 2, 2]
-    assert [list(position) for position in chosen_only.logprobs] == [[token_id] for token_id in two.token_ids]
-    assert two.cumulative_logprob == pytest.approx(
-        sum(position[t].logprob for t, position in zip(two.token_ids, two.logprobs, strict=True))
-    )
-    assert two.logprobs[0][two.token_ids[0]].decoded_token == llm.engine.tokenizer.decode(two.token_ids[:1])
+    assert [len(position) for _, position in with_logprobs(two)] == [2, 2, 2]
+    assert [list(position) for _, position in with_logprobs(chosen_only)] == [[token_id] for token_id in two.token_ids]
+    assert two.cumulative_logprob == pytest.approx(sum(position[t].logprob for t, position in with_logprobs(two)))
+    first, position = with_logprobs(two)[0]
+    assert position[first].decoded_token == llm.engine.tokenizer.decode(two.token_ids[:1])
     assert (none.logprobs, none.cumulative_logprob) == (None, None)
 
 
@@ -266,7 +269,7 @@ def test_prompts_and_parameters_must_be_equally_many(llm: LLM, count: int) -> No
     ],
     ids=["too long", "above the vocabulary", "below it", "no tokens", "no text"],
 )
-def test_one_refused_request_refuses_the_call_before_anything_runs(llm: LLM, prompt, says: str) -> None:
+def test_one_refused_request_refuses_the_call_before_anything_runs(llm: LLM, prompt: Prompt, says: str) -> None:
     seen: list[StepRecord] = []
     with pytest.raises(RequestRefusedError, match=says):
         llm.generate(["a", prompt], greedy(2), progress=False, on_step=seen.append)

@@ -11,8 +11,11 @@ import pytest
 from openai import NotFoundError, OpenAI
 
 from engine.entrypoints.llm import LLM
-from engine.request import SamplingParams
-from tests.helpers.server_process import SECONDS, Server, eventually, started
+from engine.entrypoints.prompts import Prompt
+from engine.request import RequestOutput, SamplingParams
+from tests.helpers.engine import with_logprobs
+from tests.helpers.narrow import present
+from tests.helpers.server_process import SECONDS, Server, eventually, posted_by_hand, started
 
 MODEL = "tiny-granite"
 PROMPT = "def foo(x):"
@@ -38,7 +41,7 @@ def server_is_left_empty(server: Server) -> Iterator[None]:
     assert server.process.poll() is None
 
 
-def offline(llm: LLM, prompt: object, max_tokens: int, **params: object):
+def offline(llm: LLM, prompt: Prompt, max_tokens: int, **params: Any) -> RequestOutput:
     settings = {"temperature": 0, "ignore_eos": True, **params}
     (output,) = llm.generate(prompt, SamplingParams(max_tokens=max_tokens, **settings), progress=False)
     return output
@@ -50,7 +53,7 @@ def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.R
 
 def test_streaming_equals_not_streaming_equals_offline(server: Server, client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 30).outputs[0]
-    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "extra_body": IGNORE_EOS}
+    requested = dict[str, Any](model=MODEL, prompt=PROMPT, max_tokens=30, temperature=0, extra_body=IGNORE_EOS)
     whole = client.completions.create(**requested)
     assert whole.choices[0].text == wanted.text
     assert tuple(whole.choices[0].token_ids) == wanted.token_ids
@@ -78,12 +81,12 @@ def test_a_stream_is_events_that_end_with_done(server: Server) -> None:
 
 
 def test_a_chat_is_its_template_offline(client: OpenAI, llm: LLM) -> None:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a list?"}]
+    messages: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is a list?"}]
     token_ids = llm.engine.tokenizer.encode_chat(messages)
     text = llm.engine.tokenizer.decode(token_ids, skip_special_tokens=False)
     assert text.endswith("What is a list?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>")
     wanted = offline(llm, {"prompt_token_ids": token_ids}, 20).outputs[0]
-    requested = {"model": MODEL, "max_completion_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+    requested = dict[str, Any](model=MODEL, max_completion_tokens=20, temperature=0, extra_body=IGNORE_EOS)
     whole = client.chat.completions.create(messages=messages, **requested)
     assert whole.choices[0].message.content == wanted.text
     assert whole.choices[0].message.role == "assistant"
@@ -99,17 +102,18 @@ def test_a_chat_is_its_template_offline(client: OpenAI, llm: LLM) -> None:
 def test_logprobs_are_those_of_the_offline_api(client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 5, logprobs=3).outputs[0]
     got = client.completions.create(model=MODEL, prompt=PROMPT, max_tokens=5, temperature=0, logprobs=3).choices[0]
-    chosen = [position[token] for token, position in zip(wanted.token_ids, wanted.logprobs, strict=True)]
-    assert got.logprobs.tokens == [entry.decoded_token for entry in chosen]
-    assert got.logprobs.token_logprobs == pytest.approx([entry.logprob for entry in chosen], abs=1e-4)
-    assert [len(position) for position in got.logprobs.top_logprobs] == [3] * 5
-    at = got.logprobs.text_offset
-    assert [got.text[i:j] for i, j in zip(at, [*at[1:], None], strict=True)] == got.logprobs.tokens
+    chosen = [position[token] for token, position in with_logprobs(wanted)]
+    logprobs = present(got.logprobs)
+    assert logprobs.tokens == [entry.decoded_token for entry in chosen]
+    assert logprobs.token_logprobs == pytest.approx([entry.logprob for entry in chosen], abs=1e-4)
+    assert [len(position) for position in present(logprobs.top_logprobs)] == [3] * 5
+    at = present(logprobs.text_offset)
+    assert [got.text[i:j] for i, j in zip(at, [*at[1:], None], strict=True)] == logprobs.tokens
 
 
 def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client: OpenAI) -> None:
     extras = {"skip_special_tokens": False, "ignore_eos": True}
-    requested = {"model": MODEL, "prompt": [2], "max_tokens": 30, "temperature": 0, "logprobs": 1, "extra_body": extras}
+    requested = dict[str, Any](model=MODEL, prompt=[2], max_tokens=30, temperature=0, logprobs=1, extra_body=extras)
     got = client.completions.create(**requested).choices[0]
     pairs = zip(got.logprobs.text_offset, got.logprobs.tokens, strict=True)
     assert all(got.text[at:].startswith(token) for at, token in pairs)
@@ -117,7 +121,8 @@ def test_offsets_point_at_tokens_also_where_special_ones_are_shown(client: OpenA
 
 
 def test_logprobs_of_a_chat(client: OpenAI) -> None:
-    requested = {"model": MODEL, "messages": [{"role": "user", "content": "a"}], "max_tokens": 4, "temperature": 0}
+    messages = [{"role": "user", "content": "a"}]
+    requested = dict[str, Any](model=MODEL, messages=messages, max_tokens=4, temperature=0)
     whole = client.chat.completions.create(**requested, logprobs=True, top_logprobs=2).choices[0]
     assert [len(entry.top_logprobs) for entry in whole.logprobs.content] == [2] * 4
     assert all(entry.top_logprobs[0].token == entry.token for entry in whole.logprobs.content), "greedy"
@@ -130,7 +135,7 @@ def test_logprobs_of_a_chat(client: OpenAI) -> None:
 
 def test_two_answers_at_temperature_one(client: OpenAI, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 12, n=2, temperature=1.0, seed=7).outputs
-    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 12, "n": 2, "seed": 7, "extra_body": IGNORE_EOS}
+    requested = dict[str, Any](model=MODEL, prompt=PROMPT, max_tokens=12, n=2, seed=7, extra_body=IGNORE_EOS)
     whole = client.completions.create(**requested)
     assert [choice.index for choice in whole.choices] == [0, 1]
     assert [choice.text for choice in whole.choices] == [completion.text for completion in wanted]
@@ -145,7 +150,7 @@ def test_two_answers_at_temperature_one(client: OpenAI, llm: LLM) -> None:
 def test_several_prompts_of_every_kind(client: OpenAI, llm: LLM) -> None:
     first, second = (llm.engine.tokenizer.encode(text) for text in (PROMPT, "The list"))
     wanted = [offline(llm, {"prompt_token_ids": ids}, 6).outputs[0].text for ids in (first, second)]
-    requested = {"model": MODEL, "max_tokens": 6, "temperature": 0, "extra_body": IGNORE_EOS}
+    requested = dict[str, Any](model=MODEL, max_tokens=6, temperature=0, extra_body=IGNORE_EOS)
     for prompts in ([PROMPT, "The list"], [list(first), list(second)]):
         assert [choice.text for choice in client.completions.create(prompt=prompts, **requested).choices] == wanted
     assert [choice.text for choice in client.completions.create(prompt=list(first), **requested).choices] == wanted[:1]
@@ -158,7 +163,7 @@ def test_several_prompts_of_every_kind(client: OpenAI, llm: LLM) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_echo_puts_the_prompt_before_the_text(client: OpenAI, llm: LLM, stream: bool) -> None:
     wanted = PROMPT + offline(llm, PROMPT, 5).outputs[0].text
-    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 5, "temperature": 0, "echo": True, "stream": stream}
+    requested = dict[str, Any](model=MODEL, prompt=PROMPT, max_tokens=5, temperature=0, echo=True, stream=stream)
     answer = client.completions.create(**requested)
     chunks = answer if stream else [answer]
     assert "".join(chunk.choices[0].text for chunk in chunks) == wanted
@@ -168,8 +173,10 @@ def test_echo_puts_the_prompt_before_the_text(client: OpenAI, llm: LLM, stream: 
 def test_a_stop_string_cuts_where_it_begins(client: OpenAI, llm: LLM, stream: bool) -> None:
     text = offline(llm, PROMPT, 30).outputs[0].text
     stop = text[len(text) // 2 :][:5]
-    requested = {"model": MODEL, "prompt": PROMPT, "max_tokens": 30, "temperature": 0, "stop": [stop, "§"]}
-    answer = client.completions.create(**requested, stream=stream)
+    requested = dict[str, Any](
+        model=MODEL, prompt=PROMPT, max_tokens=30, temperature=0, stop=[stop, "§"], stream=stream
+    )
+    answer = client.completions.create(**requested)
     choices = [chunk.choices[0] for chunk in (answer if stream else [answer])]
     assert "".join(choice.text for choice in choices) == text[: text.index(stop)]
     assert (choices[-1].finish_reason, choices[-1].stop_reason) == ("stop", stop)
@@ -180,7 +187,7 @@ def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client: OpenAI, 
     wanted = [offline(llm, prompt, 20).outputs[0].text for prompt in prompts]
 
     def complete(prompt: str) -> str:
-        requested = {"model": MODEL, "prompt": prompt, "max_tokens": 20, "temperature": 0, "extra_body": IGNORE_EOS}
+        requested = dict[str, Any](model=MODEL, prompt=prompt, max_tokens=20, temperature=0, extra_body=IGNORE_EOS)
         return "".join(chunk.choices[0].text for chunk in client.completions.create(**requested, stream=True))
 
     with ThreadPoolExecutor(5) as pool:
@@ -189,7 +196,7 @@ def test_more_than_a_batch_at_once_each_gets_what_it_gets_alone(client: OpenAI, 
 
 def test_models_health_version_and_what_is_not_there(server: Server, client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == [MODEL]
-    assert client.models.retrieve(MODEL).max_model_len == 512
+    assert client.models.retrieve(MODEL).to_dict()["max_model_len"] == 512
     with pytest.raises(NotFoundError, match="does not exist"):
         client.models.retrieve("gpt-5")
     assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
@@ -271,7 +278,7 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(("body", "status", "says", "param"), BAD_BODIES.values(), ids=BAD_BODIES)
-def test_what_is_refused(server: Server, body, status: int, says: str, param: str | None, stream: bool) -> None:
+def test_what_is_refused(server: Server, body: Any, status: int, says: str, param: str | None, stream: bool) -> None:
     if isinstance(body, dict):
         body = {**body, **({"stream": True} if stream and "stream_options" not in body else {})}
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -345,19 +352,6 @@ def test_a_header_that_is_missing_is_named(server: Server) -> None:
     assert "Content-Type must be application/json" in answer.json()["error"]["message"]
 
 
-def send_by_hand(server: Server, body: dict[str, object]) -> socket.socket:
-    content = json.dumps(body).encode()
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connection.settimeout(SECONDS)
-    connection.connect(server.address)
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}"
-    )
-    connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + content)
-    return connection
-
-
 LONG = {"prompt": PROMPT, "max_tokens": 448, "temperature": 0, "ignore_eos": True}
 
 
@@ -366,7 +360,7 @@ LONG = {"prompt": PROMPT, "max_tokens": 448, "temperature": 0, "ignore_eos": Tru
 def test_who_goes_away_takes_the_request_along(server: Server, stream: bool, half: bool) -> None:
     aborted = 'spyre_cb_requests_finished_total{finish_reason="abort"}'
     before = server.metrics()[aborted]
-    with send_by_hand(server, {**LONG, "stream": stream}) as connection:
+    with posted_by_hand(server, {**LONG, "stream": stream}) as connection:
         eventually(server.running)
         if half:
             connection.shutdown(socket.SHUT_WR)
@@ -376,14 +370,14 @@ def test_who_goes_away_takes_the_request_along(server: Server, stream: bool, hal
 
 
 def test_who_goes_away_with_a_batch_and_a_queue_takes_all_of_it_along(server: Server) -> None:
-    with send_by_hand(server, {**LONG, "temperature": 1, "n": 9}):
+    with posted_by_hand(server, {**LONG, "temperature": 1, "n": 9}):
         eventually(lambda: server.metrics()["spyre_cb_requests_waiting"] > 0)
     eventually(server.is_empty)
 
 
 def test_a_slow_client_delays_no_other_and_misses_nothing(server: Server, llm: LLM) -> None:
     wanted = offline(llm, PROMPT, 448).outputs[0].text
-    with send_by_hand(server, {**LONG, "logprobs": 3, "stream": True}) as slow:
+    with posted_by_hand(server, {**LONG, "logprobs": 3, "stream": True}) as slow:
         eventually(server.running)
         assert post(server, {"prompt": PROMPT, "max_tokens": 3}).is_success
         eventually(lambda: not server.running())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -27,12 +28,12 @@ def server_is_left_as_it_was_started(server: Server) -> Iterator[None]:
     eventually(lambda: ask(server).status_code == 200)
 
 
-def ask(server: Server, token: str | None = TOKEN, **wanted: object) -> httpx.Response:
+def ask(server: Server, token: str | None = TOKEN, **wanted: Any) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return httpx.post(f"{server.url}{PATH}", json=wanted, headers=headers, timeout=SECONDS)
 
 
-def complete(server: Server, **more: object) -> httpx.Response:
+def complete(server: Server, **more: Any) -> httpx.Response:
     body = {"prompt": [5, 6], "max_tokens": 2, **more}
     return httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS)
 
@@ -127,8 +128,8 @@ def test_it_is_refused_while_anything_is_under_way_and_changes_nothing(server: S
 
 def test_what_cannot_be_is_refused_as_such_on_a_busy_server_too(server: Server) -> None:
     with busy(server):
-        for wanted in ({"max_model_len": 100}, {"max_model_len": 1024}):
-            refused = ask(server, **wanted)
+        for context in (100, 1024):
+            refused = ask(server, max_model_len=context)
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "impossible_limits")
 
 
@@ -156,9 +157,7 @@ def test_metrics_restart_at_zero(server: Server) -> None:
         ({"drain_seconds": 3}, "unrecognized request argument: drain_seconds"),
     ],
 )
-def test_what_cannot_be_is_one_sentence_and_changes_nothing(
-    server: Server, wanted: dict[str, object], says: str
-) -> None:
+def test_what_cannot_be_is_one_sentence_and_changes_nothing(server: Server, wanted: dict[str, Any], says: str) -> None:
     assert ask(server, max_model_len=128).status_code == 200
     refused = ask(server, **wanted)
     assert refused.status_code == 400

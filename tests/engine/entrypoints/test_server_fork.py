@@ -5,7 +5,8 @@ import subprocess
 import httpx
 
 from engine.entrypoints.server.arguments import ADMIN_TOKEN
-from tests.helpers.server_process import ROOT, SECONDS, command, environment, started
+from tests.helpers.paths import ROOT
+from tests.helpers.server_process import SECONDS, command, environment, started
 
 FORKED = "tests.helpers.forked_server"
 
@@ -14,8 +15,9 @@ def test_a_fork_can_become_the_server() -> None:
     with started("--max-model-len", "128", module=FORKED, **{ADMIN_TOKEN: "token"}) as server:
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": [5, 6], "max_tokens": 5}, timeout=SECONDS)
         assert answer.json()["usage"]["completion_tokens"] == 5
-        requested = {"headers": {"Authorization": "Bearer token"}, "json": {"max_model_len": 64}}
-        assert httpx.post(f"{server.url}/admin/limits", **requested).json()["max_model_len"] == 64
+        headers = {"Authorization": "Bearer token"}
+        limited = httpx.post(f"{server.url}/admin/limits", headers=headers, json={"max_model_len": 64})
+        assert limited.json()["max_model_len"] == 64
 
 
 def test_what_cannot_work_is_its_exit_status() -> None:

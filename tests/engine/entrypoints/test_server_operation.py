@@ -8,13 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
 from openai import APIError, OpenAI
+from schemathesis import Case
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -23,7 +27,8 @@ from schemathesis.specs.openapi.checks import (
 
 from engine.entrypoints.server.__main__ import main
 from tests.helpers.budget import examples
-from tests.helpers.server_process import SECONDS, Server, command, environment, eventually, started
+from tests.helpers.narrow import present
+from tests.helpers.server_process import SECONDS, Server, command, environment, eventually, posted_by_hand, started
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ODD = "tests.helpers.odd_server"
@@ -61,7 +66,7 @@ def with_key(server: Server, body: object, **headers: str) -> httpx.Response:
 
 @pytest.mark.parametrize("output", [None, "Bearer", "Bearer wrong", "Basic open sesame", "open sesame", "Bearer é"])
 def test_without_the_key_nothing_is_answered(strict: Server, output: str | None) -> None:
-    headers = {} if output is None else {"Authorization": output.encode("latin-1")}
+    headers: dict[bytes, bytes] = {} if output is None else {b"Authorization": output.encode("latin-1")}
     for path in ("/v1/models", "/v1/completions", "/v1/nothing"):
         answer = httpx.post(f"{strict.url}{path}", headers=headers, content=b"x" * 9999)
         assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -120,7 +125,7 @@ def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new() -> None:
             late.sendall(f"{head}\r\nContent-Length: 14\r\n\r\n".encode())
             with stream(server, max_tokens=100) as (_, lines):
                 server.process.send_signal(signal.SIGTERM)
-                assert server.process.stderr.readline().startswith("shutting down")
+                assert present(server.process.stderr).readline().startswith("shutting down")
                 late.sendall(b'{"prompt":"a"}')
                 refused = whole_answer(late)
                 rest = [line for line in lines if line]
@@ -148,7 +153,7 @@ def test_requests_that_do_not_end_in_time_are_aborted_with_an_error() -> None:
 def test_a_second_signal_ends_it_at_once() -> None:
     with started(module=ODD, ODD_PACE="0.05") as server, stream(server) as (_, lines):
         server.process.send_signal(signal.SIGTERM)
-        assert server.process.stderr.readline().startswith("shutting down")
+        assert present(server.process.stderr).readline().startswith("shutting down")
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM
         with pytest.raises(httpx.TransportError):
@@ -158,10 +163,7 @@ def test_a_second_signal_ends_it_at_once() -> None:
 def test_everybody_sees_the_engine_die(tmp_path: Path) -> None:
     fire = tmp_path / "fire"
     with started(module=ODD, ODD_PACE=PACE, ODD_CRASH=str(fire)) as server:
-        with stream(server) as (_, lines), socket.create_connection(server.address, SECONDS) as whole:
-            body = json.dumps({**LONG, "stream": False}).encode()
-            head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
-            whole.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        with stream(server) as (_, lines), posted_by_hand(server, {**LONG, "stream": False}) as whole:
             eventually(lambda: server.metrics()["spyre_cb_requests_running"] == 2)
             fire.touch()
             rest = [line for line in lines if line]
@@ -202,6 +204,7 @@ def whole_answer(connection: socket.socket) -> str:
 def test_what_is_typed_wrongly_is_one_sentence_and_status_2(
     arguments: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    status: object
     try:
         status = main(["--port", "0", *arguments.split()])
     except SystemExit as exit_:
@@ -260,12 +263,12 @@ def test_whatever_fits_the_openapi_document_is_answered_as_it_says() -> None:
         api = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
         deadline = time.monotonic() + SECONDS
         for operation in api.get_all_operations():
-            case = operation.ok().as_strategy()
-            check_operation(server, case, deadline)
+            assert isinstance(operation, Ok)
+            check_operation(server, operation.ok().as_strategy(), deadline)
         eventually(server.is_empty)
 
 
-def check_operation(server: Server, case, deadline: float) -> None:
+def check_operation(server: Server, case: SearchStrategy[Case[Any]], deadline: float) -> None:
     @settings(
         max_examples=examples(5, 50),
         derandomize=True,
@@ -275,7 +278,7 @@ def check_operation(server: Server, case, deadline: float) -> None:
         database=None,
     )
     @given(case)
-    def check(example) -> None:
+    def check(example: Case[Any]) -> None:
         assert time.monotonic() < deadline
         answer = example.call(timeout=SECONDS)
         example.validate_response(answer, checks=CHECKS)

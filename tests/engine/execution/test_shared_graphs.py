@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,13 +21,14 @@ from engine.model.inputs import prefill_inputs
 from engine.model.loader import load_model
 from engine.scheduling.plan import Decode, Prefill, PrefillChunk
 from tests.helpers.engine import random_tokens
+from tests.helpers.runners import compiled_of, runner_of
 
 NAME = "sendnn (simulated)"
 PREFILL = Prefill("a", 60, 64, 4, (1,))
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread():
+def _one_thread() -> None:
     torch.set_num_threads(1)  # graphs depend on the number of threads
 
 
@@ -36,7 +38,7 @@ def large() -> LLM:
     return on_the_card(max_model_len=512, max_num_seqs=4)
 
 
-def on_the_card(**config: object) -> LLM:
+def on_the_card(**config: Any) -> LLM:
     return LLM("tiny-granite", backend="sendnn", **config)
 
 
@@ -56,8 +58,7 @@ def decode(rows: int, blocks: int) -> Decode:
 
 
 def run_decode(llm: LLM, rows: int, blocks: int) -> torch.Tensor:
-    logits: torch.Tensor = llm.engine.executor.logits(decode(rows, blocks), (5,) * rows)
-    return logits
+    return runner_of(llm).logits(decode(rows, blocks), (5,) * rows)
 
 
 def test_engines_of_one_shape_trace_once(large: LLM) -> None:
@@ -65,9 +66,9 @@ def test_engines_of_one_shape_trace_once(large: LLM) -> None:
     other = on_the_card(max_model_len=512, max_num_seqs=4)
     assert traces() == before
     assert other.engine.compilation == Compilation(NAME, 2, 0, shared=2)
-    executor = other.engine.executor
-    assert executor.model is large.engine.executor.model
-    assert executor.cache[0][0] is not large.engine.executor.cache[0][0]
+    own, first = runner_of(other), runner_of(large)
+    assert own.model is first.model
+    assert own.cache[0][0] is not first.cache[0][0]
     assert torch.equal(run_decode(other, 2, 2), run_decode(large, 2, 2))
 
 
@@ -99,14 +100,14 @@ def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM) -> N
     with pytest.raises(
         DeviceRefusedError, match=r"this prefill has 192 positions, but the device is compiled for max_model_len 128"
     ):
-        small.engine.executor.logits(Prefill("a", 192, 192, 0, (1, 2, 3)), random_tokens(192, 0))
+        runner_of(small).logits(Prefill("a", 192, 192, 0, (1, 2, 3)), random_tokens(192, 0))
     assert run_decode(large, 4, 3).shape[0] == 4
 
 
 @pytest.mark.requirement("CB-DEVICE-02")
 def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM) -> None:
     other = on_the_card(max_model_len=256, max_num_seqs=2)
-    runner = other.engine.executor
+    runner = runner_of(other)
     runner._dtype = torch.float32  # makes masks float32 from now on
     before = traces()
     with pytest.raises(
@@ -117,16 +118,16 @@ def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM) -> N
     assert other.engine.compilation == Compilation(NAME, 2, 1, shared=2)
     assert large.engine.compilation is not None
     assert large.engine.compilation.recompiles == 0
-    large.engine.executor.logits(PREFILL, random_tokens(60, 0))
+    runner_of(large).logits(PREFILL, random_tokens(60, 0))
 
 
 def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph of the same model for masks of another dtype, which the guards of the first engine reject."""
     ours = on_the_card(max_model_len=128, max_num_seqs=2)
     monkeypatch.setattr(device, "check_dtypes", lambda inputs: None)
-    runner, compiled = ours.engine.executor, ours.engine.executor.compiled
+    runner, compiled = runner_of(ours), compiled_of(ours)
     other = CompiledModel(runner.model, BACKENDS["sendnn"])
-    others = {"last_n_tokens": 64, "attn_name": attention_name("fms")}
+    others: dict[str, Any] = {"last_n_tokens": 64, "attn_name": attention_name("fms")}
     before = traces()
     with torch.inference_mode():
         inputs = prefill_inputs(PREFILL, random_tokens(60, 0), torch.float32)
@@ -153,18 +154,18 @@ def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own() -> None
         chunk = PrefillChunk(
             "a", 0, size, 0, 0, (5,) * size, tuple(range(1, 1 + size // 64)), hit_blocks=0, is_last=True
         )
-        assert mine.engine.executor.logits(chunk, chunk.token_ids).shape[0] == 1
+        assert runner_of(mine).logits(chunk, chunk.token_ids).shape[0] == 1
         message = r"this chunk matches no graph that the warm-up compiled: tensor 'tensors\['input_ids'\]' size "
         message += rf"mismatch at index 1\. expected {wrong}, actual {size}"
         with pytest.raises(RecompileError, match=message):
-            other.engine.executor.logits(chunk, chunk.token_ids)
+            runner_of(other).logits(chunk, chunk.token_ids)
         assert other.engine.compilation is not None
         assert other.engine.compilation.recompiles == 1
 
 
 def test_a_decode_is_the_same_graph_whatever_the_scheduler(large: LLM) -> None:
     short = in_chunks(64)
-    known = [llm.engine.executor.compiled._functions["decode"] for llm in (large, short)]
+    known = [compiled_of(llm)._functions["decode"] for llm in (large, short)]
     assert known[0] is known[1]
 
 
@@ -191,7 +192,7 @@ def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Pat
 def test_an_eager_engine_that_runs_faster_layers_does_not_change_those_of_others(
     llm: LLM, built: Callable[[str], LLM]
 ) -> None:
-    paged, shipped = llm.engine.executor.model, built("fms").engine.executor.model
+    paged, shipped = runner_of(llm).model, runner_of(built("fms")).model
     quick = [module for module in paged.modules() if "forward" in vars(module)]
     assert quick
     assert not [module for module in shipped.modules() if "forward" in vars(module)]

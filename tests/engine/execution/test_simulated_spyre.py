@@ -1,9 +1,11 @@
 """The simulated card: its kernels and its rules."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from engine.backends import sendnn
 from engine.backends.errors import DeviceRefusedError
@@ -17,7 +19,7 @@ LIMITS = CompiledFor(context=256, batch=4, batch_tkv=700)
 BLOCKS = torch.arange(64)
 
 
-def slots(*blocks: int) -> torch.Tensor:
+def slots(*blocks: int) -> Tensor:
     return torch.cat([block * 64 + BLOCKS for block in blocks])[None]
 
 
@@ -33,7 +35,9 @@ def chunk(table: list[Any], end: int, left: int, written: list[int] | None = Non
     check_chunk(len(rows), at, [end] * len(rows), [left] * len(rows), rows, LIMITS)
 
 
-def compute(query, keys, values, scale, tkv, left, table):
+def compute(
+    query: Tensor, keys: Tensor, values: Tensor, scale: float, tkv: Tensor, left: Tensor, table: Tensor
+) -> Tensor:
     return attention.attend(query, keys, values, scale, table, attention.seen(query, keys, tkv, left, table))
 
 
@@ -46,7 +50,7 @@ def test_the_kernels_are_the_operations_of_ibm_fms() -> None:
     table = torch.tensor([[1, 2, 3], [0, 4, 5], [6, 7, 8]])
     tkv, left = torch.full((3,), 128 + 18), torch.tensor([0, 70, 5])
     shipped = torch.ops.spyre.paged_attn_store(*new, *caches, at)
-    stored = attention.store(*new, *(cache.clone() for cache in caches), at)
+    stored = attention.store(new[0], new[1], caches[0].clone(), caches[1].clone(), at)
     assert all(torch.equal(a, b) for a, b in zip(shipped, stored, strict=True))
     right = torch.ops.spyre.paged_attn_compute(query, *shipped, 0.25, tkv, left, table)
     ours = compute(query, *stored, 0.25, tkv, left, table)
@@ -61,7 +65,7 @@ def test_the_kernel_for_a_chunk_is_the_operation_of_ibm_fms(end: int, padding: i
     table = torch.tensor([[0, 7, 3, 5][: end // 64] if padding else [7, 3, 5]])
     arguments = 0.25, torch.tensor([end]), torch.tensor([padding]), table
     right = torch.ops.spyre.paged_attn_compute(query, *caches, *arguments)
-    assert torch.allclose(compute(query, *caches, *arguments), right, atol=2e-3)
+    assert torch.allclose(compute(query, caches[0], caches[1], *arguments), right, atol=2e-3)
 
 
 def test_what_keeps_to_the_rules_passes() -> None:
@@ -140,14 +144,14 @@ def test_what_keeps_to_the_rules_passes() -> None:
         (lambda: check_dtypes([("weight", torch.bfloat16)]), "weight is bfloat16, but the device computes in float16"),
     ],
 )
-def test_what_breaks_a_rule_is_refused_in_a_sentence(broken, says: str) -> None:
+def test_what_breaks_a_rule_is_refused_in_a_sentence(broken: Callable[[], None], says: str) -> None:
     with pytest.raises(DeviceRefusedError) as caught:
         broken()
     assert says in str(caught.value)
     assert is_one_sentence(str(caught.value))
 
 
-def graph_of(function) -> torch.fx.GraphModule:
+def graph_of(function: Callable[[Tensor], Tensor]) -> torch.fx.GraphModule:
     return torch.fx.symbolic_trace(function)
 
 
@@ -174,7 +178,7 @@ def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch: 
 
 @pytest.mark.parametrize("rows", [1, 2, 64])
 @pytest.mark.parametrize("bias", [None, torch.ones(32, dtype=torch.float16)])
-def test_products_are_those_of_torch_to_the_last_bit_but_one(rows: int, bias: torch.Tensor | None) -> None:
+def test_products_are_those_of_torch_to_the_last_bit_but_one(rows: int, bias: Tensor | None) -> None:
     torch.manual_seed(0)
     inputs = torch.randn(1, rows, 256, dtype=torch.float16)
     weight = torch.randn(32, 256, dtype=torch.float16)
@@ -190,7 +194,7 @@ def test_a_compiled_graph_has_the_products_of_the_device() -> None:
     taken: list[torch.Size] = []
     linear = products.linear
 
-    def counted(inputs: torch.Tensor, *rest: Any) -> torch.Tensor:
+    def counted(inputs: Tensor, *rest: Any) -> Tensor:
         taken.append(inputs.shape)
         return linear(inputs, *rest)
 

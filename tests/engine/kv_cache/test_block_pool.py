@@ -1,5 +1,7 @@
 """Allocations and reservations of blocks."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -78,32 +80,32 @@ def test_held_blocks_are_in_the_order_in_which_they_were_taken() -> None:
     assert pool.held("a") == (1, 3, 4)
 
 
-def lose_a_block(pool):
+def lose_a_block(pool: BlockPool) -> None:
     pool._free.pop()
 
 
-def free_a_held_block(pool):
+def free_a_held_block(pool: BlockPool) -> None:
     pool._free.append(pool.held("a")[0])
 
 
-def hand_a_block_to_two(pool):
+def hand_a_block_to_two(pool: BlockPool) -> None:
     pool._held["b"].append(pool.held("a")[0])
 
 
-def hand_out_the_padding_block(pool):
+def hand_out_the_padding_block(pool: BlockPool) -> None:
     pool._held["a"][0] = PADDING_BLOCK
 
 
-def forget_a_reservation(pool):
+def forget_a_reservation(pool: BlockPool) -> None:
     pool.reserved_total -= 1
 
 
-def promise_too_much(pool):
+def promise_too_much(pool: BlockPool) -> None:
     pool._reserved["a"] += 10
     pool.reserved_total += 10
 
 
-def shrink_a_reservation(pool):
+def shrink_a_reservation(pool: BlockPool) -> None:
     pool._reserved["a"] -= 1
     pool.reserved_total -= 1
 
@@ -121,7 +123,7 @@ def shrink_a_reservation(pool):
     ],
     ids=lambda tamper: tamper.__name__,
 )
-def test_the_integrity_check_sees(tamper) -> None:
+def test_the_integrity_check_sees(tamper: Callable[[BlockPool], None]) -> None:
     pool = pool_with(6, a=2, b=2)
     pool.allocate("a", 2)
     pool.check_integrity()
@@ -134,14 +136,14 @@ class AnyUseOfThePool(RuleBasedStateMachine):
     """Compares the pool with a simple model of it: two dictionaries of numbers."""
 
     @initialize(available=st.integers(1, 12))
-    def start(self, available):
+    def start(self, available: int) -> None:
         self.pool = BlockPool(available)
         self.reserved: dict[str, int] = {}
         self.held: dict[str, int] = {}
         self.holders_made = 0
 
     @rule(blocks=st.integers(1, 6))
-    def reserve(self, blocks):
+    def reserve(self, blocks: int) -> None:
         holder = f"holder-{self.holders_made}"
         self.holders_made += 1
         if sum(self.reserved.values()) + blocks > self.pool.available:
@@ -153,7 +155,7 @@ class AnyUseOfThePool(RuleBasedStateMachine):
 
     @precondition(lambda self: self.reserved)
     @rule(data=st.data(), blocks=st.integers(1, 3))
-    def allocate(self, data, blocks):
+    def allocate(self, data: st.DataObject, blocks: int) -> None:
         holder = data.draw(st.sampled_from(sorted(self.reserved)))
         if self.held[holder] + blocks > self.reserved[holder]:
             with pytest.raises(OutOfBlocksError):
@@ -164,13 +166,13 @@ class AnyUseOfThePool(RuleBasedStateMachine):
 
     @precondition(lambda self: self.reserved)
     @rule(data=st.data())
-    def free(self, data):
+    def free(self, data: st.DataObject) -> None:
         holder = data.draw(st.sampled_from(sorted(self.reserved)))
         self.pool.free(holder)
         del self.reserved[holder], self.held[holder]
 
     @invariant()
-    def the_accounts_agree(self):
+    def the_accounts_agree(self) -> None:
         self.pool.check_integrity()
         assert self.pool.reserved_total == sum(self.reserved.values())
         assert self.pool.used_total == sum(self.held.values())

@@ -152,7 +152,7 @@ def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
     step = 0
     for number in range(draw(st.integers(2, 4))):
         prompt, budget = draw(st.integers(1, 260)), draw(st.integers(1, 40))
-        request = {"prompt": prompt, "max_tokens": budget, "join_step": step}
+        request: dict[str, Any] = {"prompt": prompt, "max_tokens": budget, "join_step": step}
         if number and draw(st.integers(0, 3)):
             other = draw(st.integers(0, number - 1))
             most = min(prompt, requests[other]["prompt"] + requests[other]["max_tokens"])
@@ -171,7 +171,7 @@ def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
     batch_tkv=st.sampled_from([320, 480, 2048]),
 )
 def test_any_workload_gives_the_tokens_of_hugging_face(
-    runner: ModelRunner, requests, chunk: int, interleave: int, blocks: int, batch_tkv: int
+    runner: ModelRunner, requests: list[dict[str, Any]], chunk: int, interleave: bool, blocks: int, batch_tkv: int
 ) -> None:
     chunking = {"chunk_size": chunk, "interleave": interleave, "enable_prefix_caching": True}
     limits = {"max_model_len": 384, "max_num_seqs": 3, "available_blocks": blocks, "max_batch_tkv_limit": batch_tkv}

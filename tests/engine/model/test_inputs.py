@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from engine.model.inputs import ModelInputs, decode_inputs, pad_block_tables, prefill_inputs
 from engine.request import TokenOutput
-from engine.scheduling.plan import Decode, Prefill
+from engine.scheduling.plan import Decode, Prefill, Runnable
 from engine.sequence import SequenceState
 from tests.helpers.budget import examples
 from tests.helpers.engine import MADE_UP_TOKEN, Workload, core_with, run, workloads
+from tests.helpers.narrow import present
 
 PROMPT = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
 
@@ -31,14 +32,14 @@ def pair() -> ModelInputs:
 
 def seen(mask: torch.Tensor) -> torch.Tensor:
     """Return bool ``[n, n]``: whether a position (row) attends to another (column)."""
-    assert set(mask.unique().tolist()) <= {0.0, -torch.inf}
+    assert set(mask.flatten().tolist()) <= {0.0, -torch.inf}
     return mask[0, 0] == 0
 
 
 def test_a_prompt_stands_between_left_and_right_padding(joined: ModelInputs) -> None:
     assert joined.input_ids.tolist() == [[0] * 60 + list(PROMPT) + [0] * 58]
     assert joined.input_ids.dtype == joined.position_ids.dtype == joined.slot_mapping.dtype == torch.int64
-    assert joined.mask.dtype == torch.float32
+    assert present(joined.mask).dtype == torch.float32
 
 
 def test_positions_count_from_the_first_token_of_the_prompt(joined: ModelInputs) -> None:
@@ -74,11 +75,12 @@ def test_the_mask_is_causal_and_keeps_left_padding_to_itself(left: int, length: 
     blocks = tuple(range(1, 1 + -(-(left + length) // 64)))
     inputs = prefill_inputs(Prefill("a", length, left + length, left, blocks), [3] * length)
     n = len(blocks) * 64
-    assert inputs.mask.shape == (1, 1, n, n)
+    mask = present(inputs.mask)
+    assert mask.shape == (1, 1, n, n)
     rows, columns = torch.arange(n)[:, None], torch.arange(n)[None]
     wanted = (columns <= rows) & ((rows < left) | (columns >= left))
-    assert torch.equal(seen(inputs.mask), wanted)
-    assert seen(inputs.mask).any(dim=1).all(), "a row that sees nothing would be NaN"
+    assert torch.equal(seen(mask), wanted)
+    assert seen(mask).any(dim=1).all(), "a row that sees nothing would be NaN"
 
 
 def test_a_decode_runs_one_token_a_row(pair: ModelInputs) -> None:
@@ -90,7 +92,7 @@ def test_a_decode_runs_one_token_a_row(pair: ModelInputs) -> None:
 
 @pytest.mark.requirement("CB-PAD-05")
 def test_block_tables_are_padded_on_the_left_with_the_padding_block(pair: ModelInputs) -> None:
-    assert pair.block_table.tolist() == [[0, 9, 4], [3, 1, 7]]
+    assert present(pair.block_table).tolist() == [[0, 9, 4], [3, 1, 7]]
 
 
 def test_a_new_token_goes_to_its_offset_in_the_last_block(pair: ModelInputs) -> None:
@@ -98,10 +100,10 @@ def test_a_new_token_goes_to_its_offset_in_the_last_block(pair: ModelInputs) -> 
 
 
 def test_a_decode_says_what_is_padding_and_what_is_not_there_yet(pair: ModelInputs) -> None:
-    assert pair.left_padded_prompt_mask.tolist() == [70, 2]
-    assert pair.current_tkv_mask.tolist() == [131, 131]
+    assert present(pair.left_padded_prompt_mask).tolist() == [70, 2]
+    assert present(pair.current_tkv_mask).tolist() == [131, 131]
     tensors = (pair.block_table, pair.slot_mapping, pair.left_padded_prompt_mask, pair.current_tkv_mask)
-    assert {tensor.dtype for tensor in tensors} == {torch.int64}
+    assert {present(tensor).dtype for tensor in tensors} == {torch.int64}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_a_decode_says_what_is_padding_and_what_is_not_there_yet(pair: ModelInpu
 def test_a_token_that_opens_a_block_is_its_first(tkv: int, blocks: tuple[int, ...], slot: int) -> None:
     inputs = decode_inputs(Decode(("a", "b"), tkv, (0, 0), (blocks, blocks)), (1, 1))
     assert inputs.slot_mapping.tolist() == [[slot], [slot]]
-    assert inputs.block_table.shape == (2, len(blocks))
+    assert present(inputs.block_table).shape == (2, len(blocks))
 
 
 @pytest.mark.requirement("CB-DECODE-03")
@@ -125,8 +127,9 @@ def test_a_lone_sequence_is_doubled_and_only_its_own_row_is_sampled() -> None:
         inputs.current_tkv_mask,
         inputs.left_padded_prompt_mask,
     ):
-        assert tensor.shape[0] == 2
-        assert torch.equal(tensor[0], tensor[1])
+        rows = present(tensor)
+        assert rows.shape[0] == 2
+        assert torch.equal(rows[0], rows[1])
 
 
 def test_a_rectangle_of_blocks_keeps_tables_that_are_wide_enough() -> None:
@@ -142,11 +145,12 @@ class RememberingCache:
     def __init__(self) -> None:
         self.slots: dict[int, tuple[str, int]] = {}
 
-    def execute(self, plan: Prefill | Decode, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
+    def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         tokens = [sequences[request_id].token_ids for request_id in plan.request_ids]
         if isinstance(plan, Prefill):
             self._write(plan.request_ids, prefill_inputs(plan, tokens[0]))
         else:
+            assert isinstance(plan, Decode)
             inputs = decode_inputs(plan, [row[-1] for row in tokens])
             self._write(plan.request_ids, inputs)
             for row, request_id in enumerate(plan.request_ids):
@@ -160,8 +164,8 @@ class RememberingCache:
             self.slots.update({slot: (request_id, at) for slot, at in zip(row_slots, row_positions, strict=True)})
 
     def _visible(self, inputs: ModelInputs, row: int) -> list[tuple[str, int]]:
-        table = inputs.block_table[row].tolist()
-        columns = range(inputs.left_padded_prompt_mask[row], inputs.current_tkv_mask[row])
+        table = present(inputs.block_table)[row].tolist()
+        columns = range(present(inputs.left_padded_prompt_mask)[row], present(inputs.current_tkv_mask)[row])
         return [self.slots[table[column // 64] * 64 + column % 64] for column in columns]
 
 

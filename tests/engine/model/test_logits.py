@@ -15,7 +15,7 @@ LOGITS = torch.tensor([2.0, -1.0, 0.5, 1.0, -3.0, 0.0])
 NEVER = -torch.inf
 
 
-def sequence(prompt: Sequence[int] = (5,), generated: Sequence[int] = (), **params: object) -> SequenceState:
+def sequence(prompt: Sequence[int] = (5,), generated: Sequence[int] = (), **params: Any) -> SequenceState:
     request = Request("a", tuple(prompt), SamplingParams(temperature=0, max_tokens=50, **params))
     state = SequenceState(request, frozenset(), None, max_model_len=512)
     for token_id in generated:

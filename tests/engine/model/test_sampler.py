@@ -18,7 +18,7 @@ EOS = 0
 LOGITS = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
 
 
-def sequence(request_id: str = "a", eos: frozenset[int] = frozenset(), **params: object) -> SequenceState:
+def sequence(request_id: str = "a", eos: frozenset[int] = frozenset(), **params: Any) -> SequenceState:
     return SequenceState(Request(request_id, (5,), SamplingParams(**params)), eos, None, max_model_len=512)
 
 
@@ -30,7 +30,7 @@ def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list
     return [token.token_id for token in outputs]
 
 
-def distribution(**params: object) -> list[float]:
+def distribution(**params: Any) -> list[float]:
     return filtered_probabilities(LOGITS[None], [SamplingParams(**params)])[0].tolist()
 
 
@@ -101,7 +101,9 @@ def test_a_high_temperature_makes_all_tokens_alike() -> None:
     top_p=st.floats(0, 1, exclude_min=True),
     min_p=st.floats(0, 1),
 )
-def test_filters_leave_a_distribution_with_the_most_likely_token(logits, temperature, top_k: int, top_p, min_p) -> None:
+def test_filters_leave_a_distribution_with_the_most_likely_token(
+    logits: list[float], temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     probabilities = filtered_probabilities(torch.tensor([logits]), [params])[0]
     assert (probabilities >= 0).all()
@@ -146,7 +148,7 @@ def test_the_hash_of_a_text_is_a_seed_and_the_same_in_every_process() -> None:
     assert hash_text("x" * 1000) < 2**63
 
 
-def is_drawn_from(counts: Counter, probabilities: list[float]) -> bool:
+def is_drawn_from(counts: Counter[int], probabilities: list[float]) -> bool:
     """Return the result of a chi-square test with a false-positive rate of 1e-6 (4 tokens, 3 degrees of freedom)."""
     total = counts.total()
     return sum((counts[i] - total * p) ** 2 / (total * p) for i, p in enumerate(probabilities)) < 30.7

@@ -136,8 +136,10 @@ class Wanted:
 
     def __init__(self, prompt: int, max_tokens: int, number: int = 0, begin: tuple[int, ...] = ()) -> None:
         self.token_ids = (begin + random_tokens(prompt, number))[:prompt]
-        drawn = {"temperature": 0.8, "top_p": 0.95, "seed": number} if number % 3 == 2 else {"temperature": 0}
-        self.params = SamplingParams(max_tokens=max_tokens, ignore_eos=True, **drawn)  # type: ignore[arg-type]
+        drawn: dict[str, Any] = (
+            {"temperature": 0.8, "top_p": 0.95, "seed": number} if number % 3 == 2 else {"temperature": 0}
+        )
+        self.params = SamplingParams(max_tokens=max_tokens, ignore_eos=True, **drawn)
 
 
 def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wanted], **limits: int) -> list[Any]:

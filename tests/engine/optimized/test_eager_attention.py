@@ -10,6 +10,7 @@ from engine.model.inputs import decode_inputs, prefill_inputs
 from engine.optimized import eager_attention
 from engine.optimized.eager_attention import LONG_CONTEXT, Span, attention_arguments, spans, without_padding
 from engine.scheduling.plan import Decode, Prefill
+from tests.helpers.narrow import present
 
 WIDTH = 16
 
@@ -75,7 +76,7 @@ def test_what_no_row_sees_is_not_read(loops: str) -> None:
     arguments = attention_arguments(inputs, cache[0])
     clean = decode(query, *cache, 4, 2, 0.0, 0.3, **arguments)
     seen = torch.zeros(40, 64, dtype=torch.bool)
-    for blocks, visible in zip(inputs.block_table, arguments["visible"].view(3, -1, 64), strict=True):
+    for blocks, visible in zip(present(inputs.block_table), arguments["visible"].view(3, -1, 64), strict=True):
         seen[blocks] |= visible
     for tensor in cache:
         tensor[~seen] = torch.nan

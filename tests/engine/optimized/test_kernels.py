@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from engine.entrypoints.llm import LLM
+from engine.entrypoints.prompts import Prompt
 from engine.optimized import kernels
 from engine.request import SamplingParams
+from tests.helpers.engine import with_logprobs
 
-PROMPTS = [
+PROMPTS: list[Prompt] = [
     {"prompt_token_ids": tuple(range(first, first + length))}
     for first, length in ((5, 3), (90, 64), (300, 130), (7, 1))
 ]
@@ -24,7 +29,8 @@ def test_a_model_says_the_same_without_them(llm: LLM, monkeypatch: pytest.Monkey
     without = llm.generate(PROMPTS, PARAMS, progress=False)
     for own, other in zip(with_loops, without, strict=True):
         assert own.outputs[0].token_ids == other.outputs[0].token_ids
-        for tops, others in zip(own.outputs[0].logprobs, other.outputs[0].logprobs, strict=True):
+        pairs = zip(with_logprobs(own.outputs[0]), with_logprobs(other.outputs[0]), strict=True)
+        for (_, tops), (_, others) in pairs:
             assert tops.keys() == others.keys()
             for token_id, logprob in tops.items():
                 assert logprob.logprob == pytest.approx(others[token_id].logprob, abs=1e-4)
@@ -36,7 +42,7 @@ def test_a_model_uses_them(llm: LLM, loops: str, monkeypatch: pytest.MonkeyPatch
     for name in ("multiply", "score", "weigh"):
         loop = getattr(kernels, name)
 
-        def counted(*arguments, name=name, loop=loop):
+        def counted(*arguments: Any, name: str = name, loop: Callable[..., None] = loop) -> None:
             called.add(name)
             loop(*arguments)
 
@@ -57,17 +63,18 @@ def test_without_numba_the_engine_is_there() -> None:
 def test_where_nothing_can_be_written_they_are_compiled_for_this_process_alone(
     loops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    njit = kernels.numba.njit
+    numba = pytest.importorskip("numba")
+    njit = numba.njit
 
-    def nowhere(*arguments, cache=False, **options):
+    def nowhere(*arguments: Any, cache: bool = False, **options: Any) -> Any:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return njit(*arguments, **options)
 
-    monkeypatch.setattr(kernels.numba, "njit", nowhere)
+    monkeypatch.setattr(numba, "njit", nowhere)
 
     @kernels._compiled("float32[::1]")
-    def double(x):
+    def double(x: NDArray[numpy.float32]) -> None:
         for place in range(x.size):
             x[place] *= 2
 

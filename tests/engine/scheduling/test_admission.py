@@ -90,7 +90,9 @@ def test_a_longer_prompt_asks_for_the_blocks_of_the_grown_tkv(max_tokens: int, u
         ("growth moves every end", (65, 10), [(64, 10)], 2 * 137),
     ],
 )
-def test_the_largest_batch_tkv(about: str, new: tuple[int, int], running, batch_tkv: int) -> None:
+def test_the_largest_batch_tkv(
+    about: str, new: tuple[int, int], running: list[tuple[int, int]], batch_tkv: int
+) -> None:
     assert largest_batch_tkv(Candidate(*new), [fresh(*sequence) for sequence in running], tkv=64) == batch_tkv, about
 
 
@@ -105,7 +107,9 @@ def test_a_sequence_under_way_ends_the_sooner() -> None:
     new=st.tuples(st.integers(1, 400), st.integers(1, 100)),
     remaining=st.lists(st.integers(1, 100), min_size=1, max_size=4),
 )
-def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(tkv: int, new, remaining: int) -> None:
+def test_the_largest_batch_tkv_is_that_of_the_worst_step_with_others(
+    tkv: int, new: tuple[int, int], remaining: list[int]
+) -> None:
     candidate = Candidate(*new)
     grown = tkv
     while grown < candidate.prompt_length:

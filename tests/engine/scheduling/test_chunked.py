@@ -16,10 +16,10 @@ from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.pausing import tkvs
 from engine.scheduling.plan import AlignedDecode, PrefillChunk
 from engine.sequence import SequenceState
-from tests.helpers.engine import ScriptedTokens, add, is_one_sentence, request, run
+from tests.helpers.engine import ScriptedTokens, add, is_one_sentence, planned, request, run
 
 
-def chunked(limits: Limits = Limits(), **options: object) -> EngineCore:  # noqa: B008  (frozen)
+def chunked(limits: Limits = Limits(), **options: Any) -> EngineCore:  # noqa: B008  (frozen)
     core = EngineCore(EngineConfig(max_model_len=512, max_num_seqs=4, scheduler="chunked", **options), ScriptedTokens())
     core.reset(limits)
     return core
@@ -63,7 +63,7 @@ def test_steps_and_chunks_go_together(length: int, size: int, hit_blocks: int) -
 
 
 @given(st.lists(st.integers(1, 600), min_size=1, max_size=5))
-def test_everybody_stands_in_the_same_block_and_padding_is_whole_blocks(computed: int) -> None:
+def test_everybody_stands_in_the_same_block_and_padding_is_whole_blocks(computed: list[int]) -> None:
     own = tkvs(computed)
     assert len({(tkv - 1) // 64 for tkv in own}) == 1
     assert all((tkv - 1 - tokens) % 64 == 0 and tkv > tokens for tkv, tokens in zip(own, computed, strict=True))
@@ -71,13 +71,12 @@ def test_everybody_stands_in_the_same_block_and_padding_is_whole_blocks(computed
 
 def test_plans_say_what_is_computed_and_what_is_only_read() -> None:
     core = add(chunked(), request("a", 192, 3), request("b", 192, 3))
-    plans = [record.plan for record in run(core)]
-    first, second, decode, third = plans[:4]
-    assert isinstance(first, PrefillChunk)
+    records = run(core)
+    first, second, third = (planned(records[at], PrefillChunk) for at in (0, 1, 3))
+    decode = planned(records[2], AlignedDecode)
     assert (first.number, first.left_padding, first.start, len(first.token_ids)) == (0, 64, 0, 64)
     assert (first.request_ids, len(first.blocks), first.hit_blocks) == ((), 1, 0)
     assert (second.number, second.start, len(second.token_ids), second.request_ids) == (1, 64, 128, ("a",))
-    assert isinstance(decode, AlignedDecode)
     assert (decode.computed, decode.tkvs) == ((192,), (193,))
     # Two blocks are found; the chunk in which the hit ends runs whole, and its first block is only read.
     assert (third.request_ids, third.number, third.start, third.hit_blocks) == (("b",), 1, 64, 2)

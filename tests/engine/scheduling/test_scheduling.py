@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import Limits
+from engine.core import StepRecord
 from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import FinishReason
 from engine.scheduling.plan import Decode, Idle, Prefill
 from tests.helpers.budget import examples
-from tests.helpers.engine import Workload, add, core_with, request, run, step, workloads
+from tests.helpers.engine import Workload, add, core_with, planned, pool_of, request, run, step, workloads
 
 
 def test_a_step_prefills_one_prompt_and_decodes_none() -> None:
@@ -48,7 +49,9 @@ def test_a_new_batch_starts_with_the_prompt_rounded_up_to_blocks() -> None:
         core = add(core_with(), request("a", prompt_length, 2))
         record = core.step()
         assert record.tkv == tkv
-        assert record.plan == Prefill("a", prompt_length, tkv, (tkv - prompt_length) % 64, record.plan.blocks)
+        assert record.plan == Prefill(
+            "a", prompt_length, tkv, (tkv - prompt_length) % 64, planned(record, Prefill).blocks
+        )
 
 
 def test_a_longer_prompt_shifts_the_running_sequences_by_whole_blocks() -> None:
@@ -57,17 +60,18 @@ def test_a_longer_prompt_shifts_the_running_sequences_by_whole_blocks() -> None:
     joined = core.step()
     assert (joined.tkv, joined.n_used_blocks, joined.n_reserved_blocks) == (128, 1 + 2, 2 + 3)
     decoded = core.step()
-    assert decoded.plan.left_paddings == (28, 118)
-    assert [len(table) for table in decoded.plan.block_tables] == [3, 2]
+    plan = planned(decoded, Decode)
+    assert plan.left_paddings == (28, 118)
+    assert [len(table) for table in plan.block_tables] == [3, 2]
     assert decoded.tkv == 129
 
 
 def test_a_shorter_prompt_leaves_tkv_and_gets_no_blocks_of_padding() -> None:
     core = add(core_with(), request("a", 130, 9), request("b", 10, 20))
     core.step()
-    record = core.step()
-    assert record.plan == Prefill("b", 10, 192, 54, record.plan.blocks)
-    assert len(record.plan.blocks) == 1
+    plan = planned(core.step(), Prefill)
+    assert plan == Prefill("b", 10, 192, 54, plan.blocks)
+    assert len(plan.blocks) == 1
 
 
 def test_a_decode_at_a_block_boundary_takes_one_block_for_everybody() -> None:
@@ -81,22 +85,22 @@ def test_padding_that_everybody_has_is_removed_once_the_longest_sequence_left() 
     ended = step(core, 4)
     assert (ended.tkv, ended.finished_requests) == (194, ("a",))
     record = core.step()
-    assert record.plan == Decode(("b",), 66, (54,), record.plan.block_tables)
+    assert record.plan == Decode(("b",), 66, (54,), planned(record, Decode).block_tables)
     assert record.tkv == 67
 
 
 def test_less_than_a_block_of_common_padding_stays() -> None:
     core = add(core_with(), request("a", 64, 3), request("b", 1, 20))
     step(core, 4)
-    assert core.step().plan.left_paddings == (63,)
+    assert planned(core.step(), Decode).left_paddings == (63,)
 
 
 def test_padding_is_removed_in_a_prefill_step_too() -> None:
     core = add(core_with(), request("a", 130, 3), request("b", 10, 20))
     step(core, 4)
     add(core, request("c", 3, 2))
-    record = core.step()
-    assert record.plan == Prefill("c", 3, 66, 63, record.plan.blocks)
+    plan = planned(core.step(), Prefill)
+    assert plan == Prefill("c", 3, 66, 63, plan.blocks)
 
 
 def test_blocks_of_a_sequence_that_ended_are_counted_until_the_next_step_begins() -> None:
@@ -232,8 +236,8 @@ class Watched:
             assert self.core.steps_done <= bound, "somebody starves"
         self.look_back()
 
-    def look_at(self, record) -> None:
-        limits, pool = self.core.limits, self.core.scheduler.pool
+    def look_at(self, record: StepRecord) -> None:
+        limits, pool = self.core.limits, pool_of(self.core)
         pool.check_integrity()
         assert record.n_used_blocks <= record.n_reserved_blocks <= limits.available_blocks
         assert (record.n_used_blocks, record.n_reserved_blocks) == (pool.used_total, pool.reserved_total)
@@ -288,5 +292,5 @@ class Watched:
 
 @settings(deadline=None, max_examples=examples(200, 2000))
 @given(workload=workloads(), aborts=st.dictionaries(st.integers(0, 120), st.integers(0, 9), max_size=3))
-def test_every_workload_keeps_the_books_the_limits_and_the_order(workload, aborts) -> None:
+def test_every_workload_keeps_the_books_the_limits_and_the_order(workload: Workload, aborts: dict[int, int]) -> None:
     Watched(workload, aborts).run()

@@ -1,5 +1,7 @@
 """The token-budget scheduler without a model: behaviour that is not in the recordings, and invalid options."""
 
+from typing import Any
+
 import pytest
 
 from engine.config import ConfigError, EngineConfig, Limits
@@ -13,7 +15,7 @@ from engine.trace import trace_line
 from tests.helpers.engine import ScriptedTokens, add, is_one_sentence, request, run
 
 
-def core_with(limits: Limits = Limits(), **options: object) -> EngineCore:  # noqa: B008  (frozen)
+def core_with(limits: Limits = Limits(), **options: Any) -> EngineCore:  # noqa: B008  (frozen)
     config = EngineConfig(scheduler="token_budget", max_model_len=512, max_num_seqs=4, **options)
     core = EngineCore(config, ScriptedTokens())
     core.reset(limits)

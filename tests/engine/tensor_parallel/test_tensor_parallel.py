@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from engine.scheduling.plan import Decode
 from engine.tensor_parallel.division import check_division
 from engine.tensor_parallel.workers import WorkerDiedError, Workers
 from tests.helpers.engine import is_one_sentence, random_tokens
+from tests.helpers.narrow import present
 from tests.helpers.paths import ROOT
 
 RAGGED = [(7, 30), (64, 3), (150, 11), (33, 1), (90, 24), (2, 17), (128, 70)]
@@ -35,7 +37,7 @@ def pair() -> Iterator[LLM]:
     llm.close()
 
 
-def generate(llm: LLM, shapes: list[tuple[int, int]] = RAGGED, **params: object) -> list[RequestOutput]:
+def generate(llm: LLM, shapes: list[tuple[int, int]] = RAGGED, **params: Any) -> list[RequestOutput]:
     return llm.generate(
         [{"prompt_token_ids": random_tokens(length, i)} for i, (length, _) in enumerate(shapes)],
         [SamplingParams(max_tokens=n, **{"temperature": 0, "ignore_eos": True, **params}) for _, n in shapes],
@@ -72,7 +74,7 @@ def test_two_processes_say_what_one_says(llm: LLM, pair: LLM) -> None:
 
 
 def test_they_sample_alike(llm: LLM, pair: LLM) -> None:
-    drawn = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
+    drawn: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "seed": 11}
     assert tokens(generate(pair, **drawn)) == tokens(generate(llm, **drawn))
 
 
@@ -85,7 +87,7 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
     async def both() -> list[tuple[int, ...]]:
         front = AsyncLLM(pair.engine)
         try:
-            return await asyncio.gather(ask(front, "a"), ask(front, "b"))
+            return [*await asyncio.gather(ask(front, "a"), ask(front, "b"))]
         finally:
             front.shutdown()
 
@@ -97,7 +99,8 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
 def test_one_of_two_engines_loses_a_worker(llm: LLM, pair: LLM) -> None:
     """The other engine continues; the one that lost a worker fails immediately and stays ended."""
     front = AsyncLLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
-    ids = front.engine.workers.process_ids
+    workers = present(front.engine.workers)
+    ids = workers.process_ids
     expected = tokens(generate(llm))
 
     async def test() -> None:
@@ -116,7 +119,7 @@ def test_one_of_two_engines_loses_a_worker(llm: LLM, pair: LLM) -> None:
         asyncio.run(test())
         assert soon(lambda: not any(map(running, ids)))
         with pytest.raises(WorkerDiedError, match="worker 1 of 2 was ended by SIGKILL"):
-            front.engine.workers.logits(Decode(("a",), 0, (0,), ((1,),)), (5,))
+            workers.logits(Decode(("a",), 0, (0,), ((1,),)), (5,))
         assert tokens(generate(pair)) == expected
     finally:
         front.shutdown()
@@ -140,13 +143,13 @@ def test_workers_of_a_process_that_was_killed_end_too(when: str) -> None:
         [sys.executable, "-c", ENGINE_THAT_WAITS, when], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     try:
-        ids = [int(word) for word in parent.stdout.readline().split()]
+        ids = [int(word) for word in present(parent.stdout).readline().split()]
         assert len(ids) == 2
         assert all(map(running, ids))
     finally:
         parent.kill()
         parent.wait(END_SECONDS)
-        parent.stdout.close()
+        present(parent.stdout).close()
     assert soon(lambda: not any(map(running, ids)))
 
 

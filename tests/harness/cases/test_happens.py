@@ -1,5 +1,8 @@
 """Check what a case says must happen in its run. Every event that has a name is what some case is about."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 
 from harness.checks.happens import check_happens, events_of
@@ -18,12 +21,12 @@ PATHS = sorted(p for p in (ROOT / "suites").rglob("*.yaml") if p.name not in NOT
 SUITES = [load_suite(path).suite for path in PATHS]
 
 
-def a_case(*requests: Request, happens: list = (), chunking: Chunking | None = None) -> StepsCase:
+def a_case(*requests: Request, happens: Sequence[Any] = (), chunking: Chunking | None = None) -> StepsCase:
     data = {"id": "a", "requests": list(requests), "happens": list(happens), "expect": {"steps": "golden"}}
     return StepsCase.model_validate(data | {"chunking": chunking})
 
 
-def run_of(case: StepsCase, **limits: int) -> tuple:
+def run_of(case: StepsCase, **limits: int) -> tuple[Any, ...]:
     """Return the arguments of ``check_happens`` for a case on the simulated scheduler, continuous or chunked."""
     options = None if case.chunking is None else ChunkingSetup(**case.chunking.model_dump())
     name = "continuous" if options is None else "chunked"

@@ -13,6 +13,7 @@ from harness.schedulers.continuous.rules import rule_for
 from harness.suites.schema import COLUMNS
 from harness.types import Run, StepRow, Verdict
 from tests.helpers.harness import Simulated, a_request, doctored, simulate, two_that_overlap
+from tests.helpers.narrow import present
 
 SEEN = two_that_overlap()
 ROWS = SEEN.rows
@@ -28,7 +29,7 @@ NAMED = [
 ]
 
 
-def with_row(number: int, **changes: object) -> list[StepRow]:
+def with_row(number: int, **changes: Any) -> list[StepRow]:
     return [row._replace(**changes) if row.step == number else row for row in ROWS]
 
 
@@ -91,7 +92,7 @@ def test_every_kind_of_step_is_among_the_changed_cells() -> None:
 
 
 def test_the_columns_of_the_first_step_and_the_numbers_of_others_are_reported() -> None:
-    rows = [row._replace(tkv=row.tkv + 1, used=9) if row.step in {2, 4, 5} else row for row in ROWS]
+    rows = [row._replace(tkv=row.tkv_or_0 + 1, used=9) if row.step in {2, 4, 5} else row for row in ROWS]
     verdict = check_steps(SEEN.run, rows)
     assert verdict.headline == "step 2 differs (decode of 0): tkv 65, expected 66, used 2, expected 9"
     assert verdict.details[-1] == "2 more steps differ: 4, 5"
@@ -119,13 +120,13 @@ def test_of_several_wrong_columns_the_one_that_others_follow_from_names_the_rule
 
 def test_of_many_differing_steps_eight_are_named() -> None:
     seen = simulate(a_request(60, 30))
-    verdict = check_steps(seen.run, [row._replace(used=row.used + 1) for row in seen.rows])
+    verdict = check_steps(seen.run, [row._replace(used=present(row.used) + 1) for row in seen.rows])
     assert verdict.details[-1] == "31 more steps differ: 1, 2, 3, 4, 5, 6, 7, 8, …"
 
 
 def test_eight_more_differing_steps_are_all_named() -> None:
     seen = simulate(a_request(60, 30))
-    verdict = check_steps(seen.run, [row._replace(used=row.used + (row.step < 9)) for row in seen.rows])
+    verdict = check_steps(seen.run, [row._replace(used=present(row.used) + (row.step < 9)) for row in seen.rows])
     assert verdict.details[-1] == "8 more steps differ: 1, 2, 3, 4, 5, 6, 7, 8"
 
 
@@ -157,7 +158,7 @@ def test_a_decode_where_a_prefill_was_due_is_explained_by_the_rules_of_admission
 
 def test_a_prefill_that_ends_its_request_is_still_a_prefill() -> None:
     seen = simulate(a_request(60, 3), a_request(10, 1, join_step=2))
-    at_once = [row._replace(used=row.used + 1) if row.step == 3 else row for row in seen.rows]
+    at_once = [row._replace(used=present(row.used) + 1) if row.step == 3 else row for row in seen.rows]
     assert check_steps(seen.run, at_once).headline == "step 3 differs (prefill of 1): used 4, expected 5"
 
 
@@ -251,8 +252,8 @@ def test_what_happens_before_the_first_row_of_a_table_is_not_compared() -> None:
 
 @pytest.mark.parametrize("step", range(1, 8))
 def test_the_first_row_of_a_table_that_begins_later_is_of_the_kind_it_would_be_in_a_whole_one(step: int) -> None:
-    verdict = check_steps(SEEN.run, [row._replace(tkv=row.tkv + 1) if row.step == step else row for row in ROWS[step:]])
-    seen = ROWS[step].tkv
+    seen = ROWS[step].tkv_or_0
+    verdict = check_steps(SEEN.run, with_row(step, tkv=seen + 1)[step:])
     assert verdict.headline == f"step {step} differs ({NAMED[step]}): tkv {seen}, expected {seen + 1}"
 
 

@@ -1,6 +1,7 @@
 """Drawn tokens against the distribution that is due: a right source passes, wrong ones don't."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ def drawn(spec: RequestSpec) -> torch.Tensor:
     """Tokens ``[60, 24]`` by the parameters of ``spec``."""
     probabilities, _ = allowed_probabilities(LOGITS, spec, 0.0)
     flat = probabilities.flatten(0, 1)
-    return flat.multinomial(1, generator=torch.Generator().manual_seed(2)).reshape(60, 24)
+    tokens: torch.Tensor = flat.multinomial(1, generator=torch.Generator().manual_seed(2)).reshape(60, 24)
+    return tokens
 
 
 def fails(tokens: torch.Tensor, spec: RequestSpec) -> set[str]:
@@ -32,7 +34,7 @@ def fails(tokens: torch.Tensor, spec: RequestSpec) -> set[str]:
     [{}, {"temperature": 0.3}, {"temperature": 50.0}, {"top_k": 5}, {"top_p": 0.7}, {"min_p": 0.1}, {"top_k": 10**6}],
     ids=str,
 )
-def test_what_is_drawn_as_it_should_be_passes(params: dict) -> None:
+def test_what_is_drawn_as_it_should_be_passes(params: dict[str, Any]) -> None:
     spec = replace(SPEC, **params)
     assert fails(drawn(spec), spec) == set()
 
@@ -49,7 +51,7 @@ def test_what_is_drawn_as_it_should_be_passes(params: dict) -> None:
     ],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
-def test_what_is_drawn_otherwise_fails(asked: dict, done: dict, wrong: set[str]) -> None:
+def test_what_is_drawn_otherwise_fails(asked: dict[str, Any], done: dict[str, Any], wrong: set[str]) -> None:
     assert fails(drawn(replace(SPEC, **done)), replace(SPEC, **asked)) >= wrong
 
 

@@ -21,6 +21,7 @@ from engine.tokenizer import Tokenizer
 from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.drivers import shared_server
 from harness.drivers.base import UnavailableError
+from harness.drivers.reference import SimulationDriver
 from harness.drivers.server_pool import MAX_SERVERS, DirtyServerError, ServerNeed, ServerPool
 from harness.drivers.servers import ADMIN_TOKEN
 from harness.drivers.shared_server import SharedReferenceServer
@@ -165,12 +166,12 @@ def test_what_shares_a_server_runs_one_after_the_other() -> None:
 
 
 class Shared:
-    """A fake shared server that reports its limits until it is marked as not clean."""
+    """A fake shared server whose client is its limits, until it is marked as not clean."""
 
     def __init__(self, dirty: str = "") -> None:
         self.dirty, self.ended = dirty, False
 
-    def client(self, limits: SchedulingLimits, options: ServerOptions) -> SchedulingLimits:
+    def client(self, limits: SchedulingLimits, options: ServerOptions) -> Any:
         if limits.max_model_len == 100:
             raise UnavailableError("impossible")
         if self.dirty:
@@ -181,7 +182,7 @@ class Shared:
         self.ended = True
 
 
-class Starter:
+class Starter(SimulationDriver):
     """A driver that returns fake servers."""
 
     def __init__(self, *dirty: str) -> None:
@@ -196,13 +197,18 @@ class Starter:
         raise AssertionError("every case can share a server here")
 
 
+def served(pool: ServerPool, driver: Starter, need: ServerNeed, case: str) -> object:
+    """Return the fake client of a case: the limits of its server."""
+    return pool.client(driver, need, case)
+
+
 def test_one_server_serves_all_that_share_it() -> None:
     pool, driver = ServerPool(), Starter()
-    assert pool.client(driver, need(BUILT), "a") == BUILT
-    assert pool.client(driver, need(TIGHT), "b") == TIGHT
+    assert served(pool, driver, need(BUILT), "a") == BUILT
+    assert served(pool, driver, need(TIGHT), "b") == TIGHT
     with pytest.raises(UnavailableError):
         pool.client(driver, need(SchedulingLimits(100)), "c")
-    assert pool.client(driver, need(BUILT), "d") == BUILT
+    assert served(pool, driver, need(BUILT), "d") == BUILT
     assert len(driver.started) == 1
     assert pool.take_notes() == []
     pool.close()
@@ -214,7 +220,7 @@ def test_a_dirty_server_is_replaced_and_the_case_before_named() -> None:
     pool.client(driver, need(), "first")
     pool.client(driver, need(), "second")
     driver.started[0].dirty = "waiting 1"
-    assert pool.client(driver, need(), "third") == BUILT
+    assert served(pool, driver, need(), "third") == BUILT
     assert [shared.ended for shared in driver.started] == [True, False]
     assert pool.take_notes() == ["a server was replaced: it was not clean after second: waiting 1"]
     assert pool.take_notes() == []

@@ -41,7 +41,7 @@ def test_chunks_hits_and_blocks_are_read_from_scheduler_and_model_runner(session
     session.add_request(ONE)
     session.add_request(OTHER)
     assert session.observe() == Observation(0, (0, 1), (), 0, 0, (), ())
-    seen = []
+    seen: list[object] = []
     while session.has_work():
         record = session.step()
         seen.append((record.kind, record.request_outputs, record.finished_requests, record.block_tables))
@@ -80,7 +80,7 @@ def test_a_reset_tightens_and_forgets_what_is_reserved_and_cached(session: VllmS
     assert manager.made_with["enable_caching"] is True
     from vllm.platforms import current_platform
 
-    assert type(current_platform)._max_batch_tkv_limit == 2048  # type: ignore[attr-defined]
+    assert type(current_platform)._max_batch_tkv_limit == 2048
 
 
 def test_requests_bring_no_end_of_text_of_their_own(session: VllmSession) -> None:

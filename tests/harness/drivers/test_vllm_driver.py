@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def test_steps_are_read_from_scheduler_and_model_runner(session: VllmSession) ->
     session.add_request(FIRST)
     session.add_request(SECOND)
     assert session.observe() == Observation(0, (0, 1), (), 0, 0)
-    seen = []
+    seen: list[object] = []
     while session.has_work():
         record = session.step()
         seen.append((record.kind, record.request_outputs, record.finished_requests, record.block_tables))
@@ -222,7 +223,7 @@ def test_an_engine_starts_from_a_clean_environment(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_model_that_would_be_misread_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = SimpleNamespace(path=tmp_path, name="somebody's")
+    found: Any = SimpleNamespace(path=tmp_path, name="somebody's")
     monkeypatch.setattr(checkpoint, "resolve", lambda name: found)
     monkeypatch.setattr(checkpoint, "check_supported", lambda checkpoint: None)
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e5}}))

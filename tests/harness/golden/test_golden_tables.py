@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -100,7 +101,7 @@ counts = st.integers(0, 10**9)
 
 
 @given(st.lists(st.tuples(counts, ids, ids, ids, ids, counts, counts), min_size=1, max_size=6))
-def test_any_table_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, cells: list) -> None:
+def test_any_table_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, cells: list[Any]) -> None:
     rows = [StepRow(step, *row) for step, row in enumerate(cells)]
     path = written(tmp_path_factory.mktemp("golden") / "t.yaml", golden_text("a", "b", "c", rows))
     assert lengthen(read_golden(path, BLESS)) == rows
@@ -245,7 +246,8 @@ def _listed(value: int | tuple[int, ...]) -> int | list[int]:
 def test_blessing_writes_rows_that_differ_in_one_cell(path: Path, column: str) -> None:
     bless(path, LONG, "another engine")
     old = LONG[20]
-    changed = (*getattr(old, column), 7) if isinstance(getattr(old, column), tuple) else getattr(old, column) + 1
+    value: Any = getattr(old, column)
+    changed: Any = (*value, 7) if isinstance(value, tuple) else value + 1
     rows = [*LONG[:20], old._replace(**{column: changed}), *LONG[21:]]
     assert bless(path, rows)
     assert lengthen(read_golden(path, BLESS)) == rows

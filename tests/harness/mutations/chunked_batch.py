@@ -12,6 +12,7 @@ from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.plan import PrefillChunk
 from tests.harness.mutations.registry import chunked_output_mutation
+from tests.helpers.narrow import present
 
 
 @chunked_output_mutation("a-prompt-of-two-chunks-and-a-token", "Hugging Face says")
@@ -27,7 +28,7 @@ def positions_of_every_chunk_from_nought(patch: pytest.MonkeyPatch) -> None:
 def left_padding_visible_in_chunks(patch: pytest.MonkeyPatch) -> None:
     def visible(plan: PrefillChunk) -> Any:
         made = chunk_inputs(plan)
-        return replace(made, left_padded_prompt_mask=torch.zeros_like(made.left_padded_prompt_mask))
+        return replace(made, left_padded_prompt_mask=torch.zeros_like(present(made.left_padded_prompt_mask)))
 
     patch.setattr(model_runner, "chunk_inputs", visible)
 
@@ -37,7 +38,7 @@ def chunks_that_see_nothing_before_them(patch: pytest.MonkeyPatch) -> None:
     def alone(plan: PrefillChunk) -> Any:
         made = chunk_inputs(plan)
         start = plan.number * plan.chunk_size
-        return replace(made, left_padded_prompt_mask=made.left_padded_prompt_mask.clamp(min=start))
+        return replace(made, left_padded_prompt_mask=present(made.left_padded_prompt_mask).clamp(min=start))
 
     patch.setattr(model_runner, "chunk_inputs", alone)
 
@@ -46,7 +47,7 @@ def chunks_that_see_nothing_before_them(patch: pytest.MonkeyPatch) -> None:
 def found_blocks_read_from_the_padding_block(patch: pytest.MonkeyPatch) -> None:
     def unread(plan: PrefillChunk) -> Any:
         made = chunk_inputs(plan)
-        table = made.block_table.clone()
+        table = present(made.block_table).clone()
         first = plan.left_padding // BLOCK_SIZE
         table[0, first : first + plan.hit_blocks] = 0
         return replace(made, block_table=table, slot_mapping=made.slot_mapping.clamp(max=0) + made.slot_mapping)
@@ -58,7 +59,7 @@ def found_blocks_read_from_the_padding_block(patch: pytest.MonkeyPatch) -> None:
 def block_padding_visible_in_decodes(patch: pytest.MonkeyPatch) -> None:
     def visible(plan: Any, last_token_ids: Any) -> Any:
         made = aligned_decode_inputs(plan, last_token_ids)
-        return replace(made, left_padded_prompt_mask=torch.zeros_like(made.left_padded_prompt_mask))
+        return replace(made, left_padded_prompt_mask=torch.zeros_like(present(made.left_padded_prompt_mask)))
 
     patch.setattr(model_runner, "aligned_decode_inputs", visible)
 

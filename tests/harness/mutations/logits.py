@@ -105,7 +105,7 @@ def make_tokens_that_are_not_allowed_unlikely_only(patch: pytest.MonkeyPatch) ->
     def lax(logits: Tensor, sequence: SequenceState) -> None:
         process(logits, sequence)
         for token_id, bias in sequence.params.biases:
-            logits[token_id] = max(bias - 50, logits[token_id])
+            logits[token_id] = logits[token_id].clamp(min=bias - 50)
 
     patch.setattr(processors, "_process", lax)
 

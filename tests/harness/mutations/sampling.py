@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.model import sampler
+from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 from tests.harness.mutations.registry import output_mutation
@@ -150,7 +151,7 @@ def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) 
 
 @output_mutation("forbidden-ends-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
 def move_min_tokens_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
-    without, before = sampler.processed, [0]
+    without, before = processed, [0]
 
     def moved(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
         if before[0] - len(sequences) >= 2:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from engine.kv_cache.block_pool import BlockPool
+from engine.kv_cache.blocks import BLOCK_SIZE, blocks_for
 from engine.scheduling import padding
 from engine.scheduling.continuous import admission
 from engine.scheduling.continuous import scheduler as continuous
@@ -111,8 +112,8 @@ def remove_padding_token_by_token(patch: pytest.MonkeyPatch) -> None:
 @schedule_mutation("two-blocks-of-padding-go-at-once", "expected 67")
 def remove_at_most_one_block_of_padding(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
-        if min(self._rows().left_paddings, default=0) >= padding.BLOCK_SIZE:
-            self._shift(-padding.BLOCK_SIZE)
+        if min(self._rows().left_paddings, default=0) >= BLOCK_SIZE:
+            self._shift(-BLOCK_SIZE)
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -121,7 +122,7 @@ def remove_at_most_one_block_of_padding(patch: pytest.MonkeyPatch) -> None:
 def remove_padding_of_the_oldest_only(patch: pytest.MonkeyPatch) -> None:
     def remove(self: ContinuousScheduler) -> None:
         if self._running:
-            self._shift(-(self._running[-1].left_padding // padding.BLOCK_SIZE * padding.BLOCK_SIZE))
+            self._shift(-(self._running[-1].left_padding // BLOCK_SIZE * BLOCK_SIZE))
 
     patch.setattr(ContinuousScheduler, "_remove_padding", remove)
 
@@ -244,7 +245,7 @@ def forget_the_context_of_the_new_one(patch: pytest.MonkeyPatch) -> None:
 
 @schedule_mutation("joiner-fits-the-context-exactly", "expected a prefill")
 def context_one_too_strict(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(continuous, "fits_context", lambda *a: admission.fits_context(*a[:3], a[3] - 1))
+    patch.setattr(continuous, "fits_context", lambda *a: admission.fits_context(a[0], a[1], a[2], a[3] - 1))
 
 
 @schedule_mutation("prompts-misaligned-with-tkv-boundaries", "expected a decode")
@@ -263,8 +264,8 @@ def batch_one_too_large(patch: pytest.MonkeyPatch) -> None:
 
 @schedule_mutation("new-sequence-joins-during-decode", "used")
 def keep_blocks_that_are_all_padding(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(continuous, "blocks_used", lambda tkv, tokens: padding.blocks_for(tkv))
-    patch.setattr(continuous, "blocks_reserved", lambda t, n, m: padding.blocks_for(t + m - 1))
+    patch.setattr(continuous, "blocks_used", lambda tkv, tokens: blocks_for(tkv))
+    patch.setattr(continuous, "blocks_reserved", lambda t, n, m: blocks_for(t + m - 1))
 
 
 @schedule_mutation("new-sequence-joins-during-decode", "tkv 130, expected 0")
@@ -315,7 +316,7 @@ def take_the_next_block_one_token_early(patch: pytest.MonkeyPatch) -> None:
 
     def early(self: ContinuousScheduler) -> Any:
         plan = decode(self)
-        if (self._tkv + 1) % padding.BLOCK_SIZE == 0:
+        if (self._tkv + 1) % BLOCK_SIZE == 0:
             self._take_blocks()
         return plan
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from checkpoints import resolve
-from engine.execution import runner as model_runner
 from engine.execution.runner import ModelRunner
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model import attention
 from engine.model import inputs as batch
+from engine.model.inputs import ModelInputs
 from harness.checks.output.policies import resolve_policy
 from harness.checks.outputs import check_outputs, prepare_outputs
 from harness.drivers.base import GOLDEN_TOKENS, Session
@@ -110,7 +111,7 @@ def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
         blocks = (inputs.block_table == 0).sum(dim=1)
         for row, count in enumerate(blocks.tolist()):
             if count:
-                seen[row, 0, 0, count * batch.BLOCK_SIZE - 1] = True
+                seen[row, 0, 0, count * BLOCK_SIZE - 1] = True
         return seen
 
     def with_something_in_it(self: ModelRunner, inputs: Any) -> Any:
@@ -132,7 +133,7 @@ def float16(patch: pytest.MonkeyPatch) -> None:
         self.model = self.model.half()
         self.cache = [(keys.half(), values.half()) for keys, values in self.cache]
 
-    def of_half(self: ModelRunner, inputs: model_runner.ModelInputs) -> torch.Tensor:
+    def of_half(self: ModelRunner, inputs: ModelInputs) -> torch.Tensor:
         mask = None if inputs.mask is None else inputs.mask.half()
         return forward(self, replace(inputs, mask=mask)).float()
 

@@ -14,6 +14,7 @@ from engine.execution import runner as model_runner
 from engine.model import chunk_inputs as chunk_batch
 from engine.model import inputs as batch
 from engine.model.inputs import ModelInputs
+from engine.model.loader import load_model
 from tests.harness.mutations.outputs import change_decode_inputs
 from tests.harness.mutations.registry import shape_mutation, start_mutation
 
@@ -175,9 +176,8 @@ def make_masks_in_float32(patch: pytest.MonkeyPatch) -> None:
 
 @start_mutation(JOINING, "weight is bfloat16")
 def leave_the_weights_in_bfloat16(patch: pytest.MonkeyPatch) -> None:
-    load = model_runner.load_model
 
     def uncast(checkpoint: Any, dtype: torch.dtype, *, divided: bool) -> Any:
-        return load(checkpoint, torch.bfloat16, divided=divided)
+        return load_model(checkpoint, torch.bfloat16, divided=divided)
 
     patch.setattr(model_runner, "load_model", uncast)

@@ -20,7 +20,7 @@ from tests.harness.mutations.engine import (
     Mutation,
     as_table,
 )
-from tests.helpers.cases import all_tests, case_named, outcome_of
+from tests.helpers.cases import Sessions, all_tests, case_named, outcome_of
 from tests.helpers.paths import SUITES
 
 
@@ -46,13 +46,13 @@ def test_a_broken_schedule_is_caught_by_its_case(mutation: Mutation, monkeypatch
 
 
 @pytest.fixture(scope="module")
-def sessions() -> dict:
+def sessions() -> Sessions:
     return {}
 
 
 @pytest.mark.parametrize("mutation", OUTPUTS, ids=names(OUTPUTS))
 def test_wrong_outputs_and_ends_are_caught_by_their_case(
-    mutation: Mutation, monkeypatch: pytest.MonkeyPatch, sessions: dict
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch, sessions: Sessions
 ) -> None:
     driver = ReferenceDriver()
     test = case_named(mutation.caught_by, driver)
@@ -69,7 +69,7 @@ def on_the_device(name: str, driver: Driver) -> Test:
 
 @pytest.mark.parametrize("mutation", SHAPE_MUTATIONS, ids=names(SHAPE_MUTATIONS))
 def test_the_device_refuses_what_breaks_its_rules(
-    mutation: Mutation, monkeypatch: pytest.MonkeyPatch, sessions: dict
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch, sessions: Sessions
 ) -> None:
     driver = ReferenceDriver()
     test = on_the_device(mutation.caught_by, driver)
@@ -94,7 +94,8 @@ def test_the_device_does_not_start_with_what_breaks_its_rules(
 
 
 def test_nothing_is_caught_where_nothing_is_broken() -> None:
-    driver, sessions = SimulationDriver(), {}
+    driver = SimulationDriver()
+    sessions: Sessions = {}
     failing = [test.expanded.name for test in all_tests(driver) if outcome_of(test, driver, sessions)]
     assert failing == []
     assert len(all_tests(driver)) >= 28

@@ -19,13 +19,13 @@ from harness.types import SchedulingLimits, StepRow, TokenBudgetSetup
 from tests.harness.mutations.token_budget_model import MUTATIONS, Patch
 from tests.helpers.paths import SUITES
 
-SUITES = sorted((SUITES / "scheduler_steps").glob("token_budget*.yaml"))
+PATHS = sorted((SUITES / "scheduler_steps").glob("token_budget*.yaml"))
 
 
 @lru_cache
 def cases_by_id() -> dict[str, Test]:
-    found = {}
-    for path in SUITES:
+    found: dict[str, Test] = {}
+    for path in PATHS:
         for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
             test = Test(path, "", expanded, SimulationDriver.capabilities, "")
             found.setdefault(expanded.case.id, test)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from engine.config import TokenBudget
-from engine.scheduling.plan import MixedStep
+from engine.scheduling.plan import MixedStep, Part
 from engine.scheduling.token_budget import scheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
+from engine.scheduling.token_budget.sequence import BudgetSequence
 from tests.harness.mutations.registry import budget_mutation
 
 
@@ -64,8 +65,7 @@ def admit_only_what_fits_the_budget_whole(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("the-context-is-full", "outputs 0 1, expected 0")
 def yield_a_token_with_every_chunk_of_a_mixed_step(patch: pytest.MonkeyPatch) -> None:
-    part = scheduler.Part
-    patch.setattr(scheduler, "Part", lambda *values: part(*values[:-1], True))
+    patch.setattr(scheduler, "Part", lambda *values: Part(*values)._replace(yields_token=True))
 
 
 # --- order --------------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def admit_only_with_a_block_to_spare(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("a-prompt-of-one-token-less-than-the-budget", "used 2, expected 1")
 def take_a_block_for_the_next_token_too(patch: pytest.MonkeyPatch) -> None:
-    def one_ahead(self: TokenBudgetScheduler, sequence: Any, tokens: int) -> int:
+    def one_ahead(self: TokenBudgetScheduler, sequence: BudgetSequence, tokens: int) -> int:
         held = len(self.pool.held(sequence.request_id))
         return max(0, sequence.blocks_for(sequence.computed + tokens + 1) - held)
 
@@ -172,7 +172,7 @@ def take_a_block_for_the_next_token_too(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("ends-while-another-is-in-its-prefill", "used 5, expected 2")
 def take_the_blocks_of_the_whole_prompt(patch: pytest.MonkeyPatch) -> None:
-    def whole(self: TokenBudgetScheduler, sequence: Any, tokens: int) -> int:
+    def whole(self: TokenBudgetScheduler, sequence: BudgetSequence, tokens: int) -> int:
         needed = sequence.blocks_for(max(sequence.length, sequence.computed + tokens))
         return max(0, needed - len(self.pool.held(sequence.request_id)))
 

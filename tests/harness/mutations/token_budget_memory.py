@@ -255,7 +255,6 @@ def hand_out_the_logits_of_decodes_first(patch: pytest.MonkeyPatch) -> None:
 
 @budget_output_mutation("a-preempted-request-keeps-its-tokens", "Hugging Face says")
 def recompute_a_preempted_request_without_its_generated_tokens(patch: pytest.MonkeyPatch) -> None:
-    part = scheduler.Part
     preempt = TokenBudgetScheduler._preempt
     lengths: dict[str, int] = {}
 
@@ -266,7 +265,7 @@ def recompute_a_preempted_request_without_its_generated_tokens(patch: pytest.Mon
     def blank(request_id: str, start: int, token_ids: Any, *others: Any) -> Part:
         length = lengths.get(request_id, start + len(token_ids))
         known = token_ids[: max(0, length - start)]
-        return part(request_id, start, known + (0,) * (len(token_ids) - len(known)), *others)
+        return Part(request_id, start, known + (0,) * (len(token_ids) - len(known)), *others)
 
     patch.setattr(TokenBudgetScheduler, "_preempt", noted)
     patch.setattr(scheduler, "Part", blank)

@@ -11,8 +11,8 @@ import pytest
 
 from harness.pytest_plugin import items
 from harness.pytest_plugin.isolation.forks import run_in_a_fork
+from harness.pytest_plugin.isolation.launching import how_it_ended
 from harness.pytest_plugin.isolation.stacks import without_pytest
-from harness.pytest_plugin.isolation.worker import how_it_ended
 from tests.helpers.pytest_runs import GOOD, SPAWNED, WRONG, run, simulated, write
 
 MODES = ("--cb-isolation=none", "--cb-isolation=case", "--forked", "--cb-isolation=engine")

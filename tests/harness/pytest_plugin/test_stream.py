@@ -44,7 +44,7 @@ class Run:
         stream.pytest_sessionstart()
         return stream
 
-    def report(self, when: str, outcome: str, text: Any = None, test: str = TEST, **properties: Any) -> None:
+    def report(self, when: Any, outcome: Any, text: Any = None, test: str = TEST, **properties: Any) -> None:
         self.stream.pytest_runtest_logreport(
             pytest.TestReport(
                 nodeid=test,
@@ -64,7 +64,7 @@ class Run:
 
     def finish(self, exitstatus: int = 0) -> list[Record]:
         """Return every line of the results file."""
-        finishing = self.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=exitstatus))
+        finishing = self.stream.pytest_sessionfinish(ended(exitstatus))
         next(finishing)
         assert not self.said, "it speaks below everything that pytest says"
         with pytest.raises(StopIteration):
@@ -75,6 +75,16 @@ class Run:
         """Return the only result."""
         _, entry, _ = self.finish()
         return entry
+
+
+def ended(exitstatus: int) -> Any:
+    """Return what is read of a session that ended."""
+    return types.SimpleNamespace(exitstatus=exitstatus)
+
+
+def in_result(about: Record) -> dict[str, Any]:
+    """Return the property of a report that has what a test says of itself."""
+    return {RESULT_PROPERTY: about}
 
 
 @pytest.fixture
@@ -137,16 +147,16 @@ def test_a_file_that_could_not_be_collected_is_a_result(run: Run) -> None:
 
 def test_what_a_test_says_of_itself_is_in_its_result(run: Run) -> None:
     about = {"case": "a-case", "model": "m"}
-    run.report("setup", "passed", **{RESULT_PROPERTY: about})
-    run.report("call", "passed", **{RESULT_PROPERTY: about | {"verdicts": [{"passed": True}]}})
-    run.report("teardown", "passed", **{RESULT_PROPERTY: about | {"verdicts": [{"passed": True}]}})
+    run.report("setup", "passed", **in_result(about))
+    run.report("call", "passed", **in_result(about | {"verdicts": [{"passed": True}]}))
+    run.report("teardown", "passed", **in_result(about | {"verdicts": [{"passed": True}]}))
     entry = run.only()
     assert (entry["case"], entry["model"], entry["verdicts"]) == ("a-case", "m", [{"passed": True}])
     assert (entry["test"], entry["outcome"]) == (TEST, "passed")
 
 
 def test_a_test_that_died_says_what_it_announced(run: Run) -> None:
-    run.report("setup", "passed", **{RESULT_PROPERTY: {"case": "a-case"}})
+    run.report("setup", "passed", **in_result({"case": "a-case"}))
     run.report("???", "failed", "crashed with signal 9")
     entry = run.only()
     assert (entry["case"], entry["outcome"], entry["text"]) == ("a-case", "failed", "crashed with signal 9")
@@ -230,7 +240,7 @@ def test_the_page_is_written_of_what_is_in_the_file(run: Run, monkeypatch: pytes
 def test_the_page_is_written_into_a_new_folder(run: Run) -> None:
     run.stream = run.streaming(page=run.page)
     run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"))
-    assert len([*run.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=1))]) == 1
+    assert len([*run.stream.pytest_sessionfinish(ended(1))]) == 1
     assert "a-case" in run.page.read_text(encoding="utf-8")
 
 
@@ -238,7 +248,7 @@ def test_nothing_is_written_or_printed_by_default(run: Run) -> None:
     shutil.rmtree(run.results.parent)
     run.stream = run.streaming()
     run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))
-    finishing = run.stream.pytest_sessionfinish(types.SimpleNamespace(exitstatus=0))
+    finishing = run.stream.pytest_sessionfinish(ended(0))
     assert len([*finishing]) == 1
     assert not run.said
     assert not run.results.parent.exists()

@@ -12,7 +12,7 @@ from tests.helpers.pytest_runs import GOOD, simulated, write
 def test_workers_are_as_many_as_cores_and_memory_allow(
     monkeypatch: pytest.MonkeyPatch, gigabytes: int | None, workers: int
 ) -> None:
-    monkeypatch.setattr(worker_count.os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(4)), raising=False)
     monkeypatch.setattr(worker_count, "free_memory", lambda: None if gigabytes is None else gigabytes << 30)
     assert worker_count.useful_workers() == workers
 

@@ -275,7 +275,8 @@ def test_a_file_next_to_the_suite_precedes_anything_computed(
 def test_in_ci_what_is_not_on_file_is_an_error(
     checkpoint: Checkpoint, file: Path, computed: list[int], where: str | None
 ) -> None:
-    place, requested, asker = file, WANTED, checkpoint
+    place: Path | None = file
+    requested, asker = WANTED, checkpoint
     if where in (None, "missing"):
         place = None if where is None else file.with_name("none.json")
     elif where == "of another model":

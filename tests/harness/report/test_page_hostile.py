@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_a_thousand_results_stay_small(tmp_path: Path, outcome: str) -> None:
     steps["data"] |= {"sizes": [[131, 6, 10]] * 7}
     for output in outputs:
         output["data"] |= {"logprobs": [-i / 60 for i in range(60)], "reference_logprobs": [-i / 59 for i in range(60)]}
-    more = {"verdicts": [steps, *outputs], "source": source, "described": described}
+    more: dict[str, Any] = {"verdicts": [steps, *outputs], "source": source, "described": described}
     results = [record(f"recorded-number-{i}", outcome, **more) for i in range(1000)]
     size = len(written(tmp_path, results).encode())
     assert size < 3_000_000, f"{size:,} bytes"

@@ -37,7 +37,8 @@ def page(browser: Any, file: Path) -> Iterator[Any]:
 
 
 def shown(page: Any) -> int:
-    return page.locator(".r:not([hidden])").count()
+    count: int = page.locator(".r:not([hidden])").count()
+    return count
 
 
 def test_a_page_of_a_thousand_cases_opens_and_is_small(page: Any, file: Path) -> None:

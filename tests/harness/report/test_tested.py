@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from checkpoints import resolve
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
@@ -12,11 +13,15 @@ from harness.report.tested import cards_in_words, leases_of, model_digests, mode
 from tests.helpers.result_records import HEADER, page, record, verdict
 
 DIGEST = "0123456789abcdef" * 4
-TESTED = {"digests": {"tiny-granite": DIGEST}, "cards": ["0 (0000:29:00.0)", "1 (0000:2a:00.0)"], "simulated": False}
+TESTED: dict[str, Any] = {
+    "digests": {"tiny-granite": DIGEST},
+    "cards": ["0 (0000:29:00.0)", "1 (0000:2a:00.0)"],
+    "simulated": False,
+}
 LEASES = {"0000:29:00.0": 3, "0000:29:00.0 0000:2a:00.0": 1}
 
 
-def recorded(path: Path, **footer: object) -> Recorded:
+def recorded(path: Path, **footer: Any) -> Recorded:
     return Recorded(path, HEADER | TESTED, (record("a"),), {"footer": 1, "exitstatus": 0, "leases": LEASES, **footer})
 
 

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,12 +24,14 @@ counts = st.integers(0, 9)
 @st.composite
 def tables(draw: st.DrawFn) -> list[StepRow]:
     """Generate consecutive rows; many are plain decodes, some nearly, some arbitrary."""
-    rows = [StepRow(draw(counts), *(draw(s) for s in (counts, ids, ids, ids, ids, counts, counts)))]
+    cells: list[Any] = [draw(column) for column in (counts, ids, ids, ids, ids, counts, counts)]
+    rows = [StepRow(draw(counts), *cells)]
     for kind in draw(st.lists(st.sampled_from(["plain", "plain", "almost", "anything"]), max_size=20)):
         row = plain_decode(rows[-1])
         changed = {"plain": [], "almost": [draw(st.sampled_from(COLUMNS[1:]))], "anything": COLUMNS[1:]}[kind]
         for column in changed:
-            row = row._replace(**{column: draw(ids if isinstance(getattr(row, column), tuple) else counts)})
+            value: Any = draw(ids if isinstance(getattr(row, column), tuple) else counts)
+            row = row._replace(**{column: value})
         rows.append(row)
     return rows
 
@@ -58,7 +61,7 @@ def test_a_plain_decode_is_one_token_more_for_everybody_and_nothing_else() -> No
 def test_a_row_that_differs_from_a_plain_decode_in_one_column_stays(column: str) -> None:
     first = StepRow(4, 65, (2,), (1, 0), (1, 0), (), 4, 4)
     plain = plain_decode(first)
-    changed = (3,) if isinstance(getattr(plain, column), tuple) else 9
+    changed: Any = (3,) if isinstance(getattr(plain, column), tuple) else 9
     row = plain._replace(**{column: changed})
     last = plain_decode(row)
     assert shorten([first, plain, plain_decode(plain)]) == [first, plain_decode(plain)]

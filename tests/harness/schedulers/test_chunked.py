@@ -18,7 +18,7 @@ from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.schedulers.chunked import SPEC
 from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.rules import DOC, rule_for, rule_for_kinds
-from harness.schedulers.chunked.workloads import NUMBERS
+from harness.schedulers.sharing import NUMBERS
 from harness.search import search
 from harness.search.report import suite_text
 from harness.search.violated import violated
@@ -176,7 +176,7 @@ def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
     return replace(run, steps=tuple(steps))
 
 
-DOCTORED = {
+DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a chunk's tkv in blocks": ("chunk", {"tkv": 192}, "tkv"),
     "a chunk that gives a token": ("chunk", {"outputs": (1,)}, "outputs"),
     "a decode's tkv": ("decode", {"tkv": lambda step: step.tkv + 1}, "tkv"),

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from harness.schedulers.continuous.invariants import check_invariants
-from harness.types import SchedulingLimits
+from harness.types import Run, SchedulingLimits
 from tests.helpers.harness import Simulated, a_request, doctored, simulate
 from tests.helpers.invariants import GOOD, QUEUE, SEEN, broken, checked, step_where
+from tests.helpers.narrow import present
 
 BLOCKS = "used ≤ reserved ≤ available"
 BATCH = "never more than max_num_seqs sequences run"
@@ -119,15 +120,21 @@ SHRINKS = GOOD["padding is removed"]
 
 def test_a_longer_prompt_that_makes_tkv_grow_by_a_block_too_many() -> None:
     number = step_where(GROWS, kind="prefill", outputs=(1,))
-    before, after = GROWS.run.steps[number - 1].tkv, GROWS.run.steps[number].tkv
+    before, after = (GROWS.run.steps[at].tkv_or_0 for at in (number - 1, number))
     assert after == before + 192
     what = f"step {number}: a prefill moved tkv from {before} to {after + 64}, not to {after}"
     broken(checked(GROWS, doctored(GROWS.run, number, tkv=after + 64)), TKV, what)
 
 
+def first_removal(run: Run) -> int:
+    """Return the first decode that removes padding."""
+    steps = run.steps
+    return next(s.step for s in steps if s.kind == "decode" and s.tkv_or_0 < steps[s.step - 1].tkv_or_0)
+
+
 def test_padding_that_all_share_and_that_stays() -> None:
-    number = next(s.step for s in SHRINKS.run.steps if s.kind == "decode" and s.tkv < SHRINKS.run.steps[s.step - 1].tkv)
-    before, after = SHRINKS.run.steps[number - 1].tkv, SHRINKS.run.steps[number].tkv
+    number = first_removal(SHRINKS.run)
+    before, after = (SHRINKS.run.steps[at].tkv_or_0 for at in (number - 1, number))
     shared = before + 1 - after
     assert shared == 192
     for tkv in (before + 1, after + 64):
@@ -138,9 +145,9 @@ def test_padding_that_all_share_and_that_stays() -> None:
 def test_padding_that_stays_for_good() -> None:
     """Every later step is a plain decode after the wrong one."""
     seen = simulate(a_request(10, 40), a_request(100, 3, join_step=2))
-    number = next(s.step for s in seen.run.steps if s.kind == "decode" and s.tkv < seen.run.steps[s.step - 1].tkv)
+    number = first_removal(seen.run)
     last = seen.run.steps[-1].step
-    steps = [s._replace(tkv=s.tkv + 64) if number <= s.step < last else s for s in seen.run.steps]
+    steps = [s._replace(tkv=s.tkv_or_0 + 64) if number <= s.step < last else s for s in seen.run.steps]
     verdict = checked(seen, replace(seen.run, steps=tuple(steps)))
     assert verdict.headline.startswith(f"invariant broken at step {number}: a decode moved tkv from ")
 
@@ -150,7 +157,7 @@ def test_padding_that_stays_for_good() -> None:
 
 def test_a_block_that_is_not_taken_where_tkv_fills_one() -> None:
     seen = simulate(a_request(60, 9))
-    steps = [s._replace(used=min(s.used, 1), block_tables=()) for s in seen.run.steps]
+    steps = [s._replace(used=min(present(s.used), 1), block_tables=()) for s in seen.run.steps]
     broken(checked(seen, replace(seen.run, steps=tuple(steps))), HELD, "step 2: 1 blocks used, 2 hold what runs")
 
 

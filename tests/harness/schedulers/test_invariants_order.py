@@ -1,6 +1,7 @@
 """Invariants of order and ends: first in, first out, every request ends once, an idle engine holds nothing."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,10 +22,10 @@ def test_a_request_that_overtakes() -> None:
     swap = {0: 1, 1: 0}
     seen = simulate(a_request(60, 3), a_request(60, 3, join_step=1), max_num_seqs=1)
     named = ("waiting", "running", "outputs", "finished")
-    steps = tuple(
-        step._replace(**{name: tuple(swap[i] for i in getattr(step, name)) for name in named})
-        for step in seen.run.steps
-    )
+    swapped: list[dict[str, Any]] = [
+        {name: tuple(swap[i] for i in getattr(step, name)) for name in named} for step in seen.run.steps
+    ]
+    steps = tuple(step._replace(**cells) for step, cells in zip(seen.run.steps, swapped, strict=True))
     # Both were queued at the start, and 1 was prefilled first.
     start = steps[0]._replace(waiting=(0, 1))
     both = seen._replace(requests=(a_request(60, 3), a_request(60, 3)))
@@ -122,7 +123,7 @@ def test_fewer_tokens_than_max_tokens_without_another_reason() -> None:
     [{"ignore_eos": False}, {"stop": ("x",)}, {"stop_token_ids": (3,)}, {"prompt": Prompt(text="Return")}],
     ids=lambda more: next(iter(more)),
 )
-def test_fewer_tokens_are_allowed_where_something_else_may_end_it(early: dict[str, object]) -> None:
+def test_fewer_tokens_are_allowed_where_something_else_may_end_it(early: dict[str, Any]) -> None:
     first = SEEN.requests[0]
     may_end = Request(**{"prompt": first.prompt, "max_tokens": first.max_tokens, **early})
     stopped = SEEN._replace(requests=(may_end, SEEN.requests[1]))
@@ -156,7 +157,7 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     ],
     ids=["waiting", "blocks", "a reservation"],
 )
-def test_something_left_when_idle(left: dict[str, object], message: str) -> None:
+def test_something_left_when_idle(left: dict[str, Any], message: str) -> None:
     broken(checked(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind: {message}")
 
 

@@ -9,8 +9,9 @@ from engine.config import EngineConfig, resolve_limits
 from engine.config import Limits as EngineLimits
 from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import lengthen
-from harness.schedulers.continuous.model import ImpossibleWorkload, explain, filled_in, predict
+from harness.schedulers.continuous.model import explain, filled_in, predict
 from harness.schedulers.continuous.planned import PlannedRequest
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.suites.expand import Expanded, expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import Request, StepsCase

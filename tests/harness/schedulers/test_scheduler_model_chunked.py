@@ -11,16 +11,17 @@ from harness.drivers.reference import SimulationDriver
 from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import shorten
 from harness.schedulers.chunked.model import explain, predict
-from harness.schedulers.continuous.model import ImpossibleWorkload
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.texts import PlannedText, planned_texts
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import StepsCase
 from harness.types import ChunkingSetup, SchedulingLimits
 from tests.helpers.chunked_recordings import RECORDINGS, texts
+from tests.helpers.narrow import present
 from tests.helpers.paths import SUITES
 
-SUITES = sorted((SUITES / "scheduler_steps").glob("chunked_*.yaml"))
+PATHS = sorted((SUITES / "scheduler_steps").glob("chunked_*.yaml"))
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 
 
@@ -40,15 +41,13 @@ def planned(recording: dict[str, Any]) -> list[PlannedText]:
 def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
     options = ChunkingSetup(**recording["chunking"])
     rows = predict(SchedulingLimits(**recording["limits"]), options, planned(recording))
-    seen = [
-        [r.step, r.tkv, *map(list, (r.waiting, r.running, r.paused, r.outputs, r.finished)), r.used, r.reserved]
-        for r in rows
-    ]
-    assert seen == [step[:9] for step in recording["steps"]]
-    assert [{str(i): n for i, n in row.hits} for row in rows] == [step[9] for step in recording["steps"]]
+    for row, step in zip(rows, recording["steps"], strict=True):
+        requests = (row.waiting, row.running, present(row.paused), row.outputs, row.finished)
+        assert [row.step, row.tkv, *map(list, requests), row.used, row.reserved] == step[:9]
+        assert {str(i): n for i, n in present(row.hits)} == step[9]
 
 
-@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
     """So every golden table of this scheduler is confirmed independently of an engine."""
     for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
@@ -59,7 +58,7 @@ def test_it_has_every_golden_table(path: Path) -> None:
         test = Test(path, "", expanded, SimulationDriver.capabilities, "")
         session = SimulationDriver().open(expanded.setup)
         limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
-        assert expanded.options is not None
+        assert isinstance(expanded.options, ChunkingSetup)
         rows = predict(limits, expanded.options, planned_texts(specs_of(test, case), case.requests, None))
         assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
 

@@ -22,7 +22,7 @@ from harness.types import SchedulingLimits, TokenBudgetSetup
 from tests.helpers.paths import SUITES
 from tests.helpers.token_budget_recordings import RECORDED, VERSIONS
 
-SUITES = sorted((SUITES / "scheduler_steps").glob("token_budget*.yaml"))
+PATHS = sorted((SUITES / "scheduler_steps").glob("token_budget*.yaml"))
 WORKLOADS = RECORDED["workloads"]
 AS_BUILT = SchedulingLimits(512, 4, 32)
 
@@ -94,7 +94,7 @@ def test_it_has_every_column_of_every_recorded_step(workload: dict[str, Any], ru
         assert compared == {name: row[name] for name in compared}
 
 
-@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
     """So every golden table of this scheduler is confirmed independently of an engine."""
     for expanded in expand(load_suite(path).suite, ["tiny-granite"]):

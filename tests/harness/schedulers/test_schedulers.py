@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -74,8 +74,8 @@ def test_columns_are_those_of_a_row(known: SchedulerFormat) -> None:
 @pytest.mark.parametrize("known", [spec.format for spec in SPECS.values()], ids=lambda known: known.name)
 def test_a_row_is_known_by_its_own_column(known: SchedulerFormat) -> None:
     row = StepRow(1, 64, (), (0,), (0,), (), 1, 1)
-    if known.own_column:
-        row = row._replace(**{known.own_column: ()})
+    own: dict[str, Any] = {known.own_column: ()} if known.own_column else {}
+    row = row._replace(**own)
     assert scheduler_of_row(row).format.columns == known.columns
 
 

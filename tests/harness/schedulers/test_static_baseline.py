@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from harness.cases.test import Test
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
-from tests.helpers.cases import all_tests, case_named, outcome_of
+from tests.helpers.cases import Sessions, all_tests, case_named, outcome_of
 
 
 def with_static_batching(test: Test) -> Test:
@@ -13,7 +13,8 @@ def with_static_batching(test: Test) -> Test:
 
 
 def test_step_cases_fail_on_static_batching_if_a_request_joins_a_decoding_batch() -> None:
-    driver, sessions = SimulationDriver(), {}
+    driver = SimulationDriver()
+    sessions: Sessions = {}
     continuous_tests = [t for t in all_tests(driver) if t.expanded.configuration.scheduler == "continuous"]
     failing = {
         test.expanded.case.id

@@ -149,7 +149,7 @@ def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
     return replace(run, steps=tuple(steps))
 
 
-DOCTORED = {
+DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a token over the budget": (
         "chunk",
         {"scheduled": lambda s: (*s.scheduled[:-1], (s.scheduled[-1][0], 128))},

@@ -18,6 +18,7 @@ from engine.scheduling.continuous import scheduler as continuous
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from harness.cases.lint import lint_suite
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
+from harness.schedulers import spec
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.continuous.requirement_ids import BY_CELL, BY_INVARIANT, BY_REASON
@@ -190,7 +191,7 @@ def test_a_case_is_named_by_its_content() -> None:
 def test_workloads_have_the_requested_size() -> None:
     largest = Sizes(requests=2, prompt=5, budget=4, join_step=3)
 
-    def judge(workload: Workload) -> Verdict:
+    def judge(workload: spec.Workload) -> Verdict:
         small = all(r.prompt_length <= 5 and r.max_tokens <= 4 for r in workload.requests)
         return Verdict(len(workload.requests) <= 2 and small, "too large")
 

@@ -7,7 +7,8 @@ import pytest
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
-from harness.schedulers.chunked.workloads import ChunkedWorkload, SharingRequest
+from harness.schedulers.chunked.workloads import ChunkedWorkload
+from harness.schedulers.sharing import SharingRequest
 from harness.search.shrink import limits_that_matter, shrunk
 from harness.search.survey import survey
 from harness.types import ChunkingSetup, SchedulingLimits, Verdict

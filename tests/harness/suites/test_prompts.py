@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -93,7 +94,7 @@ def test_a_random_prompt_for_the_built_in_model_never_has_a_special_token(
 
 
 def test_given_tokens_are_taken_as_they_are() -> None:
-    prompt = Prompt(token_ids=[3, 0, 0, 99])
+    prompt = Prompt(token_ids=(3, 0, 0, 99))
     assert prompt_token_ids(prompt, "a-case", 0, LETTERS) == (3, 0, 0, 99)
     assert prompt_token_ids(prompt, "b-case", 5, LETTERS) == (3, 0, 0, 99)
 
@@ -112,7 +113,7 @@ def test_a_seed_makes_random_tokens_the_same_everywhere() -> None:
 
 
 def test_tokens_repeats_what_is_given_or_cuts_it() -> None:
-    def given(**prompt: object) -> tuple[int, ...]:
+    def given(**prompt: Any) -> tuple[int, ...]:
         return prompt_token_ids(Prompt.model_validate(prompt), "a-case", 0, LETTERS)
 
     assert given(token_ids=[3, 4, 5], tokens=7) == (3, 4, 5, 3, 4, 5, 3)
@@ -200,7 +201,7 @@ def test_a_generation_configuration_may_name_several_ends_of_text(checkpoint: Ch
 
 
 def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
-    message = {
+    message: dict[str, Any] = {
         "max_tokens": 9,
         "ignore_eos": False,
         "temperature": 0.5,
@@ -218,10 +219,9 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "allowed_token_ids": (8, 9),
         "bad_words": ("a", "b"),
     }
-    others = {"logit_bias": {"7": 1.5}, "structured_outputs": {"choice": ["a", "b"]}}
-    spec = request_spec(
-        Request(prompt=Prompt(token_ids=[7, 8]), join_step=3, **others, **message), "a-case", 6, LETTERS
-    )
+    others: dict[str, Any] = {"logit_bias": {"7": 1.5}, "structured_outputs": {"choice": ["a", "b"]}}
+    written = {"prompt": {"token_ids": [7, 8]}, "join_step": 3, **others, **message}
+    spec = request_spec(Request.model_validate(written), "a-case", 6, LETTERS)
     others = {"logit_bias": ((7, 1.5),), "structured_outputs": Structure("choice", '["a", "b"]')}
     assert spec == RequestSpec(request_id=6, prompt_token_ids=(7, 8), **others, **message)
     assert {field.name for field in fields(RequestSpec)} - {"simulated_token_ids", "golden_token_ids"} == {
@@ -233,13 +233,13 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
 
 
 def test_what_a_suite_does_not_say_is_the_drivers_default() -> None:
-    spec = request_spec(Request(prompt=Prompt(token_ids=[7]), max_tokens=5), "a-case", 0, LETTERS)
+    spec = request_spec(Request(prompt=Prompt(token_ids=(7,)), max_tokens=5), "a-case", 0, LETTERS)
     assert spec == RequestSpec(0, (7,), 5)
 
 
 def test_a_nameless_request_has_the_length_of_the_prompt_and_no_meaning() -> None:
     assert nameless_spec(a_request(5, 9), 2) == RequestSpec(2, (0, 0, 0, 0, 0), 9)
-    given = Request(prompt=Prompt(token_ids=[7, 8, 9]), max_tokens=4)
+    given = Request(prompt=Prompt(token_ids=(7, 8, 9)), max_tokens=4)
     assert nameless_spec(given, 0) == RequestSpec(0, (0, 0, 0), 4)
 
 

@@ -11,7 +11,8 @@ from harness.runs.runner import run_workload, turns
 from harness.runs.step_table import as_data, as_row, from_data, shorten
 from harness.schedulers.continuous.workloads import Workload, workloads
 from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_rows, time_line
-from harness.timeline.svg import described, steps_apart
+from harness.timeline.apart import steps_apart
+from harness.timeline.spoken import described
 from harness.types import EngineSetup, Run
 from tests.helpers.harness import Simulated, a_request, doctored, simulate, two_that_overlap
 

@@ -14,7 +14,8 @@ from harness.cli import main
 from harness.drivers.reference import SimulationDriver
 from harness.runs.runner import run_workload, turns
 from harness.runs.step_table import as_row, from_data, shorten
-from harness.schedulers.chunked.workloads import NUMBERS, ChunkedWorkload, chunked_workloads
+from harness.schedulers.chunked.workloads import ChunkedWorkload, chunked_workloads
+from harness.schedulers.sharing import NUMBERS
 from harness.suites.prompts import simulated_spec
 from harness.suites.schema import Request
 from harness.timeline import (

@@ -35,7 +35,7 @@ def test_bounds(bounds: dict[str, int], output: str) -> None:
 
 
 def test_a_driver_without_visible_steps_fails_only_with_bounds() -> None:
-    watched = Watched(SimpleNamespace(), SchedulingLimits(), SPECS["continuous"])  # type: ignore[arg-type]
+    watched = Watched(SimpleNamespace(), SchedulingLimits(), SPECS["continuous"])
     assert check_generate(watched, None, SEEN.specs, SEEN.requests, None) == []
     [verdict] = check_generate(watched, None, SEEN.specs, SEEN.requests, StepBounds(queue=1))
     assert verdict.headline == "max_steps can't be checked: this driver does not report the steps of generate"

@@ -1,12 +1,14 @@
 """Structured outputs: grammars over tokens, their place in a request, and what cannot be compiled."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
 
 from checkpoints import resolve
 from engine.config import EngineConfig
+from engine.entrypoints.llm import LLM
 from engine.grammars import Grammars, closed
 from engine.model.grammar_masks import constrained
 from engine.model.logits import processed
@@ -16,6 +18,7 @@ from engine.simulation import simulated_core
 from engine.structured_outputs import SamplingParamsError, StructuredOutputsError, StructuredOutputsParams
 from engine.tokenizer import Tokenizer
 from tests.helpers.engine import is_one_sentence
+from tests.helpers.narrow import present
 
 EOS = 0
 
@@ -30,11 +33,11 @@ def grammars(tokenizer: Tokenizer) -> Grammars:
     return Grammars(tokenizer)
 
 
-def structure(**params: object) -> StructuredOutputsParams:
+def structure(**params: Any) -> StructuredOutputsParams:
     return StructuredOutputsParams(**params)
 
 
-def sequence(grammars: Grammars, params: StructuredOutputsParams | None, **more: object) -> SequenceState:
+def sequence(grammars: Grammars, params: StructuredOutputsParams | None, **more: Any) -> SequenceState:
     request = Request("a", (5,), SamplingParams(temperature=0, max_tokens=50, structured_outputs=params, **more))
     state = SequenceState(request, frozenset({EOS}), None, max_model_len=512)
     state.grammar = grammars.start(params) if params else None
@@ -48,7 +51,9 @@ def allowed_texts(state: SequenceState, tokenizer: Tokenizer) -> set[str]:
     return {tokenizer.decode([token_id], skip_special_tokens=False) for token_id in mask.nonzero()[0].tolist()}
 
 
-def test_a_mask_has_the_tokens_that_may_come_and_follows_what_was_generated(grammars, tokenizer):
+def test_a_mask_has_the_tokens_that_may_come_and_follows_what_was_generated(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
     state = sequence(grammars, structure(choice=("yes", "no")))
     assert allowed_texts(state, tokenizer) == {"y", "n"}
     assert not state.append(TokenOutput(tokenizer.encode("n")[0]))
@@ -59,21 +64,23 @@ def test_a_mask_has_the_tokens_that_may_come_and_follows_what_was_generated(gram
     assert state.finish_reason is FinishReason.STOP
 
 
-def test_anything_may_come_after_eos(grammars, tokenizer):
+def test_anything_may_come_after_eos(grammars: Grammars, tokenizer: Tokenizer) -> None:
     state = sequence(grammars, structure(choice=("n",)), ignore_eos=True)
     for token_id in (tokenizer.encode("n")[0], EOS):
         assert not state.append(TokenOutput(token_id))
-    assert state.grammar.allowed() is None
+    assert present(state.grammar).allowed() is None
 
 
-def test_eos_may_come_where_an_answer_may_end_and_go_on(grammars, tokenizer):
+def test_eos_may_come_where_an_answer_may_end_and_go_on(grammars: Grammars, tokenizer: Tokenizer) -> None:
     state = sequence(grammars, structure(regex="[0-9]+"))
     assert "<|end_of_text|>" not in allowed_texts(state, tokenizer)
     state.append(TokenOutput(tokenizer.encode("7")[0]))
     assert {"<|end_of_text|>", "7"} <= allowed_texts(state, tokenizer)
 
 
-def test_rows_are_masked_by_their_own_grammars_and_free_rows_not_at_all(grammars, tokenizer):
+def test_rows_are_masked_by_their_own_grammars_and_free_rows_not_at_all(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
     logits = torch.randn(3, tokenizer.vocabulary_size + 8)
     before = logits.clone()
     digits, letters = structure(regex="[0-9]+"), structure(regex="[a-f]+")
@@ -87,12 +94,14 @@ def test_rows_are_masked_by_their_own_grammars_and_free_rows_not_at_all(grammars
         assert torch.equal(masked[row][possible], before[row][possible])
 
 
-def test_nothing_is_copied_where_no_request_has_a_grammar(grammars):
+def test_nothing_is_copied_where_no_request_has_a_grammar(grammars: Grammars) -> None:
     logits = torch.zeros(1, 2048)
     assert constrained(logits, [sequence(grammars, None)]) is logits
 
 
-def test_min_tokens_holds_eos_off_only_while_something_else_is_possible(grammars, tokenizer):
+def test_min_tokens_holds_eos_off_only_while_something_else_is_possible(
+    grammars: Grammars, tokenizer: Tokenizer
+) -> None:
     state = sequence(grammars, structure(regex="[0-9]{1,2}"), min_tokens=9)
     for _ in range(2):
         logits = processed(constrained(torch.zeros(1, 2048), [state]), [state])[0]
@@ -103,8 +112,8 @@ def test_min_tokens_holds_eos_off_only_while_something_else_is_possible(grammars
 
 
 def test_requests_with_one_structure_are_compiled_once_and_are_each_at_their_own_place(
-    grammars, tokenizer, monkeypatch
-):
+    grammars: Grammars, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = structure(regex="[a-z]{3}[0-9]{3}")
     first = sequence(grammars, params)
     monkeypatch.setattr("engine.grammars.grammar_text", lambda params: pytest.fail("compiled again"))
@@ -127,7 +136,7 @@ def test_requests_with_one_structure_are_compiled_once_and_are_each_at_their_own
         ({"grammar": "start: missing"}, 'unknown name: "missing"'),
     ],
 )
-def test_what_cannot_be_compiled_is_told_with_the_reason(grammars, params, says):
+def test_what_cannot_be_compiled_is_told_with_the_reason(grammars: Grammars, params: dict[str, Any], says: str) -> None:
     with pytest.raises(StructuredOutputsError, match="structured_outputs: ") as refused:
         grammars.check(structure(**params))
     assert says in str(refused.value)
@@ -144,47 +153,49 @@ def test_what_cannot_be_compiled_is_told_with_the_reason(grammars, params, says)
         ({"json_object": False}, "json_object must be true, or left out"),
     ],
 )
-def test_exactly_one_structure_is_given(params, says):
+def test_exactly_one_structure_is_given(params: dict[str, Any], says: str) -> None:
     with pytest.raises(StructuredOutputsError) as refused:
         structure(**params)
     assert says in str(refused.value)
     assert is_one_sentence(str(refused.value))
 
 
-def test_golden_tokens_must_fit_the_structure(grammars, tokenizer):
+def test_golden_tokens_must_fit_the_structure(grammars: Grammars, tokenizer: Tokenizer) -> None:
     yes = tokenizer.encode("yes")
     grammars.check(structure(choice=("yes",)), (*yes, EOS, 77))
     with pytest.raises(SamplingParamsError, match="token 0 of them, 77, does not"):
         grammars.check(structure(choice=("yes",)), (77,))
 
 
-def test_a_grammar_that_cannot_go_on_ends_its_request_with_an_error(grammars, tokenizer):
+def test_a_grammar_that_cannot_go_on_ends_its_request_with_an_error(grammars: Grammars, tokenizer: Tokenizer) -> None:
     state = sequence(grammars, structure(regex="a{100000}{100000}"))
     assert allowed_texts(state, tokenizer) == {"a"}
     assert state.append(TokenOutput(tokenizer.encode("a")[0]))
     assert state.finish_reason is FinishReason.ERROR
-    assert state.grammar.error
+    assert present(state.grammar).error
 
 
-def test_a_token_that_does_not_fit_ends_its_request_with_an_error(grammars):
+def test_a_token_that_does_not_fit_ends_its_request_with_an_error(grammars: Grammars) -> None:
     state = sequence(grammars, structure(choice=("yes",)))
     assert state.append(TokenOutput(77))
     assert state.finish_reason is FinishReason.ERROR
 
 
-def test_without_llguidance_the_error_tells_what_to_install(tokenizer, monkeypatch):
+def test_without_llguidance_the_error_tells_what_to_install(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "llguidance.hf", None)
     with pytest.raises(StructuredOutputsError, match=r"pip install 'spyre-cb\[structured\]'"):
         Grammars(tokenizer).check(structure(choice=("a",)))
 
 
-def test_an_engine_without_a_tokenizer_refuses_structures():
+def test_an_engine_without_a_tokenizer_refuses_structures() -> None:
     core = simulated_core(EngineConfig())
     with pytest.raises(StructuredOutputsError, match="need an engine with a tokenizer"):
         core.add_request(Request("a", (5,), SamplingParams(structured_outputs=structure(choice=("a",)))))
 
 
-def test_objects_are_closed_where_they_list_properties():
+def test_objects_are_closed_where_they_list_properties() -> None:
     schema = {"properties": {"a": {"properties": {}, "additionalProperties": True}}, "items": [{"type": "string"}]}
     assert closed(schema) == {
         "properties": {"a": {"properties": {}, "additionalProperties": True}},
@@ -193,7 +204,7 @@ def test_objects_are_closed_where_they_list_properties():
     }
 
 
-def test_offline_and_streamed_answers_follow_a_schema(llm):
+def test_offline_and_streamed_answers_follow_a_schema(llm: LLM) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 5}}, "required": ["n"]}
     params = SamplingParams(
         temperature=0,
@@ -205,7 +216,7 @@ def test_offline_and_streamed_answers_follow_a_schema(llm):
     assert output.outputs[0].finish_reason == "stop"
 
 
-def test_generate_refuses_before_the_first_step(llm):
+def test_generate_refuses_before_the_first_step(llm: LLM) -> None:
     params = [SamplingParams(max_tokens=3), SamplingParams(structured_outputs=structure(regex="(a"))]
     with pytest.raises(StructuredOutputsError):
         llm.generate(["a", "b"], params, progress=False)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from openai import BadRequestError, OpenAI
@@ -9,7 +10,7 @@ from openai import BadRequestError, OpenAI
 from tests.helpers.server_process import SECONDS, Server, started
 
 MODEL = "tiny-granite"
-MESSAGES = [{"role": "user", "content": "What is a list?"}]
+MESSAGES: list[Any] = [{"role": "user", "content": "What is a list?"}]
 PERSON = {
     "type": "object",
     "properties": {"old": {"type": "boolean"}, "size": {"enum": ["s", "m"]}},
@@ -30,18 +31,25 @@ def client(server: Server) -> Iterator[OpenAI]:
         yield ready
 
 
-def complete(client: OpenAI, structure: object, **more: object) -> str:
+def complete(client: OpenAI, structure: object, **more: Any) -> str:
     body = {"structured_outputs": structure, **more}
-    asked = {"model": MODEL, "prompt": "Return the number of", "max_tokens": 40, "temperature": 0}
-    return client.completions.create(**asked, extra_body=body).choices[0].text
+    prompt = "Return the number of"
+    answer = client.completions.create(model=MODEL, prompt=prompt, max_tokens=40, temperature=0, extra_body=body)
+    return answer.choices[0].text
 
 
-def chat(client: OpenAI, **more: object) -> str:
-    asked = {"model": MODEL, "messages": MESSAGES, "max_tokens": 60, "temperature": 0}
-    return client.chat.completions.create(**asked, **more).choices[0].message.content
+def chat(client: OpenAI, **more: Any) -> str:
+    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=60, temperature=0, **more)
+    content: str = answer.choices[0].message.content
+    return content
 
 
-def test_each_kind_of_structure(client):
+def error_of(refused: BadRequestError) -> dict[str, Any]:
+    assert isinstance(refused.body, dict)
+    return refused.body
+
+
+def test_each_kind_of_structure(client: OpenAI) -> None:
     assert complete(client, {"choice": ["left", "right"]}) in ("left", "right")
     assert complete(client, {"regex": "[0-9]{3}"}).isdecimal()
     assert json.loads(complete(client, {"json": PERSON, "disable_any_whitespace": True})).keys() == {"old", "size"}
@@ -50,16 +58,18 @@ def test_each_kind_of_structure(client):
     assert isinstance(json.loads(complete(client, {"json_object": True})), dict)
 
 
-def test_response_format_of_a_chat(client):
+def test_response_format_of_a_chat(client: OpenAI) -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "size", "schema": {"enum": ["s", "m"]}, "strict": True}}
     assert json.loads(chat(client, response_format=schema)) in ("s", "m")
     assert isinstance(json.loads(chat(client, response_format={"type": "json_object"})), dict)
     assert chat(client, response_format={"type": "text"}) == chat(client)
 
 
-def test_a_stream_follows_the_structure_too(client):
-    asked = {"model": MODEL, "prompt": "a", "max_tokens": 20, "temperature": 0, "stream": True}
-    chunks = client.completions.create(**asked, extra_body={"structured_outputs": {"choice": ["größer"]}})
+def test_a_stream_follows_the_structure_too(client: OpenAI) -> None:
+    body = {"structured_outputs": {"choice": ["größer"]}}
+    chunks = client.completions.create(
+        model=MODEL, prompt="a", max_tokens=20, temperature=0, stream=True, extra_body=body
+    )
     texts = [(chunk.choices[0].text, chunk.choices[0].finish_reason) for chunk in chunks]
     assert ("".join(text for text, _ in texts), texts[-1][1]) == ("größer", "stop")
 
@@ -82,24 +92,24 @@ def test_a_stream_follows_the_structure_too(client):
          "structured_outputs and response_format exclude each other", "response_format"),
     ],
 )  # fmt: skip
-def test_what_is_refused(client, body, says, param):
+def test_what_is_refused(client: OpenAI, body: dict[str, Any], says: str, param: str) -> None:
     for stream in (False, True):
         with pytest.raises(BadRequestError) as refused:
             client.completions.create(model=MODEL, prompt="a", stream=stream, extra_body=body)
-        assert says in refused.value.body["message"]
-        assert refused.value.body["param"] == param
+        assert says in error_of(refused.value)["message"]
+        assert error_of(refused.value)["param"] == param
 
 
-def test_an_answer_that_cannot_go_on_is_an_error_with_the_reason(client):
+def test_an_answer_that_cannot_go_on_is_an_error_with_the_reason(client: OpenAI) -> None:
     with pytest.raises(BadRequestError, match="after 1 tokens the answer cannot go on") as refused:
         complete(client, {"regex": "a{100000}{100000}"})
-    assert refused.value.body["param"] == "structured_outputs"
+    assert error_of(refused.value)["param"] == "structured_outputs"
     assert complete(client, {"choice": ["x"]}) == "x", "the engine serves on"
 
 
 @pytest.mark.parametrize("field", ["allowed_token_ids", "logit_bias", "stop_token_ids"])
-def test_a_token_outside_the_vocabulary_is_refused_by_the_name_of_its_field(client, field):
+def test_a_token_outside_the_vocabulary_is_refused_by_the_name_of_its_field(client: OpenAI, field: str) -> None:
     value = {"2048": 1} if field == "logit_bias" else [2048]
     with pytest.raises(BadRequestError, match="2048 is outside the vocabulary of 2048") as refused:
         client.completions.create(model=MODEL, prompt="a", extra_body={field: value})
-    assert refused.value.body["param"] == field
+    assert error_of(refused.value)["param"] == field

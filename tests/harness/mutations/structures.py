@@ -8,6 +8,8 @@ from torch import Tensor
 
 from engine.grammars import Grammar, Grammars
 from engine.model import sampler
+from engine.model.grammar_masks import constrained
+from engine.model.logits import processed
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
@@ -18,7 +20,6 @@ def mask_rows_as(
     patch: pytest.MonkeyPatch, change: Callable[[Sequence[SequenceState]], Sequence[SequenceState]]
 ) -> None:
     """Mask each row by the grammar of the sequence that ``change`` returns for it."""
-    constrained = sampler.constrained
     patch.setattr(sampler, "constrained", lambda logits, sequences: constrained(logits, change(sequences)))
 
 
@@ -128,7 +129,6 @@ def let_eos_end_an_incomplete_answer(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("what-a-mask-forbids-no-bias-brings-back", "Hugging Face says")
 def let_a_bias_bring_back_what_the_mask_forbids(patch: pytest.MonkeyPatch) -> None:
-    constrained, processed = sampler.constrained, sampler.processed
     raw: dict[int, Tensor] = {}
 
     def remember(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
@@ -147,7 +147,7 @@ def let_a_bias_bring_back_what_the_mask_forbids(patch: pytest.MonkeyPatch) -> No
 
 @output_mutation("logprobs-of-the-masked-logits", "logprob")
 def take_logprobs_from_the_logits_before_the_mask(patch: pytest.MonkeyPatch) -> None:
-    constrained, with_logprobs = sampler.constrained, sampler._with_logprobs
+    with_logprobs = sampler._with_logprobs
     raw: dict[int, Tensor] = {}
 
     def remember(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:

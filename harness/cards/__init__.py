@@ -1,5 +1,6 @@
-"""Spyre cards of this machine: discovery, users, and leases, so that no two engines use the same card.
+"""Find the Spyre cards of this machine and lease them, so that no two engines use the same card.
 
-``discovery.py`` finds cards, ``holders.py`` finds processes with an open card, ``lease.py`` leases cards, and
-``harness/pytest_plugin/cards.py`` connects them to pytest. docs/hardware.md has the sources of facts about cards.
+``discovery.py`` finds cards. ``holders.py`` finds the processes that have a card open. ``lease.py`` leases cards.
+``harness/pytest_plugin/cards.py`` leases cards for the tests of a run. docs/hardware.md describes how vLLM and
+torch-spyre select cards, with sources.
 """

@@ -1,8 +1,12 @@
 """Find Spyre cards, and select those that a run may use.
 
-As torch-spyre does (``spyre_device_enum``): ``AIU_WORLD_RANK_0``, ``_1``, … if they are set, else
-``PCIDEVICE_IBM_COM_AIU_PF``, else every PCI device of IBM's vendor id and Spyre's device id. ``SPYRE_CARDS`` then
-selects among them.
+Cards are found as in torch-spyre (``spyre_device_enum``). The first of these that is set lists the PCI addresses:
+
+1. the environment variables ``AIU_WORLD_RANK_0``, ``AIU_WORLD_RANK_1``, …
+2. the environment variable ``PCIDEVICE_IBM_COM_AIU_PF``
+3. all PCI devices in ``/sys`` with IBM's vendor id and Spyre's device id
+
+The environment variable ``SPYRE_CARDS`` selects some of the cards found.
 """
 
 import os
@@ -18,19 +22,20 @@ RANK = "AIU_WORLD_RANK_"
 CLUSTER = "PCIDEVICE_IBM_COM_AIU_PF"
 CHOSEN = "SPYRE_CARDS"
 ROOT = "SPYRE_CARDS_ROOT"
-"""Variable with another root folder than ``/`` in which to find cards, for tests."""
+"""Name of the environment variable with the folder to search in place of ``/``, for tests."""
 
 
 class CardsError(ValueError):
-    """Cards are not available. The message is one sentence for the user."""
+    """The requested cards are not available. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """A card. ``index`` counts all found cards from 0; ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
+    """A Spyre card.
 
-    ``node`` is the device file that its user opens; None if the kernel has not assigned the card to VFIO, or a
-    container does not expose it.
+    ``index`` is its position among all cards found, from 0. ``bus_id`` is its PCI address, such as ``0000:29:00.0``.
+    ``node`` is its device file in /dev/vfio. ``node`` is None if the kernel has not assigned the card to VFIO, or if
+    this container does not contain the device file.
     """
 
     index: int
@@ -46,7 +51,7 @@ def root_of(environ: Mapping[str, str]) -> Path:
 
 
 def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """Return the cards that this run may use, by index. Raises CardsError if SPYRE_CARDS names others."""
+    """Return the cards that this run may use. Raises CardsError if SPYRE_CARDS names a card that does not exist."""
     root = root_of(environ)
     found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]
     chosen = environ.get(CHOSEN)
@@ -54,7 +59,7 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
 
 
 def leased_cards(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the bus ids of this process's cards, from the environment that a lease sets."""
+    """Return the PCI addresses of the cards that this process leases, from ``AIU_WORLD_RANK_*``, set by the lease."""
     return list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
 
 
@@ -76,7 +81,7 @@ def _is_spyre(device: Path) -> bool:
 
 
 def _node(root: Path, bus_id: str) -> Path | None:
-    """Return ``/dev/vfio/<number of the card's IOMMU group>``."""
+    """Return the card's device file, ``/dev/vfio/<number of its IOMMU group>``, or None if there is none."""
     group = root / "sys/bus/pci/devices" / bus_id / "iommu_group"
     if not group.exists():
         return None
@@ -91,5 +96,5 @@ def _chosen(found: list[Card], text: str) -> tuple[Card, ...]:
     if unknown or not names:
         there = ", ".join(map(str, found)) or "none"
         wrong = f"{unknown[0]!r} is not a card of this machine" if names else "names no card"
-        raise CardsError(f"{CHOSEN}={text}: {wrong}; there are: {there}")
+        raise CardsError(f"{CHOSEN}={text}: {wrong}; the cards of this machine are: {there}")
     return tuple(dict.fromkeys(by_name[name] for name in names))

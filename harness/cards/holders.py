@@ -1,4 +1,7 @@
-"""Find processes that have a card open: dying processes, or programs that do not use leases."""
+"""Find the processes that have a card open.
+
+A card can be open without a lease: in a process that is still exiting, or in a program that does not lease cards.
+"""
 
 import os
 from pathlib import Path
@@ -7,7 +10,7 @@ from harness.cards.discovery import Card
 
 
 def holders(card: Card) -> list[int]:
-    """Return the ids of the processes that have the card open, as far as this user can see them."""
+    """Return the ids of the processes that have the card open. Processes of other users are not found."""
     if card.node is None:
         return []
     wanted = str(card.node.resolve())

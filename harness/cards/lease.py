@@ -1,7 +1,7 @@
-"""Leases of cards: locks of the operating system, which are released when their holder is killed.
+"""Lease cards with file locks. The operating system releases the locks of a process that is killed.
 
-A lease has as many cards as one engine needs. Locks are advisory and per user. A card that another program has open is
-not free, and neither is a card that its last user has not closed yet.
+A lease contains all cards that one engine needs. The locks are advisory, and other users do not see them. A card that
+any process still has open can't be leased, even if nobody holds its lock.
 """
 
 import contextlib
@@ -29,14 +29,14 @@ RANKS_CLEARED = 64
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that leases a card, and the start of the lease (seconds since the epoch)."""
+    """The process that leases a card: its id, and the start of the lease in seconds since the epoch."""
 
     pid: int
     since: float
 
 
 class Lease:
-    """Cards that belong to this process until ``release``."""
+    """Cards that this process has leased. Other processes can lease them after ``release``."""
 
     def __init__(self, cards: Sequence[Card], locks: Sequence[FileLock]) -> None:
         self.cards = tuple(cards)
@@ -44,7 +44,7 @@ class Lease:
 
     @property
     def environ(self) -> dict[str, str | None]:
-        """Return the environment variables for an engine on these cards; None: must not be set."""
+        """Return environment variables for an engine on these cards. Variables with the value None must be unset."""
         ranks: dict[str, str | None] = {f"{RANK}{number}": None for number in range(RANKS_CLEARED)}
         ranks |= {f"{RANK}{number}": card.bus_id for number, card in enumerate(self.cards)}
         return ranks | {
@@ -56,7 +56,7 @@ class Lease:
         }
 
     def release(self) -> None:
-        """Release the cards. Idempotent."""
+        """Release the locks of all cards. Can be called more than once."""
         for lock in self._locks:
             lock.release()
 
@@ -68,7 +68,7 @@ class Lease:
 
 
 def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder of the locks: this user's runtime folder."""
+    """Return the folder with the lock files: ``SPYRE_CARDS_LOCKS``, else a folder of this user."""
     folder = environ.get(FOLDER)
     if folder:
         return Path(folder)
@@ -77,13 +77,13 @@ def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait: float | None = None) -> Lease:
-    """Return a lease of ``count`` cards when they are free.
+    """Wait until ``count`` of the cards are free, lease them and return the lease.
 
-    Raises CardsError if that takes longer than ``wait`` seconds.
+    Raises CardsError if the wait takes longer than ``wait`` seconds (default: ``SPYRE_CARDS_WAIT``, else 120).
     """
     if count > len(cards):
         raise CardsError(
-            f"{count} cards are needed, and there are {len(cards)}: {', '.join(map(str, cards)) or 'none'}"
+            f"the engine needs {count} cards, but this run may use {len(cards)}: {', '.join(map(str, cards)) or 'none'}"
         )
     folder = folder or lock_folder()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,7 +99,10 @@ def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait
 
 
 def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
-    """Lease all or none, because two processes that each hold some of the cards would wait for each other."""
+    """Lease ``count`` free cards. If fewer are free, lease none and return None.
+
+    Two processes that each keep some of the cards while waiting for the rest would deadlock.
+    """
     mine: list[Card] = []
     locks: list[FileLock] = []
     for card in cards:
@@ -125,7 +128,7 @@ def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
 
 
 def leased_by(card: Card, folder: Path | None = None) -> Holder | None:
-    """Return the holder of a card's lease, None if it is not leased."""
+    """Return the process that leases the card. Return None if the card is not leased."""
     folder = folder or lock_folder()
     if not _lock_file(folder, card).exists():
         return None
@@ -136,7 +139,7 @@ def leased_by(card: Card, folder: Path | None = None) -> Holder | None:
         note: dict[str, Any] = json.loads(_note(folder, card).read_text(encoding="utf-8"))
         return Holder(int(note["pid"]), float(note["since"]))
     except (OSError, ValueError, KeyError):
-        return Holder(0, time.time())  # locked, but the holder's note is not written yet
+        return Holder(0, time.time())  # The lock is held, but its holder has not yet written the file with its pid.
 
 
 def _lock_file(folder: Path, card: Card) -> Path:
@@ -167,4 +170,4 @@ def _who_has_them(cards: Sequence[Card], folder: Path) -> str:
             users.append(f"{card} is leased by process {has.pid}")
         elif open_in:
             users.append(f"{card} is open in process {', '.join(map(str, open_in))}")
-    return "; ".join(users) or "they were in use in the meantime"
+    return "; ".join(users) or "other processes used them until now"

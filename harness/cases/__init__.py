@@ -1,1 +1,1 @@
-"""Run and check cases, by kind."""
+"""Run and check cases. There are three kinds: step cases, output cases and behaviour cases."""

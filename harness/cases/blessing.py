@@ -1,4 +1,7 @@
-"""Accepting what an engine does, and keeping what the reference says: files written and removed with ``--cb-bless``."""
+"""Write the files of expectations in a run with ``--cb-bless``, and remove those of cases that no longer exist.
+
+Golden step tables come from the engine under test. Reference outputs come from Hugging Face.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -17,10 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Blessing:
-    """The changes of one run, and their summary.
+    """Writes expectations during one run, and records which files changed.
 
-    A table is written once a run: if a case runs in several configurations, the first is blessed and the others are
-    compared with it. References come from Hugging Face, so they are written whatever the engine does.
+    If a case runs in several configurations, its table is written from the first, and the others are compared with it.
+    Reference outputs are written even if a check of the engine fails. ``engine`` describes the engine under test.
+    ``done`` has the files that this run has written or found up to date.
     """
 
     engine: str
@@ -29,7 +33,7 @@ class Blessing:
     unchanged: int = 0
 
     def accept(self, path: Path, suite: str, case: str, rows: Sequence[StepRow]) -> None:
-        """Write the table of a case, unless it already has these rows."""
+        """Write the golden step table of a case, unless the file already has these rows."""
         self.done.add(path)
         before = readable_rows(path)
         if not write_golden(path, suite, case, self.engine, rows):
@@ -40,7 +44,7 @@ class Blessing:
             self.changes.append(f"changed  {shown_file(path)}: {_difference(before, rows)}")
 
     def accept_references(self, comparison: "Comparison") -> None:
-        """Write the reference outputs of a case, unless its file already has exactly these."""
+        """Write the reference outputs of a case, unless the file already has exactly these outputs."""
         file, checkpoint = comparison.file, comparison.checkpoint
         if file in self.done:
             return
@@ -55,28 +59,38 @@ class Blessing:
         self.changes.append(f"{word}  {shown_file(file)}: references for {len(pairs)} requests")
 
     def remove_stale(self, suite_path: Path, with_table: Collection[str], with_reference: Collection[str]) -> None:
-        """Remove tables and references of a suite whose cases no longer exist."""
+        """Remove the suite's golden tables and reference outputs that no case needs any more.
+
+        ``with_table`` and ``with_reference`` are the ids of the cases that need a golden table or reference outputs.
+        """
         tables = [path for path in golden_folder(suite_path).glob("*.yaml") if path.stem not in with_table]
         folders = reference_folders(suite_path)
         references = [path for folder in folders for path in folder.glob("*.json") if path.stem not in with_reference]
         for what, paths in (("a golden table", tables), ("reference outputs", references)):
             for path in sorted(paths):
                 path.unlink()
-                self.changes.append(f"removed  {shown_file(path)}: no case of {suite_path.name} has this id and {what}")
+                why = f"no case of {suite_path.name} with this id has {what}"
+                self.changes.append(f"removed  {shown_file(path)}: {why}")
 
     def remove_stale_folders(self, folder: Path) -> None:
-        """Remove tables and references of suites that no longer exist, below a folder that is blessed as a whole."""
+        """Remove golden tables and reference outputs of suites in this folder that no longer exist.
+
+        Call this only if the run blesses all suites of the folder.
+        """
         for path, suite in stale(folder):
             path.unlink()
-            self.changes.append(f"removed  {shown_file(path)}: there is no suite {shown_file(suite)}")
+            self.changes.append(f"removed  {shown_file(path)}: the suite {shown_file(suite)} does not exist")
 
     def summary(self) -> list[str]:
-        """Return a line for each change, then the counts."""
+        """Return a line for each changed file, then a line with the number of changed and unchanged files."""
         return [*self.changes, f"blessed: files changed: {len(self.changes)}, unchanged: {self.unchanged}"]
 
 
 def bless_references(blessing: Blessing | None, comparison: "Comparison | None") -> None:
-    """Write the references of a comparison in a run with --cb-bless; do nothing without a comparison."""
+    """Write the reference outputs of a case in a run with ``--cb-bless``.
+
+    Do nothing in other runs (``blessing`` is None), or if no outputs are compared (``comparison`` is None).
+    """
     if blessing is not None and comparison is not None:
         blessing.accept_references(comparison)
 

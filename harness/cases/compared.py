@@ -1,4 +1,4 @@
-"""The requests of a case that are compared with the reference."""
+"""Select the requests of a case whose outputs are compared with those of Hugging Face."""
 
 from collections.abc import Iterator
 
@@ -8,17 +8,20 @@ from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
 
 CHAT_TOKENS = 16
-"""Default of ``max_tokens`` for conversations."""
+"""Default of ``max_tokens`` for the requests of ``chat`` actions."""
 
 
 def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
-    """Return a conversation as a request, with the prompt rendered by the chat template. Raises ValueError."""
+    """Convert a ``chat`` action to a request whose prompt is rendered by the model's chat template.
+
+    Raises ValueError if the model has no chat template.
+    """
     prompt = vocabulary.chat([{"role": m.role, "content": m.content} for m in chat.messages])
-    budget = chat.max_tokens or CHAT_TOKENS
+    max_tokens = chat.max_tokens or CHAT_TOKENS
     return RequestSpec(
         0,
         prompt,
-        budget,
+        max_tokens,
         temperature=chat.temperature,
         seed=chat.seed,
         ignore_eos=chat.ignore_eos,
@@ -27,7 +30,10 @@ def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
 
 
 def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:
-    """Yield the requests of a case that are compared with the reference. Raises ValueError for an impossible prompt."""
+    """Yield the requests of a case whose outputs are compared with the reference.
+
+    Raises ValueError for a prompt that the model's tokenizer can't produce.
+    """
     if isinstance(case, StepsCase | OutputCase):
         for position, request in enumerate(case.requests if case.expect.output == "reference" else ()):
             yield request_spec(request, case.id, position, vocabulary)
@@ -44,7 +50,7 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def has_reference(case: Case) -> bool:
-    """Return whether any output of a case is compared with the reference."""
+    """Return whether at least one request of the case is compared with the reference."""
     if isinstance(case, BehaviourCase):
         return any(action.compared for action in case.actions)
     return getattr(case, "expect", None) is not None and case.expect.output == "reference"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Text of a failed test: the case, the step, the table, the rule, and what to do."""
+"""Format the text that pytest shows for a failed test: the case, the failed checks, and how to bless the case."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,10 @@ from harness.types import Verdict, failures
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
-    """Return all failed verdicts of a test as text."""
+    """Return a text with the case and all failed verdicts of a test.
+
+    ``place`` is the file and line of the case. ``bless_command`` is added if blessing could make the test pass.
+    """
     case, lines = expanded.case, _head(expanded, place)
     for verdict in failures(verdicts):
         lines.extend(["", verdict.headline])
@@ -27,7 +30,10 @@ def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bl
 
 
 def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
-    """Return the run as a text time-line, followed by the expected one if it differs; empty if there are no steps."""
+    """Return the observed steps as a text time-line, then the expected steps if they differ.
+
+    ``width`` is in characters. The text is empty if the verdicts have no steps.
+    """
     drawn = first_of(verdict.data for verdict in verdicts)
     if drawn is None:
         return ""
@@ -39,7 +45,10 @@ def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
 
 
 def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
-    """Return the text about a test that was stopped early: the test, what happened, and ``more`` lines."""
+    """Return a text about a test that has no verdicts because it was stopped early.
+
+    ``what`` is a sentence about the reason. ``more`` are lines to add, such as a traceback.
+    """
     return "\n".join([*_head(expanded, place), "", what, *more])
 
 
@@ -50,7 +59,7 @@ def _head(expanded: Expanded, place: str) -> list[str]:
 
 
 class CaseFailedError(Exception):
-    """A test with failed verdicts: the first headline, and the whole text."""
+    """A test has failed verdicts. ``headline`` is that of the first one; the message is the text about all of them."""
 
     def __init__(self, headline: str, text: str) -> None:
         super().__init__(text)

@@ -1,4 +1,8 @@
-"""Check suites beyond their schema: markers exist, and inside suites/ names and requirements are right."""
+"""Check parts of a suite file that its schema can't check.
+
+Markers and named checks must exist. In a folder with a requirements.yaml, such as suites/, the suite's name must be its
+path, and the requirements of its cases must exist.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
@@ -14,7 +18,10 @@ REQUIREMENTS = "requirements.yaml"
 
 
 def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
-    """Raise SuiteError with all errors. ``more_markers`` are the markers registered with pytest."""
+    """Check a suite, and raise SuiteError with all mistakes found.
+
+    ``more_markers`` are the markers registered with pytest, which a suite can use in addition to those of the harness.
+    """
     problems = [
         *_alone_by_its_name(loaded),
         *_markers(loaded, {*MARKERS, *more_markers}),
@@ -26,12 +33,15 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
 
 
 def _alone_by_its_name(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check that no other suite has the same name apart from its suffix: both would share expectations."""
+    """Check that no suite in the same folder differs only in its suffix, because both would have the same expectations.
+
+    For example, a.yaml and a.yml would both have the folder of expectations ``a``.
+    """
     for suffix in SUITE_SUFFIXES:
         other = loaded.path.with_suffix(suffix)
         if other != loaded.path and other.is_file():
-            what = f"{other.name} is in the same folder, and both would share one folder of expectations"
-            yield loaded.problem((), what, "rename one of them")
+            what = f"this suite and {other.name} in the same folder would use the same folder of expectations"
+            yield loaded.problem((), what, "rename one of the two files")
 
 
 def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
@@ -42,46 +52,50 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
     for path, name in named:
         if name not in known:
             there_are = ", ".join(sorted(MARKERS))
-            hint = f"{closest(name, known)}there are {there_are}; others can be registered in pytest's configuration"
+            hint = f"{closest(name, known)}the markers of the harness are {there_are}; register others with pytest"
             yield loaded.problem(path, f"marker {name!r} is not known", hint)
 
 
 def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check that named checks exist."""
+    """Check that every check that a behaviour case names exists."""
     for index, case in enumerate(loaded.suite.cases):
         for number, action in enumerate(getattr(case, "actions", ())):
             if action.check is None or find(action.check.name) is not None:
                 continue
-            hint = f"{closest(action.check.name, CHECKS)}there are {', '.join(CHECKS)}; or package.module:function"
+            hint = f"{closest(action.check.name, CHECKS)}use one of {', '.join(CHECKS)}, or package.module:function"
             path = ("cases", index, "actions", number, "check")
             yield loaded.problem(path, f"there is no check {action.check.name!r}", hint)
 
 
 def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check a suite below a folder with a requirements.yaml: its name is its path, and its requirements exist."""
+    """Check the name and the requirements of a suite in a folder with a requirements.yaml, or below such a folder."""
     path = loaded.path.resolve()
     folder = _requirements_root(path)
     if folder is None:
         return
     name = path.relative_to(folder).with_suffix("").as_posix()
     if loaded.suite.suite != name:
-        hint = f"here a suite is named by its path: {name}"
+        hint = f"in {folder.name}/ the name of a suite is its path: {name}"
         yield loaded.problem(("suite",), f"is {loaded.suite.suite!r}", hint)
     known = _requirements(folder / REQUIREMENTS)
     for index, case in enumerate(loaded.suite.cases):
         for i, requirement in enumerate(case.requirement):
             if requirement not in known:
                 hint = f"{closest(requirement, known)}{folder.name}/{REQUIREMENTS} lists them"
-                yield loaded.problem(("cases", index, "requirement", i), f"{requirement} does not exist", hint)
+                what = f"the requirement {requirement} does not exist"
+                yield loaded.problem(("cases", index, "requirement", i), what, hint)
 
 
 def _requirements_root(path: Path) -> Path | None:
-    """Return the folder above a suite that has a requirements.yaml."""
+    """Return the nearest folder above the suite file that has a requirements.yaml, or None."""
     return next((parent for parent in path.parents if (parent / REQUIREMENTS).is_file()), None)
 
 
 def requirements_above(suite: Path) -> Mapping[str, Mapping[str, str]]:
-    """Return the requirements for suites in this folder, by id: ``must``, ``source``, optionally ``by``; or none."""
+    """Return the requirements that apply to a suite file, by id. Return an empty mapping without a requirements.yaml.
+
+    A requirement has the keys ``must`` (its sentence) and ``source``. Those that no case can test also have ``by``.
+    """
     folder = _requirements_root(suite.resolve())
     return {} if folder is None else _requirements(folder / REQUIREMENTS)
 

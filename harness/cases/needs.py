@@ -1,4 +1,4 @@
-"""The driver capabilities that a case needs."""
+"""Determine whether a driver has all capabilities that a case needs. If not, the case is skipped."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,10 @@ from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
 def missing_capability(
     expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
 ) -> str | None:
-    """Return a capability that the test needs and the driver lacks, None if it has all."""
+    """Return a capability that the test needs and the driver lacks. Return None if the driver has all of them.
+
+    ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
+    """
     return next((need for need in _needs(expanded, capabilities, policy_of_the_run) if need not in capabilities), None)
 
 
@@ -24,7 +27,7 @@ def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: 
     assert isinstance(case, StepsCase | OutputCase)
     yield STEP_TRACE
     if TOKENS not in capabilities and isinstance(case, StepsCase) and all(r.can_be_simulated for r in case.requests):
-        return  # its schedule is checked, and nothing else
+        return  # The driver runs no model. Only the steps of the case are checked.
     yield TOKENS
     policy = requested_policy(expanded, policy_of_the_run)
     if case.expect.output == "reference" and policy is not None and policy.name == "golden":

@@ -1,4 +1,4 @@
-"""Run an output case: its outputs and the invariants, without a step table."""
+"""Run an output case: check the generated tokens and the scheduler's invariants, without a step table."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from harness.types import Run, SchedulingLimits, Verdict
 
 
 def run_output(test: Test, case: OutputCase, session: Session, limits: SchedulingLimits) -> Verdicts:
-    """Prepare the case, run it and check it. ``limits`` are the effective limits.
+    """Prepare the case, run it and check it. ``limits`` are the effective limits of ``session``.
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """
@@ -25,9 +25,9 @@ def run_output(test: Test, case: OutputCase, session: Session, limits: Schedulin
 
 
 def broken_off(run: Run, steps: Verdict | None = None) -> Verdict:
-    """Return the verdict for an engine that failed or did not finish.
+    """Return the failed verdict about a run in which the engine raised an error or did not finish all requests.
 
-    ``steps``: its first wrong step before, if known.
+    ``steps`` is the verdict about the steps before that, if they were compared with a table.
     """
     assert run.unfinished is not None
     end = ("", *run.traceback) if run.traceback else ()

@@ -1,4 +1,4 @@
-"""Run one test: the case in its configuration on a warm engine, with the runner of its kind."""
+"""Run one test, that is, one case in one configuration, on an engine that is already started."""
 
 from harness.cases.behaviour.run import run_behaviour
 from harness.cases.behaviour.steps import Watched
@@ -15,10 +15,10 @@ from harness.utils import spent
 
 
 def run_test(test: Test, session: Session) -> Verdicts:
-    """Set the case's limits, run it and check it. Returns verdicts in order.
+    """Set the engine's limits to those of the case, run the case and check it. Return the verdicts.
 
-    Raises CaseError if limits or prompts are impossible for this engine or model, CheckpointError, GoldenError,
-    ReferenceMissingError and ReferenceFileError.
+    Raises CaseError if the engine can't have these limits or the model can't have these prompts. Also raises
+    CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
     """
     case = test.expanded.case
     try:
@@ -30,12 +30,15 @@ def run_test(test: Test, session: Session) -> Verdicts:
     if isinstance(case, OutputCase):
         return run_output(test, case, session, limits)
     assert isinstance(case, BehaviourCase)
-    assert is_offline(session)  # the driver's capabilities say so, and the case was skipped without
+    assert is_offline(session)  # A driver without the capability would have skipped the case.
     return run_at_client(test, session.client(case.server), Watched(session, limits, test.scheduler))
 
 
 def run_at_client(test: Test, client: Client, watched: Watched | None = None) -> Verdicts:
-    """Run a behaviour case at an engine with the case's limits. ``watched`` is set if its steps are visible.
+    """Run a behaviour case with a client of an engine that already has the case's limits.
+
+    ``watched`` is the engine if it runs in this process and its steps are to be checked, else None.
+
 
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """

@@ -1,4 +1,7 @@
-"""Run a scheduler-step case: compare its steps with a table, or bless them; check outputs and invariants."""
+"""Run a scheduler-step case: compare its steps with the expected table, and check outputs and invariants.
+
+With ``--cb-bless``, the observed steps are written as the expected table instead.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +19,7 @@ from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
 
 
 def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingLimits) -> Verdicts:
-    """Prepare the case, run it and check it. ``limits`` are the effective limits.
+    """Prepare the case, run it and check it. ``limits`` are the effective limits of ``session``.
 
     Raises CaseError, CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
     """
@@ -35,42 +38,48 @@ def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingL
 
 
 def _is_blessed(test: Test, case: StepsCase) -> bool:
-    """Return whether this run writes the table of the case. Only the first configuration does."""
+    """Return whether to write the golden table of the case from this run.
+
+    With several configurations, only the first writes the table.
+    """
     if case.expect.steps != "golden" or test.blessing is None:
         return False
     return golden_path(test.suite_path, case.id) not in test.blessing.done
 
 
 def _bless(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict], *, blocks: bool) -> Verdict:
-    """Write the steps of a run as the table of its case, if all other checks passed."""
+    """Write the observed steps as the golden table of the case, if all other checks (``others``) passed."""
     assert test.blessing is not None
     if not blocks:
-        return Verdict(False, "not blessed: this driver can't observe blocks, which the table needs")
+        return Verdict(False, "not blessed: a golden table needs block counts, which this driver can't observe")
     if failures(others):
-        return Verdict(False, "not blessed: other checks failed, see below")
+        return Verdict(False, "not blessed: at least one other check of this case failed, see below")
     path = golden_path(test.suite_path, case.id)
     test.blessing.accept(path, test.suite_name, case.id, [as_row(step) for step in run.steps])
     return Verdict(True, f"blessed {path.name}")
 
 
 def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
-    """Return the rows of a case, from the suite or from its golden file. Raises GoldenError."""
+    """Return the rows of the expected step table, from the suite file or the golden file. Raises GoldenError."""
     if case.expect.steps != "golden":
         return case.expect.steps
     return read_golden(golden_path(test.suite_path, case.id), test.bless_command, (test.suite_name, case.id))
 
 
 def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
-    """Return the verdict with the first wrong step before the end, if the table of the case exists."""
+    """Return the verdict about a run that the engine did not finish.
+
+    If the case has a step table, the steps that were run are compared with it.
+    """
     try:
         steps = expected_rows(test, case)
     except GoldenError:
-        return broken_off(run)  # a missing table is not the error here
+        return broken_off(run)  # Without a table, report only that the engine did not finish.
     return broken_off(run, check_steps(run, steps, blocks=BLOCK_ACCOUNTING in test.capabilities))
 
 
 def _explained(verdict: Verdict, workload: Workload, run: Run) -> Verdict:
-    """Return the verdict about a wrong step with an explanation by the rules, in the case's numbers."""
+    """Add to a failed verdict what the rules require at the first wrong step, with the numbers of this case."""
     first = verdict.data.get("first")
     explanation = None if first is None else workload.explain(run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict

@@ -1,4 +1,4 @@
-"""The input of a runner, and its result."""
+"""``Test``, the input of ``harness.cases.run.run_test``, and its result, a tuple of verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +17,19 @@ Verdicts = tuple[Verdict, ...]
 
 
 class CaseError(ValueError):
-    """A case that can't be run. The message is for the author of the case."""
+    """The case can't be run because of a mistake in it. The message is for the author of the case."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """The input of a test.
+    """One case in one configuration, with what is needed to run and check it.
 
-    With a ``blessing``, golden tables and reference outputs are written. ``policy`` is used for outputs if neither the
-    case nor its suite has one.
+    ``expanded`` is the case. ``capabilities`` are those of the driver. ``blessing`` is None except with ``--cb-bless``.
+    ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs if neither the case nor its
+    suite names one.
     """
 
-    __test__ = False
+    __test__ = False  # pytest must not collect this class.
 
     suite_path: Path
     suite_name: str
@@ -41,12 +42,12 @@ class Test:
 
     @property
     def scheduler(self) -> SchedulerSpec:
-        """Return the scheduler of the test."""
+        """Return the scheduler that the test's configuration names."""
         return scheduler_named(self.expanded.configuration.scheduler)
 
 
 def as_data(verdicts: Sequence[Verdict]) -> list[Mapping[str, Any]]:
-    """Return the verdicts as builtins, for reports."""
+    """Convert verdicts to dicts of JSON types, for reports."""
     return [
         {
             "passed": v.passed,

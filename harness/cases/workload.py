@@ -1,4 +1,4 @@
-"""The requests of a steps or output case, prepared for an engine, with functions to run and check them."""
+"""Prepare the requests of a scheduler-step or output case for an engine, run them, and check the run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,10 +22,10 @@ from harness.utils import spent
 
 @dataclass(frozen=True)
 class Workload:
-    """The requests of a case under effective ``limits``.
+    """The requests of a case, prepared for an engine with the effective ``limits``.
 
-    ``requests`` are in suite form, ``specs`` in the form that drivers take. ``comparison`` has the references, None if
-    outputs are not compared with any.
+    ``requests`` are as in the suite file, ``specs`` are the same requests as drivers take them. ``options`` are those
+    of the scheduler. ``comparison`` has the reference outputs, and is None if outputs are not compared with them.
     """
 
     case: StepsCase | OutputCase
@@ -41,9 +41,9 @@ class Workload:
         return self.case.requests
 
     def run(self, session: Session) -> Run:
-        """Run the workload on a session that was reset to its limits.
+        """Run all requests on a session whose limits are already set.
 
-        Raises CaseError if it did not finish because no engine can finish it by the rules.
+        Raises CaseError if the engine can't finish the requests because the rules never admit one of them.
         """
         with spent.timed("stepping"):
             run = run_workload(session, self.specs, self.requests)
@@ -56,7 +56,10 @@ class Workload:
         return run
 
     def check(self, run: Run, session: Session) -> list[Verdict]:
-        """Check the invariants of the scheduler, required events, then outputs. May run requests again, alone."""
+        """Check the scheduler's invariants, the events that the case requires or forbids, and the outputs.
+
+        Some checks of outputs run requests again on ``session``, one at a time.
+        """
         invariants = self.scheduler.check_invariants(run, self.specs, self.requests, self.limits, self.options)
         happened = check_happens(self.scheduler, self.case, run, self.specs, self.limits, self.options)
         outputs = check_outputs(self.comparison, self.specs, self.case, run, self.limits.max_model_len)
@@ -65,14 +68,17 @@ class Workload:
         return [invariants, *([] if happened is None else [happened]), *outputs]
 
     def explain(self, run: Run, step: int) -> str | None:
-        """Return what a step does by the rules, in this case's numbers; None if that is not known."""
+        """Return a sentence about what the rules require at a step, with the numbers of this case.
+
+        Return None if the rules can't be applied to the steps before.
+        """
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
-        """Add the data for time-line and latencies of the run to the first verdict.
+        """Return the verdicts with data about the run in the first, for reports.
 
-        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read it. Steps of engines without a model are
-        not timed.
+        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read this data. Steps of engines that run no
+        model have no times.
         """
         first, *others = verdicts
         pairs = zip(self.specs, self.requests, strict=True)
@@ -87,7 +93,7 @@ class Workload:
 
 
 def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) -> Workload:
-    """Return the workload of a case for an engine with these effective limits."""
+    """Prepare the requests of a case for an engine with these effective limits, and look up their references."""
     specs, comparison = tuple(specs_of(test, case)), None
     if TOKENS in test.capabilities:
         specs, comparison = prepare_outputs(
@@ -98,7 +104,7 @@ def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) 
 
 
 def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
-    """Return the requests of a case in the form that drivers take. Raises CaseError and CheckpointError."""
+    """Convert the requests of a case to the form that drivers take. Raises CaseError and CheckpointError."""
     make_spec = _spec_maker(test, case)
     try:
         return [make_spec(request, position) for position, request in enumerate(case.requests)]
@@ -107,7 +113,10 @@ def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
 
 
 def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
-    """Return the function that converts a request of the case for the driver."""
+    """Return the function that converts a request of the case, given its position, for the driver.
+
+    A driver that runs no model gets simulated tokens, or prompts of the right length only.
+    """
     model = test.expanded.configuration.model
     if TOKENS not in test.capabilities and test.scheduler.reads_tokens:
         words = vocabulary_of(model_of_run(model))

@@ -1,1 +1,1 @@
-"""Compare observations with expectations. Each check returns a verdict with the data that shows the difference."""
+"""Check a run of an engine: its steps, its outputs, and the events that happened. Each check returns a verdict."""

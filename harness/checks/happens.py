@@ -1,4 +1,4 @@
-"""Check that the events that a case requires happened in its run."""
+"""Check that the scheduler events under a case's ``happens`` occurred in its run, and those under ``never`` did not."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,7 +8,7 @@ from harness.schedulers.spec import Options, SchedulerSpec
 from harness.suites.schema import Happening, OutputCase, StepsCase
 from harness.types import RequestSpec, Run, SchedulingLimits, Verdict
 
-_HINT = "the case doesn't test what it should: change its requests or limits, or its lists `happens` and `never`"
+_HINT = "this run does not test what the case is for: change its requests, its limits, or its `happens` and `never`"
 
 
 def check_happens(
@@ -19,9 +19,9 @@ def check_happens(
     limits: SchedulingLimits,
     options: Options,
 ) -> Verdict | None:
-    """Check that all events under ``happens`` happened, and none under ``never``. Return None if the case lists none.
+    """Check the events of a run. Return None if the case has neither ``happens`` nor ``never``.
 
-    All four ``limits`` must be given.
+    ``limits`` are the effective limits, none of which may be None.
     """
     if not case.happens and not case.never:
         return None
@@ -46,7 +46,11 @@ def events_of(
     limits: SchedulingLimits,
     options: Options,
 ) -> list[Event]:
-    """Return all events of a run, by step. If the rules can't be followed to its end, only those of its rows."""
+    """Return all events of a run, sorted by step.
+
+    Some events are visible in the step table. Others follow from the scheduler's rules, such as the reason why a
+    request waits. If the rules can't be applied to the run, only events of the step table are returned.
+    """
     events = list(seen_events(run, specs, case.requests, limits.max_model_len, limits.max_num_seqs))
     with suppress(ValueError):
         events += scheduler.rule_events(limits, options, specs, case.requests, run)
@@ -58,7 +62,10 @@ def _is(event: Event, wanted: Happening) -> bool:
 
 
 def _instead(wanted: Happening, events: Sequence[Event]) -> str:
-    """Return the same event for other requests, or other events of its kind."""
+    """Return the events to list in place of one that is missing.
+
+    These are the same event for other requests, else events whose names begin with the same word.
+    """
     kind = wanted.event.split("_")[0]
     near = [event for event in events if event.name == wanted.event] or [
         event for event in events if event.name.split("_")[0] == kind
@@ -72,4 +79,4 @@ def _shown(event: Event) -> str:
 
 
 def _listed(events: Sequence[Event]) -> str:
-    return ", ".join(dict.fromkeys(event.name for event in events)) or "nothing that has a name"
+    return ", ".join(dict.fromkeys(event.name for event in events)) or "no events"

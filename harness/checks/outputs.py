@@ -1,4 +1,7 @@
-"""Check the outputs of a case: plan the comparison before the run, compare after it."""
+"""Compare the outputs of a case with those of the reference.
+
+``prepare_outputs`` looks up the reference outputs before the run, and ``check_outputs`` compares after the run.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +21,16 @@ from harness.types import RequestSpec, Run, Verdict
 
 TOP_SHOWN = 3
 TOP_COMPARED = 20
-"""Number of top tokens requested from the engine: vLLM's maximum. Some are shown, all are compared."""
+"""Number of top tokens to request for the policy ``golden``, vLLM's maximum. Other policies request ``TOP_SHOWN``."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What outputs are compared with, and how. ``wanted`` and ``references`` go by request; the latter may run
-    beyond its ``max_tokens``. ``file`` is where they lie, or would.
+    """The reference outputs of a case, and the policy for comparing the engine's outputs with them.
+
+    ``wanted`` and ``references`` have one entry for each request: what to compute, and Hugging Face's output, which may
+    have more than ``max_tokens`` tokens. ``file`` is the path of the file with the reference outputs, which need not
+    exist yet.
     """
 
     policy: ResolvedPolicy
@@ -37,7 +43,10 @@ class Comparison:
 
 
 def requested_policy(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
-    """Return the requested policy: the one of the suite's parameters, else of the case, else of the run; or None."""
+    """Return the policy for comparing the outputs of a case, None if the default applies.
+
+    It is the policy of the suite's parameters, else that of the case, else that of the command line (``of_the_run``).
+    """
     named = expanded.configuration.policy
     if named is not None:
         return Policy.model_validate({"name": named})
@@ -53,9 +62,10 @@ def prepare_outputs(
     suite_path: Path,
     policy: Policy | None,
 ) -> tuple[tuple[RequestSpec, ...], Comparison | None]:
-    """Return the requests with the fields that the policy needs, and the references for all of them.
+    """Look up the reference outputs. Return the requests with the fields that the policy needs, and the comparison.
 
-    Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
+    The fields are the number of logprobs and, for the policy ``golden``, the golden tokens. The comparison is None if
+    the case does not compare its outputs. Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
     """
     if case.expect.output != "reference":
         return tuple(specs), None
@@ -90,10 +100,9 @@ def check_outputs(
     run: Run,
     max_model_len: int | None,
 ) -> list[Verdict]:
-    """Compare each request with its reference, and given tokens with those of the model.
+    """Compare each request's output with the reference, and ``simulated_tokens`` of the case with the model's tokens.
 
-    May run requests again, alone. ``max_model_len`` is the context of the run in tokens, at which a request may end
-    early; None if it is not known.
+    ``max_model_len`` is the effective limit in tokens, at which a request can end early; None if it is not known.
     """
     specs = [spec.within(max_model_len) for spec in specs]
     verdicts = _against_reference(comparison, specs, case, run) if comparison else []
@@ -123,12 +132,13 @@ def _against_reference(
 
 
 def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
-    """Check that the case's simulated_tokens equal the tokens of the model that ran."""
+    """Check that the ``simulated_tokens`` of the case are the tokens that the model generated."""
     wrong = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
         seen = tuple(token.token_id for token in tokens)
         given = request.simulated_tokens
         if given and not spec.simulated_token_ids and given[: len(seen)] != seen:
             details = (f"suite: {list(given)}", f"model: {list(seen)}")
-            wrong.append(Verdict(False, f"request {spec.request_id}: simulated_tokens are not the model's", details))
+            headline = f"request {spec.request_id}: simulated_tokens are not the tokens that the model generates"
+            wrong.append(Verdict(False, headline, details))
     return wrong

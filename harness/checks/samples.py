@@ -1,4 +1,8 @@
-"""Checks of sampled requests: same tokens as alone, same tokens as others or not, and the right distribution."""
+"""Check the outputs of an output case without a reference.
+
+Depending on the case, a request must get the same tokens as alone, the same tokens as other requests, different tokens
+from other requests, or tokens with the right distribution.
+"""
 
 from collections.abc import Sequence
 
@@ -20,9 +24,10 @@ def check_samples(
     session: Session,
     limits: SchedulingLimits,
 ) -> list[Verdict]:
-    """Return the verdicts on what an output case expects beside a reference.
+    """Return the verdicts on what an output case expects of its outputs, apart from the comparison with a reference.
 
-    ``limits`` are those of the run. May run requests again, alone or many times, and resets the session then.
+    ``limits`` are the effective limits of the run. If the case expects ``alone`` or ``distribution``, requests are run
+    again, which resets the session.
     """
     specs = [spec.within(limits.max_model_len) for spec in specs]
     verdicts = []
@@ -41,7 +46,10 @@ def check_samples(
 def _as_alone(
     configuration: Configuration, case: OutputCase, specs: Sequence[RequestSpec], run: Run, session: Session
 ) -> list[Verdict]:
-    """Check the repeatable requests against their tokens alone. The others are only batch-mates."""
+    """Check that requests with repeatable outputs (greedy or seeded) get the same tokens as alone.
+
+    The other requests of the case only fill the batch.
+    """
     within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
     verdicts = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):

@@ -1,4 +1,4 @@
-"""Compare the step table of a run with the expected table: every cell of every step."""
+"""Compare the step table of a run with the expected table, cell by cell."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -13,10 +13,11 @@ BLOCK_COLUMNS = ("reserved", "used")
 
 
 def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
-    """Compare a run with ``expected``, which may omit plain decodes.
+    """Compare the steps of a run with an expected step table.
 
-    ``blocks`` False: the driver can't observe blocks, so they are not compared. The verdict's ``data`` has both tables
-    without plain decodes, the observed one with the kind of each step.
+    ``expected`` may omit plain decodes (see ``StepRow``). With ``blocks`` False, the columns ``reserved`` and ``used``
+    are not compared, for drivers that can't observe blocks. The verdict's ``data`` has both tables without plain
+    decodes.
     """
     rows, wanted = turns(run.steps), shorten(expected)
     data = {"steps": steps_as_data(rows), "expected": [as_data(row) for row in wanted], "differing": {}}
@@ -51,9 +52,9 @@ def _compared_row_by_row(
 
 
 def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """Return the kind of step that a row of an expected table describes.
+    """Return the kind of a step, such as ``prefill``, from its row of an expected table.
 
-    ``got_tokens`` are the requests that got a token before it.
+    ``before`` is the row before. ``got_tokens`` are the requests that got a token in an earlier step.
     """
     return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
@@ -85,7 +86,7 @@ def _explain(
 
 
 def _cause(row: StepRow, wrong: Sequence[str]) -> str:
-    """Return the wrong column of a step from which the other wrong columns follow."""
+    """Return the wrong column that most likely causes the other wrong columns of the step."""
     return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 
 
@@ -103,7 +104,7 @@ def _kind_of_row(number: int, rows: Sequence[StepRow], by_number: dict[int, Step
 
 
 def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
-    """Return the expected row before a step, or the observed row if the table begins with the step."""
+    """Return the expected row of step ``number - 1``, or the observed one if the expected table does not have it."""
     return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 
 
@@ -121,7 +122,7 @@ def _named(kind: str, row: StepRow) -> str:
 def step_table_lines(
     steps: Sequence[StepRow], expected: dict[int, StepRow], first: int, columns: Sequence[str]
 ) -> list[str]:
-    """Return the rows around step ``first`` as aligned text. A wrong cell reads ``observed≠expected``."""
+    """Return the rows around step ``first`` as lines with aligned columns. Wrong cells are ``observed≠expected``."""
     numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
     table = [["", "step", "kind", *columns]]
     for number in numbers:
@@ -150,7 +151,7 @@ def _compared(seen: Any, wanted: Any) -> str:
 
 
 def cell_text(value: Any) -> str:
-    """Return the text of a cell: requests by number, pairs as ``request:number``."""
+    """Return the text of a table cell: request numbers separated by spaces, pairs as ``request:number``."""
     if isinstance(value, tuple):
         return " ".join(":".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value) or "-"
     return str(value)
@@ -162,5 +163,5 @@ def _short_list(steps: Sequence[int], most: int = 8) -> str:
 
 
 def steps_as_data(steps: Sequence[StepRow]) -> list[dict[str, Any]]:
-    """Return steps in the form of results: a mapping by column names for each step."""
+    """Convert steps to the form in which results files contain them: a dict by column names for each step."""
     return [as_data(step) for step in steps]

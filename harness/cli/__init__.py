@@ -1,7 +1,7 @@
-"""The command line ``spyre-cb``. Tests are run with pytest. One module for each subcommand.
+"""The command ``spyre-cb``, with one module for each subcommand.
 
-Exit status: 0 success, 1 problems found, 2 invalid arguments (with one sentence on stderr), 130 and 141 interrupted or
-closed pipe.
+Exit status: 0 success; 1 the command found problems, such as failed tests; 2 the arguments are invalid (one sentence on
+stderr says why); 130 interrupted with Ctrl-C; 141 the reader of standard output closed the pipe.
 """
 
 import os
@@ -56,7 +56,7 @@ example:  spyre-cb run -m "cpu and cb" --html page.html
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status."""
+    """Run one subcommand and return the exit status. ``argv`` defaults to the arguments of this process."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Python flushes stdout at exit, which would raise again.
+        # At exit Python flushes stdout again, which would print a second BrokenPipeError.
         _discard_output()
         return CUT_OFF
     except OSError as error:
@@ -104,7 +104,7 @@ def command_parser() -> Parser:
     """Return the parser of the command line, with all subcommands."""
     parser = Parser(prog="spyre-cb", description="Conformance suites for continuous batching.", epilog=_EXAMPLES)
     parser.add_argument(
-        "--version", action="store_true", help="versions of what matters; --version --json for a script"
+        "--version", action="store_true", help="versions of the packages that affect results; add --json for a script"
     )
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in SUBCOMMANDS:

@@ -1,4 +1,4 @@
-"""Shared by the subcommands: a parser with one-sentence errors, and types of arguments."""
+"""The argument parser that all subcommands use, functions to add common arguments, and types of arguments."""
 
 import argparse
 import os
@@ -9,17 +9,17 @@ from typing import Any, NoReturn
 from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
 
 Subparsers = Any
-"""The return type of ``add_subparsers``, which argparse does not export."""
+"""The type of the result of ``ArgumentParser.add_subparsers``, whose class argparse does not export."""
 
 
 class CommandError(Exception):
-    """The command can't be executed. The message is one sentence for the user."""
+    """The command can't be executed. The message is one sentence for the user. The exit status is 2."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser with one-line errors, without the usage.
+    """An ArgumentParser that reports an error in one line, without the usage text.
 
-    Abbreviations are disabled: new options would break them.
+    Options can't be abbreviated, because a new option could make an abbreviation ambiguous.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], about: str, examples: str) -> Parser:
-    """Add a subcommand with its help and function."""
+    """Add a subcommand to the parser. ``run`` executes it, ``about`` is its help and ``examples`` end the help page."""
     epilog = f"examples:\n{examples}" if "\n" in examples.strip() else f"example:\n{examples}"
     parser: Parser = subparsers.add_parser(
         name, help=about, description=f"{about[:1].upper()}{about[1:]}.", epilog=epilog
@@ -41,9 +41,9 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
 
 
 def add_selection(parser: Parser, what: str) -> None:
-    """Add arguments that select suites and, by markers, ``what`` of them."""
+    """Add the arguments PATH, which selects suites, and ``--marker``, which selects cases or tests (``what``)."""
     parser.add_argument(
-        "paths", nargs="*", type=existing, metavar="PATH", help="suites, or folders of them (default: suites)"
+        "paths", nargs="*", type=existing, metavar="PATH", help="suite files, or folders with suites (default: suites)"
     )
     parser.add_argument(
         "--marker", action="append", default=[], metavar="NAME", help=f"only {what} with this marker; may be repeated"
@@ -51,36 +51,39 @@ def add_selection(parser: Parser, what: str) -> None:
 
 
 def apart(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
-    """Raise CommandError if an output would overwrite an input."""
+    """Check that no output file is also an input file. Raises CommandError."""
     read = {os.path.realpath(path): path for path in inputs}
     for path in outputs:
         if path is not None and (same := read.get(os.path.realpath(path))) is not None:
-            raise CommandError(f"{path}: would overwrite the input {same}; use another file")
+            raise CommandError(f"{path}: this output would overwrite the input {same}; name another file")
 
 
 def count(text: str) -> int:
-    """Return a whole number from 0."""
+    """Convert an argument to an int of at least 0."""
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)
 
 
 def stepped_driver(text: str) -> str:
-    """Return the name of a driver whose engine can be stepped. Other packages are searched only for unknown names."""
+    """Check that an argument is the name of a driver whose engine can be run step by step, and return it.
+
+    Other packages are searched for drivers only if the name is not that of a driver of this package.
+    """
     if (text not in BUILT_IN or text in UNSTEPPED) and text not in (known := driver_names(stepped=True)):
         raise argparse.ArgumentTypeError(unknown(text, known))
     return text
 
 
 def named(text: str) -> Path:
-    """Return a path to write to. An empty path, the current directory, is an error."""
+    """Convert an argument to the path of an output file or folder. The empty string is an error."""
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a file or folder, not ''")
     return Path(text)
 
 
 def existing(text: str) -> Path:
-    """Return a path that exists."""
+    """Convert an argument to the path of an input, which must exist."""
     path = Path(text)
     try:
         path.stat()

@@ -1,4 +1,4 @@
-"""``spyre-cb cards``: list the Spyre cards of this machine and their users."""
+"""``spyre-cb cards``: list the Spyre cards of this machine and the processes that use them."""
 
 import json
 import time
@@ -18,12 +18,13 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = add_command(subparsers, "cards", run, "list the Spyre cards of this machine and their users", _EXAMPLES)
-    parser.add_argument("--json", action="store_true", help="a JSON list in place of text")
+    about = "list the Spyre cards of this machine and the processes that use them"
+    parser = add_command(subparsers, "cards", run, about, _EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of text")
 
 
 def run(arguments: Namespace) -> int:
-    """Print a line a card."""
+    """Print one line for each card: its index, its PCI address, and whether a process uses it."""
     try:
         cards = find_cards()
     except CardsError as error:
@@ -51,12 +52,14 @@ def _state(card: Card) -> str:
         return f"leased by process {leased.pid} since {since}: {_command(leased.pid)}"
     if open_in:
         return f"open in process {', '.join(map(str, open_in))} without a lease: {_command(open_in[0])}"
-    return "free" if card.node is not None else "not leased; it has no file in /dev/vfio, so its users are not visible"
+    if card.node is not None:
+        return "free"
+    return "not leased; processes that have the card open can't be found, because it has no file in /dev/vfio"
 
 
 def _command(pid: int) -> str:
     try:
         words = Path("/proc", str(pid), "cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
-        return "it has ended"
+        return "(the process has ended)"
     return " ".join(filter(None, words))[:80]

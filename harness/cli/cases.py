@@ -1,4 +1,7 @@
-"""``spyre-cb cases``: list the tests that a selection would run. Does not import torch."""
+"""``spyre-cb cases``: list the cases of suites with the tests that pytest would run for them.
+
+This command does not import torch, so it takes less than a second.
+"""
 
 import json
 from argparse import Namespace
@@ -25,14 +28,14 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Listed:
-    """A test in the list."""
+    """One test, that is, one case in one configuration."""
 
     loaded: LoadedSuite
     expanded: Expanded
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Return the markers of the test with the reference engine on this machine."""
+        """Return the markers that the test has on this machine if the reference engine runs it."""
         backend = self.expanded.configuration.backend
         from harness.drivers.reference import reference_label  # imports the engine
 
@@ -40,7 +43,7 @@ class Listed:
         return tuple(sorted({*self.expanded.markers(self.loaded.suite), *simulated}))
 
     def as_data(self) -> dict[str, Any]:
-        """Return the test as builtins, for JSON."""
+        """Convert the test to a dict of JSON types."""
         case, configuration = self.expanded.case, self.expanded.configuration
         return {
             "suite": self.loaded.suite.suite,
@@ -61,11 +64,11 @@ class Listed:
 def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "cases", run, "list the tests that a selection would run", _EXAMPLES)
     add_selection(parser, "tests")
-    parser.add_argument("--json", action="store_true", help="a JSON object with counts and tests")
+    parser.add_argument("--json", action="store_true", help="print a JSON object with counts and tests")
 
 
 def run(arguments: Namespace) -> int:
-    """List the selected tests."""
+    """Print the selected tests."""
     tests = list(listed_tests(suite_files(arguments.paths)))
     marked = with_markers(tests, arguments.marker)
     reasons = [left_out(test.markers, " ".join(arguments.marker)) for test in marked]
@@ -83,7 +86,7 @@ def run(arguments: Namespace) -> int:
 
 
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
-    """Yield every test of these suites. Raises SuiteError and CommandError."""
+    """Yield every test of these suite files. Raises SuiteError and CommandError."""
     models = test_models()
     for file in files:
         loaded = load_suite(file)
@@ -95,15 +98,15 @@ def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
 
 
 def with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
-    """Return the tests with all of these markers.
+    """Return the tests that have all of these markers.
 
-    Raises CommandError for unknown markers, and if there are no such tests.
+    Raises CommandError for an unknown marker, and if no test has all of them.
     """
     known = {*MARKERS, *(name for test in tests for name in test.markers)}
     for marker in markers:
         if len(marker.split()) != 1:
             raise CommandError(
-                f"--marker takes one name, not {marker!r}: give --marker more than once for tests with all"
+                f"--marker takes one name, not {marker!r}; for tests with several markers, repeat --marker"
             )
     unknown = [marker for marker in markers if marker not in known]
     if unknown:
@@ -123,7 +126,7 @@ def _counts(tests: Sequence[Listed]) -> dict[str, int]:
 
 
 def _lines(tests: Sequence[Listed]) -> Iterator[str]:
-    """Yield lines by suite and case. What all configurations of a case share is listed once."""
+    """Yield the lines of the list, grouped by suite and case. The last line has the counts."""
     for path, group in groupby(tests, key=lambda test: test.loaded.path):
         in_suite = list(group)
         cases = {test.expanded.index: test.expanded.case for test in in_suite}

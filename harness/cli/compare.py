@@ -1,4 +1,4 @@
-"""``spyre-cb compare``: compare two files of results, of two engines or two versions of an engine."""
+"""``spyre-cb compare``: compare the results of two runs, such as runs of two engines or two versions of an engine."""
 
 import json
 from argparse import Namespace
@@ -21,18 +21,18 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "compare two runs: what got worse, better, is new or gone"
+    about = "compare two runs: which tests got worse or better, are new or gone"
     parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
     parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --cb-results FIRST)")
     parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
-    parser.add_argument("--html", type=named, metavar="FILE", help="write a page about it, too")
-    parser.add_argument("--json", action="store_true", help="a JSON object in place of text")
+    parser.add_argument("--html", type=named, metavar="FILE", help="also write the comparison as an HTML page")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     about = "compare how long requests take: FIRST and SECOND are folders with results of repeated runs"
     parser.add_argument("--latency", action="store_true", help=about)
 
 
 def run(arguments: Namespace) -> int:
-    """Compare, and return status 1 if a test is worse, or with ``--latency``, if requests take longer."""
+    """Print the comparison. Return exit status 1 if a test got worse or, with ``--latency``, requests take longer."""
     if arguments.latency:
         return compare_folders(arguments)
     apart([arguments.before, arguments.after], [arguments.html])
@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
 
 
 def sentence_of(comparison: Comparison) -> str:
-    """Return the comparison in one sentence."""
+    """Return one sentence with the number of tests and of each kind of change."""
     parts = [f"{count} {kind}" for kind, count in comparison.counts.items() if count]
     return f"{plural(len(comparison.changes), 'test')}: {', '.join(parts)}" if parts else "neither run has a test"
 

@@ -1,4 +1,4 @@
-"""``spyre-cb completion``: a script for a shell that completes commands, options and their values."""
+"""``spyre-cb completion``: print a shell script that completes the subcommands, options and values of spyre-cb."""
 
 import argparse
 from argparse import Namespace
@@ -18,24 +18,24 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Completed:
-    """What can follow a command: its options, and the values of those that have some."""
+    """What the shell can complete after a subcommand: its options, and the values of options with a fixed choice."""
 
     about: str
     options: tuple[str, ...]
     values: dict[str, tuple[str, ...]]
     words: tuple[str, ...] = ()
-    """Positional words, such as the actions of ``models``."""
+    """Words that are not options, such as ``fetch`` after ``spyre-cb models``."""
 
 
 def add_to(subparsers: Subparsers, whole: Callable[[], Parser]) -> None:
-    """Add the command. ``whole`` creates the parser of all commands."""
-    about = "print a script that completes commands and options"
+    """Add this subcommand. ``whole`` returns the parser with all subcommands, from which the script is generated."""
+    about = "print a shell script that completes commands and options"
     parser = add_command(subparsers, "completion", lambda arguments: run(arguments, whole()), about, _EXAMPLES)
     parser.add_argument("shell", choices=SHELLS, help="bash, zsh or fish")
 
 
 def run(arguments: Namespace, parser: Parser) -> int:
-    """Print the script."""
+    """Print the script for the given shell."""
     commands = dict(_commands(parser))
     if arguments.shell == "fish":
         print("\n".join(_fish(commands)))
@@ -98,7 +98,8 @@ def _bash(commands: dict[str, Completed]) -> Iterator[str]:
 
 
 def _fish(commands: dict[str, Completed]) -> Iterator[str]:
-    yield f"complete -c spyre-cb -n __fish_use_subcommand -l version -d {_quoted('versions of what matters')}"
+    about = _quoted("versions of the packages that affect results")
+    yield f"complete -c spyre-cb -n __fish_use_subcommand -l version -d {about}"
     for name, completed in commands.items():
         yield f"complete -c spyre-cb -f -n __fish_use_subcommand -a {name} -d {_quoted(completed.about)}"
         seen = f"-n '__fish_seen_subcommand_from {name}'"

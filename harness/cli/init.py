@@ -1,4 +1,4 @@
-"""``spyre-cb init``: a folder with a first suite, what is expected of it, and the schema for editors."""
+"""``spyre-cb init``: create a folder with an example suite, its expectations, and the JSON Schema for editors."""
 
 import json
 from argparse import Namespace
@@ -17,19 +17,19 @@ _EDITOR = {"yaml.schemas": {"./suite.schema.json": ["/*.yaml"]}}
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "make a folder with a first suite, and the schema for editors"
+    about = "create a folder with an example suite, and the JSON Schema for editors"
     parser = add_command(subparsers, "init", run, about, _EXAMPLES)
     parser.add_argument(
-        "folder", type=named, metavar="FOLDER", help="made where it is not there; nothing is written over"
+        "folder", type=named, metavar="FOLDER", help="the folder, created if necessary; no file is overwritten"
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Write the files, and say which. Raises CommandError where one of them is there already, or cannot be written."""
+    """Write the files and print their names. Raises CommandError if a file exists already or can't be written."""
     files = _files(arguments.folder)
     there = [path for path in files if path.exists()]
     if there:
-        raise CommandError(f"{there[0]}: is there already, and nothing is written over: name another folder")
+        raise CommandError(f"{there[0]} exists already and is not overwritten; name another folder")
     for path, text in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _files(folder: Path) -> dict[Path, str]:
-    """Return every file with its content. The paths of a suite's expectations depend on the folder's name."""
+    """Return the path and content of each file to write.
+
+    The path of a suite's expectations depends on whether the folder is below one named ``suites``.
+    """
     suite = folder / "first.yaml"
     expected = _FIRST / "expectations"
     table, reference = golden_path(suite, CASE), reference_path(suite, CASE, MODEL)

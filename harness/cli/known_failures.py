@@ -1,4 +1,4 @@
-"""``spyre-cb known-failures``: create the list of known failures from the results of a run."""
+"""``spyre-cb known-failures``: create or update the list of known failures from the results of a run."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -13,19 +13,19 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "list the failures of a run as known failures"
+    about = "print the failures of a run as a list of known failures, or update such a list"
     parser = add_command(subparsers, "known-failures", run, about, _EXAMPLES)
-    parser.add_argument("results", type=existing, metavar="RESULTS", help="what pytest --cb-results wrote")
+    parser.add_argument("results", type=existing, metavar="RESULTS", help="results (pytest --cb-results RESULTS)")
     parser.add_argument(
         "--write",
         type=Path,
         metavar="FILE",
-        help="the list to update: keeps reasons, removes tests that pass, adds tests that fail",
+        help="update this list: keep the reasons, remove tests that pass, add tests that fail",
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Print the list, or update a file."""
+    """Print the list, or update the file given with ``--write``."""
     file: Path | None = arguments.write
     try:
         new = written(file, read_results(arguments.results))
@@ -40,5 +40,5 @@ def run(arguments: Namespace) -> int:
         raise CommandError(f"{file}: cannot be written: {error.strerror or error}") from error
     print(f"{file}: {new.kept} kept, {new.taken_out} removed, {new.added} added")
     if new.added:
-        print("write a reason for each added entry: the link of an issue and a sentence")
+        print("now write a reason for each added entry: the link to an issue, and a sentence")
     return 0

@@ -1,4 +1,4 @@
-"""``spyre-cb models``: list named models and their paths."""
+"""``spyre-cb models``: list the models that suites can name, or fetch one and print its path."""
 
 import json
 from argparse import Namespace
@@ -17,16 +17,17 @@ _FETCH_EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = add_command(subparsers, "models", run, "list the models that have a name here, or fetch one", _EXAMPLES)
-    parser.add_argument("--json", action="store_true", help="a JSON list in place of the table")
+    parser = add_command(subparsers, "models", run, "list the models that suites can name, or fetch one", _EXAMPLES)
+    parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
     actions = parser.add_subparsers(metavar="ACTION")
-    about = "resolve a model, fetch it if necessary, and print its path and digest"
+    about = "fetch a model if it is not on this machine, and print its path and digest"
     fetch_parser = add_command(actions, "fetch", fetch, about, _FETCH_EXAMPLES)
-    fetch_parser.add_argument("name", metavar="NAME", help="a name from the list, a folder, or a hub id org/name")
+    what = "a name from the list, a folder, or an id on the Hugging Face hub, org/name"
+    fetch_parser.add_argument("name", metavar="NAME", help=what)
 
 
 def run(arguments: Namespace) -> int:
-    """Print the table of models."""
+    """Print the list of models."""
     if arguments.json:
         print(json.dumps([asdict(entry) for entry in catalogue()], indent=1))
         return 0
@@ -38,7 +39,7 @@ def run(arguments: Namespace) -> int:
 
 
 def fetch(arguments: Namespace) -> int:
-    """Resolve a model, and print its path and digest. Raises CheckpointError if it is not available."""
+    """Fetch a model if necessary, and print its path and digest. Raises CheckpointError if it is not available."""
     checkpoint = resolve(arguments.name)
     print(f"path    {checkpoint.path}")
     print(f"digest  {checkpoint.digest}")

@@ -1,4 +1,7 @@
-"""``spyre-cb references``: compute reference outputs in batches and write them next to the suites."""
+"""``spyre-cb references``: compute missing reference outputs with Hugging Face, and write them to files.
+
+Unlike ``--cb-bless``, this command runs no engine, and computes the outputs of many requests in one batch.
+"""
 
 import os
 import sys
@@ -37,7 +40,7 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class _CaseFile:
-    """The references of one case for one model, and the path of their file."""
+    """The file with the reference outputs of one case for one model, and the requests whose outputs belong in it."""
 
     file: Path
     checkpoint: Checkpoint
@@ -48,23 +51,23 @@ def add_to(subparsers: Subparsers) -> None:
     about = "compute and write missing reference outputs"
     parser = add_command(subparsers, "references", run, about, _EXAMPLES)
     add_selection(parser, "cases")
-    parser.add_argument("--check", action="store_true", help="write nothing; status 1 where any are missing")
+    parser.add_argument("--check", action="store_true", help="list missing outputs only; exit status 1 if any")
 
 
 def run(arguments: Namespace) -> int:
-    """Write missing references or, with ``--check``, list them."""
+    """Compute and write missing reference outputs or, with ``--check``, list their files."""
     if os.environ.get("CI") and not arguments.check:
-        raise CommandError("references are not written if CI is set; use --check")
+        raise CommandError("references are not written if the environment variable CI is set; use --check")
     tests = with_markers(list(listed_tests(suite_files(arguments.paths))), arguments.marker)
     files = list(_case_files(tests, " ".join(arguments.marker)))
     oracle = Oracle()
     lacking = [each for each in files if not oracle.holds(each.file, each.checkpoint, each.wanted)]
     if lacking and not arguments.check and is_installed_copy() and any(is_shipped(test.loaded.path) for test in tests):
-        raise CommandError("the suites of this installation can't be changed: use --check, or other suites")
+        raise CommandError("the suites of an installed package can't be changed; use --check, or name your own suites")
     if arguments.check:
         for each in lacking:
-            print(f"missing or stale  {shown_file(each.file)}")
-        print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} missing or stale")
+            print(f"missing or out of date  {shown_file(each.file)}")
+        print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} missing or out of date")
         return 1 if lacking else 0
     _write(oracle, lacking)
     print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} written")

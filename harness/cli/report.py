@@ -1,4 +1,4 @@
-"""``spyre-cb report``: write reports from the results of finished runs."""
+"""``spyre-cb report``: write reports from the results files of one or more runs."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -19,17 +19,17 @@ def add_to(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "report", run, about, _EXAMPLES)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --cb-results FILE)")
     parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
-    parser.add_argument("--html", type=named, metavar="PAGE", help="one self-contained page")
-    parser.add_argument("--allure", type=named, metavar="FOLDER", help="a folder of Allure results")
+    parser.add_argument("--html", type=named, metavar="PAGE", help="write a self-contained HTML page to this file")
+    parser.add_argument("--allure", type=named, metavar="FOLDER", help="write Allure results to this folder")
     parser.add_argument("--junit", type=named, metavar="XML", help="JUnit XML")
-    parser.add_argument("--markdown", type=named, metavar="MD", help="a summary, added to the end of that file")
+    parser.add_argument("--markdown", type=named, metavar="MD", help="append a summary in Markdown to this file")
 
 
 def run(arguments: Namespace) -> int:
-    """Write the reports. Status 1 if results are cut off: missing tests may have failed."""
+    """Write the reports. Return exit status 1 if a results file is incomplete: missing tests may have failed."""
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
     if wanted == Wanted():
-        raise CommandError("nothing to write: use --html, --allure, --junit or --markdown")
+        raise CommandError("no report is requested; use --html, --allure, --junit or --markdown")
     apart([*arguments.files, *arguments.history], [wanted.html, wanted.allure, wanted.junit, wanted.markdown])
     try:
         with gc_paused():
@@ -41,5 +41,5 @@ def run(arguments: Namespace) -> int:
         raise CommandError(str(error)) from error
     truncated = [run.path for run in runs if run.footer is None]
     for path in truncated:
-        print(f"{path}: is cut off: the run was not finished, or is still running")
+        print(f"{path}: the results are incomplete: the run was not finished, or is still running")
     return 1 if truncated else 0

@@ -1,4 +1,8 @@
-"""``spyre-cb run``: suites, by pytest, from any folder."""
+"""``spyre-cb run``: run suites with pytest.
+
+Unlike ``python -m pytest``, it also finds the suites of the installed package, and its options have short names: it has
+``--html`` for pytest's ``--cb-html``.
+"""
 
 import os
 import sys
@@ -19,20 +23,20 @@ _OWN_SETTINGS = PACKAGES / "spyre_cb" / "pytest.ini"
 
 
 def add_to(subparsers: Subparsers) -> None:
-    parser = add_command(subparsers, "run", run, "run suites: those that come with this package, or yours", _EXAMPLES)
+    parser = add_command(subparsers, "run", run, "run the suites of this package, or your own", _EXAMPLES)
     parser.usage = "spyre-cb run [PATH ...] [-m EXPR] [-k EXPR] [-n N] [OPTION ...] [-- PYTEST'S OWN OPTIONS]"
-    what = "suites, folders of them, or FILE::CASE (default: suites here, else those of this package)"
+    what = "suite files, folders, or FILE::CASE (default: the folder suites, else the suites of this package)"
     parser.add_argument("paths", nargs="*", metavar="PATH", help=what)
-    parser.add_argument("-m", dest="markers", metavar="EXPR", help="only tests with these markers: cpu and not http")
+    parser.add_argument("-m", dest="markers", metavar="EXPR", help="only tests with these markers: 'cpu and not http'")
     parser.add_argument("-k", dest="names", metavar="EXPR", help="only tests with these names")
-    parser.add_argument("-n", dest="workers", metavar="N", help="in so many processes; auto: one for each core")
+    parser.add_argument("-n", dest="workers", metavar="N", help="number of worker processes; auto: one for each core")
     groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
     for option in OPTIONS:
         option.add_to(groups[option.group].add_argument, f"--{option.name}", _as_typed(option))
 
 
 def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments of this command, and those after ``--`` for pytest."""
+    """Split the arguments of ``spyre-cb run`` at ``--``. Return those before it, and those after it for pytest."""
     if typed[:1] != ["run"] or "--" not in typed:
         return list(typed), []
     at = list(typed).index("--")
@@ -40,14 +44,14 @@ def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def run(arguments: Namespace) -> int:
-    """Run pytest in this process. Raises CommandError for a path that does not exist."""
+    """Replace this process by pytest. Raises CommandError for a path that does not exist."""
     command = [sys.executable, "-m", "pytest", *pytest_arguments(arguments)]
     sys.stdout.flush()
     os.execv(sys.executable, command)
 
 
 def pytest_arguments(arguments: Namespace) -> list[str]:
-    """Return the arguments of pytest. Raises CommandError for a path that does not exist."""
+    """Convert the arguments of this command to those of pytest. Raises CommandError for a path that does not exist."""
     paths = [_resolved(path) for path in arguments.paths or [str(default_suites())]]
     selection = (("-m", arguments.markers), ("-k", arguments.names), ("-n", arguments.workers))
     chosen = [word for flag, value in selection if value is not None for word in (flag, value)]
@@ -56,7 +60,11 @@ def pytest_arguments(arguments: Namespace) -> list[str]:
 
 
 def _settings(paths: Sequence[str]) -> list[str]:
-    """Return settings with which suites of this package are named by their path in it, from any project."""
+    """Return pytest arguments for running suites of the installed package from any folder.
+
+    Tests are then named by the path inside the package, and the pytest configuration of the current project is not
+    used. Return an empty list for suites that are not the package's.
+    """
     home = shipped()
     files = [Path(path.partition("::")[0]).resolve() for path in paths]
     if Path.cwd().is_relative_to(home) or not all(map(is_shipped, files)):
@@ -68,7 +76,7 @@ def _resolved(path: str) -> str:
     name, colons, case = path.partition("::")
     there = found(Path(name))
     if not there.exists():
-        raise CommandError(f"{name}: there is no such file or folder, nor among the suites of this package")
+        raise CommandError(f"{name}: no such file or folder, neither here nor among the suites of this package")
     return f"{there}{colons}{case}"
 
 
@@ -83,7 +91,10 @@ def _for_pytest(option: Option, value: object) -> Iterator[str]:
 
 
 def _as_typed(option: Option) -> Callable[[str], str]:
-    """Return a type that checks a value under the name of the typed option, and passes it on unchanged."""
+    """Return an argparse type that checks an option's value and returns it unchanged.
+
+    Error messages have the option's name in this command, such as ``--html``.
+    """
 
     def checked(text: str) -> str:
         option.parsed(text)

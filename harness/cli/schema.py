@@ -15,6 +15,6 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(_: Namespace) -> int:
-    """Print the schema."""
+    """Print the JSON Schema."""
     print(schema_text(), end="")
     return 0

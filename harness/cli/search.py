@@ -1,4 +1,4 @@
-"""``spyre-cb search``: run random workloads against an independent model of the rules."""
+"""``spyre-cb search``: run random workloads, and compare each step with an independent model of the scheduler."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WORKLOADS = 1000
 SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_tools)
-"""Schedulers with a model of their rules. Static batching has none."""
+"""Names of the schedulers that have a model of their rules. Static batching has none."""
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
@@ -34,38 +34,42 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "run random workloads; write the smallest failure as a suite"
+    about = "run random workloads, and write the smallest failing one as a suite"
     parser = add_command(subparsers, "search", run, about, _EXAMPLES)
     parser.add_argument(
-        "--workloads", type=count, default=WORKLOADS, metavar="N", help=f"how many to simulate (default: {WORKLOADS})"
+        "--workloads",
+        type=count,
+        default=WORKLOADS,
+        metavar="N",
+        help=f"number of workloads to simulate (default: {WORKLOADS})",
     )
     parser.add_argument(
-        "--driver", type=stepped_driver, default=DEFAULT, metavar="NAME", help=f"the engine (default: {DEFAULT})"
+        "--driver", type=stepped_driver, default=DEFAULT, metavar="NAME", help=f"engine under test (default: {DEFAULT})"
     )
     parser.add_argument(
-        "--all", action="store_true", help="don't stop at the first failure: count all, and shrink each"
+        "--all", action="store_true", help="don't stop at the first failure; shrink and count all failures"
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="seed of the workloads (default: 0)")
     parser.add_argument(
         "--scheduler",
         choices=SEARCHED,
         metavar="NAME",
-        help=f"whose workloads and rules: {', '.join(SEARCHED)} (default: {DEFAULT_SCHEDULER}, or the only one)",
+        help=f"{', '.join(SEARCHED)} (default: the only one of the driver, else {DEFAULT_SCHEDULER})",
     )
     parser.add_argument(
         "--model-laws",
         type=count,
         default=0,
         metavar="N",
-        help="how many to run on a model; each request is also run alone and must get the same tokens",
+        help="number of workloads to run with a model; each request must get the same tokens as alone (default: 0)",
     )
     parser.add_argument(
-        "--write", type=named, default=FOLDER, metavar="DIR", help=f"folder for found workloads (default: {FOLDER})"
+        "--write", type=named, default=FOLDER, metavar="DIR", help=f"folder for failing workloads (default: {FOLDER})"
     )
 
 
 def run(arguments: Namespace) -> int:
-    """Search, and return status 1 if a failure was found."""
+    """Run the workloads. Return exit status 1 if one of them fails, else 0."""
     if find_spec("hypothesis") is None:
         raise CommandError("search needs the package hypothesis: pip install hypothesis")
     if not arguments.workloads and not arguments.model_laws:
@@ -84,7 +88,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _scheduler(driver: Driver, given: str | None) -> str:
-    """Return the scheduler to search. Raises CommandError if the driver does not have it."""
+    """Return the name of the scheduler to search. Raises CommandError if the driver does not have the given one."""
     own = scheduler_of(driver)
     if given and given != own and hasattr(driver, "scheduler"):
         raise CommandError(f"--scheduler {given}: {driver.describe()} has the scheduler {own} only")
@@ -92,14 +96,14 @@ def _scheduler(driver: Driver, given: str | None) -> str:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Check before the search that results can be written, without creating anything."""
+    """Check before the search that a suite can be written to the folder, without creating it. Raises CommandError."""
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise CommandError(f"{folder}: results cannot be written: {there} is not a writable folder")
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Survey one driver and print the result. Returns True if failures were found."""
+    """Run all workloads with one driver and print the failures. Return whether there are any."""
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -114,30 +118,31 @@ def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
     for manner, times in result.manners.most_common():
         beyond = result.beyond_entry_points[manner]
         print(
-            f"\n{times} times: {manner} ({beyond} of them with a request that no entry point accepts); the smallest:\n"
+            f"\n{times} times: {manner}\n"
+            f"({beyond} of these workloads have a request that every entry point would refuse); the smallest one:\n"
         )
         _tell(result.smallest[manner], driver, folder)
     return bool(result.found)
 
 
 def _say_shrinking(number: int, count: int) -> None:
-    """Print progress of shrinking, which takes longer than the search."""
+    """Print the progress of shrinking to stderr. Shrinking takes longer than the search."""
     if number == 1 or number % 10 == 0:
         print(f"shrinking failure {number} of {count}", file=sys.stderr, flush=True)
 
 
 def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Search with one driver and print the result. Returns True if a failure was found."""
+    """Run workloads with one driver until one fails, and print the failure. Return whether there is one."""
     from harness.search.run import search
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
         result = search(driver, budget, seed, model=test_models()[0], scheduler=scheduler, progress=progress)
     if result.found is None:
-        print(f"{_measured(result)}: nothing found (seed {seed})", flush=True)
+        print(f"{_measured(result)}: no failure found (seed {seed})", flush=True)
         _tell_alone(result.alone)
         return False
-    print(f"{_measured(result)}: found (seed {seed})\n")
+    print(f"{_measured(result)}: one failed (seed {seed})\n")
     _tell(result.found, driver, folder)
     return True
 

@@ -1,4 +1,4 @@
-"""``spyre-cb serve``: start the reference engine's server. All arguments are passed on to it."""
+"""``spyre-cb serve``: start the HTTP server of the reference engine, with all arguments passed on to it."""
 
 import os
 import sys
@@ -13,11 +13,12 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    """Add the command to the list. ``hand_over`` is called before arguments are parsed."""
-    add_command(subparsers, "serve", lambda _: 0, "serve the reference engine over HTTP, as OpenAI's API", _EXAMPLES)
+    """Add this subcommand to the help only. ``hand_over`` runs it before any arguments are parsed."""
+    about = "serve the reference engine over HTTP, with OpenAI's API"
+    add_command(subparsers, "serve", lambda _: 0, about, _EXAMPLES)
 
 
 def hand_over(argv: Sequence[str]) -> None:
-    """Run the server in this process. Does not return."""
+    """Replace this process by the server. Does not return."""
     os.environ["SPYRE_CB_PROG"] = "spyre-cb serve"
     os.execv(sys.executable, [sys.executable, "-m", "engine.entrypoints.server", *argv])

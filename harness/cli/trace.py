@@ -1,4 +1,4 @@
-"""``spyre-cb trace``: run workloads and write every step as JSON, or draw time-lines."""
+"""``spyre-cb trace``: run workloads, and write every step of the engine as JSON or as a time-line."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
 
 FAILED = 1
-"""Exit status if a workload could not be run to its end. Invalid arguments are 2, as in all commands."""
+"""Exit status if the engine did not finish a workload."""
 
 _EXAMPLES = """\
   spyre-cb trace suites/scheduler_steps/joining.yaml --simulate --plot
@@ -28,7 +28,7 @@ _EXAMPLES = """\
 
 def add_to(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "trace", run, "run workloads and write every step as JSON, or draw them", _EXAMPLES
+        subparsers, "trace", run, "run workloads, and write every step as JSON or as a time-line", _EXAMPLES
     )
     parser.add_argument(
         "file",
@@ -41,21 +41,24 @@ def add_to(subparsers: Subparsers) -> None:
         type=stepped_driver,
         default=DEFAULT,
         metavar="NAME",
-        help=f"the engine (default: {DEFAULT})",
+        help=f"engine under test (default: {DEFAULT})",
     )
-    parser.add_argument("--simulate", action="store_true", help="schedule only, without a model")
-    parser.add_argument("--model", metavar="NAME", help="default: the first of the test models")
+    parser.add_argument("--simulate", action="store_true", help="run the scheduler only, without a model")
+    parser.add_argument("--model", metavar="NAME", help="the model to run (default: the first test model)")
     parser.add_argument(
-        "--attention", choices=("paged", "fms"), metavar="OP", help="paged or fms (default: that of the backend)"
+        "--attention",
+        choices=("paged", "fms"),
+        metavar="OP",
+        help="attention kernel, paged or fms (default: that of the backend)",
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only this workload; may be repeated")
-    parser.add_argument("--plot", action="store_true", help="draw time-lines instead of JSON")
+    parser.add_argument("--only", action="append", metavar="NAME", help="run only this workload; may be repeated")
+    parser.add_argument("--plot", action="store_true", help="write time-lines as text instead of JSON")
     parser.add_argument("--svg", type=named, metavar="FOLDER", help="also write each time-line as SVG to this folder")
-    parser.add_argument("-o", "--output", type=named, metavar="OUT", help="default: standard output")
+    parser.add_argument("-o", "--output", type=named, metavar="OUT", help="output file (default: standard output)")
 
 
 def run(arguments: Namespace) -> int:
-    """Trace the workloads of a file."""
+    """Run the workloads of a file and write their steps. Return exit status 1 if one was not finished, else 0."""
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so it can't be combined with --model")
     apart([arguments.file], [arguments.output])
@@ -67,7 +70,7 @@ def run(arguments: Namespace) -> int:
         items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
     except TraceError as error:
         raise CommandError(str(error)) from error
-    # Written at the end: an incomplete trace would look complete.
+    # Write the output only when all workloads have run. A trace that is cut off can't be told from a complete one.
     traced = list(trace_items(items, driver))
     drawn = [item for item in traced if "error" not in item]
     if arguments.svg:
@@ -83,7 +86,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -> int:
-    """Print a sentence on stderr for each failed workload, and return the exit status."""
+    """Print a sentence to stderr for each workload that was not finished, and return the exit status."""
     failed = [(item.where, trace["error"]) for item, trace in zip(items, traced, strict=True) if "error" in trace]
     for where, error in failed:
         print(f"spyre-cb: {where}: {error}", file=sys.stderr)
@@ -91,7 +94,7 @@ def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -
 
 
 def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
-    """Return the items with the given names, or all."""
+    """Return the workloads named with ``--only``, or all. Raises CommandError for an unknown name."""
     if not arguments.only:
         return items
     names = [item.name for item in items]
@@ -104,7 +107,7 @@ def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
 
 
 def _named_apart(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each item with a unique file name."""
+    """Yield each traced workload, together with a unique file name for it."""
     taken: Counter[str] = Counter()
     for item in items:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", item["name"]).strip("-.") or "workload"
@@ -131,5 +134,5 @@ def _folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CommandError(f"{path}: cannot be made: {error.strerror or error}") from error
+        raise CommandError(f"{path}: the folder cannot be created: {error.strerror or error}") from error
     return path

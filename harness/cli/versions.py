@@ -1,4 +1,4 @@
-"""``spyre-cb --version``: the versions of what a result depends on."""
+"""``spyre-cb --version``: print the versions of the packages that affect the results of a run."""
 
 import json
 import platform
@@ -11,14 +11,15 @@ PACKAGES = ("pytest", "torch", "ibm-fms", "transformers", "vllm", "vllm-spyre", 
 
 
 def versions() -> dict[str, str | None]:
-    """Return versions by package, this one first; None if a package is not installed. Imports none of them."""
+    """Return the version of each package, None for packages that are not installed. No package is imported."""
     return {"spyre-cb": _version("spyre-cb"), "python": platform.python_version()} | {n: _version(n) for n in PACKAGES}
 
 
 def show(arguments: Sequence[str]) -> int:
-    """Print them, with ``--json`` as an object; status 2 for anything else that is typed."""
-    parser = Parser(prog="spyre-cb --version", description="Print the versions of what a result depends on.")
-    parser.add_argument("--json", action="store_true", help="a JSON object in place of text")
+    """Print the versions, as a JSON object with ``--json``. Return exit status 2 for any other argument."""
+    about = "Print the versions of the packages that affect the results of a run."
+    parser = Parser(prog="spyre-cb --version", description=about)
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     try:
         as_json = parser.parse_args(arguments).json
     except SystemExit as exit_:

@@ -1,4 +1,4 @@
-"""The change of each test from one run to another."""
+"""Determine how the result of each test changed between two runs."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from harness.compare.results import Key, Record, Run, reason_of
 
 
 class Kind(StrEnum):
-    """Kinds of changes, in the order in which they are reported."""
+    """Kinds of changes, in the order in which they are reported. ``MEANING`` describes each."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -29,12 +29,15 @@ MEANING: Mapping[Kind, str] = {
     Kind.SAME: "the same in both",
 }
 _RAN = {"passed": True, "xpassed": True, "flaky": False, "xfailed": False, "failed": False, "error": False}
-"""Outcomes of tests that ran, and whether the engine was correct. Others, such as skipped, are not results."""
+"""Outcomes of tests that ran, each with whether the engine was correct.
+
+A test with another outcome, such as ``skipped``, is treated as one that the run does not have.
+"""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One test in two runs. ``before`` and ``after`` are None if the run does not have it."""
+    """One test in two runs. ``before`` is its record in the first run, ``after`` in the second, None if missing."""
 
     key: Key
     before: Record | None
@@ -51,7 +54,7 @@ class Change:
 
     @property
     def requirements(self) -> tuple[str, ...]:
-        """Return the requirements of the case, from the later run."""
+        """Return the ids of the requirements that the test's case checks, from the second run if it has the test."""
         return tuple(map(str, (self.after or self.before or {}).get("requirements", ())))
 
     @property
@@ -61,13 +64,16 @@ class Change:
         return " ".join(filter(None, (suite, case, f"[{configuration}]" if configuration else "")))
 
     def outcome(self, record: Record | None) -> str:
-        """Return the outcome in that run."""
+        """Return the outcome of this test in one of the runs, given its record there."""
         return str(record["outcome"]) if record is not None else "not there"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs: all tests of the first, in its order, then those that are only in the second."""
+    """The comparison of two runs.
+
+    ``changes`` has all tests: those of the first run in its order, then those that only the second run has.
+    """
 
     before: Run
     after: Run
@@ -80,12 +86,12 @@ class Comparison:
 
     @property
     def different(self) -> list[Change]:
-        """Return the changes, without unchanged tests, the worst first."""
+        """Return the tests that changed, sorted by kind: tests that got worse come first."""
         return [change for kind in Kind if kind is not Kind.SAME for change in self.changes if change.kind is kind]
 
     @property
     def by_requirement(self) -> Mapping[str, Mapping[Kind, int]]:
-        """Return the number of tests by kind of change, for each requirement with changes, sorted by name."""
+        """Return the number of tests of each kind, for each requirement with at least one changed test."""
         found: dict[str, Counter[Kind]] = {}
         for change in self.changes:
             for requirement in change.requirements:

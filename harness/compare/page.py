@@ -1,4 +1,4 @@
-"""An HTML page about two runs: one file without external resources."""
+"""Write the comparison of two runs as an HTML page, one file without external resources."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from harness.report.html import asset, environment
 
 
 def write_comparison(path: Path, comparison: Comparison, sentence: str) -> None:
-    """Write the page. Raises OSError."""
+    """Write the page to ``path``. ``sentence`` is its summary. Raises OSError."""
     page = (
         environment("harness.compare")
         .get_template("compare.html.j2")

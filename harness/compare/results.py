@@ -1,4 +1,4 @@
-"""Files of results for comparisons: by suite, case and configuration, of finished runs only."""
+"""Read results files for a comparison. Incomplete files are refused."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,16 @@ from harness.report.reading import ResultsError, read_run
 __all__ = ["Key", "Record", "ResultsError", "Run", "read_results", "reason_of", "steps_of"]
 
 Key = tuple[str, str, str]
-"""Suite, case and configuration, which are independent of paths. For other tests: the name, and two empty strings."""
+"""Identifies a test in both runs: (suite, case, configuration). For tests not from a suite: (test name, "", "")."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A recorded run. ``engine`` describes the engine, ``results`` has a record for each test."""
+    """One run, from its results file.
+
+    ``engine`` describes the engine under test, ``header`` is the first record of the file, and ``results`` has the
+    record of each test.
+    """
 
     path: Path
     engine: str
@@ -25,15 +29,18 @@ class Run:
 
 
 def read_results(path: Path) -> Run:
-    """Read a complete file of results. Raises ResultsError, also for a file that is cut off."""
+    """Read a results file. Raises ResultsError for an invalid file and for one of a run that was not finished."""
     run = read_run(path)
     if run.footer is None:
-        raise ResultsError(f"{path}: is cut off: the last line is not the footer of a run that was finished")
+        raise ResultsError(f"{path}: the results are incomplete: the run was not finished, or is still running")
     return Run(path, run.engine, run.header, {_key(record): record for record in run.results})
 
 
 def _key(record: Record) -> Key:
-    """Return the key of a test. Tests whose process died have the suite only in their name."""
+    """Return the key of a test.
+
+    The record of a test whose process died does not name suite and case, so they are taken from the test's name.
+    """
     if "suite" in record and "case" in record:
         return str(record["suite"]), str(record["case"]), str(record.get("configuration", ""))
     file, _, name = str(record["test"]).partition("::")
@@ -43,14 +50,17 @@ def _key(record: Record) -> Key:
 
 
 def reason_of(record: Record | None) -> str:
-    """Return why a test did not pass, in one line; empty if it passed or did not run."""
+    """Return why a test did not pass, in one line. The result is empty if the test passed or did not run."""
     if record is None or record["outcome"] in ("passed", "xpassed"):
         return ""
     return cause(record)
 
 
 def steps_of(record: Record | None) -> list[Any] | None:
-    """Return the observed step table of a test in its short form, rows by column names; None without one."""
+    """Return the observed step table of a test, without plain decodes, each row as a dict by column names.
+
+    Return None if the test has no step table.
+    """
     for verdict in (record or {}).get("verdicts", ()):
         if "steps" in verdict.get("data", {}):
             return list(verdict["data"]["steps"])

@@ -1,4 +1,7 @@
-"""The step tables of one case in two runs as one table: cells of the second run, with the first's where they differ."""
+"""Merge the step tables of one case in two runs into one.
+
+Cells that differ show both values: that of the second run, ``≠``, that of the first run.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +15,7 @@ from harness.types import StepRow
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
-    """Return the table, None if a run has no step table or both are equal."""
+    """Return the merged table of a test. Return None if the tables are equal, or if a run has none."""
     before, after = steps_of(change.before), steps_of(change.after)
     if before is None or after is None:
         return None
@@ -32,7 +35,10 @@ def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
 
 
 def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
-    """Return a line as texts: step, kind, then one for each column. A folded line has one text only."""
+    """Return the cells of a line: step number, kind, then one for each column.
+
+    A line that stands for several omitted steps has a single cell.
+    """
     if line.folded:
         return [line.folded]
     texts = [cell.seen if cell.expected is None else f"{cell.seen or '·'}≠{cell.expected}" for cell in line.cells]
@@ -40,7 +46,7 @@ def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
 
 
 def as_data(table: StepTable) -> dict[str, Any]:
-    """Return a table as builtins, for JSON."""
+    """Convert a table to a dict of JSON types."""
     return {
         "columns": ["step", "kind", *table.columns],
         "lines": [as_cells(line, table.columns) for line in table.lines],

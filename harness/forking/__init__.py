@@ -1,5 +1,6 @@
-"""Fork processes from one that has imported everything already, instead of starting new ones. Linux only.
+"""Fork processes from a process that has already imported all modules, which is faster than starting new ones.
 
-``server.py`` is the loop of the forking process, ``process.py`` the handle of a fork in the requesting process,
-``wire.py`` the protocol between them, ``name.py`` sets the name of a fork in process lists.
+This works on Linux only. ``server.py`` is the loop of the process that forks, the fork server. ``process.py`` is the
+handle of a fork in the process that requests it, the client. ``wire.py`` sends messages between the two. ``name.py``
+sets the command line that ``ps`` shows for a fork.
 """

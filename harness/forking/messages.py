@@ -1,4 +1,4 @@
-"""Messages between a process that requests a fork and the forking process, pickled."""
+"""The messages between the fork server and its clients, which are sent pickled."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -7,11 +7,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a fork, sent with file descriptors.
+    """A client's request for a fork, sent together with file descriptors.
 
-    First stdout and stderr if ``own_output``, then those for ``work``. ``environ`` is the fork's whole environment. A
-    ``branch`` is an intermediate process, prepared with what its forks share; ``without_branch`` ends a branch that
-    could not be used.
+    With ``own_output``, the first two descriptors are the fork's stdout and stderr. The others are passed on together
+    with ``work``, the job of the fork. ``environ`` is the complete environment of the fork, and ``name`` its module in
+    process lists. ``branch`` is the key of a branch, a process between the server and its forks that prepares what the
+    forks share, such as compiled code. With ``without_branch``, the server forks directly, and ends the branch of this
+    key because it has failed.
     """
 
     work: Any
@@ -24,20 +26,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Forked:
-    """First answer: the process id of the fork, which is the leader of a process group."""
+    """The server's first answer: the process id of the fork, which leads a process group of its own."""
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Instead of ``Forked``: why there is no fork, as one sentence."""
+    """The server's answer if it does not fork: the reason, as one sentence."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Ended:
-    """Last answer: the return code, as in ``subprocess``."""
+    """The server's last answer: the return code of the fork, as in ``subprocess``."""
 
     returncode: int

@@ -1,4 +1,4 @@
-"""Set the command line that ``ps`` and ``/proc`` show for a fork, which is that of its parent otherwise."""
+"""Set the command line that ``ps`` and ``/proc`` show for a fork. Without this it is that of the parent process."""
 
 import ctypes
 import sys
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ARG_START, ARG_END = 45, 46
-"""Fields 48 and 49 of ``/proc/self/stat``, counted from the one after the name."""
+"""Positions of the fields 48 and 49 of ``/proc/self/stat`` (arg_start, arg_end), counted from field 3 as 0."""
 
 
 def name_process(words: Sequence[str]) -> None:
-    """Set the command line, cut to the length of the original command line."""
+    """Set the command line of this process. Words beyond the length of the original command line are cut off."""
     if sys.platform != "linux":
         return
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -23,5 +23,5 @@ def name_process(words: Sequence[str]) -> None:
 
 
 def name_module(module: str) -> None:
-    """Set the command line to ``python -m module``."""
+    """Set the command line of this process to ``python -m module``."""
     name_process(["python", "-m", module])

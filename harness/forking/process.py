@@ -1,4 +1,4 @@
-"""The handle of a fork in the requesting process, with the needed part of ``subprocess.Popen``'s interface."""
+"""``ForkedProcess``, a client's handle of a fork. Its interface is a part of that of ``subprocess.Popen``."""
 
 import contextlib
 import os
@@ -14,22 +14,22 @@ from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.wire import receive, send
 
 ANSWER_SECONDS = 600.0
-"""Timeout for preparing a branch, in seconds: an engine is started in it."""
+"""Timeout for the server's first answer, in seconds. A new branch starts an engine before it forks."""
 
 
 class ServerGoneError(Exception):
-    """There is no longer a server at this address."""
+    """No fork server listens at this address any more."""
 
 
 class ForkRefusedError(Exception):
-    """The server refuses to fork. The message is one sentence."""
+    """The fork server refuses to fork. The message is the reason, as one sentence."""
 
 
 class ForkedProcess:
-    """A fork of the server at ``address``, created by the constructor.
+    """A fork of the server at ``address``. The constructor requests the fork.
 
-    It is killed when its connection closes, at the latest with this process. Raises ServerGoneError and
-    ForkRefusedError.
+    The fork is killed when the connection to the server is closed, for example because this process ends. The
+    constructor raises ServerGoneError and ForkRefusedError.
     """
 
     def __init__(self, address: Path, request: Request, fds: Sequence[int]) -> None:
@@ -39,25 +39,26 @@ class ForkedProcess:
         except _NoAnswerError:
             if request.branch is None:
                 raise ServerGoneError from None
-            # The branch may have died while it was prepared: then the fork fails in the same way, with a message.
+            # The branch may have crashed when it started the engine. A fork without a branch then fails in the same
+            # way, but its error is reported.
             try:
                 self._connection, self.pid = _requested(address, replace(request, without_branch=True), fds)
             except _NoAnswerError:
                 raise ServerGoneError from None
 
     def poll(self) -> int | None:
-        """Return the return code, None if the process is running."""
+        """Return the return code of the process, None if it is still running."""
         return self._look(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait for the return code. Raises subprocess.TimeoutExpired."""
+        """Wait until the process ends, and return its return code. Raises subprocess.TimeoutExpired."""
         returncode = self._look(timeout)
         if returncode is None:
             raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)
         return returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal. Does nothing if the process has ended."""
+        """Send a signal to the process. Do nothing if it has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -75,13 +76,13 @@ class ForkedProcess:
                 assert isinstance(message, Ended)
                 self.returncode = message.returncode
             except (EOFError, OSError):
-                self.returncode = -signal.SIGKILL  # the server has ended, and killed its forks
+                self.returncode = -signal.SIGKILL  # The server has ended. Its forks are killed with it.
             self._connection.close()
         return self.returncode
 
 
 class _NoAnswerError(Exception):
-    """The connection was closed before there was a fork."""
+    """The server closed the connection without an answer, or does not listen."""
 
 
 def _requested(address: Path, request: Request, fds: Sequence[int]) -> tuple[socket.socket, int]:

@@ -1,7 +1,8 @@
-"""The process that forks others: receives requests, forks, waits for its forks, and reports their return codes.
+"""The fork server: a process that receives requests, forks itself, and reports the return codes of its forks.
 
-A client has one connection for each fork. It receives ``Forked`` or ``Refused`` and finally ``Ended``. When the client
-closes the connection, or dies, the fork is killed together with its process group. Forks end with the server.
+A client opens one connection for each fork. It receives ``Forked`` or ``Refused``, and ``Ended`` when the fork has
+ended. When a client closes the connection, or dies, its fork is killed with all processes of its process group. When
+the server ends, its forks are killed.
 """
 
 import contextlib
@@ -20,12 +21,12 @@ from harness.forking.wire import receive, send
 from harness.utils.subprocesses import end_with_parent
 
 Handed = tuple[Request, list[int], socket.socket]
-"""A request, its file descriptors, and the connection to the client."""
+"""A request for a fork: the message, its file descriptors, and the connection to the client."""
 
 
 @dataclass(frozen=True)
 class _Child:
-    """A fork for a client, or a branch."""
+    """A child process of the server: a fork for a client, or a branch, whose ``client`` is None."""
 
     pid: int
     pidfd: int
@@ -34,10 +35,10 @@ class _Child:
 
 
 class ForkServer:
-    """Forks this process.
+    """The loop of the fork server.
 
-    ``prepare`` is called once in a new branch, with its key, before it forks; ``forked`` is called after each fork.
-    ``first`` is a request that has been received already.
+    ``prepare(key)`` is called in a new branch before its first fork. ``forked()`` is called in the server after each
+    fork. ``first`` is a request that was already received.
     """
 
     def __init__(
@@ -58,7 +59,10 @@ class ForkServer:
         self._serving = True
 
     def serve(self) -> tuple[Any, list[int]] | None:
-        """Return in each fork its work and file descriptors; in this process None, when there are no more clients."""
+        """Serve requests. Return in every fork, with its ``work`` and file descriptors.
+
+        In a branch, return None when the server closes the connection to it. In the server itself, never return.
+        """
         while self._serving:
             while self._waiting:
                 work = self._answer(*self._waiting.pop(0))
@@ -71,7 +75,7 @@ class ForkServer:
         clients = {child.client.fileno(): child for child in self._children if child.client is not None}
         pidfds = {child.pidfd: child for child in self._children}
         ready = set(select.select([self._source.fileno(), *clients, *pidfds], [], [])[0])
-        for fd in ready & clients.keys():  # a client's only further event is closing
+        for fd in ready & clients.keys():  # After its request a client sends nothing, so it has closed the connection.
             _kill(clients[fd])
         for fd in ready & pidfds.keys():
             self._has_ended(pidfds[fd])
@@ -88,7 +92,7 @@ class ForkServer:
         return [(request, fds, client)]
 
     def _handed(self) -> list[Handed]:
-        """Return requests that this branch gets from its parent server."""
+        """Return the request that the server has passed on to this branch."""
         try:
             request, fds = receive(self._source)
         except (EOFError, OSError):
@@ -97,7 +101,7 @@ class ForkServer:
         return [(request, fds[1:], socket.socket(fileno=fds[0]))]
 
     def _answer(self, request: Request, fds: list[int], client: socket.socket) -> tuple[Any, list[int]] | None:
-        """Return, in a fork, its work and file descriptors."""
+        """Fork for a request. Return its ``work`` and file descriptors in the fork, and None in this process."""
         if request.without_branch:
             self._lose(request.branch)
         elif request.branch is not None and self._hand_over(request, fds, client):
@@ -116,15 +120,18 @@ class ForkServer:
             return request.work, _become(server, request, fds)
         self._forked()
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # in both processes, to avoid a race
+            os.setpgid(pid, pid)  # The fork does the same. Either of the two processes may be first.
         self._children.append(_Child(pid, os.pidfd_open(pid), client))
         _close(*fds)
-        with contextlib.suppress(OSError):  # the client is gone, which the next poll detects
+        with contextlib.suppress(OSError):  # The client has closed the connection. The next ``_look`` kills its fork.
             send(client, Forked(pid))
         return None
 
     def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
-        """Pass a request to a branch, and return whether the branch will answer. Also returns True in a new branch."""
+        """Pass a request on to its branch, which is created if necessary. Return whether the branch will answer it.
+
+        The result is also True in the process of a new branch, where this function returns, too.
+        """
         key = request.branch
         if self._in_branch or key in self._lost or count_threads() > 1:
             return False
@@ -156,7 +163,7 @@ class ForkServer:
         self._children.append(_Child(pid, os.pidfd_open(pid), branch=key))
 
     def _lose(self, key: Hashable) -> None:
-        """End a branch, and create no other for this key."""
+        """Kill the branch with this key, and never create another one with it."""
         self._lost.add(key)
         if (connection := self._branches.pop(key, None)) is not None:
             connection.close()
@@ -176,7 +183,7 @@ class ForkServer:
         child.client.close()
 
     def _forget_clients(self) -> None:
-        """Close the parent's connections in a fork."""
+        """Close, in a fork, all connections and descriptors that belong to the server."""
         self._source.close()
         for child in self._children:
             os.close(child.pidfd)
@@ -190,7 +197,7 @@ class ForkServer:
 
 
 def _become(server: int, request: Request, fds: list[int]) -> list[int]:
-    """Set up a fork as a process of its own, and return the file descriptors for its work."""
+    """Set environment, name and output of a fork as requested, and return the file descriptors for its work."""
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     end_with_parent(server)
@@ -206,7 +213,7 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
 
 
 def _kill(child: _Child) -> None:
-    """Kill a child with its process group. Its end is seen by its pidfd."""
+    """Kill a child process, and if it is a fork, its process group. ``_look`` then notices its end."""
     with contextlib.suppress(ProcessLookupError):
         if child.client is None:
             os.kill(child.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Messages on a Unix socket: pickled values, with file descriptors."""
+"""Send pickled values and file descriptors over a Unix socket."""
 
 import pickle
 import socket
@@ -22,7 +22,10 @@ def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
 
 
 def receive(connection: socket.socket) -> tuple[Any, list[int]]:
-    """Return the next message and its file descriptors. Raises EOFError if the other end is closed, and OSError."""
+    """Wait for a message, and return its value and file descriptors.
+
+    Raises EOFError if the other end is closed, and OSError.
+    """
     head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_FDS)
     if not head:
         raise EOFError

@@ -1,1 +1,1 @@
-"""Read and write golden step tables."""
+"""Read and write golden step tables, the expected steps of cases with ``expect: {steps: golden}``."""

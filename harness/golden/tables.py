@@ -1,8 +1,8 @@
-"""Paths of expectations, and golden step tables: one YAML file for each case.
+"""Read and write golden step tables, one YAML file for each case, and determine the paths of expectations.
 
-For a suite below a folder named ``suites``, expectations are in the folder ``expectations`` next to that folder, by the
-suite's path. For other suites they are in ``expectations`` next to the suite file, by its name. Reference outputs are
-in ``expectations/references``, by model, then likewise.
+The golden tables of ``suites/a/b.yaml`` are in ``expectations/a/b/``, where ``expectations`` is next to ``suites``. If
+no folder above a suite ``b.yaml`` is named ``suites``, its golden tables are in ``expectations/b/`` next to the file.
+Reference outputs are in ``expectations/references/MODEL/a/b/`` or ``expectations/references/MODEL/b/``.
 """
 
 import json
@@ -37,7 +37,7 @@ class Golden(Model):
     def _rows_go_up(self) -> "Golden":
         for earlier, later in pairwise(self.steps):
             if later.step <= earlier.step:
-                raise ValueError(f"step {later.step} after step {earlier.step}")
+                raise ValueError(f"steps must be in order, but step {later.step} comes after step {earlier.step}")
         return self
 
 
@@ -45,7 +45,7 @@ REFERENCES = "references"
 
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
-    """Return the folder ``expectations`` of a suite, and the suite's path in it."""
+    """Return the folder ``expectations`` of a suite, and the relative path of the suite's golden tables in it."""
     path = suite_path.resolve()
     for parent in path.parents:
         if parent.name == "suites":
@@ -54,7 +54,7 @@ def _home(suite_path: Path) -> tuple[Path, Path]:
 
 
 def golden_folder(suite_path: Path) -> Path:
-    """Return the folder of a suite's golden files."""
+    """Return the folder with the golden files of a suite's cases."""
     home, name = _home(suite_path)
     return home / name
 
@@ -65,13 +65,16 @@ def golden_path(suite_path: Path, case_id: str) -> Path:
 
 
 def reference_folders(suite_path: Path) -> list[Path]:
-    """Return the folders of a suite's reference outputs, one for each model that has some."""
+    """Return the existing folders with a suite's reference outputs. There is one for each model."""
     home, name = _home(suite_path)
     return sorted(model / name for model in (home / REFERENCES).glob("*") if (model / name).is_dir())
 
 
 def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield golden tables and references of missing suites in ``folder``, each with the path of its suite."""
+    """Yield golden tables and reference outputs whose suite in ``folder`` does not exist any more.
+
+    Each is yielded with the path of the missing suite.
+    """
     home, name = _home(folder / "any.yaml")
     suites = folder.resolve()
     for _ in name.parts[:-1]:
@@ -84,7 +87,7 @@ def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
             suite = path.parent.relative_to(start)
             if suite.parts[:1] == (REFERENCES,) or not suite.parts:
                 continue
-            # Suites in the folder suites/ and suites next to it have their tables in the same place.
+            # suites/a.yaml and a.yaml next to suites/ both have their tables in expectations/a/.
             bases = (suites, home.parent, home.parent / "suites")
             places = [base / suite.with_name(suite.name + suffix) for base in bases for suffix in SUITE_SUFFIXES]
             if not any(place.is_file() for place in places):
@@ -92,19 +95,20 @@ def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
-    """Return the path of a case's reference outputs for one model."""
+    """Return the path of the file with a case's reference outputs for one model."""
     home, name = _home(suite_path)
     return home / REFERENCES / model_label / name / f"{case_id}.json"
 
 
 def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
-    """Return the rows of a golden file, in the short form. ``of``: the expected suite and case of the file.
+    """Return the rows of a golden file, without plain decodes.
 
-    Raises GoldenError if the file is missing, invalid, or of another case. The message includes ``bless_command``.
+    ``of`` is the (suite, case) that the file must be about. Raises GoldenError if the file is missing, invalid or about
+    another case. The message contains ``bless_command``.
     """
     golden = _read(path, bless_command)
     if of is not None and (golden.suite, golden.case) != of:
-        what = f"is the table of {golden.case} in {golden.suite}, not of {of[1]} in {of[0]}"
+        what = f"this is the table of the case {golden.case} in {golden.suite}, not of {of[1]} in {of[0]}"
         raise GoldenError(f"{path}: {what}; to write it again:  {bless_command}")
     return golden.steps
 
@@ -134,7 +138,7 @@ _MUST_BE = {
 
 
 def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
-    """Return file, line and column, the key, and what is wrong there."""
+    """Return a message about the first mistake in a golden file, with file, line, column and key."""
     detail = error.errors(include_url=False)[0]
     where = source.resolve(detail["loc"])
     match detail["type"]:
@@ -155,7 +159,7 @@ def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
 
 
 def readable_rows(path: Path) -> list[StepRow] | None:
-    """Return every row of a golden file, None if it is missing or can't be read."""
+    """Return the rows of a golden file, including plain decodes. Return None if the file is missing or invalid."""
     golden = _readable(path)
     return None if golden is None else lengthen(golden.steps)
 
@@ -168,9 +172,9 @@ def _readable(path: Path) -> Golden | None:
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
-    """Write a golden file in the short form. Return False if it already has these rows, from whichever engine.
+    """Write a golden file, without plain decodes. If the file already has these rows, do nothing and return False.
 
-    Raises GoldenError if it can't be written.
+    Then ``blessed_from`` is not compared. Raises GoldenError if the file can't be written.
     """
     there = _readable(path)
     if there and (there.suite, there.case, lengthen(there.steps)) == (suite, case, lengthen(rows)):
@@ -184,7 +188,7 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
 
 
 def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
-    """Return the text of a golden file: aligned columns, one row a line, plain decodes omitted."""
+    """Return the text of a golden file, with one line for each row. Plain decodes are omitted."""
     columns = columns_of(rows)
     cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -197,7 +201,7 @@ def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow
 
 
 def _text(value: str) -> str:
-    """Return the text as YAML, quoted if YAML would read it as something else."""
+    """Return a string as a YAML scalar, in quotes if YAML would read it as another type without them."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
     return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
 

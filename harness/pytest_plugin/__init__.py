@@ -1,1 +1,1 @@
-"""The harness as a pytest plugin."""
+"""The pytest plugin: suites are collected as tests, run with the engine under test, and reported."""

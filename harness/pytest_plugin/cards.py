@@ -1,4 +1,4 @@
-"""Leases of cards in pytest: a process that runs an engine leases its cards before the engine starts."""
+"""Lease Spyre cards for the tests of a run. A process leases the cards of its engine before the engine starts."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,9 +13,10 @@ from harness.utils.text import plural
 
 
 def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
-    """Return a lease of cards for the engines of these tests, one engine at a time; None if they need no cards.
+    """Lease as many cards as the largest engine of these tests needs. Return None if no test needs a card.
 
-    Raises CardsError if there are not enough cards, or they do not become free.
+    One lease is enough because the engines run one at a time. Raises CardsError if there are not enough cards, or if
+    they do not become free in time.
     """
     sizes = [item.expanded.setup.tensor_parallel_size for item in items if isinstance(item, CaseItem) and on_card(item)]
     cards = find_cards() if sizes else ()
@@ -25,12 +26,12 @@ def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
 
 
 def on_card(item: CaseItem) -> bool:
-    """Return whether this test needs a card on a machine with cards."""
+    """Return whether this test runs on a Spyre card."""
     return item.get_closest_marker("skip") is None and item.on_card
 
 
 class CardsHere:
-    """pytest plugin for cases that run in the collecting process: one lease for all of them."""
+    """A pytest plugin for runs without isolation: leases cards once, for all tests of this process."""
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
@@ -51,13 +52,13 @@ class CardsHere:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """Release the cards, after the engines are closed."""
+        """Release the cards. The engines have been closed before."""
         if self._lease is not None:
             self._lease.release()
 
 
 class CardsShown:
-    """pytest plugin on the controller: reports the cards before tests run."""
+    """A pytest plugin on the controller: reports the cards of the run in the header of pytest's output."""
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self._cards = cards
@@ -70,7 +71,7 @@ class CardsShown:
 
 
 def cards_of_run() -> tuple[Card, ...]:
-    """Return the cards of this run. Raises pytest.UsageError if selected cards do not exist."""
+    """Return the cards that this run may use. Raises pytest.UsageError if SPYRE_CARDS names other cards."""
     try:
         return find_cards()
     except CardsError as error:

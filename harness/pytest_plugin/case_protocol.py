@@ -1,19 +1,25 @@
-"""The protocol of cases that are run in another process, or repeated after a failure."""
+"""Run cases in another process, or repeat them after a failure, in place of pytest's own run protocol."""
 
 from collections.abc import Callable, Sequence
 
 import pytest
-from _pytest.runner import runtestprotocol  # the one way to run an item and get its reports; not in pytest's API
+from _pytest.runner import runtestprotocol  # pytest's public API has no way to run an item and get its reports.
 
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.results import ATTEMPTS, FIRST_FAILURE
 
 Run = Callable[[CaseItem, pytest.Item | None], Sequence[pytest.TestReport]]
-"""Runs a case, tears down what the next item does not need, and returns the reports of all phases."""
+"""Type of a function that runs a case and returns its reports of setup, call and teardown.
+
+It also tears down the fixtures that the next item does not need.
+"""
 
 
 class CaseProtocol:
-    """pytest plugin in every process that runs tests."""
+    """A pytest plugin in every process that runs tests: runs cases with ``run``, and repeats those that fail.
+
+    ``retries`` is how often a failed case is repeated at most.
+    """
 
     def __init__(self, run: Run, retries: int) -> None:
         self._run = run
@@ -31,9 +37,10 @@ class CaseProtocol:
         return True
 
     def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """Repeat a failed case.
+        """Run a case, and repeat it until it passes or there are no retries left. Return the reports of one attempt.
 
-        If it keeps failing, return the first failure; if it passes then, attach the first failure.
+        If the case passes at last, these are the reports of the attempt that passed, with the text of the first failure
+        attached. Otherwise they are those of the first attempt.
         """
         item.announce()
         first = self._run(item, nextitem)
@@ -50,7 +57,7 @@ class CaseProtocol:
 
 
 def run_here(item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-    """Run a case in this process."""
+    """Run a case in this process, as pytest does, and return its reports."""
     return runtestprotocol(item, log=False, nextitem=nextitem)
 
 

@@ -1,14 +1,14 @@
-"""The representation of a failed case. pytest has no public class for the failure of a custom item."""
+"""The text of a failed case in pytest's output. pytest has no public class for failures of custom items."""
 
 from typing import Any
 
-# pytest takes an item's own representation of a failure only as a TerminalRepr, which is not in its API.
+# pytest accepts a custom text for a failure only as a subclass of TerminalRepr, which is not in its public API.
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 
 
 class FailureRepr(TerminalRepr):
-    """A failure in pytest's output: the whole text, and the headline in the short summary."""
+    """A failure in pytest's output: ``text`` in the section FAILURES, and ``headline`` in the short summary."""
 
     def __init__(self, headline: str, text: str, file: str, line: int) -> None:
         self.text = text
@@ -19,6 +19,6 @@ class FailureRepr(TerminalRepr):
             tw.line(line)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the failure as builtins, from which another process can create it again."""
+        """Return the arguments of the constructor as JSON types, to create the failure again in another process."""
         crash = self.reprcrash
         return {"headline": crash.message, "text": self.text, "file": crash.path, "line": crash.lineno}

@@ -1,4 +1,4 @@
-"""Suites in pytest: a collector for each file, and an item for each test."""
+"""pytest's collector for suite files, and the pytest item for each of their tests."""
 
 import json
 import os
@@ -37,12 +37,12 @@ from harness.types import EngineSetup, SchedulingLimits, Verdict, failures
 from harness.utils import spent
 
 SERVER_PROPERTY = "spyre_cb_server"
-"""A property of a test before which a server was replaced: why, in a sentence."""
-TOO_MANY = "raise max_tests in the suite if you mean it, or give --cb-max-tests"
+"""Name of a user property of a test before which its shared server was replaced. Its value is the reason."""
+TOO_MANY = "if you want that many tests, raise max_tests in the suite, or use --cb-max-tests"
 
 
 class SuiteFile(pytest.File):
-    """A YAML suite."""
+    """The pytest collector of a suite file."""
 
     def collect(self) -> Iterable["CaseItem"]:
         settings: Settings = self.config.stash[settings_key]
@@ -65,7 +65,7 @@ class SuiteFile(pytest.File):
             raise SuiteError([loaded.problem(("max_tests",), str(error), TOO_MANY)]) from error
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
-        """Return errors in a suite as one line for each problem, without a traceback."""
+        """Return the text of an error. Mistakes in a suite are one line each, without a traceback."""
         if isinstance(excinfo.value, SuiteError | ValueError):
             text = str(excinfo.value)
             return text if isinstance(excinfo.value, SuiteError) else f"{shown_file(self.path)}: {text}"
@@ -74,13 +74,13 @@ class SuiteFile(pytest.File):
 
 @cache
 def _mark(name: str) -> pytest.MarkDecorator:
-    """Return a cached mark, because pytest creates a new one for each access."""
+    """Return ``pytest.mark.<name>`` from a cache, because pytest creates a new object at each access."""
     mark: pytest.MarkDecorator = getattr(pytest.mark, name)
     return mark
 
 
 class CaseItem(pytest.Item):
-    """One case in one configuration."""
+    """A pytest item: one case in one configuration."""
 
     def __init__(self, *, loaded: LoadedSuite, expanded: Expanded, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -101,7 +101,7 @@ class CaseItem(pytest.Item):
         driver = self.settings.driver
         lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
         if lacking:
-            return f"needs {lacking}, which the {driver.name} driver does not offer"
+            return f"the case needs {lacking}, which the driver {driver.name} does not offer"
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())
@@ -111,17 +111,17 @@ class CaseItem(pytest.Item):
 
     @property
     def backend_label(self) -> str:
-        """Return the backend's name in reports: ``sendnn (simulated)`` if there is no card."""
+        """Return the backend's name for reports, such as ``eager``, or ``sendnn (simulated)`` without torch_sendnn."""
         return backend_label(self.settings.driver, self.expanded.configuration.backend)
 
     @property
     def on_card(self) -> bool:
-        """Return whether the test needs a card on a machine with cards."""
+        """Return whether the test runs on a Spyre card. It does if the backend is sendnn and is not simulated."""
         return self.expanded.configuration.backend == "sendnn" and self.get_closest_marker("simulated") is None
 
     @property
     def line(self) -> int:
-        """Return the line of the case in its suite, from 1."""
+        """Return the number of the line at which the case begins in its suite file, from 1."""
         return self.loaded.line_of_case(self.expanded.index)
 
     @property
@@ -131,7 +131,7 @@ class CaseItem(pytest.Item):
 
     @property
     def server_need(self) -> ServerNeed | None:
-        """Return the server that this test needs, if any."""
+        """Return the server that this test needs, None if the test does not use HTTP."""
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point != "http" or not isinstance(case, BehaviourCase):
             return None
@@ -140,22 +140,25 @@ class CaseItem(pytest.Item):
         )
 
     def warm_up(self) -> None:
-        """Start in this process what forks of it can share."""
+        """Start the test's engine or server in this process, before it is forked, so that all forks share it."""
         engines, need = self.settings.engines, self.server_need
         if need is None:
             engines.warm_up([self.expanded.setup])
-        elif not self.on_card:  # only one process can use a card
+        elif not self.on_card:  # Only one process at a time can use a card.
             engines.warm_up_server(need, self.nodeid)
 
     def cool_down(self, *, well: bool) -> None:
-        """Discard a server that may be in a bad state, after a fork of this process ran the test."""
+        """Discard the test's server if the test failed in a fork of this process (``well`` is False).
+
+        The server may be in a state in which other tests would fail.
+        """
         engines, need = self.settings.engines, self.server_need
-        engines.servers.take_notes()  # reported by the fork
+        engines.servers.take_notes()  # The fork has reported these notes.
         if need is not None and not well:
             engines.servers.discard(need)
 
     def announce(self) -> None:
-        """Attach the test's data before it runs, so that it is in reports of skips and crashes."""
+        """Attach the data of the case to the test before it runs, so that the report of a skip or crash has it."""
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
@@ -166,8 +169,8 @@ class CaseItem(pytest.Item):
 
     def _run(self) -> None:
         if self.config.option.cb_require_hardware and self.get_closest_marker("simulated"):
-            # Workers of -n find out one by one; without them the run has not begun.
-            raise CaseError(f"--cb-require-hardware: this would run on {self.backend_label}")
+            # Without -n, ``_refuse_simulation`` in session.py has ended the run before any test.
+            raise CaseError(f"--cb-require-hardware: this test would run on {self.backend_label}")
         verdicts = self._verdicts()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
@@ -203,9 +206,9 @@ class CaseItem(pytest.Item):
             raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}") from error
         except EngineStartError as error:
             lines = error.lines or settings.engines.start_failures.shown(setup)
-            told = "".join(f"\n  {line}" for line in lines)
-            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}{told}") from error
-        # An engine with several processes would outlive a forked child.
+            traceback = "".join(f"\n  {line}" for line in lines)
+            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}{traceback}") from error
+        # In a forked child, close an engine of several processes now: they would not end with the fork.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
         try:
@@ -235,7 +238,7 @@ class CaseItem(pytest.Item):
         finally:
             notes = engines.servers.take_notes()
             self.user_properties += [(SERVER_PROPERTY, note) for note in notes]
-        # A server would outlive a forked child.
+        # In a forked child, end the server now: it would not end with the fork.
         if not all(verdict.passed for verdict in verdicts) or engines.in_a_child:
             engines.servers.discard(need)
         return (*verdicts, *(Verdict(True, note) for note in notes))
@@ -245,7 +248,7 @@ class CaseItem(pytest.Item):
         return f'python -m pytest "{shown_file(self.path)}::{self.name}" --cb-bless'
 
     def _header(self) -> dict[str, Any]:
-        """Return the data that reports have of every test."""
+        """Return the data about the test that its report always has, even without a result."""
         suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
         first_line, source = self.loaded.source_of_case(self.expanded.index)
         known = {"known_failure": self.known_failure} if self.known_failure else {}
@@ -272,7 +275,7 @@ class CaseItem(pytest.Item):
         }
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
-        """Return verdicts and errors in suites as text. Only errors of the harness have a traceback."""
+        """Return the text of a failure. Only unexpected exceptions have a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value.headline, str(excinfo.value), str(self.path), self.line)
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
@@ -287,17 +290,20 @@ class CaseItem(pytest.Item):
 
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
-    """Return an explanation if an engine's error has rounded limits instead of those of the case."""
+    """Return a hint to add to an engine's error, if the engine was started with larger limits than the case has.
+
+    The limits of a case are rounded up to a shape for which engines are compiled.
+    """
     effective = _effective_limits(limits, setup)
     if (effective.max_model_len, effective.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
         return ""
-    return " — limits are rounded up to the engine's shape: use smaller limits"
+    return " — the limits of the case are rounded up to the shape of an engine; use smaller limits"
 
 
 def _effective_limits(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
-    """Return the limits with which a server is started.
+    """Return the limits with which the server of a test is started.
 
-    Missing ones are the engine's, so that more cases share a server.
+    Limits that the case does not give are those of the engine's shape, so that more cases can share a server.
     """
     return SchedulingLimits(
         limits.max_model_len or setup.max_model_len,

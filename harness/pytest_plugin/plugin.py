@@ -1,4 +1,7 @@
-"""Entry point of installations that are older than ``spyre_cb/pytest_entry.py``."""
+"""The pytest plugin under its old module name.
+
+Editable installations from before ``spyre_cb/pytest_entry.py`` existed still name this module as their entry point.
+"""
 
 from spyre_cb.pytest_entry import (
     pytest_addoption,

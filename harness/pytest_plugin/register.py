@@ -1,7 +1,7 @@
-"""Register the sub-plugins of the pytest plugin that a process needs.
+"""Register the parts of the pytest plugin that a process of the run needs.
 
-A process of a run is the controller (started by the user), one of xdist's workers, or a process that only runs single
-cases and returns their reports (``isolation/child.py``).
+There are three kinds of processes: the controller, which the user has started; workers, which xdist has started; and
+children, which run single cases and return their reports (``isolation/child.py``).
 """
 
 import os
@@ -29,14 +29,14 @@ from harness.utils.subprocesses import end_with_parent
 
 
 def register(config: pytest.Config) -> None:
-    """Register the plugins for this process. Raises pytest.UsageError for options that can't work."""
+    """Register the plugins for this process. Raises pytest.UsageError for options that can't be combined."""
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
     manager.register(known_failures.KnownFailures(config, option.cb_known_failures), known_failures.NAME)
     if manager.has_plugin(SERVING):
         return
     cards = cards_of_run()
-    option.cards_of_run = len(cards)  # a process that runs cases sees only the cards of its lease
+    option.cards_of_run = len(cards)  # Children get this option, because they see only the cards of their lease.
     _register_how_cases_run(config)
     if option.cb_shard is not None:
         manager.register(Sharding(config, option.cb_shard, option.cb_durations_from or ()), "spyre-cb-shard")
@@ -84,11 +84,11 @@ def _register_how_cases_run(config: pytest.Config) -> None:
 
 def _refuse_suite(option: str, path: Path | None) -> None:
     if path is not None and path.suffix in SUITE_SUFFIXES:
-        raise pytest.UsageError(f"{option} {path}: would overwrite a suite; use another file")
+        raise pytest.UsageError(f"{option} {path}: this would overwrite a suite; name another file")
 
 
 def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Check before the run that a report can be written."""
+    """Check before the run that a report can be written to ``path``. Raises pytest.UsageError."""
     if path is None:
         return
     there = path.exists()

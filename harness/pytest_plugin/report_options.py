@@ -1,4 +1,4 @@
-"""pytest's options about reports."""
+"""Determine from pytest's options which reports to write."""
 
 from pathlib import Path
 
@@ -10,9 +10,10 @@ _allure_key = pytest.StashKey[tuple[Path | None, bool]]()
 
 
 def take_over_allure(config: pytest.Config) -> None:
-    """Handle ``--alluredir`` here (``allure_files.py``), because allure-pytest fails in forked runs and after crashes.
+    """Take the option ``--alluredir`` away from allure-pytest, which fails in forked runs and after crashes.
 
-    Called on the controller before allure-pytest reads the option.
+    The harness writes the Allure files itself (``report/allure_files.py``). This function must be called on the
+    controller before allure-pytest reads the option.
     """
     option = config.option
     folder = getattr(option, "allure_report_dir", None)
@@ -22,6 +23,6 @@ def take_over_allure(config: pytest.Config) -> None:
 
 
 def wanted_reports(config: pytest.Config) -> Wanted:
-    """Return the reports that the options request."""
+    """Return the paths of the reports that the options request."""
     folder, clean = config.stash[_allure_key]
     return Wanted(config.option.cb_html, folder, None, config.option.cb_markdown, clean)

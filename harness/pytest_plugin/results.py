@@ -1,7 +1,7 @@
-"""Collect results on the controller in every mode of pytest, and write the reports.
+"""Collect the results of all tests on the controller, and write the reports.
 
-Results are sent as user properties of test reports, which work with forked children and xdist's workers. A test whose
-process died has none; its report has only its name.
+The result of a test is a user property of pytest's report, which is also sent from children and from xdist's workers to
+the controller. The report of a test whose process died has no such property, only the name of the test.
 """
 
 import json
@@ -29,17 +29,20 @@ from harness.utils import spent
 
 RESULT_PROPERTY = "spyre_cb"
 SPENT_PROPERTY = "spyre_cb_spent"
-"""Property with the time spent by the processes of a test since the test before, see ``harness/utils/spent.py``."""
+"""Name of the property with the times spent in this test, as JSON; see ``harness/utils/spent.py``."""
 WORKER_DIED = "???"
-"""The phase in xdist's report for a test whose worker died."""
+"""The phase (``when``) in xdist's report about a test whose worker died."""
 ATTEMPTS = "spyre_cb_attempts"
-"""Attribute of the report of a repeated test: the number of attempts."""
+"""Name of an attribute that the report of a repeated test has: the number of attempts."""
 FIRST_FAILURE = "spyre_cb_first_failure"
-"""Attribute of the report of a flaky test: the text of its failure."""
+"""Name of an attribute that the report of a flaky test has: the text of its first failure."""
 
 
 class ResultStream:
-    """pytest plugin on the controller only. Results are written immediately, so that they are kept if the run dies."""
+    """A pytest plugin on the controller: collects the results, and writes the results file and the reports.
+
+    Each result is written to the results file when its test ends, so that it is not lost if the run is killed.
+    """
 
     def __init__(self, config: pytest.Config, results: Path | None, wanted: Wanted) -> None:
         self._config = config
@@ -52,7 +55,7 @@ class ResultStream:
         self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
-        """Start the file of results. Its path has been checked with the options (``register.py``)."""
+        """Create the results file, and write its header. ``register.py`` has checked that it can be written."""
         if self._results is not None:
             self._results.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._results.open("w", encoding="utf-8")
@@ -60,9 +63,9 @@ class ResultStream:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record setup, call and teardown of a test. The worst outcome counts."""
+        """Record the report of a test's setup, call or teardown. The outcome of the test is the worst of the three."""
         if report.when == WORKER_DIED:
-            report.when = "call"  # the test ran, so all reports, including pytest's own, count it as failed
+            report.when = "call"  # The test did run, so pytest must count it as failed, not as an error.
         entry = self._by_test.setdefault(report.nodeid, {"test": report.nodeid, "outcome": "passed", "seconds": 0.0})
         entry["seconds"] += report.duration
         if getattr(report, "start", None):
@@ -72,9 +75,9 @@ class ResultStream:
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
                 entry.update(json.loads(str(value)))
-            elif name == SPENT_PROPERTY and report.when == "call":  # each phase repeats the properties
+            elif name == SPENT_PROPERTY and report.when == "call":  # The report of each phase has all properties.
                 self._spent.update(json.loads(str(value)))
-        # pytest's own JUnit file gets short properties for queries, instead of the data for reports.
+        # Remove the data for our reports. pytest's own JUnit file gets a few short properties instead.
         report.user_properties = [
             *(pair for pair in report.user_properties if pair[0] not in (RESULT_PROPERTY, SPENT_PROPERTY)),
             *(properties_of(entry) if report.when == "call" or report.failed else ()),
@@ -93,15 +96,18 @@ class ResultStream:
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def result_of(self, nodeid: str) -> Mapping[str, Any]:
-        """Return the result of a test so far."""
+        """Return the result of a test, as far as it is known."""
         return self._by_test.get(nodeid, {})
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        """Write a finished test. A test whose worker died has no such event, and is written at the end."""
+        """Write the result of a test.
+
+        xdist does not call this hook for a test whose worker died. That result is written at the end of the session.
+        """
         self._write_result(nodeid)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Record a file that could not be collected, which is a result, too."""
+        """Record a file that could not be collected, as a result with the outcome error."""
         if report.failed:
             self._by_test[report.nodeid] = {
                 "test": report.nodeid,
@@ -112,7 +118,7 @@ class ResultStream:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        """Write the requested reports, and print their paths below pytest's summary."""
+        """Write the requested reports, and print their paths after pytest's summary."""
         yield
         for nodeid in self._by_test:
             self._write_result(nodeid)
@@ -120,7 +126,7 @@ class ResultStream:
         for line in compiled:
             self._say(line)
         if self._spent:
-            self._say(f"where time went, all processes together: {spent.summary(self._spent)}")
+            self._say(f"time spent in all processes together: {spent.summary(self._spent)}")
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)
@@ -132,7 +138,7 @@ class ResultStream:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
     def show_so_far(self, line: str) -> None:
-        """Print a line, and write the page, if requested, with the results so far."""
+        """Print a line. If an HTML page is requested, write it with the results so far."""
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
@@ -149,7 +155,10 @@ class ResultStream:
     def _reported(
         self, wanted: Wanted, entries: Iterable[dict[str, Any]], footer: dict[str, Any], more: str = ""
     ) -> bool:
-        """Write the reports and print their paths, followed by ``more``. Returns False if one can't be written."""
+        """Write the reports, and print a line with the path of each, followed by ``more``.
+
+        Return False if a report can't be written.
+        """
         run = Recorded(self._results or Path("results"), self._header(), tuple(entries), footer)
         try:
             for line in write_reports(wanted, run):
@@ -192,7 +201,7 @@ class ResultStream:
         }
 
     def _requirements(self) -> dict[str, Any]:
-        """Return the requirements for the suites of this run, by id."""
+        """Return the requirements that apply to the suites of this run, by id."""
         files = {entry["test"].partition("::")[0] for entry in self._by_test.values()}
         suites = [self._config.rootpath / file for file in files if file.endswith((".yaml", ".yml"))]
         return {name: dict(listed) for suite in sorted(suites) for name, listed in requirements_above(suite).items()}
@@ -218,7 +227,10 @@ class ResultStream:
 
 @lru_cache(maxsize=1)
 def revision(folder: Path) -> str | None:
-    """Return the commit that is checked out in ``folder``, with a plus if files are modified; None without git."""
+    """Return the git commit that is checked out in ``folder``, followed by ``+`` if files are modified.
+
+    Return None without git, or outside a repository.
+    """
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
@@ -234,7 +246,7 @@ def revision(folder: Path) -> str | None:
 
 
 def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Return pytest's text about a failure, without the name of xdist's worker."""
+    """Return pytest's text about a failure, without the line that names xdist's worker."""
     return "" if report.longrepr is None else str(report.longrepr).strip()
 
 

@@ -1,4 +1,7 @@
-"""Report flaky tests, which failed and then passed. Flaky is an outcome of its own."""
+"""Report flaky tests: those that failed and then passed when ``--cb-retries`` repeated them.
+
+``flaky`` is an outcome of its own, next to ``passed`` and ``failed``.
+"""
 
 import pytest
 
@@ -7,7 +10,7 @@ from harness.utils.text import plural
 
 
 class FlakyTests:
-    """pytest plugin on the controller. Unless they are ``allowed``, flaky tests fail the run."""
+    """A pytest plugin on the controller: reports flaky tests. They fail the run unless ``allowed`` is true."""
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
@@ -26,7 +29,7 @@ class FlakyTests:
             self._flaky.append(report)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """List flaky tests, each with the text of its failure."""
+        """Write a section with the flaky tests, each with the text of its first failure."""
         if not self._flaky:
             return
         terminalreporter.section("FLAKY: failed, then passed", yellow=True)

@@ -1,7 +1,7 @@
-"""pytest plugin of sessions with suites: suites become items. Tests are run by harness/cases/.
+"""The pytest plugin of sessions that have suites: collects suite files, and prepares the settings of the run.
 
-Thread counts are set before torch is imported: on the tiny model, one thread a process is fastest, and two workers that
-compete for cores are many times slower.
+``harness/cases/`` runs the tests. This module sets the number of threads of torch, before torch is imported. One thread
+is fastest for the tiny model, and two workers that compete for the same cores would be many times slower.
 """
 
 import os
@@ -15,7 +15,7 @@ import pytest
 
 from harness.utils.gc import freeze_gc, gc_paused
 
-with gc_paused():  # imports create no garbage, and every process of a run starts with them
+with gc_paused():  # Collections during the imports would find nothing to free, and take time in every process.
     from checkpoints import CheckpointError, resolve
     from harness.drivers.base import TOKENS
     from harness.drivers.engine_pool import EnginePool
@@ -38,7 +38,10 @@ with gc_paused():  # imports create no garbage, and every process of a run start
     from spyre_cb.naming import as_worker_input, named_key
 
 starts_key = pytest.StashKey[Path | None]()
-"""The folder in which the processes of this run note which engines did not start; None where it is another's."""
+"""The folder in which the processes of this run record engines that did not start, to be deleted at the end.
+
+None in a process that did not create the folder.
+"""
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 BROKEN_WITH_FORKED = (9, 2)
 
@@ -52,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     _refuse_what_cannot_work(config)
-    # Run the other suites if one is malformed; the exit status is that of an error.
+    # If a suite is invalid, run the others. The exit status is still that of an error.
     config.option.continue_on_collection_errors = True
     driver = driver_from_options(config.option)
     is_part = hasattr(config, "workerinput") or config.pluginmanager.has_plugin(SERVING)
@@ -64,24 +67,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Pass the session's state to a worker of xdist: that it has suites, and the arguments that name them."""
+    """Pass the suites that the command line names to one of xdist's workers."""
     node.workerinput.update(as_worker_input(node.config.stash[named_key]))
 
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:
     if config.option.cb_bless and os.environ.get("CI"):
-        raise pytest.UsageError("--cb-bless: golden tables are not written if CI is set")
+        raise pytest.UsageError("--cb-bless: golden tables are not written if the environment variable CI is set")
     if config.option.cb_bless and is_installed_copy() and any(map(is_shipped, config.args)):
-        raise pytest.UsageError("--cb-bless: the suites of this installation can't be changed: bless a copy of them")
+        raise pytest.UsageError("--cb-bless: the suites of an installed package can't be changed; bless a copy of them")
     if config.option.cb_bless and (
         getattr(config.option, "forked", False) or getattr(config.option, "numprocesses", None)
     ):
-        raise pytest.UsageError("--cb-bless: can't be combined with --forked or -n")
+        raise pytest.UsageError("--cb-bless can't be combined with --forked or -n")
     version = tuple(map(int, pytest.__version__.split(".")[:2]))
     if getattr(config.option, "forked", False) and version >= BROKEN_WITH_FORKED:
         raise pytest.UsageError(
-            f"--forked: every test fails with pytest {pytest.__version__}, its reports cannot be sent from the "
-            "child; install pytest<9.2 (constraints.txt does)"
+            f"--forked: pytest-forked can't send reports from its children with pytest {pytest.__version__}, so that "
+            "every test would fail; install pytest<9.2, as constraints.txt does"
         )
 
 
@@ -92,7 +95,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         settings.engines.close()
     if folder := config.stash.get(starts_key, None):
         unshare_start_failures(folder)
-    # pytest calls gc.collect() five times at its end. Objects that exist now are freed with the process anyway.
+    # At its end pytest calls gc.collect() five times. Skip all existing objects, which are freed with the process.
     freeze_gc()
 
 
@@ -102,7 +105,10 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Pause the garbage collector: collection creates many long-lived objects. Exclude them from later collections."""
+    """Pause the garbage collector while pytest collects the tests, and exclude the tests from later collections.
+
+    The tests are many objects that live until the end of the session.
+    """
     with gc_paused():
         result = yield
         freeze_gc()
@@ -111,7 +117,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Check arguments before workers are started: pytest itself would silently select nothing."""
+    """Check markers, known failures and models before workers are started. Raises pytest.UsageError.
+
+    With an unknown marker, pytest itself would select no tests without an error.
+    """
     config = session.config
     if hasattr(config, "workerinput"):
         return
@@ -126,7 +135,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _find(model: str) -> None:
-    """Check that a model exists: one error at the start, instead of one in every test."""
+    """Check that a model exists, to report one error at the start instead of one in every test."""
     try:
         resolve(model)
     except CheckpointError as error:
@@ -135,7 +144,7 @@ def _find(model: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that run only if their marker is named, and count them for the report."""
+    """Deselect tests with a marker, such as ``slow``, that are run only if ``-m`` names it, and count them."""
     expression = config.option.markexpr or ""
     reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
     out = [item for item, reason in reasons.items() if reason]
@@ -147,7 +156,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse tests that must not run here. With --cb-bless, remove stale golden tables."""
+    """End the run if ``--cb-require-hardware`` forbids a test. With ``--cb-bless``, remove stale golden tables."""
     settings = session.config.stash[settings_key]
     if session.config.option.cb_require_hardware and not hasattr(session.config, "workerinput"):
         _refuse_simulation(session.items)
@@ -161,13 +170,13 @@ def _refuse_simulation(items: list[pytest.Item]) -> None:
     if simulated:
         raise pytest.UsageError(
             f"--cb-require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
-            "because torch_sendnn is not installed here"
+            "because torch_sendnn is not installed"
         )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Attach the test's data in pytest's own process, also for forked tests, so that it survives a crash."""
+    """Attach the data of a case to its test before it runs, so that the report has it if a forked test crashes."""
     if isinstance(item, CaseItem):
         item.announce()
 
@@ -177,13 +186,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     spyre = backend_label(settings.driver, "sendnn")
     return [
         f"engine under test: {settings.driver.describe()}",
-        f"models: {', '.join(settings.models)}; threads a process: {os.environ['OMP_NUM_THREADS']}",
-        *([f"backend: {spyre}, torch_sendnn is not installed here"] if spyre != "sendnn" else []),
+        f"models: {', '.join(settings.models)}; threads per process: {os.environ['OMP_NUM_THREADS']}",
+        *([f"backend: {spyre}, because torch_sendnn is not installed"] if spyre != "sendnn" else []),
     ]
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Return the number of tests from the parameters of the cases: one line or, with -v, a line for each file."""
+    """Return lines with the number of cases and of tests collected. With ``-v``, there is a line for each file."""
     counts = config.stash[settings_key].counts
     if not counts:
         return []
@@ -193,13 +202,13 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     left = config.stash[settings_key].left_out
     return [
         *files,
-        f"collected from {plural(cases, 'case')} in {suites}, with their parameters: {plural(tests, 'test')}",
+        f"collected {plural(tests, 'test')} of {plural(cases, 'case')} in {suites}, one for each configuration",
         *(f"deselected: {plural(left[name], f'{name} test')}; to run them:  -m {name}" for name in sorted(left)),
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write which servers were replaced, and a line for each skip reason, for which the progress output has no room."""
+    """Write a line for each server that was replaced, and a line for each reason of skipped tests."""
     replaced = {
         (report.nodeid, value): None
         for reports in terminalreporter.stats.values()
@@ -221,7 +230,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
     plugins = session.config.pluginmanager
-    # hypothesis's summary would import hypothesis, which takes a second and more, even if no test used it.
+    # The pytest plugin of hypothesis imports hypothesis for its summary, even if no test has used it. That takes over a
+    # second.
     if "hypothesis" not in sys.modules and plugins.has_plugin("hypothesispytest"):
         plugins.unregister(name="hypothesispytest")
     yield

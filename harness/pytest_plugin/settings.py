@@ -1,4 +1,4 @@
-"""Settings of a run, from the options of pytest."""
+"""The settings of a run, which are derived from pytest's options."""
 
 import os
 from argparse import Namespace
@@ -19,7 +19,7 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Count:
-    """The number of cases and tests of one suite."""
+    """The number of cases and of tests in one suite file."""
 
     cases: int
     tests: int
@@ -31,7 +31,12 @@ class Count:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run. ``counts`` (by file) and ``left_out`` (by marker) are filled during collection."""
+    """The settings of a run, and the numbers of tests, which are filled in during collection.
+
+    ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs, None for the default one.
+    ``counts`` has the number of cases and tests of each suite file. ``left_out`` has the number of tests that were
+    deselected because ``-m`` does not name their marker, by marker.
+    """
 
     driver: Driver
     engines: EnginePool
@@ -45,7 +50,7 @@ class Settings:
 
     @classmethod
     def from_options(cls, option: Namespace, driver: Driver, engines: EnginePool) -> "Settings":
-        """Return the settings. Raises pytest.UsageError if VLLM_SPYRE_TEST_MODEL_LIST is empty."""
+        """Return the settings from pytest's options. Raises pytest.UsageError for an invalid model list."""
         try:
             models = test_models()
         except ValueError as error:
@@ -57,15 +62,15 @@ class Settings:
 
 
 def _may_compute(chosen: str | None) -> bool:
-    """Return whether missing references are computed.
+    """Return whether to compute missing reference outputs. ``chosen`` is the value of the option, None if not given.
 
-    The default is False in CI, where missing files must be reported.
+    The default is False if CI is set, because missing files must be reported there.
     """
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
 
 def draws_failures(config: pytest.Config) -> bool:
-    """Return whether failures include a text time-line: with ``--cb-plot``, or if output is not captured."""
+    """Return whether the text of a failure includes a time-line: with ``--cb-plot``, or by default with ``-s``."""
     plot = config.option.cb_plot
     return bool(config.option.capture == "no" if plot is None else plot)
 
@@ -74,13 +79,15 @@ settings_key = pytest.StashKey[Settings]()
 
 
 def driver_from_options(option: Namespace) -> Driver:
-    """Return the driver. Raises pytest.UsageError if it is not available."""
+    """Return the driver that the options name. Raises pytest.UsageError if it or an option of it can't be used."""
     url, start, shape = option.cb_server_url, option.cb_serve, option.cb_server_shape
     name = option.cb_driver or DEFAULT
     if name != OVER_HTTP or option.cb_simulate:
         for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", shape)):
-            if given:
+            if given and name != OVER_HTTP:
                 raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
+            if given:
+                raise pytest.UsageError(f"{other} cannot be combined with --cb-simulate")
     try:
         return make_driver(name, DriverOptions(option.cb_simulate, option.cb_attention, url, start, shape))
     except DriverOptionError as error:

@@ -1,7 +1,8 @@
-"""``--cb-shard 2/5``: run a deterministic part of the tests. Parts have equal recorded durations.
+"""The option ``--cb-shard 2/5``: run one of five parts of the tests.
 
-Also a program that writes durations from results: ``python -m harness.pytest_plugin.shards RESULTS… >
-expectations/durations.json``.
+The tests are divided by their recorded durations, so that all parts take about the same time. The division is the same
+in every run. This module is also a program that extracts durations from results files: ``python -m
+harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
 """
 
 import argparse
@@ -20,13 +21,13 @@ from harness.pytest_plugin.shard_environment import part_of_this_job
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
-"""Default path of durations, relative to pytest's root."""
+"""Path of the file with the recorded durations, relative to pytest's root folder, if no option names another file."""
 SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``number``, from 1, ``of`` a number of parts."""
+    """One part of the tests: the part ``number``, from 1, of ``of`` parts."""
 
     number: int
     of: int
@@ -36,7 +37,10 @@ class Shard:
 
 
 def shard(text: str) -> Shard:
-    """Return the shard for ``2/5``, or for ``auto`` that of this job of a job scheduler."""
+    """Convert the value of ``--cb-shard``, such as ``2/5``. With ``auto``, a job scheduler determines the part.
+
+    Raises argparse.ArgumentTypeError.
+    """
     if text == "auto":
         return Shard(*part_of_this_job(os.environ))
     number, _, of = text.partition("/")
@@ -44,15 +48,17 @@ def shard(text: str) -> Shard:
         raise argparse.ArgumentTypeError(f"must be a part and the number of parts, such as 2/5, or auto, not {text!r}")
     if not 1 <= int(number) <= int(of):
         raise argparse.ArgumentTypeError(
-            f"{text}: of {of} parts there are 1 to {of}" if int(of) else f"{text}: no parts"
+            f"{text}: the part must be from 1 to {of}" if int(of) else f"{text}: the number of parts must be at least 1"
         )
     return Shard(int(number), int(of))
 
 
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
-    """Return the part, from 1, of each test. Parts are consecutive tests.
+    """Divide the tests, whose expected durations are ``seconds``, into parts. Return the part of each test, from 1.
 
-    A test belongs to the part that contains its middle, so parts differ by at most the duration of their longest tests.
+    A part consists of consecutive tests. Imagine the tests one after the other on a time axis that is cut into equal
+    parts: a test belongs to the part in which its middle is. So the durations of two parts differ by no more than that
+    of a long test.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:
@@ -63,14 +69,17 @@ def cut(seconds: Sequence[float], parts: int) -> list[int]:
 
 
 def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
-    """Return the expected duration of each test in seconds; the median if it is not recorded."""
+    """Return the expected duration of each test in seconds: the recorded one, else the median of all recorded ones."""
     known = [recorded[name] for name in names if name in recorded]
     default = median(known) if known else 1.0
     return [max(SHORTEST, recorded.get(name, default)) for name in names]
 
 
 def read_durations(file: Path) -> dict[str, float]:
-    """Return seconds by test, from results of a run or from this module's output. Raises ValueError and OSError."""
+    """Return the duration of each test in seconds, from a results file or from a file that this module has written.
+
+    Raises ValueError and OSError.
+    """
     text = file.read_text(encoding="utf-8")
     if file.suffix != ".jsonl":
         return {str(name): float(seconds) for name, seconds in json.loads(text).items()}
@@ -79,7 +88,7 @@ def read_durations(file: Path) -> dict[str, float]:
 
 
 class Sharding:
-    """pytest plugin in every process that collects all tests."""
+    """A pytest plugin in every process that collects tests: deselects the tests of the other parts."""
 
     def __init__(self, config: pytest.Config, wanted: Shard, files: Sequence[Path]) -> None:
         self._config = config
@@ -90,7 +99,7 @@ class Sharding:
             try:
                 self._recorded |= read_durations(file)
             except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-                why = getattr(error, "strerror", None) or "has neither results of a run nor durations by test"
+                why = getattr(error, "strerror", None) or "this is neither a results file nor a JSON file of durations"
                 raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
         self._said = self._by_a_worker = ""
 
@@ -116,7 +125,7 @@ class Sharding:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
-        """Take the numbers from a worker: with xdist only workers collect."""
+        """Take the summary line from a worker, because with xdist the controller does not collect tests."""
         self._by_a_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._by_a_worker)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -125,7 +134,7 @@ class Sharding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write durations of results as JSON, one line for each test."""
+    """Print the durations of the tests in results files as JSON, one line for each test. Return the exit status."""
     durations: dict[str, float] = {}
     for argument in arguments:
         durations |= read_durations(Path(argument))

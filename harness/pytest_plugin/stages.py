@@ -1,4 +1,7 @@
-"""Stages of a run: when one is finished, print its outcome and write the page so far."""
+"""Report the stages of a run, such as all tests of one backend, when each is finished.
+
+A line with the outcomes of the stage is printed, and the HTML page is written with the results so far.
+"""
 
 import time
 from collections import Counter
@@ -11,7 +14,7 @@ from harness.report.outcomes import PROBLEMS, duration
 
 
 class Stages:
-    """pytest plugin on the controller."""
+    """A pytest plugin on the controller: reports each stage when its last test has ended."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
@@ -21,7 +24,7 @@ class Stages:
         self._began = time.monotonic()
 
     def plan(self, stages: Mapping[str, str]) -> None:
-        """Set the stage of each test. Later calls are ignored."""
+        """Set the stage of each test, by node id. Only the first call has an effect."""
         if not self._stages:
             self._stages = stages
             self._left = Counter(stages.values())

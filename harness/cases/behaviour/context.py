@@ -1,4 +1,4 @@
-"""The state of a running behaviour case: its client, its requests, and results so far."""
+"""The state of a running behaviour case: its client, the actions in the background, and the results so far."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,22 +19,27 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass
 class Background:
-    """An action that runs in the background. ``pieces`` are the chunks that its client has received so far."""
+    """An action that runs in the background.
+
+    ``name`` is the name of its request, ``n`` the number of answers requested, and ``number`` the position of the
+    action in the case. ``chunks`` are the stream chunks received so far. ``received`` is notified of each chunk.
+    """
 
     name: str
     n: int
     task: "asyncio.Task[Result]"
-    pieces: list[StreamChunk]
-    came: asyncio.Condition
+    chunks: list[StreamChunk]
+    received: asyncio.Condition
     number: int
 
 
 @dataclass
 class CaseContext:
-    """The state of one case. ``results`` are by action name.
+    """The state of one running case.
 
-    ``make_request`` gives each request of the case its own prompt, name and position; ``make_chat`` renders the prompt
-    of a conversation.
+    ``make_request`` converts a request of the case for the client and gives it a unique name. ``make_chat`` renders
+    the prompt of a conversation. ``name_of`` returns a new unique request name. ``background`` and ``results`` have
+    the names of actions as keys.
     """
 
     client: Client
@@ -45,16 +50,16 @@ class CaseContext:
     results: dict[str, Result] = field(default_factory=dict)
 
     def request(self, call: Call | StreamCall) -> ClientRequest:
-        """Return a call as a client request."""
+        """Convert the call of an action, from the suite file, to a request for the client."""
         request = self.make_request(call)
         return ClientRequest(
             request.name, request.spec, call.n, call.model, kind=getattr(call, "kind", "delta"), logprobs=call.logprobs
         )
 
     def chat_request(self, chat: Chat) -> ClientRequest:
-        """Return a conversation as a client request.
+        """Convert a conversation from the suite file to a request for the client.
 
-        Its spec has the prompt rendered with the model's chat template.
+        The request has both the messages, and the prompt that the model's chat template renders from them.
         """
         return ClientRequest(
             self.name_of(), self.make_chat(chat), messages=tuple((m.role, m.content) for m in chat.messages)
@@ -62,7 +67,7 @@ class CaseContext:
 
 
 async def whole(client: Client, request: ClientRequest) -> Result:
-    """Return the answer, or the error instead."""
+    """Send a request without streaming. Return its answer, or the ClientError if the request fails."""
     try:
         return await client.complete(request)
     except ClientError as error:
@@ -73,27 +78,28 @@ async def streamed(
     client: Client,
     request: ClientRequest,
     leave_after: int | None = None,
-    pieces: list[StreamChunk] | None = None,
-    came: asyncio.Condition | None = None,
+    chunks: list[StreamChunk] | None = None,
+    received: asyncio.Condition | None = None,
 ) -> Result:
-    """Return the assembled answer of a stream, up to where its client disconnected.
+    """Stream a request. Return the answer assembled from its chunks, or the ClientError if the request fails.
 
-    ``came`` is notified of each chunk.
+    The client disconnects after ``leave_after`` chunks, if given. Each chunk is appended to ``chunks``, and
+    ``received`` is notified.
     """
-    pieces = [] if pieces is None else pieces
+    chunks = [] if chunks is None else chunks
     stream = client.stream(request)
     try:
         if leave_after == 0:
             return assembled([], request.n)
-        async for piece in stream:
-            pieces.append(piece)
-            if came is not None:
-                async with came:
-                    came.notify_all()
-            if leave_after is not None and len(pieces) >= leave_after:
+        async for chunk in stream:
+            chunks.append(chunk)
+            if received is not None:
+                async with received:
+                    received.notify_all()
+            if leave_after is not None and len(chunks) >= leave_after:
                 break
     except ClientError as error:
         return error
     finally:
         await stream.aclose()
-    return assembled(pieces, request.n)
+    return assembled(chunks, request.n)

@@ -1,4 +1,7 @@
-"""Many concurrent clients, some of which disconnect, and a check that all others get their answers."""
+"""The action ``flood``: many clients send requests concurrently, and some of them disconnect.
+
+All other clients must get complete answers.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,9 +13,9 @@ from harness.types import Verdict
 
 
 async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict]:
-    """Return a verdict about the clients that stay connected.
+    """Run the clients, and return a verdict about the answers of those that stay connected.
 
-    If their requests are greedy, each request is repeated alone and must get the same text.
+    Greedy requests are sent again afterwards, one at a time, and must get the same texts.
     """
     requests = [context.request(wanted.call) for _ in range(wanted.clients)]
     requests = [
@@ -45,7 +48,7 @@ async def _client(context: CaseContext, wanted: Flood, index: int, request: Clie
         return await streamed(context.client, request, leave_after)
     if leave_after is None:
         return await whole(context.client, request)
-    try:  # without streaming there are no chunks: the client disconnects after a delay
+    try:  # Without streaming there are no chunks to count, so the client disconnects after a delay.
         return await asyncio.wait_for(whole(context.client, request), 0.05 * (1 + leave_after))
     except TimeoutError:
         return Answer(())
@@ -64,7 +67,8 @@ def _wrong_counts(stayed: Sequence[tuple[ClientRequest, Result]], wanted: Flood)
             counts = [choice.tokens for choice in result.choices]
             short = wanted.call.runs_to_max_tokens and any(c not in (None, wanted.call.max_tokens) for c in counts)
             if len(counts) != wanted.call.n or short:
-                wrong.append(f"{request.name} got {counts} tokens, not {wanted.call.n} times {wanted.call.max_tokens}")
+                expected = [wanted.call.max_tokens] * wanted.call.n
+                wrong.append(f"{request.name} got answers of {counts} tokens, expected {expected}")
     return wrong
 
 
@@ -77,7 +81,7 @@ async def _wrong_texts(context: CaseContext, stayed: Sequence[tuple[ClientReques
             again = ClientRequest(context.name_of(), request.spec, request.n, request.model, kind=request.kind)
             alone[key] = await whole(context.client, again)
         if _texts(result) != _texts(alone[key]):
-            wrong.append(f"{request.name} got {_texts(result)}, alone its request gets {_texts(alone[key])}")
+            wrong.append(f"{request.name} got {_texts(result)}, but the same request alone got {_texts(alone[key])}")
     return wrong
 
 

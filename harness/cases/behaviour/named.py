@@ -1,7 +1,8 @@
-"""Named checks that need more than a list of actions: ``check: {name: …, options: {…}}`` in YAML.
+"""Named checks: Python functions for what a list of actions in YAML cannot express.
 
-A check is a coroutine ``(context, **options) -> str`` that returns a description of success or raises CheckFailedError.
-A name with a colon, ``package.module:function``, is a check from another package.
+A case names a check with ``check: {name: …, options: {…}}``. A check is a coroutine ``(context, **options) -> str``. It
+returns a sentence about what it saw, or raises CheckFailedError. A name of the form ``package.module:function`` is a
+check from another package.
 """
 
 import asyncio
@@ -22,17 +23,17 @@ CHECKS: dict[str, CheckFunction] = {}
 
 
 class CheckFailedError(AssertionError):
-    """A failed check. The message is one sentence."""
+    """The engine did not behave as the check requires. The message is one sentence that says what is wrong."""
 
 
 def check(function: CheckFunction) -> CheckFunction:
-    """Register a check under its function's name, with dashes."""
+    """Register a function as a check. The check's name is the function's name with dashes for underscores."""
     CHECKS[function.__name__.replace("_", "-")] = function
     return function
 
 
 def find(name: str) -> CheckFunction | None:
-    """Return the check with that name, None if there is none."""
+    """Return the check with that name. Return None if there is no such check, or if its module can't be imported."""
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
@@ -43,7 +44,7 @@ def find(name: str) -> CheckFunction | None:
 
 
 async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Verdict]:
-    """Return a verdict about one check, after at most two minutes."""
+    """Run the check that an action names, and return its verdict. A check that takes over two minutes has failed."""
     function = find(wanted.name)
     assert function is not None, "checked when the suite was loaded"
     label = f"{label[:-1]} {wanted.name})"
@@ -53,8 +54,8 @@ async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Ver
         return [Verdict(False, f"{label}: {failure}")]
     except TimeoutError:
         return [Verdict(False, f"{label}: did not end within {2 * SECONDS} s")]
-    except Exception as error:  # the case continues whatever a check raises
-        return [Verdict(False, f"{label}: the check itself failed: {failure_of(error)}", traceback_of(error))]
+    except Exception as error:  # Any error in a check is a failed verdict, and the other actions still run.
+        return [Verdict(False, f"{label}: the check raised {failure_of(error)}", traceback_of(error))]
     return [Verdict(True, f"{label}: {well}")]
 
 
@@ -73,7 +74,7 @@ def _post(path: str, body: Mapping[str, Any]) -> bytes:
 
 
 async def _begun_stream(context: CaseContext, max_tokens: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a connection on which the first event of a stream has been received."""
+    """Open a connection and send a streaming request. Return the connection after the first event of the stream."""
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
     await writer.drain()
@@ -98,27 +99,30 @@ async def _until(context: CaseContext, wait: Wait) -> None:
 
 @check
 async def half_closed_connection(context: CaseContext, max_tokens: int = 400) -> str:
-    """Check a client that closes its sending half while streaming: nothing is held afterwards, answered or not."""
+    """Check that a request whose client closes the sending half of its connection leaves no blocks in use.
+
+    The server may finish the answer or abort the request.
+    """
     reader, writer = await _begun_stream(context, max_tokens)
     writer.write_eof()
     await reader.read()
     writer.close()
     await _until_idle(context)
-    return "the connection was closed and nothing is held"
+    return "the sending half was closed while streaming; afterwards no requests run and no blocks are in use"
 
 
 @check
 async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
-    """Check a client whose connection breaks while streaming: nothing is held afterwards."""
+    """Check that a request whose connection is reset while streaming leaves no blocks in use."""
     _, writer = await _begun_stream(context, max_tokens)
     writer.transport.abort()
     await _until_idle(context)
-    return "the connection broke and nothing is held"
+    return "the connection was reset while streaming; afterwards no requests run and no blocks are in use"
 
 
 @check
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
-    """Check a client that reads late: no other client waits for it, and it gets the whole answer."""
+    """Check that the engine finishes the request of a client that does not read, and that no output is lost."""
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
     await writer.drain()
@@ -128,31 +132,34 @@ async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: floa
     writer.close()
     events = [line.removeprefix("data: ").strip() for line in received.splitlines() if line.startswith("data: ")]
     if events[-1:] != ["[DONE]"]:
-        raise CheckFailedError(f"the slow reader did not get the end of its stream: …{received[-200:]!r}")
+        raise CheckFailedError(f"the stream of the slow reader ends without [DONE]: …{received[-200:]!r}")
     choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
     text = "".join(choice["text"] for choice in choices)
     whole = await context.client.complete(ClientRequest(context.name_of(), RequestSpec(0, (40, 41, 42), max_tokens)))
     if text != whole.choices[0].text:
-        raise CheckFailedError(f"the slow reader got {text!r}, the whole answer is {whole.choices[0].text!r}")
-    return "the engine was done before the reader began, and the reader got all of it in order"
+        raise CheckFailedError(
+            f"the slow reader got the text {text!r}, but the same request without streaming got "
+            f"{whole.choices[0].text!r}"
+        )
+    return "the engine finished before the client read anything, and the client got the complete text"
 
 
 @check
 async def silent_connections(context: CaseContext, connections: int = 50) -> str:
-    """Check clients that connect and send nothing: other clients are served."""
+    """Check that the server serves requests while other connections are open that send nothing."""
     opened = [await _connected(context) for _ in range(connections)]
     try:
         if not await context.client.healthy():
-            raise CheckFailedError(f"with {connections} silent connections it does not answer")
+            raise CheckFailedError(f"the server does not answer while {connections} silent connections are open")
     finally:
         for _, writer in opened:
             writer.close()
-    return f"it answers despite {connections} silent connections"
+    return f"the server answers while {connections} silent connections are open"
 
 
 @check
 async def bytes_that_are_no_http(context: CaseContext) -> str:
-    """Check that invalid HTTP is refused, and that the next client is served."""
+    """Check that the server refuses bytes that are not valid HTTP, and answers the next client."""
     for invalid in (b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\xff" * 5000):
         reader, writer = await _connected(context)
         writer.write(invalid)
@@ -161,15 +168,15 @@ async def bytes_that_are_no_http(context: CaseContext) -> str:
         answer = await asyncio.wait_for(reader.read(200), SECONDS)
         writer.close()
         if answer and not answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")):
-            raise CheckFailedError(f"{invalid[:20]!r} was answered with {answer[:60]!r}")
+            raise CheckFailedError(f"{invalid[:20]!r} was answered with {answer[:60]!r}, expected status 4xx or 5xx")
     if not await context.client.healthy():
-        raise CheckFailedError("it no longer answers")
-    return "each was refused, and it still serves"
+        raise CheckFailedError("the server no longer answers")
+    return "the server refused all invalid requests, and still serves"
 
 
 @check
 async def body_that_never_comes(context: CaseContext) -> str:
-    """Check a client that announces a body and disconnects before it is sent: nothing is held afterwards."""
+    """Check that a client that disconnects in the middle of its request's body leaves no blocks in use."""
     for _ in range(5):
         _, writer = await _connected(context)
         writer.write(_streaming(5)[:-10])
@@ -177,13 +184,13 @@ async def body_that_never_comes(context: CaseContext) -> str:
         writer.close()
     await _until_idle(context)
     if not await context.client.healthy():
-        raise CheckFailedError("it no longer answers")
-    return "nothing is held, and it still serves"
+        raise CheckFailedError("the server no longer answers")
+    return "no requests run, no blocks are in use, and the server still serves"
 
 
 @check
 async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
-    """Check clients that disconnect immediately after their request, some before the answer begins: nothing is held."""
+    """Check that clients that disconnect immediately after sending a request leave no blocks in use."""
     for i in range(times):
         reader, writer = await _connected(context)
         writer.write(_streaming(200))
@@ -192,12 +199,12 @@ async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
             await reader.readuntil(b"data: ")
         writer.transport.abort() if i % 2 else writer.close()
     await _until_idle(context)
-    return f"after {times} of these connections nothing is held"
+    return f"after {times} of these connections no requests run and no blocks are in use"
 
 
 @check
 async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clients: int = 3) -> str:
-    """Check one client more than the batch size: its request waits, and runs when another has ended."""
+    """Check that requests beyond the batch size wait, and run when others have finished."""
     opened = [await _connected(context) for _ in range(clients)]
     for _, writer in opened:
         writer.write(_streaming(300))
@@ -205,10 +212,12 @@ async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clien
     await _until(context, Wait(running=batch))
     state = await context.client.state()
     if state.running != batch or (state.waiting or 0) > clients - batch:
-        raise CheckFailedError(f"{clients} clients and a batch of {batch}: {state}")
+        raise CheckFailedError(
+            f"expected {batch} running and {clients - batch} waiting requests, but the server reports {state}"
+        )
     texts = [(await reader.read()).decode() for reader, _ in opened]
     for _, writer in opened:
         writer.close()
     if not all("data: [DONE]" in text for text in texts):
-        raise CheckFailedError("not every client got the end of its stream")
-    return f"{batch} ran, {clients - batch} waited, all ran to their end"
+        raise CheckFailedError("the stream of at least one client ends without [DONE]")
+    return f"{batch} requests ran, {clients - batch} waited, and all of them finished"

@@ -1,4 +1,4 @@
-"""The driver capabilities that a behaviour case needs."""
+"""Determine which driver capabilities a behaviour case needs. The case is skipped if the driver lacks one."""
 
 from collections.abc import Iterator
 
@@ -6,13 +6,16 @@ from harness.drivers.base import ASYNC_API, OFFLINE_API, STRUCTURED_OUTPUTS
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
-OVER_HTTP_ONLY = "http: the case sends raw requests, and this is its in-process configuration"
-IN_PROCESS_ONLY = "abort: over HTTP a client can only disconnect"
-STEPS_IN_PROCESS = "max_steps: over HTTP the steps of a request can't be observed"
+OVER_HTTP_ONLY = "http: the case sends raw HTTP requests, but this configuration calls the engine in-process"
+IN_PROCESS_ONLY = "abort: an HTTP client cannot abort a request, it can only disconnect"
+STEPS_IN_PROCESS = "max_steps: the steps of a request can't be observed over HTTP"
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
-    """Yield the needed capabilities; one that no driver has if the case does not fit the entry point."""
+    """Yield the capabilities that the case needs at this entry point, ``offline``, ``async`` or ``http``.
+
+    If the case can't run at the entry point, yield a name that no driver has. It is the reason of the skip.
+    """
     yield HTTP if entry_point == "http" else OFFLINE_API
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
         yield ASYNC_API
@@ -38,9 +41,9 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
 
 
 def wants_a_server_alone(case: BehaviourCase) -> bool:
-    """Return whether a case over HTTP may end its server, so that it needs one of its own.
+    """Return whether a case over HTTP needs a server that no other case uses, because it may stop the server.
 
-    That is the case if it restarts the server, sets the drain time, or has a check from another package.
+    This is true for cases that restart the server, set ``drain_seconds`` or name a check from another package.
     """
     foreign = (action.check is not None and ":" in action.check.name for action in case.actions)
     restarts = (action.restart is not None for action in case.actions)
@@ -48,5 +51,5 @@ def wants_a_server_alone(case: BehaviourCase) -> bool:
 
 
 def _of_many_clients(action: Action) -> bool:
-    """Return whether an action needs a client that serves concurrently. ``generate`` and waiting do not."""
+    """Return whether an action sends or ends a single request, which needs a client that handles several at a time."""
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

@@ -1,4 +1,4 @@
-"""Check the results of an action against its expected outcome."""
+"""Check the results of a behaviour case's action against the outcome that the case expects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass(frozen=True)
 class ExpectedAnswer:
-    """The reference for one answer. ``precision`` is the precision in which the engine computes.
+    """What Hugging Face generates for one answer: text, and the logprob of each token.
 
-    ``forks`` are prefixes of other correct texts: the reference's text up to a token with a small margin, followed by
-    another token that is nearly as likely in that precision.
+    ``alternatives`` is the number of top logprobs requested for each token. ``precision`` is the precision in which the
+    engine computes, such as ``float16``. ``forks`` are beginnings of other correct texts. Each follows the reference's
+    text up to a token where two tokens are nearly equally likely in that precision, and continues with the other token.
     """
 
     text: str
@@ -29,7 +30,7 @@ class ExpectedAnswer:
     forks: tuple[str, ...] = ()
 
     def allows(self, text: str) -> bool:
-        """Return whether ``text`` is correct. After a fork, any continuation is accepted."""
+        """Return whether ``text`` equals the reference's text or begins with a fork. The rest is not compared then."""
         return text == self.text or text.startswith(self.forks)
 
 
@@ -42,10 +43,11 @@ def check_outcome(
     others: Mapping[str, Result] = MappingProxyType({}),
     prompt_tokens: Sequence[int] = (),
 ) -> Verdict:
-    """Check the ``results`` of an action, by request.
+    """Check the ``results`` of an action, one for each of its requests, against its ``expect``.
 
-    ``expected_answers`` are the reference's, one for each answer; ``others`` the results of named actions;
-    ``prompt_tokens`` the lengths of the prompts. Each is used only if ``expect`` compares with it.
+    ``expected_answers`` has Hugging Face's answers, in the order of the engine's answers. ``others`` has the results of
+    other actions by name. ``prompt_tokens`` has the length of each request's prompt, in tokens. Each of the three is
+    needed only if ``expect`` refers to it.
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
@@ -58,7 +60,7 @@ def check_outcome(
     data = _data(choices)
     if expect.error is not None:
         counts = [choice.tokens for choice in choices]
-        return Verdict(False, f"{label}: expected an error, but got {counts} tokens", data=data)
+        return Verdict(False, f"{label}: expected an error, but got answers of {counts} tokens", data=data)
     wrong = [*_wrong(choices, expect), *_wrong_texts(choices, expect, expected_answers, others)]
     if expect.logprobs == "reference":
         wrong += [
@@ -70,24 +72,27 @@ def check_outcome(
         wrong += _wrong_usage(answers, prompt_tokens)
     if wrong:
         return Verdict(False, f"{label}: {wrong[0]}", tuple(wrong[1:]), data=data)
-    return Verdict(True, f"{label}: {[choice.tokens for choice in choices]} tokens as expected", data=data)
+    return Verdict(True, f"{label}: answers of {[c.tokens for c in choices]} tokens as expected", data=data)
 
 
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
-    """Check an error, whether or not one was expected. In-process errors have neither status nor type."""
+    """Check an error against the ``error`` that the case expects, or fail if it expects none.
+
+    Errors of an engine in this process have neither a status nor a type.
+    """
     data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
     wanted = expect.error
     if wanted is None:
         return Verdict(False, f"{label}: refused: {text}", data=data)
-    wrong = [f"the message lacks: {part}" for part in wanted.message_contains if part not in error.message]
+    wrong = [f"the message does not contain: {part}" for part in wanted.message_contains if part not in error.message]
     compared = [("status", error.status, wanted.status), ("type", error.kind, wanted.type)]
     compared += [("param", error.param, wanted.param)] if error.status is not None else []
     for name, seen, right in compared:
         if right is not None and (seen is not None or name == "param") and seen != right:
             wrong.append(f"{name} {seen}, expected {right}")
     if wrong:
-        return Verdict(False, f"{label}: another error than expected", (f"answer: {text}", *wrong), data=data)
+        return Verdict(False, f"{label}: the error is not the expected one", (f"error: {text}", *wrong), data=data)
     return Verdict(True, f"{label}: refused as expected", data=data)
 
 
@@ -99,8 +104,8 @@ def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
         return check_error(label, error, expect)
     wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
     if expect.error is not None:
-        wrong.append(f"status {raw.status} and no error in OpenAI's form")
-    wrong += [f"the body lacks: {text}" for text in expect.contains if text not in raw.body]
+        wrong.append(f"the response has status {raw.status} and no OpenAI error object, expected an error")
+    wrong += [f"the body does not contain: {text}" for text in expect.contains if text not in raw.body]
     if wrong:
         return Verdict(False, f"{label}: {wrong[0]}", (*wrong[1:], f"answer: {raw.body[:500]}"), data=data)
     return Verdict(True, f"{label}: status {raw.status} as expected", data=data)
@@ -128,7 +133,8 @@ def _wrong_texts(
         wrong += [f"text {i} is {a!r}, Hugging Face's is {b.text!r}" for i, (a, b) in pairs if not b.allows(a)]
     for other, alike in ((expect.same_as, True), (expect.unlike, False)):
         if other is not None and (seen == _texts(others[other])) is not alike:
-            wrong.append(f"texts {seen}, {'but' if alike else 'and'} those of {other} are {_texts(others[other])}")
+            compared = f"but those of {other} are {_texts(others[other])}" if alike else f"and so are those of {other}"
+            wrong.append(f"the texts are {seen}, {compared}")
     return wrong
 
 
@@ -137,7 +143,11 @@ def _texts(result: Result) -> list[str]:
 
 
 def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
-    """Check that logprobs are close, and that the number of alternatives is right, not counting the chosen token."""
+    """Return an error message for each logprob that is not close to the reference's.
+
+    Return another one if the number of alternatives differs from the requested number. The chosen token may be listed
+    in addition to them.
+    """
     if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
         count = 0 if choice.logprobs is None else len(choice.logprobs)
         return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]
@@ -150,7 +160,7 @@ def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[s
     ]
     odd = [count for count in choice.alternatives if count not in (right.alternatives, right.alternatives + 1)]
     if odd and right.alternatives:
-        wrong.append(f"answer {index}: {odd[0]} alternatives at a token, expected {right.alternatives}")
+        wrong.append(f"answer {index}: a token has {odd[0]} alternatives, expected {right.alternatives}")
     return wrong
 
 
@@ -159,7 +169,7 @@ def _wrong_usage(answers: Sequence[Answer], prompt_tokens: Sequence[int]) -> lis
     for answer, length in zip(answers, prompt_tokens, strict=True):
         right = (length, sum(choice.tokens or 0 for choice in answer.choices))
         if answer.usage != right:
-            wrong.append(f"usage {answer.usage}, expected {right} (prompt, generated)")
+            wrong.append(f"usage (prompt tokens, generated tokens) is {answer.usage}, expected {right}")
     return wrong
 
 

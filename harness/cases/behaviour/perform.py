@@ -1,4 +1,4 @@
-"""Perform the actions of a behaviour case at a client, and check the outcome of each."""
+"""Perform the actions of a behaviour case with a client, in order, and check the outcome of each."""
 
 import asyncio
 import json
@@ -28,15 +28,19 @@ LAST_WORD = "the engine is idle at the end"
 RULE = 'docs/scheduling-rules.md "Entry points"; docs/behaviour.md describes the actions'
 
 ExpectedAnswers = Callable[[Sequence[ClientRequest]], list[ExpectedAnswer]]
-"""Returns Hugging Face's reference for each answer to the requests."""
+"""Type of a function that returns, for each answer to the requests, the answer that Hugging Face generates."""
 
 AfterGenerate = Callable[[str, Action, Sequence[ClientRequest]], list[Verdict]]
-"""Returns further verdicts about a ``generate`` whose steps are visible."""
+"""Type of a function that returns more verdicts after a ``generate`` action, about the engine's steps."""
 
 
 @dataclass
 class _Play:
-    """The state of one case."""
+    """The state of one case while its actions are performed.
+
+    ``requests`` has the requests of each action, by the action's position. ``counted`` has the server's metrics from
+    before the first action.
+    """
 
     case: BehaviourCase
     context: CaseContext
@@ -55,9 +59,9 @@ async def perform(
     expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
 ) -> list[Verdict]:
-    """Return verdicts in the order of the actions, then one about the engine's state at the end.
+    """Perform the actions. Return their verdicts in order, then a verdict about whether the engine is idle at the end.
 
-    Waits for background actions at the end. No wait is longer than two minutes.
+    After the last action, wait for the actions in the background. No wait takes longer than two minutes.
     """
     names = iter(range(1_000_000))
     context = CaseContext(client, make_request, make_chat, lambda: f"extra-{next(names)}")
@@ -98,7 +102,9 @@ async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
         except ClientError as error:
             return _verdict(label, str(error), "")
         return _verdict(
-            label, None if await eventually(context.client.healthy) else "it does not serve again", "it serves again"
+            label,
+            None if await eventually(context.client.healthy) else "the server does not answer after the restart",
+            "the server answers after the restart",
         )
     if action.abort is not None:
         await context.client.abort(context.background[action.abort].name)
@@ -113,7 +119,10 @@ def _verdict(label: str, trouble: str | None, well: str) -> list[Verdict]:
 
 
 async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
-    """Return which metrics are wrong, None if they are right in time: metrics may be updated a step later."""
+    """Wait until the metrics have the expected values, and return None. After a timeout, return those that differ.
+
+    A server may update its metrics a step after it sends an answer.
+    """
     last: list[str] = []
 
     async def right() -> bool:
@@ -130,31 +139,31 @@ async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
 
 
 async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdict]:
-    """Disconnect a client. Its result is what it has received so far."""
+    """Disconnect the client of a background action. It is an error if the request had already finished."""
     background = context.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
     [result] = await asyncio.gather(background.task, return_exceptions=True)
     why = f": {result}" if isinstance(result, ClientError) else ""
-    trouble = f"{name} had ended before its client disconnected{why}" if ended else None
-    return _verdict(label, trouble, f"the client of {name} disconnected after {len(background.pieces)} pieces")
+    trouble = f"{name} had finished before its client disconnected{why}" if ended else None
+    return _verdict(label, trouble, f"the client of {name} disconnected after {len(background.chunks)} chunks")
 
 
 async def _answering(play: _Play, number: int, label: str, action: Action) -> list[Verdict]:
     context = play.context
     if action.generate is not None:
         return await _generate(play, number, label, action)
-    pieces: list[StreamChunk] = []
-    came = asyncio.Condition()
-    requests, doing = _doing(context, action, pieces, came)
+    chunks: list[StreamChunk] = []
+    received = asyncio.Condition()
+    requests, doing = _doing(context, action, chunks, received)
     play.requests[number] = requests
     task = asyncio.create_task(_bounded(doing))
     if action.name is not None and action.http is None:
         n = requests[0].n if requests else 1
         context.background[action.name] = Background(
-            requests[0].name if requests else "", n, task, pieces, came, number
+            requests[0].name if requests else "", n, task, chunks, received, number
         )
-        await asyncio.sleep(POLL_SECONDS)  # lets the request arrive before the next action
+        await asyncio.sleep(POLL_SECONDS)  # The request must arrive at the engine before the next action.
         return []
     result = await task
     return [_checked(play, number, label, action, [result])]
@@ -168,7 +177,7 @@ async def _bounded(doing: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _doing(
-    context: CaseContext, action: Action, pieces: list[StreamChunk], came: asyncio.Condition
+    context: CaseContext, action: Action, chunks: list[StreamChunk], received: asyncio.Condition
 ) -> tuple[tuple[ClientRequest, ...], Coroutine[Any, Any, Result]]:
     client = context.client
     if action.complete is not None:
@@ -176,10 +185,10 @@ def _doing(
         return (request,), whole(client, request)
     if action.stream is not None:
         request = context.request(action.stream)
-        return (request,), streamed(client, request, action.stream.leave_after, pieces, came)
+        return (request,), streamed(client, request, action.stream.leave_after, chunks, received)
     if action.chat is not None:
         request = context.chat_request(action.chat)
-        return (request,), streamed(client, request, None, pieces, came) if action.chat.stream else whole(
+        return (request,), streamed(client, request, None, chunks, received) if action.chat.stream else whole(
             client, request
         )
     assert action.http is not None
@@ -214,13 +223,13 @@ def _checked(play: _Play, number: int, label: str, action: Action, results: list
         play.context.results[action.name] = results[0]
     if action.expect is None:
         fine = not isinstance(results[0], ClientError)
-        return Verdict(fine, f"{label}: {'it ended' if fine else results[0]}")
+        return Verdict(fine, f"{label}: {'the request finished' if fine else results[0]}")
     expect = action.expect
     answered = not isinstance(results[0], ClientError)
     right = play.expected_answers(requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
-            return Verdict(False, f"{label}: {other} has not ended yet: wait for its end first")
+            return Verdict(False, f"{label}: {other} has not ended yet; add `wait: {{end_of: {other}}}` before")
     lengths = [len(request.spec.prompt_token_ids) for request in requests]
     return check_outcome(
         label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths
@@ -235,7 +244,7 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Check that the engine becomes idle. Blocks of a disconnected client are freed in the next step."""
+    """Wait until the engine is idle. The engine frees the blocks of a disconnected client in its next step."""
     last: list[ServingState] = []
 
     async def idle() -> bool:
@@ -247,7 +256,7 @@ async def _left_idle(client: Client) -> Verdict:
 
     if await eventually(idle):
         return Verdict(True, LAST_WORD)
-    return Verdict(False, f"the engine is not idle at the end: {_held(last[0]) if last else 'it does not answer'}")
+    return Verdict(False, f"the engine is not idle at the end: {_held(last[0]) if last else 'the server is down'}")
 
 
 def _held(state: ServingState) -> str:

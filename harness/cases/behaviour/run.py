@@ -1,4 +1,4 @@
-"""Run a behaviour case at a client, with its requests and their references."""
+"""Run a behaviour case with a client: create its requests, look up their references, and check the results."""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,9 +21,10 @@ from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
-    """Perform the actions of the case and check them, including the steps of every ``generate`` if they are visible.
+    """Perform the actions of the case and check their outcomes. With ``watched``, check the engine's steps as well.
 
-    Raises ValueError if the model has no tokens for a prompt, ReferenceMissingError, and ReferenceFileError.
+    Raises ValueError if the model can't tokenize a prompt, ReferenceMissingError if a reference output has not been
+    computed, and ReferenceFileError if the file of references can't be read.
     """
     case, configuration = test.expanded.case, test.expanded.configuration
     assert isinstance(case, BehaviourCase)
@@ -69,7 +70,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
-    """Check the effective limits that the engine reports. Limits that it does not report are not compared."""
+    """Compare the effective limits that the engine reports with the expected ones. Unreported limits are skipped."""
     wanted = expected.model_dump(exclude_none=True)
     if not wanted:
         return []
@@ -80,10 +81,10 @@ def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
         if reported[name] not in (None, wanted[name])
     ]
     if wrong:
-        return [Verdict(False, f"the engine has other limits: {', '.join(wrong)}", rule=_LIMITS)]
+        return [Verdict(False, f"the engine's limits are not the expected ones: {', '.join(wrong)}", rule=_LIMITS)]
     return [
         Verdict(True, f"the engine has the limits {', '.join(f'{name} {value}' for name, value in reported.items())}")
     ]
 
 
-_LIMITS = 'docs/scheduling-rules.md "Limits": what a limit is where none is given'
+_LIMITS = 'docs/scheduling-rules.md "Limits": the defaults of limits that are not given'

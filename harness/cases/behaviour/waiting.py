@@ -1,4 +1,4 @@
-"""Wait for conditions, with timeouts."""
+"""Wait for conditions of the engine or of actions in the background, with timeouts."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ POLL_SECONDS = 0.01
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
-    """Return whether the condition became true in time."""
+    """Wait until the condition holds. Return False if it does not hold within 60 seconds (``SECONDS``)."""
     give_up = time.monotonic() + SECONDS
     while not await holds():
         if time.monotonic() > give_up:
@@ -22,12 +22,12 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
 
 
 async def wait_for(context: CaseContext, wait: Wait) -> str | None:
-    """Return None when the condition holds, or what did not happen in time."""
+    """Wait until the condition of a ``wait`` action holds. Return an error message after a timeout, else None."""
     if wait.end_of is not None:
         done, _ = await asyncio.wait([context.background[wait.end_of].task], timeout=SECONDS)
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
     if wait.of is not None and wait.pieces is not None:
-        return await _pieces(context, wait.of, wait.pieces)
+        return await _chunks(context, wait.of, wait.pieces)
     wanted = {name: getattr(wait, name) for name in ("running", "waiting", "tkv", "used_blocks", "reserved_blocks")}
     last: list[ServingState] = []
 
@@ -35,7 +35,7 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
         try:
             last[:] = [await context.client.state()]
         except ClientError:
-            return False  # the server is restarting
+            return False  # The server does not answer while it restarts.
         state = last[0]
         counts = all(right is None or getattr(state, name) == right for name, right in wanted.items())
         return counts and (not wait.idle or state.idle)
@@ -46,32 +46,32 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
 
 
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
-    """Return None if the condition held before the action ``of`` had ``before_tokens`` tokens, else a message."""
+    """Return an error message if the action ``of`` had ``before_tokens`` tokens when the condition became true."""
     if wait.of is None or wait.before_tokens is None:
         return None
-    had = sum(sum(piece.tokens.values()) for piece in context.background[wait.of].pieces)
+    had = sum(sum(chunk.tokens.values()) for chunk in context.background[wait.of].chunks)
     if had < wait.before_tokens:
         return None
     return f"{_shown(wait)} was reached too late, when {wait.of} had {had} tokens"
 
 
-async def _pieces(context: CaseContext, name: str, count: int) -> str | None:
+async def _chunks(context: CaseContext, name: str, count: int) -> str | None:
     background = context.background[name]
 
     async def enough() -> None:
-        async with background.came:
-            await background.came.wait_for(lambda: len(background.pieces) >= count)
+        async with background.received:
+            await background.received.wait_for(lambda: len(background.chunks) >= count)
 
     waiting = asyncio.create_task(enough())
     done, _ = await asyncio.wait([waiting, background.task], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
-    if waiting in done or len(background.pieces) >= count:
+    if waiting in done or len(background.chunks) >= count:
         return None
     if background.task in done:
         result = background.task.result()
         why = f": {result}" if isinstance(result, ClientError) else ""
-        return f"{name} ended after {len(background.pieces)} chunks, expected {count}{why}"
-    return f"{name} sent {len(background.pieces)} of {count} chunks within {SECONDS} s"
+        return f"{name} ended after {len(background.chunks)} chunks, expected {count}{why}"
+    return f"{name} sent {len(background.chunks)} of {count} chunks within {SECONDS} s"
 
 
 def _shown(wait: Wait) -> str:

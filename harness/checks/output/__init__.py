@@ -1,4 +1,8 @@
-"""Check tokens and logprobs of a run, against Hugging Face on CPU by a policy or against the engine's own outputs."""
+"""Check the tokens and logprobs of a run.
+
+They are compared with those of Hugging Face transformers on CPU, or with other outputs of the same engine. The policy
+of a comparison says what differences are allowed.
+"""
 
 from harness.checks.output.batch_mates import check_alone, check_same, check_unlike, run_alone
 from harness.checks.output.check import check_output

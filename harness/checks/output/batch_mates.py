@@ -1,6 +1,7 @@
-"""Compare the tokens of a request with other tokens of the same engine.
+"""Compare the tokens of a request with other outputs of the same engine.
 
-These are the tokens that the request gets when it runs alone, and those of requests that must get the same tokens.
+``check_alone`` compares them with the tokens that the request gets without other requests in the batch. ``check_same``
+and ``check_unlike`` compare them with the tokens of other requests.
 """
 
 from collections.abc import Sequence
@@ -13,14 +14,17 @@ from harness.types import RequestSpec, Run, SchedulingLimits, Token, Verdict
 
 @dataclass(frozen=True)
 class _Immediately:
-    """Timing of a request that runs alone: it joins at step 0 and is not aborted."""
+    """The timing of a request that runs alone: it joins at step 0 and is not aborted."""
 
     join_step: int = 0
     abort_step: int | None = None
 
 
 def run_alone(session: Session, spec: RequestSpec) -> Run:
-    """Run the request without batch-mates, under the limits with which the engine was built. Resets the session."""
+    """Run one request without others in the batch, with the limits with which the engine was built.
+
+    Resets the session.
+    """
     session.reset(SchedulingLimits())
     return run_workload(session, [replace(spec, request_id=0)], [_Immediately()])
 
@@ -33,16 +37,19 @@ def check_alone(
     aborted: bool,
     logprobs_within: float | None = None,
 ) -> Verdict:
-    """Check that a request gets the same tokens as alone; an aborted one, the first of them. Resets the session.
+    """Run a request again, without others in the batch, and check that it gets the same tokens.
 
-    ``logprobs_within`` is the tolerance for requested logprobs; None: none were requested.
+    ``together`` are its tokens in the batch. If the request was ``aborted``, they must be the first tokens of the
+    second run. ``logprobs_within`` is the tolerance for logprobs, None if the request asks for none.
+
+    Resets the session.
     """
     number = spec.request_id
     if aborted and not together:
-        return Verdict(True, f"request {number}: aborted before it got a token")
+        return Verdict(True, f"request {number}: aborted before its first token")
     run = run_alone(session, spec)
     if run.unfinished is not None:
-        return Verdict(False, f"request {number}: alone, {run.unfinished}", run.traceback, data=_BROKEN)
+        return Verdict(False, f"request {number}, run alone: {run.unfinished}", run.traceback, data=_BROKEN)
     ids, lone = [t.token_id for t in together], run.tokens[0][: len(together)] if aborted else run.tokens[0]
     alone = [t.token_id for t in lone]
     if ids != alone:
@@ -51,18 +58,19 @@ def check_alone(
     if logprobs_within is not None and (wrong := _logprobs_apart(together, lone, logprobs_within)):
         return Verdict(False, f"request {number}: {wrong[0]}", tuple(wrong[1:]), data={"token_ids": ids})
     also = "" if logprobs_within is None else " and logprobs"
-    return Verdict(True, f"request {number}: {len(ids)} tokens{also} as alone", data={"token_ids": ids})
+    return Verdict(True, f"request {number}: the same {len(ids)} tokens{also} as alone", data={"token_ids": ids})
 
 
 def _logprobs_apart(together: Sequence[Token], alone: Sequence[Token], within: float) -> list[str]:
-    """Return the tokens whose logprobs, or alternatives' logprobs, differ from those of the request alone."""
+    """Return an error message for each token whose logprobs differ between the batch and the request alone."""
     wrong = []
     for position, (ours, lone) in enumerate(zip(together, alone, strict=True)):
         here, there = (ours.logprob, *(v for _, v in ours.top)), (lone.logprob, *(v for _, v in lone.top))
         if len(here) != len(there):
-            wrong.append(f"token {position} has {len(here) - 1} alternatives, alone {len(there) - 1}")
+            wrong.append(f"token {position} has {len(here) - 1} alternatives in the batch and {len(there) - 1} alone")
         elif any(x is None or y is None or not abs(x - y) <= within for x, y in zip(here, there, strict=True)):
-            wrong.append(f"the logprobs of token {position} are {_rounded(here)}, alone {_rounded(there)}")
+            pair = f"{_rounded(here)} in the batch and {_rounded(there)} alone"
+            wrong.append(f"the logprobs of token {position} are {pair}")
     return wrong
 
 
@@ -76,12 +84,12 @@ _BROKEN = {"broken": True}
 def _difference(together: Sequence[int], alone: Sequence[int]) -> str:
     for position, (ours, lone) in enumerate(zip(together, alone, strict=False)):
         if ours != lone:
-            return f"its tokens depend on its batch: token {position} is {ours}, alone it is {lone}"
-    return f"it got {len(together)} tokens in the batch and {len(alone)} alone"
+            return f"its tokens depend on its batch: token {position} is {ours} in the batch and {lone} alone"
+    return f"got {len(together)} tokens in the batch and {len(alone)} alone"
 
 
 def check_same(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdict:
-    """Check that the requests of a group, given by position, all got the same tokens."""
+    """Check that all requests of a group got the same tokens. ``group`` has their positions in the case."""
     ids = [[token.token_id for token in tokens[position]] for position in group]
     names = ", ".join(map(str, group))
     other = next((i for i in range(1, len(ids)) if ids[i] != ids[0]), None)
@@ -92,7 +100,7 @@ def check_same(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdi
 
 
 def check_unlike(group: Sequence[int], tokens: Sequence[Sequence[Token]]) -> Verdict:
-    """Check that no two requests of a group, given by position, got the same tokens."""
+    """Check that no two requests of a group got the same tokens. ``group`` has their positions in the case."""
     ids = [tuple(token.token_id for token in tokens[position]) for position in group]
     names = ", ".join(map(str, group))
     for i, each in enumerate(ids):

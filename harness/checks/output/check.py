@@ -1,4 +1,4 @@
-"""Check one sequence of a run against its reference, by a policy."""
+"""Check the tokens and logprobs of one request against those of the reference, by a policy."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +25,12 @@ def check_output(
     aborted: bool = False,
     alternatives: int | None = None,
 ) -> Verdict:
-    """Check the tokens of one request against its reference, at every position.
+    """Check the tokens of one request against the reference, at every position.
 
-    ``full`` is the request's greedy continuation to ``max_tokens``; it is cut if stop conditions end the request. With
-    ``aborted``, only the tokens before the abort are compared. ``alternatives`` is the number of requested
-    alternatives, which are compared, too. ``oracle`` and ``checkpoint`` compute logprobs of tokens that the reference
-    does not contain.
+    ``full`` is Hugging Face's greedy continuation of the prompt, with ``max_tokens`` tokens. It is cut where the stop
+    conditions end the request. If the request was ``aborted``, only the tokens before the abort are compared.
+    ``alternatives`` is the number of alternative tokens that the request asks for at each position, whose logprobs are
+    compared as well; None if it asks for none. ``oracle`` computes logprobs of tokens that the reference does not have.
     """
     wanted = ended(full, request, vocabulary)
     if aborted:
@@ -47,7 +47,7 @@ def check_output(
     try:
         positions = compare(policy, sequences)
     except ReferenceMissingError as error:
-        return Verdict(False, f"request {request.request_id}: cannot be compared: {error}")
+        return Verdict(False, f"request {request.request_id}: the outputs cannot be compared: {error}")
     if alternatives is not None:
         positions = with_alternatives(positions, alternatives, policy.bounds)
     data = _data(request, tokens, wanted, policy, vocabulary) | _outcome(positions)
@@ -55,7 +55,7 @@ def check_output(
         head = headline(request.request_id, positions, policy, vocabulary)
         texts = (f"Hugging Face: {data['reference_text']!r}", f"engine:       {data['text']!r}", "")
         return Verdict(False, head, (*texts, *details(positions, vocabulary)), rule(policy), data)
-    like = "as Hugging Face" if token_ids == wanted.token_ids else "as accepted by the policy"
+    like = "as in Hugging Face" if token_ids == wanted.token_ids else "accepted by the policy"
     return Verdict(True, f"request {request.request_id}: {_passed(positions, policy, like)}", data=data)
 
 
@@ -75,7 +75,10 @@ def _outcome(positions: Sequence[Position]) -> dict[str, Any]:
 def _data(
     request: RequestSpec, tokens: Sequence[Token], wanted: Reference, policy: ResolvedPolicy, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """Return both sequences as builtins, for reports. Lists go by position; missing logprobs are None."""
+    """Return the engine's and the reference's tokens as JSON types, for reports.
+
+    Lists have one entry for each position. Logprobs that the driver can't observe are None.
+    """
     token_ids = [token.token_id for token in tokens]
     return {
         "request": request.request_id,

@@ -1,6 +1,6 @@
-"""The policies: compare an engine's output with a reference at every position.
+"""Compare an engine's output with a reference, position by position, by one of four policies.
 
-Every policy evaluates all positions; none stops at the first difference.
+docs/outputs.md describes the policies. Every policy evaluates all positions, also those after the first difference.
 """
 
 import math
@@ -22,9 +22,11 @@ COUNT = "count"
 
 @dataclass(frozen=True)
 class Position:
-    """One position of a sequence: the expected token, the observed token, and the kinds of errors, empty if it passes.
+    """The result of a comparison at one position of a sequence.
 
-    ``right`` None: a token too many; ``seen`` None: a missing token. ``kl`` is None if the policy does not compute it.
+    ``right`` is the reference's token, None if the engine generated more tokens. ``seen`` is the engine's token, None
+    if the engine generated fewer tokens. ``wrong`` has the kinds of differences that the policy does not allow. ``kl``
+    is the Kullback-Leibler divergence, None if the policy does not use it.
     """
 
     index: int
@@ -35,7 +37,10 @@ class Position:
 
     @property
     def difference(self) -> float | None:
-        """Return the absolute difference between the two logprobs of the same token."""
+        """Return the absolute difference between the engine's and the reference's logprob of the engine's token.
+
+        Return None if one of the two is not known.
+        """
         if self.right is None or self.seen is None or self.seen.logprob is None:
             return None
         right = self.right.logprob_of(self.seen.token_id)
@@ -44,11 +49,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The input of a comparison.
+    """The engine's tokens, the reference, and functions that a comparison of the two needs.
 
-    ``free`` returns whether a token may be chosen at a position: before ``min_tokens``, tokens that would end the
-    request may not. ``rescored`` returns the reference for the engine's own tokens, from a forward of the reference
-    model. ``own_length`` is the number of tokens after which the request's stop conditions end the engine's text.
+    ``free(position, token_id)`` returns whether the token may be chosen: tokens that end the request may not be chosen
+    before ``min_tokens``. ``rescored()`` runs the reference model on the engine's tokens, and returns its logprobs.
+    ``own_length()`` returns after how many of the engine's tokens the stop conditions end the request.
     """
 
     tokens: Sequence[Token]
@@ -59,7 +64,7 @@ class Sequences:
 
 
 def compare(policy: ResolvedPolicy, sequences: Sequences) -> list[Position]:
-    """Return every position, evaluated by the policy."""
+    """Compare all positions by the policy, and return the result for each."""
     match policy.name:
         case "exact":
             return _exact(sequences, policy.bounds)
@@ -71,7 +76,11 @@ def compare(policy: ResolvedPolicy, sequences: Sequences) -> list[Position]:
 
 
 def close(seen: float | None, right: float, bounds: Bounds, *, relative: bool) -> bool:
-    """Return whether a logprob is within the bounds. A logprob that the driver can't observe is."""
+    """Return whether the logprob ``seen`` is close enough to ``right``.
+
+    ``seen`` is None if the driver can't observe logprobs, and the result is True. With ``relative``, the relative
+    tolerance applies in addition to the absolute one.
+    """
     if seen is None or seen == right or abs(right - seen) <= bounds.noise:
         return True
     near = abs(right - seen) <= bounds.abs_tol
@@ -83,7 +92,7 @@ def _pairs(tokens: Sequence[Token], reference: Reference) -> list[Position]:
 
 
 def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Compare with the policy ``exact``: identical tokens, each logprob within ``rel_tol`` and ``abs_tol``."""
+    """Compare by the policy ``exact``: identical tokens, and each logprob within ``rel_tol`` and ``abs_tol``."""
     checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
@@ -97,9 +106,10 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds) -> list[Position]:
-    """Check the ``count`` requested alternatives: as many at each position, each with the reference's logprob.
+    """Check the alternative tokens at each position, of which the request asks for ``count``.
 
-    The logprobs at each rank must be close. Tokens may differ only if their logprobs are equal within the bounds.
+    There must be ``count`` alternatives. At each rank, the engine's and the reference's logprob must be close. The
+    tokens at a rank may differ only if their logprobs in the reference are close as well.
     """
     return [p if _alternatives_fit(p, count, bounds) else replace(p, wrong=(*p.wrong, ALTERNATIVES)) for p in positions]
 
@@ -107,7 +117,7 @@ def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds)
 def _alternatives_fit(position: Position, count: int, bounds: Bounds) -> bool:
     right, seen = position.right, position.seen
     if right is None or seen is None or right.token_id != seen.token_id:
-        return True  # a different token is already reported
+        return True  # The different token is already reported.
     if len(seen.top) != count:
         return False
     by_place = zip(right.top, seen.top, strict=False)
@@ -120,9 +130,10 @@ def _alternatives_fit(position: Position, count: int, bounds: Bounds) -> bool:
 
 
 def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> list[Position]:
-    """Compare with the policy ``published``: ``math.isclose(hf_logprob, logprob, rel_tol=0.35)``, position by position.
+    """Compare by the policy ``published``, the comparison in vllm-spyre's own tests.
 
-    Positions are compared even if their tokens differ. On CPU, tokens must be identical in addition.
+    At each position, ``math.isclose(hf_logprob, logprob, rel_tol=0.35)`` must hold, even if the two tokens differ. With
+    ``same_tokens``, the tokens must be identical as well.
     """
     checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -138,11 +149,11 @@ def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> li
 
 
 def _divergence(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Compare with the policy ``divergence``: tokens may differ if the reference's best tokens are nearly equal.
+    """Compare by the policy ``divergence``: the engine may choose a token that is nearly as likely as the best one.
 
-    After the first difference, the engine's own text is compared, with a new forward of the reference. Each token must
-    be the reference's best at that position or behind the best by at most ``margin``, with a logprob within
-    ``abs_tol``.
+    From the first different token on, the reference model is run on the engine's own tokens. Each token's logprob in
+    the reference must be at most ``margin`` below that of the reference's best token, and at most ``abs_tol`` away from
+    its logprob in the engine.
     """
     tokens, pairs = sequences.tokens, _pairs(sequences.tokens, sequences.reference)
     shared = min(len(tokens), len(sequences.reference.tokens))
@@ -166,10 +177,7 @@ def _near(position: Position, bounds: Bounds) -> Position:
 
 
 def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds: Bounds) -> Position:
-    """Evaluate a token after the engine's text has diverged.
-
-    ``right`` is the reference's result for the engine's text.
-    """
+    """Evaluate a token at or after the first difference. ``position.right`` has the reference's logprob of it."""
     assert position.right is not None
     best = next((logprob for token, logprob in position.right.top if free(position.index, token)), -math.inf)
     if best - position.right.logprob > bounds.margin:
@@ -178,10 +186,11 @@ def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds:
 
 
 def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Compare with the policy ``golden``: the reference's tokens were injected, so all positions are comparable.
+    """Compare by the policy ``golden``: the engine was forced to generate the reference's tokens, the golden tokens.
 
-    The logprob of the golden token must be within ``abs_tol``. It must rank first, unless its margin in the reference
-    is at most ``margin``. The divergence of the engine's top tokens from the reference's must be at most ``max_kl``.
+    The logprob of each golden token must be within ``abs_tol`` of the reference's. The token must rank first in the
+    engine, unless the reference's second-best token is at most ``margin`` below it. The Kullback-Leibler divergence
+    between the top tokens of reference and engine must be at most ``max_kl``.
     """
     checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -201,9 +210,10 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:
-    """Return KL(reference ‖ engine) in nats over the top tokens that both list, with all other tokens as one event.
+    """Return a lower bound of the Kullback-Leibler divergence KL(reference ‖ engine), in nats.
 
-    Merging events can only decrease the divergence, so the value is a lower bound.
+    It is computed over the top tokens that both list. All other tokens count as one event, which can only decrease the
+    divergence. The arguments are (token id, logprob) pairs of the reference and of the engine.
     """
     listed = dict(seen)
     pairs = [(logprob, listed[token_id]) for token_id, logprob in right if token_id in listed]

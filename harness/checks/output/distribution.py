@@ -1,7 +1,7 @@
-"""Compare drawn tokens with the distribution given by a request's parameters and the reference's logits.
+"""Compare sampled tokens with the distribution that follows from the sampling parameters and the reference's logits.
 
-Each token of a sequence is compared with the distribution at its own position, given the tokens before it, so that
-every token is a sample. There are three statistics, each with a closed-form bound that holds for all distributions.
+Each token of a sequence is a sample of the distribution at its position, given the tokens before it. There are three
+statistics. Each has a closed-form bound that holds for all distributions.
 """
 
 from dataclasses import dataclass
@@ -11,23 +11,25 @@ from typing import Any
 from harness.types import RequestSpec
 
 FALSE_ALARM = 1e-6
-"""The largest probability that a correct engine fails a case, all its requests and statistics together."""
+"""The maximum probability that a correct engine fails a case, over all its requests and statistics."""
 
 SLACK = {"float32": 1e-3}
-"""How far off logits may be, relative to their spread of 1, at which a token at the edge of a filter may be drawn."""
+"""Tolerance of logits, by the precision of the engine, for tokens at the edge of a filter such as top-k.
+
+A token may be sampled if it would pass the filter with its logit increased by this much.
+"""
 LARGE_SLACK = 0.1
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of the drawn tokens of one request.
+    """Statistics of the sampled tokens of one request.
 
-    ``outside`` are (row, place, token id) that no correct engine draws. ``distance`` is the largest distance between
-    the distribution function of the drawn tokens, most likely first, and the expected one; ``repeats`` is how many
-    tokens more than expected equal the token before. Each has its ``bound``.
-
-    ``distance`` is the largest distance between the distribution function of the drawn tokens, most likely first, and
-    the expected one; ``repeats`` is how many tokens more than expected equal the token before. Each has its ``bound``.
+    ``samples`` is the number of tokens. ``outside`` lists tokens that a correct engine can't sample, as (sequence,
+    position, token id). ``distance`` is the maximum distance between the observed and the expected cumulative
+    distribution function, where tokens are ordered from the most to the least likely. ``repeats`` is the number of
+    tokens that equal the token before, minus the expected number. ``distance_bound`` and ``repeats_bound`` are the
+    largest values accepted.
     """
 
     samples: int
@@ -39,11 +41,11 @@ class Statistics:
 
 
 def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple[Any, Any]:
-    """Return probabilities, and which tokens can be drawn, from logits without forbidden tokens.
+    """Return the probability of each token under the request's sampling parameters, and which tokens may be sampled.
 
-    ``logits`` are ``[..., vocabulary]``. Temperature is applied first, then the ``top_k`` most likely tokens are kept,
-    then the fewest that sum to ``top_p``, then those with ``min_p`` times the probability of the most likely one. The
-    second result also includes tokens within ``slack`` of the edge of a filter.
+    ``logits`` are float ``[..., vocabulary]``, with ``-inf`` for forbidden tokens. The temperature is applied first,
+    then top-k, top-p and min-p. Both results have the shape of ``logits``. The second one, bool, also includes tokens
+    that would pass a filter if their logits were higher by ``slack``.
     """
     scaled = logits.double() / spec.temperature
     wide = slack / spec.temperature
@@ -56,7 +58,7 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
     if spec.top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
         before = (ordered.cumsum(-1) - ordered).scatter(-1, order, ordered.cumsum(-1) - ordered)
-        before.scatter_(-1, order[..., :1], -1.0)  # the most likely token is always kept
+        before.scatter_(-1, order[..., :1], -1.0)  # top-p always keeps the most likely token.
         near &= before < spec.top_p + wide
         probabilities = probabilities.masked_fill(before >= spec.top_p, 0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
@@ -69,13 +71,16 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
 
 
 def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: float) -> Statistics:
-    """Return the statistics of ``tokens`` ``[rows, places]`` drawn by ``probabilities`` ``[rows, places, vocabulary]``.
+    """Return the statistics of the sampled ``tokens``, int ``[sequences, positions]``.
 
-    ``near`` marks the tokens that can be drawn, as above. A correct engine exceeds one of the bounds with a probability
-    of at most ``alarm``; ``noise`` is the error of the probabilities. The distance: the position of a token in the
-    distribution function at its place, randomized uniformly within its step, is uniform and independent of the tokens
-    before, so the bound is that of Dvoretzky, Kiefer and Wolfowitz. The repeats are the sum of a martingale with steps
-    of at most 1: Azuma's bound.
+    ``probabilities`` and ``near`` are the results of ``allowed_probabilities``, ``[sequences, positions, vocabulary]``.
+    A correct engine exceeds a bound with a probability of at most ``alarm``. ``noise`` is the maximum error of the
+    probabilities.
+
+    The distance: map each token to the interval of the cumulative distribution function that belongs to it, and choose
+    a point in this interval uniformly at random. If the engine is correct, these points are independent and uniform
+    between 0 and 1, so the Dvoretzky-Kiefer-Wolfowitz inequality bounds the distance. The repeats: their sum is a
+    martingale with steps of at most 1, so Azuma's inequality bounds it.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Run requests many times, and check the distribution of their tokens: a verdict for each request."""
+"""Run each request of a case many times, and check that its tokens are distributed as its sampling parameters say."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,16 +23,16 @@ from harness.suites.schema import Request
 from harness.types import RequestSpec, SchedulingLimits, Token, Verdict
 
 SEEDS_APART = 7919
-"""Between the seeds of one request that is made again; a prime, so that those of others are seldom among them."""
+"""Difference between the seeds of consecutive runs of one request. A prime, so that requests seldom share a seed."""
 NOISE = {"float32": 0.0}
-"""How far off the probabilities may be, by what the engine computes in."""
+"""Maximum error of the probabilities, by the precision in which the engine computes. Others have ``LARGE_NOISE``."""
 LARGE_NOISE = 0.03
-RULE = 'docs/scheduling-rules.md "Sampling and logprobs": what is drawn is distributed as the parameters say'
+RULE = 'docs/scheduling-rules.md "Sampling and logprobs": tokens are distributed as the sampling parameters say'
 
 
 @dataclass(frozen=True)
 class _Timing:
-    """The step at which a request joins; it is not aborted."""
+    """The timing of a request: the step at which it joins. It is not aborted."""
 
     join_step: int
     abort_step: int | None = None
@@ -48,9 +48,9 @@ def check_distributions(
     vocabulary: Vocabulary,
     precision: str,
 ) -> list[Verdict]:
-    """Run each request ``draws`` times, all in one queue, and check the drawn tokens. Resets the session.
+    """Run each request ``draws`` times with different seeds, and check its tokens. Return a verdict for each request.
 
-    Requests join and leave all the time, so no request has the same batch-mates twice.
+    All runs are in one queue, so that the other requests in the batch differ from run to run. Resets the session.
     """
     session.reset(limits)
     count = len(specs)
@@ -58,7 +58,7 @@ def check_distributions(
     timings = [_Timing(request.join_step) for _ in range(draws) for request in requests]
     run = run_workload(session, copies, timings)
     if run.unfinished is not None:
-        return [Verdict(False, f"{draws} times the requests: {run.unfinished}", run.traceback, data={"broken": True})]
+        return [Verdict(False, f"{draws} runs of each request: {run.unfinished}", run.traceback, data={"broken": True})]
     alarm = FALSE_ALARM / count
     return [
         _verdict(spec, request, run.tokens[number::count], alarm, checkpoint, vocabulary, precision)
@@ -86,14 +86,14 @@ def _verdict(
     rows = [tuple(token.token_id for token in tokens) for tokens in drawn]
     lengths = sorted({len(row) for row in rows})
     if lengths != [spec.max_tokens]:
-        return Verdict(False, f"{number}: got {lengths} tokens, max_tokens is {spec.max_tokens}")
+        return Verdict(False, f"{number}: its runs have {lengths} tokens, expected max_tokens, {spec.max_tokens}")
     logits = raw_logits(checkpoint, spec.prompt_token_ids, rows)
     wrong = list(_logprobs_off(drawn, logits, precision)) if request.logprobs is not None else []
     if wrong:
         return Verdict(False, f"{number}: {wrong[0]}", tuple(wrong[1:8]), RULE)
-    asked = wanted_for(spec, vocabulary)
-    if asked.forbidden:
-        logits[:, : asked.forbidden_until, [t for t in asked.forbidden if t < logits.shape[-1]]] = -torch.inf
+    wanted = wanted_for(spec, vocabulary)
+    if wanted.forbidden:
+        logits[:, : wanted.forbidden_until, [t for t in wanted.forbidden if t < logits.shape[-1]]] = -torch.inf
     if spec.temperature == 0:
         return _greedy(number, rows, logits, spec)
     slack, noise = SLACK.get(precision, LARGE_SLACK), NOISE.get(precision, LARGE_NOISE)
@@ -102,8 +102,8 @@ def _verdict(
     complaints = tuple(_complaints(found, rows, spec))
     if complaints:
         return Verdict(False, f"{number}: {complaints[0]}", complaints[1:], RULE)
-    what = f"{found.samples} tokens distributed as they should be, within {found.distance:.3f}"
-    return Verdict(True, f"{number}: {what} of {found.distance_bound:.3f}")
+    what = f"{found.samples} tokens have the expected distribution: distance {found.distance:.3f}"
+    return Verdict(True, f"{number}: {what}, at most {found.distance_bound:.3f} allowed")
 
 
 def _greedy(number: str, rows: Sequence[tuple[int, ...]], logits: Any, spec: RequestSpec) -> Verdict:
@@ -120,22 +120,22 @@ def _complaints(found: Statistics, rows: Sequence[tuple[int, ...]], spec: Reques
     if found.outside:
         row, place, token = found.outside[0]
         more = f" (and {len(found.outside) - 1} more)" if len(found.outside) > 1 else ""
-        yield f"token {token} at place {place} of draw {row} can't be drawn with {filters}{more}"
-        yield f"that draw: {list(rows[row])}"
+        yield f"token {token} at position {place} of run {row} can't be drawn with {filters}{more}"
+        yield f"the tokens of run {row}: {list(rows[row])}"
     if found.distance > found.distance_bound:
         yield (
-            f"{found.samples} tokens are not distributed as {filters} says: the distance of the distribution "
-            f"functions is {found.distance:.3f}, {found.distance_bound:.3f} at most"
+            f"{found.samples} tokens are not distributed as {filters} requires: the distance between the observed and "
+            f"the expected distribution is {found.distance:.3f}, at most {found.distance_bound:.3f} allowed"
         )
     if found.repeats > found.repeats_bound:
         yield (
-            f"{found.repeats:.0f} tokens more than expected equal the one before, {found.repeats_bound:.0f} at most: "
-            "the random source does not advance"
+            f"{found.repeats:.0f} more tokens than expected equal the one before, at most {found.repeats_bound:.0f} "
+            "allowed: does the random number generator advance?"
         )
 
 
 def _logprobs_off(drawn: Sequence[Sequence[Token]], logits: Any, precision: str) -> Iterator[str]:
-    """Return the logprobs that differ from those of the raw logits."""
+    """Yield an error message for each logprob that is not that of the reference's raw logits."""
     right, bounds = logits.log_softmax(-1), DEFAULT_BOUNDS[precision]
     for row, tokens in enumerate(drawn):
         for place, token in enumerate(tokens):
@@ -143,6 +143,6 @@ def _logprobs_off(drawn: Sequence[Sequence[Token]], logits: Any, precision: str)
                 wanted = right[row, place, token_id].item()
                 if logprob is None or not abs(logprob - wanted) <= bounds.abs_tol:
                     yield (
-                        f"token {token_id} at place {place} of draw {row} has the logprob {logprob}, "
+                        f"token {token_id} at position {place} of run {row} has the logprob {logprob}, "
                         f"under the raw logits it is {wanted:.4f}"
                     )

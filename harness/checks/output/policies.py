@@ -1,4 +1,7 @@
-"""Selection of the policy for an output, and its bounds. docs/outputs.md gives the formulas and the measurements."""
+"""Select the policy for comparing outputs, and its tolerances.
+
+docs/outputs.md describes the policies, with the formulas and measurements behind the tolerances.
+"""
 
 import json
 from collections.abc import Collection, Mapping
@@ -14,12 +17,12 @@ QUANTISED = "quantised"
 
 @dataclass(frozen=True)
 class Bounds:
-    """Tolerances for logprobs (natural logarithm), and for tokens that replace the best token.
+    """Tolerances of a comparison. Logprobs are natural logarithms.
 
-    ``rel_tol`` as in ``math.isclose``. ``noise``: differences up to it always pass, because the logprob of an almost
-    certain token is as small as the rounding error of float32. ``margin``: the largest difference in logprob between
-    the best token and a token that is accepted in its place. ``max_kl``: the largest Kullback-Leibler divergence, in
-    nats.
+    ``rel_tol`` and ``abs_tol`` are the relative and absolute tolerance of logprobs, as in ``math.isclose``. Differences
+    of at most ``noise`` are always accepted, because the logprob of an almost certain token is as small as a rounding
+    error of float32. ``margin`` is the maximum difference in logprob between the best token and another token that is
+    accepted in its place. ``max_kl`` is the maximum Kullback-Leibler divergence, in nats.
     """
 
     rel_tol: float
@@ -30,21 +33,24 @@ class Bounds:
 
 
 def _bounds(abs_tol: float) -> Bounds:
-    """Return all bounds, derived from ``abs_tol``.
+    """Derive all tolerances from ``abs_tol``.
 
-    If logprobs may be off by ``abs_tol``, tokens within twice that can swap ranks, and the divergence is at most
-    ``abs_tol``² / 2.
+    If each logprob may be off by ``abs_tol``, two tokens whose logprobs differ by up to twice that can swap ranks, and
+    the Kullback-Leibler divergence is at most ``abs_tol``² / 2.
     """
     return Bounds(rel_tol=0.35, abs_tol=abs_tol, noise=1e-4, margin=2 * abs_tol, max_kl=abs_tol**2 / 2)
 
 
 DEFAULT_BOUNDS: Mapping[str, Bounds] = {"float32": _bounds(0.01), "float16": _bounds(0.08), QUANTISED: _bounds(0.17)}
-"""By precision. 0.35, 0.08 and 0.17 are the plugin's own values, 0.01 is measured (docs/outputs.md)."""
+"""Default tolerances by precision.
+
+0.35, 0.08 and 0.17 are from vllm-spyre's tests; 0.01 is measured (docs/outputs.md).
+"""
 
 
 @dataclass(frozen=True)
 class ResolvedPolicy:
-    """A policy with every bound filled in. ``precision`` is the precision in which the engine computes."""
+    """A policy with all its tolerances. ``precision`` is the precision in which the engine computes."""
 
     name: str
     precision: str
@@ -54,24 +60,27 @@ class ResolvedPolicy:
     def needs_same_tokens(self) -> bool:
         """Return whether the policy ``published`` requires identical tokens.
 
-        It does if the engine computes in the reference's precision.
+        This is required of engines that compute in float32, as the reference does.
         """
         return self.precision == "float32"
 
 
 def default_policy(precision: str, capabilities: Collection[str]) -> str:
-    """Return the name of the policy that is used if none is requested."""
+    """Return the name of the policy to use if neither the case nor the command line names one."""
     if precision == "float32":
         return "exact"
     return "golden" if GOLDEN_TOKENS in capabilities else "divergence"
 
 
 def resolve_policy(requested: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
-    """Return the policy for a comparison: the requested one, else the default; likewise for its bounds."""
+    """Return the requested policy, or the default policy if ``requested`` is None.
+
+    Tolerances that ``requested`` does not give are the defaults of the precision.
+    """
     policy = requested or Policy.model_validate({"name": default_policy(precision, capabilities)})
     default = DEFAULT_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
-    # A requested tolerance below the noise bound replaces it.
+    # If the requested abs_tol is smaller than the default noise, it is also the noise.
     noise = min(default.noise, given.get("abs_tol", default.noise))
     return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(default), **given, "noise": noise}))
 

@@ -1,4 +1,4 @@
-"""Text for a failed comparison: both texts, the first difference, the tokens around it, and a summary."""
+"""Format a failed comparison with the reference as text: the first difference, the tokens around it, and a summary."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -8,25 +8,25 @@ from harness.suites.prompts import Vocabulary
 
 CONTEXT_TOKENS = 3
 MAX_SHOWN = 3
-"""Number of top tokens that are shown."""
+"""Maximum number of top tokens that the text lists at one position."""
 WIDEST_TOKEN = 18
 
 
 def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> str:
-    """Return one sentence about the first error."""
+    """Return one sentence about the first wrong position."""
     first = next(position for position in positions if position.wrong)
     right, seen, index = first.right, first.seen, first.index
     came = sum(position.seen is not None for position in positions)
     wanted = sum(position.right is not None for position in positions)
     if seen is None:
-        return f"request {request_id}: {came} tokens came, Hugging Face has {wanted}"
+        return f"request {request_id}: the engine generated {came} tokens, Hugging Face {wanted}"
     if right is None:
-        return f"request {request_id}: {came} tokens came, Hugging Face stops after {wanted}"
+        return f"request {request_id}: the engine generated {came} tokens, Hugging Face stops after {wanted}"
     what = first.wrong[0]
     if what == TOKEN and policy.name == "golden":
         return (
-            f"request {request_id}: token {index} is {_shown(vocabulary, seen.token_id)}, but it was given "
-            f"{_shown(vocabulary, right.token_id)} to say"
+            f"request {request_id}: token {index} is {_shown(vocabulary, seen.token_id)}, but the golden token that "
+            f"the engine was forced to generate is {_shown(vocabulary, right.token_id)}"
         )
     if what == TOKEN:
         best = right.token_id if right.token_id != seen.token_id else right.top[0][0]
@@ -37,16 +37,16 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
     sentences = {
         LOGPROB: f"logprob of token {index} is {_number(seen.logprob)}, Hugging Face says "
         f"{_number(right.logprob_of(seen.token_id))}",
-        RANK: f"token {index} ranks {seen.rank}, in Hugging Face 1 (margin {right.margin:.3g})",
-        KL: f"the most likely tokens at {index} are others than Hugging Face's: KL {first.kl or 0:.3g}",
-        ALTERNATIVES: f"the alternatives to token {index} are not Hugging Face's",
-        COUNT: f"{came} tokens came, which is not where the request's own stop conditions end it",
+        RANK: f"token {index} ranks {seen.rank} in the engine, and 1 in Hugging Face (margin {right.margin:.3g})",
+        KL: f"the top tokens at position {index} differ from Hugging Face's: KL divergence {first.kl or 0:.3g}",
+        ALTERNATIVES: f"the alternatives to token {index} differ from Hugging Face's",
+        COUNT: f"the engine generated {came} tokens, but the request's stop conditions end it elsewhere",
     }
     return f"request {request_id}: {sentences[what]}"
 
 
 def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield the lines below both texts: tokens around the first difference, the top tokens there, a summary."""
+    """Yield lines about the first wrong position: a table of the tokens around it, the top tokens, and a summary."""
     first = next(position.index for position in positions if position.wrong)
     yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
     for index in sorted({first, _first_other_token(positions, first)}):
@@ -56,12 +56,15 @@ def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[s
 
 
 def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
-    """Return the position of the first different token, which may be after the first wrong logprob."""
+    """Return the index of the first position with a wrong token, or ``otherwise`` if all tokens are right.
+
+    It can be after the first wrong position, where only the logprob may be wrong.
+    """
     return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
 
 
 def rule(policy: ResolvedPolicy) -> str:
-    """Return the policy as a sentence with the bounds of this run."""
+    """Return a sentence that describes the policy, with the tolerances of this run."""
     return f'docs/outputs.md "Policies": {policy.name} for {policy.precision}: {_bounds(policy)}'
 
 
@@ -81,18 +84,18 @@ def _cells(vocabulary: Vocabulary, token_id: int | None, logprob: float | None) 
 
 
 def _top_tokens(position: Position, vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield the top tokens of reference and engine at one position, if both list them."""
+    """Yield lines with the top tokens of the reference and of the engine at one position, if both list them."""
     if position.right is None or position.seen is None or not position.seen.top:
         return
     yield ""
-    yield f"most likely at {position.index} (the best leads by {position.right.margin:.3g}):"
+    yield f"top tokens at position {position.index} (margin of the best token {position.right.margin:.3g}):"
     for source, top in (("Hugging Face", position.right.top), ("engine", position.seen.top)):
         shown = (f"{_shown(vocabulary, token)} {_number(logprob)}" for token, logprob in top[:MAX_SHOWN])
         yield f"  {source:<12}  {'   '.join(f'{each:<30}' for each in shown)}".rstrip()
 
 
 def summary(positions: Sequence[Position]) -> Iterator[str]:
-    """Yield the number of wrong positions by kind of error, and the differences of logprobs over all positions."""
+    """Yield lines with the number of wrong positions, and the average and maximum difference of logprobs."""
     counts = {what: sum(what in p.wrong for p in positions) for what in (TOKEN, LOGPROB, RANK, KL, ALTERNATIVES, COUNT)}
     parts = ", ".join(f"{what} at {count}" for what, count in counts.items() if count)
     wrong = sum(bool(p.wrong) for p in positions)
@@ -105,11 +108,12 @@ def summary(positions: Sequence[Position]) -> Iterator[str]:
     if apart:
         most, where = max(apart)
         mean = sum(difference for difference, _ in apart) / len(apart)
-        yield f"logprobs are apart by {mean:.2g} on average, by {most:.2g} at most (position {where})"
+        yield f"logprobs differ by {mean:.2g} on average, by {most:.2g} at most (position {where})"
     kls = [(p.kl, p.index) for p in positions if p.kl is not None]
     if kls:
         most, where = max(kls)
-        yield f"KL is {sum(kl for kl, _ in kls) / len(kls):.2g} on average, {most:.2g} at most (position {where})"
+        average = sum(kl for kl, _ in kls) / len(kls)
+        yield f"the KL divergence is {average:.2g} on average, {most:.2g} at most (position {where})"
 
 
 def _bounds(policy: ResolvedPolicy) -> str:

@@ -1,8 +1,9 @@
-"""A process that runs cases: ``python -m harness.pytest_plugin.isolation.child CONNECTION STACKS PARENT``.
+"""The child, a process that runs cases: ``python -m harness.pytest_plugin.isolation.child CONNECTION STACKS PARENT``.
 
-It is a pytest session whose run loop receives test ids, instead of iterating over collected items. ``CONNECTION`` is a
-file descriptor for messages, ``STACKS`` a file descriptor to which the stacks of all threads are written at SIGUSR1,
-``PARENT`` the id of the process with which this one ends.
+It is a pytest session whose run loop receives the ids of the tests to run, instead of iterating over the collected
+items. ``CONNECTION`` is the file descriptor of a connection to the collecting process. ``STACKS`` is the file
+descriptor to which the stacks of all threads are written at SIGUSR1. When the process with the id ``PARENT`` ends, the
+child is killed.
 """
 
 import faulthandler
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 from _pytest.config import Config  # as in pytest's API, with fromdictargs, by which xdist starts its workers too
-from _pytest.runner import runtestprotocol  # the one way to run an item and get its reports; not in pytest's API
+from _pytest.runner import runtestprotocol  # pytest's public API has no way to run an item and get its reports.
 
 from harness.drivers.base import Driver
 from harness.drivers.optional import preload
@@ -31,7 +32,7 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Serving:
-    """pytest plugin: runs the requested tests and returns their reports."""
+    """A pytest plugin in the child: replaces pytest's run loop, runs the requested tests and returns their reports."""
 
     def __init__(self, connection: Connection, start: Start) -> None:
         self._connection = connection
@@ -72,7 +73,7 @@ class Serving:
             return json.dumps(self._run(item)).encode()
 
         def began(pid: int) -> None:
-            spent.take()  # sent by the fork
+            spent.take()  # Discard the times measured so far, which the fork has inherited and will report.
             self._say({"word": "running", "pid": pid})
 
         returned, returncode = run_in_a_fork(reports, began)
@@ -87,7 +88,7 @@ class Serving:
     def _run(self, item: pytest.Item) -> list[dict[str, Any]]:
         announce: Callable[[], None] = getattr(item, "announce", lambda: None)
         announce()
-        # The next item is not known. Cases have no fixtures to keep for it, and engines stay open.
+        # The next item is not known. Passing None is right: cases have no fixtures, and engines stay open.
         reports = runtestprotocol(item, log=False, nextitem=None)
         hook = item.config.hook
         return [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
@@ -109,7 +110,10 @@ class Serving:
 
     @contextmanager
     def _captured(self, item: pytest.Item, when: str) -> Generator[None, None, None]:
-        """Capture output for the report, as pytest does, but in files that survive a crash."""
+        """Attach the output of a phase to the report, as pytest does.
+
+        stdout and stderr of the child are files, so that the output is not lost if the child crashes.
+        """
         if self._start.shown:
             yield
             return
@@ -126,7 +130,10 @@ class Serving:
 
 
 class _Announcing:
-    """A driver that reports when it opens an engine, which may take longer than a case."""
+    """A wrapper of the driver that sends a message before and after it starts an engine.
+
+    The timeout of a case does not include the start of an engine.
+    """
 
     def __init__(self, driver: Driver, say: Callable[[Word], None]) -> None:
         self._driver = driver
@@ -148,7 +155,7 @@ class _Announcing:
 
 
 def session_of(start: Start, plugin: object) -> int:
-    """Run the pytest session of ``start``, with the run loop of ``plugin``, and return its exit status."""
+    """Run a pytest session with the options of ``start`` and the run loop of ``plugin``. Return its exit status."""
     sys.path[:] = start.sys_path
     options = dict(start.options)
     plugins = [part for name in options.pop("plugins") for part in ("-p", name)]
@@ -158,12 +165,12 @@ def session_of(start: Start, plugin: object) -> int:
 
 
 def answer_with_stacks(file: int) -> None:
-    """Write the stacks of all threads to ``file`` at SIGUSR1."""
+    """Register a signal handler that writes the stacks of all threads to the file descriptor ``file`` at SIGUSR1."""
     faulthandler.register(signal.SIGUSR1, file=file, all_threads=True)
 
 
 def write_unbuffered() -> None:
-    """Disable buffering of stdout and stderr: buffered text is lost in a crash."""
+    """Disable the buffering of stdout and stderr, because buffered text would be lost in a crash."""
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)
         stream.reconfigure(write_through=True)

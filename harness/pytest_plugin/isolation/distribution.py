@@ -1,4 +1,7 @@
-"""Distribute tests among xdist's workers by engine, so that each engine is started in one worker."""
+"""Distribute the tests among xdist's workers so that all tests of an engine run in the same worker.
+
+Each engine is then started only once.
+"""
 
 import json
 import os
@@ -18,7 +21,7 @@ _FILE = "groups.json"
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """An xdist scheduler that assigns whole groups, in the order of the tests."""
+    """An xdist scheduler that assigns groups of tests to workers. ``file`` has the group of each test."""
 
     def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
         super().__init__(config, log)
@@ -32,9 +35,9 @@ class GroupScheduling(LoadScopeScheduling):
         return self._groups.get(nodeid, nodeid)
 
     def remove_node(self, node: Any) -> str | None:
-        """Return the test during which a worker died. It counts as run; the worker's other tests are reassigned.
+        """Remove a worker that has died, and reassign its tests except the one that it was running. Return that one.
 
-        xdist itself would assign the test again, and crash the next worker.
+        xdist would also reassign the test that was running, which could crash the next worker.
         """
         workload = self.assigned_work.pop(node)
         unfinished = [(unit, nodeid) for unit in workload.values() for nodeid, done in unit.items() if not done]
@@ -48,16 +51,22 @@ class GroupScheduling(LoadScopeScheduling):
         return str(crashed)
 
     def _reschedule(self, node: Any) -> None:
-        """Assign tests, and shut down a worker that has only its last test, which it holds back until then."""
+        """Assign more tests to a worker. If there are none left, shut the worker down.
+
+        A worker does not run its last test until it gets another one or is shut down.
+        """
         if node not in self.registered_collections:
-            return  # a new worker, before collection
+            return  # The worker is new and has not collected the tests yet.
         super()._reschedule(node)
         if not self.workqueue and not node.shutting_down:
             node.shutdown()
 
 
 class Distribution:
-    """pytest plugin on the controller and in each worker. Workers, which alone collect, write the groups of tests."""
+    """A pytest plugin on xdist's controller and in each worker: passes the groups of tests to the controller.
+
+    Only workers collect tests. They write the groups to a file, which the controller's scheduler reads.
+    """
 
     def __init__(self, config: pytest.Config, stages: Stages | None) -> None:
         self._config = config
@@ -72,7 +81,10 @@ class Distribution:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Write the groups before xdist reports that this worker has collected."""
+        """Write the groups of the collected tests to the file.
+
+        This must happen before xdist reports to the controller that this worker has collected.
+        """
         stages = {item.nodeid: stage_of(item) for item in session.items if isinstance(item, CaseItem)}
         worker = getattr(self._config, "workerinput", None)
         if worker is None:

@@ -1,4 +1,4 @@
-"""Run one function in a fork of this process, protected from crashes and hangs."""
+"""Run a function in a fork of this process, so that a crash in it does not affect this process."""
 
 import os
 import traceback
@@ -8,14 +8,14 @@ from harness.forking.threads import count_threads, refusal
 from harness.utils.subprocesses import end_with_parent
 
 RAISED = 3
-"""Exit status of a fork in which an exception was raised that pytest does not report."""
+"""Exit status of a fork in which the function raised an exception."""
 
 
 def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -> tuple[bytes, int]:
-    """Return the result of ``function`` and the return code of the fork, negative for a signal.
+    """Run ``function`` in a fork. Return its result, and the return code of the fork as in ``subprocess``.
 
-    ``began`` is called with the fork's process id. Raises RuntimeError if this process has several threads
-    (``forking/threads.py``).
+    The result is empty if the fork crashed. ``began`` is called in this process with the process id of the fork. Raises
+    RuntimeError if this process has more than one thread, because it can't be forked (``forking/threads.py``).
     """
     if (threads := count_threads()) > 1:
         raise RuntimeError(refusal(threads))

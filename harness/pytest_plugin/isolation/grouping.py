@@ -1,4 +1,4 @@
-"""Order tests so that each engine starts once, and the results of the eager backend come first."""
+"""Order and group tests so that each engine is started once, and so that the tests of the eager backend run first."""
 
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
@@ -10,20 +10,21 @@ from harness.pytest_plugin.items import CaseItem
 from harness.types import EngineSetup
 
 FIRST = "eager"
-"""The backend whose cases run first, because it does not compile."""
+"""The backend whose tests run first, because it does not compile the model and so gives the first results soonest."""
 LAST_FAILED = "cache/lastfailed"
-"""Key in pytest's cache of the tests that failed in the last run."""
+"""Key in pytest's cache under which pytest stores the tests that failed in the last run."""
 
 
 def engine_of(item: pytest.Item) -> EngineSetup | Path:
-    """Return the key by which items are grouped: their engine, or their file if they have none."""
+    """Return the engine of a test, or its file if the test is not a case."""
     return item.expanded.setup if isinstance(item, CaseItem) else item.path
 
 
 def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
-    """Return items by backend; for each backend, in-process cases by engine, then cases at servers.
+    """Sort tests: the eager backend first, and for each backend in-process tests before tests over HTTP.
 
-    Engines with many cases come first, so that xdist's workers have small groups at the end.
+    Within that, tests of the same engine and of the same server are next to each other. Engines with many tests come
+    first, so that the last groups that xdist distributes are small.
     """
     of_each = [engine_of(item) for item in items]
     engines = {engine: place for place, (engine, _) in enumerate(Counter(of_each).most_common())}
@@ -36,20 +37,21 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def failed_first(items: Sequence[pytest.Item], failed: Collection[str]) -> list[pytest.Item]:
-    """Return items in the same order, but those that ``failed``, by node id, first."""
+    """Move the tests whose node ids are in ``failed`` to the start. The order is kept otherwise."""
     return sorted(items, key=lambda item: item.nodeid not in failed)
 
 
 def failed_last_time(config: pytest.Config) -> frozenset[str]:
-    """Return the node ids in pytest's cache of failed tests."""
+    """Return the node ids of the tests that failed in the last run, from pytest's cache."""
     cache = getattr(config, "cache", None)
     return frozenset() if cache is None else frozenset(cache.get(LAST_FAILED, {}))
 
 
 def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str, str]:
-    """Return the group of each test by node id. A group is run in one worker, which starts its engine or its servers.
+    """Return the name of each test's group, by node id. Each group is run by one of xdist's workers.
 
-    Servers are independent of the engine's process, so another worker may run their group.
+    In-process tests and HTTP tests of the same engine are in different groups, because a server is a process of its
+    own, which another worker can start.
     """
     names: dict[Hashable, str] = {}
     groups = {}
@@ -60,10 +62,7 @@ def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str
 
 
 def stage_of(item: CaseItem) -> str:
-    """Return the stage of a run to which a test belongs, such as ``eager over HTTP``.
-
-    Stages are reported separately.
-    """
+    """Return the stage of a run to which a test belongs, such as ``eager over HTTP``. See ``Stages``."""
     return f"{item.backend_label} over HTTP" if _at_server(item) else item.backend_label
 
 

@@ -1,4 +1,4 @@
-"""Start a process that runs cases, either as a new process or as a fork of a preloaded one."""
+"""Start a child that runs cases, either as a new process or as a fork of the preloaded process."""
 
 import os
 import signal
@@ -20,14 +20,17 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = "harness.pytest_plugin.isolation.child"
 PARENT = "harness.pytest_plugin.isolation.preloaded"
 Environ = Mapping[str, str | None]
-"""Changes to this process's environment. None removes a variable."""
+"""Changes to the environment of this process for a new one. The value None removes a variable."""
 ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
-"""OpenBLAS starts threads when numpy is imported, and a process with threads can't be forked."""
+"""Environment for processes that fork others.
+
+By default OpenBLAS starts threads when numpy is imported, and a process with several threads can't be forked.
+"""
 
 
 @dataclass(frozen=True)
 class Files:
-    """File descriptors of a process that runs cases. Without ``stdout`` and ``stderr`` it writes to the terminal."""
+    """The file descriptors that a child gets. If ``stdout`` and ``stderr`` are None, it writes to the terminal."""
 
     connection: int
     stacks: int
@@ -39,7 +42,7 @@ Launch = Callable[[Start, Files], Launched]
 
 
 class ParentGoneError(Exception):
-    """The process to be forked has ended. The message says how; ``stderr`` is its output before."""
+    """The preloaded process has ended, so it can't be forked. ``stderr`` is what it wrote to stderr."""
 
     def __init__(self, what: str, stderr: str) -> None:
         super().__init__(what)
@@ -47,7 +50,7 @@ class ParentGoneError(Exception):
 
 
 def spawn(environ: Environ) -> Launch:
-    """Return a launcher that starts a new process, which imports its modules itself."""
+    """Return a function that starts a child as a new process, with these changes to the environment."""
 
     def launch(_: Start, files: Files) -> Launched:
         fds = [files.connection, files.stacks]
@@ -58,19 +61,19 @@ def spawn(environ: Environ) -> Launch:
             stdout=files.stdout,
             stderr=files.stderr,
             pass_fds=fds,
-            start_new_session=True,  # pytest handles Ctrl-C; and children of a hung engine are killed with their group
+            # In a session of its own the child does not get SIGINT at Ctrl-C, which pytest in this process handles. Its
+            # process group can be killed with all processes that a hung engine has started.
+            start_new_session=True,
         )
 
     return launch
 
 
 def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
-    """Return a launcher that forks the process that listens in the folder ``parent``.
+    """Return a function that starts a child as a fork of the preloaded process with the folder ``parent``.
 
-    ``branch`` as in ``harness.forking``. The launcher raises ParentGoneError if there is no such process, and
-    ForkRefusedError.
-
-    The launcher raises ParentGoneError if there is no such process, and ForkRefusedError.
+    ``branch`` is the key of a branch, see ``harness.forking.messages.Request``. The function raises ParentGoneError if
+    the preloaded process has ended, and ForkRefusedError.
     """
 
     def launch(start: Start, files: Files) -> Launched:
@@ -87,9 +90,10 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
 
 
 def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
-    """Return a launcher that forks the reference engine's servers from the process that listens in ``parent``.
+    """Return a function that starts a server of the reference engine as a fork of the preloaded process.
 
-    If that process has ended, or refuses to fork, servers are spawned.
+    ``parent`` is the folder of the preloaded process. If that process has ended or refuses to fork, the function starts
+    the server as a new process instead.
     """
 
     def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
@@ -104,9 +108,9 @@ def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
 
 
 class PreloadedParent:
-    """The process from which others are forked, started by the constructor.
+    """The preloaded process, from which children are forked. The constructor starts it.
 
-    Ends with ``close``, or with this process.
+    It ends with ``close``, or when this process ends. Its socket is in ``folder``.
     """
 
     def __init__(self, driver: str, attention: str | None, *, shown: bool) -> None:
@@ -122,11 +126,11 @@ class PreloadedParent:
                 stdout=None if shown else stderr,
                 stderr=None if shown else stderr,
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # see above
+                start_new_session=True,  # for the same reasons as in ``spawn``
             )
 
     def close(self) -> None:
-        """Kill the process: it has nothing to clean up, and its forks end with it. Idempotent."""
+        """Kill the process and thereby its forks. It has nothing to clean up. Can be called more than once."""
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()
@@ -137,7 +141,7 @@ def _socket(folder: Path) -> Path:
 
 
 def how_it_ended(returncode: int) -> str:
-    """Return a description: ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
+    """Return how a process ended, such as ``died of signal 11 (SIGSEGV)`` or ``ended with exit status 3``."""
     if returncode >= 0:
         return f"ended with exit status {returncode}"
     name = signal.Signals(-returncode).name if -returncode in set(signal.Signals) else "unknown"
@@ -150,7 +154,7 @@ def _environ(more: Environ) -> dict[str, str]:
 
 
 def _python_path() -> str:
-    """Return the import path with this package first."""
-    # Not where packages are installed: Python looks there anyway, and first it looks at its own library.
+    """Return PYTHONPATH for a new process, with the folder of this package first unless it is in site-packages."""
+    # In PYTHONPATH, site-packages would come before Python's standard library, and its packages could hide modules.
     own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
     return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))

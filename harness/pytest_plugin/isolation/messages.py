@@ -1,4 +1,4 @@
-"""Messages between the collecting process and a process that runs cases. Answers are JSON."""
+"""The messages between the collecting process and a child. Those from the child are JSON."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -8,38 +8,39 @@ from typing import Any, Literal, TypedDict
 from harness.types import EngineSetup
 
 SERVING = "spyre-cb-serving"
-"""Name of the plugin whose presence marks a pytest session that runs requested tests only."""
+"""Name of a pytest plugin that is registered only in a child and in the preloaded process."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first message to the child, pickled: its pytest session, as files, options and import path."""
+    """The first message to a child, pickled: the files, options and import path of its pytest session."""
 
     files: tuple[str, ...]
     options: dict[str, Any]
     sys_path: tuple[str, ...]
     forks: bool
-    """Whether each case runs in a fork of the child, instead of in the child itself."""
+    """Whether each case runs in a fork of the child (``--cb-isolation=case``), instead of in the child itself."""
     shown: bool
-    """Whether output goes to the terminal, instead of being captured for the reports."""
+    """Whether the output of cases is shown on the terminal, as with pytest's ``-s``, instead of being captured."""
     parent: Path | None = None
-    """The folder of the process that forked the child, and forks servers, too; None if it was spawned."""
+    """Folder of the preloaded process if it forked the child, else None. It can also fork servers."""
     branch: "Branch | None" = None
-    """The branch of that process that forked the child, if any."""
+    """The branch of the preloaded process that forked the child, None if the child was not forked from a branch."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """Message to a fork of the preloaded process, instead of ``Start``: run the reference engine's server."""
+    """The first message to a fork of the preloaded process that becomes a server of the reference engine."""
 
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Branch:
-    """A process between the preloaded one and those of engines that have ``compile_key`` in common.
+    """The key of a branch: a fork of the preloaded process, which itself is forked for several engines.
 
-    An engine of ``setup``, the first of them, is started in it; the others inherit its compiled code.
+    All these engines have the same ``compile_key``. The branch starts an engine of ``setup``, the first of them, so
+    that its forks inherit the compiled code.
     """
 
     compile_key: Hashable
@@ -47,11 +48,14 @@ class Branch:
 
 
 class Word(TypedDict, total=False):
-    """A message from the child: its name and data.
+    """A message from a child. ``word`` is its kind:
 
-    ``ready``: tests are collected; ``running``: a case started in the process ``pid``; ``opening`` and ``opened``: an
-    engine; ``reports`` of the case; ``missing``: the test does not exist; ``died``: the fork that ran the case ended,
-    with ``returncode`` as in ``subprocess``.
+    - ``ready``: the child has collected the tests
+    - ``running``: a case has started in the process ``pid``
+    - ``opening`` and ``opened``: an engine is being started, and has been started
+    - ``reports``: the case has ended; ``reports`` has pytest's reports
+    - ``missing``: the child has not collected the requested test
+    - ``died``: the fork that ran the case has crashed; ``returncode`` is as in ``subprocess``
     """
 
     word: Literal["ready", "running", "opening", "opened", "reports", "missing", "died"]
@@ -62,14 +66,17 @@ class Word(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Done:
-    """A case that was run: pytest's reports about it, as builtins."""
+    """The result of a case that was run to its end: pytest's reports, as JSON types."""
 
     reports: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A case that was not finished: a line about what happened, further lines, and its output."""
+    """The result of a case that was not run to its end.
+
+    ``what`` is a sentence about the reason, and ``more`` has lines below it. ``stdout`` and ``stderr`` are the output.
+    """
 
     what: str
     more: tuple[str, ...] = ()

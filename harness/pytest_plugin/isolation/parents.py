@@ -1,4 +1,4 @@
-"""The preloaded process of a run: one for all of xdist's workers, replaced if it has ended."""
+"""Keep the preloaded process of a run. All of xdist's workers use the same one."""
 
 import sys
 from collections.abc import Generator
@@ -16,7 +16,11 @@ _FOLDER = "spyre_cb_preloaded"
 
 
 class Parents:
-    """pytest plugin: starts the preloaded process early on the controller, and passes its address to workers."""
+    """A pytest plugin on the controller and in each worker.
+
+    The controller starts the preloaded process at the start of the session, and passes the folder of its socket to the
+    workers.
+    """
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -25,7 +29,7 @@ class Parents:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Start it now, so that it imports while tests are collected."""
+        """Start the preloaded process, so that it imports its modules while the tests are collected."""
         option = self._config.option
         if not hasattr(self._config, "workerinput") and not option.collectonly and self.wanted:
             self._own = self._started()
@@ -37,7 +41,10 @@ class Parents:
 
     @contextmanager
     def one(self) -> Generator[Path, None, None]:
-        """Yield the folder of a preloaded process. If it turns out to have ended, the next call starts a new one."""
+        """Yield the folder of the preloaded process, which is started if there is none.
+
+        If the block raises ParentGoneError, the next call starts a new process.
+        """
         if self._named is None and self._own is None:
             self._own = self._started()
         try:
@@ -49,7 +56,7 @@ class Parents:
 
     @property
     def wanted(self) -> bool:
-        """Return whether processes of this run are forked, unless they use a card."""
+        """Return whether children of this run are forked from a preloaded process. Those that use a card never are."""
         driver = self._config.stash[settings_key].driver
         forks = self._config.option.cb_start_processes == "fork"
         return forks and sys.platform == "linux" and starts_in_forks(driver)

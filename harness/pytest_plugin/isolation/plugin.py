@@ -1,4 +1,4 @@
-"""pytest plugin for cases that run in other processes."""
+"""The pytest plugin of ``--cb-isolation`` in the collecting process: runs each case in a child."""
 
 import contextlib
 import pickle
@@ -46,15 +46,18 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "tx": [],
     "xmlpath": None,
 }
-"""Options about the run as a whole, with their values in a process that runs single cases."""
+"""Options that concern the run as a whole, with the values that they have in a child."""
 
 
 NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
-"""Plugins that are not needed in a process that runs single cases. The last takes a second and more to import."""
+"""pytest plugins that a child does not load because it does not need them. Importing schemathesis is slow."""
 
 
 class Isolation:
-    """pytest plugin in every process that runs tests: this one or, with xdist, each worker."""
+    """A pytest plugin in every process that collects tests. With xdist, these are the workers.
+
+    ``limit`` is the timeout of a case in seconds, None if there is none.
+    """
 
     def __init__(self, config: pytest.Config, mode: Mode, limit: float | None, parents: Parents) -> None:
         self._config = config
@@ -71,7 +74,7 @@ class Isolation:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        """Return a scheduler with which each worker starts with consecutive tests, and helps others at the end."""
+        """Return xdist's work-stealing scheduler for ``--cb-isolation=case``, so that no worker is idle at the end."""
         if self._mode != "case" or config.getvalue("dist") != "load":
             return None
         from xdist.scheduler import WorkStealingScheduling
@@ -79,7 +82,7 @@ class Isolation:
         return WorkStealingScheduling(config, log)
 
     def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """Run a case in its process, or here if it is skipped anyway."""
+        """Run a case in a child, and return its reports. A case that is skipped needs no child and is run here."""
         if item.get_closest_marker("skip") is not None:
             return run_here(item, nextitem)
         began = time.monotonic()
@@ -89,11 +92,11 @@ class Isolation:
             outcome = Broken(str(error))
         except ParentGoneError as error:
             outcome = Broken(str(error), stderr=error.stderr)
-        except BaseException:  # Ctrl-C: don't wait for the running case
+        except BaseException:  # At Ctrl-C, do not wait until the child has finished the running case.
             if self._worker is not None:
                 self._worker.kill()
             raise
-        # Tear down fixtures of tests that ran in this process.
+        # Tear down the fixtures of other tests, which ran in this process.
         item.session._setupstate.teardown_exact(nextitem)
         if isinstance(outcome, Done):
             return [
@@ -107,8 +110,8 @@ class Isolation:
     def _worker_for(self, item: CaseItem) -> Worker:
         wanted = item.expanded.setup if self._mode == "engine" else None
         if self._worker is not None and not self._worker.alive:
-            with contextlib.suppress(Warning):  # must not fail this case if warnings are errors
-                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; a new one is started"))
+            with contextlib.suppress(Warning):  # With ``-W error`` the warning would fail this case.
+                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; a new process is started"))
             self._end()
         if self._worker is not None and self._serves != wanted:
             self._end()
@@ -119,15 +122,15 @@ class Isolation:
         return self._worker
 
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
-        """Start a process, as a fork if possible. Raises ParentGoneError."""
+        """Start a child, as a fork if possible, else as a new process. Raises ParentGoneError."""
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
                 return self._forked(item, wanted)
         return Worker(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
-        """Fork a process. Raises ForkRefusedError, after a warning, and ParentGoneError."""
-        # The preloaded process has collected all tests, once for all engines.
+        """Start a child as a fork. Raises ParentGoneError and, after a warning, ForkRefusedError."""
+        # All forks share the session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)
         try:
@@ -136,7 +139,7 @@ class Isolation:
                 return Worker(forked, fork(folder, self._environ(), branch))
         except ForkRefusedError as error:
             with contextlib.suppress(Warning):
-                item.warn(pytest.PytestWarning(f"engines are spawned, not forked: {error}"))
+                item.warn(pytest.PytestWarning(f"engines run in new processes, not in forks: {error}"))
             raise
 
     def _branch(self, item: CaseItem, wanted: EngineSetup | None) -> Branch | None:
@@ -146,7 +149,7 @@ class Isolation:
         return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
-        """Return all cases of the process that ``item`` needs: those of one engine, or all."""
+        """Return the cases that the child of ``item`` runs: those of the engine ``setup``, or all if it is None."""
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
 
@@ -168,7 +171,7 @@ class Isolation:
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
-    """Return the pytest session of a child, derived from this one."""
+    """Return the files and options of a child's pytest session, which are derived from those of this session."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
     options["cb_plot"] = draws_failures(config)

@@ -1,8 +1,9 @@
-"""The process from which engines are forked: ``python -m harness.pytest_plugin.isolation.preloaded …``.
+"""The preloaded process, from which children are forked: ``python -m harness.pytest_plugin.isolation.preloaded …``.
 
-Its arguments are a listening socket, the process with which this one ends, a driver and its attention. It imports what
-engines of that driver need, collects tests at the first request, and from then on only forks. It runs no engine: a
-branch of it does, for each group of engines whose forks can inherit compiled code.
+Its arguments are the file descriptor of a listening socket, the id of the process whose end also ends this one, the
+name of a driver, and the attention kernel. The process imports the modules that engines of the driver need. At the
+first request it collects the tests, and from then on it only forks. It never starts an engine itself. Only branches,
+which are forks of it, start engines, so that their own forks inherit compiled code.
 """
 
 import os
@@ -27,7 +28,10 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Forking:
-    """pytest plugin: forks, and in each fork runs the requested tests."""
+    """A pytest plugin in the preloaded process: replaces pytest's run loop by that of the fork server.
+
+    In each fork, the requested tests are run.
+    """
 
     def __init__(self, listener: socket.socket, first: Handed) -> None:
         self._listener = listener
@@ -51,7 +55,7 @@ class Forking:
             become_server(work.argv)
         connection, stacks = Connection(fds[0]), fds[1]
         answer_with_stacks(stacks)
-        engines.made_in = os.getpid()  # engines that are started from now on belong to this process
+        engines.made_in = os.getpid()  # This fork owns, and closes, the engines that it starts from now on.
         start: Start = connection.recv()
         if start.parent is not None:
             launch_servers_with(fork_server(start.parent, start.branch))
@@ -71,7 +75,7 @@ def main() -> None:
     status = session_of(start, Forking(listener, (request, fds, client)))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # the teardown of torch takes a second, and a fork has nothing to clean up
+    os._exit(status)  # A regular exit would take a second for the teardown of torch. There is nothing to clean up.
 
 
 if __name__ == "__main__":

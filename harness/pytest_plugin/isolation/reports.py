@@ -1,4 +1,4 @@
-"""Transfer test reports between processes, and create reports for tests whose process died."""
+"""Transfer test reports between processes, and create reports for cases whose process crashed or hung."""
 
 import time
 from typing import Any
@@ -14,11 +14,11 @@ from harness.pytest_plugin.items import CaseItem
 LAST_LINES = 12
 _FAILURE = "spyre_cb_failure"
 _NOISE = "Extension modules: "
-"""Start of the line with which Python, dying of a signal, lists all extension modules."""
+"""Start of a long line that faulthandler prints when a process dies of a signal. It lists all extension modules."""
 
 
 class FailuresTravel:
-    """pytest plugin: serializes failures of cases, so that the short summary and JUnit show them as usual."""
+    """A pytest plugin that adds the text of failed cases to serialized reports, which pytest itself would lose."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(self, report: object) -> Any:
@@ -38,7 +38,7 @@ class FailuresTravel:
 
 
 def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.TestReport]:
-    """Return reports of a case that was not finished: failed in its call phase, or as expected."""
+    """Return reports of a case that was not run to its end: its call has failed, or has xfailed if that is expected."""
     expected = item.get_closest_marker("xfail")
     call = _report(item, "call", "failed", seconds)
     text = broken_text(item.expanded, item.place, broken.what, _more(broken))

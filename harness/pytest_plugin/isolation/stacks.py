@@ -1,7 +1,7 @@
-"""Get the stacks of a process and its descendants with SIGUSR1.
+"""Get the Python stacks of a hung process and of its descendants.
 
-Processes that have registered ``faulthandler`` for it write their stacks, even during a call into C. Descendants are
-found in ``/proc``; without it, only the first process is signalled.
+Processes that have registered ``faulthandler`` for SIGUSR1 write their stacks at this signal, even during a call into
+C. Descendants are found in ``/proc``. On systems without ``/proc``, only the process itself gets the signal.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO
 
 ANSWER_SECONDS = 2.0
-"""Timeout for a process to write its stacks, in seconds."""
+"""How long to wait until a process has written its stacks, in seconds."""
 LOOK_SECONDS = 0.1
 PROCESSES = Path("/proc")
 
 
 def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
-    """Return the stacks that process ``pid`` writes to ``file``, empty if it writes none."""
+    """Return the lines of stacks that process ``pid`` writes to ``file``, an empty list if it writes none."""
     began = _size(file)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
@@ -32,14 +32,14 @@ def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
 
 
 def stacks_below(pid: int, stderr: IO[bytes] | None) -> list[str]:
-    """Return the stacks of all descendants of ``pid`` that handle SIGUSR1, each with a line that names the process.
+    """Return the stacks of all descendants of process ``pid`` that handle SIGUSR1, each below a line with the process.
 
-    ``stderr`` is the file to which they write, None if that is the terminal.
+    ``stderr`` is the file to which the descendants write their stacks, None if they write to the terminal.
     """
     lines: list[str] = []
     for child in descendants(pid):
         if answers(child):
-            lines += ["", f"its process {child} ({command(child)}):", ""]
+            lines += ["", f"child process {child} ({command(child)}):", ""]
             written = _written_to_terminal(child) if stderr is None else stacks_of(child, stderr)
             lines += written or ["(no stacks)"]
     return lines
@@ -52,11 +52,11 @@ def _written_to_terminal(pid: int) -> list[str]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Return the descendants of process ``pid``, the oldest first."""
+    """Return the ids of the descendants of process ``pid``. Each process comes before its own children."""
     children: dict[int, list[int]] = {}
     for stat in PROCESSES.glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            # The name, in parentheses, may contain blanks and parentheses.
+            # Field 2 of the file is the name in parentheses, which may itself contain spaces and parentheses.
             children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
 
     def below(parent: int) -> Iterator[int]:
@@ -68,7 +68,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def answers(pid: int) -> bool:
-    """Return whether a process has a handler for SIGUSR1. Without one the signal would end it."""
+    """Return whether a process has a handler for SIGUSR1. Without a handler, the signal would kill it."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         status = (PROCESSES / str(pid) / "status").read_text().splitlines()
         caught = next(line for line in status if line.startswith("SigCgt:"))
@@ -77,15 +77,15 @@ def answers(pid: int) -> bool:
 
 
 def command(pid: int) -> str:
-    """Return the command of a process: its module if there is one, else its command line."""
+    """Return the module that a process runs with ``python -m``, else its command line."""
     with contextlib.suppress(OSError):
         words = (PROCESSES / str(pid) / "cmdline").read_text().rstrip("\0").split("\0")
         return words[words.index("-m") + 1] if "-m" in words[:-1] else " ".join(words)
-    return "it has ended"
+    return "ended"
 
 
 def without_pytest(stacks: Sequence[str]) -> list[str]:
-    """Return stacks without the frames of pytest, which are equal for all cases."""
+    """Return the lines of stacks without the frames of pytest, which are the same for all cases."""
     kept, of_pytest = [], False
     for line in stacks:
         of_pytest = of_pytest and line.startswith("  File ")

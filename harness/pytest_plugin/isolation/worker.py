@@ -1,4 +1,4 @@
-"""Control one process that runs cases: start, run tests, timeouts, end."""
+"""``Worker``, the handle of a child in the collecting process: start it, run cases in it with a timeout, end it."""
 
 import contextlib
 import json
@@ -15,17 +15,17 @@ from harness.pytest_plugin.isolation.messages import Broken, Done, Start, Word
 from harness.pytest_plugin.isolation.stacks import stacks_below, stacks_of
 
 LOOK_SECONDS = 0.25
-"""Interval in which the process itself is polled, besides its connection, in seconds."""
+"""How often to check whether the child has ended while waiting for its messages, in seconds."""
 START_SECONDS = 1800.0
-"""Timeout for starting an engine, in seconds. On a card it is compiled."""
+"""Timeout for starting an engine, in seconds. On a card, the model is compiled at the start."""
 END_SECONDS = 20.0
 """Timeout for closing an engine, in seconds."""
 
 
 class Worker:
-    """A child process, started by the constructor. Ends with ``close``, ``kill``, and with this process.
+    """A child. The constructor starts it with ``launch``, and raises what ``launch`` raises.
 
-    Raises what ``launch`` raises.
+    The child ends with ``close`` or ``kill``, or when this process ends.
     """
 
     def __init__(self, start: Start, launch: Launch) -> None:
@@ -41,7 +41,7 @@ class Worker:
             except BaseException:
                 self._release()
                 raise
-        with contextlib.suppress(OSError):  # the process has ended already, which the first case reports
+        with contextlib.suppress(OSError):  # The child has ended already. The first call of ``run`` reports it.
             self._connection.send(start)
         self._is_ready = False
 
@@ -51,11 +51,14 @@ class Worker:
 
     @property
     def ended(self) -> str:
-        """Return a description of how the process ended."""
+        """Wait for the end of the child, and return a sentence about it."""
         return f"the process of the engine {how_it_ended(self.process.wait())}"
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
-        """Run one test. ``limit``: timeout in seconds, not counting the start of an engine; None: no limit."""
+        """Run the test with the node id ``name``.
+
+        ``limit`` is the timeout in seconds, None if there is none. The start of an engine does not count.
+        """
         while not self._is_ready:
             word = self._next(START_SECONDS)
             if isinstance(word, Broken):
@@ -63,7 +66,7 @@ class Worker:
             self._is_ready = word["word"] == "ready"
         self._offsets = self._sizes()
         self._running = None
-        with contextlib.suppress(OSError):  # the receiving side detects failures
+        with contextlib.suppress(OSError):  # The child has ended. ``_outcome`` reports it.
             self._connection.send_bytes(name.encode())
         return self._outcome(name, limit)
 
@@ -85,10 +88,13 @@ class Worker:
                 case "died":
                     return self._broken(f"the process that ran this case {how_it_ended(word['returncode'])}")
                 case "missing":
-                    return self._broken(f"the child process did not collect {name}")
+                    return self._broken(f"the process that runs the cases of this engine did not collect {name}")
 
     def _next(self, allowed: float | None) -> Word | Broken:
-        """Return the next message, or what happened: nothing for ``allowed`` seconds, or the process ended."""
+        """Return the next message of the child.
+
+        Return ``Broken`` if there is no message within ``allowed`` seconds, or if the child has ended.
+        """
         give_up = None if allowed is None else time.monotonic() + allowed
         while True:
             left = LOOK_SECONDS if give_up is None else min(LOOK_SECONDS, give_up - time.monotonic())
@@ -108,8 +114,8 @@ class Worker:
         pid = self._running or self.process.pid
         stacks = stacks_of(pid, self._stacks)
         below = stacks_below(pid, self._printed[1] if self._printed else None)
-        what = f"nothing came of this case for {allowed:g} s, and the process that ran it was ended (--cb-case-timeout)"
-        broken = self._broken(what, ("where it was:", "", *(stacks or ["(it did not say)"]), *below))
+        what = f"this case took longer than {allowed:g} s (--cb-case-timeout), and its process was killed"
+        broken = self._broken(what, ("the process was in:", "", *(stacks or ["(it wrote no stacks)"]), *below))
         self.kill()
         return broken
 
@@ -122,7 +128,7 @@ class Worker:
         return out, err
 
     def _returncode(self) -> int:
-        """Return the return code of a process that has ended or closed its connection."""
+        """Return the return code of the child, which has ended or is about to end."""
         try:
             return self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -130,7 +136,7 @@ class Worker:
             return self.process.wait()
 
     def close(self) -> None:
-        """Let the process close its engines and end; kill it after a timeout. Idempotent."""
+        """Let the child close its engines and end, and kill it after a timeout. Can be called more than once."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(b"")
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -138,7 +144,7 @@ class Worker:
         self.kill()
 
     def kill(self) -> None:
-        """Kill the process and its process group."""
+        """Kill the child and all processes of its process group."""
         if self.alive:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

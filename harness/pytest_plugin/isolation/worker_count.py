@@ -1,21 +1,21 @@
-"""Number of xdist's workers for ``-n auto``."""
+"""Determine the number of xdist's workers for ``-n auto``."""
 
 import os
 from pathlib import Path
 
 BYTES_OF_A_WORKER = 2 << 30
-"""Memory of a worker and its engine, in bytes, with a reserve."""
+"""Memory to reserve for a worker and its engine, in bytes."""
 
 
 def useful_workers() -> int:
-    """Return one worker for each usable core, limited by memory; at least one."""
+    """Return the number of cores that this process may use, or fewer if there is not enough memory; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = free_memory()
     return cores if free is None else max(1, min(cores, free // BYTES_OF_A_WORKER))
 
 
 def free_memory(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """Return the available memory in bytes without swapping, None if the system does not report it."""
+    """Return the memory in bytes that is available without swapping, None if the system does not report it."""
     try:
         lines = meminfo.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Timeout of cases that run in xdist's workers: a worker that hangs is ended with its stacks."""
+"""Timeout of cases that run in xdist's workers, without isolation: a worker that hangs writes its stacks and exits."""
 
 import faulthandler
 import re
@@ -16,7 +16,7 @@ _FOLDER = "spyre_cb_stacks"
 
 
 class HangsOfWorkers:
-    """pytest plugin on the controller: provides files for the stacks of workers, and reads them."""
+    """A pytest plugin on the controller: replaces xdist's report of a worker that hung by one with its stacks."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -34,19 +34,22 @@ class HangsOfWorkers:
         stacks = file.read_text(encoding="utf-8", errors="replace").splitlines()
         file.unlink()
         if stacks:
-            what = f"the case took longer than {self._limit:g} s, and its worker was ended (--cb-case-timeout)"
-            report.longrepr = "\n".join([what, "", "where it was:", "", *without_pytest(stacks)])
+            what = f"this case took longer than {self._limit:g} s (--cb-case-timeout), and its worker was ended"
+            report.longrepr = "\n".join([what, "", "the worker was in:", "", *without_pytest(stacks)])
 
     def pytest_unconfigure(self) -> None:
         self._folder.cleanup()
 
 
 class HangGuard:
-    """pytest plugin in a worker."""
+    """A pytest plugin in a worker: ends the process when a case takes longer than ``limit`` seconds.
+
+    Before that, faulthandler writes the stacks to a file.
+    """
 
     def __init__(self, worker: dict[str, Any], limit: float) -> None:
         self._limit = limit
-        # Never closed: faulthandler writes to it from a thread without Python state.
+        # The file must stay open: faulthandler writes to its descriptor from a C thread.
         self._file = Path(worker[_FOLDER], worker["workerid"]).open("w", encoding="utf-8")  # noqa: SIM115
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -60,7 +63,7 @@ class HangGuard:
 
 
 def register(config: pytest.Config, limit: float) -> None:
-    """Register the part for this process."""
+    """Register the plugin for this process: ``HangsOfWorkers`` on the controller, ``HangGuard`` in a worker."""
     worker = getattr(config, "workerinput", None)
     plugin = HangsOfWorkers(limit) if worker is None else HangGuard(worker, limit)
     config.pluginmanager.register(plugin, "spyre-cb-hang-guard")

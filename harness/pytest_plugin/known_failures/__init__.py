@@ -1,1 +1,4 @@
-"""Known failures: a file next to the suites, with conditions and reasons. See docs/hardware.md."""
+"""Known failures: tests that are expected to fail, listed in a file known-failures.yaml next to the suites.
+
+Each entry has conditions and a reason. docs/hardware.md describes the format.
+"""

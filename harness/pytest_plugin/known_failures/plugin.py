@@ -1,4 +1,4 @@
-"""pytest plugin for known failures: listed tests are expected to fail, and invalid entries are errors."""
+"""The pytest plugin for known failures: marks the listed tests as xfail, and refuses invalid entries."""
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -22,23 +22,26 @@ _STRICT = "[XPASS(strict)]"
 
 
 class KnownFailures:
-    """A pytest plugin, in every process that has tests. ``given`` is the file that ``--cb-known-failures`` names."""
+    """A pytest plugin in every process that collects tests.
+
+    ``given`` is the file of ``--cb-known-failures``. If it is None, the file next to or above each suite is used.
+    """
 
     def __init__(self, config: pytest.Config, given: Path | None) -> None:
         self._config = config
         self._given = given.resolve() if given else None
         self._marked: dict[str, Listed] = {}
-        self._lists: dict[Path, Path | None] = {}  # by suite
+        self._lists: dict[Path, Path | None] = {}  # The list of known failures for each suite file.
 
     @staticmethod
     def of(config: pytest.Config) -> "KnownFailures":
-        """Return the registered plugin."""
+        """Return the plugin that is registered with pytest."""
         plugin = config.pluginmanager.get_plugin(NAME)
         assert isinstance(plugin, KnownFailures)
         return plugin
 
     def check(self) -> None:
-        """Raise pytest.UsageError, before tests run, for a malformed list or entries of cases that do not exist."""
+        """Check the lists before tests run. Raises pytest.UsageError for mistakes and for unknown cases."""
         arguments = [Path(str(argument).partition("::")[0]) for argument in self._config.args]
         for file in self._files(arguments):
             try:
@@ -50,7 +53,7 @@ class KnownFailures:
                 if cases and not any(each.names(case) for case in cases):
                     hint = closest(each.entry.case, cases) or "it may have been renamed or removed"
                     raise pytest.UsageError(
-                        f"{each.place}:{each.column}: there is no case {each.entry.case!r} — {hint}".rstrip()
+                        f"{each.place}:{each.column}: the case {each.entry.case!r} does not exist — {hint}".rstrip()
                     )
 
     def _files(self, arguments: list[Path]) -> list[Path]:
@@ -61,13 +64,16 @@ class KnownFailures:
         return list(dict.fromkeys(file.resolve() for file in (*above, *below)))
 
     def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
-        """Return SUITE/ID of all cases to which the list applies, None if the run does not include all of them."""
+        """Return SUITE/ID of all cases to which the list ``file`` applies.
+
+        Return None if the run does not include all of these cases, because a missing case is not an error then.
+        """
         if not all(argument.is_dir() for argument in arguments):
             return None
         try:
             suites = [load_suite(suite) for suite in suite_files(arguments)]
         except (SuiteError, NoSuitesError):
-            return None  # a malformed suite is reported separately
+            return None  # pytest reports the invalid suite when it collects the tests.
         roots = [_suites_root(suite.path) for suite in suites] if self._given else [file.parent]
         for root in roots:
             if not any(root.is_relative_to(argument.resolve()) for argument in arguments):
@@ -101,12 +107,13 @@ class KnownFailures:
         listed = self._marked.get(item.nodeid)
         if listed is not None and report.failed and str(report.longrepr).startswith(_STRICT):
             report.longrepr = (
-                f"passed, but {listed.place} lists it as a known failure ({listed.entry.reason}): remove it there"
+                f"the test passed, but {listed.place} lists it as a known failure ({listed.entry.reason}): "
+                "remove the entry"
             )
         return report
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Write a line for each reason, as for skips."""
+        """Write a line for each reason, with the number of tests that failed as expected or passed unexpectedly."""
         for word, what in (("xfailed", "failed as expected"), ("xpassed", "passed though listed as a known failure")):
             reasons = [report.wasxfail for report in terminalreporter.stats.get(word, ())]
             for reason in dict.fromkeys(reasons):
@@ -114,7 +121,7 @@ class KnownFailures:
 
 
 def _facts(item: CaseItem) -> dict[str, Any]:
-    """Return the facts of a test to which conditions can refer."""
+    """Return the properties of a test that conditions can name, such as its backend."""
     configuration, settings = item.expanded.configuration, item.config.stash[settings_key]
     return {
         "backend": configuration.backend,
@@ -130,7 +137,10 @@ def _facts(item: CaseItem) -> dict[str, Any]:
 
 
 def _list_for(path: Path) -> Path | None:
-    """Return the list for a suite or folder: in its folder or above, up to the folder with the requirements."""
+    """Return the list of known failures that applies to a suite file or folder, None if there is none.
+
+    It is the nearest one in the folder or above it, see ``_upward``.
+    """
     for folder in _upward(path if path.is_dir() else path.parent):
         if (folder / FILE_NAME).is_file():
             return folder / FILE_NAME
@@ -138,13 +148,13 @@ def _list_for(path: Path) -> Path | None:
 
 
 def _suites_root(suite: Path) -> Path:
-    """Return the folder to which the names of suites are relative."""
+    """Return the folder with the requirements.yaml of a suite, to which suite names are relative, or its own folder."""
     folder = suite.resolve().parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 
 
 def _upward(folder: Path) -> Iterator[Path]:
-    """Yield the folder and its parents, up to the folder with the requirements, or the project's root."""
+    """Yield the folder and its parents, up to one with a requirements.yaml, a pyproject.toml or a .git."""
     for each in (folder, *folder.parents):
         yield each
         if (each / REQUIREMENTS).is_file() or (each / "pyproject.toml").is_file() or (each / ".git").exists():

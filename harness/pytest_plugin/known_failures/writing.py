@@ -1,4 +1,7 @@
-"""Update a list of known failures from the results of a run: existing entries are kept, new failures are added."""
+"""Update a list of known failures from the results of a run.
+
+Entries whose tests passed are removed, the other entries are kept, and the new failures are added.
+"""
 
 import json
 import re
@@ -19,12 +22,12 @@ known_failures:
 
 
 class ResultsError(ValueError):
-    """A file that does not have the results of a whole run. The message is for the user."""
+    """The file is not a results file, or that of a run that was not finished. The message is for the user."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """The new text of the list, and the numbers of kept, removed (their tests passed) and added entries."""
+    """The new text of the list of known failures, and the number of entries kept, taken out and added."""
 
     text: str
     kept: int
@@ -33,27 +36,30 @@ class Written:
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:
-    """Return the results of a run, written by ``--cb-results``. Raises ResultsError, also if the file is cut off."""
+    """Return the results of a finished run from a file written with ``--cb-results``. Raises ResultsError."""
     try:
         lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     except OSError as error:
         raise ResultsError(f"{file}: cannot be read: {error.strerror or error}") from error
     except ValueError as error:
-        raise ResultsError(f"{file}: is not a file of results (pytest --cb-results): {error}") from error
+        raise ResultsError(f"{file}: this is not a results file (pytest --cb-results FILE): {error}") from error
     if not lines or not all(isinstance(line, dict) for line in lines) or "header" not in lines[0]:
-        raise ResultsError(f"{file}: is not a file of results (pytest --cb-results): it does not begin with a header")
+        raise ResultsError(f"{file}: this is not a results file (pytest --cb-results FILE): the header is missing")
     if "footer" not in lines[-1]:
         raise ResultsError(f"{file}: the run was not finished, so results are missing")
     return lines[1:-1]
 
 
 def written(file: Path | None, results: Sequence[Mapping[str, Any]]) -> Written:
-    """Return the list in ``file``, which may not exist, updated with these results. Raises SuiteError."""
+    """Return the list of known failures in ``file``, updated with these results. Raises SuiteError.
+
+    ``file`` may be None or may not exist. Then the new list has the failures of the run only.
+    """
     listed: tuple[Listed, ...] = ()
     lines: list[str] = []
     if file is not None and file.exists():
         listed, lines = load_known_failures(file), file.read_text(encoding="utf-8").splitlines()
-    # A listed test that is no longer an expected failure passed, which is a failure of a strict entry.
+    # A listed test that ran and did not xfail has passed, whether its entry is strict (failed) or not (xpassed).
     ran = {_listed_as(result) for result in results if _is_listed(result) and result["outcome"] != "skipped"}
     failing = {_listed_as(result) for result in results if result["outcome"] == "xfailed"}
     kept = [each for each in listed if (name := (each.entry.case, each.entry.reason)) in failing or name not in ran]
@@ -71,13 +77,16 @@ def _is_listed(result: Mapping[str, Any]) -> bool:
 
 
 def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what identifies the entry of a listed test. Its line number may have changed."""
+    """Return (case, reason) of the entry that lists a test. Its line is not used, because it may have changed."""
     known = result.get("known_failure", {})
     return str(known.get("case")), str(known.get("reason"))
 
 
 def _as_written(lines: Sequence[str], each: Listed) -> str:
-    """Return an entry's text. Aliases of anchors in other entries, which may be removed, are expanded."""
+    """Return the text of an entry.
+
+    Anchors and aliases of YAML are expanded, because the entry with an anchor may be removed.
+    """
     text = "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
     if not re.search(r":\s+[&*]\w", text):
         return text
@@ -87,7 +96,7 @@ def _as_written(lines: Sequence[str], each: Listed) -> str:
 
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one entry for each case, backend and model, without tests that are not from a suite."""
+    """Return the text of one entry for each case, backend and model. Tests that are not from a suite are left out."""
     found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if "backend" in r}
     return [
         f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"
@@ -96,7 +105,7 @@ def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _conditions(label: str, model: str) -> str:
-    """Return conditions for a backend label, which is its name, with ``(simulated)`` if there is no card."""
+    """Return the conditions of an entry as YAML. ``label`` is a backend's name, perhaps followed by ``(simulated)``."""
     backend, _, simulated = label.partition(" ")
     more = ", simulated: true" if simulated else ""
     return f"{{backend: {backend}, model: {json.dumps(model)}{more}}}"

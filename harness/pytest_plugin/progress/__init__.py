@@ -1,6 +1,7 @@
-"""Live progress of a long run in the terminal: running tests, counts, steps a second, failures.
+"""Show the progress of a run on the terminal: running tests, number of outcomes, steps per second, and failures.
 
-Only on a terminal to which nothing else writes. ``view.py`` renders it, ``plugin.py`` shows it.
+It is shown only on a terminal, and not with options such as ``-v`` or ``-s`` that print more. ``view.py`` renders the
+progress, ``plugin.py`` shows it.
 """
 
 import os
@@ -13,23 +14,23 @@ OTHER_OUTPUT = ("usepdb", "trace", "collectonly", "setupshow", "setupplan", "set
 
 
 class Progress:
-    """pytest plugin on the controller: shows progress if the run's options allow it."""
+    """A pytest plugin on the controller: registers ``ProgressShown`` if ``wanted`` is true."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Start now, because the terminal reporter exists only now."""
+        """Register ``ProgressShown``. Before the session starts, pytest has no terminal reporter yet."""
         if wanted(session.config):
-            # Importing rich is slow.
+            # Imported only if needed, because importing rich is slow.
             from harness.pytest_plugin.progress.plugin import ProgressShown
 
             session.config.pluginmanager.register(ProgressShown(session.config, self._results))
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Return whether to show progress: on a terminal, without options for more (-v, -s, --pdb) or less output (-q)."""
+    """Return whether to show progress: on a terminal, without ``-v``, ``-s``, ``--pdb`` and ``-q``."""
     option, reporter = config.option, config.pluginmanager.get_plugin("terminalreporter")
     if option.cb_no_progress or reporter is None or not reporter.isatty or os.environ.get("TERM", "dumb") == "dumb":
         return False

@@ -1,6 +1,7 @@
-"""Show progress below pytest's other output.
+"""Show the progress of a run below pytest's other output.
 
-It is updated when a test starts or ends, without a thread, because processes with threads can't be forked.
+The display is updated when a test starts or ends. A thread could update it more often, but a process with several
+threads can't be forked.
 """
 
 import time
@@ -18,7 +19,7 @@ from harness.report.outcomes import PROBLEMS, cause
 
 
 class ProgressShown:
-    """pytest plugin on the controller."""
+    """A pytest plugin on the controller: shows the progress, and hides the dots that pytest prints for tests."""
 
     def __init__(self, config: pytest.Config, results: ResultStream) -> None:
         self._config = config
@@ -38,7 +39,7 @@ class ProgressShown:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self._start()
         self._state.running[nodeid] = time.time()
-        self._draw()  # always, because this test may take long
+        self._draw()  # Even if the display was just updated: the next update may be long after this one.
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
@@ -52,7 +53,7 @@ class ProgressShown:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_teststatus(self) -> Generator[None, Any, Any]:
-        """Count as pytest does, but without its dot."""
+        """Remove the character, such as ``.``, that pytest prints for a test. The test is still counted."""
         status = yield
         return (status[0], "", "") if self._live is not None and status else status
 
@@ -64,7 +65,7 @@ class ProgressShown:
         self._stop()
 
     def _start(self) -> None:
-        """Start with the first test: before it, pytest reports the collection."""
+        """Start the display. This is done at the first test, after pytest has reported the collection."""
         if self._live is not None:
             return
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
@@ -75,7 +76,7 @@ class ProgressShown:
         console = Console(file=writer._file, force_terminal=True)
         self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
-        console.show_cursor(True)  # a killed process could not restore the cursor
+        console.show_cursor(True)  # If the process is killed, it can't show a hidden cursor again.
         writer._file = FileProxy(console, writer._file)
 
     def _stop(self) -> None:
@@ -94,7 +95,7 @@ class ProgressShown:
 
 
 def _steps(result: Any) -> int:
-    """Return how many steps an engine ran in a test, as far as its result has them."""
+    """Return the number of engine steps in a test's result, 0 if the result has no steps."""
     for verdict in result.get("verdicts", ()):
         steps = verdict.get("data", {}).get("steps")
         if steps:

@@ -1,4 +1,4 @@
-"""Render the progress of a run."""
+"""Render the progress of a run with rich."""
 
 import time
 from collections import Counter
@@ -17,9 +17,10 @@ COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "brigh
 
 @dataclass
 class RunState:
-    """The state of a run.
+    """The progress of a run.
 
-    ``total`` is the number of tests, 0 if not known; ``running`` has start times (``time.time``).
+    ``total`` is the number of tests, 0 if it is not known. ``counts`` has the number of tests by outcome, ``running``
+    the start time of each running test (as ``time.time``), and ``steps`` the number of engine steps so far.
     """
 
     total: int = 0
@@ -35,7 +36,10 @@ class RunState:
 
 
 def rendered(state: RunState, now: float) -> Group:
-    """Return a bar with counts and rate, and a line for each running test, the longest running first."""
+    """Return a progress bar, a line with counts and steps per second, and a line for each running test.
+
+    The test that has been running longest comes first.
+    """
     done = sum(state.counts.values())
     seconds = max(now - state.began, 0.001)
     head = Table.grid(padding=(0, 1))
@@ -59,11 +63,14 @@ def _counts(counts: Counter[str]) -> Text:
 
 
 def _running(test: str, since: float) -> Text:
-    """Return the line without a duration, because it is not updated while the test runs."""
+    """Return the line of a running test, with its start time.
+
+    A duration would be wrong, because the display is not updated while a test runs.
+    """
     began = time.strftime("%H:%M:%S", time.localtime(since))
     return Text.assemble(("  since ", "bright_black"), began, " ", test, no_wrap=True, overflow="ellipsis")
 
 
 def failure_line(test: str, outcome: str, why: str) -> Text:
-    """Return a line about a failed test."""
+    """Return the line that is printed when a test fails: its outcome, its name and the reason."""
     return Text.assemble((f"{SYMBOLS.get(outcome, '!')} {outcome}", "bold red"), f" {test}", f": {why}" if why else "")

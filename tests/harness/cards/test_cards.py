@@ -90,9 +90,10 @@ def test_what_a_cluster_or_a_person_says_goes_before_the_bus(
 
 def test_a_choice_of_cards_that_are_not_there_is_one_sentence(tmp_path: Path) -> None:
     environ = machine(tmp_path, 2)
-    with pytest.raises(
-        CardsError, match=r"^SPYRE_CARDS=0,7: '7' is not a card of this machine; there are: 0 \(0000:29:00.0\), 1 \("
-    ):
+    unknown = (
+        r"^SPYRE_CARDS=0,7: '7' is not a card of this machine; the cards of this machine are: 0 \(0000:29:00.0\), 1"
+    )
+    with pytest.raises(CardsError, match=unknown):
         find_cards(environ | {"SPYRE_CARDS": "0,7"})
     with pytest.raises(CardsError, match="names no card"):
         find_cards(environ | {"SPYRE_CARDS": ""})
@@ -161,7 +162,7 @@ def test_a_group_takes_all_its_cards_or_none_and_tells_the_runtime_which(tmp_pat
             lease(cards, 2, folder=locks, wait=0)
         with lease(cards, 1, folder=locks, wait=0) as another:
             assert another.cards == cards[2:], "the one that the group could not use is not held back"
-    with pytest.raises(CardsError, match="4 cards are needed, and there are 3: "):
+    with pytest.raises(CardsError, match="the engine needs 4 cards, but this run may use 3: "):
         lease(cards, 4, folder=locks, wait=0)
 
 
@@ -237,7 +238,10 @@ def test_the_command_lists_cards_and_who_has_them(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "0  0000:29:00.0  free"
     assert lines[1].startswith(f"1  0000:2a:00.0  leased by process {os.getpid()} since 20")
-    assert lines[2] == "2  0001:00:00.0  not leased; it has no file in /dev/vfio, so its users are not visible"
+    assert (
+        lines[2] == "2  0001:00:00.0  not leased; processes that have the card open can't be found, "
+        "because it has no file in /dev/vfio"
+    )
     monkeypatch.setenv("SPYRE_CARDS", "9")
     assert main(["cards"]) == 2
     monkeypatch.delenv("SPYRE_CARDS")

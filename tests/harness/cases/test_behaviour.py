@@ -140,7 +140,7 @@ def test_what_is_as_expected_passes_and_the_client_is_left(action: Any) -> None:
         ({"token_counts": [4]}, "token counts [3], expected [4]"),
         ({"finish_reasons": ["stop"]}, "finish reasons ['length'], expected ['stop']"),
         ({"texts": ["abd"]}, "text 0 is 'abc', expected 'abd'"),
-        ({"error": {"message_contains": "no"}}, "expected an error, but got [3] tokens"),
+        ({"error": {"message_contains": "no"}}, "expected an error, but got answers of [3] tokens"),
     ],
 )
 def test_differences_show_both_values(expect: dict[str, Any], output: str) -> None:
@@ -155,13 +155,13 @@ def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None
     ended = {"wait": {"end_of": "first"}}
     assert failed(run(ScriptedClient(), named, ended, complete(same_as="first"))) == []
     early = failed(run(ScriptedClient(), named, complete(same_as="first")))
-    assert early == ["action 1 (complete): first has not ended yet: wait for its end first"]
+    assert early == ["action 1 (complete): first has not ended yet; add `wait: {end_of: first}` before"]
 
 
 def test_an_answer_can_be_held_to_differ_from_another() -> None:
     named, ended = {"complete": CALL, "name": "first"}, {"wait": {"end_of": "first"}}
     assert failed(run(ScriptedClient(), named, ended, complete(unlike="first"))) == [
-        "action 2 (complete): texts ['abc'], and those of first are ['abc']"
+        "action 2 (complete): the texts are ['abc'], and so are those of first"
     ]
 
 
@@ -177,7 +177,7 @@ def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> 
     assert failed(run(client, complete(logprobs="reference"))) == []
     client.alternatives = (2, 1, 2)
     assert failed(run(client, complete(logprobs="reference"))) == [
-        "action 0 (complete): answer 0: 1 alternatives at a token, expected 2"
+        "action 0 (complete): answer 0: a token has 1 alternatives, expected 2"
     ]
     client.logprobs = (-0.1, -0.4, -0.3)
     assert failed(run(client, complete(logprobs="reference")))[0] == (
@@ -197,7 +197,7 @@ def test_the_refusal_of_a_background_request_is_reported() -> None:
 def test_usage_counts_prompt_and_answers() -> None:
     assert failed(run(ScriptedClient(), complete(usage=True))) == []
     assert failed(run(ScriptedClient(), stream(usage=True))) == [
-        "action 0 (stream): usage None, expected (4, 3) (prompt, generated)"
+        "action 0 (stream): usage (prompt tokens, generated tokens) is None, expected (4, 3)"
     ]
 
 
@@ -216,10 +216,10 @@ def test_an_error_that_was_expected_passes_by_words_status_and_type() -> None:
 def test_an_error_with_other_words_status_or_type_is_another_error() -> None:
     wanted = {"message_contains": ["too short"], "status": 413, "type": "other"}
     [verdict] = [v for v in run(ScriptedClient(refuses=REFUSAL), complete(error=wanted)) if not v.passed]
-    assert verdict.headline == "action 0 (complete): another error than expected"
+    assert verdict.headline == "action 0 (complete): the error is not the expected one"
     assert verdict.details == (
-        "answer: 400 invalid_request_error: the prompt is too long",
-        "the message lacks: too short",
+        "error: 400 invalid_request_error: the prompt is too long",
+        "the message does not contain: too short",
         "status 400, expected 413",
         "type invalid_request_error, expected other",
     )
@@ -238,7 +238,9 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
     client.raw = RawAnswer(500, "broken")
     assert failed(run(client, raw)) == ["action 0 (http): status 500, expected 200"]
     wants_error = {"http": {"body": "x"}, "expect": {"error": {"status": 400}}}
-    assert failed(run(client, wants_error)) == ["action 0 (http): status 500 and no error in OpenAI's form"]
+    assert failed(run(client, wants_error)) == [
+        "action 0 (http): the response has status 500 and no OpenAI error object, expected an error"
+    ]
     client.raw = RawAnswer(400, "{}", {"message": "no", "type": "bad"})
     assert failed(run(client, wants_error)) == []
 
@@ -259,7 +261,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
     verdicts = run(client, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
     assert failed(verdicts) == []
     assert client.calls == ["stream r0", "closed r0"]
-    assert "the client of first disconnected after 1 pieces" in verdicts[1].headline
+    assert "the client of first disconnected after 1 chunks" in verdicts[1].headline
     left_early = run(ScriptedClient(), {"stream": {**CALL, "leave_after": 1}, "expect": {"token_counts": [1]}})
     assert failed(left_early) == []
 
@@ -267,7 +269,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
 def test_leaving_what_has_ended_is_a_failure() -> None:
     named = {"complete": CALL, "name": "first"}
     output = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
-    assert output == ["action 2 (disconnect): first had ended before its client disconnected"]
+    assert output == ["action 2 (disconnect): first had finished before its client disconnected"]
 
 
 def test_abort_and_restart_reach_the_client() -> None:
@@ -318,7 +320,7 @@ def test_a_flood_counts_who_stayed_and_compares_each_with_its_request_alone() ->
     verdicts = run(ScriptedClient(), flood)
     assert verdicts[0].headline == "action 0 (flood): 4 clients got complete answers, 2 disconnected"
     short = failed(run(ScriptedClient(text="ab"), flood))
-    assert short == ["action 0 (flood): r0 got [2] tokens, not 1 times 3"]
+    assert short == ["action 0 (flood): r0 got answers of [2] tokens, expected [3]"]
     refused = failed(run(ScriptedClient(refuses=REFUSAL), flood))
     assert refused == ["action 0 (flood): r0 was refused: the prompt is too long"]
 
@@ -329,7 +331,7 @@ def test_a_client_that_gets_anothers_text_is_noticed() -> None:
             return Answer((Choice("xyz", 3, "length"),))
 
     output = failed(run(Mixing(), {"flood": {"clients": 2, "call": CALL}}))
-    assert output == ["action 0 (flood): r0 got ['abc'], alone its request gets ['xyz']"]
+    assert output == ["action 0 (flood): r0 got ['abc'], but the same request alone got ['xyz']"]
 
 
 async def a_check_of_ours(context: Any, well: bool = True) -> str:
@@ -352,7 +354,7 @@ def test_a_named_check_of_another_package() -> None:
     )
     crashed = failed(run(ScriptedClient(), {"check": f"{__name__}:a_check_that_crashes"}, complete(token_counts=[3])))
     assert crashed[0].startswith("action 0 (check ")
-    assert "the check itself failed: ZeroDivisionError" in crashed[0]
+    assert "the check raised ZeroDivisionError" in crashed[0]
     assert len(crashed) == 1
     assert "unexpected keyword" in failed(run(ScriptedClient(), {"check": {"name": name, "options": {"x": 1}}}))[0]
 
@@ -372,7 +374,7 @@ def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
     assert check_limits(built, Limits()) == []
     assert check_limits(built, Limits(available_blocks=35, max_batch_tkv_limit=2048))[0].passed
     [verdict] = check_limits(built, Limits(available_blocks=36, max_num_seqs=4))
-    assert verdict.headline == "the engine has other limits: available_blocks 35, expected 36"
+    assert verdict.headline == "the engine's limits are not the expected ones: available_blocks 35, expected 36"
     assert "Limits" in verdict.rule
 
 

@@ -53,7 +53,7 @@ def test_alternatives_must_be_as_many_as_requested_and_as_likely() -> None:
     assert wrong(with_alternatives(2, ((2, -0.3),))) == {"2": ["alternatives"]}
     assert wrong(with_alternatives(2, ((2, -0.3), (3, -3.2)))) == {"2": ["alternatives"]}
     assert wrong(with_alternatives(2, ((3, -0.3), (2, -3.3)))) == {"2": ["alternatives"]}
-    assert "the alternatives to token 2 are not Hugging Face's" in with_alternatives(2, ()).headline
+    assert "the alternatives to token 2 differ from Hugging Face's" in with_alternatives(2, ()).headline
 
 
 # --- aborts ----------------------------------------------------------------------------------------------------
@@ -133,8 +133,11 @@ def test_a_stop_string_is_found_where_its_character_took_several_tokens() -> Non
 def test_the_engine_is_held_to_where_the_reference_ends() -> None:
     stopping = spec(stop_token_ids=LETTERS.encode("d"))
     assert checked(tokens("abcd"), stopping).passed
-    assert checked(tokens("abcde"), stopping).headline == "request 3: 5 tokens came, Hugging Face stops after 4"
-    assert checked(tokens("abc"), stopping).headline == "request 3: 3 tokens came, Hugging Face has 4"
+    assert (
+        checked(tokens("abcde"), stopping).headline
+        == "request 3: the engine generated 5 tokens, Hugging Face stops after 4"
+    )
+    assert checked(tokens("abc"), stopping).headline == "request 3: the engine generated 3 tokens, Hugging Face 4"
 
 
 # --- data ------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def test_a_different_token_is_reported_with_texts_lists_and_margin() -> None:
     assert verdict.details[:2] == ("Hugging Face: 'abcdefgh'", "engine:       'abxdefgh'")
     assert marked(verdict) == [2]
     text = "\n".join(verdict.details)
-    assert "most likely at 2 (the best leads by 3):" in text
+    assert "top tokens at position 2 (margin of the best token 3):" in text
     listed = [" ".join(line.split()) for line in verdict.details]
     assert "Hugging Face 2 'c' -0.3000 3 'd' -3.3000 25 'z' -4.3000" in listed
     assert "engine 23 'x' -0.2000 2 'c' -1.9000 7 'h' -4.0000" in listed
@@ -65,7 +65,7 @@ def test_it_goes_on_after_the_first_difference_and_sums_it_up() -> None:
     assert verdict.headline.startswith("request 3: token 1 is 23 'x'")
     assert wrong(verdict) == {"1": ["token"], "3": ["token"], "4": ["logprob"], "7": ["token"]}
     assert "4 of 8 positions are wrong: token at 3, logprob at 1" in verdict.details
-    assert verdict.details[-1] == "logprobs are apart by 1.7 on average, by 8.5 at most (position 4)"
+    assert verdict.details[-1] == "logprobs differ by 1.7 on average, by 8.5 at most (position 4)"
 
 
 def test_the_most_likely_tokens_are_shown_at_the_first_difference() -> None:
@@ -73,9 +73,9 @@ def test_the_most_likely_tokens_are_shown_at_the_first_difference() -> None:
     seen[1] = seen[1]._replace(logprob=-0.9)
     verdict = checked(seen)
     assert verdict.headline.startswith("request 3: logprob of token 1 is")
-    assert [line for line in verdict.details if line.startswith("most likely at")] == [
-        "most likely at 1 (the best leads by 3):",
-        "most likely at 4 (the best leads by 3):",
+    assert [line for line in verdict.details if line.startswith("top tokens at")] == [
+        "top tokens at position 1 (margin of the best token 3):",
+        "top tokens at position 4 (margin of the best token 3):",
     ]
 
 
@@ -89,11 +89,11 @@ def test_the_table_shows_the_tokens_around_the_first_difference() -> None:
 
 def test_missing_and_extra_tokens_are_counted() -> None:
     missing = checked(tokens("abcde"))
-    assert missing.headline == "request 3: 5 tokens came, Hugging Face has 8"
+    assert missing.headline == "request 3: the engine generated 5 tokens, Hugging Face 8"
     assert marked(missing) == [5, 6, 7]
-    assert checked([]).headline == "request 3: 0 tokens came, Hugging Face has 8"
+    assert checked([]).headline == "request 3: the engine generated 0 tokens, Hugging Face 8"
     extra = checked(tokens("abcdefghij"))
-    assert extra.headline == "request 3: 10 tokens came, Hugging Face stops after 8"
+    assert extra.headline == "request 3: the engine generated 10 tokens, Hugging Face stops after 8"
     assert marked(extra) == [8, 9]
     assert checked(tokens("axc")).headline.startswith("request 3: token 1 is 23 'x'")
 
@@ -179,7 +179,7 @@ def test_tokens_may_part_where_the_reference_wavers() -> None:
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
     assert verdict.passed, verdict
-    assert verdict.headline.startswith("request 3: 5 tokens as accepted by the policy")
+    assert verdict.headline.startswith("request 3: 5 tokens accepted by the policy")
 
 
 def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
@@ -202,7 +202,7 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     by = policy("divergence", margin=0.05)
     early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=said)
-    assert early.headline.endswith("5 tokens came, which is not where the request's own stop conditions end it")
+    assert early.headline.endswith("generated 5 tokens, but the request's stop conditions end it elsewhere")
     stops = spec(8, stop_token_ids=LETTERS.encode("y"))
     assert checked(seen, stops, by=by, right=parting(0.02), rescored=said).passed
 
@@ -250,7 +250,8 @@ def test_a_rank_may_be_lost_where_the_reference_wavers() -> None:
 
 def test_an_engine_that_ignores_golden_tokens_is_reported() -> None:
     verdict = checked(tokens("abxdefgh"), by=policy("golden"))
-    assert verdict.headline == "request 3: token 2 is 23 'x', but it was given 2 'c' to say"
+    golden = "but the golden token that the engine was forced to generate is 2 'c'"
+    assert verdict.headline == f"request 3: token 2 is 23 'x', {golden}"
 
 
 def test_kl_of_the_same_is_nothing_and_of_others_is_what_the_formula_says() -> None:

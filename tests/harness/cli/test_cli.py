@@ -209,7 +209,7 @@ def test_models_are_listed_and_fetched(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_search_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--workloads", "20", "--seed", "5"]) == 0
     assert "20 workloads, " in (out := capsys.readouterr().out)
-    assert "nothing found (seed 5)" in out
+    assert "no failure found (seed 5)" in out
     assert "they get alone" not in out  # no model ran
 
 

@@ -34,8 +34,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_missing_is_written_and_then_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["references", "--check", "mine.yaml"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        f"missing or stale  {FILE}",
-        "1 file of references needed, 1 missing or stale",
+        f"missing or out of date  {FILE}",
+        "1 file of references needed, 1 missing or out of date",
     ]
     assert main(["references", "mine.yaml"]) == 0
     assert f"written  {FILE}: 2 requests" in capsys.readouterr().out
@@ -60,7 +60,7 @@ def test_more_tokens_make_a_file_stale(folder: Path, capsys: pytest.CaptureFixtu
 def test_in_ci_nothing_is_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("CI", "true")
     assert main(["references", "mine.yaml"]) == 2
-    assert "not written if CI is set; use --check" in capsys.readouterr().err
+    assert "not written if the environment variable CI is set; use --check" in capsys.readouterr().err
     assert not FILE.exists()
 
 

@@ -68,10 +68,10 @@ def test_suites_of_the_package_are_found_from_anywhere(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        ("run nowhere.yaml", "spyre-cb: nowhere.yaml: there is no such file or folder, nor among the suites of this"),
+        ("run nowhere.yaml", "spyre-cb: nowhere.yaml: no such file or folder, neither here nor among the suites of"),
         ("run --driver x", "spyre-cb run: argument --driver: invalid choice: 'x' (choose from reference, "),
         ("run --case-timeout -3", "must be a number of seconds"),
-        ("run --shard 3/2", "argument --shard: 3/2: of 2 parts there are 1 to 2"),
+        ("run --shard 3/2", "argument --shard: 3/2: the part must be from 1 to 2"),
         ("run --cb-driver x", "unrecognized arguments: --cb-driver"),
         ("completion tcsh", "invalid choice: 'tcsh'"),
         ("--version --jsn", "unrecognized arguments: --jsn"),
@@ -131,7 +131,7 @@ def test_init_writes_a_suite_that_passes(tmp_path: Path, capsys: pytest.CaptureF
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
     assert main(["init", str(tmp_path / "mine")]) == 2
-    assert "first.yaml: is there already" in capsys.readouterr().err
+    assert "first.yaml exists already" in capsys.readouterr().err
 
 
 def test_init_in_a_folder_called_suites(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
         ("", "is not a file of results: the header line is missing"),
         ("hello\n", ":1: is not JSON: results are written with --cb-results FILE"),
         ('{"test": "a", "outcome": "passed"}\n', "is not a file of results"),
-        ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "is cut off: the last line is not the footer"),
-        ('{"header": 2}\n{"test": "a", "outc', "is cut off"),
+        ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "the results are incomplete: the run was not finished"),
+        ('{"header": 2}\n{"test": "a", "outc', "the results are incomplete"),
         (
             '{"header": 1, "command": "pytest suites"}\n{"footer": 1}\n',
             "is of results format 1, but this version reads format 2; to create it again:  "

@@ -55,7 +55,7 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
     assert f"engine under test: server at {server.url}, model tiny-granite" in done.stdout
     assert "adds-up[tiny-granite-eager-http] PASSED" in done.stdout
     assert "adds-up[tiny-granite-eager] SKIPPED" in done.stdout
-    assert "needs offline-api, which the openai-http driver does not offer" in done.stdout
+    assert "needs offline-api, which the driver openai-http does not offer" in done.stdout
     assert "the case wants max_model_len 128, the server has 512" in done.stdout
     assert "action 0 (complete): token counts [6], expected [7]" in done.stdout
     assert "1 failed, 1 passed, 4 skipped" in done.stdout

@@ -52,7 +52,7 @@ cases:
     )
     done = run(tmp_path, "--cb-bless", ".")
     assert done.returncode == 1
-    assert "request 0: simulated_tokens are not the model's" in done.stdout
+    assert "request 0: simulated_tokens are not the tokens that the model generates" in done.stdout
     assert "model: [292, 587, 567]" in done.stdout
 
 

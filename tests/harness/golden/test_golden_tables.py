@@ -151,7 +151,9 @@ def test_a_table_of_another_case_is_not_this_ones(path: Path) -> None:
     bless(path, ROWS)
     assert lengthen(read_golden(path, BLESS, ("a", "a-case"))) == ROWS
     for of in (("b", "a-case"), ("a", "b-case")):
-        with pytest.raises(GoldenError, match=f"is the table of a-case in a, not of {of[1]} in {of[0]}; to write"):
+        with pytest.raises(
+            GoldenError, match=f"this is the table of the case a-case in a, not of {of[1]} in {of[0]}; to write"
+        ):
             read_golden(path, BLESS, of)
     assert write_golden(path, "b", "a-case", "this engine", ROWS)
     assert lengthen(read_golden(path, BLESS, ("b", "a-case"))) == ROWS
@@ -177,7 +179,7 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
         (GOOD.replace(ROW, "- {step: 1}"), ": steps[1]: a row is a list of 8"),
         (GOOD.replace(ROW, '- ["1", 64, [], [0], [0], [], 2, 1]'), ":6:4: steps[1][0]: must be a whole number, not"),
         (GOOD.replace(ROW, "- [1, 64, [], [0], [0], [], 2, -1]"), ": steps[1][7]: "),
-        (GOOD.replace(ROW, ROW.replace("1, 64", "0, 64")), ": step 0 after step 0"),
+        (GOOD.replace(ROW, ROW.replace("1, 64", "0, 64")), ": steps must be in order, but step 0 comes after step 0"),
         (GOOD.split("- [")[0], ": steps: "),
     ],
 )

@@ -206,13 +206,13 @@ def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
     [
         (
             ["--forked", "--cb-isolation=engine"],
-            "--forked is --cb-isolation=case: it can't be combined with --cb-isolation=engine",
+            "--forked means --cb-isolation=case, so it can't be combined with --cb-isolation=engine",
         ),
-        (["--cb-isolation=engine", "--cb-bless"], "--cb-bless: not with --cb-isolation=engine"),
-        (["--cb-isolation=case", "--pdb"], "--pdb: not with --cb-isolation=case"),
+        (["--cb-isolation=engine", "--cb-bless"], "--cb-bless can't be combined with --cb-isolation=engine"),
+        (["--cb-isolation=case", "--pdb"], "--pdb can't be combined with --cb-isolation=case"),
         (
             ["--cb-case-timeout", "5"],
-            "--cb-case-timeout: a case can only be stopped with its process: use --cb-isolation=engine",
+            "--cb-case-timeout needs --cb-isolation=engine or -n: a case is stopped by ending its process",
         ),
         (["--cb-case-timeout", "-1"], "--cb-case-timeout: must be a number of seconds of at least 0, not '-1'"),
         (["--cb-isolation=engin"], "--cb-isolation: invalid choice: 'engin'"),
@@ -244,7 +244,7 @@ def test_processes_are_spawned_if_the_process_to_fork_has_threads(tmp_path: Path
     )
     done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "1 passed, 1 warning" in done.stdout, done.stdout + done.stderr
-    assert "engines are spawned, not forked: a process with 2 threads can't be forked" in done.stdout
+    assert "engines run in new processes, not in forks: a process with 2 threads can't be forked" in done.stdout
 
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])

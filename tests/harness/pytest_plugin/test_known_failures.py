@@ -61,7 +61,7 @@ def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_
     ]
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 1
-    assert f"passed, but listed.yaml:2 lists it as a known failure ({REASON}): remove it there" in done.stdout
+    assert f"the test passed, but listed.yaml:2 lists it as a known failure ({REASON}): remove the entry" in done.stdout
     listed.write_text(listed.read_text(encoding="utf-8") + "    strict: false\n", encoding="utf-8")
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 0, done.stdout
@@ -74,7 +74,7 @@ def test_an_entry_without_a_case_is_an_error_if_all_cases_are_run(tmp_path: Path
     (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", "wrong/six"), encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "known-failures.yaml:2:5: there is no case 'wrong/six'" in done.stdout + done.stderr
+    assert "known-failures.yaml:2:5: the case 'wrong/six' does not exist" in done.stdout + done.stderr
     assert run(tmp_path, "--cb-simulate", "mine.yaml").returncode == 0, "one suite says nothing of the others"
 
 
@@ -88,12 +88,16 @@ def test_an_entry_without_a_case_is_an_error_if_all_cases_are_run(tmp_path: Path
             ":3:12: known_failures[0].when.backned: unknown key — did you mean `backe",
         ),
         ("backend: eager", "backend: egaer", ":3:21: known_failures[0].when.backend: must be 'eager', 'inductor' or"),
-        ("backend: eager", "vllm: 0.27 to 0.30", ":3:18: known_failures[0].when.vllm: is no range of versions"),
+        (
+            "backend: eager",
+            "vllm: 0.27 to 0.30",
+            ":3:18: known_failures[0].when.vllm: '0.27 to 0.30' is not a range of versions",
+        ),
         ("backend: eager", "cards: -1", ":3:19: known_failures[0].when.cards: "),
         (f"    reason: {REASON}\n", "", ":2:5: known_failures[0]: the key `reason` is missing"),
-        (REASON, "TODO", ":4:13: known_failures[0].reason: is not a reason yet"),
-        (REASON, "it just fails", ":4:13: known_failures[0].reason: has no link"),
-        (REASON, "https://example.org/issues/1", ":4:13: known_failures[0].reason: is a link alone"),
+        (REASON, "TODO", ":4:13: known_failures[0].reason: the reason is still to be written"),
+        (REASON, "it just fails", ":4:13: known_failures[0].reason: the reason has no link"),
+        (REASON, "https://example.org/issues/1", ":4:13: known_failures[0].reason: the reason is only a link"),
         ("known_failures:", "failures:", ":1:1: the key `known_failures` is missing"),
         ("  - case", " - [case", ":"),
     ],
@@ -151,7 +155,7 @@ def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(
     assert "mine/" not in text
     assert text.count('- case: worse/five-lines\n    when: {backend: eager, model: "tiny-granite"}\n') == 1
     load_known_failures.cache_clear()
-    with pytest.raises(SuiteError, match="is not a reason yet"):
+    with pytest.raises(SuiteError, match="the reason is still to be written"):
         load_known_failures(listed)
 
 

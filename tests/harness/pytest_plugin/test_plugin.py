@@ -57,7 +57,7 @@ def test_the_mission_command_runs_on_a_simulated_card_and_says_so(tmp_path: Path
     done = run(tmp_path, "-svx", "-m", "spyre and cb and simulated", "--forked", *reports, ".")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed, 1 deselected" in done.stdout
-    assert "backend: sendnn (simulated), torch_sendnn is not installed here" in done.stdout
+    assert "backend: sendnn (simulated), because torch_sendnn is not installed" in done.stdout
     compiled = "sendnn (simulated): 1 engine, 2 graphs, 0 recompiles after warm-up"
     assert compiled in done.stdout
     _, test, footer = map(json.loads, (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines())
@@ -105,7 +105,8 @@ def test_an_unknown_marker_in_a_suite_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, bad=GOOD.replace("[cb]", "[cbb]"))
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode != 0
-    assert "bad.yaml:3:11: markers[0]: marker 'cbb' is not known — did you mean 'cb'? there are" in done.stdout
+    where = "bad.yaml:3:11: markers[0]"
+    assert f"{where}: marker 'cbb' is not known — did you mean 'cb'? the markers of the harness are" in done.stdout
 
 
 def test_lint_errors_are_reported_with_their_place(tmp_path: Path) -> None:
@@ -116,8 +117,10 @@ def test_lint_errors_are_reported_with_their_place(tmp_path: Path) -> None:
     write(tmp_path, mine=text, other=GOOD)
     done = run(tmp_path, "--cb-simulate", ".")
     assert "mine.yaml:6:19: cases[0].markers[1]: marker 'slw' is not known — did you mean 'slow'?" in done.stdout
-    assert "mine.yaml:7:18: cases[0].requirement[0]: CB-X-02 does not exist — did you mean 'CB-X-01'?" in done.stdout
-    assert "other.yaml:1:8: suite: is 'mine' — here a suite is named by its path: other" in done.stdout
+    missing = "mine.yaml:7:18: cases[0].requirement[0]: the requirement CB-X-02 does not exist"
+    assert f"{missing} — did you mean 'CB-X-01'?" in done.stdout
+    place = "other.yaml:1:8: suite"
+    assert f"{place}: is 'mine' — in {tmp_path.name}/ the name of a suite is its path: other" in done.stdout
 
 
 def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Path) -> None:
@@ -167,7 +170,7 @@ def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     done = run(tmp_path, "--cb-simulate", "--cb-bless", ".", CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "not written if CI is set" in done.stderr
+    assert "not written if the environment variable CI is set" in done.stderr
 
 
 def test_the_models_of_the_run_come_from_the_environment(tmp_path: Path) -> None:
@@ -215,7 +218,7 @@ def test_no_report_is_written_over_a_suite(tmp_path: Path, option: str) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", "--cb-simulate", option, "mine.yaml")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert f"{option} mine.yaml: would overwrite a suite; use another file" in done.stderr
+    assert f"{option} mine.yaml: this would overwrite a suite; name another file" in done.stderr
     assert (tmp_path / "mine.yaml").read_text(encoding="utf-8") == GOOD
 
 
@@ -256,13 +259,13 @@ def test_inside_suites_names_and_requirements_must_be_right(tmp_path: Path) -> N
     write(house, mine=GOOD.replace("- id: five-lines", "- id: five-lines\n    requirement: CB-RUN-02"))
     assert "CB-RUN-02 does not exist — did you mean 'CB-RUN-01'?" in run(tmp_path, "suites", "--cb-simulate").stdout
     write(house, mine=GOOD.replace("suite: mine", "suite: yours"))
-    assert "here a suite is named by its path: mine" in run(tmp_path, "suites", "--cb-simulate").stdout
+    assert "in suites/ the name of a suite is its path: mine" in run(tmp_path, "suites", "--cb-simulate").stdout
 
 
 def test_simulation_says_why_it_skips_what_needs_tokens() -> None:
     done = run(ROOT, "--cb-simulate", "-q", "-rs", "suites/output", "-m", "cpu")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "needs tokens, which the simulation driver does not offer" in done.stdout
+    assert "needs tokens, which the driver simulation does not offer" in done.stdout
 
 
 def test_one_case_can_be_named_without_its_configuration() -> None:
@@ -290,7 +293,8 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
     done = run(tmp_path, "--cb-simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
     assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a KV cache of " in done.stdout
-    assert "blocks are supported — limits are rounded up to the engine's shape: use smaller limits" in done.stdout
+    hint = "blocks are supported — the limits of the case are rounded up to the shape of an engine; use smaller limits"
+    assert hint in done.stdout
     assert "Traceback" not in done.stdout
 
 
@@ -327,4 +331,4 @@ def test_blessing_a_folder_removes_what_suites_left_behind(tmp_path: Path) -> No
         assert done.returncode == 0, done.stdout
         assert [table.is_file() for table in tables] == [True, True, False]
         assert not reference.exists()
-        assert ("there is no suite suites/steps/left.yaml" in done.stdout) == (folder == "suites")
+        assert ("the suite suites/steps/left.yaml does not exist" in done.stdout) == (folder == "suites")

@@ -40,9 +40,9 @@ def test_tests_without_a_duration_count_with_the_median() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("6/5", "6/5: of 5 parts there are 1 to 5"),
-        ("0/5", "0/5: of 5 parts there are 1 to 5"),
-        ("1/0", "1/0: no parts"),
+        ("6/5", "6/5: the part must be from 1 to 5"),
+        ("0/5", "0/5: the part must be from 1 to 5"),
+        ("1/0", "1/0: the number of parts must be at least 1"),
         ("2", "must be a part and the number of parts, such as 2/5, or auto, not '2'"),
         ("a/b", "must be a part"),
         ("-1/2", "must be a part"),
@@ -109,7 +109,7 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-shard=3/2"], "argument --cb-shard: 3/2: of 2 parts there are 1 to 2"),
+        (["--cb-shard=3/2"], "argument --cb-shard: 3/2: the part must be from 1 to 2"),
         (["--cb-shard=1/2", "--cb-durations-from=no.json"], "--cb-durations-from no.json: No such file or directory"),
         (
             ["--cb-shard=1/2", "--cb-durations-from=one.yaml"],

@@ -165,7 +165,7 @@ def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pyte
     path = results(tmp_path / "cut.jsonl", [record("a")])
     path.write_text(path.read_text() + '{"test": "suites/a.y', encoding="utf-8")
     assert main(["report", str(path), "--html", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]) == 1
-    assert "is cut off: the run was not finished" in capsys.readouterr().out
+    assert "the results are incomplete: the run was not finished" in capsys.readouterr().out
     for name in ("r.html", "r.md"):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert "The results are cut off, some are missing. Until then: the only test that ran passed" in text
@@ -174,7 +174,7 @@ def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["{run}"], "nothing to write: use --html, --allure, --junit or --markdown"),
+        (["{run}"], "no report is requested; use --html, --allure, --junit or --markdown"),
         (["nowhere.jsonl", "--html", "x.html"], "nowhere.jsonl: cannot be read"),
         (["{run}", "--html", "/proc/no/x.html"], "/proc/no/x.html: cannot be written"),
         (["{run}", "--html", "{run}"], "would overwrite the input"),

@@ -54,5 +54,5 @@ def test_every_process_of_a_run_is_counted(tmp_path: Path, mode: str, engines: i
     steps = int(footer["spent"]["steps"])
     assert steps > 2
     assert steps % 2 == 0
-    message = rf"where time went, all processes together: .*{engines} engines? built in [\d.]+ s; {steps} steps in"
+    message = rf"time spent in all processes together: .*{engines} engines? built in [\d.]+ s; {steps} steps in"
     assert re.search(message, done.stdout)

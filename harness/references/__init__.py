@@ -1,4 +1,4 @@
-"""Reference outputs: greedy tokens and logprobs by Hugging Face on CPU, stored by content."""
+"""Compute, store and look up reference outputs: greedy tokens and their logprobs by Hugging Face on CPU."""
 
 from harness.references.files import ReferenceFileError
 from harness.references.store import Oracle

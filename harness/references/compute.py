@@ -1,7 +1,7 @@
-"""Compute reference outputs: Hugging Face transformers on CPU, float32, greedy.
+"""Compute reference outputs with Hugging Face transformers: on CPU, in float32, with greedy decoding.
 
-A prompt that is computed alone involves no batch, padding or paging. Several prompts together are left-padded by
-transformers, not by code of this repository; tests check that they give the same tokens and, within 1e-4, logprobs.
+Prompts are computed in batches, with left padding by ``transformers``. Tests check that a batch gives the same tokens
+as each prompt alone, and the same logprobs within 1e-4. No code of the engine is used.
 """
 
 import math
@@ -17,10 +17,10 @@ from harness.types import Structure
 
 MAX_ROWS = 16
 MAX_CELLS = 16_384
-"""Maximum of prompt tokens in one batch, including padding, so that attention fits the memory of a small machine."""
+"""Maximum number of prompt tokens in one batch, including padding, so that attention fits into a small memory."""
 
 Progress = Callable[[int], None]
-"""Called with the number of continuations that have finished since the last call."""
+"""Type of a function that is called with the number of continuations that were computed since its last call."""
 
 
 def continuations(
@@ -43,9 +43,10 @@ def scored(
     top: int,
     structure: Structure | None = None,
 ) -> Reference:
-    """Return logprob and top tokens for each of the given tokens, each conditioned on the tokens before it.
+    """Run the model on a prompt with given continuation ``token_ids``. Return the logprob of each of these tokens.
 
-    ``structure`` is what they must look like. Raises StructureError.
+    The result also has the ``top`` most likely tokens at each position. ``structure`` is the constraint that the tokens
+    must satisfy. Raises StructureError if they don't.
     """
     import torch
 
@@ -57,9 +58,9 @@ def scored(
 
 
 def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
-    """Return the logits before each token of several continuations of a prompt.
+    """Run the model on a prompt with several given continuations (``rows``), which have the same length.
 
-    The result is ``[rows, tokens, vocabulary]``, float32.
+    Return the logits from which each token of each continuation is chosen, float32 ``[rows, tokens, vocabulary]``.
     """
     import torch
 
@@ -72,7 +73,10 @@ def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[t
 
 
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """Yield positions in ``wanted``, grouped by similar length, to reduce padding and surplus steps."""
+    """Divide ``wanted`` into batches of prompts with similar lengths, and yield the positions of each batch.
+
+    Similar lengths reduce padding, and tokens that are computed but not needed.
+    """
     order = sorted(range(len(wanted)), key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
     batch: list[int] = []
     for i in order:
@@ -112,7 +116,7 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
             out = model(
                 input_ids=ids,
                 position_ids=(columns[-ids.shape[1] :] - left).clamp(min=0),
-                # Without padding there is nothing to mask.
+                # The mask hides padding, so it is not needed without padding.
                 attention_mask=(columns >= left).long() if any(padding) else None,
                 past_key_values=past,
                 use_cache=True,
@@ -130,7 +134,10 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
 
 
 def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:
-    """Yield a token for each row of ``logprobs`` (``[rows, vocabulary]``); impossible ones are not among the top."""
+    """Yield the token of ``token_ids`` at each position, with its logprob and the ``top`` most likely tokens.
+
+    ``logprobs`` are ``[positions, vocabulary]``. Tokens that a constraint excludes are never among the most likely.
+    """
     best = logprobs.topk(min(top, logprobs.shape[1]))
     ids, values = best.indices.tolist(), best.values.tolist()
     for row, token_id in enumerate(token_ids):
@@ -139,5 +146,5 @@ def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[Reference
 
 
 def _as_wanted(tokens: Sequence[ReferenceToken], wanted: Wanted) -> Reference:
-    """Return the tokens without those beyond what ``wanted`` needs, which others of the batch needed."""
+    """Return the first ``max_tokens`` tokens with ``top`` top tokens each. Other prompts of the batch may need more."""
     return Reference(tuple(token._replace(top=token.top[: wanted.top]) for token in tokens[: wanted.max_tokens]))

@@ -1,7 +1,8 @@
-"""Files of reference outputs: JSON with one token a line, so that a changed token is a changed line.
+"""Read and write files of reference outputs.
 
-A file identifies its model by a digest of the checkpoint's content, each prompt by a digest of its tokens, and has a
-digest of its own content: a file that was edited by hand, or cut off, is rejected.
+They are JSON files with one line for each token, so that a diff shows which tokens changed. A file names its model by a
+digest of the checkpoint's files, and each request by a digest of the prompt and of what affects the tokens. It also has
+a digest of its own content, so that a file that was edited by hand, or is incomplete, is rejected.
 """
 
 import hashlib
@@ -20,15 +21,15 @@ from harness.suites.schema import Model
 
 FORMAT = 1
 DIGITS = 6
-"""Significant digits of a logprob: those of float32, without its noise."""
+"""Number of significant digits of logprobs in files. More digits would be rounding errors of float32."""
 
 
 class ReferenceFileError(ValueError):
-    """A file of references can't be read, or its digest is wrong. The message is one sentence."""
+    """A file of reference outputs can't be read, or its digest is wrong. The message is one sentence for the user."""
 
 
 class _Sequence(Model):
-    """One continuation in a file. A token is a flat list: id, logprob, then the top tokens."""
+    """The continuation of one prompt in a file. ``_flat`` describes the list for each token."""
 
     key: str
     prompt_tokens: int
@@ -47,7 +48,7 @@ class _File(Model):
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """The content of a file: references by ``Wanted.key``, of the model with this digest."""
+    """The content of a file. ``model_digest`` identifies the model. ``by_key`` has the references by ``Wanted.key``."""
 
     model_digest: str
     by_key: Mapping[str, Reference]
@@ -57,7 +58,7 @@ _ADAPTER = TypeAdapter(_File)
 
 
 def read_references(path: Path) -> ReferenceFile | None:
-    """Return the content of a file, None if it does not exist. Raises ReferenceFileError."""
+    """Return the content of a file of reference outputs, None if it does not exist. Raises ReferenceFileError."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -68,22 +69,27 @@ def read_references(path: Path) -> ReferenceFile | None:
         data = json.loads(text)
         file = _ADAPTER.validate_python(data)
         if file.reference != FORMAT or file.digest != _digest(data):
-            raise ReferenceFileError(f"{path}: is damaged or was edited (its digest is wrong); run spyre-cb references")
+            what = "this file of references is damaged or was edited by hand, because its digest is wrong"
+            raise ReferenceFileError(f"{path}: {what}; to write it again, run spyre-cb references")
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise ReferenceFileError(f"{path}: is not a file of references: {where}: {first['msg']}") from error
+        raise ReferenceFileError(f"{path}: this is not a file of references: {where}: {first['msg']}") from error
     except (ValueError, RecursionError, IndexError) as error:
         if isinstance(error, ReferenceFileError):
             raise
-        raise ReferenceFileError(f"{path}: is not a file of references: {error}") from error
+        raise ReferenceFileError(f"{path}: this is not a file of references: {error}") from error
 
 
 def write_references(
     path: Path, checkpoint: Checkpoint, found: Sequence[tuple[Wanted, Reference]], texts: Sequence[str], made_with: str
 ) -> None:
-    """Write a file atomically. ``texts`` are for human readers. Raises OSError."""
+    """Write a file of reference outputs. Raises OSError.
+
+    ``texts`` are the decoded continuations, for human readers. The file is replaced in one step, so that other
+    processes never read a part of it.
+    """
     sequences = [_as_data(wanted, reference, text) for (wanted, reference), text in zip(found, texts, strict=True)]
     head = {
         "reference": FORMAT,
@@ -110,11 +116,14 @@ def _as_data(wanted: Wanted, reference: Reference, text: str) -> dict[str, Any]:
 
 
 def _flat(token: ReferenceToken) -> list[int | float]:
-    """Return a token as a flat list: id, logprob, then the top tokens, without the first if it is the token itself."""
+    """Return a token as a list: its id and logprob, then the ids and logprobs of the top tokens.
+
+    If the token itself is the first of the top tokens, it is not listed again.
+    """
     rest = token.top[1:] if token.top[0][0] == token.token_id else token.top
     flat: list[int | float] = [token.token_id, _rounded(token.logprob)]
     if rest is token.top:
-        flat.append(0)  # an odd number of values marks a complete list of top tokens
+        flat.append(0)  # An odd number of values marks a list with all top tokens, including the first one.
     for token_id, logprob in rest:
         flat += [token_id, _rounded(logprob)]
     return flat

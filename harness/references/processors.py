@@ -1,7 +1,8 @@
-"""Logits processors of the reference: Hugging Face's where it has the same definition, else the definition itself.
+"""Change the reference's logits as a request asks for, such as by penalties, before the best token is chosen.
 
-The order is that of vLLM: allowed tokens, bad words, tokens that would end the request too early, bias, repetition
-penalty, then frequency and presence penalties.
+Logits processors of Hugging Face are used if they have the definition that vLLM has. Others are implemented here. They
+are applied in vLLM's order: allowed tokens, bad words, tokens that would end the request before ``min_tokens``, logit
+bias, repetition penalty, and then the frequency and presence penalties.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,9 +12,10 @@ from harness.references.values import NO_PROCESSORS, Wanted
 
 
 def processed(logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]) -> Any:
-    """Return ``logits`` (float32, ``[rows, vocabulary]``), each row as its own request has them changed.
+    """Return the logits, changed in each row as the request of that row asks for.
 
-    ``generated`` are the tokens of each row so far. ``logits`` are not written to.
+    ``logits`` are float32 ``[rows, vocabulary]`` and are not modified. ``generated`` has the tokens that each row has
+    generated so far.
     """
     changed = logits
     for row, (each, tokens) in enumerate(zip(wanted, generated, strict=True)):
@@ -42,7 +44,8 @@ def _row(logits: Any, wanted: Wanted, generated: list[int]) -> Any:
     scores = scores + _on_the_vocabulary(use.logit_bias, size)
     if use.repetition_penalty != 1:
         scores = RepetitionPenaltyLogitsProcessor(use.repetition_penalty)(ids, scores)
-    # OpenAI's definition: logit - count x frequency_penalty - (count > 0) x presence_penalty, of generated tokens.
+    # OpenAI's definition: logit - count x frequency_penalty - (count > 0) x presence_penalty, where count is how often
+    # the token was generated before.
     counts = torch.bincount(torch.tensor(generated, dtype=torch.int64), minlength=size).float()
     return (scores - counts * use.frequency_penalty - (counts > 0) * use.presence_penalty)[0]
 

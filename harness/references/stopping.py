@@ -1,4 +1,4 @@
-"""Stop conditions of requests, implemented again for the reference, independently of the engine."""
+"""Determine where the stop conditions of a request end the reference's output, without using code of the engine."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,9 +10,9 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
-    """Return the greedy continuation with which a request is compared.
+    """Return what to compute as the reference of a request: a greedy continuation of ``max_tokens`` tokens.
 
-    It continues beyond the request's stop conditions.
+    It does not end at stop conditions. ``ended`` cuts it there.
     """
     return Wanted(
         request.prompt_token_ids,
@@ -37,9 +37,10 @@ def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
 
 
 def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
-    """Yield each word as a text begins with it, and with a space before it where that is one token for one.
+    """Yield the token sequences that ``bad_words`` forbids.
 
-    This is vLLM's rule (``SamplingParams.update_from_tokenizer``).
+    These are each word at the start of a text, and each word after a space if that has the same number of tokens and
+    another first token. This is vLLM's rule (``SamplingParams.update_from_tokenizer``).
     """
     for word in words:
         first = vocabulary.encode_plain(word.lstrip())
@@ -50,13 +51,13 @@ def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterat
 
 
 def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> Reference:
-    """Return the continuation up to and including the token that ends the request."""
+    """Return the reference's continuation up to the token that ends the request, including that token."""
     reference = reference.upto(request.max_tokens)
     return reference.upto(end_of(reference.token_ids, request, vocabulary) or len(reference.tokens))
 
 
 def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
-    """Return the text that a client gets: without the stop token, cut where a stop string begins."""
+    """Return the text of the reference that a client should get: without the stop token and without the stop string."""
     ids = ended(reference, request, vocabulary).token_ids
     if len(ids) >= request.min_tokens and ids[-1] in _ending(request, vocabulary):
         return vocabulary.visible(ids[:-1])
@@ -66,7 +67,11 @@ def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabular
 
 
 def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return prefixes of texts that differ from the reference at a token with a margin of at most ``margin``."""
+    """Return the beginnings of texts that an engine with a lower precision may generate instead of the reference's.
+
+    Each is the reference's text up to some token, followed by another token whose logprob is at most ``margin`` below
+    that of the best token.
+    """
     ids, found = reference.token_ids, []
     for place, token in enumerate(reference.tokens):
         best = token.top[0][1]
@@ -77,7 +82,7 @@ def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[
 
 
 def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
-    """Return the number of tokens after which one of them ends the request, None if none does."""
+    """Return after how many of these tokens a stop condition ends the request, None if no stop condition does."""
     ending = _ending(request, vocabulary)
     if not ending and not request.stop:
         return None
@@ -93,11 +98,11 @@ def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
 
 
 def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
-    """Return whether the last token completes a stop string. One that was complete before ``min_tokens`` is ignored."""
+    """Return whether the last token of ``ids`` completes the stop string ``stop``."""
     return _completed_at(stop, ids, vocabulary) >= 0
 
 
 def _completed_at(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> int:
-    """Return where in the text the stop string begins that the last token completes, -1 if there is none."""
+    """Return the position in the text at which a stop string begins that the last token completes, -1 if none does."""
     before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
     return after.find(stop, max(0, len(before) - len(stop) + 1))

@@ -1,7 +1,7 @@
-"""Look up reference outputs: in files next to the suites, in this machine's cache, or computed by Hugging Face.
+"""Look up reference outputs in the files of expectations or in a cache, or compute them with Hugging Face.
 
-Computed references are stored in the cache, which is local to this machine. The files next to the suites are written
-only by ``spyre-cb references`` and ``--bless``.
+Computed references are stored in the cache, which is local to this machine. Only ``spyre-cb references`` and
+``--cb-bless`` write the files of expectations.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,15 +21,16 @@ Decode = Callable[[tuple[int, ...]], str]
 
 @dataclass
 class Oracle:
-    """References for any model. ``may_compute`` False: only files next to the suites are used, as in CI."""
+    """Provides reference outputs. With ``may_compute`` False, only the files of expectations are used, as in CI."""
 
     may_compute: bool = True
     _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
 
     def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
-        """Return a reference for each continuation. ``file`` is the path of the case's references, which may not exist.
+        """Return the reference for each entry of ``wanted``.
 
-        Raises ReferenceMissingError, and ReferenceFileError if the file is damaged and nothing may be computed.
+        ``file`` is the path of the case's reference outputs, and need not exist. Raises ReferenceMissingError, and
+        ReferenceFileError if the file is damaged. The latter is only raised if ``may_compute`` is False.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]
@@ -41,7 +42,10 @@ class Oracle:
         return [(by_place[i] if r is None else r).upto(w.max_tokens) for i, (r, w) in enumerate(pairs)]
 
     def on_file(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None) -> list[Reference | None]:
-        """Return the references that the file has; None for others, and for all if it belongs to another model."""
+        """Return the references in the file, in the order of ``wanted``. Those that the file does not have are None.
+
+        All are None if the file belongs to another model.
+        """
         try:
             held = read_references(file) if file is not None else None
         except ReferenceFileError:
@@ -53,7 +57,7 @@ class Oracle:
         return [_if_it_answers(held.by_key.get(each.key), each) for each in wanted]
 
     def holds(self, file: Path, checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> bool:
-        """Return whether the file has exactly these references."""
+        """Return whether the file has references for all of ``wanted`` and no others."""
         try:
             held = read_references(file)
         except ReferenceFileError:
@@ -65,7 +69,7 @@ class Oracle:
     def computed(
         self, checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: compute.Progress | None = None
     ) -> list[Reference]:
-        """Return references from this run, from this machine's cache, or computed now by Hugging Face."""
+        """Return the references, from memory or from this machine's cache. Compute and store those that are missing."""
         found = [self._recall(checkpoint, each) for each in wanted]
         missing = [i for i, reference in enumerate(found) if reference is None]
         if progress and len(missing) < len(wanted):
@@ -83,14 +87,14 @@ class Oracle:
         token_ids: tuple[int, ...],
         structure: Structure | None = None,
     ) -> Reference:
-        """Return logprobs for tokens that an engine generated, each conditioned on the tokens before it.
+        """Run the reference model on tokens that an engine generated, and return their logprobs.
 
-        ``structure`` is what they must look like. Raises ReferenceMissingError if nothing may be computed: an engine's
-        tokens are not known in advance.
+        ``structure`` is the constraint that the tokens must satisfy. Raises ReferenceMissingError if ``may_compute`` is
+        False, because no file can have an engine's own tokens.
         """
         if not self.may_compute:
-            what = "tokens after a divergence need a forward of Hugging Face, which is not allowed here"
-            raise ReferenceMissingError(f"{what}: run with --cb-references compute")
+            what = "the engine's tokens differ from the reference's, so Hugging Face must compute their logprobs"
+            raise ReferenceMissingError(f"{what}; to allow this, use --cb-references compute")
         return compute.scored(checkpoint, prompt, token_ids, TOP, structure)
 
     def _recall(self, checkpoint: Checkpoint, wanted: Wanted) -> Reference | None:
@@ -107,12 +111,12 @@ class Oracle:
 
     def _remember(self, checkpoint: Checkpoint, wanted: Wanted, reference: Reference) -> None:
         self._known[checkpoint.digest, wanted.key] = reference
-        with suppress(OSError):  # without a writable cache, it is computed again in the next run
+        with suppress(OSError):  # If the cache can't be written, the next run computes the reference again.
             write_references(_in_cache(checkpoint, wanted), checkpoint, [(wanted, reference)], [""], made_with())
 
 
 def made_with() -> str:
-    """Return the versions with which references are computed here."""
+    """Return a text with the versions of the packages that compute references, for the files."""
     return f"transformers {version('transformers')}, torch {version('torch')}, float32 on CPU, greedy"
 
 
@@ -127,5 +131,5 @@ def _in_cache(checkpoint: Checkpoint, wanted: Wanted) -> Path:
 def _missing_sentence(numbers: Sequence[int], checkpoint: Checkpoint, file: Path | None) -> str:
     which = f"request {numbers[0]}" if len(numbers) == 1 else f"requests {', '.join(map(str, numbers))}"
     stale = file is not None and file.is_file()
-    where = f"{file} has none" if stale else f"there is no {file}"
+    where = f"{file} does not have it" if stale else f"{file} does not exist"
     return f"no reference output of {checkpoint.name} for {which}: {where}"

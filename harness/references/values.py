@@ -1,4 +1,4 @@
-"""Types of reference outputs: what is requested, and the result."""
+"""Types for reference outputs: ``Wanted``, what to compute, and ``Reference``, the result."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ TOP = 5
 
 
 class ReferenceMissingError(LookupError):
-    """References are not on disk, and cannot be computed here. ``numbers`` are their positions in the request."""
+    """Reference outputs are not in any file and must not be computed. ``numbers`` are their positions."""
 
     def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
         super().__init__(message)
@@ -23,10 +23,10 @@ class ReferenceMissingError(LookupError):
 
 @dataclass(frozen=True)
 class Processors:
-    """What changes logits before the most likely token is taken; see RequestSpec. ``bad_words`` are token ids.
+    """The parameters of a request that change logits before a token is chosen. They are named as in ``RequestSpec``.
 
-    ``bad_words`` and the penalties for presence and frequency count generated tokens only, ``repetition_penalty`` the
-    prompt's too.
+    ``bad_words`` are sequences of token ids. Only generated tokens count for ``bad_words``, ``presence_penalty`` and
+    ``frequency_penalty``. For ``repetition_penalty``, the tokens of the prompt count as well.
     """
 
     presence_penalty: float = 0.0
@@ -42,10 +42,11 @@ NO_PROCESSORS = Processors()
 
 @dataclass(frozen=True)
 class Wanted:
-    """A requested greedy continuation: ``max_tokens`` tokens, also after an EOS token.
+    """A greedy continuation to compute. It has ``max_tokens`` tokens, because it does not end at an EOS token.
 
-    ``forbidden`` tokens are excluded from the first ``forbidden_until`` positions. ``top`` tokens are stored at each
-    position, fewer where fewer are possible. ``structure`` is what the tokens up to EOS must look like.
+    The token ids in ``forbidden`` are not chosen at the first ``forbidden_until`` positions. ``top`` is the number of
+    most likely tokens to store at each position; if a constraint allows fewer tokens there, fewer are stored.
+    ``structure`` is the constraint that the tokens up to EOS must satisfy.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -58,19 +59,22 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """Return the hex SHA-256 of everything that determines the tokens, except their number."""
+        """Return the SHA-256, as hex, of everything that affects which tokens are chosen. It is the key in files."""
         forbidden = self.forbidden if self.forbidden_until else ()
-        asked: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
+        parts: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
         if self.processors != NO_PROCESSORS:
-            asked.append(asdict(self.processors))
+            parts.append(asdict(self.processors))
         if self.structure is not None:
             # With ``top``, since one cannot see whether fewer stored tokens are all that were possible.
-            asked.append({"structured_outputs": self.structure.arguments(), "top": self.top})
-        return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+            parts.append({"structured_outputs": self.structure.arguments(), "top": self.top})
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
-    """Return ``wanted`` with equal ``max_tokens`` and ``top`` for equal keys, so that one reference is enough."""
+    """Return ``wanted`` with the largest ``max_tokens`` and ``top`` among entries with the same key.
+
+    One reference is then enough for all requests with the same key.
+    """
     longest: dict[str, int] = {}
     widest: dict[str, int] = {}
     keys = [each.key for each in wanted]
@@ -82,7 +86,11 @@ def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
 
 
 class ReferenceToken(NamedTuple):
-    """A token with its logprob (natural logarithm, raw logits), and the top tokens at its position, best first."""
+    """A token of a reference.
+
+    ``logprob`` is the natural logarithm of its probability under the model's raw logits. ``top`` has the most likely
+    tokens at its position as (token id, logprob), best first.
+    """
 
     token_id: int
     logprob: float
@@ -90,17 +98,17 @@ class ReferenceToken(NamedTuple):
 
     @property
     def margin(self) -> float:
-        """Return the logprob of the best token minus that of the second best; infinity if only one was possible."""
+        """Return the logprob of the best token minus that of the second-best, infinity if only one was possible."""
         return self.top[0][1] - self.top[1][1] if len(self.top) > 1 else math.inf
 
     def logprob_of(self, token_id: int) -> float | None:
-        """Return the logprob of another token, None if it is not among the stored top tokens."""
+        """Return the logprob of any token at this position, None if it is not among the stored top tokens."""
         return self.logprob if token_id == self.token_id else dict(self.top).get(token_id)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A continuation generated by Hugging Face, token by token."""
+    """The tokens that Hugging Face generates for a prompt."""
 
     tokens: tuple[ReferenceToken, ...]
 
@@ -109,10 +117,10 @@ class Reference:
         return tuple(token.token_id for token in self.tokens)
 
     def upto(self, count: int) -> "Reference":
-        """Return the first ``count`` tokens."""
+        """Return a reference with the first ``count`` tokens only."""
         return self if count >= len(self.tokens) else Reference(self.tokens[:count])
 
     def answers(self, wanted: Wanted) -> bool:
-        """Return whether the reference has enough tokens and top tokens for ``wanted``, of the same prompt."""
+        """Return whether the reference has as many tokens and top tokens as ``wanted``, which has the same key."""
         enough = (len(token.top) >= wanted.top for token in self.tokens[:1])
         return len(self.tokens) >= wanted.max_tokens and (wanted.structure is not None or all(enough))

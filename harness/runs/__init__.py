@@ -1,1 +1,1 @@
-"""Run a workload on a session step by step, and record its step table."""
+"""Run the requests of a case on an engine step by step, and record the step table."""

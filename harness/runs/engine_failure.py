@@ -1,4 +1,4 @@
-"""Describe exceptions raised by an engine under test."""
+"""Describe exceptions that the engine under test raises."""
 
 import traceback
 from pathlib import Path
@@ -9,7 +9,7 @@ MAX_LINES = 24
 
 
 def failure_of(error: BaseException) -> str:
-    """Return the exception in one line, with the place that raised it."""
+    """Return a line with the exception's type and message, and the file, line and function that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({shown_file(Path(frames[-1].filename))}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
     text = " ".join(str(error).split())
@@ -17,6 +17,6 @@ def failure_of(error: BaseException) -> str:
 
 
 def traceback_of(error: BaseException) -> tuple[str, ...]:
-    """Return the last lines of the traceback."""
+    """Return the last lines of the exception's traceback."""
     lines = "".join(traceback.format_exception(error)).rstrip().splitlines()
     return tuple(lines[-MAX_LINES:])

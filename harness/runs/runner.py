@@ -1,7 +1,7 @@
-"""Run the requests of a case on a session, and record the observable state at every step.
+"""Run the requests of a case on a session, and record the observable state after every step.
 
-The observation at step n is made after n engine steps, after queueing the requests that join at step n and ending those
-that are aborted at step n.
+Row n of the step table is recorded after n engine steps. Before it is recorded, the requests with ``join_step`` n are
+added and those with ``abort_step`` n are aborted.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from harness.types import RequestSpec, Run, StepRow, Token
 
 
 class Timing(Protocol):
-    """The engine steps at which a request joins and, optionally, is aborted."""
+    """The numbers of the engine steps after which a request is added and, optionally, aborted."""
 
     @property
     def join_step(self) -> int: ...
@@ -26,9 +26,9 @@ class Timing(Protocol):
 
 
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
-    """Run the workload until nothing is left to do, including one idle step after the last sequence.
+    """Run the requests until the engine has no more work. ``timings`` has the timing of each request.
 
-    If the engine fails, or does not finish, the run has the steps so far and the reason.
+    If the engine raises an error or does not finish, the result has the steps until then, and the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
@@ -41,7 +41,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
     seconds = [0.0]
     step = 0
     while step < last_event or session.has_work():
-        # An error in an engine under test or its driver is a result, not a crash of the harness.
+        # An error of the engine under test, or of its driver, is a result of the test. The harness must not crash.
         try:
             step += 1
             if step > most:
@@ -61,29 +61,31 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
 
 def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: bool) -> int:
-    """Return the maximum number of steps of a correct engine.
+    """Return an upper bound for the number of steps that a correct engine needs.
 
-    If steps are scheduled ``by_tokens``, the oldest request computes at least one token in each step, and is never
-    preempted.
+    ``last_event`` is the last step at which a request is added or aborted. ``by_tokens`` is for the token-budget
+    scheduler, which may compute one prompt token in a step.
     """
     prompts = sum(len(request.prompt_token_ids) for request in requests) if by_tokens else 0
     return last_event + sum(request.max_tokens + 3 for request in requests) + prompts + 10
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request, assembled on demand, because simulated schedules do not need them."""
+    """The tokens of each request. They are assembled when they are first needed, which simulations never do."""
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)
         self._taken: list[StepRecord] = []
 
     def take(self, record: StepRecord) -> None:
-        """Add the tokens of a step. Raises ValueError if their number does not fit the requests."""
+        """Add the tokens of a step. Raises ValueError if they do not fit the requests of the step or of the case."""
         requests, tokens = record.request_outputs, record.tokens
         if len(requests) != len(tokens):
-            raise ValueError(f"{len(tokens)} tokens for requests {list(requests)}")
+            raise ValueError(f"the step has {len(tokens)} tokens for the requests {list(requests)}")
         if requests and not (min(requests) in self._requests and max(requests) in self._requests):
-            raise ValueError(f"tokens for requests {list(requests)}: there are {len(self)}")
+            raise ValueError(
+                f"the step has tokens for the requests {list(requests)}, but there are {len(self)} requests"
+            )
         self._taken.append(record)
 
     @cached_property
@@ -97,7 +99,7 @@ class _Tokens(Sequence[tuple[Token, ...]]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and self._by_request == tuple(other)
 
-    __hash__ = None  # type: ignore[assignment]  # like any list
+    __hash__ = None  # type: ignore[assignment]  # Not hashable, like a list.
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -112,7 +114,7 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
 @dataclass
 class _Events:
-    """Events between two steps: requests that join, then ids of requests that are aborted."""
+    """What happens between two steps: requests that are added, then ids of requests that are aborted."""
 
     joins: list[RequestSpec] = field(default_factory=list)
     aborts: list[int] = field(default_factory=list)
@@ -135,7 +137,7 @@ def _let_happen(session: Session, events: _Events) -> None:
 
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
-    """Return a row of the observed table: the results of the step and the state after it."""
+    """Return the row of the observed step table: the results of the step (``record``), and the state after it."""
     return StepRow(
         step=step,
         tkv=seen.tkv,
@@ -155,7 +157,7 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
 
 
 def turns(steps: Sequence[StepRow]) -> list[StepRow]:
-    """Return the steps that are not plain decodes, and the last step, which is the end of the run."""
+    """Return the steps without plain decodes. The last step is always kept, because it shows where the run ends."""
     kept = [
         after
         for before, after in zip([None, *steps], steps, strict=False)

@@ -1,4 +1,4 @@
-"""Short form of step tables, in which rows that are plain decodes are omitted."""
+"""Remove plain decodes (see ``StepRow``) from step tables, insert them again, and convert rows to JSON types."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,12 +8,12 @@ from harness.types import StepRow
 
 
 def plain_decode(row: StepRow, steps: int = 1) -> StepRow:
-    """Return the row ``steps`` plain decodes after ``row``."""
+    """Return the row that follows ``row`` after ``steps`` plain decodes."""
     return format_of_row(row).plain_decode(row, steps)
 
 
 def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Return every row from the first to the last given row, with omitted plain decodes filled in."""
+    """Return the table with its omitted plain decodes inserted, so that it has a row for every step."""
     full: list[StepRow] = []
     for row in rows:
         while full and full[-1].step + 1 < row.step:
@@ -23,9 +23,9 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
 
 
 def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
-    """Return the rows that are not plain decodes, and the last row, which marks the end of the table.
+    """Return the table without plain decodes. The last row is always kept, because it shows where the table ends.
 
-    The input may itself be in the short form.
+    Some plain decodes may already be omitted in ``rows``.
     """
     kept: list[StepRow] = []
     row = None
@@ -38,12 +38,15 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
 
 
 def _goes_on(row: StepRow, later: StepRow) -> bool:
-    """Return whether only plain decodes lead from ``row`` to ``later``. A step that schedules no request is not one."""
+    """Return whether all steps after ``row`` up to ``later`` are plain decodes.
+
+    A step of the token-budget scheduler that schedules no request is not a plain decode.
+    """
     return later.scheduled != () and plain_decode(row, later.step - row.step) == later
 
 
 def as_row(step: StepRow) -> StepRow:
-    """Return an observed step as a row of an expected table. Columns that the engine does not report are 0 or empty."""
+    """Convert an observed step to a row of an expected table. Values that are not observed become 0 or empty."""
     columns = format_of_row(step).columns
     return step._replace(
         tkv=step.tkv_or_0 if "tkv" in columns else None,
@@ -56,30 +59,30 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """Return the columns that all rows have."""
+    """Return the names of the columns that all rows have, which may be of different schedulers."""
     formats = {known.name: known for known in map(format_of_row, rows)}
     first, *others = formats.values()
     return tuple(column for column in first.columns if all(column in other.columns for other in others))
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
-    """Return the row's values in these columns."""
+    """Return the values of a row in these columns."""
     return [getattr(row, column) for column in columns]
 
 
 def as_expected(data: Mapping[str, Any]) -> bool:
-    """Return whether a verdict's ``steps`` equal its ``expected`` rows in every cell (see ``checks/steps.py``)."""
+    """Return whether the observed steps in a verdict's ``data`` equal the expected ones (see ``checks/steps.py``)."""
     return "expected" in data and data.get("differing") == {} and "first" not in data
 
 
 def as_data(row: StepRow) -> dict[str, Any]:
-    """Return a row as builtins by column names, in the form of results. Columns that are None are left out."""
+    """Convert a row to the form in results files: a dict by column names, with the columns of its scheduler only."""
     data = {name: _listed(getattr(row, name)) for name in format_of_row(row).columns}
     return data | {"kind": row.kind} if row.kind else data
 
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
-    """Return the row from the output of ``as_data``. Raises TypeError and ValueError for other values."""
+    """Convert the output of ``as_data`` back to a row. Raises TypeError and ValueError for other values."""
     return StepRow(**{"tkv": None} | {name: _tupled(value) for name, value in data.items()})
 
 

@@ -1,4 +1,4 @@
-"""Search for workloads that an engine handles incorrectly: random ones, shrunk to the smallest that still fails.
+"""Search for random workloads that an engine handles incorrectly, and shrink them while they still fail.
 
 result = search(SimulationDriver(), 10_000)
 if result.found:

@@ -1,4 +1,7 @@
-"""Laws of every workload: it follows the rules, keeps the invariants, and its tokens do not depend on the batch."""
+"""The laws that every workload must obey.
+
+Its steps are those of the scheduler's rules, no step violates an invariant, and its tokens do not depend on the batch.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +18,7 @@ from harness.types import RequestSpec, Run, StepRow, Verdict
 
 @dataclass(frozen=True)
 class Trial:
-    """A workload that was run."""
+    """A workload, and the result of running it. ``specs`` are its requests in the form that drivers take."""
 
     workload: Workload
     specs: Sequence[RequestSpec]
@@ -23,13 +26,16 @@ class Trial:
 
 
 def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
-    """Run a workload under its limits."""
+    """Run a workload with its own limits."""
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))
 
 
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
-    """Check that every row equals the scheduler model's. ``blocks`` False: the driver can't observe blocks."""
+    """Check that every step is the one that the model of the scheduler's rules predicts.
+
+    With ``blocks`` False, block counts are not compared, for drivers that can't observe blocks.
+    """
     workload = trial.workload
     expected = workload.expected()
     seen = tuple(as_row(step) for step in trial.run.steps)
@@ -44,23 +50,23 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
 
 
 def keeps_invariants(trial: Trial) -> Verdict:
-    """Check that no step violates an invariant."""
+    """Check that no step violates an invariant of the scheduler."""
     workload = trial.workload
     check = scheduler_named(workload.scheduler).check_invariants
     return check(trial.run, trial.specs, workload.as_requests(), workload.limits, workload.options)
 
 
 def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
-    """Check that each request gets the same tokens as alone, independent of batch-mates and timing.
+    """Check that each request gets the same tokens as without other requests in the batch.
 
-    Runs every request again, alone and with the limits with which the engine was built.
+    Every request is run again, alone and with the limits with which the engine was built.
     """
     specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
     for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
         verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
         if not verdict.passed:
             return verdict
-    return Verdict(True, f"{len(trial.specs)} requests get the tokens they get alone")
+    return Verdict(True, f"{len(trial.specs)} requests get the same tokens as alone")
 
 
 def _without_blocks(row: StepRow) -> StepRow:

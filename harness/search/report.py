@@ -1,4 +1,4 @@
-"""Write a found workload as a suite file that can be run, read and committed."""
+"""Write a failing workload, which the search has found, as a suite file."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,10 @@ from harness.types import StepRow
 
 
 def write_suite(folder: Path, found: Found) -> Path:
-    """Write the suite of one case, named by its content. Raises OSError, and ValueError as ``suite_text`` does."""
+    """Write a suite with the workload as its only case, and return the path.
+
+    The name of the file is derived from the workload. Raises OSError, and ValueError as ``suite_text`` does.
+    """
     path = folder / f"{found.workload.case_id}.yaml"
     text = suite_text(found, name_of(path))
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,28 +28,30 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return the name of the suite in a file: its path below a folder ``suites``, else the end of its path."""
+    """Return the name for the suite in a file: its path in the folder ``suites``, or the file's name."""
     parts = path.resolve().with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])
 
 
 def run_command(path: Path, found: Found, driver: str = "reference") -> str:
-    """Return the command that shows the failure. ``driver`` is the name of the driver with which it was found."""
+    """Return the pytest command that reproduces the failure. ``driver`` is the name of the driver that was searched."""
     engine = driver.removeprefix("simulated ")
     named = "" if engine in (DEFAULT, "simulation") else f" --cb-driver {engine}"
     return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --cb-simulate")
 
 
 def suite_text(found: Found, name: str = "") -> str:
-    """Return the suite file. Its rows are those predicted by the rules, so the engine fails it.
+    """Return the text of the suite file. Its step table is what the rules require, so the engine fails the case.
 
-    ``name`` is the name of the suite, by default that of its case. Raises ValueError if a request ends early, which
-    needs simulated tokens.
+    ``name`` is the name of the suite, by default the id of its case. Raises ValueError if a request of the workload
+    ends before ``max_tokens``, because a suite would need tokens that end it.
     """
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
-        raise ValueError("a workload with simulated early stops cannot be written as a suite: no token ends it")
+        raise ValueError(
+            "a workload with early stops cannot be written as a suite, because it has no tokens to stop at"
+        )
     options, scheduler = workload.options, scheduler_named(workload.scheduler)
     lines = [
         f"# Found by spyre-cb search on: {_one_line(found.engine)}",
@@ -90,9 +95,9 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _flow(value: Any) -> str:
-    """Return the value as YAML on one line, in the style of the suites.
+    """Return a value as YAML on one line, in the style of the suites.
 
-    Values are numbers, lists and plain keys only.
+    It must consist of numbers, lists, and mappings whose keys need no quotes.
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
@@ -102,7 +107,7 @@ def _flow(value: Any) -> str:
 
 
 def _quoted(text: str) -> str:
-    # A JSON string is a valid double-quoted YAML string.
+    # A JSON string is also a YAML string in double quotes.
     return json.dumps(_one_line(text), ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Search: hypothesis generates workloads, the laws are checked, and a failing workload is shrunk."""
+"""Search for a failing workload: hypothesis generates workloads, checks the laws, and shrinks the first that fails."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Found:
-    """The smallest workload that violates a law, and the verdict. ``engine`` is the driver's description."""
+    """A failing workload after shrinking, and the verdict about it.
+
+    ``engine`` is the driver's description of the engine. ``on_a_model`` is whether the engine ran a model.
+    """
 
     workload: Workload
     verdict: Verdict
@@ -38,22 +41,23 @@ class Found:
 
 @dataclass(frozen=True)
 class Alone:
-    """``requests`` that got the tokens they get alone; ``preempted`` of them lost their blocks at least once."""
+    """Number of requests that got the same tokens as alone, and how many of them were preempted at least once."""
 
     requests: int = 0
     preempted: int = 0
 
     def plus(self, run: Run) -> "Alone":
-        """Return the counts with the requests of a run."""
+        """Return these numbers plus those of the requests of another run."""
         preempted = {request for step in run.steps for request in step.preempted or ()}
         return Alone(self.requests + len(run.tokens), self.preempted + len(preempted))
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """``tried`` workloads of ``steps`` engine steps in total, including those run while shrinking.
+    """The result of a search. ``found`` is the failing workload, None if there is none.
 
-    ``alone`` counts the requests whose tokens were compared with those that they get alone.
+    ``tried`` is the number of workloads that were run, and ``steps`` that of their engine steps. Both include workloads
+    that were run for shrinking. ``alone`` counts the requests whose tokens were compared with those they get alone.
     """
 
     tried: int
@@ -73,17 +77,18 @@ def search(
     early_stops: bool = False,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Try ``budget`` workloads on one engine of ``driver``, and shrink the first that violates a law.
+    """Run up to ``budget`` random workloads on engines of ``driver``, and shrink the first that violates a law.
 
-    The same seed gives the same workloads as long as the code is the same, because hypothesis derives constants from
-    the code. With a driver that has tokens, ``model`` is run, and the tokens of every request are compared with those
-    it gets alone; with other drivers, only the schedule is checked. ``scheduler`` is the name of a scheduler with a
-    model of its rules. ``early_stops`` is for simulated engines: requests may end before ``max_tokens``, if the
-    scheduler's workloads support it. ``progress`` is called with the number of workloads and steps so far.
+    The same seed gives the same workloads only while the code is the same, because hypothesis also generates constants
+    that it finds in the code. If the driver generates tokens, ``model`` is run, and each request must get the same
+    tokens as alone. With other drivers, only the steps are checked. ``scheduler`` is the name of a scheduler that has a
+    model of its rules. With ``early_stops``, which needs a driver that runs no model, requests may end before
+    ``max_tokens`` if the scheduler's strategy supports this. ``progress`` is called with the number of workloads and of
+    steps so far.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
-        raise ValueError("early stops need a simulated engine: the tokens of a model are not known beforehand")
+        raise ValueError("early stops need a driver that runs no model, because a model's tokens are not known before")
     engines = EnginePool(driver)
     try:
         hunt = Hunt(engines, model, progress)
@@ -98,13 +103,13 @@ def search(
 
 
 def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
-    """Return the strategy for a search, with the sizes and setups for this driver."""
+    """Return the hypothesis strategy for workloads of the scheduler, without those that the driver can't run."""
     workloads = search_tools_of(scheduler).strategy(TOKENS in driver.capabilities, early_stops)
     return workloads.filter(lambda workload: driver.unavailable(workload.setup(model)) is None)
 
 
 class _LawBrokenError(AssertionError):
-    """Passes the workload and its verdict through hypothesis."""
+    """Carries a failing workload and its verdict out of hypothesis."""
 
     def __init__(self, workload: Workload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
@@ -112,9 +117,9 @@ class _LawBrokenError(AssertionError):
 
 
 class Hunt:
-    """Runs workloads on warm engines and counts them, and the requests that got the tokens they get alone.
+    """Runs workloads on engines that stay open, checks the laws, and counts workloads and steps.
 
-    ``broken``: the last workload left its engine in an undefined state.
+    ``broken`` is whether the last workload left its engine in an undefined state.
     """
 
     def __init__(self, engines: EnginePool, model: str, progress: Progress | None) -> None:
@@ -130,7 +135,7 @@ class Hunt:
         self.alone = Alone()
 
     def check(self, workload: Workload) -> Verdict:
-        """Return the verdict of the first law that the workload violates, else of one that it keeps."""
+        """Run a workload. Return the verdict of the first law that it violates, or of the last law if it obeys all."""
         self.broken = True
         try:
             session = self.engines.session(workload.setup(self.model))

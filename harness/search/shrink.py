@@ -1,6 +1,6 @@
-"""Shrink a workload by trial while it fails in the same way, for engines with many failures.
+"""Shrink a failing workload: try smaller ones, as long as they fail in the same way.
 
-hypothesis shrinks only the one failure that stopped it; a survey shrinks each of many failures separately.
+This is for ``survey``, which shrinks many failures. hypothesis would shrink only the first one.
 """
 
 import re
@@ -16,17 +16,17 @@ W = TypeVar("W", bound=Workload)
 
 
 def manner(verdict: Verdict) -> str:
-    """Return the kind of failure: the verdict's headline without numbers."""
+    """Return the kind of a failure, which is the verdict's headline with ``N`` in place of numbers."""
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
 def limits_that_matter(workload: Workload) -> tuple[str, ...]:
-    """Return limits and features that a shrunk workload still needs to fail in this way."""
+    """Return the limits and features of a shrunk workload. Without any of them it would not fail in this way."""
     return search_tools_of(workload.scheduler).takes(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """Return the smallest workload found within MAX_TRIALS, and its verdict."""
+    """Return the smallest workload that fails in the same way, and its verdict, after at most MAX_TRIALS trials."""
     wrong, trials = manner(verdict), 0
     tried = {workload}
     smaller_ones: Callable[[Any], Any] = search_tools_of(workload.scheduler).smaller

@@ -1,4 +1,4 @@
-"""Survey an engine with many differences: check a number of workloads, count failures, and shrink each."""
+"""Survey an engine that fails many workloads: run a number of workloads, and shrink and count all failures."""
 
 import time
 from collections import Counter
@@ -16,14 +16,15 @@ from harness.search.shrink import limits_that_matter, manner, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
 DRAWS = 3
-"""Draws of hypothesis for each workload, because it repeats workloads."""
+"""How many workloads hypothesis generates for each one that is needed, because it generates some repeatedly."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The result: ``found`` is the smallest workload of each failure, in order; ``tried`` counts checked workloads.
+    """The result of a survey. ``found`` has each failing workload after shrinking, in the order of the search.
 
-    Workloads run while shrinking are not counted. ``alone`` as in SearchResult.
+    ``tried`` is the number of workloads that were run, and ``steps`` that of their engine steps. Workloads that were
+    run for shrinking do not count. ``alone`` is as in ``SearchResult``.
     """
 
     tried: int
@@ -39,7 +40,7 @@ class Survey:
 
     @property
     def beyond_entry_points(self) -> Counter[str]:
-        """Return the number of failures of each kind with a request that no entry point accepts."""
+        """Return, for each kind, the number of failures with a request that every entry point would refuse."""
         return Counter(way(each) for each in self.found if beyond_entry_points(each))
 
     @property
@@ -61,10 +62,10 @@ def survey(
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Check all of ``budget`` different workloads on engines of ``driver`` by the laws of ``search``.
+    """Run ``budget`` different workloads on engines of ``driver``, check the laws, and shrink every failing workload.
 
     ``scheduler`` is the name of the scheduler whose workloads and rules are used. ``shrinking`` is called before each
-    failed workload is shrunk, with its number and the total.
+    failing workload is shrunk, with its number, from 1, and the number of failing workloads.
     """
     engines = EnginePool(driver)
     hunt = Hunt(engines, model, progress)
@@ -89,11 +90,11 @@ def survey(
             wrong.append((workload, verdict))
 
     def check(workload: Workload) -> Verdict:
-        # Shrinking leads to the same workloads again, most of which have been checked already.
+        # Shrinking different failures leads to many equal workloads, which need to be run only once.
         if workload not in checked:
             checked[workload] = hunt.check(workload)
             if hunt.broken:
-                # The engine may be in any state: the next workload gets a new one.
+                # The state of the engine is undefined, so the next workload gets a new engine.
                 engines.discard(workload.setup(model))
         return checked[workload]
 
@@ -113,13 +114,16 @@ def survey(
 
 
 def way(found: Found) -> str:
-    """Return the kind of failure of a shrunk workload, and the limits it needs."""
+    """Return the kind of a failure, with the limits that the shrunk workload needs to fail."""
     limits = ", ".join(limits_that_matter(found.workload))
     return manner(found.verdict) + (f" [{limits}]" if limits else "")
 
 
 def beyond_entry_points(found: Found) -> bool:
-    """Return whether it has a request that no entry point accepts, added to the core directly ("Limits")."""
+    """Return whether the workload has a request that every entry point would refuse, because its context is too short.
+
+    The search adds requests to the engine core directly, which does not check this (docs/scheduling-rules.md "Limits").
+    """
     context = found.workload.limits.max_model_len
     requests = found.workload.requests
     padded = [blocks_for(r.prompt_length) * BLOCK_SIZE + r.max_tokens for r in requests]

@@ -1,14 +1,14 @@
-"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
+"""Determine the requirements that a failing workload violates, to name them in the suite that the search writes."""
 
 from harness.schedulers.spec import SchedulerSpec
 from harness.types import Verdict
 
 TOKENS = ("CB-OUTPUT-03",)
 FAILED = ("CB-PREFILL-02", "CB-END-02")
-"""Requirements of a run that was stopped early: the engine neither prefills nor ends what it should."""
+"""The requirements that an engine violates if it fails or does not finish."""
 
 
 def violated(scheduler: SchedulerSpec, verdict: Verdict) -> tuple[str, ...]:
-    """Return ids of suites/requirements.yaml, at least one."""
+    """Return the ids of the violated requirements, from suites/requirements.yaml. There is at least one."""
     broken_off = "failed" in verdict.headline or "not done" in verdict.headline
     return scheduler.requirements_of(verdict, broken_off=broken_off) or (FAILED if broken_off else TOKENS)

@@ -1,1 +1,1 @@
-"""Read, validate and expand suites: YAML in, tests out."""
+"""Read suites, which are YAML files, validate them, and expand them to tests."""

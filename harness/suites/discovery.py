@@ -1,4 +1,4 @@
-"""Find suite files among given paths, or in the default folder."""
+"""Find the suite files in the paths that a command is given, or in the default folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,19 +10,25 @@ __all__ = ["NOT_SUITES", "SUITE_SUFFIXES", "NoSuitesError", "default_suites", "s
 
 
 class NoSuitesError(ValueError):
-    """The given paths have no suite. The message is one sentence."""
+    """There are no suite files in the given paths. The message is one sentence for the user."""
 
 
 def default_suites() -> Path:
-    """Return the folder ``suites`` of the current directory, else that of this package. Raises NoSuitesError."""
+    """Return the folder ``suites`` in the current directory, else that of the installed package.
+
+    Raises NoSuitesError if neither exists.
+    """
     here, ours = Path("suites"), shipped() / "suites"
     if here.is_dir() or ours.is_dir():
         return here if here.is_dir() else ours
-    raise NoSuitesError("there is no folder suites here: give paths of suites, or change to its parent folder")
+    raise NoSuitesError("there is no folder named suites in the current directory; name suite files or folders")
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the suites among the paths and below them, each once. Raises NoSuitesError if there are none."""
+    """Return the suite files among the paths and in the folders among them. Each file is returned once.
+
+    Raises NoSuitesError if a folder has no suite.
+    """
     files: dict[Path, None] = {}
     for path in paths or [default_suites()]:
         found = [path] if path.is_file() else _below(path)

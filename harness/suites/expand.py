@@ -1,6 +1,6 @@
-"""Expand a suite to tests: every combination of its parameter values, times its cases.
+"""Expand a suite to tests: each case becomes one test for every combination of the suite's parameter values.
 
-The number of tests grows quickly, so it is printed, and limited by the suite's ``max_tests``.
+The number of tests is limited by the suite's ``max_tests``, because a few parameters can lead to very many tests.
 """
 
 import re
@@ -20,12 +20,15 @@ SCHEDULER_MARKERS = frozenset(each.marker for each in FORMATS.values())
 
 
 class TooManyTestsError(ValueError):
-    """A suite expands to more tests than its ``max_tests``."""
+    """A suite expands to more tests than ``max_tests`` allows."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination of parameter values. ``model_in_id`` replaces the model's label in test ids."""
+    """One combination of parameter values.
+
+    ``model_in_id`` is the name of the model in test ids. If it is empty, the id has the last part of the model's path.
+    """
 
     model: str
     backend: str
@@ -38,7 +41,7 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Return the bracketed part of a test id. Values that all tests of a run share are left out."""
+        """Return the part of a test id in brackets. Except model and backend, default values are left out."""
         parts = [self.model_in_id or model_label(self.model), self.backend]
         if self.tensor_parallel_size > 1:
             parts.append(f"tp{self.tensor_parallel_size}")
@@ -54,7 +57,7 @@ class Configuration:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Return ``spyre`` if the tests are compiled for the card, else ``cpu``, and the marker of the scheduler."""
+        """Return the markers that follow from the parameter values: backend, scheduler, HTTP, several processes."""
         http = ("http",) if self.entry_point == "http" else ()
         multi = ("multi",) if self.tensor_parallel_size > 1 else ()
         return ("spyre" if self.backend == "sendnn" else "cpu", FORMATS[self.scheduler].marker, *http, *multi)
@@ -62,7 +65,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Expanded:
-    """One test: a case of a suite in one configuration. ``index`` is the position of the case in its suite."""
+    """One test, that is, one case in one configuration. ``index`` is the position of the case in its suite."""
 
     index: int
     case: Case
@@ -74,13 +77,16 @@ class Expanded:
 
     @property
     def limits(self) -> Limits:
-        """Return the case's limits, including limits that are parameters of the suite."""
+        """Return the limits of the case. If ``max_num_seqs`` is a parameter of the suite, that value is used."""
         seqs = self.configuration.max_num_seqs
         return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
 
     @cached_property
     def setup(self) -> EngineSetup:
-        """Return the setup of the engine for this test. Sizes are rounded up, so that many cases share an engine."""
+        """Return the setup of the engine that runs this test.
+
+        The limits of the case are rounded up to common sizes, so that many cases can share an engine.
+        """
         limits = self.limits
         context = max(SMALLEST_CONTEXT, round_up(limits.max_model_len or 1, BLOCK_SIZE))
         batch = max(SMALLEST_BATCH, power_of_two(limits.max_num_seqs or 1))
@@ -105,7 +111,10 @@ class Expanded:
         return known.options_for(getattr(self.case, known.options_key)) if known.options_key else None
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
-        """Return all markers of this test of ``suite``, each once, without the markers of other schedulers."""
+        """Return all markers of this test, each once. ``suite`` is the suite of its case.
+
+        Markers of schedulers are left out, except that of the test's own scheduler.
+        """
         caching = ("prefix_caching",) if getattr(self.options, "enable_prefix_caching", False) else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
         others = SCHEDULER_MARKERS - {FORMATS[self.configuration.scheduler].marker}
@@ -115,14 +124,14 @@ class Expanded:
 def expand(
     suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = DEFAULT_SCHEDULER
 ) -> list[Expanded]:
-    """Return all tests of a suite, grouped by configuration, so that each engine serves its cases consecutively.
+    """Return all tests of a suite, sorted by configuration, so that the tests of an engine run one after the other.
 
-    ``models`` replaces ``$models`` in the suite. ``most`` overrides the suite's ``max_tests``. ``scheduler`` is the
-    scheduler of the engine under test. It is used for output and behaviour suites that name no scheduler, because
-    outputs and what clients see are the same with every scheduler; required events are not, so these tests have none.
-    Steps suites that name none use the default scheduler.
+    ``models`` are the models that ``$models`` in the suite stands for. ``most`` overrides the suite's ``max_tests``.
 
-    Raises TooManyTestsError.
+    ``scheduler`` is the scheduler of the engine under test. Output and behaviour suites that do not name a scheduler
+    use it, because outputs and answers are the same with every scheduler. The events under ``happens`` and ``never``
+    are not the same, so they are then removed from the cases. Scheduler-step suites that do not name a scheduler use
+    the default one. Raises TooManyTestsError.
     """
     parameters = suite.parameters
     says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
@@ -143,7 +152,7 @@ def expand(
     count, bound = len(configurations) * len(suite.cases), most or suite.max_tests
     if count > bound:
         raise TooManyTestsError(
-            f"{len(suite.cases)} cases x {len(configurations)} configurations are {count} tests, "
+            f"the suite has {len(suite.cases)} cases x {len(configurations)} configurations = {count} tests, "
             f"more than max_tests {bound}"
         )
     cases = suite.cases if says or scheduler == DEFAULT_SCHEDULER else [_without_events(case) for case in suite.cases]
@@ -151,18 +160,21 @@ def expand(
 
 
 def _without_events(case: Case) -> Case:
-    """Return the case without required events: they are those of the scheduler that it was written for."""
+    """Return the case without ``happens`` and ``never``, whose events are those of the scheduler it was written for."""
     events = {"happens", "never"} & set(type(case).model_fields)
     return case.model_copy(update=dict.fromkeys(events, ()))
 
 
 def model_label(model: str) -> str:
-    """Return the name of a model for test ids: the last part of a path or hub id, with simple characters only."""
+    """Return the name of a model for test ids: the last part of its path or hub id.
+
+    Characters other than letters, digits, ``.``, ``_`` and ``-`` are replaced.
+    """
     return _simple(PurePath(model).name) or "model"
 
 
 def _labels_apart(models: Iterable[str]) -> dict[str, str]:
-    """Return a label for each model. Models with equal labels get their whole name, to keep test ids unique."""
+    """Return a label for each model. If two models would have the same label, their labels are their whole names."""
     labels = {model: model_label(model) for model in models}
     count = Counter(labels.values())
     return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}

@@ -1,4 +1,4 @@
-"""Examples for every key of a suite, used as hints in errors that have no better one."""
+"""An example value for every key of a suite. Error messages without a more specific hint show the example."""
 
 from collections.abc import Mapping
 
@@ -69,7 +69,7 @@ EXAMPLES: Mapping[str, str] = {
 
 
 def example_of(path: tuple[str | int, ...]) -> str:
-    """Return a hint with an example for the last known key of a path, empty if the path has none."""
+    """Return a hint with an example for the last key of ``path`` that has one. Return "" if there is none."""
     if "steps" in path[:-1]:
         return "such as `[1, 64, [], [0], [0], [], 2, 1]`"
     key = next((part for part in reversed(path) if part in EXAMPLES), None)

@@ -1,4 +1,4 @@
-"""The JSON Schema of suite files: what may be written in them, for editors."""
+"""Generate the JSON Schema of suite files, with which editors complete and check them."""
 
 import json
 from typing import Any
@@ -10,7 +10,11 @@ from harness.suites.schema import POLICY_NAMES, Suite, by_name, one_or_many
 
 
 class _AsWritten(GenerateJsonSchema):
-    """The schema of what may be written, where pydantic by itself gives that of what is kept."""
+    """A generator that also accepts the short forms of values.
+
+    For example, a key with a list of names also accepts one name. The schema that pydantic generates by itself has only
+    the list, to which a validator converts the name.
+    """
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         kept = super().function_before_schema(schema)
@@ -21,7 +25,7 @@ class _AsWritten(GenerateJsonSchema):
 
 
 def schema_text() -> str:
-    """Return the schema. A wheel also has it as ``spyre_cb/suite.schema.json``."""
+    """Return the JSON Schema as text. In a wheel it is also the file ``spyre_cb/suite.schema.json``."""
     schema = TypeAdapter(Suite).json_schema(schema_generator=_AsWritten)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "A suite of spyre-cb"}
     return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"

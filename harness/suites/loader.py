@@ -1,4 +1,4 @@
-"""Load suites. Each error in one is reported on one line: file, line, column, key, what is wrong, and a hint."""
+"""Load suite files. Each mistake in one is reported on one line: file, line, column, key, what is wrong, and a hint."""
 
 import difflib
 import re
@@ -45,7 +45,7 @@ MAX_PROBLEMS = 20
 
 
 class SuiteError(Exception):
-    """A suite with errors: ``problems``, and the number of further problems that are not listed (``more``)."""
+    """A suite file has mistakes: ``problems``, and ``more`` others that are not listed."""
 
     def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
         lines = [*map(str, problems)]
@@ -58,7 +58,7 @@ class SuiteError(Exception):
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A suite, and the position of its values in its file."""
+    """A suite, with the text of its file. ``places`` has the position of each value in the file."""
 
     path: Path
     suite: StepsSuite | OutputSuite | BehaviourSuite
@@ -66,12 +66,12 @@ class LoadedSuite:
     places: Source
 
     def problem(self, path: YamlPath, what: str, hint: str) -> Problem:
-        """Return a problem of the value at ``path``, or of its parent if there is no value."""
+        """Return a problem with the position of the value at ``path``, or of its parent if there is no such value."""
         place = self.places.place(self.places.resolve(path))
         return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
 
     def place_of_case(self, index: int) -> str:
-        """Return file, line and column of a case, in the format of error messages."""
+        """Return the position of a case as ``file:line:column``."""
         place = self.places.place(("cases", index))
         return f"{shown_file(self.path)}:{place.line}:{place.column}"
 
@@ -80,14 +80,14 @@ class LoadedSuite:
         return self.places.place(("cases", index)).line
 
     def source_of_case(self, index: int) -> tuple[int, str]:
-        """Return the line on which a case begins, and its source lines."""
+        """Return the number of the line on which a case begins, from 1, and the text of the case."""
         node = self.places.node(("cases", index))
         lines = self.text.splitlines()[node.place.line - 1 : node.last_line]
         return node.place.line, "\n".join(lines).rstrip()
 
 
 def load_suite(path: Path) -> LoadedSuite:
-    """Load the suite at ``path``. Raises SuiteError, and no other exception, if it can't be read or has errors."""
+    """Load a suite file. Raises SuiteError, and no other exception, if it can't be read or has mistakes."""
     try:
         source = read_yaml(path)
     except YamlError as error:
@@ -110,9 +110,10 @@ _SUITES: Mapping[str, type[StepsSuite | OutputSuite | BehaviourSuite]] = Mapping
 
 
 def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | OutputSuite | BehaviourSuite:
-    """Return the suite, validated with the pydantic model of its kind alone, which is much faster to build.
+    """Validate the content of a suite file.
 
-    Errors are collected with the union of all kinds, because its errors also list the kinds.
+    A valid suite is validated with the pydantic model of its kind only, because the union of all kinds takes much
+    longer to build. The union is used for a suite with mistakes, because its errors also list the kinds.
     """
     kind = data.get("kind")
     model = _SUITES.get(kind) if isinstance(kind, str) else None
@@ -126,7 +127,10 @@ def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | Ou
 
 
 def _suite_error(problems: Iterable[Problem]) -> SuiteError:
-    """Return the error with its problems in the order of the file. Duplicates that come from aliases are removed."""
+    """Return the error with its problems in the order of the file.
+
+    A mistake in a value with aliases is found several times, but listed once.
+    """
     once = {(problem.line, problem.column, problem.what): problem for problem in reversed([*problems])}
     ordered = sorted(once.values(), key=lambda problem: (problem.line, problem.column))
     return SuiteError(ordered[:MAX_PROBLEMS], max(0, len(ordered) - MAX_PROBLEMS))
@@ -140,14 +144,14 @@ def _no_suite(file: Path, source: Source) -> Problem | None:
             file, place.line, place.column, "", what, "such as `suite: mine`, `kind: output`, `cases: [...]`"
         )
     if "suite" not in content and "kind" not in content:
-        what = "is not a suite: it has neither `suite` nor `kind`"
+        what = "this file is not a suite: the keys `suite` and `kind` are missing"
         return Problem(file, place.line, place.column, "", what, f"kinds are {_listed(_SUITES, 'and')}")
     return None
 
 
 @dataclass(frozen=True)
 class _Finding:
-    """A problem of the value at ``path``, or with ``of_key`` of its key."""
+    """A mistake in the value at ``path`` or, with ``of_key``, in the key of that value."""
 
     path: YamlPath
     what: str
@@ -158,12 +162,12 @@ class _Finding:
 def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[Problem]:
     """Yield one problem for each mistake in the file. pydantic may report a mistake more than once."""
     details = [(_path(source, detail["loc"][1:]), detail) for detail in error.errors(include_url=False)]
-    # A misspelt key (max_token) is one mistake: don't report max_tokens as missing, too.
+    # A misspelt key such as max_token is one mistake. Do not also report that max_tokens is missing.
     meant = {(*path[:-1], _meant(source, path)) for path, detail in details if detail["type"] == "extra_forbidden"}
     for path, detail in details:
         if detail["type"] == "missing" and (*path, detail["loc"][-1]) in meant:
             continue
-        # Steps are a word or a list of rows; pydantic reports errors of both union branches.
+        # ``steps`` is a word or a list of rows. pydantic reports errors for both, but the author meant one of them.
         other_branch = "literal_error" if isinstance(source.node(path).content, list) else "tuple_type"
         if _is_steps(path) and detail["type"] == other_branch:
             continue
@@ -176,9 +180,9 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
 
 
 def _path(source: Source, location: tuple[str | int, ...]) -> YamlPath:
-    """Return the path in the file for a pydantic location.
+    """Convert a location in pydantic's error to the path of a value in the file.
 
-    It is without names of union branches, and without [0] for a single value.
+    Names of union branches are removed, and so is the index 0 if the file has a single value in place of a list.
     """
     path: YamlPath = ()
     for part in location:
@@ -192,7 +196,7 @@ def _is_steps(path: YamlPath) -> bool:
 
 
 def _where(source: Source, path: YamlPath) -> str:
-    """Return the path as messages show it, with column names for the cells of step tables."""
+    """Return a path as messages show it. Cells of step tables have the names of their columns."""
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
     row = source.node(path[:5]).content
     if isinstance(column, int) and isinstance(row, list):
@@ -282,7 +286,7 @@ def _not_a_choice(choices: Sequence[str], node: Node, otherwise: str = "") -> tu
 
 
 def _type_hint(kind: str, node: Node) -> str:
-    """Return a hint for a value of the wrong type, empty if there is none."""
+    """Return a hint for a value of the wrong type, "" if there is none."""
     content = node.content
     if kind == "string_type" and node.raw:
         return f"YAML reads `{shortened(node.raw)}` as {reads_as(content)}; quote it"
@@ -317,7 +321,7 @@ def _meant(source: Source, path: YamlPath) -> str:
 
 
 def _known_keys(source: Source, path: YamlPath) -> list[str]:
-    """Return the keys of the model that validates the mapping at ``path``."""
+    """Return the keys that are allowed in the mapping at ``path``."""
     model: type[BaseModel] = _SUITES[str(source.node(("kind",)).content)]
     for part in path:
         if isinstance(part, str):

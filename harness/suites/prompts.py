@@ -1,4 +1,7 @@
-"""Convert the prompts of a case to token ids. Random prompts depend on the case id and the request's position only."""
+"""Convert the prompts of a case to token ids, and the requests of a case to the form that drivers take.
+
+Random prompts depend only on the id of the case and the position of the request, so they are the same in every run.
+"""
 
 import random
 from collections.abc import Callable
@@ -15,13 +18,13 @@ from harness.types import RequestSpec
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A model's tokens: how text becomes tokens and back, and which tokens are ordinary text, which special.
+    """A model's tokenizer, and its sets of token ids.
 
-    ``encode_plain`` adds no special tokens. ``chat`` encodes a conversation (role, content) by the model's template, up
-    to where the assistant speaks.
-
-    ``chat`` renders a conversation of (role, content) with the model's chat template, including the generation prompt.
-    ``visible`` is ``decode`` without special tokens: the text in which stop strings are searched.
+    ``encode`` adds the special tokens that the tokenizer adds to a prompt, ``encode_plain`` adds none. ``chat`` renders
+    a conversation, a list of messages with ``role`` and ``content``, with the model's chat template, including the
+    generation prompt. ``decode`` keeps special tokens in the text. ``visible`` leaves them out, as in the text in which
+    stop strings are searched. ``ordinary`` are the ids of tokens that are not special, ``special`` those that are.
+    ``size`` is the number of tokens.
     """
 
     encode: Callable[[str], tuple[int, ...]]
@@ -37,16 +40,16 @@ class Vocabulary:
 
 @lru_cache(maxsize=8)
 def model_of_run(name: str) -> Checkpoint:
-    """Return the checkpoint of a model, resolved and checked once a process because every test uses it.
+    """Return the checkpoint of a model. Raises CheckpointError.
 
-    Raises CheckpointError.
+    The result is cached, because every test needs it and checking the files of a model takes time.
     """
     return resolve(name)
 
 
 @lru_cache(maxsize=8)
 def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
-    """Return the vocabulary of a checkpoint, from its tokenizer and configuration."""
+    """Load the tokenizer and the configuration of a checkpoint, and return its vocabulary. The result is cached."""
     from transformers import AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
@@ -67,7 +70,7 @@ def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
 
 
 def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    """Return the EOS token ids of the generation configuration, or of the model configuration if there is none."""
+    """Return the EOS token ids, from generation_config.json if the checkpoint has one, else from config.json."""
     from transformers import AutoConfig, GenerationConfig
 
     eos: Any = None
@@ -79,9 +82,9 @@ def _eos_token_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Return the prompt's token ids for the request at ``position`` of a case.
+    """Return the token ids of a prompt. ``position`` is the position of its request in the case.
 
-    Raises ValueError if a given token id is not in the vocabulary, and if the prompt has no tokens.
+    Raises ValueError if a token id is not in the vocabulary, or if the prompt has no tokens.
     """
     try:
         return _token_ids(prompt, f"{case_id}/{position}", vocabulary)
@@ -90,7 +93,7 @@ def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vo
 
 
 def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Return the tokens of a prompt. Random tokens without their own seed are derived from ``name``."""
+    """Return the token ids of a prompt. If random tokens have no seed of their own, ``name`` is the seed."""
     if prompt.random_tokens is not None:
         source = random.Random(prompt.seed or name)
         return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
@@ -112,16 +115,17 @@ def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
-    """Return the tokens, repeated from the start or cut to ``length`` tokens."""
+    """Return ``token_ids``, repeated or cut so that there are ``length`` of them. None: return them unchanged."""
     if not token_ids:
         raise ValueError("the prompt has no tokens")
     return token_ids if length is None else tuple(islice(cycle(token_ids), length))
 
 
 def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
-    """Return a request of a case as a driver takes it.
+    """Convert a request of a case to the form that drivers take.
 
-    Raises ValueError for a biased or allowed token id outside the vocabulary.
+    Raises ValueError as ``prompt_token_ids`` does, and if ``logit_bias`` or ``allowed_token_ids`` has a token id that
+    is not in the vocabulary.
     """
     for name, token_ids in (("logit_bias", request.logit_bias), ("allowed_token_ids", request.allowed_token_ids or ())):
         if outside := [token_id for token_id in token_ids if token_id >= vocabulary.size]:
@@ -151,15 +155,19 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
 
 
 def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
-    """Return a request for a driver that generates no tokens but uses prompt tokens, such as for prefix caching."""
+    """Convert a request for a driver that runs no model, but needs prompt tokens, for example for prefix caching.
+
+    ``simulated_token_ids`` of the result are the tokens that the driver pretends to generate.
+    """
     spec = request_spec(request, case_id, position, vocabulary)
     return replace(spec, structured_outputs=None, simulated_token_ids=request.simulated_tokens)
 
 
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
-    """Return a request for a driver that uses no tokens: the prompt has the right length and arbitrary token ids.
+    """Convert a request for a driver that runs no model and needs no prompt tokens.
 
-    Raises ValueError if the prompt's length depends on a tokenizer and there is no ``vocabulary``.
+    The prompt of the result has the right length, and all its token ids are 0. Raises ValueError if the length depends
+    on a tokenizer, as that of a text does, and ``vocabulary`` is None.
     """
     length = request.prompt.length
     if length is None and vocabulary is None:

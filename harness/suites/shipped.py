@@ -1,31 +1,34 @@
-"""The suites and expectations that come with this package, whether from a wheel or a checkout."""
+"""Find the suites and expectations that belong to this package, in a wheel or in a checkout of the repository."""
 
 from functools import cache
 from pathlib import Path
 
 PACKAGES = Path(__file__).resolve().parents[2]
-"""The folder that the packages of this project are in."""
+"""The folder that contains the packages of this project, such as ``harness``."""
 
 
 @cache
 def shipped() -> Path:
-    """Return the folder with ``suites`` and ``expectations``: package ``spyre_cb`` of a wheel, else the checkout."""
+    """Return the folder with ``suites`` and ``expectations``.
+
+    In a wheel this is the package ``spyre_cb``, otherwise the root folder of the checkout.
+    """
     in_wheel = PACKAGES / "spyre_cb"
     return in_wheel if (in_wheel / "suites").is_dir() else PACKAGES
 
 
 def is_installed_copy() -> bool:
-    """Return whether the suites are part of an installation, which must not be changed."""
+    """Return whether the suites are part of an installed wheel, so that they must not be changed."""
     return shipped().name == "spyre_cb"
 
 
 def is_shipped(path: str | Path) -> bool:
-    """Return whether a path is one of the shipped suites, or a folder of them."""
+    """Return whether a path is a suite of this package, or a folder of its suites."""
     return Path(str(path).partition("::")[0]).resolve().is_relative_to(shipped() / "suites")
 
 
 def found(path: Path) -> Path:
-    """Return the path or, if it does not exist, the shipped suite with this name."""
+    """Return the path or, if it does not exist, the path of the suite of this package that has this name."""
     if path.exists() or path.is_absolute():
         return path
     ours = shipped() / path

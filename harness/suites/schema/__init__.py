@@ -1,7 +1,7 @@
-"""The suite file format, as pydantic models. docs/writing-cases.md describes it; ``spyre-cb schema`` exports it.
+"""The format of suite files, as pydantic models. docs/writing-cases.md describes the format.
 
-Validation is strict: ``max_tokens: "5"`` and ``id: yes`` (which YAML reads as true) are errors. Constraints between
-fields are validators, each with a one-line message.
+Validation is strict: ``max_tokens: "5"`` and ``id: yes``, which YAML reads as true, are errors. A constraint between
+several fields is checked by a validator, which has a one-line message.
 """
 
 from harness.suites.schema.actions import (

@@ -1,4 +1,4 @@
-"""Actions of behaviour cases, and the expected outcome of each."""
+"""The format of the actions of behaviour cases, and of their expected outcomes."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,9 +14,10 @@ Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class ErrorExpectation(Model):
-    """An error whose message contains each of these texts.
+    """The expected error of an action.
 
-    ``status``, ``type`` and ``param``, the field of the request that is wrong, are checked over HTTP only.
+    Its message must contain all texts of ``message_contains``. ``param`` is the field of the request that the error is
+    about. ``status``, ``type`` and ``param`` are checked over HTTP only.
     """
 
     message_contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
@@ -32,10 +33,10 @@ class ErrorExpectation(Model):
 
 
 class StepBounds(Model):
-    """The most engine steps that any request of a ``generate`` may take. There are no bounds in seconds.
+    """The maximum numbers of engine steps that any request of a ``generate`` action may wait.
 
-    ``queue``: from joining the queue to the first step that computes its tokens. ``first_token``: from joining the
-    queue to its first token. ``between``: from any of its tokens to the next.
+    ``queue`` is for the time from joining the queue to the first step that computes the request, ``first_token`` for
+    that from joining the queue to the first token, and ``between`` for that from one token to the next.
     """
 
     queue: Number | None = None
@@ -50,12 +51,14 @@ class StepBounds(Model):
 
 
 class Outcome(Model):
-    """The expected outcome of an action. Lists have one item for each answer: by request, then by sample.
+    """The expected outcome of an action.
 
-    ``text: reference`` is the text of Hugging Face's greedy tokens. ``same_as`` names an earlier action with equal
-    texts, ``unlike`` an earlier action with different texts. ``logprobs: reference``: logprobs equal Hugging Face's,
-    with the requested number of alternatives. ``max_steps`` is for ``generate`` in process, ``status`` and ``contains``
-    are for ``http`` actions.
+    The lists have one entry for each answer. An action with several requests has the answers of the first request, then
+    those of the second, and so on. With ``text: reference`` and ``logprobs: reference``, texts and logprobs must be
+    those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal, ``unlike`` one whose texts
+    must be different. With ``usage: true``, the reported numbers of tokens must be right. ``max_steps`` is for
+    ``generate`` actions in this process. ``status`` and ``contains`` (texts in the response's body) are for ``http``
+    actions.
     """
 
     error: ErrorExpectation | None = None
@@ -82,7 +85,7 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request at the entry point. ``n`` is the number of samples; ``model`` overrides the engine's model name."""
+    """One request to the entry point. ``n`` is the number of answers; ``model`` overrides the name of the model."""
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
     model: Text | None = None
@@ -94,9 +97,11 @@ class Call(Request):
 
 
 class StreamCall(Call):
-    """A streamed request. ``kind``: delta, cumulative or final-only output (over HTTP always delta).
+    """A request whose answer is streamed.
 
-    ``leave_after``: the client disconnects after this number of chunks.
+    ``kind`` is vLLM's RequestOutputKind: each chunk has the new text (``delta``) or all text so far (``cumulative``),
+    or there is one chunk at the end (``final``). Over HTTP it is always ``delta``. The client disconnects after
+    ``leave_after`` chunks, if given.
     """
 
     kind: Literal["delta", "cumulative", "final"] = "delta"
@@ -111,9 +116,9 @@ class Message(Model):
 
 
 class Chat(Model):
-    """A conversation to be continued, rendered with the model's chat template.
+    """A conversation that the model continues. Its prompt is rendered with the model's chat template.
 
-    Over HTTP ``structured_outputs`` of JSON are sent as ``response_format``, as OpenAI has it.
+    Over HTTP, a JSON constraint in ``structured_outputs`` is sent as ``response_format``, the field of OpenAI's API.
     """
 
     messages: Annotated[tuple[Message, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -126,17 +131,20 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """Every ``every``-th client of a flood disconnects after some chunks; ``every: 3`` is the third, the sixth, …"""
+    """Which clients of a flood disconnect: with ``every: 3``, the third, the sixth, and so on.
+
+    ``after`` is the number of chunks that they receive before.
+    """
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
 
 
 class Flood(Model):
-    """Many concurrent clients. ``call`` is the request of each; random prompts differ from client to client.
+    """Many clients that send requests at the same time. ``call`` is the request of each.
 
-    The answer of a client that stays connected must equal the answer to its request alone, if the request is greedy. In
-    any case it must have ``n`` samples of the right length.
+    A random prompt is different for each client. Clients that stay connected must get ``n`` answers of ``max_tokens``
+    tokens. If the request is greedy, the answers must be those that the same request gets alone.
     """
 
     clients: Annotated[int, Field(gt=0, le=1000)]
@@ -146,12 +154,12 @@ class Flood(Model):
 
 
 class Wait(Model):
-    """Wait for a condition, for at most one minute.
+    """Wait until a condition holds, for at most one minute.
 
-    ``pieces``: the background action ``of`` has received so many chunks. With ``before_tokens``, the condition must
-    hold before that action has received so many tokens.
-
-    With ``before_tokens``, the condition must hold before that action has received so many tokens.
+    ``running``, ``waiting``, ``tkv``, ``used_blocks`` and ``reserved_blocks`` are values of the engine's state.
+    ``end_of`` and ``of`` name actions in the background. ``end_of`` waits for the end of its action, ``pieces`` until
+    the action ``of`` has received this number of chunks. With ``before_tokens``, it is an error if the action ``of``
+    has already received this number of tokens when the condition becomes true.
     """
 
     idle: Literal[True] | None = None
@@ -167,23 +175,27 @@ class Wait(Model):
 
     @property
     def needs_metrics(self) -> bool:
-        """Return whether the condition needs an engine with metrics about its batch."""
+        """Return whether the condition is about tkv or blocks, which not every engine reports."""
         return (self.tkv, self.used_blocks, self.reserved_blocks) != (None, None, None)
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> "Wait":
         if (self.pieces is None and self.before_tokens is None) != (self.of is None):
-            raise ValueError("pieces and before_tokens need of, and of needs one of them")
+            raise ValueError(
+                "`pieces` and `before_tokens` need `of`, the name of an action, and `of` needs one of them"
+            )
         if not self.model_fields_set - {"before_tokens", "of"}:
-            raise ValueError("give a condition: idle, running, waiting, end_of, or pieces and of")
+            raise ValueError("give a condition: idle, running, waiting, end_of, or pieces together with of")
         return self
 
 
 class ServerMetrics(Model):
-    """Expected increases of a server's metrics since the start of the case.
+    """The expected increases of a server's metrics since the start of the case.
 
-    ``first_tokens`` and ``further_tokens`` are numbers of observations: of time to first token and inter-token latency.
-    ``prefix_queries`` and ``prefix_hits`` count prompt tokens that were looked up and found in the prefix cache.
+    ``first_tokens`` is the number of observations of the time to first token, ``further_tokens`` that of the
+    inter-token latency.
+    ``prefix_queries`` is the number of prompt tokens that were looked up in the prefix cache, and ``prefix_hits`` how
+    many of them were found.
     """
 
     prompt_tokens: Number | None = None
@@ -203,7 +215,7 @@ class ServerMetrics(Model):
 
 
 class RawHttp(Model):
-    """A raw HTTP request. ``content`` is sent as JSON; ``body`` is sent unchanged, ``repeat_body`` times."""
+    """A raw HTTP request. The body is ``content`` as JSON, or the text ``body`` repeated ``repeat_body`` times."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
     path: str = "/v1/completions"
@@ -215,14 +227,14 @@ class RawHttp(Model):
     @model_validator(mode="after")
     def _one_body(self) -> "RawHttp":
         if not self.path.startswith("/"):
-            raise MisfitError(f"a path begins with /, not {self.path!r}", "path")
+            raise MisfitError(f"a path must begin with /, but this is {self.path!r}", "path")
         if self.body is not None and self.content is not None:
-            raise MisfitError("content and body exclude each other", "body", hint="remove one of them")
+            raise MisfitError("a request can't have both content and body", "body", hint="remove one of them")
         return self
 
 
 class Check(Model):
-    """A named check written in Python. ``options`` are its keyword arguments."""
+    """A check that is written in Python, by its name. ``options`` are its keyword arguments."""
 
     name: Words
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -251,10 +263,10 @@ IN_BACKGROUND = ("complete", "stream", "chat")
 
 
 class Action(Model):
-    """One action at an entry point, and its expected outcome.
+    """One action of a behaviour case, and its expected outcome.
 
-    A ``complete``, ``stream`` or ``chat`` action with a ``name`` runs in the background. Later actions refer to it by
-    that name; its outcome is checked when it has ended.
+    A ``complete``, ``stream`` or ``chat`` action with a ``name`` runs in the background, and later actions can refer to
+    it. Its outcome is checked when it has ended.
     """
 
     name: Slug | None = None
@@ -274,12 +286,12 @@ class Action(Model):
 
     @property
     def kind(self) -> str:
-        """Return the kind of the action."""
+        """Return the kind of the action, such as ``generate``."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def calls(self) -> tuple[Request, ...]:
-        """Return the requests of the action, without those of a chat, whose prompts come from a template."""
+        """Return the requests of the action. That of a ``chat`` action is left out, because it has no prompt."""
         if self.generate is not None:
             return self.generate
         call = self.complete or self.stream or (self.flood and self.flood.call)
@@ -287,37 +299,39 @@ class Action(Model):
 
     @property
     def compared(self) -> bool:
-        """Return whether the outcome is compared with the reference."""
+        """Return whether texts or logprobs of the action are compared with those of Hugging Face."""
         return self.expect is not None and "reference" in (self.expect.text, self.expect.logprobs)
 
     @property
     def answers(self) -> int:
-        """Return the number of answers of the action."""
+        """Return the number of answers that the action gets."""
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
 
     def _call_fields(self) -> dict[str, Any]:
-        """Return the fields of a call that a request does not have: samples, another model, disconnecting."""
+        """Return the values of the fields that a call has in addition to those of a request, for the description."""
         call, leave = self.calls[0], self.flood and self.flood.leave
         fields = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
-        fields["leave"] = f"every {leave.every} after {leave.after} pieces" if leave else None
+        fields["leave"] = f"every {leave.every} after {leave.after} chunks" if leave else None
         return {key: value for key, value in fields.items() if value is not None and (key, value) != ("n", 1)}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Action":
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
-            what = f"an action is exactly one of {', '.join(KINDS)}"
+            what = f"an action must have exactly one of the keys {', '.join(KINDS)}"
             raise MisfitError(what, hint="such as `complete: {prompt: {text: a}, max_tokens: 5}`")
         kind = given[0]
         if kind in ANSWERING and self.expect is None and self.name is None:
             what = f"the key `expect` is missing for this {kind}"
             raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it is optional")
         if kind not in ANSWERING and self.expect is not None:
-            raise MisfitError(f"expect is not allowed for a {kind}: its own keys are the expectation", "expect")
+            raise MisfitError(
+                f"`expect` is not allowed for the action {kind}, whose keys say what it expects", "expect"
+            )
         if self.name is not None and kind not in ANSWERING:
-            raise MisfitError(f"only {', '.join(ANSWERING)} can have a name", "name")
+            raise MisfitError(f"only the actions {', '.join(ANSWERING)} can have a name", "name")
         if self.expect and self.expect.max_steps and kind != "generate":
-            raise MisfitError("max_steps is only allowed for generate", "expect", "max_steps")
+            raise MisfitError("max_steps is only allowed for the action generate", "expect", "max_steps")
         self._lists_as_long()
         for i, request in enumerate(self.generate or ()):
             refuse_timing(request, "generate", i)
@@ -327,10 +341,10 @@ class Action(Model):
         for name in ("token_counts", "finish_reasons", "texts"):
             given = getattr(self.expect, name, None)
             if given is not None and len(given) != self.answers:
-                raise MisfitError(f"{self.answers} answers but {len(given)} {name}", "expect", name)
+                raise MisfitError(f"{name} has {len(given)} entries for {self.answers} answers", "expect", name)
 
     def described(self) -> list[str]:
-        """Return a line for each request, or one line for an action of another kind."""
+        """Return a description of the action: a line for each request, or one line if it has no requests."""
         kind = self.kind
         name = f" as {self.name}" if self.name else ""
         if self.generate is not None:
@@ -350,8 +364,11 @@ def _shown(value: Model) -> str:
 
 
 def refuse_timing(request: Request, *at: str | int) -> None:
-    """Raise MisfitError if a request at an entry point has ``join_step`` or ``abort_step`` (engine steps)."""
+    """Raise MisfitError if a request of an action has ``join_step`` or ``abort_step``.
+
+    ``at`` is the path of the request. Actions take place in real time, not at engine steps.
+    """
     for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
         if given:
-            what = f"{name} is only allowed in steps and output cases: at an entry point requests have no steps"
+            what = f"{name} is only allowed in scheduler-step and output cases, not in actions"
             raise MisfitError(what, *at, name)

@@ -1,4 +1,4 @@
-"""Building blocks of the suite format: strict models, bounded numbers, names, and MisfitError."""
+"""What all parts of the suite format use: the base class of the models, types of numbers and names, and MisfitError."""
 
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]
 MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 
-# Bounds far above any engine: a typo is an error here, rather than an hour of run time or memory exhaustion.
+# No engine reaches these bounds. A number with a few zeros too many is an error here, instead of exhausting the memory.
 MOST = 1_000_000_000
 LONGEST = 1_000_000
 Size = Annotated[int, Field(gt=0, le=MOST)]
@@ -22,7 +22,10 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
 
 class MisfitError(ValueError):
-    """Fields that contradict each other. ``at`` is the path from the model to the field, ``hint`` what to do."""
+    """Fields of a suite contradict each other.
+
+    ``at`` is the path from the model, which has found the mistake, to the field. ``hint`` says what to do.
+    """
 
     def __init__(self, what: str, *at: str | int, hint: str = "") -> None:
         super().__init__(what)
@@ -31,21 +34,21 @@ class MisfitError(ValueError):
 
 
 def as_tuple(value: Any) -> Any:
-    """Return a YAML list as a tuple."""
+    """Convert a list to a tuple. Other values are returned unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def one_or_many(value: Any) -> Any:
-    """Return a list as it is, and a single value as a list of one."""
+    """Convert a list to a tuple, and a single value to a tuple with this value."""
     return as_tuple(value) if isinstance(value, list | tuple) or value is None else (value,)
 
 
 RENAMED_KEYS = MappingProxyType({"door": "entry_point"})
-"""Keys of earlier versions of the suite format, and their new names."""
+"""Keys of earlier versions of the suite format, each with its new name, for error messages."""
 
 
 class Model(BaseModel):
-    """Base of all models: strict types, no unknown keys, frozen."""
+    """The base class of all models: types are strict, unknown keys are errors, and instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
@@ -54,13 +57,13 @@ Ids = Annotated[tuple[Number, ...], BeforeValidator(as_tuple)]
 PYTESTS_OWN_MARKERS = frozenset(
     {"filterwarnings", "parametrize", "skip", "skipif", "timeout", "tryfirst", "trylast", "usefixtures", "xfail"}
 )
-"""Markers that make pytest, or a plugin that the project uses, do something: a suite's only select tests."""
+"""Markers that change how pytest or one of its plugins runs a test. A suite must not give them to its tests."""
 
 
 def _a_suites_own(name: str) -> str:
     if name in PYTESTS_OWN_MARKERS:
-        what = f"{name} is a marker of pytest's own, which changes what it does with a test"
-        raise MisfitError(what, hint="a suite's markers select tests with -m: choose another name")
+        what = f"the marker {name} is not allowed in a suite, because it changes how pytest runs a test"
+        raise MisfitError(what, hint="choose another name")
     return name
 
 

@@ -1,4 +1,4 @@
-"""The cases of each kind of suite."""
+"""The format of the cases of each kind of suite."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,7 +26,7 @@ from harness.types import BLOCK_SIZE, blocks_for
 
 
 class Case(Model):
-    """Fields of cases of every kind."""
+    """The fields that cases of all kinds have."""
 
     id: Slug
     about: Annotated[str, StringConstraints(min_length=1)] = ""
@@ -42,7 +42,7 @@ class Case(Model):
         return any(getattr(self, key) is not None for key in OPTION_KEYS)
 
     def described(self) -> str:
-        """Return a description generated from the data."""
+        """Return a description of the case for reports, generated from its fields."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
         words = [f"limits: {limits or 'as built'}"]
         for key, owner in OPTION_KEYS.items():
@@ -70,20 +70,20 @@ class _RequestsCase(Case):
         joins = [request.join_step for request in self.requests]
         for i, (earlier, later) in enumerate(pairwise(joins), start=1):
             if later < earlier:
-                what = f"join steps go backwards: {later} after {earlier}"
+                what = f"requests must be in the order of join_step, but {later} comes after {earlier}"
                 raise MisfitError(what, "requests", i, "join_step", hint="list requests in the order of join_step")
         return self
 
     def described(self) -> str:
-        """Return the limits, then one line for each request."""
+        """Return the description of the limits, then a line for each request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
 
     @model_validator(mode="after")
     def _blocks_are_enough(self) -> "_RequestsCase":
-        """Check that each request alone fits the available blocks.
+        """Check that each request alone fits into ``available_blocks``.
 
-        Even without padding, a request holds its prompt and all new tokens but the last. The first request starts a
-        batch, so its prompt is rounded up to whole blocks.
+        The KV cache of a request has at least its prompt and all generated tokens except the last. The prompt of the
+        first request is rounded up to whole blocks, because it starts a batch.
         """
         available = self.limits.available_blocks
         for index, request in enumerate(self.requests):
@@ -92,7 +92,8 @@ class _RequestsCase(Case):
             needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
             if available is not None and needed > available:
                 what = (
-                    f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, and there are {available}"
+                    f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, but available_blocks is "
+                    f"{available}"
                 )
                 raise MisfitError(what, "limits", "available_blocks", hint=f"use {needed} or more, or smaller requests")
         return self
@@ -105,15 +106,15 @@ class _RequestsCase(Case):
         return self
 
     def _refuse_sampling(self) -> None:
-        """Raise MisfitError for sampled requests: references exist for greedy decoding only."""
+        """Raise MisfitError for sampled requests, because references exist only for greedy ones."""
         for index, request in enumerate(self.requests):
             if request.temperature > 0:
-                what = "a sampled request has no reference output: temperature must be 0 here"
-                raise MisfitError(what, "requests", index, "temperature", hint="or compare with `output: alone`")
+                what = "temperature must be 0 with `output: reference`, because references are greedy"
+                raise MisfitError(what, "requests", index, "temperature", hint="use temperature 0, or `output: alone`")
 
 
 class StepsCase(_RequestsCase):
-    """A scheduler-step case."""
+    """A scheduler-step case: its steps are compared with a step table."""
 
     expect: StepsExpectation
 
@@ -126,7 +127,7 @@ class StepsCase(_RequestsCase):
 
 
 class OutputCase(_RequestsCase):
-    """An output case."""
+    """An output case: its tokens are compared, but not its steps."""
 
     expect: OutputExpectation
 
@@ -142,25 +143,31 @@ class OutputCase(_RequestsCase):
         return self
 
     def _refuse_chance(self) -> None:
-        """Raise MisfitError if no request is repeatable. Others may be sampled without a seed."""
+        """Raise MisfitError if no request is repeatable (greedy or seeded), so that there is nothing to compare."""
         if any(request.is_repeatable for request in self.requests):
             return
         what = "a sampled request needs a seed: without one its tokens are not reproducible"
         raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
 
     def _refuse_ends(self) -> None:
-        """Raise MisfitError for requests that may end early: a distribution needs draws of equal length."""
+        """Raise MisfitError for requests of an ``output: distribution`` that can end before ``max_tokens``.
+
+        The runs of a request are compared as one array, so they must have the same length.
+        """
         for index, request in enumerate(self.requests):
             if not request.runs_to_max_tokens and request.prompt.length is not None:
-                what = "a request of a distribution runs to max_tokens: nothing may end it early"
+                what = "with `output: distribution`, a request must run to max_tokens"
                 raise MisfitError(what, "requests", index, hint="leave out stop, stop_token_ids and ignore_eos: false")
             if name := request.changes_logits:
-                what = f"a distribution is that of the model's own logits, and {name} changes them"
+                what = f"{name} is not allowed with `output: distribution`, because it changes the logits"
                 raise MisfitError(what, "requests", index, name, hint="leave it out")
 
 
 class ServerOptions(Model):
-    """Options with which a server is started, besides limits. In-process engines use ``max_queue`` only."""
+    """Options with which the server of a case is started, in addition to limits.
+
+    ``max_queue`` is the maximum number of waiting requests. It is the only option that in-process engines use.
+    """
 
     max_queue: Number | None = None
     api_key: Text | None = None
@@ -169,7 +176,7 @@ class ServerOptions(Model):
 
 
 class BehaviourCase(Case):
-    """A behaviour case: actions in order, then a check of the engine's state."""
+    """A behaviour case: its actions are performed in order, then the engine must be idle."""
 
     server: ServerOptions = ServerOptions()
     actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -189,12 +196,12 @@ class BehaviourCase(Case):
         return self
 
     def described(self) -> str:
-        """Return the limits, then the actions."""
+        """Return the description of the limits, then a line for each action or request."""
         return "\n".join([super().described(), *(line for action in self.actions for line in action.described())])
 
 
 def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the names of other actions to which an action refers, each with its path."""
+    """Yield the names of other actions to which an action refers, each with the path of the field that has the name."""
     wait = action.wait
     places = (
         (("abort",), action.abort),

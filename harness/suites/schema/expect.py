@@ -1,4 +1,4 @@
-"""Expectations of steps and output cases, and of the engine's state at the end."""
+"""The format of the key ``expect`` of each kind of case."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -30,9 +30,9 @@ def _as_row(value: Any) -> StepRow:
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
-    """Return the error for a request number that the case does not have."""
-    hint = f"they are numbered from 0 to {requests - 1}" if requests > 1 else "the only one is 0"
-    return MisfitError(f"there is no request {request}", *at, hint=hint)
+    """Return the error for a number that is not that of a request of the case. ``requests`` is how many there are."""
+    hint = f"requests are numbered from 0 to {requests - 1}" if requests > 1 else "the only request is 0"
+    return MisfitError(f"the case has no request {request}", *at, hint=hint)
 
 
 def _row_schema() -> dict[str, Any]:
@@ -48,10 +48,11 @@ StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_leng
 
 
 class StepsExpectation(Model):
-    """``steps`` is ``golden`` (a file in expectations/) or a list of rows.
+    """The expectation of a scheduler-step case.
 
-    ``output: reference`` also compares every sequence with Hugging Face on CPU, by ``policy``; ``output: none`` checks
-    the schedule only.
+    ``steps`` is the expected step table as a list of rows, or ``golden`` if it is in a golden file. With ``output:
+    reference``, the output of each request is also compared with that of Hugging Face on CPU, by ``policy``. With
+    ``output: none``, outputs are not compared.
     """
 
     steps: Literal["golden"] | StepTable
@@ -63,7 +64,7 @@ class StepsExpectation(Model):
         if self.steps != "golden":
             for i, (earlier, later) in enumerate(pairwise(self.steps), start=1):
                 if later.step <= earlier.step:
-                    what = f"step numbers must rise from row to row: {later.step} after {earlier.step}"
+                    what = f"rows must be in the order of steps, but step {later.step} comes after {earlier.step}"
                     raise MisfitError(
                         what, "steps", i, 0, hint="rows in between that are plain decodes can be left out"
                     )
@@ -82,7 +83,7 @@ class StepsExpectation(Model):
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "StepsExpectation":
         if self.policy is not None and self.output != "reference":
-            what = "policy is only used with `output: reference`, but output is none"
+            what = "policy is only used with `output: reference`, but the output is none"
             raise MisfitError(what, "policy", hint="use `output: reference`, or remove policy")
         return self
 
@@ -91,13 +92,15 @@ Group = Annotated[Ids, Field(min_length=2)]
 
 
 class OutputExpectation(Model):
-    """The expected tokens of a case.
+    """The expectation of an output case.
 
-    ``output: reference``: every sequence equals Hugging Face on CPU, by ``policy``. ``output: alone``: every request
-    gets the same tokens, and requested logprobs, as when it runs alone on the same engine. ``output: distribution``:
-    each request is run ``draws`` times, with different seeds, and its tokens must have the distribution that follows
-    from its parameters and Hugging Face's logits. ``same`` lists groups of requests, by position, that must get the
-    same tokens, ``unlike`` groups in which no two may.
+    - ``output: reference``: each request gets the output of Hugging Face on CPU, compared by ``policy``.
+    - ``output: alone``: each request gets the same tokens and logprobs as when it runs alone on the same engine.
+    - ``output: distribution``: each request is run ``draws`` times with different seeds. Its tokens must have the
+      distribution that follows from its sampling parameters and Hugging Face's logits.
+
+    ``same`` lists groups of requests that must get the same tokens. ``unlike`` lists groups in which no two requests
+    may get the same tokens. Requests are given by their position in the case.
     """
 
     output: Literal["reference", "alone", "distribution"]
@@ -109,19 +112,19 @@ class OutputExpectation(Model):
     @model_validator(mode="after")
     def _policy_has_a_use(self) -> "OutputExpectation":
         if self.policy is not None and self.output != "reference":
-            what = f"policy is only used with `output: reference`, but output is {self.output}"
+            what = f"policy is only used with `output: reference`, but the output is {self.output}"
             raise MisfitError(what, "policy", hint="use `output: reference`, or remove policy")
         return self
 
     @model_validator(mode="after")
     def _draws_belong_to_a_distribution(self) -> "OutputExpectation":
         if (self.draws is not None) != (self.output == "distribution"):
-            what = "draws says how often each request of a distribution is made: the one needs the other"
+            what = "`output: distribution` needs `draws`, how often to run each request, and `draws` needs the former"
             raise MisfitError(what, hint="such as `{output: distribution, draws: 50}`")
         return self
 
     def check_groups(self, requests: Sequence[object]) -> None:
-        """Raise MisfitError where ``same`` or ``unlike`` names a request that is not there."""
+        """Raise MisfitError if ``same`` or ``unlike`` names a request that the case does not have."""
         for name, groups in (("same", self.same), ("unlike", self.unlike)):
             for i, group in enumerate(groups):
                 for j, request in enumerate(group):
@@ -130,9 +133,10 @@ class OutputExpectation(Model):
 
 
 class EndExpectation(Model):
-    """The expected state of the engine at the end. ``idle``: no request is waiting or running, and no block is in use.
+    """The expectation of a behaviour case: the state of the engine at the end, and its limits.
 
-    ``limits`` are the effective limits that the engine must report, as far as it reports any.
+    An engine is ``idle`` if no request is waiting or running and no block is in use. ``limits`` are the effective
+    limits that the engine must report. Limits that it does not report are not checked.
     """
 
     engine: Literal["idle"] = "idle"

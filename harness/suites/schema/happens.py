@@ -1,4 +1,4 @@
-"""Events that must happen, or must not happen, in a case."""
+"""The format of ``happens`` and ``never``: events that must happen, or must not happen, when a case is run."""
 
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, WithJsonSchema
 from harness.suites.schema.base import MisfitError, Model, Number, as_tuple
 
 EventName = Literal[
-    # requests join and end
+    # when requests join and end
     "join",
     "full_batch",
     "end_at_prefill",
@@ -16,14 +16,14 @@ EventName = Literal[
     "early_end",
     "context_filled",
     "idle_gap",
-    # aborts, by the request's state
+    # aborts, by the state of the aborted request
     "abort_of_waiting",
     "abort_of_prefilling",
     "abort_of_paused",
     "abort_of_decoding",
     "abort_of_finishing",
     "abort_of_ended",
-    # aborts, by the step before
+    # aborts, by the kind of the step before
     "abort_before_any_step",
     "abort_after_prefill",
     "abort_after_decode",
@@ -32,7 +32,7 @@ EventName = Literal[
     "tkv_growth",
     "tkv_fall",
     "block_taken_in_decode",
-    # why the head of the queue waits
+    # why the first waiting request is not admitted
     "wait_for_batch",
     "wait_for_context",
     "wait_for_blocks",
@@ -43,7 +43,7 @@ EventName = Literal[
     "wait_for_prefill",
     "wait_for_paused",
     "remembered_refusal",
-    # by how much: equal to the limit, or one above
+    # how close to a limit: exactly at the limit, or one above it
     "fits_context_exactly",
     "fits_blocks_exactly",
     "fits_batch_tkv_exactly",
@@ -73,7 +73,7 @@ EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
 
 class Happening(Model):
-    """An event that must happen, to any request or to ``request``, by position in the case."""
+    """An event by its name. ``request`` is the position of the request to which it happens, None if that is any."""
 
     event: EventName
     request: Number | None = None
@@ -89,7 +89,8 @@ def _in_full(value: Any) -> Any:
         [(event, request)] = value.items()
         if type(request) is int:
             return {"event": _known(event), "request": request}
-    raise MisfitError("an event is a name, or a name and a request", hint="such as `pause` or `{abort_of_paused: 0}`")
+    what = "an event must be a name, or a mapping of a name to a request"
+    raise MisfitError(what, hint="such as `pause` or `{abort_of_paused: 0}`")
 
 
 def _known(name: Any) -> Any:
@@ -97,7 +98,7 @@ def _known(name: Any) -> Any:
         return name
     near = get_close_matches(str(name), EVENT_NAMES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "docs/writing-cases.md lists them"
-    raise MisfitError(f"no event is called {str(name)[:60]!r}", hint=hint)
+    raise MisfitError(f"there is no event named {str(name)[:60]!r}", hint=hint)
 
 
 _JSON_SCHEMA: dict[str, Any] = {
@@ -114,7 +115,7 @@ _JSON_SCHEMA: dict[str, Any] = {
 }
 _Short = Annotated[Happening, BeforeValidator(_in_full), WithJsonSchema(_JSON_SCHEMA)]
 Happenings = Annotated[tuple[_Short, ...], BeforeValidator(as_tuple)]
-"""A list of event names, or ``{name: request}`` for events of one request.
+"""A list of events, each ``name`` or, if it must happen to a certain request, ``{name: request}``.
 
 docs/writing-cases.md describes the events.
 """

@@ -1,4 +1,4 @@
-"""Comparison of outputs: the name of a policy and, optionally, other bounds than its defaults."""
+"""The format of ``policy``: the policy for comparing outputs with those of Hugging Face, and its tolerances."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,14 +16,15 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
     "divergence": ("abs_tol", "margin"),
     "golden": ("abs_tol", "margin", "max_kl"),
 }
-"""The bounds of each policy. docs/outputs.md gives the formulas."""
+"""The names of the tolerances that each policy has. docs/outputs.md gives the formulas."""
 
 
 class Policy(Model):
-    """A policy by name. A bound that is not given has its default for the precision in which the engine computes.
+    """A policy by its name. Tolerances that are not given have a default that depends on the engine's precision.
 
-    ``rel_tol`` and ``abs_tol`` are for logprobs (natural logarithm). ``margin`` is the largest difference in logprob
-    between the best token and a token that is accepted in its place. ``max_kl`` is in nats.
+    ``rel_tol`` and ``abs_tol`` are tolerances of logprobs (natural logarithms). ``margin`` is the maximum difference in
+    logprob between the best token and another token that is accepted in its place. ``max_kl`` is the maximum
+    Kullback-Leibler divergence, in nats.
     """
 
     name: PolicyName
@@ -36,14 +37,15 @@ class Policy(Model):
     def _its_own_bounds(self) -> "Policy":
         known = BOUNDS_OF[self.name]
         for name in sorted(self.model_fields_set - {"name", *known}):
-            raise MisfitError(f"the policy {self.name} has no {name}", name, hint=f"its bounds are {', '.join(known)}")
+            hint = f"the tolerances of this policy are {', '.join(known)}"
+            raise MisfitError(f"the policy {self.name} has no {name}", name, hint=hint)
         return self
 
 
 def by_name(value: Any) -> Any:
-    """Return the policy with its default bounds for a name; other values are returned unchanged."""
+    """Convert the name of a policy to a policy with the default tolerances. Other values are returned unchanged."""
     return {"name": value} if isinstance(value, str) else value
 
 
 PolicyChoice = Annotated[Policy, BeforeValidator(by_name)]
-"""The name of a policy, or a mapping with ``name`` and bounds."""
+"""The name of a policy, or a mapping with ``name`` and tolerances."""

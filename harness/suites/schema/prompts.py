@@ -1,4 +1,4 @@
-"""The forms of a prompt."""
+"""The format of prompts."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,20 +9,24 @@ from harness.suites.schema.base import Ids, Length, MisfitError, Model, Slug, Te
 from harness.suites.yaml import read_ordinary
 
 FOLDER = "folder"
-"""Key of the validation context: the folder to which names of text files are relative."""
+"""Key of pydantic's validation context for the folder of the suite, to which the names of text files are relative."""
 
 MAX_TEXT = 10_000_000
 WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "parts")
 
 
 class Prompt(Model):
-    """A prompt: exactly one form, and optionally its length.
+    """A prompt. It has exactly one of these keys:
 
-    ``random_tokens: n`` is n tokens that depend on the case id and the request's position only, without special tokens.
-    With ``seed`` they depend on that word only, so that requests can share them. ``text`` is encoded with the model's
-    tokenizer; ``text_file`` is a text file, relative to the suite. ``token_ids`` are used unchanged. ``special_tokens:
-    all`` is every special token of the model, once, in the order of ids. ``parts`` are concatenated prompts. With
-    ``tokens: n`` the prompt is repeated from its start, or cut, to n tokens.
+    - ``random_tokens: n`` is n ordinary tokens, chosen at random. They depend only on the id of the case and the
+      position of the request. With ``seed`` they depend only on that word, so that requests can have the same ones.
+    - ``text`` is encoded with the model's tokenizer, and so is the content of ``text_file``, a path relative to the
+      suite.
+    - ``token_ids`` are used unchanged.
+    - ``special_tokens: all`` is every special token of the model, once, in the order of their ids.
+    - ``parts`` is a list of prompts, which are concatenated.
+
+    With ``tokens: n`` the prompt is repeated from its start, or cut off, so that it has n tokens.
     """
 
     random_tokens: Length | None = None
@@ -40,12 +44,12 @@ class Prompt(Model):
     def _exactly_one(self, info: ValidationInfo) -> "Prompt":
         given = [name for name in WAYS if name in self.model_fields_set]
         if len(given) != 1 or getattr(self, given[0]) is None:
-            what = f"a prompt has exactly one of {', '.join(WAYS)}"
+            what = f"a prompt must have exactly one of the keys {', '.join(WAYS)}"
             raise MisfitError(what, hint="such as `{random_tokens: 20}`")
         if self.seed is not None and self.random_tokens is None:
             raise MisfitError("seed is only allowed with random_tokens", "seed", hint="remove it")
         if self.tokens is not None and self.random_tokens is not None:
-            what = "random_tokens already sets the length: tokens is for the other forms"
+            what = "tokens can't be combined with random_tokens, which already sets the number of tokens"
             raise MisfitError(what, "tokens", hint="remove it")
         if self.text_file is not None:
             self._content = _read((info.context or {}).get(FOLDER, Path()), self.text_file)
@@ -53,12 +57,12 @@ class Prompt(Model):
 
     @property
     def plain_text(self) -> str | None:
-        """Return the text of ``text`` or ``text_file``, None for other forms."""
+        """Return the text of a prompt with ``text`` or ``text_file``, None for other prompts."""
         return self._content if self.text_file is not None else self.text
 
     @property
     def length(self) -> int | None:
-        """Return the number of tokens, None if it depends on a tokenizer."""
+        """Return the number of tokens of the prompt, None if it depends on a tokenizer."""
         if self.tokens is not None or self.random_tokens is not None:
             return self.tokens or self.random_tokens
         if self.token_ids is not None:
@@ -68,7 +72,7 @@ class Prompt(Model):
         return sum(known) if known and len(known) == len(lengths) else None
 
     def described(self) -> str:
-        """Return a description generated from the data."""
+        """Return a description of the prompt for reports, such as ``20 random tokens``."""
         if self.random_tokens is not None:
             shared = f" of {self.seed!r}" if self.seed else ""
             return f"{self.random_tokens} random tokens{shared}"

@@ -1,4 +1,4 @@
-"""Requests, and the limits under which they run."""
+"""The format of requests, limits and options of schedulers."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -53,11 +53,12 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Request(Model):
-    """One request. By default greedy, and running to ``max_tokens`` (EOS ignored).
+    """One request. By default it is greedy, ignores EOS, and so runs to ``max_tokens``.
 
-    ``logprobs`` is the number of alternatives for each token that the engine returns; they are compared, too.
-    ``simulated_tokens`` replace a model's tokens in simulation, where generated tokens may end the request early. With
-    a model, they must equal the generated tokens.
+    ``join_step`` and ``abort_step`` are numbers of engine steps. ``logprobs`` is the number of alternative tokens that
+    the engine returns at each position, with their logprobs. These are compared as well. ``simulated_tokens`` are the
+    tokens that the model generates. Drivers that run no model need them if the tokens can end the request early.
+    Drivers that run the model must generate these tokens.
     """
 
     prompt: Prompt
@@ -95,7 +96,7 @@ class Request(Model):
 
     @property
     def changes_logits(self) -> str | None:
-        """Return the first parameter that changes logits before a token is chosen, None if there is none."""
+        """Return the first of the request's parameters that changes logits, such as a penalty. None: there is none."""
         names = ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "allowed_token_ids")
         defaults = type(self).model_fields
         changed = (
@@ -107,25 +108,26 @@ class Request(Model):
 
     @property
     def is_repeatable(self) -> bool:
-        """Return whether the request gets the same tokens again: it is greedy, or has a seed."""
+        """Return whether the request gets the same tokens in every run, because it is greedy or has a seed."""
         return self.temperature == 0 or self.seed is not None
 
     @property
     def can_be_simulated(self) -> bool:
-        """Return whether the schedule is known without a model: no token can end the request early, or tokens are
-        given.
+        """Return whether a driver that runs no model can run the request.
+
+        It can if no token can end the request early, or if ``simulated_tokens`` are given.
         """
         return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
 
     @property
     def runs_to_max_tokens(self) -> bool:
-        """Return whether only ``max_tokens`` can end the request, so that its schedule does not depend on any token."""
+        """Return whether the request always gets ``max_tokens`` tokens, because no token can end it early."""
         known = self.prompt.length is not None
         return known and self.ignore_eos and not self.stop and not self.stop_token_ids
 
 
 class Limits(Model):
-    """Upper bounds for scheduling. A bound that is not given is the one with which the engine was built."""
+    """Upper bounds for scheduling. A limit that is not given is that with which the engine was built."""
 
     max_model_len: Size | None = None
     max_num_seqs: Size | None = None
@@ -134,17 +136,18 @@ class Limits(Model):
 
 
 class Options(Model):
-    """Options of a scheduler in a case."""
+    """The base class for the options of a scheduler that a case can set."""
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
-        """Raise MisfitError if a request, given as (prompt length, max_tokens), can't run with these options."""
+        """Raise MisfitError if a request can't run with these options. Requests are (prompt length, max_tokens)."""
 
 
 class Chunking(Options):
     """Options of the chunked scheduler.
 
-    ``chunk_size`` is in tokens, a multiple of 64. With ``interleave``, decoding requests have a step between two
-    chunks. With ``long_output_priority``, requests with the fewest generated tokens are paused first.
+    ``chunk_size`` is in tokens, and must be a multiple of 64. With ``interleave``, there is a decode between two chunks
+    of a prefill if other requests are decoding. With ``long_output_priority``, the requests with the fewest generated
+    tokens are paused first.
     """
 
     chunk_size: Size = 128
@@ -175,22 +178,23 @@ class TokenBudget(Options):
     rules: TokenBudgetRules = "0.27"
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
-        """Raise MisfitError if a request can exceed the budget.
+        """Raise MisfitError if a request can need more than ``max_num_batched_tokens`` tokens in one step.
 
-        Without chunks a request runs in one step, also when it is computed again after a preemption.
+        Without ``enable_chunked_prefill``, all tokens of a request are computed in one step. After a preemption, these
+        are its prompt and all tokens generated so far.
         """
         for index, (length, max_tokens) in enumerate(() if self.enable_chunked_prefill else requests):
             longest = length + max_tokens - 1
             if longest > self.max_num_batched_tokens:
                 what = (
-                    f"request {index} may need {longest} tokens in one step: without chunks it can't start in a budget "
-                    f"of {self.max_num_batched_tokens}"
+                    f"without chunked prefill, request {index} can need {longest} tokens in one step, but "
+                    f"max_num_batched_tokens is {self.max_num_batched_tokens}"
                 )
                 raise MisfitError(what, "token_budget", "max_num_batched_tokens", hint=f"use {longest} or more")
 
 
 def describe_request(index: int, request: Request) -> str:
-    """Return a description of a request, generated from its data."""
+    """Return a description of a request for reports, generated from its fields."""
     words = [f"request {index}: {request.prompt.described()}, max_tokens {request.max_tokens}"]
     if request.join_step:
         words.append(f"joins at step {request.join_step}")

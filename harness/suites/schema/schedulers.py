@@ -1,7 +1,8 @@
-"""The format of each scheduler in suites, results and JSON workloads: its marker, table columns and options.
+"""What differs between schedulers in files: the marker, the columns of step tables, and the options.
 
-The behaviour of a scheduler is in its folder of ``harness/schedulers/``. The rest of the harness looks up the format by
-the scheduler's name or by a row, without branches on the scheduler.
+The files are suites, results and JSON workloads. The rest of the harness looks up the format of a scheduler by its name
+or by a row, so it needs no branches on the scheduler. The rules of a scheduler are in its folder of
+``harness/schedulers/``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,22 +26,22 @@ def _are_numbers(value: Any) -> bool:
 
 
 def _requests(column: str) -> Any:
-    """Return the type of a list of requests, in the column of that name."""
+    """Return the pydantic type of the cells of ``column``, which are lists of request numbers."""
 
     def check(value: Any) -> tuple[int, ...]:
         if not _are_numbers(value):
-            raise MisfitError(f"{column} is a list of requests", hint="such as `[2, 0]`")
+            raise MisfitError(f"{column} must be a list of request numbers", hint="such as `[2, 0]`")
         return tuple(value)
 
     return Annotated[tuple[int, ...], PlainValidator(check), WithJsonSchema(_ID_LIST)]
 
 
 def _pairs(column: str, unit: str) -> Any:
-    """Return the type of a list of (request, number) pairs; the number counts ``unit``."""
+    """Return the pydantic type of the cells of ``column``, which are lists of (request, number of ``unit``)."""
 
     def check(value: Any) -> tuple[tuple[int, int], ...]:
         if not isinstance(value, list | tuple) or not all(_are_numbers(pair) and len(pair) == 2 for pair in value):
-            raise MisfitError(f"{column} is a list of [request, {unit}]", hint="such as `[[1, 2]]`")
+            raise MisfitError(f"{column} must be a list of pairs [request, {unit}]", hint="such as `[[1, 2]]`")
         return tuple((request, number) for request, number in value)
 
     schema = {"type": "array", "items": {**_ID_LIST, "minItems": 2, "maxItems": 2}}
@@ -61,7 +62,7 @@ CELLS: Mapping[str, Any] = {
     "hits": _pairs("hits", "blocks"),
     "scheduled": _pairs("scheduled", "tokens"),
 }
-"""The pydantic type of the cells of each column of ``StepRow``."""
+"""The pydantic type of the cells of each column of a step table, by the column's name in ``StepRow``."""
 
 COLUMNS = ("step", "tkv", "waiting", "running", "outputs", "finished", "reserved", "used")
 CHUNKED_COLUMNS = (*COLUMNS, "paused", "hits")
@@ -79,12 +80,12 @@ TOKEN_BUDGET_COLUMNS = (
 
 
 def _one_more(row: StepRow, steps: int) -> StepRow:
-    """Return the row ``steps`` plain decodes later: tkv has grown by one for each step, all else is unchanged."""
+    """Return the row that is ``steps`` plain decodes later: tkv has grown by ``steps``, and the rest is the same."""
     return row._replace(step=row.step + steps, tkv=row.tkv_or_0 + steps, outputs=row.running, finished=())
 
 
 def _one_each(row: StepRow, steps: int) -> StepRow:
-    """Return the row ``steps`` plain decodes later: each running request computes one token a step."""
+    """Return the row that is ``steps`` plain decodes later: each running request computes one token in each step."""
     ones = tuple((request, 1) for request in row.running)
     gone = row._replace(scheduled=ones, preempted=(), hits=())
     return gone._replace(step=row.step + steps, outputs=row.running, finished=())
@@ -92,14 +93,14 @@ def _one_each(row: StepRow, steps: int) -> StepRow:
 
 @dataclass(frozen=True)
 class SchedulerFormat:
-    """The format of one scheduler in files. ``marker`` is given to its tests.
+    """What is particular to one scheduler in files.
 
-    ``columns`` are the columns of its step tables. ``own_column`` is the column that identifies its rows, None if all
-    of its columns also exist in other tables. ``options_key`` is the key of its options in a case and in a JSON
-    workload, ``options`` their model, ``setup`` the type that drivers get. ``limits_it_lacks`` maps limits that it does
-    not have to a message. ``rounds_blocks``: its engine rounds the number of blocks to a multiple of the batch.
-    ``plain_decode(row, steps)`` returns the row ``steps`` later, if each step between is a plain
-    decode.
+    ``marker`` is the pytest marker of its tests. ``columns`` are the columns of its step tables. ``own_column`` is a
+    column that no other scheduler has, by which its rows are recognised; None if there is no such column.
+    ``options_key`` is the key of its options in a case and in a JSON workload, ``options`` is the type of these options
+    in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names of limits that the scheduler
+    does not have to an error message. ``rounds_blocks`` is whether its engine rounds the number of blocks up to a
+    multiple of ``max_num_seqs``. ``plain_decode(row, steps)`` returns the row that is ``steps`` plain decodes later.
     """
 
     name: Scheduler
@@ -114,7 +115,7 @@ class SchedulerFormat:
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
-        """Return the options of a case with defaults filled in, None if the scheduler has none."""
+        """Convert the options of a case to those that drivers get. Return None if the scheduler has no options."""
         if self.options is None or self.setup is None:
             return None
         return self.setup(**(given or self.options()).model_dump())
@@ -134,13 +135,13 @@ FORMATS: Mapping[str, SchedulerFormat] = {
             "token_budget",
             TokenBudget,
             TokenBudgetSetup,
-            {"max_batch_tkv_limit": "the token-budget scheduler has no tkv, so no max_batch_tkv_limit"},
+            {"max_batch_tkv_limit": "the token-budget scheduler has no tkv and therefore no max_batch_tkv_limit"},
             rounds_blocks=False,
             plain_decode=_one_each,
         ),
     )
 }
-"""By the scheduler's name."""
+"""The format of each scheduler, by the scheduler's name."""
 
 OPTION_KEYS: Mapping[str, SchedulerFormat] = {each.options_key: each for each in FORMATS.values() if each.options_key}
 
@@ -148,7 +149,7 @@ _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.o
 
 
 def format_of_row(row: StepRow) -> SchedulerFormat:
-    """Return the format of the scheduler to which a row belongs, determined by its columns."""
+    """Return the format of the scheduler to which a row belongs. It is recognised by its columns."""
     for column, known in _KNOWN_BY:
         if getattr(row, column) is not None:
             return known
@@ -156,10 +157,10 @@ def format_of_row(row: StepRow) -> SchedulerFormat:
 
 
 def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
-    """Return the columns of a row of a table, by its number of cells.
+    """Return the columns to which the cells of a row belong.
 
-    The second cell distinguishes rows with ``tkv``, a number, from rows with ``scheduled`` tokens, a list. Raises
-    MisfitError if no scheduler has rows with as many cells.
+    They follow from the number of cells, and from the second cell. It is a number (``tkv``), or a list (``scheduled``).
+    Raises MisfitError if no scheduler has rows with this number of cells.
     """
     second = "scheduled" if len(cells) > 1 and isinstance(cells[1], list | tuple) else "tkv"
     alike = [each.columns for each in FORMATS.values() if each.columns[1] == second]
@@ -170,8 +171,8 @@ def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
 
 
 def no_row(given: str, columns: tuple[str, ...] = COLUMNS) -> MisfitError:
-    """Return the error for a value that is not a row."""
-    what = f"a row is a list of {len(columns)} ({', '.join(columns)}), not {given}"
+    """Return the error for a value that is not a row. ``given`` describes the value, ``columns`` what is expected."""
+    what = f"a row must be a list of {len(columns)} values ({', '.join(columns)}), not {given}"
     return MisfitError(what, hint=f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`")
 
 
@@ -190,10 +191,10 @@ _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
 
 
 def decodes_on(before: StepRow, after: StepRow) -> bool:
-    """Return whether ``after`` is a plain decode after ``before``: no block was due or taken, and only tkv differs.
+    """Return whether ``after`` is a plain decode (see ``StepRow``) that follows ``before``.
 
-    Identity is compared first, because drivers return the same tuples until they change. For schedulers without tkv,
-    ``used`` shows whether a block was taken.
+    Whether a request took a block shows in tkv, which has then passed a multiple of 64, or in ``used`` for schedulers
+    without tkv. Tuples are compared by identity first, because drivers return the same tuple until its content changes.
     """
     return (
         after.kind == before.kind == "decode"
@@ -201,7 +202,7 @@ def decodes_on(before: StepRow, after: StepRow) -> bool:
         and after[2:] == before[2:]
         and after.outputs == after.running
         and (
-            before.tkv is None  # of a scheduler without tkv
+            before.tkv is None  # The scheduler has no tkv.
             or (after.tkv == before.tkv + 1 and before.tkv % BLOCK_SIZE != 0)
         )
     )

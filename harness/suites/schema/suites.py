@@ -1,4 +1,4 @@
-"""Suites: parameters and cases."""
+"""The format of suites: their parameters, and their cases."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_leng
 
 
 class Parameters(Model):
-    """Parameter values. Every combination is a test of its own."""
+    """The parameters of a suite, each with a list of values. Each case is run with every combination of the values."""
 
     model: Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(min_length=1)] = (MODELS_OF_THE_RUN,)
     backend: Annotated[tuple[Backend, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("eager",)
@@ -35,12 +35,12 @@ class Parameters(Model):
         for name in type(self).model_fields:
             values = getattr(self, name) or ()
             if len(set(values)) != len(values):
-                raise MisfitError(f"{name} has a value twice", name, hint="list each value once")
+                raise MisfitError(f"the parameter {name} lists a value twice", name, hint="list each value once")
         return self
 
 
 class AnySuite(Model):
-    """Fields of suites of every kind."""
+    """The fields that suites of all kinds have."""
 
     suite: SuiteName
     kind: str
@@ -68,7 +68,7 @@ class AnySuite(Model):
                 continue
             for i, case in enumerate(self.cases):
                 if getattr(case, key) is not None:
-                    what = f"{key} has options of scheduler {owner.name}, but this suite has other schedulers"
+                    what = f"{key} is for the scheduler {owner.name}, but the suite is not run with that scheduler only"
                     hint = f"use `scheduler: [{owner.name}]` in the suite's parameters"
                     raise MisfitError(what, "cases", i, key, hint=hint)
         return self

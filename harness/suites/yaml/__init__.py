@@ -1,7 +1,8 @@
-"""Read YAML files as plain data, with the position of every value and key.
+"""Read YAML files as plain data, together with the position of every value and key, for error messages.
 
-Stricter than YAML: one document, no tags, no merge keys, no duplicate keys, numbers in plain decimals only; size, depth
-and the expansion of aliases are limited. Every error is a ``Problem`` with a position, never a traceback.
+The accepted YAML is a subset: a file has one document, without tags, merge keys and duplicate keys, and numbers are
+plain decimals. The size and the depth of a file are limited, and so is the expansion of aliases. Every error is a
+``Problem`` with a position.
 """
 
 from harness.suites.yaml.reading import read_ordinary, read_yaml

@@ -1,6 +1,6 @@
-"""Build nodes, each with its position, from the events of the YAML parser.
+"""Build nodes with positions from the events of PyYAML's parser.
 
-The parser's own ``compose`` recurses as deep as the file, and does not detect duplicate keys.
+PyYAML's own ``compose`` has no limit for the depth of a file, and does not detect duplicate keys.
 """
 
 import re
@@ -32,19 +32,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Composer:
-    """Builds nodes from events.
+    """Builds the nodes of a file from the parser's events.
 
-    Continues after an invalid value, to report all of them, but not after a syntax error.
+    It continues after an invalid value, to report all of them, and stops at a syntax error.
     """
 
     def __init__(self, file: Path, text: str) -> None:
         self.file = file
         self.text = text
         self.events: Iterator[yaml.Event] = iter(())
-        self.anchors: dict[str, tuple[Place, Node | None]] = {}  # node None: still being read
+        self.anchors: dict[str, tuple[Place, Node | None]] = {}  # The node is None until it has been read.
         self.depth = 0
-        self.values = 0  # so far, including the values of aliases
-        self.last_line = 1  # of the last value
+        self.values = 0  # The number of values so far, including those of aliases.
+        self.last_line = 1  # The last line of the last value.
         self.problems: list[Problem] = []
 
     def source(self) -> Source:
@@ -56,22 +56,25 @@ class Composer:
         except yaml.MarkedYAMLError as error:
             self._stop(*broken_syntax(error, self.text))
         except (yaml.YAMLError, ValueError) as error:
-            self._stop(Place(1, 1), f"is not YAML: {error}", SEE)
+            self._stop(Place(1, 1), f"this file is not YAML: {error}", SEE)
         if self.problems:
             raise YamlError(self.problems)
         return Source(self.text, root)
 
     def _document(self) -> Node:
-        next(self.events)  # the start of the stream
+        next(self.events)  # This event is the start of the stream.
         if isinstance(next(self.events), yaml.StreamEndEvent):
             self._stop(
-                Place(1, 1), "is empty", "a suite has `suite`, `kind` and `cases`; delete the file if it is not a suite"
+                Place(1, 1),
+                "this file is empty",
+                "a suite has `suite`, `kind` and `cases`; delete the file if it is not a suite",
             )
         root = self._node(next(self.events), ())
-        next(self.events)  # the end of the document
+        next(self.events)  # This event is the end of the document.
         after = next(self.events)
         if isinstance(after, yaml.DocumentStartEvent):
-            self._stop(place_of(after.start_mark), "a second document begins here", "put it into a file of its own")
+            what = "a second YAML document begins here"
+            self._stop(place_of(after.start_mark), what, "put it into a file of its own")
         return root
 
     def _node(self, event: yaml.Event, path: YamlPath) -> Node:
@@ -102,7 +105,8 @@ class Composer:
     def _alias(self, name: str, place: Place, path: YamlPath) -> Node:
         self.last_line = place.line
         if name not in self.anchors:
-            self._stop(place, f"there is no anchor `&{name}` before this", f"write `&{name}` before the value", path)
+            what = f"there is no anchor `&{name}` before the alias `*{name}`"
+            self._stop(place, what, f"write `&{name}` before the value that the alias stands for", path)
         node = self.anchors[name][1]
         if node is None:
             self._stop(place, f"`*{name}` is an alias inside its own anchor", "write out the value", path)
@@ -112,7 +116,7 @@ class Composer:
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place, path: YamlPath) -> Node:
         end = place_of(event.end_mark)
-        # The end mark of a block scalar is the start of the next line.
+        # PyYAML's end mark of a block scalar is the start of the line after it.
         self.last_line = max(place.line, end.line - (end.column == 1))
         if _SURROGATE.search(event.value):
             self._wrong(place, *NO_CHARACTER, path)
@@ -145,7 +149,8 @@ class Composer:
             key = self._key(event, place, path)
             value = self._node(next(self.events), path if key is None else (*path, key))
             if key in keys:
-                self._wrong(place, f"is given twice; the first is on line {keys[key].line}", "keep one", (*path, key))
+                what = f"this key is given twice; the first is on line {keys[key].line}"
+                self._wrong(place, what, "keep one of them", (*path, key))
             elif key is not None:
                 entries[key], keys[key] = value, place
         return entries
@@ -164,18 +169,21 @@ class Composer:
     def _until(self, end: type[yaml.Event]) -> Iterator[yaml.Event]:
         while not isinstance(event := next(self.events), end):
             yield event
-        if place_of(event.end_mark) > place_of(event.start_mark):  # a bracket: the end of a block has no width
+        if place_of(event.end_mark) > place_of(
+            event.start_mark
+        ):  # The end is a bracket. The end of a block has no width.
             self.last_line = place_of(event.end_mark).line
 
     def _count(self, values: int, place: Place, path: YamlPath) -> None:
         self.values += values
         if self.values > MAX_VALUES:
-            what = f"more than {MAX_VALUES:,} values, including those of aliases"
+            what = f"the file has more than {MAX_VALUES:,} values, including those of aliases"
             self._stop(place, what, "split it into several files", path)
 
     def _check_depth(self, more: int, place: Place, path: YamlPath) -> None:
         if self.depth + more > MAX_DEPTH:
-            self._stop(place, f"nested more than {MAX_DEPTH} deep", "a suite needs no more than ten", path[:3])
+            what = f"lists and mappings are nested more than {MAX_DEPTH} deep"
+            self._stop(place, what, "a suite needs no more than ten levels", path[:3])
 
     def _wrong(self, place: Place, what: str, hint: str, path: YamlPath) -> None:
         self.problems.append(Problem(self.file, place.line, place.column, shown_path(path), what, hint))

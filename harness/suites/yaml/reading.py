@@ -15,7 +15,8 @@ def read_yaml(path: Path) -> Source:
     """Read a YAML file. Raises YamlError if its content is invalid, OSError if it can't be read."""
     data = read_ordinary(path, MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise YamlError([Problem(path, 1, 1, "", f"is larger than {MAX_BYTES:,} bytes", "split it into several files")])
+        what = f"this file is larger than {MAX_BYTES:,} bytes"
+        raise YamlError([Problem(path, 1, 1, "", what, "split it into several files")])
     return Composer(path, _decode(path, data)).source()
 
 
@@ -28,20 +29,20 @@ def read_ordinary(path: Path, most: int) -> bytes:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a named pipe blocks until it has a writer.
+    # Without O_NONBLOCK, opening a named pipe would block until another process opens it for writing.
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-# Control characters; and U+0085, U+2028 and U+2029, which are line breaks in YAML 1.1 but not in editors, so that
-# line numbers would differ.
+# These are control characters, and U+0085, U+2028 and U+2029. The latter are line breaks in YAML 1.1 but not in
+# editors, so the line numbers in error messages would be wrong.
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 def _decode(path: Path, data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
         wide = data.startswith((b"\xff\xfe\x00\x00", b"\x00\x00"))
-        what = f"is UTF-{32 if wide else 16}, not UTF-8"
-        raise YamlError([Problem(path, 1, 1, "", what, "save it as UTF-8")])
+        what = f"this file is UTF-{32 if wide else 16}, not UTF-8"
+        raise YamlError([Problem(path, 1, 1, "", what, "save the file as UTF-8")])
     try:
         text = data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -53,7 +54,7 @@ def _decode(path: Path, data: bytes) -> str:
         code = ord(bad.group())
         escape = f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
         hint = f'in text, write it as an escape: "{escape}"'
-        what = f"the character U+{code:04X} is not allowed in a file"
+        what = f"the character U+{code:04X} is not allowed in a YAML file"
         raise YamlError([Problem(path, place.line, place.column, "", what, hint)])
     return text
 

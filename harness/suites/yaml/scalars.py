@@ -1,4 +1,4 @@
-"""Values of unquoted words (plain scalars)."""
+"""Convert plain scalars, the unquoted words of a YAML file, to values."""
 
 import re
 from functools import lru_cache
@@ -18,7 +18,7 @@ _WORDS: dict[str, bool | None] = {
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-# YAML parsers disagree about these: a number or a date to some, text or another number to others. So they are errors.
+# YAML 1.1 and 1.2 read these words differently: as a number or a date, as another number, or as text. They are errors.
 _AMBIGUOUS = {
     "an octal number": re.compile(r"[-+]?0o?[0-9_]+"),
     "a hexadecimal number": re.compile(r"[-+]?0x[0-9a-fA-F_]+"),
@@ -31,7 +31,7 @@ _AMBIGUOUS = {
 
 @lru_cache(maxsize=4096)
 def meaning(raw: str) -> tuple[Content, str, str]:
-    """Return the value of an unquoted word, and a message and a hint if it is not allowed, else empty strings."""
+    """Return the value of an unquoted word, an error message and a hint. The last two are empty if it is allowed."""
     if raw in _WORDS:
         return _WORDS[raw], "", ""
     for other, form in _AMBIGUOUS.items():
@@ -41,7 +41,8 @@ def meaning(raw: str) -> tuple[Content, str, str]:
     if not _FLOAT.fullmatch(raw):
         return raw, "", ""
     if len(raw) > MAX_DIGITS:
-        return raw, f"is a number of {len(raw)} digits, and the maximum is {MAX_DIGITS}", "quote it if it is text"
+        what = f"this number has {len(raw)} digits, more than the maximum of {MAX_DIGITS}"
+        return raw, what, "quote it if it is text"
     if _INTEGER.fullmatch(raw):
         return int(raw), "", ""
     return float(raw.lower().replace(".inf", "inf").replace(".nan", "nan")), "", ""

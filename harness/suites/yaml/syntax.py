@@ -1,4 +1,4 @@
-"""Messages for YAML syntax errors, with the position to be corrected."""
+"""Convert syntax errors of PyYAML to messages that say where and how to correct the file."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ SEE = "see docs/writing-cases.md for a suite to start from"
 
 
 def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str]:
-    """Return the position to be corrected, the message and a hint for a parser error."""
+    """Return the position to correct, a message and a hint for an error of PyYAML's parser. ``text`` is the file's."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return Place(1, 1), f"is not YAML: {error.problem}", SEE
+        return Place(1, 1), f"this file is not YAML: {error.problem}", SEE
     place = place_of(mark)
     began = place_of(error.context_mark) if error.context_mark else place
     lines = text.splitlines()
@@ -60,4 +60,4 @@ def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, s
         return place, what, "check the indentation, and that nothing follows a closing quote or bracket"
     if "tag" in problem or "tag" in context:
         return place, *TAG
-    return place, f"is not YAML: {problem}", SEE
+    return place, f"this is not YAML: {problem}", SEE

@@ -1,4 +1,4 @@
-"""The content of a YAML file: values with their positions, and problems."""
+"""Types for the content of a YAML file, with the position of each value, and for the problems in it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Content = None | bool | int | float | str | list["Node"] | dict[str, "Node"]
 
 
 class Place(NamedTuple):
-    """A line and a column, both from 1."""
+    """A position in a file: line and column, both from 1."""
 
     line: int
     column: int
@@ -20,7 +20,10 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem in a file, shown on one line."""
+    """One mistake in a file, which is shown on one line.
+
+    ``where`` is the path of the value, such as ``cases[2].limits``; ``what`` says what is wrong, ``hint`` what to do.
+    """
 
     file: Path
     line: int
@@ -36,7 +39,7 @@ class Problem:
 
 
 class YamlError(ValueError):
-    """A file that is not valid YAML in the accepted subset."""
+    """The content of a file is not in the accepted subset of YAML. ``problems`` has all mistakes found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -47,22 +50,23 @@ _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 
 
 class Node(NamedTuple):
-    """A value with its position. ``values`` and ``height`` include the values of aliases.
+    """A value with its position.
 
-    A named tuple, because ten thousand cases have hundreds of thousands of nodes.
+    ``values`` is the number of values in it, and ``height`` how deep they are nested, including those of aliases. It is
+    a named tuple, which is faster to create than a dataclass: ten thousand cases have hundreds of thousands of nodes.
     """
 
     place: Place
     last_line: int
     content: Content
-    raw: str = ""  # an unquoted value as it is written, for hints
+    raw: str = ""  # The text of an unquoted value as it is in the file, for hints.
     keys: Mapping[str, Place] = _NO_KEYS
     values: int = 1
     height: int = 0
 
     @property
     def plain(self) -> Any:
-        """Return the value as dict, list, str, int, float, bool or None."""
+        """Return the value without positions, as dict, list, str, int, float, bool or None."""
         content = self.content
         if isinstance(content, dict):
             return {key: value.plain for key, value in content.items()}
@@ -80,11 +84,11 @@ class Source:
 
     @property
     def data(self) -> Any:
-        """Return the whole content as dict, list, str, int, float, bool or None."""
+        """Return the content of the file without positions, as dict, list, str, int, float, bool or None."""
         return self.root.plain
 
     def resolve(self, path: YamlPath) -> YamlPath:
-        """Return the longest prefix of ``path`` that exists."""
+        """Return the longest prefix of ``path`` at which the file has a value."""
         node = self.root
         for depth, part in enumerate(path):
             child = _child(node, part)
@@ -108,13 +112,13 @@ class Source:
         return self.node(path).place
 
     def key_place(self, path: YamlPath) -> Place:
-        """Return the position of the key of a value; for items of lists, which have no key, that of the item."""
+        """Return the position of the key of the value at ``path``, or of the value itself if it is in a list."""
         last = path[-1] if path else 0
         return self.node(path[:-1]).keys[last] if isinstance(last, str) else self.place(path)
 
 
 def shown_file(path: Path) -> str:
-    """Return a path for messages: relative to the current directory if it is below."""
+    """Return a path for messages. It is relative to the current directory if the file is below that."""
     try:
         return str(Path(os.path.abspath(path)).relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -133,12 +137,12 @@ def shortened(text: str, most: int = 60) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return ``text`` with line breaks and unprintable characters as escapes."""
+    """Return ``text`` with escapes in place of line breaks and unprintable characters."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def described(node: Node) -> str:
-    """Return a short description of a value, as it is written."""
+    """Return a short description of a value for messages, such as ``the text `a` ``."""
     content = node.content
     if isinstance(content, dict):
         return "a mapping" if content else "an empty mapping"
@@ -150,7 +154,7 @@ def described(node: Node) -> str:
 
 
 def reads_as(value: Content) -> str:
-    """Return what YAML reads an unquoted word as, such as ``a number``."""
+    """Return the type that YAML gives to an unquoted word, such as ``a number``."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

@@ -221,7 +221,7 @@ def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None
 def test_where_nothing_may_be_computed_a_divergence_is_a_failure_that_says_so() -> None:
     verdict = checked(tokens("abdxy"), spec(5), by=policy("divergence"), right=parting(0.001))
     assert not verdict.passed
-    assert "run with --cb-references compute" in verdict.headline
+    assert "use --cb-references compute" in verdict.headline
 
 
 # --- golden ----------------------------------------------------------------------------------------------------

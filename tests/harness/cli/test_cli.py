@@ -57,7 +57,7 @@ def test_help_fits_a_screen_and_has_an_example(command: list[str], capsys: pytes
         ("cases --js", "unrecognized arguments: --js"),
         ("cases nowhere", "'nowhere' cannot be read: No such file or directory"),
         ("cases engine", "engine: there is no suite in this folder"),
-        ("cases --marker cbb", "--marker: 'cbb' (did you mean 'cb'?) is not a marker; there are: "),
+        ("cases --marker cbb", "--marker: 'cbb' (did you mean 'cb'?) is not a marker; the markers are: "),
         ("cases --marker cpu,cb", "'cpu,cb' (did you mean"),
         ("cases --marker (", "'(' is not a marker"),
         ("cases pyproject.toml", "pyproject.toml:"),

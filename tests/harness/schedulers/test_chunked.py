@@ -86,8 +86,8 @@ def test_a_case_says_its_options_and_gets_its_markers(tmp_path: Path) -> None:
     [
         ("chunk_size: 100", "chunked", "chunk_size 100 is not a multiple of 64"),
         ("chunk_sise: 64", "chunked", "chunk_sise"),
-        ("chunk_size: 64", "continuous", "chunking has options of scheduler chunked"),
-        ("chunk_size: 64", "chunked, continuous", "chunking has options of scheduler chunked"),
+        ("chunk_size: 64", "continuous", "chunking is for the scheduler chunked"),
+        ("chunk_size: 64", "chunked, continuous", "chunking is for the scheduler chunked"),
     ],
 )
 def test_wrong_options_are_reported_with_their_place(tmp_path: Path, chunking: str, scheduler: str, words: str) -> None:
@@ -101,7 +101,7 @@ def test_wrong_options_are_reported_with_their_place(tmp_path: Path, chunking: s
     [
         ([3, []], "paused is a list"),
         ([[0], [1]], "hits is a list"),
-        ([[0]], "a row is a list of 8"),
+        ([[0]], "a row must be a list of 8"),
         ([[-1], []], "paused"),
     ],
 )

@@ -114,7 +114,7 @@ cases:
         ("token_budget", "", "max_tokens: 64", "unknown key"),
         ("token_budget", "max_batch_tkv_limit: 500", "", "has no tkv, so no max_batch_tkv_limit"),
         ("token_budget", "", "max_num_batched_tokens: 71, enable_chunked_prefill: false", "may need 72 tokens in one"),
-        ("chunked", "", "max_num_batched_tokens: 64", "token_budget has options of scheduler token_budget"),
+        ("chunked", "", "max_num_batched_tokens: 64", "token_budget is for the scheduler token_budget"),
     ],
 )
 def test_wrong_options_are_given_with_their_place(

@@ -130,7 +130,7 @@ def test_a_suite_may_expand_to_as_many_tests_as_it_allows() -> None:
 def test_more_tests_than_a_suite_allows_are_refused_with_the_sum() -> None:
     with pytest.raises(TooManyTestsError) as refusal:
         expand(suite("a", "b", "c", max_tests=5, backend=["eager", "sendnn"]), ["m"])
-    assert str(refusal.value) == ("3 cases x 2 configurations are 6 tests, more than max_tests 5")
+    assert str(refusal.value) == ("the suite has 3 cases x 2 configurations = 6 tests, more than max_tests 5")
 
 
 def test_the_bound_of_the_run_stands_instead_of_the_suites() -> None:

@@ -52,17 +52,19 @@ def test_names_that_are_no_markers_are_found_in_order_and_once(expression: str, 
 
 def test_one_unknown_name_is_explained_with_what_was_meant() -> None:
     assert explain_unknown(["spire"], KNOWN) == (
-        "-m: 'spire' (did you mean 'spyre'?) is not a marker; there are: cb, cpu, device, spyre"
+        "-m: 'spire' (did you mean 'spyre'?) is not a marker; the markers are: cb, cpu, device, spyre"
     )
 
 
 def test_a_name_like_no_other_gets_no_guess() -> None:
-    assert explain_unknown(["quantum"], KNOWN) == "-m: 'quantum' is not a marker; there are: cb, cpu, device, spyre"
+    assert (
+        explain_unknown(["quantum"], KNOWN) == "-m: 'quantum' is not a marker; the markers are: cb, cpu, device, spyre"
+    )
 
 
 def test_several_unknown_names_are_explained_together() -> None:
     assert explain_unknown(["spire", "quantum"], {"spyre"}) == (
-        "-m: 'spire' (did you mean 'spyre'?), 'quantum' are not markers; there are: spyre"
+        "-m: 'spire' (did you mean 'spyre'?), 'quantum' are not markers; the markers are: spyre"
     )
 
 

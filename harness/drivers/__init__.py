@@ -1,1 +1,4 @@
-"""Drivers: the interface between the harness and engines. No other package of the harness depends on an engine."""
+"""Drivers, the interface between the harness and the engines under test.
+
+No other package of the harness imports an engine.
+"""

@@ -1,15 +1,12 @@
-"""The driver protocol: the interface of an engine under test, with types that are independent of any engine.
+"""The interface that a driver must implement, and its types. They do not depend on any engine.
 
-A driver gets requests and limits, and returns observations. Expectations are never passed to a driver.
+A driver gets requests and limits, and returns what the engine does. It never gets the expectations of a case.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
-
-if TYPE_CHECKING:
-    pass
 
 STEP_TRACE = "step-trace"
 """The engine can be stepped, and its queues are observed after each step."""
@@ -20,35 +17,32 @@ BLOCK_ACCOUNTING = "block-accounting"
 LOGPROBS = "logprobs"
 """Tokens have logprobs and, where a request asks for them, alternatives."""
 OFFLINE_API = "offline-api"
-"""The driver accepts lists of prompts in this process, like vLLM's ``LLM.generate``."""
+"""Capability: the driver has an offline API in this process that takes lists of prompts, like ``LLM.generate``."""
 ASYNC_API = "async"
-"""The driver has an entry point in this process for concurrent clients, with streamed answers."""
+"""Capability: the driver has an API in this process for concurrent clients and streams, like vLLM's ``AsyncLLM``."""
 GOLDEN_TOKENS = "golden-tokens"
-"""Given tokens can replace sampled tokens; their logprobs are the model's own."""
+"""Capability: the driver can make the engine generate given tokens, and return the model's logprobs of them."""
 STRUCTURED_OUTPUTS = "structured-outputs"
-"""Answers can be constrained by a JSON schema, a regular expression, a list of texts, or a grammar."""
+"""Capability: answers can be constrained by a JSON schema, a regular expression, a list of texts, or a grammar."""
 
 
 class RefusedError(Exception):
-    """The engine's entry point refused a request. The message is the engine's own."""
+    """The engine refused a request, for example because its prompt is too long. The message is the engine's."""
 
 
 class UnavailableError(Exception):
-    """This driver can't run this setup on this machine.
+    """The driver, or an engine with a certain setup, can't run on this machine.
 
-    The message, with the remedy, is the reason with which cases are skipped.
+    The message says why and what to do. It is the reason of skipped tests.
     """
 
 
 class Observation(NamedTuple):
-    """The observable state between two steps. Fields that an engine does not have are None.
+    """The observable state between two steps. Fields that the engine does not have are None.
 
-    ``paused`` and ``hits`` (request, prefix blocks that were not computed again) belong to the chunked scheduler.
-
-    The token-budget scheduler has ``scheduled``, ``preempted`` and ``hits`` of the last step, empty before the first.
-    ``scheduled`` holds (request, tokens computed) in order; ``preempted`` the requests that lost their blocks, the
-    first evicted first; ``hits`` holds (request, tokens found) of admitted requests with a hit. With other schedulers,
-    ``scheduled`` and ``preempted`` are None.
+    The fields have the meaning of the columns in ``StepRow``. ``paused`` is that of the chunked scheduler. With the
+    token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are about the last step, and empty before the
+    first step. With other schedulers, ``scheduled`` and ``preempted`` are None.
     """
 
     tkv: int | None
@@ -65,11 +59,13 @@ class Observation(NamedTuple):
 class StepRecord(NamedTuple):
     """The result of one step. ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``.
 
-    ``tokens`` is in the order of ``request_outputs``, and so is ``block_tables``: the ids of the blocks that each of
-    these requests held in the step, oldest first; empty if the driver can't observe them. With the token-budget
-    scheduler, ``block_tables`` is in the order of ``scheduled``, including requests that ended in the step. There, a
-    request *decodes* if it ran before the step and computes one token, its last, to get the next. Otherwise it is in
-    its prefill, also when it is computed again after a preemption. A ``mixed`` step has both.
+    ``tokens`` has the token of each request in ``request_outputs``. ``block_tables`` has the ids of the blocks that
+    each of these requests held in the step, the oldest first. It is empty if the driver can't observe block ids.
+
+    With the token-budget scheduler, ``block_tables`` is in the order of ``Observation.scheduled`` instead, and includes
+    requests that ended in the step. A request decodes if it was running before the step and computes only its last
+    token. Otherwise it is in its prefill, also when it is computed again after a preemption. A step is ``mixed`` if it
+    has requests of both kinds.
     """
 
     kind: str
@@ -81,7 +77,7 @@ class StepRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """The entry point's result for one request."""
+    """The result of the offline API for one request."""
 
     token_ids: tuple[int, ...]
     text: str
@@ -89,10 +85,10 @@ class Completion:
 
 
 class Compilation(NamedTuple):
-    """Numbers of compiled graphs of an engine. ``engine`` identifies the engine, also across processes.
+    """What an engine has compiled. ``engine`` identifies the engine among those of all processes of a run.
 
-    ``graphs`` were compiled before the first request, ``recompiles`` since then. ``shared`` of the graphs were first
-    compiled for another engine of the process.
+    ``graphs`` is the number of graphs that were compiled before the first request, and ``recompiles`` how many were
+    compiled since then. ``shared`` is how many of ``graphs`` had already been compiled for another engine.
     """
 
     engine: str
@@ -103,48 +99,47 @@ class Compilation(NamedTuple):
 
 
 class Session(Protocol):
-    """A started engine. What else a session may have is in ``optional.py``."""
+    """A started engine. ``optional.py`` has methods that a session can have in addition."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        """Remove all requests and tighten the limits, without restarting the engine.
+        """Remove all requests and set limits that are at most those of the engine, without restarting it.
 
-        Returns the effective limits, None for those that the driver can't read. Raises ValueError for impossible
-        limits.
+        Return the effective limits. Those that the driver can't read are None. Raises ValueError for impossible limits.
         """
 
     def add_request(self, request: RequestSpec) -> None:
-        """Add a request directly to the engine core's queue."""
+        """Add a request to the queue of the engine core, without the checks of an API."""
 
     def abort(self, request_id: int) -> None:
-        """End a request between two steps. Does nothing if it has already ended."""
+        """Abort a request between two steps. Do nothing if it has already ended."""
 
     def step(self) -> StepRecord:
-        """Run one engine step, also if there is nothing to do."""
+        """Run one step of the engine, even if it has no work."""
 
     def observe(self) -> Observation:
         """Return the current observable state."""
 
     def has_work(self) -> bool:
-        """Return whether a further step would change anything."""
+        """Return whether another step would change the state of the engine."""
 
     def close(self) -> None:
         """Release the engine's resources."""
 
 
 class Driver(Protocol):
-    """Starts engines of one make. What else a driver may have is in ``optional.py``."""
+    """Starts engines, for example those of vLLM. ``optional.py`` has methods that a driver can have in addition."""
 
     name: str
     capabilities: frozenset[str]
 
     def describe(self) -> str:
-        """Return the engine and its version, for reports."""
+        """Return the name and the version of the engine, for reports."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why this setup can't run here, as one sentence, or None.
+        """Return why an engine with this setup can't run on this machine, as one sentence. Return None if it can.
 
-        Must be fast: called before any engine is started.
+        This is called for every test before any engine is started, so it must be fast.
         """
 
     def open(self, setup: EngineSetup) -> Session:
-        """Start an engine. UnavailableError where that cannot work; ValueError for a wrong setup."""
+        """Start an engine. Raises UnavailableError if it can't run here, and ValueError for an invalid setup."""

@@ -1,6 +1,7 @@
-"""An entry point from a client's view: the interface of behaviour cases, in-process or over HTTP.
+"""The interface with which behaviour cases use an engine, either in this process or over HTTP.
 
-Types here are independent of any engine. Methods that wait are coroutines, because a client sends concurrent requests.
+The types in this module do not depend on any engine. Methods that wait for the engine are coroutines, because a client
+has several requests at the same time.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -10,22 +11,23 @@ from typing import Any, Protocol
 from harness.types import RequestSpec
 
 HTTP = "http"
-"""The entry point is a server: raw requests can be sent, and connections closed."""
+"""Capability: the client uses a server, to which raw HTTP requests can be sent."""
 
 ABORT = "abort"
-"""Requests can be aborted; the client then gets the finish reason ``abort``."""
+"""Capability: a request can be aborted. Its finish reason is then ``abort``."""
 
 BLOCK_METRICS = "block-metrics"
-"""The metrics include tkv and the numbers of used and reserved blocks."""
+"""Capability: the client can observe tkv, and the numbers of used and reserved blocks."""
 
 RESTART = "restart"
-"""The server can be killed and started again."""
+"""Capability: the server can be stopped or killed, and started again."""
 
 
 class ClientError(Exception):
-    """The entry point answered with an error. ``status`` is HTTP's, ``kind`` and ``param`` OpenAI's; None without HTTP.
+    """The engine answered a request with an error.
 
-    ``kind`` is the type of the error, ``param`` the field of the request that is wrong.
+    ``status`` is the HTTP status. ``kind`` is the type in OpenAI's error object, and ``param`` the field of the request
+    that is wrong. All three are None without HTTP.
     """
 
     def __init__(
@@ -42,12 +44,10 @@ class ClientError(Exception):
 class ClientRequest:
     """One request of a client.
 
-    ``spec`` has the prompt and sampling parameters; ``messages`` (role, content) replace the prompt. ``name`` is unique
-    for the client. ``kind`` of a stream: delta, cumulative or final. ``logprobs`` is the requested number of
-    alternatives for each token; None: no logprobs at all.
-
-    ``name`` is unique for the client. ``kind`` of a stream: delta, cumulative or final. ``logprobs`` is the requested
-    number of alternatives for each token; None: no logprobs at all.
+    ``name`` is unique among the requests of the client. ``spec`` has the prompt and the sampling parameters. If there
+    are ``messages``, as (role, content), they are sent instead of the prompt. ``n`` is the number of answers. ``kind``
+    is vLLM's RequestOutputKind for streams: ``delta``, ``cumulative`` or ``final``. ``logprobs`` is the number of
+    alternatives to return for each token; None if no logprobs are requested.
     """
 
     name: str
@@ -61,7 +61,11 @@ class ClientRequest:
 
 @dataclass(frozen=True)
 class StreamChunk:
-    """One event of a stream: by index of the answer, its new text, number of tokens and finish reason."""
+    """One chunk of a streamed answer.
+
+    ``texts``, ``tokens`` and ``finish_reasons`` have the new text, the number of new tokens and the finish reason of
+    each answer, by the index of the answer. ``usage`` is (prompt tokens, generated tokens).
+    """
 
     texts: dict[int, str] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
@@ -71,10 +75,10 @@ class StreamChunk:
 
 @dataclass(frozen=True)
 class Choice:
-    """One answer. ``tokens`` is their number, None if the entry point does not report it.
+    """One answer to a request.
 
-    ``logprobs`` goes by token; ``alternatives`` is the number returned for each token. Both are None if none were
-    requested.
+    ``tokens`` is its number of tokens, None if it is not reported. ``logprobs`` has the logprob of each token, and
+    ``alternatives`` the number of alternatives returned for each token. They are None and empty if not requested.
     """
 
     text: str
@@ -86,7 +90,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answer:
-    """All answers to one request. ``usage``: (prompt tokens, generated tokens)."""
+    """All answers to one request. ``usage`` is (prompt tokens, generated tokens)."""
 
     choices: tuple[Choice, ...]
     usage: tuple[int, int] | None = None
@@ -94,7 +98,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """The response to a raw request. ``error`` is OpenAI's error object, if there is one."""
+    """The response to a raw HTTP request. ``error`` is OpenAI's error object, empty if the body has none."""
 
     status: int
     body: str
@@ -103,7 +107,7 @@ class RawAnswer:
 
 @dataclass(frozen=True)
 class ServingState:
-    """Numbers of requests and blocks in use, None if the entry point does not report them."""
+    """The state of an engine: numbers of requests and of blocks, and tkv. Values that it does not report are None."""
 
     waiting: int | None
     running: int | None
@@ -117,57 +121,56 @@ class ServingState:
 
 
 class Client(Protocol):
-    """An open client of an entry point."""
+    """A client of an engine, in this process or over HTTP."""
 
     capabilities: frozenset[str]
 
     async def complete(self, request: ClientRequest) -> Answer:
-        """Return the whole answer. Raises ClientError."""
+        """Send a request without streaming and return the answer. Raises ClientError."""
 
     def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
-        """Return the answer in chunks.
+        """Send a request and yield the chunks of its answer.
 
-        Closing the generator disconnects the client. Raises ClientError, also while streaming.
+        Closing the generator disconnects the client. Raises ClientError, also in the middle of a stream.
         """
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """Return the answers to a list of prompts, passed to the engine together.
+        """Pass a list of requests to the engine's offline API together, and return their answers.
 
-        Raises ClientError if one is refused.
+        Raises ClientError if one of them is refused.
         """
 
     async def abort(self, name: str) -> None:
-        """Abort a request. For clients with ``abort`` only."""
+        """Abort the request with this name. Only clients with the capability ``abort`` can do this."""
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
-        """Send a raw request and return the response. For clients with ``http`` only."""
+        """Send a raw HTTP request and return the response. Only clients with the capability ``http`` can do this."""
 
     async def state(self) -> ServingState:
-        """Return the current state."""
+        """Return the current state of the engine."""
 
     async def metrics(self) -> dict[str, int]:
-        """Return the known ones of the counters ``prompt_tokens``, ``generated_tokens`` and ``finished_requests``.
+        """Return the server's counters since its start, such as ``prompt_tokens``, as far as it has them.
 
-        They count since the start of the server. For clients with ``http`` only.
+        Only clients with the capability ``http`` can do this.
         """
 
     async def healthy(self) -> bool:
-        """Return whether the entry point reports that it is serving."""
+        """Return whether the engine reports that it can serve requests."""
 
     async def restart(self, how: str) -> None:
         """End the server with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
 
-        For clients with ``restart`` only. Raises ClientError if the server does not end after SIGTERM.
-
-        Raises ClientError if the server does not end after SIGTERM.
+        Only clients with the capability ``restart`` can do this. Raises ClientError if the server does not end after
+        SIGTERM.
         """
 
     @property
     def url(self) -> str:
-        """Return the URL of the server. For clients with ``http`` only."""
+        """Return the URL of the server. Only clients with the capability ``http`` have one."""
 
     async def leave(self) -> None:
-        """Release the resources of one case: connections, threads. The client can be used again."""
+        """Release the connections and threads that one case has used. The client can be used for another case."""
 
     def close(self) -> None:
-        """Release all resources."""
+        """Release all resources of the client. It can't be used again."""

@@ -1,4 +1,4 @@
-"""Count compiled graphs case by case, and add them up for reports."""
+"""Count the graphs that engines compile during each case, and add them up for reports."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -9,10 +9,10 @@ from harness.utils.text import plural
 
 
 def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
-    """Return a function to be called after a case, which returns the compilations for the case's record, as builtins.
+    """Start to count compilations. Call this before a case, and the function that it returns after the case.
 
-    Must be called before the case. ``recompiles`` counts those of the case, ``graphs`` those of the engine; None if
-    nothing is compiled.
+    That function returns the fields of ``Compilation`` as a dict, where ``recompiles`` is the number of recompiles
+    during the case. It returns None if the engine does not compile.
     """
     before = compilation_of(session)
 
@@ -27,9 +27,9 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Return a line for each backend: ``sendnn (simulated): 2 engines, 4 graphs, 0 recompiles after warm-up``.
+    """Return a line for each backend, such as ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``.
 
-    If engines share graphs: ``4 graphs (2 shared, traced once)``.
+    If engines share graphs, the line has ``4 graphs (2 shared, traced once)``.
     """
     engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}

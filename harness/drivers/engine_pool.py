@@ -1,4 +1,4 @@
-"""The engines and servers of a process. Each is started by the first case that needs it, and kept for later cases."""
+"""Keep the engines and servers of a process. Each is started by the first case that needs it, and reused by others."""
 
 import os
 import time
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class EnginePool:
-    """One warm engine for each setup, used by every case of a process."""
+    """The engines and servers of a process, which its cases share. There is one engine for each setup.
+
+    ``made_in`` is the id of the process that owns them.
+    """
 
     driver: Driver
     sessions: dict[EngineSetup, Session] = field(default_factory=dict)
@@ -30,14 +33,14 @@ class EnginePool:
 
     @property
     def in_a_child(self) -> bool:
-        """Return whether this is a forked child of the process that created the pool."""
+        """Return whether this process is a fork of the process that owns the engines."""
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
-        """Return the engine for ``setup``. Starts it at the first call.
+        """Return the engine for ``setup``, which is started at the first call.
 
-        Raises UnavailableError, CheckpointError and ValueError for a wrong setup. Raises EngineStartError if it does
-        not start, and immediately if it did not start earlier in this run.
+        Raises UnavailableError, CheckpointError, and ValueError for an invalid setup. Raises EngineStartError if the
+        engine does not start. If it did not start earlier in this run, it is not tried again.
         """
         if setup not in self.sessions:
             self.start_failures.raise_known(setup)
@@ -57,22 +60,23 @@ class EnginePool:
             raise self.start_failures.remember(setup, error) from error
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
-        """Start engines that forked children can inherit. Failures are ignored here: the children report them."""
+        """Start engines that forks of this process can inherit. Errors are ignored, because the forks report them."""
         for setup in dict.fromkeys(setups):
             if self.driver.unavailable(setup) is None and inheritable(self.driver, setup):
                 with suppress(Exception):
                     self.session(setup)
 
     def discard(self, setup: EngineSetup) -> None:
-        """Close an engine that may be in a bad state. The next case starts a new one."""
+        """Close the engine for ``setup``, because its state is unknown. The next case starts a new one."""
         session = self.sessions.pop(setup, None)
         if session is not None:
             session.close()
 
     def server(self, need: ServerNeed, case: str) -> "Client":
-        """Return the server that ``case`` needs.
+        """Return a client of the server that ``case`` needs. ``case`` is the node id of its test.
 
-        Raises DirtyServerError, UnavailableError if it does not start, and EngineStartError if it did not before.
+        Raises DirtyServerError, UnavailableError if the server does not start, and EngineStartError if it did not start
+        earlier in this run.
         """
         self.start_failures.raise_known(need)
         try:
@@ -82,9 +86,9 @@ class EnginePool:
             raise
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
-        """Start or clean a server that forked children can share.
+        """Start a server that forks of this process can share, or remove the last test's state from it.
 
-        Failures are ignored here: the children report them.
+        Errors are ignored, because the forks report them.
         """
         if not need.alone and self.driver.unavailable(need.setup) is None:
             with suppress(Exception):

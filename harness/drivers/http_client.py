@@ -1,6 +1,7 @@
-"""Client of an OpenAI-compatible server: the official client for regular requests, httpx for raw requests.
+"""A client of an OpenAI-compatible server. Regular requests use the ``openai`` package, raw HTTP requests use httpx.
 
-Token counts need ``return_token_ids``, which vLLM and the reference server support.
+Requests set ``return_token_ids``, a field that vLLM and the reference server support. Without it, the client can't
+count tokens.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from harness.drivers.servers import ServerProcess, StubbornServerError
 from harness.types import RequestSpec, Structure
 
 SECONDS = 120
-"""Timeout of a read, in seconds."""
+"""Timeout for reading from a connection, in seconds."""
 
 METRIC_NAMES = {
     "waiting": ("spyre_cb_requests_waiting", "vllm:num_requests_waiting"),
@@ -43,11 +44,14 @@ COUNTERS = {
     "preemptions": ("vllm:num_preemptions_total",),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
-"""Names of the metrics in ``/metrics``: those of the reference server, then those of vLLM."""
+"""The names of each metric in ``/metrics``: that of the reference server, then that of vLLM."""
 
 
 class HttpClient:
-    """A server at a URL. ``process`` is set if the harness started the server. Raises UnavailableError."""
+    """A client of the server at ``url``. ``process`` is the server's process if the harness has started it.
+
+    The constructor raises UnavailableError if a package is missing.
+    """
 
     def __init__(
         self, url: str, model: str, *, api_key: str | None = None, process: ServerProcess | None = None
@@ -57,7 +61,7 @@ class HttpClient:
             import openai
         except ImportError as error:
             raise UnavailableError(
-                f"a client over HTTP needs the package {error.name}: pip install '.[http]'"
+                f"cases over HTTP need the package {error.name}; to install it: pip install '.[http]'"
             ) from error
         self._openai, self._httpx = openai, httpx
         self._url, self._model, self._key, self._process = url, model, api_key or "none", process
@@ -71,7 +75,7 @@ class HttpClient:
         return self._url
 
     def _clients(self) -> tuple[Any, Any]:
-        """Return the connections of this case. They belong to an event loop."""
+        """Return the ``openai`` and httpx clients of this case, which belong to its event loop."""
         if self._client is None:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
             self._raw = self._httpx.AsyncClient(base_url=self._url, timeout=SECONDS, limits=limits)
@@ -110,7 +114,7 @@ class HttpClient:
         return list(await asyncio.gather(*map(self.complete, requests)))
 
     async def abort(self, name: str) -> None:
-        raise NotImplementedError("over HTTP a client can't abort a request, only disconnect")
+        raise NotImplementedError("an HTTP client can't abort a request, it can only disconnect")
 
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> RawAnswer:
         _, raw = self._clients()
@@ -130,7 +134,7 @@ class HttpClient:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Return all metrics by name, summed over labels. Raises ClientError."""
+        """Return the values of all metrics by name, each summed over its labels. Raises ClientError."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
@@ -158,7 +162,7 @@ class HttpClient:
             raise ClientError(str(error)) from error
         finally:
             self._url = self._process.url
-            # Streams from before the restart may still be read: their clients are closed at the end of the case.
+            # Keep the old clients until the end of the case, because streams from before the restart may still be read.
             self._client = self._raw = None
 
     async def leave(self) -> None:
@@ -218,7 +222,7 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """Return parameters that vLLM adds to OpenAI's, without those that have their default."""
+    """Return the parameters that vLLM has in addition to OpenAI's. Those with the default value are left out."""
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
         "top_k": (spec.top_k, 0),
@@ -244,7 +248,7 @@ def _choice(choice: Any) -> Choice:
     given = choice.logprobs
     if given is None:
         return Choice(choice.text, _token_count(choice), choice.finish_reason)
-    # The chosen token is listed among its alternatives, even if it is not one of the top tokens.
+    # The list of alternatives always includes the chosen token, even if it is not one of the top tokens.
     counts = tuple(len(top or {}) for top in given.top_logprobs or ())
     return Choice(choice.text, _token_count(choice), choice.finish_reason, tuple(given.token_logprobs or ()), counts)
 
@@ -265,7 +269,10 @@ def _usage(usage: Any) -> tuple[int, int] | None:
 
 
 def _client_error(error: Any) -> ClientError:
-    """Return the server's error message or, if the connection broke, the client's."""
+    """Convert an exception of the ``openai`` package.
+
+    The message is the server's or, if the connection broke, that of the exception.
+    """
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)
     message = body.get("message") or (str(error) if status is None else error.message)

@@ -1,4 +1,4 @@
-"""A session's offline API as a client of behaviour cases: a list of prompts is answered as a whole, or refused."""
+"""Use the offline API of a session for the ``generate`` actions of behaviour cases."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from harness.drivers.optional import OfflineSession
 
 
 def generate_answers(session: OfflineSession, requests: Sequence[ClientRequest]) -> list[Answer]:
-    """Run ``OfflineSession.generate`` for the requests of a client. Raises ClientError if the session refuses one."""
+    """Run requests through ``OfflineSession.generate``, and return the answers. Raises ClientError."""
     try:
         completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:

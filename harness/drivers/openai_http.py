@@ -1,6 +1,6 @@
-"""Driver for an OpenAI-compatible server, either a running one or one that the harness starts.
+"""The driver ``openai-http`` for OpenAI-compatible servers, which are already running or are started by the harness.
 
-Only what clients see can be checked: behaviour cases over HTTP. Cases that observe steps are skipped.
+It can run behaviour cases over HTTP only. Cases that need the engine's steps are skipped.
 """
 
 import http.client
@@ -34,12 +34,15 @@ SECONDS = 10
 
 
 class ServerError(Exception):
-    """The given server can't be used. The message is one sentence for the user."""
+    """The server that the user named can't be used. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that the user started, and its shape, as far as it is known."""
+    """A server that the user has started, with its limits and other properties as far as they are known.
+
+    ``tells_blocks`` is whether its metrics include numbers of blocks.
+    """
 
     url: str
     model: str
@@ -53,18 +56,21 @@ SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_lim
 
 
 def parse_shape(text: str) -> dict[str, str | int]:
-    """Return ``max_num_seqs=4,backend=sendnn`` as a mapping. Raises ServerError."""
+    """Convert the value of ``--cb-server-shape``, such as ``max_num_seqs=4,backend=sendnn``. Raises ServerError."""
     shape: dict[str, str | int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
         if name not in SHAPE or not value or (name != "backend" and not value.isdecimal()):
-            raise ServerError(f"{part!r} is not of the form NAME=VALUE; names are {', '.join(SHAPE)}")
+            raise ServerError(f"{part!r} is not of the form NAME=VALUE, where NAME is one of {', '.join(SHAPE)}")
         shape[name] = value if name == "backend" else int(value)
     return shape
 
 
 def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
-    """Query the server at ``url`` for its model. ``given`` has what servers do not report. Raises ServerError."""
+    """Ask the server at ``url`` for its model and its limits. ``given`` has values that it does not report.
+
+    Raises ServerError.
+    """
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
         raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
@@ -77,13 +83,13 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
             effective = SchedulingLimits(**limits)
             return RunningServer(url, str(card["id"]), effective, backend, size, _tells_blocks(url))
     except urllib.error.HTTPError as error:
-        hint = f": give its key in {API_KEY}" if error.code in (401, 403) else ""
-        raise ServerError(f"{url} answers {error.code} to a request for its models{hint}") from error
+        hint = f"; give the server's API key in the environment variable {API_KEY}" if error.code in (401, 403) else ""
+        raise ServerError(f"{url} answers a request for its models with status {error.code}{hint}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ServerError(f"no server answers at {url}: {reason}") from error
     except (KeyError, IndexError, TypeError) as error:
-        raise ServerError(f"{url} does not answer as an OpenAI-compatible server does") from error
+        raise ServerError(f"the server at {url} does not answer as an OpenAI-compatible server does") from error
 
 
 def _tells_blocks(url: str) -> bool:
@@ -112,10 +118,10 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
 
 
 class OpenAIHttpDriver:
-    """Driver for the server ``running`` or, if it is None, for servers of the kind ``start``.
+    """The driver for the server ``running``. If that is None, the driver starts servers of the kind ``start``.
 
-    The reference engine's server is started once for each engine shape, and its limits are changed between cases. Other
-    servers are started with the limits of each case.
+    A server of the reference engine is started once for each engine setup, and its limits are changed between cases.
+    Servers of other kinds are started for each case, with its limits.
     """
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
@@ -136,7 +142,8 @@ class OpenAIHttpDriver:
             for name in ("backend", "tensor_parallel_size"):
                 wanted, has = getattr(setup, name), getattr(self._running, name)
                 if wanted != has:
-                    return f"{name} {wanted}, but the server has {has}; give its shape in --cb-server-shape"
+                    what = f"the case needs {name} {wanted}, but the server has {has}"
+                    return f"{what}; to correct this, use --cb-server-shape"
         if self._running is None and self._start == "reference":
             from harness.drivers.reference import reference_unavailable  # imports the engine
 
@@ -144,17 +151,18 @@ class OpenAIHttpDriver:
         return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        """Return why the running server can't be used for a case, as one sentence, or None."""
+        """Return why the server that the user has started can't run a case, as one sentence. Return None if it can."""
         if self._running is None:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
-            return f"the case starts its own server ({', '.join(sorted(own))}), but --cb-server-url gives a running one"
+            return f"the case needs a server with {', '.join(sorted(own))}, but --cb-server-url names a running server"
         has = asdict(self._running.limits)
         for name, wanted in asdict(limits).items():
             if wanted is not None and wanted != has[name]:
                 known = "does not report it" if has[name] is None else f"has {has[name]}"
-                return f"the case wants {name} {wanted}, the server {known}; give its shape in --cb-server-shape"
+                what = f"the case needs {name} {wanted}, but the server {known}"
+                return f"{what}; to correct this, use --cb-server-shape"
         return None
 
     def backend_label(self, backend: str) -> str:
@@ -178,13 +186,16 @@ class OpenAIHttpDriver:
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return a driver for a running server or one to be started; with ``simulate`` the reference engine's scheduler."""
+    """Return the driver for a running server or for servers to start. Raises UnavailableError and DriverOptionError.
+
+    With ``simulate``, return the driver of the reference engine's scheduler instead.
+    """
     if options.simulate:
         from harness.drivers.reference import SimulationDriver
 
         return SimulationDriver()
     if (options.server_url is None) == (options.serve is None):
-        raise UnavailableError(f"use either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
+        raise UnavailableError(f"give either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
     if options.serve is not None:
         return OpenAIHttpDriver(start=options.serve)
     assert options.server_url is not None

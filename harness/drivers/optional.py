@@ -1,6 +1,7 @@
-"""What a driver or a session may have beyond ``base.py``, as small protocols; and what holds where it has not.
+"""Attributes and methods that a driver or a session can have in addition to those of ``base.py``, as small protocols.
 
-A driver is asked by the functions of this file and nowhere else, so a driver without a part needs no answer for it.
+For each protocol there is a function that uses it, and returns a default for drivers without it. The rest of the
+harness calls these functions only, so a driver implements just the protocols that it needs.
 """
 
 from collections.abc import Hashable, Sequence
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
 
 
 class OfOneScheduler(Protocol):
-    """A driver whose engines have one scheduler only."""
+    """A driver whose engines all have the same scheduler."""
 
     scheduler: "Scheduler"
 
 
 def scheduler_of(driver: Driver) -> "Scheduler":
-    """Return the scheduler for suites that name none: the one of the driver's engines, else the default."""
+    """Return the scheduler for suites that do not name one: that of the driver's engines, else the default."""
     scheduler: Scheduler = getattr(driver, "scheduler", DEFAULT_SCHEDULER)
     return scheduler
 
 
 class OfVllm(Protocol):
-    """A driver whose engines are vLLM's."""
+    """A driver that runs vLLM."""
 
     vllm_version: str | None
 
@@ -42,55 +43,61 @@ def vllm_version_of(driver: Driver) -> str | None:
 
 
 class LabelsBackends(Protocol):
-    """A driver that runs a backend in more than one way."""
+    """A driver that runs a backend in more than one way, such as on a card or on a simulated card."""
 
     def backend_label(self, backend: str) -> str:
-        """Return the name of a backend in reports, with ``(simulated)`` if there is no card."""
+        """Return the name of a backend for reports, followed by ``(simulated)`` if there is no card."""
 
 
 def backend_label(driver: Driver, backend: str) -> str:
-    """Return the name of a driver's backend in reports, by default its own name."""
+    """Return the name of a driver's backend for reports. By default this is the backend's own name."""
     return driver.backend_label(backend) if _labels_backends(driver) else backend
 
 
 class Preloads(Protocol):
-    """A driver whose engines start quickly in forks of a process that has imported their modules."""
+    """A driver that can import the modules of its engines in advance."""
 
     def preload(self) -> None:
-        """Import modules that an engine needs, without running any of it."""
+        """Import the modules that an engine needs, without starting an engine."""
 
 
 def preload(driver: Driver) -> None:
-    """Import modules that a driver's engines need, if it implements Preloads."""
+    """Import the modules that the engines of a driver need, if the driver implements Preloads."""
     if _preloads(driver):
         driver.preload()
 
 
 class Forkable(Preloads, Protocol):
-    """A driver whose engines can start in a fork of a process with preloaded modules, if they use no card."""
+    """A driver whose engines can be started in a fork of a process that has imported their modules.
+
+    Engines that use a card are never started in forks.
+    """
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        """Return whether a forked child can use such an engine of its parent.
+        """Return whether an engine that is started in a process can be used in a fork of that process.
 
-        That requires an engine without other processes, threads or card resources.
+        It can't if it has other processes or threads, or uses a card.
         """
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
-        """Return a key that is equal for engines that can inherit each other's compiled code, or None."""
+        """Return a key for the compiled code of an engine, None if the engine does not compile.
+
+        Engines with the same key can use each other's compiled code in forks.
+        """
 
 
 def starts_in_forks(driver: Driver) -> bool:
-    """Return whether engines of a driver can start in forks if they use no card."""
+    """Return whether engines of a driver that use no card can be started in forks."""
     return _forkable(driver)
 
 
 def inheritable(driver: Driver, setup: EngineSetup) -> bool:
-    """Return whether a forked child can use an engine of its parent."""
+    """Return whether an engine that is started in a process can be used in a fork of that process."""
     return _forkable(driver) and driver.inheritable(setup)
 
 
 def compile_key(driver: Driver, setup: EngineSetup) -> Hashable:
-    """Return a key that is equal for engines that can inherit each other's compiled code, or None."""
+    """Return the key for an engine's compiled code, see ``Forkable``. Return None for drivers without forks."""
     return driver.compile_key(setup) if _forkable(driver) else None
 
 
@@ -98,33 +105,33 @@ class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Apply these limits and options, check that the server is clean, and return a client.
+        """Set limits and options, check that the server is in the state of a new server, and return a client.
 
-        Raises DirtyServerError (server_pool.py), and UnavailableError for impossible limits.
+        Raises DirtyServerError (server_pool.py) if it is not, and UnavailableError for impossible limits.
         """
 
     def end(self) -> None:
-        """End the server's process. Idempotent."""
+        """End the process of the server. Can be called more than once."""
 
 
 class Serves(Protocol):
-    """A driver with the capability ``http``."""
+    """A driver with the capability ``http``: its engines can be used through a server."""
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> str | None:
-        """Return why the driver's server can't be used for a case over HTTP, as one sentence, or None."""
+        """Return why the driver's server can't run a case with these limits and options. Return None if it can."""
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Start a server with these limits and return a client. Raises UnavailableError if that is impossible here."""
+        """Start a server with these limits and options, and return a client. Raises UnavailableError."""
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
-        """Start a server whose limits and options can be changed between cases, None if the driver has no such server.
+        """Start a server whose limits and options can be changed between cases.
 
-        Raises UnavailableError if the server does not start.
+        Return None if the driver has no such server. Raises UnavailableError if the server does not start.
         """
 
 
 def serves(driver: object) -> TypeGuard[Serves]:
-    """Return whether a driver has servers."""
+    """Return whether a driver implements Serves."""
     return hasattr(driver, "serve")
 
 
@@ -144,15 +151,15 @@ def _forkable(driver: object) -> TypeGuard[Forkable]:
 
 
 class Compiled(Protocol):
-    """A session of an engine that may compile."""
+    """A session that reports what its engine compiles."""
 
     @property
     def compilation(self) -> Compilation | None:
-        """Return what has been compiled so far, None if nothing is compiled."""
+        """Return what the engine has compiled so far, None if it does not compile."""
 
 
 def compilation_of(session: Session) -> Compilation | None:
-    """Return what has been compiled for an engine so far, None if nothing is compiled or it can't be observed."""
+    """Return what the engine of a session has compiled so far, None if it does not compile or does not report it."""
     compilation: Compilation | None = getattr(session, "compilation", None)
     return compilation
 
@@ -161,19 +168,22 @@ class OfflineSession(Session, Protocol):
     """A session of a driver with the capability ``offline-api``."""
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        """Run requests through the offline API. Raises RefusedError if it refuses one."""
+        """Run requests through the engine's offline API. Raises RefusedError if it refuses one."""
 
     def client(self, options: "ServerOptions") -> "Client":
-        """Return a client of the entry points in this process."""
+        """Return a client that uses the engine through its APIs in this process."""
 
 
 def is_offline(session: Session) -> TypeGuard[OfflineSession]:
-    """Return whether a session has entry points in this process."""
+    """Return whether a session implements OfflineSession."""
     return hasattr(session, "generate")
 
 
 def steps_of_generate(session: Session) -> Sequence[tuple[StepRecord, Observation]]:
-    """Return the steps of the last ``generate``, with requests by their position; empty if they are not visible."""
+    """Return the steps of the last ``generate``, empty if they can't be observed.
+
+    Requests are numbered by their position in the list passed to ``generate``.
+    """
     steps = getattr(session, "steps_of_generate", None)
     seen: Sequence[tuple[StepRecord, Observation]] = () if steps is None else steps()
     return seen

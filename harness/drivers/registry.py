@@ -1,12 +1,12 @@
-"""The registry of drivers, by name. No engine is imported before it is used.
+"""The registry of drivers by name. The package of an engine is imported only when its driver is used.
 
-A driver of this project is a line in ``BUILT_IN``. Another package registers a driver in its metadata:
+Drivers of this project are in ``BUILT_IN``. Another package registers a driver with an entry point in its metadata:
 
     [project.entry-points."spyre_cb.drivers"]
     my-engine = "my_package.driver:make"
 
-In both cases it is a function of ``DriverOptions`` that returns a driver (``base.py``), or raises UnavailableError with
-the reason and what to do.
+In both cases the registered object is a function that takes ``DriverOptions`` and returns a driver (``base.py``), or
+raises UnavailableError with the reason and what to do.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,17 +27,18 @@ BUILT_IN: Mapping[str, str] = {
     "vllm": "harness.drivers.vllm:make",
     OVER_HTTP: "harness.drivers.openai_http:make",
 }
-"""By the name that users type: where the function is."""
+"""The function that returns each driver, by the name of the driver."""
 UNSTEPPED = frozenset({"simulation", OVER_HTTP})
-"""Of these there is no engine with a model whose steps a command could show."""
+"""Names of drivers that commands can't use, because they can't observe steps or run a model."""
 REQUIRED = ("name", "capabilities", "describe", "unavailable", "open")
 
 
 @dataclass(frozen=True)
 class DriverOptions:
-    """Options of drivers. ``simulate``: schedules only, without a model.
+    """The options of drivers, from the command line.
 
-    ``attention`` is for the reference engine; the others are for ``openai-http``, as typed.
+    With ``simulate``, the driver runs only the scheduler, without a model. ``attention`` is the attention kernel of the
+    reference engine. The other options are those of the driver ``openai-http``, as strings that are not yet checked.
     """
 
     simulate: bool = False
@@ -48,7 +49,7 @@ class DriverOptions:
 
 
 class DriverOptionError(UnavailableError):
-    """An invalid option of a driver. ``option`` is its name in ``DriverOptions``, with dashes."""
+    """The value of a driver option is invalid. ``option`` is its name in ``DriverOptions``, with dashes."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
@@ -59,7 +60,7 @@ Make = Callable[[DriverOptions], Driver]
 
 
 def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
-    """Return all registered names of drivers; with ``stepped`` only those whose engines commands can step."""
+    """Return the names of all registered drivers. With ``stepped``, leave out those in ``UNSTEPPED``."""
     names = (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
     return tuple(name for name in names if not (stepped and name in UNSTEPPED))
 
@@ -67,7 +68,7 @@ def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
 def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
     """Return the driver with that name.
 
-    Raises UnavailableError if there is none, or its engine is not available here.
+    Raises UnavailableError if there is no such driver, or if its engine can't run on this machine.
     """
     options = options or DriverOptions()
     if name in BUILT_IN:
@@ -78,10 +79,10 @@ def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-    """Return one sentence: the driver does not exist, a close match, and all names."""
+    """Return a sentence that says that the driver does not exist, with a close match, and lists all drivers."""
     close = get_close_matches(name, known, 1)
     meant = f" did you mean {close[0]}?" if close else ""
-    return f"no driver has the name {name!r};{meant} there are {', '.join(known)}"
+    return f"no driver has the name {name!r};{meant} the drivers are {', '.join(known)}"
 
 
 def _made_elsewhere(name: str, options: DriverOptions) -> Driver:
@@ -89,7 +90,8 @@ def _made_elsewhere(name: str, options: DriverOptions) -> Driver:
     if not found:
         raise UnavailableError(unknown(name, driver_names()))
     if len(found) > 1:
-        raise UnavailableError(f"more than one package registers it: {' and '.join(map(_package, found))}")
+        packages = " and ".join(map(_package, found))
+        raise UnavailableError(f"more than one package registers a driver with this name: {packages}")
     entry = found[0]
     try:
         made: Any = entry.load()(options)
@@ -100,9 +102,11 @@ def _made_elsewhere(name: str, options: DriverOptions) -> Driver:
         raise UnavailableError(what) from error
     missing = [attribute for attribute in REQUIRED if not hasattr(made, attribute)]
     if missing:
-        raise UnavailableError(f"{entry.value} of {_package(entry)} makes a driver without {', '.join(missing)}")
+        what = f"{entry.value} of {_package(entry)} returns a driver without the attributes {', '.join(missing)}"
+        raise UnavailableError(what)
     if made.name != name:
-        raise UnavailableError(f"{entry.value} of {_package(entry)} makes a driver with the name {made.name!r}")
+        what = f"{entry.value} of {_package(entry)} returns a driver whose name is {made.name!r}, not {name!r}"
+        raise UnavailableError(what)
     driver: Driver = made
     return driver
 

@@ -1,7 +1,8 @@
-"""The servers of a process, each for one test alone or shared by all tests of an engine shape, one after the other.
+"""Keep the servers of a process. Tests with the same engine setup use the same server, one after the other.
 
-A shared server gets the limits and options of a test, and is checked to be in the state of a new server before the test
-uses it. Otherwise it is replaced, which is reported.
+Before a test uses a shared server, the server gets the limits and options of the test, and is checked to be in the
+state of a new server. If it is not, it is replaced, and the report of the test says so. A test that may stop its server
+does not share it.
 """
 
 import os
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     from harness.suites.schema import ServerOptions
 
 MAX_SERVERS = 3
-"""Number of servers that are kept for later cases of a process."""
+"""Maximum number of servers that a process keeps for later tests."""
 
 
 class DirtyServerError(Exception):
-    """A shared server is not in the state of a new one, or does not answer. The message says what is wrong."""
+    """A shared server is not in the state of a new server, or does not answer. The message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class ServerNeed:
-    """The server that a test needs. ``alone``: the test kills, drains or restarts it, so it is not shared."""
+    """The server that a test needs. With ``alone``, other tests can't use it, because the test may stop it."""
 
     setup: EngineSetup
     limits: SchedulingLimits
@@ -37,13 +38,17 @@ class ServerNeed:
 
     @property
     def key(self) -> Hashable:
-        """Return a key that is equal for tests that can share a server."""
+        """Return a key that is the same for tests that can share a server."""
         return (self.setup, self.limits, self.options) if self.alone else self.setup
 
 
 @dataclass
 class _Kept:
-    """A server, and the last case that used it. ``started_in``: the process that has to end it."""
+    """A server of the pool.
+
+    ``shared`` is the server if it can be shared, else ``client`` is set. ``started_in`` is the id of the process that
+    has started it and must end it. ``last_case`` is the node id of the last test that used it.
+    """
 
     client: "Client | None"
     shared: SharedServer | None
@@ -52,7 +57,7 @@ class _Kept:
 
     def end(self) -> None:
         if self.started_in != os.getpid():
-            return  # a fork has the list of its parent's servers, but must not end them
+            return  # This process is a fork of the one that has started the server, and must not end it.
         if self.shared is not None:
             self.shared.end()
         if self.client is not None:
@@ -61,15 +66,16 @@ class _Kept:
 
 @dataclass
 class ServerPool:
-    """Servers by the key of the tests that share them. At most ``MAX_SERVERS`` are kept."""
+    """The servers of a process, by ``ServerNeed.key``. At most ``MAX_SERVERS`` are kept."""
 
     _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
     def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
-        """Return a client of the server that ``case`` needs. Starts a server if there is no usable one.
+        """Return a client of the server that a test needs. Start a server if there is none that can be used.
 
-        Raises UnavailableError, and DirtyServerError if even a new server is not clean.
+        ``case`` is the node id of the test. Raises UnavailableError, and DirtyServerError if even a new server is not
+        in the right state.
         """
         try:
             return self._proven(driver, need, case)
@@ -88,7 +94,7 @@ class ServerPool:
     def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         kept = self._kept.pop(need.key, None)
         if kept is None:
-            while len(self._kept) >= MAX_SERVERS:  # evict the least recently used
+            while len(self._kept) >= MAX_SERVERS:  # End the server that has not been used for the longest time.
                 self._kept.pop(next(iter(self._kept))).end()
             kept = _start(driver, need)
         self._kept[need.key] = kept
@@ -98,13 +104,13 @@ class ServerPool:
         return client
 
     def discard(self, need: ServerNeed) -> None:
-        """End a server that may be in a bad state. The next case starts a new one."""
+        """End a server, because its state is unknown. The next test starts a new one."""
         kept = self._kept.pop(need.key, None)
         if kept is not None:
             kept.end()
 
     def take_notes(self) -> list[str]:
-        """Return the replacements since the last call, one sentence each."""
+        """Return a sentence for each server that was replaced since the last call."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -118,6 +124,6 @@ def _start(driver: Driver, need: ServerNeed) -> _Kept:
     spent.add("servers", 1)
     with spent.timed("serving"):
         if not serves(driver):
-            raise UnavailableError(f"the {driver.name} driver has no server")
+            raise UnavailableError(f"the driver {driver.name} can't start servers")
         shared = None if need.alone else driver.share(need.setup)
         return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)

@@ -1,4 +1,4 @@
-"""Start servers, each as a process of its own on a free port. They end with the harness in any case."""
+"""Start servers, each in a process of its own and on a free port. A server never outlives the harness."""
 
 import os
 import re
@@ -22,14 +22,14 @@ from harness.types import EngineSetup, SchedulingLimits, ceil_div
 from harness.utils.subprocesses import start_with_parent
 
 START_SECONDS = 600
-"""Timeout for loading a model and, on a card, compiling it, in seconds."""
+"""Timeout for the start of a server, in seconds. It loads a model and, on a card, compiles it."""
 END_SECONDS = 60
 CLOSE_SECONDS = 5
-"""Timeout for a server to end after SIGTERM, in seconds, before it gets SIGKILL."""
+"""How long a server may take to end after SIGTERM, in seconds, before it is killed."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Variable with the token for the administrative call of the reference engine's server.
+"""Environment variable with the token for ``POST /admin/limits`` of the reference engine's server.
 
-Without it the call is disabled.
+Without it, the server refuses this call.
 """
 SERVER = (sys.executable, "-m", "engine.entrypoints.server")
 """The command of the reference engine's server, without arguments."""
@@ -37,13 +37,13 @@ LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI"
 
 
 class StubbornServerError(Exception):
-    """A server does not end after SIGTERM. The message is one sentence."""
+    """A server did not end after SIGTERM. The message is one sentence."""
 
 
 class Launched(Protocol):
-    """A process with the interface of ``subprocess.Popen``.
+    """A started process, with a part of the interface of ``subprocess.Popen``.
 
-    It is the leader of a process group, and ends with this process at the latest.
+    It leads a process group of its own, and is killed when this process ends.
     """
 
     pid: int
@@ -58,31 +58,32 @@ class Launched(Protocol):
 
 
 LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
-"""Starts a process for a command, with this environment, and these file descriptors for stdout and stderr."""
+"""Type of a function that starts a process. Its arguments are command, environment, and descriptors for its output."""
 
 
 def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
-    """Start a new process, which imports its modules itself."""
+    """Start a command as a new process (in contrast to a fork)."""
     return start_with_parent(
         command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0
     )
 
 
 _launch: LaunchServer = spawn_server
-"""The function that starts servers of the reference engine in this process."""
+"""The function with which this process starts servers of the reference engine."""
 
 
 def launch_servers_with(launch: LaunchServer) -> None:
-    """Set the function that starts servers of the reference engine, in this process and its forks."""
+    """Set the function with which this process and its forks start servers of the reference engine."""
     global _launch
     _launch = launch
 
 
 class ServerProcess:
-    """A server that is ready: it has printed ``ready: URL``, or answers at the given ``url``.
+    """The process of a server. The constructor starts it and waits until it is ready.
 
-    It is the leader of a process group, so processes that it started end with it, also after SIGKILL. Raises
-    UnavailableError with its last output if it does not start.
+    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers there. It leads a
+    process group, so that the processes that it has started end with it. The constructor raises UnavailableError with
+    the last line of output if the server does not start.
     """
 
     def __init__(
@@ -94,9 +95,9 @@ class ServerProcess:
         self._start()
 
     def _start(self) -> None:
-        self._output = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - lives as long as the process
+        self._output = TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 - closed when the process has ended
         reading, writing = os.pipe()
-        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - as above
+        self._printed = open(reading, "rb", buffering=0)  # noqa: SIM115 - closed when the process has ended
         output = self._output.fileno()
         try:
             self.process = self._launch(
@@ -111,16 +112,16 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """Return the URL in the server's first line of output.
+        """Wait for the first line of output, ``ready: URL``, and return the URL. Raises UnavailableError.
 
-        Reads without blocking on a server that hangs, and without a thread, because this process may fork.
+        This must not use a thread, because this process may be forked later.
         """
         line = b""
         give_up = time.monotonic() + START_SECONDS
         while not line.endswith(b"\n"):
             if not select.select([self._printed], [], [], max(0.0, give_up - time.monotonic()))[0]:
-                raise UnavailableError(f"the server printed nothing for {START_SECONDS} s")
-            read = self._printed.read(1)  # only this line: later output is not for the harness
+                raise UnavailableError(f"the server has not printed its URL within {START_SECONDS} s")
+            read = self._printed.read(1)  # One byte at a time, so that nothing after the first line is read.
             if not read:
                 break
             line += read
@@ -139,7 +140,7 @@ class ServerProcess:
                     return url
             except OSError:
                 time.sleep(0.5)
-        raise UnavailableError(f"{url} did not answer for {START_SECONDS} s")
+        raise UnavailableError(f"the server did not answer at {url} within {START_SECONDS} s")
 
     def _last_words(self) -> str:
         self.process.wait(END_SECONDS)
@@ -148,9 +149,9 @@ class ServerProcess:
         return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without output"
 
     def restart(self, how: str) -> None:
-        """End the server, with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
+        """End the server with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
 
-        Raises StubbornServerError if it does not end after SIGTERM; it is started again in this case, too.
+        If the server does not end after SIGTERM, it is killed and started again, and StubbornServerError is raised.
         """
         self.process.send_signal(signal.SIGKILL if how == "kill" else signal.SIGTERM)
         try:
@@ -158,12 +159,12 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self.end()
             self._start()
-            raise StubbornServerError(f"the server did not end within {END_SECONDS} s of SIGTERM") from None
+            raise StubbornServerError(f"the server did not end within {END_SECONDS} s after SIGTERM") from None
         self._release()
         self._start()
 
     def end(self) -> None:
-        """End the server, with SIGKILL if SIGTERM has no effect. Idempotent."""
+        """End the server with SIGTERM, and kill it if that has no effect. Can be called more than once."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -174,7 +175,10 @@ class ServerProcess:
         self._release()
 
     def _release(self) -> None:
-        """End the rest of the process group, once: its id may be reused later."""
+        """Kill the other processes of the server's process group.
+
+        This is done only once, because another process group may get the same id later.
+        """
         if self._output.closed:
             return
         with suppress(ProcessLookupError):
@@ -184,7 +188,7 @@ class ServerProcess:
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """Start the reference engine's server with these limits. Raises UnavailableError."""
+    """Start the reference engine's server with these limits and options. Raises UnavailableError."""
     flags = {
         **{f"--{name.replace('_', '-')}": value for name, value in flags_of(setup, limits).items()},
         "--max-queue": options.max_queue,
@@ -196,9 +200,9 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
 
 
 def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
-    """Start the reference engine's server with the whole shape of ``setup``.
+    """Start the reference engine's server for several tests, with the largest limits that ``setup`` allows.
 
-    Returns the server and the token of its administrative call. Raises UnavailableError.
+    Return the server, and the token for ``POST /admin/limits``, which changes its limits. Raises UnavailableError.
     """
     token = secrets.token_urlsafe(32)
     flags = {
@@ -210,7 +214,7 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 
 
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
-    """Return limits by the names of the server's settings."""
+    """Return limits under the names of the server's command-line options. Limits that are not given are None."""
     blocks = limits.available_blocks
     batch = limits.max_num_seqs if FORMATS[setup.scheduler].rounds_blocks else 1
     return {
@@ -236,7 +240,7 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
 
 
 def _scheduler_flags(setup: EngineSetup) -> dict[str, object]:
-    """Return the scheduler's options as flags of the same names."""
+    """Return the scheduler options of a setup, as command-line options of the server with the same names."""
     options = {} if setup.options is None else asdict(setup.options)
     return {f"--{name.replace('_', '-')}": _flag_value(value) for name, value in options.items()}
 
@@ -246,14 +250,14 @@ def _flag_value(value: object) -> object:
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:
-    """Return the number of all blocks, including the padding block.
+    """Return the number of blocks to start an engine with, so that ``available`` blocks are left for requests.
 
-    The engine rounds the number down to a multiple of the batch.
+    The engine uses one block for padding, and rounds the number down to a multiple of ``max_num_seqs``.
     """
     batch = max_num_seqs or 1
     return ceil_div(available + 1, batch) * batch
 
 
 def environ_of_a_server() -> dict[str, str]:
-    """Return this process's environment, without variables that would change a server unnoticed."""
+    """Return the environment for a server: that of this process, without variables that would change its settings."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}

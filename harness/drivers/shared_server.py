@@ -1,7 +1,8 @@
-"""A server of the reference engine for many cases, with the limits of each in turn, checked to be clean before each.
+"""A server of the reference engine that many cases use, one after the other.
 
-The answer of its administrative call is not trusted: the limits that clients see, and all metrics in ``/metrics``, must
-equal those of a server that was started for this case.
+Before each case, ``POST /admin/limits`` sets the limits and options of the case, and removes the state of earlier
+cases. The server's answer to this call is not trusted: the limits that clients see and all metrics in ``/metrics`` must
+be those of a server that was started for this case.
 """
 
 import http.client
@@ -23,18 +24,21 @@ from harness.types import EngineSetup, SchedulingLimits
 PATH = "/admin/limits"
 ANSWER_SECONDS = 30
 IDLE_SECONDS = 10.0
-"""Timeout for the requests of disconnected clients of the case before to end, in seconds."""
+"""How long to wait until requests of the last case, whose clients have disconnected, have ended, in seconds."""
 POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
-"""Options that can be changed while the server runs."""
+"""Options of the server that can be changed while it runs."""
 NOT_ZERO = {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
-"""Metrics that are not zero in a new server."""
+"""Names of the metrics that are not zero in a new server."""
 
 Reply = tuple[int, bytes]
 
 
 class SharedReferenceServer:
-    """A shared server, see the module. A fork needs only its URL and token to use it."""
+    """A shared server of the reference engine. ``token`` is that for ``POST /admin/limits``.
+
+    It can be used in forks of the process that has started it, because it needs only the URL and the token.
+    """
 
     def __init__(self, process: ServerProcess, setup: EngineSetup, token: str) -> None:
         self._process = process
@@ -42,7 +46,10 @@ class SharedReferenceServer:
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
-        """Apply limits and options, and return a client. Raises DirtyServerError and UnavailableError."""
+        """Set limits and options, check the state of the server, and return a client.
+
+        Raises DirtyServerError and UnavailableError.
+        """
         reported = self._effective_limits(limits, options)
         _compare(reported, limits, options)
         self._prove(reported, options.api_key)
@@ -52,7 +59,7 @@ class SharedReferenceServer:
         self._process.end()
 
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
-        """Send these limits until the engine is idle, and return the limits that the server reports."""
+        """Set the limits, and return those that the server reports. Repeat the call until the engine is idle."""
         wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         give_up = time.monotonic() + IDLE_SECONDS
@@ -65,32 +72,34 @@ class SharedReferenceServer:
             return _object(answer)
         message = _object(answer).get("error", {}).get("message", "")
         if status == http.client.BAD_REQUEST:
-            raise UnavailableError(f"no server can have these limits: {message}")
-        raise DirtyServerError(message or f"{PATH} is answered with {status}")
+            raise UnavailableError(f"the server can't have the limits of this case: {message}")
+        raise DirtyServerError(message or f"the server answers {PATH} with status {status}")
 
     def _prove(self, reported: Mapping[str, Any], api_key: str | None) -> None:
-        """Check that clients see what they would see of a new server. Raises DirtyServerError."""
+        """Check that limits and metrics are those that clients of a new server would see. Raises DirtyServerError."""
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
-            raise DirtyServerError(f"with the key of this case /v1/models is answered with {status}")
+            raise DirtyServerError(f"the server answers /v1/models with status {status}, with the API key of this case")
         if api_key is not None and self._send("GET", "/v1/models", None)[0] != http.client.UNAUTHORIZED:
-            raise DirtyServerError("it has an api_key, but answers without one")
+            raise DirtyServerError("the server has an API key, but answers requests without it")
         context = _object(answer)["data"][0]["max_model_len"]
         if context != reported["max_model_len"]:
-            raise DirtyServerError(f"it was given max_model_len {reported['max_model_len']} and shows {context}")
+            expected = reported["max_model_len"]
+            raise DirtyServerError(f"/v1/models has max_model_len {context}, but it was set to {expected}")
         _, text = self._send("GET", "/metrics", None)
         metrics = _metrics(text.decode())
         if metrics.get("spyre_cb_blocks_available") != reported["available_blocks"]:
             shown = metrics.get("spyre_cb_blocks_available")
-            raise DirtyServerError(f"it has available_blocks {reported['available_blocks']} and counts {shown}")
+            expected = reported["available_blocks"]
+            raise DirtyServerError(f"/metrics has {shown} available blocks, but the limit was set to {expected}")
         if metrics.get("spyre_cb_engine_up") != 1:
-            raise DirtyServerError("its engine is dead")
+            raise DirtyServerError("the engine of the server is dead")
         left = [f"{name} {value:g}" for name, value in metrics.items() if value and name not in NOT_ZERO]
         if left:
-            raise DirtyServerError(f"its metrics are not those of a new server: {', '.join(left[:5])}")
+            raise DirtyServerError(f"the metrics are not those of a new server: {', '.join(left[:5])}")
 
     def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
-        """Send one request on a new connection, without threads. Raises DirtyServerError if there is no answer."""
+        """Send a request on a new connection, without a thread. Raises DirtyServerError if there is no answer."""
         address = urlsplit(self._process.url)
         assert address.hostname is not None
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_SECONDS)
@@ -100,27 +109,28 @@ class SharedReferenceServer:
             reply = connection.getresponse()
             return reply.status, reply.read()
         except (OSError, http.client.HTTPException) as error:
-            raise DirtyServerError(f"it does not answer: {type(error).__name__}: {error}") from error
+            raise DirtyServerError(f"the server does not answer: {type(error).__name__}: {error}") from error
         finally:
             connection.close()
 
 
 def start_shared(setup: EngineSetup) -> SharedReferenceServer:
-    """Start a server with the whole shape of ``setup``. Raises UnavailableError."""
+    """Start a shared server for ``setup``. Raises UnavailableError."""
     process, token = robust_reference_server(setup)
     return SharedReferenceServer(process, setup, token)
 
 
 def _compare(reported: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
-    """Check the reported limits against the requested ones. Raises DirtyServerError."""
+    """Check that the limits that the server reports are the requested ones. Raises DirtyServerError."""
     requested = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
     blocks = requested.pop("available_blocks")
     for name, value in requested.items():
         if value is not None and reported.get(name) != value:
-            raise DirtyServerError(f"it was given {name} {value} and has {reported.get(name)}")
-    # A server started with this number of blocks rounds it up to a multiple of its batch.
+            raise DirtyServerError(f"{name} was set to {value}, but the server reports {reported.get(name)}")
+    # A server rounds the number of blocks up to a multiple of max_num_seqs.
     if blocks is not None and not blocks <= reported["available_blocks"] < blocks + reported["max_num_seqs"]:
-        raise DirtyServerError(f"it was given available_blocks {blocks} and has {reported['available_blocks']}")
+        has = reported["available_blocks"]
+        raise DirtyServerError(f"available_blocks was set to {blocks}, but the server reports {has}")
 
 
 def _object(answer: bytes) -> dict[str, Any]:
@@ -132,6 +142,6 @@ def _object(answer: bytes) -> dict[str, Any]:
 
 
 def _metrics(text: str) -> dict[str, float]:
-    """Return all metrics by name, with labels."""
+    """Return the values of all metrics, by name and labels."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

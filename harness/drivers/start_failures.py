@@ -1,7 +1,7 @@
-"""Engines that could not be started, remembered for a whole run: each is tried once, in whichever process.
+"""Record the engines that did not start, so that none of the processes of a run tries to start them again.
 
-A start may take ten minutes, and what keeps it from working (a card that is taken, a cache that does not fit, a compile
-error) keeps it from working for every case of that setup. The processes of a run share a folder.
+A start can take ten minutes. If an engine does not start, for example because of a compile error, it does not start for
+other cases with the same setup either. The processes of a run share the records in a folder.
 """
 
 import json
@@ -20,13 +20,13 @@ from harness.drivers.base import UnavailableError
 
 DID_NOT_START = "the engine did not start"
 FOLDER = "SPYRE_CB_START_FAILURES"
-"""The environment variable with the folder that the processes of a run share."""
+"""Name of the environment variable with the folder that the processes of a run share."""
 
 
 class EngineStartError(RuntimeError):
-    """An engine that did not start; the message is one sentence with its own reason.
+    """An engine did not start. The message is one sentence with the engine's reason.
 
-    ``lines`` are the traceback where nobody has shown it yet, else none.
+    ``lines`` is the traceback. It is empty if another test of the run has already shown the traceback.
     """
 
     def __init__(self, message: str, lines: tuple[str, ...] = ()) -> None:
@@ -36,13 +36,17 @@ class EngineStartError(RuntimeError):
 
 @dataclass(frozen=True)
 class StartFailures:
-    """What could not be started, by setup. ``folder`` None: this process alone remembers, in ``known``."""
+    """The engines that did not start, by setup.
+
+    ``known`` has the message and the traceback of those known to this process. ``folder`` is the folder that the
+    processes of the run share, None if there is only one process.
+    """
 
     folder: Path | None
     known: dict[str, tuple[str, tuple[str, ...]]]
 
     def raise_known(self, setup: Hashable) -> None:
-        """Raise EngineStartError where ``setup`` did not start before, here or in another process of the run."""
+        """Raise EngineStartError if an engine with this setup did not start before, in any process of the run."""
         key = _key(setup)
         found = self.known.get(key) or self._read(key)
         if found is not None:
@@ -51,19 +55,19 @@ class StartFailures:
             raise EngineStartError(message, lines if self._first_to_show(key) else ())
 
     def remember(self, setup: Hashable, error: BaseException) -> EngineStartError:
-        """Note that ``setup`` did not start, and return what to raise."""
+        """Record that an engine with this setup did not start, and return the error to raise."""
         key, message = _key(setup), sentence_of(error)
         lines = tuple("".join(traceback.format_exception(error)).rstrip().splitlines())
         self.known[key] = message, lines
         if self.folder is not None:
-            with suppress(OSError):  # the folder went with the process that made it: remembered here alone
+            with suppress(OSError):  # The run has ended and its folder is removed, so only this process records it.
                 unfinished = self.folder / f"{key}.{os.getpid()}"
                 unfinished.write_text(json.dumps([message, lines]), encoding="utf-8")
                 unfinished.replace(self.folder / f"{key}.json")
         return EngineStartError(message)
 
     def shown(self, setup: Hashable) -> tuple[str, ...]:
-        """The traceback of a setup that did not start, once in a run; empty from then on."""
+        """Return the traceback of an engine that did not start at the first call in a run, later an empty tuple."""
         key = _key(setup)
         return self.known[key][1] if key in self.known and self._first_to_show(key) else ()
 
@@ -77,7 +81,7 @@ class StartFailures:
         return message, tuple(lines)
 
     def _first_to_show(self, key: str) -> bool:
-        """Whether no process of the run has asked for this traceback before."""
+        """Return whether this is the first call for ``key`` in all processes of the run."""
         shown = f"{key}.shown"
         if shown in self.known:
             return False
@@ -92,35 +96,38 @@ class StartFailures:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return why an engine did not start, in one line: its own reason, with the kind of error where it says little."""
-    said = " ".join(str(error).split())
+    """Return a line that says why an engine did not start, from the error that was raised."""
+    message = " ".join(str(error).split())
     if isinstance(error, UnavailableError):
-        return said
-    reason = said if isinstance(error, ValueError) and said else f"{type(error).__name__}: {said}".rstrip(": ")
+        return message
+    reason = message if isinstance(error, ValueError) and message else f"{type(error).__name__}: {message}".rstrip(": ")
     return reason if reason.startswith(DID_NOT_START) else f"{DID_NOT_START}: {reason}"
 
 
 def is_a_mistake(error: Exception) -> bool:
-    """Whether it says that the setup is wrong or can't work here, which takes no start to find out."""
+    """Return whether an error was raised before the start of an engine, because the setup is invalid or unavailable.
+
+    Such an error is not recorded, because finding it again takes no time.
+    """
     known = isinstance(error, UnavailableError | CheckpointError | ValueError)
     return known and not str(error).startswith(DID_NOT_START)
 
 
 def share_start_failures() -> Path:
-    """Make the folder for the processes that this process starts. A run within a test of another run has its own."""
+    """Create the folder of this run, for all processes that this process starts. Return its path."""
     folder = Path(tempfile.mkdtemp(prefix="spyre-cb-starts-"))
     os.environ[FOLDER] = str(folder)
     return folder
 
 
 def shared_start_failures() -> Path | None:
-    """Return the folder of the run that this process belongs to."""
+    """Return the folder of the run to which this process belongs, None if there is none."""
     named = os.environ.get(FOLDER)
     return Path(named) if named else None
 
 
 def unshare_start_failures(folder: Path) -> None:
-    """Remove a folder that ``share_start_failures`` made."""
+    """Remove a folder that ``share_start_failures`` has created."""
     if os.environ.get(FOLDER) == str(folder):
         del os.environ[FOLDER]
     shutil.rmtree(folder, ignore_errors=True)

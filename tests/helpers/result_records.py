@@ -23,7 +23,7 @@ from harness.types import ChunkingSetup, EngineSetup, Run, SchedulingLimits, Ste
 from tests.helpers.narrow import present
 
 Record = dict[str, Any]
-REASON = "tensor_parallel_size 8 needs as many cores, and there are 2"
+REASON = "tensor_parallel_size 8 needs as many cores, but there are 2"
 SUITE = "suites/scheduler_steps/joining.yaml"
 HEADER: Record = {
     "header": 2,

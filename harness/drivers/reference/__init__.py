@@ -1,4 +1,7 @@
-"""The driver of the reference engine. The only package of the harness that imports ``engine``."""
+"""The drivers ``reference`` and ``simulation`` for the reference engine.
+
+This is the only package of the harness that imports ``engine``.
+"""
 
 from engine.backends import label as reference_label
 from harness.drivers.base import Driver
@@ -19,10 +22,10 @@ __all__ = [
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver of the reference engine, or of its scheduler alone. Raises UnavailableError."""
+    """Return the driver of the reference engine or, with ``simulate``, of its scheduler. Raises UnavailableError."""
     return SimulationDriver() if options.simulate else ReferenceDriver(options.attention)
 
 
 def make_simulation(options: DriverOptions) -> Driver:  # noqa: ARG001
-    """Return the driver of the reference engine's scheduler alone."""
+    """Return the driver that runs the reference engine's scheduler without a model."""
     return SimulationDriver()

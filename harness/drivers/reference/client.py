@@ -1,4 +1,7 @@
-"""Entry points of the reference engine in this process: AsyncLLM for streams, the offline LLM for lists of prompts."""
+"""The client of behaviour cases for the reference engine in this process.
+
+It uses the engine's AsyncLLM for single requests, and its LLM for lists of requests (``generate``).
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -31,7 +34,10 @@ REFUSALS = (RequestRefusedError, SamplingParamsError, QueueFullError, EngineDead
 
 
 class ReferenceClient:
-    """A client of a session and its engine. The engine's thread starts with the first request; ``leave`` ends it."""
+    """A client of ``engine``, which belongs to ``session``.
+
+    AsyncLLM's thread is started by the first request and ended by ``leave``.
+    """
 
     capabilities = frozenset({ABORT})
 
@@ -72,7 +78,7 @@ class ReferenceClient:
             raise ClientError(str(error)) from error
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """Run the requests through the offline LLM. The engine's thread is ended first."""
+        """Run the requests through the engine's LLM. AsyncLLM's thread is ended first."""
         await self.leave()
         return generate_answers(self._session, requests)
 
@@ -80,24 +86,24 @@ class ReferenceClient:
         await self._open().abort(name)
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
-        raise NotImplementedError("in-process there is no HTTP")
+        raise NotImplementedError("a client in this process can't send HTTP requests")
 
     async def state(self) -> ServingState:
         seen = self._engine.core.state() if self._llm is None else self._llm.state()
         return ServingState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
     async def metrics(self) -> dict[str, int]:
-        raise NotImplementedError("in-process there are no metrics")
+        raise NotImplementedError("an engine in this process has no metrics")
 
     async def healthy(self) -> bool:
         return self._llm is None or self._llm.dead is None
 
     async def restart(self, how: str) -> None:
-        raise NotImplementedError("in-process there is no server to restart")
+        raise NotImplementedError("an engine in this process has no server to restart")
 
     @property
     def url(self) -> str:
-        raise NotImplementedError("in-process there is no HTTP")
+        raise NotImplementedError("an engine in this process has no URL")
 
     async def leave(self) -> None:
         if self._llm is not None:
@@ -122,7 +128,10 @@ def _choice(answer: CompletionOutput) -> Choice:
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:
-    """Return what is new in an output. ``seen``: numbers of characters and tokens of each answer so far."""
+    """Convert an output of AsyncLLM to a chunk.
+
+    ``seen`` has the number of characters and of tokens that each answer had in the last output, and is updated.
+    """
     texts, tokens, reasons = {}, {}, {}
     for answer in output.outputs:
         characters, count = seen.get(answer.index, (0, 0)) if cumulative else (0, 0)

@@ -1,4 +1,7 @@
-"""A session on the engine core, with or without a model: converts the engine's types to those of the harness."""
+"""The session of the reference engine's core, with or without a model.
+
+It converts the types of the engine to those of the harness.
+"""
 
 from dataclasses import asdict, replace
 from functools import lru_cache
@@ -19,7 +22,7 @@ from harness.types import RequestSpec, SchedulingLimits, Token
 
 
 class CoreSession:
-    """An engine core of this repository, run step by step."""
+    """A session that runs the reference engine's core step by step."""
 
     def __init__(self, core: EngineCore) -> None:
         self.core = core
@@ -70,7 +73,7 @@ class CoreSession:
         )
 
     def observe(self) -> Observation:
-        # The state after the last step is still valid, unless a request joined or left since.
+        # The state after the last step is still valid unless a request was added or aborted since then.
         if self._seen is None:
             self._seen = self._observation(self.core.state())
         return self._seen
@@ -86,7 +89,7 @@ class CoreSession:
 
 
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
-    """Return a request's SamplingParams; ``more`` are additional parameters."""
+    """Return the engine's SamplingParams for a request. ``more`` are additional parameters."""
     params = _checked_params(*_values_of(request))
     if request.structured_outputs is not None:
         more["structured_outputs"] = StructuredOutputsParams(**request.structured_outputs.arguments())
@@ -118,9 +121,9 @@ _values_of = attrgetter(*_PARAMS)
 
 @lru_cache(maxsize=1024)
 def _checked_params(*values: Any) -> SamplingParams:
-    """Return SamplingParams.
+    """Return SamplingParams with these values.
 
-    Cached, because many requests have the same, and validating them takes longer than a step.
+    The result is cached, because many requests have the same parameters, and their validation takes longer than a step.
     """
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
 
@@ -128,7 +131,7 @@ def _checked_params(*values: Any) -> SamplingParams:
 def observation(
     state: SchedulerState, waiting: tuple[int, ...], running: tuple[int, ...], first: int = 0
 ) -> Observation:
-    """Return the observable state of a scheduler, with its own columns. Request numbers start at ``first``."""
+    """Convert the state of a scheduler to an Observation. Request numbers start at ``first``."""
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:
         hits = [(int(request_id) - first, tokens) for request_id, tokens in budget.hits if tokens]
@@ -157,12 +160,10 @@ def as_token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Convert request ids to numbers.
+    """Converts tuples of request ids to tuples of request numbers, with a cache of the last one.
 
-    Caches the last tuple, because the engine returns the same tuple until it changes. A queue that only lost its head
-    is not converted again.
-
-    A queue that only lost its head is not converted again.
+    The engine returns the same tuple until its content changes. If only the first request of a queue has left, the
+    other numbers are taken from the cache.
     """
 
     def __init__(self) -> None:
@@ -176,7 +177,7 @@ class _Numbers:
         return self._numbers
 
     def _lost_its_head(self, request_ids: tuple[str, ...]) -> bool:
-        """Return whether only the head left: the queue is one shorter, its second is first, and none joined."""
+        """Return whether the queue is the last one without its first request."""
         before = self._ids
         if not request_ids or len(request_ids) != len(before) - 1:
             return False

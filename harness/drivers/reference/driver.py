@@ -1,4 +1,4 @@
-"""Drivers of the reference engine: with a model, and its scheduler alone."""
+"""The drivers of the reference engine: ``reference`` runs a model, ``simulation`` runs the scheduler only."""
 
 import importlib
 import os
@@ -50,27 +50,27 @@ PRELOADED = (
 
 
 PACKAGES = {"torch": "torch", "transformers": "transformers", "ibm-fms": "fms"}
-"""What a model runs on, by the module that each is."""
+"""The packages that the engine needs to run a model, by the names of their modules."""
 
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
-"""The backend of simulated schedules. Schedules are the same for all backends."""
+"""The only backend of the driver ``simulation``. Others are not needed, because the steps are the same for all."""
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:
-    """Return why the reference engine can't be started with this setup, as one sentence, or None."""
+    """Return why the reference engine can't be started with this setup, as one sentence. Return None if it can."""
     if setup.backend not in BACKENDS:
         return f"the reference engine has no backend {setup.backend}; it has {', '.join(BACKENDS)}"
     if setup.backend == inductor.BACKEND.name and inductor.cpp_compiler() is None:
-        return f"backend inductor needs a C++ compiler ({', '.join(inductor.COMPILERS)} or $CXX), and there is none"
+        return f"backend inductor needs a C++ compiler, but {', '.join(inductor.COMPILERS)} and $CXX were not found"
     if setup.tensor_parallel_size > 1 and setup.tensor_parallel_size > (cores := os.cpu_count() or 1):
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, but there are {cores}"
     return None
 
 
 class ReferenceDriver:
-    """The engine in this repository, on CPU. ``attention`` as in EngineConfig."""
+    """The driver of the reference engine. ``attention`` is the attention kernel, as in EngineConfig."""
 
     name = "reference"
     capabilities = frozenset(
@@ -79,10 +79,11 @@ class ReferenceDriver:
     )
 
     def __init__(self, attention: str | None = None) -> None:
-        """Raise UnavailableError if a package that the engine needs is not installed."""
+        """Create the driver. Raises UnavailableError if a package that the engine needs is not installed."""
         lacking = [name for name, module in PACKAGES.items() if find_spec(module) is None]
         if lacking:
-            raise UnavailableError(f"{' and '.join(lacking)} not installed here: pip install 'spyre-cb[engine]'")
+            missing = " and ".join(lacking)
+            raise UnavailableError(f"not installed: {missing}; to install it: pip install 'spyre-cb[engine]'")
         self.attention = attention
         self.capabilities |= structured_outputs()
 
@@ -99,14 +100,15 @@ class ReferenceDriver:
         return reference_label(backend)
 
     def preload(self) -> None:
-        # FMS and transformers import most modules at the first model of an architecture, so models are named here.
+        # FMS and transformers import most of their modules when they load the first model of an architecture. The list
+        # names these modules, so that they are imported before.
         with gc_paused(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
         fork_workers()
 
     def inheritable(self, setup: EngineSetup) -> bool:
-        # A fork has no threads of its parent; with one thread, torch starts no others.
+        # The threads of a process do not exist in its forks. With one thread per process, torch starts no threads.
         cardless = setup.backend == EAGER or self._is_simulated(setup)
         return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
 
@@ -131,14 +133,14 @@ class ReferenceDriver:
 
 
 def become_server(argv: Sequence[str]) -> NoReturn:
-    """Run the reference engine's server in this process, a fork, with its environment and output. Does not return."""
+    """Run the reference engine's server in this process, which is a fork made for it. Does not return."""
     from engine.entrypoints.server.__main__ import become
 
     become(argv)
 
 
 class SimulationDriver:
-    """The scheduler of the engine in this repository, without a model: steps and blocks, no tokens."""
+    """The driver of the reference engine's scheduler without a model. It has steps and blocks, but no tokens."""
 
     name = "simulation"
     capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
@@ -147,7 +149,7 @@ class SimulationDriver:
         return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        return None if setup.backend == SCHEDULED_FOR else f"schedules are simulated for {SCHEDULED_FOR} only"
+        return None if setup.backend == SCHEDULED_FOR else f"simulation has the backend {SCHEDULED_FOR} only"
 
     def preload(self) -> None:
         pass

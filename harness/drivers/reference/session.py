@@ -1,4 +1,7 @@
-"""The engine with a model. torch and ibm-fms are imported when it is opened, so that test collection stays fast."""
+"""The session of the reference engine with a model.
+
+torch and ibm-fms are imported when the engine is started, so that pytest collects tests quickly.
+"""
 
 import importlib
 import itertools
@@ -37,20 +40,20 @@ _NUMBERS = itertools.count()
 
 
 class ReferenceSession(CoreSession):
-    """The engine with a model, and its offline API."""
+    """A session of the reference engine with a model. It also has the engine's offline API."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        # Imports take seconds; garbage collection would be an eighth of that.
+        # The imports take seconds, and garbage collections would be an eighth of that.
         with gc_paused(), spent.timed("imports"):
             import torch
 
             from engine.entrypoints.llm import LLM
 
-            if setup.tensor_parallel_size == 1:  # otherwise the workers import it
+            if setup.tensor_parallel_size == 1:  # With more, the model runs in worker processes, which import it.
                 importlib.import_module("engine.execution.runner")
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        # The tokenizer is loaded when a case first needs text: most cases need only token ids.
+        # The engine loads the tokenizer when a case first needs text. Most cases need token ids only.
         self.llm = LLM(build_engine(_config(setup, attention)))
         super().__init__(self.llm.engine.core)
         self._steps: list[tuple[StepRecord, Observation]] = []
@@ -62,7 +65,7 @@ class ReferenceSession(CoreSession):
         return None if compiled is None else Compilation(self._name, *compiled)
 
     def params_of(self, request: RequestSpec) -> SamplingParams:
-        """Return the core's parameters, with the tokens of bad words as the engine's entry points make them."""
+        """Return the request's SamplingParams with the tokens of its bad words, which the engine's APIs would add."""
         params = super().params_of(request)
         return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params
 
@@ -94,7 +97,7 @@ class ReferenceSession(CoreSession):
         except (RequestRefusedError, SamplingParamsError) as refusal:
             raise RefusedError(str(refusal)) from refusal
         firsts = (output.outputs[0] for output in outputs)
-        # The value, not the engine's enum member, because reports show it.
+        # Reports show the finish reason, so it must be a string and not a member of the engine's enum.
         return [Completion(f.token_ids, f.text, f.finish_reason and str(f.finish_reason)) for f in firsts]
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:

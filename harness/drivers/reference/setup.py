@@ -1,4 +1,4 @@
-"""Convert an EngineSetup to the engine's configuration."""
+"""Convert an EngineSetup to the reference engine's EngineConfig."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,5 +7,5 @@ from harness.types import EngineSetup
 
 
 def options_of(setup: EngineSetup) -> dict[str, Any]:
-    """Return the options of the setup's scheduler for EngineConfig, empty if it has none."""
+    """Return the scheduler options of a setup as arguments of EngineConfig. The result is empty if there are none."""
     return {} if setup.options is None else asdict(setup.options)

@@ -1,4 +1,4 @@
-"""The engine without a model: scheduler and blocks."""
+"""The session of the reference engine's scheduler without a model."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -17,13 +17,13 @@ from harness.drivers.reference.setup import options_of
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PLACEHOLDER = Token(-1)
-"""The token that simulation returns. The driver lacks the capability ``tokens``."""
+"""The token id that a simulation returns. It has no meaning, because the driver lacks the capability ``tokens``."""
 
 
 class SimulatedSession(CoreSession):
-    """The engine without a model: every token is the same placeholder, and there is no entry point.
+    """A session of the reference engine without a model. Every generated token is the same placeholder.
 
-    If a request has simulated tokens, they end it as generated tokens would.
+    A request with ``simulated_token_ids`` gets these tokens instead, which can end it early.
     """
 
     def __init__(self, setup: EngineSetup) -> None:
@@ -55,21 +55,21 @@ class SimulatedSession(CoreSession):
         try:
             return eos_token_ids(resolve(self._model).path)
         except CheckpointError:
-            return frozenset()  # a schedule can be simulated for a model that is not installed
+            return frozenset()  # The model need not be installed for a simulation.
 
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of tokens. Only stop strings need it, and a tokenizer."""
+        """Return the text of tokens. Only requests with stop strings need it, and therefore a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
-        """Return the step's record.
+        """Return the record of a step.
 
-        It is the same object as long as the same batch decodes, because all tokens are equal.
+        While the same batch decodes, it is the same object each time, because all tokens are the same.
         """
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):
             return super()._as_record(record)
-        # As long as no request joins, ends or takes a block, the scheduler returns the same tuples.
+        # The scheduler returns the same tuples until a request joins, ends or takes a block.
         if plan.block_tables is not self._decoded.block_tables or plan.request_ids is not self._decoded.request_ids:
             self._decoded, self._decode = plan, super()._as_record(record)
         return self._decode

@@ -1,4 +1,4 @@
-"""Worker processes of a tensor-parallel engine as forks of its process, which has imported all that they need."""
+"""Fork the worker processes of a tensor-parallel engine from the engine's process, which has imported their modules."""
 
 import os
 import select
@@ -19,13 +19,13 @@ from harness.forking.threads import count_threads
 
 
 class ForkedWorker:
-    """A child of this process. Any thread may wait for it."""
+    """A forked worker process. Several threads of this process can wait for it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        weakref.finalize(self, os.close, self._pidfd)  # not earlier: another thread may wait for it
+        weakref.finalize(self, os.close, self._pidfd)  # Closed last, because another thread may be waiting with it.
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
@@ -37,7 +37,7 @@ class ForkedWorker:
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit status. Raises subprocess.TimeoutExpired."""
+        """Wait until the process ends, and return its exit status. Raises subprocess.TimeoutExpired."""
         if self.poll() is None:
             select.select([self._pidfd], [], [], timeout)
         returncode = self.poll()
@@ -51,7 +51,7 @@ class ForkedWorker:
 
 
 def fork_workers() -> None:
-    """Fork workers, in this process and its forks, as long as a process has one thread."""
+    """Let tensor-parallel engines in this process and its forks fork their workers, if the process has one thread."""
     if sys.platform == "linux":
         start_workers_with(_fork_or_spawn)
 
@@ -71,7 +71,7 @@ def _fork_or_spawn(meeting_place: str) -> tuple[WorkerProcess, Connection]:
 
 
 def _run_worker(connection: Connection, parent: int, meeting_place: str) -> None:
-    """Run a worker as ``spawn_worker`` does: with its connection and stderr, and nothing else of its parent."""
+    """Run a worker in a fork, after closing all inherited file descriptors but its connection and stderr."""
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)

@@ -37,7 +37,7 @@ def vllm_unavailable(setup: EngineSetup) -> str | None:
         return reason
     cores = os.cpu_count() or 1
     if setup.backend != "sendnn" and setup.tensor_parallel_size > cores:
-        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, and there are {cores}"
+        return f"tensor_parallel_size {setup.tensor_parallel_size} needs as many cores, but there are {cores}"
     return None
 
 

@@ -56,7 +56,7 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
     assert "adds-up[tiny-granite-eager-http] PASSED" in done.stdout
     assert "adds-up[tiny-granite-eager] SKIPPED" in done.stdout
     assert "needs offline-api, which the driver openai-http does not offer" in done.stdout
-    assert "the case wants max_model_len 128, the server has 512" in done.stdout
+    assert "the case needs max_model_len 128, but the server has 512" in done.stdout
     assert "action 0 (complete): token counts [6], expected [7]" in done.stdout
     assert "1 failed, 1 passed, 4 skipped" in done.stdout
     assert server.process.poll() is None
@@ -65,14 +65,14 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-driver", "openai-http"], "--cb-driver openai-http: use either --cb-server-url URL or --cb-serve"),
+        (["--cb-driver", "openai-http"], "--cb-driver openai-http: give either --cb-server-url URL or --cb-serve"),
         (
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9"],
             "--cb-server-url: no server answers at http://127.0.0.1:9: ",
         ),
         (
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9", "--cb-server-shape", "max_seqs=4"],
-            "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE; names are max_model_len",
+            "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE, where NAME is one of max_model_len",
         ),
         (["--cb-serve", "reference"], "--cb-serve is only allowed with --cb-driver openai-http"),
     ],
@@ -114,14 +114,17 @@ def test_the_models_of_a_server_are_read(strange: str) -> None:
     assert found.limits == SchedulingLimits(None, 8)
     with pytest.raises(ServerError, match="does not answer as an OpenAI-compatible server does"):
         find_server(f"{strange}/odd", {})
-    with pytest.raises(ServerError, match="answers 401 to a request for its models: give its key in OPENAI_API_KEY"):
+    with pytest.raises(
+        ServerError,
+        match="answers a request for its models with status 401; give the server's API key in the environment",
+    ):
         find_server(f"{strange}/locked", {})
 
 
 def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange: str) -> None:
     driver = OpenAIHttpDriver(find_server(f"{strange}/ok", parse_shape("max_num_seqs=4")))
     assert driver.unfit(SETUP, SchedulingLimits(max_num_seqs=4), ServerOptions()) is None
-    assert "wants max_num_seqs 2, the server has 4" in str(
+    assert "needs max_num_seqs 2, but the server has 4" in str(
         driver.unfit(SETUP, SchedulingLimits(max_num_seqs=2), ServerOptions())
     )
     assert "the server does not report it" in str(
@@ -173,5 +176,5 @@ def test_an_engine_of_more_processes_than_cores_is_skipped_with_that_reason(monk
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert reference_unavailable(replace(SETUP, tensor_parallel_size=2)) is None
     assert reference_unavailable(replace(SETUP, tensor_parallel_size=4)) == (
-        "tensor_parallel_size 4 needs as many cores, and there are 2"
+        "tensor_parallel_size 4 needs as many cores, but there are 2"
     )

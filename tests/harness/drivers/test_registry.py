@@ -96,14 +96,22 @@ def test_a_package_registers_another(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("drivers", "name", "message"),
     [
-        ({"a": "my_driver:Nameless"}, "a", "my_driver:Nameless of my-package makes a driver without name, describe"),
-        ({"a": "my_driver:MyDriver"}, "a", "my_driver:MyDriver of my-package makes a driver with the name 'my-engine'"),
+        (
+            {"a": "my_driver:Nameless"},
+            "a",
+            "my_driver:Nameless of my-package returns a driver without the attributes name, describe",
+        ),
+        (
+            {"a": "my_driver:MyDriver"},
+            "a",
+            "my_driver:MyDriver of my-package returns a driver whose name is 'my-engine'",
+        ),
         ({"a": "my_driver:broken"}, "a", "cannot be loaded: RuntimeError: no such device"),
         ({"a": "nowhere:make"}, "a", "nowhere:make of my-package cannot be loaded: ModuleNotFoundError"),
         (
             {"alpha": "my_driver:broken"},
             "alpa",
-            "no driver has the name 'alpa'; did you mean alpha? there are reference",
+            "no driver has the name 'alpa'; did you mean alpha? the drivers are reference",
         ),
     ],
 )
@@ -119,7 +127,7 @@ def test_what_is_wrong_with_a_driver_is_one_sentence(
 def test_two_packages_cannot_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("first", "second"):
         monkeypatch.syspath_prepend(install(tmp_path / package, package, same="my_driver:MyDriver"))
-    with pytest.raises(UnavailableError, match="more than one package registers it: "):
+    with pytest.raises(UnavailableError, match="more than one package registers a driver with this name: "):
         make_driver("same")
 
 
@@ -153,4 +161,4 @@ def test_a_command_steps_it(installed: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("command", [["search"], ["trace", __file__]])
 def test_a_command_says_which_drivers_it_knows(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--driver", "openai-http"]) == 2
-    assert "there are reference, vllm" in capsys.readouterr().err
+    assert "the drivers are reference, vllm" in capsys.readouterr().err

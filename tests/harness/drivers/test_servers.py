@@ -53,7 +53,7 @@ def test_a_server_that_does_not_end_is_reported_and_restarted(monkeypatch: pytes
     monkeypatch.setattr(servers, "END_SECONDS", 1)
     monkeypatch.setattr(servers, "CLOSE_SECONDS", 1)
     try:
-        with pytest.raises(StubbornServerError, match="did not end within 1 s of SIGTERM"):
+        with pytest.raises(StubbornServerError, match="did not end within 1 s after SIGTERM"):
             server.restart("stop")
         assert server.process.pid != first
         assert server.process.poll() is None

@@ -95,11 +95,13 @@ def test_a_server_is_held_to_limits_and_is_as_new_for_the_next_case() -> None:
         for limits, options in ((TIGHT, OPTIONS), (BUILT, ServerOptions()), (TIGHT, OPTIONS)):
             client = shared.client(limits, options)
             leave_in_mid_stream(client.url, options.api_key or "none")
-        with pytest.raises(UnavailableError, match="no server can have these limits: max_model_len 100 is not"):
+        with pytest.raises(
+            UnavailableError, match="the server can't have the limits of this case: max_model_len 100 is not"
+        ):
             shared.client(SchedulingLimits(100, 4), ServerOptions())
         shared.client(BUILT, ServerOptions())
         shared.end()
-        with pytest.raises(DirtyServerError, match="it does not answer: ConnectionRefusedError"):
+        with pytest.raises(DirtyServerError, match="the server does not answer: ConnectionRefusedError"):
             shared.client(BUILT, ServerOptions())
 
 
@@ -317,7 +319,7 @@ def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: P
     test = "mine.yaml::{}[tiny-granite-eager-http]"
     dead = f"before {test.format('second')}, a server was replaced: it was not clean after {test.format('first')}: "
     busy = f"before {test.format('third')}, a server was replaced: it was not clean after {test.format('second')}: "
-    assert f"warning: {dead}it does not answer" in done.stdout
+    assert f"warning: {dead}the server does not answer" in done.stdout
     assert f"warning: {busy}the engine is not idle: " in done.stdout
     assert done.stdout.count("a server was replaced") == 2
     records = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -17,7 +17,7 @@ SERVER_MUTATIONS: list[Mutation] = []
 server_mutation = partial(mutation, SERVER_MUTATIONS)
 
 
-@server_mutation("tighter", "it was given max_model_len 128 and shows 512")
+@server_mutation("tighter", "/v1/models has max_model_len 512, but it was set to 128")
 def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
     async def agree(self: AsyncLLM, limits: Limits) -> ResolvedLimits:
         return ResolvedLimits(**asdict(limits))
@@ -25,7 +25,7 @@ def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "tighten", agree)
 
 
-@server_mutation("tighter", "it was given available_blocks 5 and has 35")
+@server_mutation("tighter", "available_blocks was set to 5, but the server reports 35")
 def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
     tighten = EngineThread._tighten
 
@@ -35,7 +35,7 @@ def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(EngineThread, "_tighten", roomy)
 
 
-@server_mutation("tighter", "it has an api_key, but answers without one")
+@server_mutation("tighter", "the server has an API key, but answers requests without it")
 def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
     go_on = Administration._go_on_with
 
@@ -48,7 +48,7 @@ def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Administration, "_go_on_with", forgetful)
 
 
-@server_mutation("as it was", "its metrics are not those of a new server")
+@server_mutation("as it was", "the metrics are not those of a new server")
 def count_on(patch: pytest.MonkeyPatch) -> None:
     restart = Metrics.restart
     patch.setattr(Metrics, "restart", lambda self: None if hasattr(self, "registry") else restart(self))
@@ -59,7 +59,7 @@ def let_requests_of_the_case_before_run_on(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
 
 
-@server_mutation("as it was", "with the key of this case /v1/models is answered with 401")
+@server_mutation("as it was", "the server answers /v1/models with status 401")
 def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
     go_on, calls = Administration._go_on_with, []
 

@@ -275,8 +275,8 @@ def test_reasons_of_skipped_tests_are_shown_at_the_end_for_any_width(tmp_path: P
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [1000, 1001]}\ncases:"))
     for arguments in (["-svx"], ["-q"], ["-q", "-n", "1"]):
         done = run(tmp_path, *arguments, ".", COLUMNS="80")
-        assert "skipped 1 test: tensor_parallel_size 1000 needs as many cores, and there are" in done.stdout
-        assert "skipped 1 test: tensor_parallel_size 1001 needs as many cores, and there are" in done.stdout
+        assert "skipped 1 test: tensor_parallel_size 1000 needs as many cores, but there are" in done.stdout
+        assert "skipped 1 test: tensor_parallel_size 1001 needs as many cores, but there are" in done.stdout
 
 
 def test_inductor_says_what_it_lacks_where_there_is_no_compiler(tmp_path: Path) -> None:

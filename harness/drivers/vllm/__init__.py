@@ -1,6 +1,7 @@
-"""Driver for vLLM with the Spyre plugin, in this process. Importing it imports neither vLLM nor torch.
+"""The driver ``vllm``: vLLM in this process, with a Spyre plugin or without one.
 
-Differences between plugin versions are in ``plugins.py`` and the modules that it names.
+Importing this package imports neither vLLM nor torch. ``plugins.py`` describes the supported plugins, each with an
+adapter module for what differs between them.
 """
 
 from harness.drivers.base import Driver
@@ -11,5 +12,5 @@ __all__ = ["VllmDriver", "make"]
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver of vLLM in this process, with ``simulate`` without its model. Raises UnavailableError."""
+    """Return the driver. With ``simulate``, the engine does not run its model. Raises UnavailableError."""
     return VllmDriver(schedule_only=options.simulate)

@@ -1,4 +1,4 @@
-"""Types and helpers that the adapters of all plugin versions share."""
+"""Types and functions that the adapters of several plugins use."""
 
 from dataclasses import fields
 from importlib.util import find_spec
@@ -8,11 +8,11 @@ from harness.types import EngineSetup, SchedulingLimits
 
 
 class Seen(NamedTuple):
-    """The observable state between two steps, with the engine's request ids, and block ids, oldest first.
+    """The observable state of an engine between two steps. Requests are named by vLLM's request ids.
 
-    ``blocks`` has every request that holds blocks, ``reserved`` is the number of reserved blocks, None without
-    reservations. ``paused`` and ``hits`` (prefix blocks that were not computed again) are None if the plugin has
-    neither.
+    ``blocks`` has the ids of the blocks that each request holds, the oldest first. ``reserved`` is the number of
+    reserved blocks. ``hits`` has the number of prefix blocks of each request that were found in the cache.
+    ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them.
     """
 
     tkv: int | None
@@ -25,11 +25,10 @@ class Seen(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """The scheduler's output for a step, with the engine's request ids.
+    """What the scheduler decided for a step. Requests are named by vLLM's request ids.
 
-    ``kind`` as in StepRecord. The other fields belong to the token-budget scheduler, None elsewhere: ``scheduled``
-    holds (id, tokens) in order, ``preempted`` the first evicted first, ``hits`` (id, tokens found) of admitted requests
-    with a hit.
+    ``kind`` is that of ``StepRecord``. The other fields have the meaning of the columns in ``harness.types.StepRow``.
+    They are None unless the engine has the token-budget scheduler.
     """
 
     kind: str = "idle"
@@ -39,35 +38,35 @@ class Decision(NamedTuple):
 
 
 ANY_TOKEN = 5
-"""The sampled token if no model runs. It ends no request."""
+"""The token that is sampled if the model does not run. It ends no request."""
 
 IDLE = Decision()
-"""No step yet, or a step with nothing to do, for schedulers without columns of single steps."""
+"""The decision of a step with no work, and before the first step, for all schedulers but the token-budget scheduler."""
 
 
 def model_runner(core: Any) -> Any:
-    """Return the model runner of the only worker, which is in this process."""
+    """Return the model runner of the engine's only worker, which runs in this process."""
     return core.model_executor.driver_worker.worker.model_runner
 
 
 def names(requests: Any) -> tuple[str, ...]:
-    """Return the ids of vLLM's requests, in order."""
+    """Return the ids of vLLM's Request objects, in order."""
     return tuple(request.request_id for request in requests)
 
 
 def held_blocks(manager: Any) -> dict[str, tuple[int, ...]]:
-    """Return the ids of the blocks that each request holds, from one of vLLM's block managers.
+    """Return the ids of the blocks that each request holds, from one of vLLM's single-type KV cache managers.
 
-    Its dictionary is a defaultdict, so it must be read without creating entries.
+    The manager's ``req_to_blocks`` is a defaultdict, which must be read without creating entries.
     """
     held = manager.req_to_blocks.items()
     return {name: tuple(block.block_id for block in blocks) for name, blocks in held if blocks}
 
 
 def use_config(vllm_config: Any) -> None:
-    """Set the engine configuration that the plugin's entry point reads.
+    """Make the plugin use the configuration of this engine.
 
-    It reads the configuration from the platform's class, where the engine that was started last has set it.
+    The plugin checks requests with the configuration in its platform class, which is that of the engine started last.
     """
     from vllm.platforms import current_platform
 
@@ -76,7 +75,7 @@ def use_config(vllm_config: Any) -> None:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward: scheduler and model runner work unchanged, with the same token each time."""
+    """Replace the model's forward by one that always returns the same token. All else in the engine is unchanged."""
     vocabulary = core.vllm_config.model_config.get_vocab_size()
     logits = same_logits(core.vllm_config.scheduler_config.max_num_seqs, vocabulary)
 
@@ -87,7 +86,7 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def same_logits(rows: int, vocabulary: int) -> Any:
-    """Return logits of shape [rows, vocabulary] for which every row has the same token, which ends no request."""
+    """Return logits ``[rows, vocabulary]`` with the same best token in every row. This token ends no request."""
     import torch
 
     logits = torch.zeros(rows, vocabulary)
@@ -96,19 +95,19 @@ def same_logits(rows: int, vocabulary: int) -> Any:
 
 
 def without_card(setup: EngineSetup) -> str | None:
-    """Return why the card for a setup is not available, or None. Imports nothing."""
+    """Return why a setup that needs a card can't run here, as one sentence. Return None if it needs none or can run."""
     if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
-        return "backend sendnn needs a Spyre card and torch_sendnn, which is not installed here"
+        return "backend sendnn needs a Spyre card and torch_sendnn, but torch_sendnn is not installed"
     return None
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Return the limits with missing values taken from ``most``, the limits with which the engine was built.
+    """Return the limits. Those that are not given are taken from ``most``, the limits with which the engine was built.
 
     Raises ValueError if a limit is below 1 or above that of the engine.
     """
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)
         if value is not None and not 1 <= value <= bound:
-            raise ValueError(f"{field.name} {value} is not between 1 and the {bound} the engine was built with")
+            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, with which the engine was built")
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

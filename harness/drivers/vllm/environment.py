@@ -1,4 +1,4 @@
-"""Environment variables of vLLM and the plugin, set before they are imported and between two engines."""
+"""Set the environment variables that vLLM and the plugin read when they are imported and when an engine starts."""
 
 import os
 import socket
@@ -9,39 +9,39 @@ from harness.drivers.vllm.plugins import Plugin
 from harness.types import EngineSetup
 
 ALWAYS: Mapping[str, str] = {
-    # The engine core runs in this process: its scheduler and model runner are read after each step.
+    # Run the engine core in this process, because its scheduler and model runner are read after each step.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "MASTER_ADDR": "localhost",
 }
 DEFAULTS: Mapping[str, str] = {
-    # Otherwise the plugin uses all cores in every worker of a parallel run.
+    # Without this, the plugin uses all cores in every one of xdist's workers.
     "VLLM_SPYRE_UPDATE_THREAD_CONFIG": "0",
     "SENDNN_INFERENCE_UPDATE_THREAD_CONFIG": "0",
-    # Otherwise small operations outside the model are compiled, with a C++ compiler, at the first step that has them.
+    # Without this, small operations outside the model are compiled with a C++ compiler at their first use.
     "SENDNN_INFERENCE_SIMPLE_COMPILE_BACKEND": "eager",
     "OMP_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # Models are passed to vLLM as local folders.
+    # Models are passed to vLLM as local folders, so the hub is not needed.
     "HF_HUB_OFFLINE": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_DO_NOT_TRACK": "1",
 }
 OF_AN_ENGINE = "VLLM_DT_"
-"""Prefix of variables that an engine writes when it starts. The next engine would read them as the user's."""
+"""Prefix of variables that an engine sets when it starts. They are removed, because the next engine would read them."""
 
 
 def prepare(plugin: Plugin) -> None:
-    """Set the variables that must be set before vLLM is imported. Idempotent."""
+    """Set the variables that must be set before vLLM is imported. Can be called more than once."""
     os.environ.update({**ALWAYS, **plugin.environment})
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
 
 
 def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
-    """Set the variables that an engine reads when it starts: its options and a free port.
+    """Set the variables that an engine reads when it starts, its options and a free port.
 
-    Removes those of the last engine.
+    Variables that the last engine has set are removed.
     """
     prepare(plugin)
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:
@@ -56,7 +56,7 @@ def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
 
 
 def free_port() -> int:
-    """Return a free port. The system returns a different one each time, to every process of a run."""
+    """Return a free port. The operating system gives a different one to each process that asks for one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

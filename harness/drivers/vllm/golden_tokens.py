@@ -1,4 +1,4 @@
-"""Golden tokens in vLLM without a plugin: a logits processor with vLLM's interface for single requests."""
+"""Make vLLM without a plugin generate golden tokens, with one of vLLM's logits processors for single requests."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,10 +8,10 @@ from harness.drivers.vllm.requests import INJECTOR
 
 
 class GivenTokens:
-    """Forces the given tokens of one request; after them, the model's own.
+    """Makes one request generate the given tokens. After the last of them, the model's own tokens are generated.
 
-    vLLM calls it with the tokens generated so far and the logits of the next token, of shape [vocabulary]. Logprobs are
-    unchanged: vLLM computes them from the logits before processing.
+    vLLM calls this object with the tokens generated so far and with the logits of the next token, ``[vocabulary]``.
+    Logprobs are not affected, because vLLM computes them from the logits before processors are applied.
     """
 
     def __init__(self, token_ids: Sequence[int]) -> None:
@@ -26,14 +26,20 @@ class GivenTokens:
 
 
 def given_tokens(params: Any) -> GivenTokens | None:
-    """Return the processor for a request's SamplingParams, see ``requests.py``; None without golden tokens."""
+    """Return the processor for a request with these SamplingParams, None if the request has no golden tokens.
+
+    ``requests.py`` writes the golden tokens into the parameters.
+    """
     given = (params.extra_args or {}).get(INJECTOR)
     return GivenTokens(given["expected_token_ids"]) if given else None
 
 
 @lru_cache(maxsize=1)
 def processor_class() -> type:
-    """Return the class that vLLM instantiates. It is created here because its base class is vLLM's."""
+    """Return the class of logits processors to pass to vLLM.
+
+    The class is created by a function, because its base class is vLLM's and vLLM must not be imported before.
+    """
     from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
     class GoldenTokens(AdapterLogitsProcessor):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""vLLM's offline API as a client of behaviour cases: lists of prompts, in this process."""
+"""The client of behaviour cases for vLLM in this process. It has vLLM's offline API only (``generate``)."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -6,11 +6,11 @@ from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingStat
 from harness.drivers.offline import generate_answers
 from harness.drivers.optional import OfflineSession
 
-OFFLINE_ONLY = "the vllm driver has the offline API only; --cb-driver openai-http --cb-serve vllm has the other one"
+OFFLINE_ONLY = "the driver vllm has the offline API only; use --cb-driver openai-http --cb-serve vllm"
 
 
 class OfflineClient:
-    """``LLM.generate`` of one session."""
+    """A client that passes lists of requests to ``LLM.generate`` of a session. Its other methods are not available."""
 
     capabilities = frozenset[str]()
 

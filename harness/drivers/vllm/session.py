@@ -1,4 +1,4 @@
-"""An engine of vLLM with the plugin, in this process: its core run step by step, and its offline API."""
+"""The session of an engine of vLLM in this process. It runs the engine core step by step, and has the offline API."""
 
 import time
 from collections.abc import Sequence
@@ -18,11 +18,12 @@ SECONDS_TO_COMPILE = 60
 
 
 class VllmSession:
-    """An engine with the options of one setup, whose core is stepped from here. Every request gets a name that no other
-    ever had: a plugin remembers decisions by the names of requests.
+    """A session of an engine with the options of one setup.
+
+    Every request gets an id that is used only once in the process, because a plugin remembers decisions by request id.
     """
 
-    """The plugin does not tell what it compiles."""
+    """The plugin does not report what it compiles."""
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, started: StartedEngine) -> None:
         self._plugin, self._setup, self._started = plugin, setup, started
@@ -58,14 +59,14 @@ class VllmSession:
         made = self._made_request(name, request)
         self._numbers[name], self._specs[name] = request.request_id, request
         if request.stop:
-            # Stop strings are checked by the detokenizer, which is above the core.
+            # Stop strings are not checked by the core, but by the detokenizer in the output processor.
             self._engine.output_processor.add_request(made, None)
         core_request, wave = self.core.preprocess_add_request(made)
         _wait_for_the_grammar(core_request)
         self.core.add_request(core_request, wave)
 
     def _made_request(self, name: str, request: RequestSpec) -> Any:
-        """Return the request for the core, as the input processor creates it, without its checks."""
+        """Return the request for the core that vLLM's input processor would create, without its checks."""
         from vllm import SamplingParams
         from vllm.v1.engine import EngineCoreRequest
 
@@ -103,10 +104,10 @@ class VllmSession:
         return self._record()
 
     def _record(self) -> StepRecord:
-        """Return the result of the last step, including requests that were ended above the core."""
+        """Return the result of the last step, including requests that a stop string has ended outside the core."""
         outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
-        # Where there are tokens to schedule, tables go with all requests that got some, as they were scheduled.
+        # With the token-budget scheduler, there is a table for each scheduled request, from when it was scheduled.
         blocks = (
             self._started.held
             if scheduled is not None
@@ -180,13 +181,16 @@ class VllmSession:
         return [Completion(tuple(first.token_ids), first.text, first.finish_reason) for first in firsts]
 
     def _name(self, requests: Sequence[RequestSpec]) -> None:
-        """Map the ids that the entry point assigns to requests, in their order."""
+        """Record which ids ``LLM.generate`` will give to these requests. It numbers requests in their order."""
         names = list(self.core.scheduler.requests)
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))
 
     def _until_idle(self) -> None:
-        """Run steps until idle: the offline API returns at the last token, but blocks are freed in the next step."""
+        """Run steps until the engine is idle.
+
+        ``LLM.generate`` returns after the step with the last token, but blocks are freed in the step after it.
+        """
         for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.has_work():
                 return

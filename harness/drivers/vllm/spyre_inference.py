@@ -1,10 +1,11 @@
-"""spyre-inference, vLLM's plugin for torch-spyre, with vLLM's own scheduler: arguments with which an engine is started.
+"""The adapter for spyre-inference, vLLM's plugin for torch-spyre with vLLM's own scheduler: arguments of an engine.
 
-Written against its source at commit 4744aed, and not run, because it needs a card. Its platform accepts float16 only
-and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), runs on cards only
-(``TorchSpyreWorker`` loads ``torch_spyre``), and keeps vLLM's Scheduler, so steps are read and limits set as without a
-plugin. By default it uses the blocks of a full batch, including the null block; here the number is given. With
-``schedule_only``, the wrapper of its model (``_SpyreModelWrapper``) passes the replaced forward on to the model.
+It was written from the plugin's source at commit 4744aed and never run, because it needs a card. The plugin accepts
+only float16 and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), and runs
+only on cards (``TorchSpyreWorker`` loads ``torch_spyre``). It keeps vLLM's Scheduler, so steps are read and limits are
+set as in vLLM without a plugin. The number of blocks is passed explicitly. Otherwise the plugin would choose the number
+for a full batch, including the null block. With ``schedule_only``, the plugin's wrapper of the model
+(``_SpyreModelWrapper``) calls the replaced forward.
 """
 
 from importlib.util import find_spec
@@ -39,31 +40,31 @@ __all__ = [
 ]
 
 ON_A_CARD = {"dtype": "float16", "enforce_eager": False}
-"""float16 is the only dtype of its platform. The model is compiled, as with ``sendnn`` in general."""
+"""float16 is the only dtype that the plugin accepts. The model is compiled, as always with the backend sendnn."""
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Return why an engine of that setup can't be started here, or None."""
+    """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     if setup.backend != "sendnn":
-        return f"backend {setup.backend}: spyre-inference runs on cards only, which is backend sendnn"
+        return f"backend {setup.backend}: spyre-inference runs on cards only, so it needs backend sendnn"
     if find_spec("torch_spyre") is None:
-        return "backend sendnn needs a Spyre card and torch_spyre, which is not installed here"
+        return "backend sendnn needs a Spyre card and torch_spyre, but torch_spyre is not installed"
     return token_budget.other_rules(setup)
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return arguments of vLLM's LLM."""
+    """Return the arguments of vLLM's LLM for this plugin."""
     return token_budget.engine_arguments(setup) | ON_A_CARD
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return no environment variables: its worker is not that of the CPU backend and binds no threads.
+    """Return no environment variables. Those for vLLM's CPU backend are not needed, because the worker is another one.
 
-    Its platform sets the memory of the cache on the card (``VLLM_CPU_KVCACHE_SPACE``, 4 GiB unless given).
+    The plugin sets the memory of the KV cache on the card itself (``VLLM_CPU_KVCACHE_SPACE``, by default 4 GiB).
     """
     return {}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """Return the command of vLLM's server."""
+    """Return the command that starts vLLM's server."""
     return token_budget.command_of_server(model, token_budget.common_arguments(setup) | ON_A_CARD)

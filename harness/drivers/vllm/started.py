@@ -1,4 +1,4 @@
-"""A started engine of vLLM in this process, and observations of its last step."""
+"""``StartedEngine``: an engine of vLLM that runs in this process, with what it did in its last step."""
 
 import sys
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from harness.types import EngineSetup
 
 
 class StartedEngine:
-    """vLLM's LLM and its EngineCore.
+    """An engine of vLLM: its LLM and its EngineCore.
 
-    ``decision`` is the scheduler's output for the last step, ``held`` the blocks of each request when it was scheduled,
-    ``outputs`` the step's outputs. ``made`` counts requests of all sessions, ``users`` the sessions; ``left`` is
-    whether any of them has ended.
+    ``decision``, ``held`` and ``outputs`` are about the last step: what the scheduler decided, the blocks that each
+    request held when the step was scheduled, and the outputs. ``made`` is the number of requests that all sessions have
+    created, ``users`` the number of open sessions, and ``left`` whether any session has been closed.
     """
 
     _of_process: ClassVar[list["StartedEngine"]] = []
@@ -40,9 +40,10 @@ class StartedEngine:
         self._watch()
 
     def _watch(self) -> None:
-        """Record what each step schedules and returns. The step itself is the engine's.
+        """Wrap the core's methods, so that ``decision``, ``held`` and ``outputs`` are recorded in each step.
 
-        Blocks of requests that end in the step are visible only before it ends: when they are scheduled.
+        Blocks are recorded when a step is scheduled, because those of requests that end in the step are freed at its
+        end.
         """
         schedule, step = self.core.scheduler.schedule, self.core.step_fn
 
@@ -61,9 +62,9 @@ class StartedEngine:
         self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
 
     def leave(self) -> None:
-        """End a session. Engines are shut down together, when no session of the process uses any of them.
+        """Close a session. When all sessions of all engines in this process are closed, shut all engines down.
 
-        A shutdown destroys vLLM's process groups, which all engines of a process share.
+        An engine can't be shut down alone, because this destroys vLLM's process groups, which all engines share.
         """
         self.left = True
         self.users -= 1
@@ -74,10 +75,10 @@ class StartedEngine:
 
 
 def start(plugin: Plugin, setup: EngineSetup) -> Any:
-    """Start vLLM's LLM for a setup. Raises CheckpointError, and ValueError if the plugin refuses the setup."""
+    """Start vLLM's LLM with a setup. Raises CheckpointError, and ValueError if vLLM or the plugin refuses the setup."""
     prepare_engine(plugin, setup)
     path = str(checked(setup.model, version_of("transformers")).path)
-    # Some imports print, and a command may write JSON to standard output.
+    # Some imports print text, which must not be mixed with JSON that a command writes to standard output.
     with redirect_stdout(sys.stderr):
         return _started(plugin, setup, path)
 

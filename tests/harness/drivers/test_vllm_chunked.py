@@ -112,9 +112,9 @@ def test_a_server_gets_its_chunk_options(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_each_plugin_says_what_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert VllmDriver(CHUNKED).unavailable(SETUP) is None
-    message = "scheduler continuous: sendnn-inference is supported with chunked prefill only"
+    message = "scheduler continuous: the driver supports sendnn-inference with chunked prefill only"
     assert VllmDriver(CHUNKED).unavailable(PLAIN) == message
-    assert "vllm-spyre is supported with continuous batching only" in str(VllmDriver(ONE_TKV).unavailable(SETUP))
+    assert "the driver supports vllm-spyre with continuous batching only" in str(VllmDriver(ONE_TKV).unavailable(SETUP))
     monkeypatch.setattr(server, "find_plugin", lambda: CHUNKED)
     assert server.vllm_unavailable(PLAIN) == message
 

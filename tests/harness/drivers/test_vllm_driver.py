@@ -121,8 +121,8 @@ def test_the_offline_api_asks_the_engine_that_is_used(session: VllmSession) -> N
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (SchedulingLimits(max_model_len=1024), "max_model_len 1024 is not between 1 and the 512"),
-        (SchedulingLimits(available_blocks=36), "available_blocks 36 is not between 1 and the 35"),
+        (SchedulingLimits(max_model_len=1024), "max_model_len 1024 is not between 1 and 512"),
+        (SchedulingLimits(available_blocks=36), "available_blocks 36 is not between 1 and 35"),
         (SchedulingLimits(max_num_seqs=0), "max_num_seqs 0 is not between"),
     ],
 )
@@ -168,7 +168,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
     assert find_plugin() is None
-    with pytest.raises(UnavailableError, match=r"none of vllm-spyre, .* is installed here, nor vLLM: pip install "):
+    with pytest.raises(
+        UnavailableError, match=r"neither vllm-spyre, .* nor vLLM is installed; to install: pip install "
+    ):
         VllmDriver()
 
 
@@ -191,7 +193,7 @@ def test_the_description_has_the_version_of_everything(installed: dict[str, str]
     [
         ({"backend": "sendnn"}, "needs a Spyre card and torch_sendnn"),
         ({"scheduler": "static"}, "continuous batching only"),
-        ({"tensor_parallel_size": 2}, "their steps cannot be seen from here"),
+        ({"tensor_parallel_size": 2}, "the driver can observe steps only if the worker runs in its own process"),
         ({"max_model_len": 1024}, None),
     ],
 )
@@ -227,7 +229,10 @@ def test_a_model_that_would_be_misread_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(checkpoint, "resolve", lambda name: found)
     monkeypatch.setattr(checkpoint, "check_supported", lambda checkpoint: None)
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e5}}))
-    with pytest.raises(CheckpointError, match=r"transformers 4\.57\.6 would ignore rope_theta 100000\.0"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"config.json has rope_theta 100000\.0 in rope_parameters, where transformers 4\.57\.6 would",
+    ):
         checkpoint.checked("somebody's", "4.57.6")
     assert checkpoint.checked("somebody's", "5.23.0") is found
     (tmp_path / "config.json").write_text(json.dumps({"rope_parameters": {"rope_theta": 1e5}, "rope_theta": 1e5}))
@@ -250,7 +255,7 @@ def test_a_server_is_held_to_the_limits_of_a_case() -> None:
 
 def test_missing_options_of_vllm_serve_are_reported() -> None:
     assert server.vllm_unfit(ServerOptions(api_key="k")) is None
-    assert "with max_queue, and vllm serve has no such option" in str(server.vllm_unfit(ServerOptions(max_queue=1)))
+    assert "with max_queue, but vllm serve has no such option" in str(server.vllm_unfit(ServerOptions(max_queue=1)))
 
 
 # ---------------------------------------------------------------------------------------------------- as a user runs it
@@ -263,7 +268,9 @@ def test_the_driver_where_no_plugin_is_installed(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD)
     done = run(tmp_path, "mine.yaml", "--cb-driver", "vllm")
     assert done.returncode == 4
-    assert "--cb-driver vllm: none of vllm-spyre, sendnn-inference, spyre-inference is installed here" in done.stderr
+    assert (
+        "--cb-driver vllm: neither vllm-spyre, sendnn-inference, spyre-inference nor vLLM is installed" in done.stderr
+    )
     assert "Traceback" not in done.stdout + done.stderr
 
 

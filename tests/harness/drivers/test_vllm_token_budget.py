@@ -240,10 +240,18 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     [
         (NATIVE, {}, None),
         (NATIVE, {"backend": "sendnn"}, "vLLM runs here without a Spyre plugin"),
-        (NATIVE, {"scheduler": "continuous"}, "scheduler continuous: vllm is supported with vLLM's own scheduler only"),
-        (NATIVE, {"tensor_parallel_size": 2}, "their steps cannot be seen from here"),
+        (
+            NATIVE,
+            {"scheduler": "continuous"},
+            "scheduler continuous: the driver supports vllm with vLLM's own scheduler only",
+        ),
+        (
+            NATIVE,
+            {"tensor_parallel_size": 2},
+            "the driver can observe steps only if the worker runs in its own process",
+        ),
         (SPYRE_INFERENCE, {}, "backend eager: spyre-inference runs on cards only"),
-        (SPYRE_INFERENCE, {"backend": "sendnn"}, "torch_spyre, which is not installed here"),
+        (SPYRE_INFERENCE, {"backend": "sendnn"}, "but torch_spyre is not installed"),
     ],
 )
 def test_unavailable_setups_are_reported_before_the_run(

@@ -1,1 +1,1 @@
-"""Conformance harness: YAML suites run as pytest tests on an engine, through a driver, and checked step by step."""
+"""The conformance harness: it runs YAML suites as pytest tests on an engine, through a driver, and checks each step."""

@@ -1,13 +1,13 @@
-"""Run workloads and record every step, in the format of the recordings of real runs.
+"""Run workloads and record every step as JSON, for ``spyre-cb trace``.
 
-A workload file is either a suite, or a JSON list of items ``{"name", "limits", "requests"}``, of which only
-``requests`` is required. A request has ``prompt_len`` or ``prompt_token_ids``, and the other fields of a suite's
-request. Requests may be listed in any order of ``join_step``.
+A file of workloads is either a suite, or a JSON list of items. An item has the keys ``name``, ``limits`` and
+``requests``, of which only ``requests`` is required. A request has ``prompt_len`` or ``prompt_token_ids``, and the
+other fields of a suite's request. Requests can be in any order of ``join_step``. An item with the options of a
+scheduler, such as ``chunking``, is run with that scheduler.
 
-The output is the same items with ``columns`` and ``steps`` added, so the output is a valid input. An item with the
-options of a scheduler under their key, such as ``chunking`` (as in a suite), is run with that scheduler. Its ``tables``
-are the block ids of each request whenever they change, as [step, request, ids]. An item that could not be run to its
-end has ``error``, one sentence, instead of ``columns`` and ``steps``.
+The output has the same items, with ``columns`` and ``steps`` added, so it is also a valid input. If an item has options
+of a scheduler, ``tables`` is added as well: the block ids of each request whenever they change, as [step, request,
+ids]. An item that the engine did not finish has ``error``, a sentence, instead of ``columns`` and ``steps``.
 """
 
 import json
@@ -55,12 +55,12 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""Columns that have another name in recordings of real runs than in step tables."""
+"""Columns whose names in traces differ from those in step tables. Traces have the names of the plugins' recordings."""
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
-"""Keys that a trace adds to a workload. They are replaced if the trace is traced again."""
+"""Keys that a trace adds to an item. If the input already has them, they are replaced."""
 KEPT = MADE | {"mode", "validate"}
-"""Keys that a trace or a recording may have besides those of a workload."""
+"""Other keys that an item can have, in traces or recordings. They are ignored."""
 MEANT = {
     "aborts": "a request has abort_step",
     "scheduler": "; ".join(f"the key {key} selects the {owner.name} scheduler" for key, owner in OPTION_KEYS.items()),
@@ -69,12 +69,15 @@ MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
-    """A workload that cannot be read or run. The message is one sentence with the item and the field."""
+    """A workload can't be read or run. The message is one sentence with the file, the item and the field."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A workload. ``where`` names it in messages; ``data`` is its JSON; random prompts are derived from ``name``."""
+    """A workload. ``where`` is its place for error messages, ``data`` its JSON.
+
+    ``name`` is also the seed of random prompts.
+    """
 
     where: str
     name: str
@@ -85,17 +88,18 @@ class Item:
 
 
 def read_items(path: Path, model: str) -> list[Item]:
-    """Return the workloads of the file at ``path``, to be run with ``model``.
+    """Return the workloads in a file, which are to be run with ``model``.
 
-    Raises TraceError if a workload is invalid, and SuiteError if the file is a suite with errors.
+    Raises TraceError if a workload is invalid, and SuiteError if the file is a suite with mistakes.
     """
     return _items_of_suite(path, model) if path.suffix in SUITE_SUFFIXES else _items_of_json(path, model)
 
 
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
-    """Run the items and yield each with its step table, or with ``error`` if it could not be run to its end.
+    """Run the items, and yield each with its steps, or with ``error`` if the engine did not finish it.
 
-    A failed item closes its engine; the next item gets a new engine. Raises CheckpointError if the model can't be used.
+    After an error the engine is closed, and the next item gets a new one. Raises CheckpointError if the model can't be
+    used.
     """
     engines = EnginePool(driver)
     try:
@@ -111,7 +115,7 @@ def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any
 
 
 def as_json(items: Iterable[Mapping[str, Any]]) -> str:
-    """Return the items as a JSON list, with one item per line."""
+    """Return the items as a JSON list with one item on each line."""
     return "".join(["[\n", ",\n".join(json.dumps(item, ensure_ascii=False) for item in items), "\n]\n"])
 
 
@@ -124,7 +128,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
     for test in expand(suite, [model], most=len(suite.cases) * 1000):
         if isinstance(test.case, BehaviourCase):
             raise TraceError(
-                f"{path}: a behaviour suite is not run step by step, so it can't be traced; use a steps or output suite"
+                f"{path}: a behaviour suite can't be traced; use a suite of kind scheduler_steps or output"
             )
         assert isinstance(test.case, StepsCase | OutputCase)
         requests = test.case.requests
@@ -135,7 +139,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
             **_options_data(test.setup),
         }
         setup = replace(test.setup, model=model, backend="eager", tensor_parallel_size=1)
-        # The trace depends on the batch size, but not on the suite's backends and models.
+        # Steps depend on max_num_seqs, but not on backend and model, so each case is traced once for each value of it.
         items[test.index, test.configuration.max_num_seqs] = Item(
             f"{path}: case {test.case.id}", test.case.id, data, test.limits, requests, setup
         )
@@ -146,7 +150,7 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     try:
         text = read_ordinary(path, MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
-            raise TraceError(f"{path}: is larger than {MAX_BYTES:,} bytes; split it into several files")
+            raise TraceError(f"{path}: this file is larger than {MAX_BYTES:,} bytes; split it into several files")
         data = json.loads(text.decode("utf-8"), object_pairs_hook=partial(_object, path))
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except TraceError:
@@ -154,7 +158,7 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise TraceError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        raise TraceError(f"{path}: this file is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except UnicodeEncodeError as error:
         raise TraceError(
             f"{path}: a \\u escape is half of a surrogate pair; write both halves, or the character itself"
@@ -164,7 +168,7 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{path}: cannot be parsed as JSON: {one_line(str(error))}") from error
     if not isinstance(data, list):
-        raise TraceError(f"{path}: must be a list of items, not {_kind(data)}")
+        raise TraceError(f"{path}: the file must have a list of items, not {_kind(data)}")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
 
 
@@ -179,7 +183,7 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     if not isinstance(data, dict):
-        raise TraceError(f"{where}: must be an object with limits and requests, not {_kind(data)}")
+        raise TraceError(f"{where}: an item must be an object with limits and requests, not {_kind(data)}")
     name, listed = data.get("name", unnamed), data.get("requests")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{where}: name: must be text, not {_kind(name)}")
@@ -196,7 +200,7 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
     given = [key for key in OPTION_KEYS if key in data]
     if len(given) > 1:
-        raise TraceError(f"{where}: {given[1]}: belongs to another scheduler than {given[0]}; keep one of them")
+        raise TraceError(f"{where}: {given[0]} and {given[1]} are options of different schedulers; keep one of them")
     for key in given:
         owner = OPTION_KEYS[key]
         setup = replace(setup, scheduler=owner.name, options=_options(where, key, data[key]))
@@ -220,7 +224,7 @@ def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
 
 
 def _options_data(setup: EngineSetup) -> dict[str, Any]:
-    """Return the scheduler options of ``setup`` in the form in which a workload item has them."""
+    """Return the scheduler options of ``setup`` as in an item: a dict with the options under their key."""
     return {} if setup.options is None else {FORMATS[setup.scheduler].options_key: asdict(setup.options)}
 
 
@@ -232,10 +236,10 @@ def _request(where: str, number: int, data: Any) -> Request:
         raise TraceError(f"{where}: {shown_path((*path, 'prompt'))}: use prompt_len or prompt_token_ids instead")
     length, tokens = data.get("prompt_len"), data.get("prompt_token_ids")
     if length is None and tokens is None:
-        raise TraceError(f"{where}: {shown_path((*path, 'prompt_len'))}: is missing, and so is prompt_token_ids")
+        raise TraceError(f"{where}: {shown_path(path)}: prompt_len or prompt_token_ids is missing")
     if length is not None and isinstance(tokens, list) and length != len(tokens):
         raise TraceError(
-            f"{where}: {shown_path((*path, 'prompt_len'))}: is {length!r}, but there are {len(tokens)} prompt_token_ids"
+            f"{where}: {shown_path(path)}: prompt_len is {length!r}, but there are {len(tokens)} prompt_token_ids"
         )
     rest = {name: value for name, value in data.items() if name not in _PROMPT_FIELDS}
     prompt = {"random_tokens": length} if tokens is None else {"token_ids": tokens}
@@ -258,7 +262,7 @@ _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.i
 
 
 def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
-    """Return a message for the first validation error: the field as named in JSON, and what its value must be."""
+    """Return a message about the first validation error, with the path of the field and what its value must be."""
     detail = error.errors(include_url=False)[0]
     location = detail["loc"]
     location = _FIELD_NAMES.get(location[:2], location[:2]) + location[2:]  # type: ignore[arg-type]
@@ -293,7 +297,7 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """Return a suite's request in JSON form. The length of a text prompt is added when the request is run."""
+    """Convert a request of a suite to its JSON form, without the length of the prompt if that needs a tokenizer."""
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
         data["prompt_token_ids"] = list(request.prompt.token_ids)
@@ -306,9 +310,9 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
-    # An unknown model is an error of the whole command; a token that the model lacks is an error of this item only.
+    # An unknown model is an error of the command. A token that is not in its vocabulary is an error of the item.
     scheduler = scheduler_named(item.setup.scheduler)
-    # Requests with equal tokens share blocks, with or without a model.
+    # The prompt's tokens matter if a model runs, or if the scheduler shares blocks between requests with equal tokens.
     meant = TOKENS in engines.driver.capabilities or scheduler.reads_tokens
     vocabulary = _vocabulary_for(item, meant)
     try:
@@ -340,13 +344,13 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
         if not request.can_be_simulated:
             field = shown_path(("requests", number))
             raise TraceError(
-                f"{field}: its end depends on generated tokens; give simulated_tokens, or use a driver with a model"
+                f"{field}: generated tokens can end this request early; give simulated_tokens, or do not use --simulate"
             )
     return [nameless_spec(request, position, vocabulary) for position, request in enumerate(item.requests)]
 
 
 def _vocabulary_for(item: Item, meant: bool) -> Vocabulary | None:
-    """Return the vocabulary of the item's model, or None if only lengths are simulated; then no model is needed."""
+    """Return the vocabulary of the item's model, None if only the lengths of prompts are needed."""
     texts = any(request.prompt.length is None for request in item.requests)
     return _vocabulary(item.setup.model) if meant or texts else None
 
@@ -357,9 +361,9 @@ def _vocabulary(model: str) -> Vocabulary:
 
 
 def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
-    """Return ``data`` with the prompt's length and, unless name and position determine them, the prompt's tokens.
+    """Return ``data`` with the length of the prompt and, if they do not follow from the item's name, its tokens.
 
-    ``meant``: the spec has the real tokens of the prompt, not only the same number of tokens.
+    ``meant`` is whether ``spec`` has the real tokens of the prompt, and not only the right number of them.
     """
     if "prompt_token_ids" in data:
         return data

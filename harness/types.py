@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 BLOCK_SIZE = 64
-"""Tokens in one block (page) of the KV cache. Fixed by the Spyre card."""
+"""Number of tokens in one block (page) of the KV cache. The Spyre card allows no other block size."""
 
 
 DEFAULT_SCHEDULER: Literal["continuous"] = "continuous"
-"""The scheduler used if neither the suite nor the driver names one.
+"""The scheduler that is used if neither the suite nor the driver names one.
 
-A row without a column that identifies another scheduler belongs to it, too.
+A row of a step table is also taken to be of this scheduler if none of its columns identifies another one.
 """
 
 
@@ -82,7 +82,7 @@ class EngineSetup:
 
 @dataclass(frozen=True)
 class SchedulingLimits:
-    """Upper bounds for scheduling, in the units of EngineSetup. None: the value with which the engine was started."""
+    """Upper bounds for scheduling. A limit that is None is that with which the engine was started."""
 
     max_model_len: int | None = None
     max_num_seqs: int | None = None
@@ -113,7 +113,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class RequestSpec:
-    """One request as drivers get it. ``request_id`` is the request's position in the case.
+    """One request in the form that drivers take. ``request_id`` is the position of the request in its case.
 
     ``logprobs`` is the number of top tokens to return at each position. With ``golden_token_ids``, a driver with the
     capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the tokens
@@ -182,8 +182,9 @@ class StepRow(NamedTuple):
     first. ``outputs`` are the requests that got a token in this step, ``finished`` those of them that ended with it.
     ``reserved`` and ``used`` count blocks; None if the driver can't observe them.
 
-    Columns of some schedulers are None in the tables of the others. ``paused`` is in the order in which requests are
-    resumed. ``hits`` holds (request, number of prefix blocks found in the cache and not computed again).
+    Columns that a scheduler does not have are None. ``paused`` and ``hits`` are columns of the chunked scheduler.
+    ``paused`` is in the order in which requests are resumed. ``hits`` holds (request, number of prefix blocks found in
+    the cache and not computed again).
 
     The token-budget scheduler has no ``tkv`` and no ``reserved``. Its ``running`` is in the order in which requests
     joined. Its ``hits`` holds (request, tokens) for the admissions of this step, without requests with 0 tokens.

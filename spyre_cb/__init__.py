@@ -1,5 +1,5 @@
-"""What pytest loads of spyre-cb in everybody's sessions, and the data that its wheel carries.
+"""The part of spyre-cb that pytest loads in every session, and the data files of the wheel.
 
-Nothing here imports the harness until a session has suites of ours: other people may have a package ``harness`` or
-``engine`` of their own.
+This package does not import ``harness`` until a session has suites of spyre-cb, because another project can have a
+package with the name ``harness`` or ``engine``.
 """

@@ -1,4 +1,4 @@
-"""Whether a YAML file is a suite, by a look at its top: other people's YAML files are not ours to parse."""
+"""Find suites among YAML files without parsing them, because YAML files of other tools must not cause errors."""
 
 import os
 import re
@@ -7,13 +7,13 @@ from pathlib import Path
 
 SUITE_SUFFIXES = (".yaml", ".yml")
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
-"""YAML files beside suites that are not suites."""
+"""Names of YAML files in folders of suites that are not suites."""
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
 SUITE_KEYS = frozenset({"suite", "kind", "about", "markers", "parameters", "max_tests", "cases"})
-"""The fields of a suite, as ``harness/suites/schema/suites.py`` has them."""
+"""The keys at the top level of a suite file. They must be those in ``harness/suites/schema/suites.py``."""
 
 LOOKED_AT = 1 << 16
-"""How many bytes of a file are looked at."""
+"""Number of bytes that are read of a file. Keys after them are not found."""
 _KEY = re.compile(rb"""^(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*:(?=\s|$)""", re.MULTILINE)
 _FLOW_KEY = re.compile(rb"""[{,]\s*["']?([\w-]+)["']?\s*:""")
 _NESTED = re.compile(rb"\{[^{}]*\}|\[[^\[\]]*\]")
@@ -21,10 +21,11 @@ _NEXT_DOCUMENT = re.compile(rb"^(?:---|\.\.\.)(?=\s|$)", re.MULTILINE)
 
 
 def looks_like_suite(file: Path) -> bool:
-    """Whether ``suite`` or ``kind`` is among its keys at the top, and most of them are a suite's.
+    """Return whether a YAML file looks like a suite.
 
-    Kubernetes' objects have a ``kind`` and helm-unittest's files a ``suite``; their other keys are not ours. One
-    misspelt key does not hide a suite. A file that cannot be read is none.
+    It does if its top-level keys include ``suite`` or ``kind``, and if more than half of them are keys of suites. Files
+    of Kubernetes also have ``kind``, and those of helm-unittest ``suite``, but their other keys are different. A suite
+    with a misspelt key is still found. The result is False for a file that can't be read.
     """
     try:
         with file.open("rb") as opened:
@@ -36,7 +37,7 @@ def looks_like_suite(file: Path) -> bool:
 
 
 def _keys(text: bytes) -> set[str]:
-    """The keys at the top of the first document."""
+    """Return the top-level keys of the first YAML document that has any."""
     if text.lstrip().startswith(b"{"):
         inner, nested = text.lstrip()[1:], 1
         while nested:
@@ -47,7 +48,10 @@ def _keys(text: bytes) -> set[str]:
 
 
 def may_be_suite(file: Path, folder: Path) -> bool:
-    """Whether its name and the folders between ``folder`` and it leave it to be a suite; hidden ones have none."""
+    """Return whether a file in ``folder`` can be a suite, judging by its path only.
+
+    Files in hidden folders and in folders named ``expectations`` are not suites.
+    """
     if file.suffix not in SUITE_SUFFIXES or file.name in NOT_SUITES:
         return False
     between = file.relative_to(folder).parts[:-1]
@@ -55,7 +59,10 @@ def may_be_suite(file: Path, folder: Path) -> bool:
 
 
 def files_below(folder: Path, skipped: Callable[[Path], bool]) -> Iterator[Path]:
-    """Every file in it and in the folders below, each folder once, but not in one that is ``skipped``."""
+    """Yield all files in ``folder`` and in the folders below it. Folders for which ``skipped`` is true are left out.
+
+    A folder that several symbolic links lead to is searched only once.
+    """
     seen: set[str] = set()
 
     def below(here: Path) -> Iterator[Path]:
@@ -75,6 +82,6 @@ def files_below(folder: Path, skipped: Callable[[Path], bool]) -> Iterator[Path]
 
 
 def has_suite(folder: Path, ignored: Callable[[Path], bool]) -> bool:
-    """Whether a file in it or below looks like a suite; of what is ``ignored`` nothing is looked at."""
+    """Return whether any file in ``folder`` or below it looks like a suite. ``ignored`` paths are skipped."""
     files = (file for file in files_below(folder, ignored) if may_be_suite(file, folder))
     return any(looks_like_suite(file) and not ignored(file) for file in files)

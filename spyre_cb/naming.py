@@ -1,4 +1,4 @@
-"""Which suites a session of pytest was pointed at: by its command line, or by the ini setting ``cb_suites``."""
+"""Determine which suites a pytest session has, from its command line and from the ini setting ``cb_suites``."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -18,14 +18,17 @@ _WORKER_INPUT = "spyre_cb_named"
 
 @dataclass(frozen=True)
 class Named:
-    """``files`` and ``folders`` of the command line, and the folders ``configured`` in the ini file; all absolute."""
+    """The paths from which a session takes its suites. All are absolute.
+
+    ``files`` and ``folders`` are those on the command line. ``configured`` are the folders of the ini setting.
+    """
 
     files: tuple[str, ...]
     folders: tuple[str, ...]
     configured: tuple[str, ...]
 
     def is_ours(self, file: Path) -> bool:
-        """Whether a file that pytest comes by is a suite of this session."""
+        """Return whether a file that pytest finds during collection is a suite of this session."""
         if file.suffix not in SUITE_SUFFIXES:
             return False
         if str(file) in self.files:
@@ -37,26 +40,26 @@ class Named:
 
 
 named_key = pytest.StashKey[Named]()
-"""Where a session that has suites of ours keeps what named them."""
+"""Key of pytest's stash under which a session with suites has its ``Named``."""
 
 
 def named_by(config: pytest.Config) -> Named | None:
-    """What names suites of ours in this session, whose options are parsed; None where nothing does: it is not ours.
+    """Return the paths from which a session takes its suites, None if the session has no suites.
 
-    With an option of ours, the folders that pytest goes through without being told to are as good as named.
-    A worker of xdist goes by what the process that started it found: it is always given paths, named or not.
+    Folders that pytest searches by default, such as ``testpaths``, count only if an option ``--cb-…`` is given. In one
+    of xdist's workers the result is that of the controller, because a worker's command line always has paths.
     """
     if hasattr(config, "workerinput"):
-        told: dict[str, Sequence[str]] | None = config.workerinput.get(_WORKER_INPUT)
-        return None if told is None else Named(**{name: tuple(paths) for name, paths in told.items()})
+        received: dict[str, Sequence[str]] | None = config.workerinput.get(_WORKER_INPUT)
+        return None if received is None else Named(**{name: tuple(paths) for name, paths in received.items()})
     folder = config.invocation_params.dir
     paths = [_absolute(folder, str(argument).partition("::")[0]) for argument in config.args]
     given = options_given(config)
-    said = paths if given or config.args_source is pytest.Config.ArgsSource.ARGS else []
+    chosen = paths if given or config.args_source is pytest.Config.ArgsSource.ARGS else []
     configured = [path for path in map(_normal, config.getini(INI_NAME)) if _reaches(path, paths)]
     named = Named(
-        tuple(str(path) for path in said if path.suffix in SUITE_SUFFIXES and path.is_file()),
-        tuple(str(path) for path in said if path.is_dir()),
+        tuple(str(path) for path in chosen if path.suffix in SUITE_SUFFIXES and path.is_file()),
+        tuple(str(path) for path in chosen if path.is_dir()),
         tuple(map(str, configured)),
     )
     if named.files or named.configured or given:
@@ -66,18 +69,18 @@ def named_by(config: pytest.Config) -> Named | None:
 
 
 def as_worker_input(named: Named) -> dict[str, Any]:
-    """What a worker is told of it."""
-    told = {"files": named.files, "folders": named.folders, "configured": named.configured}
-    return {_WORKER_INPUT: {name: list(paths) for name, paths in told.items()}}
+    """Return ``named`` in the form in which the controller sends it to xdist's workers."""
+    fields = {"files": named.files, "folders": named.folders, "configured": named.configured}
+    return {_WORKER_INPUT: {name: list(paths) for name, paths in fields.items()}}
 
 
 def options_given(config: pytest.Config) -> bool:
-    """Whether an option of ours was given."""
+    """Return whether an option ``--cb-…`` has a value other than its default."""
     return any(getattr(config.option, option.dest) != option.default for option in OPTIONS)
 
 
 def _ignores(config: pytest.Config) -> Callable[[Path], bool]:
-    """Whether pytest goes past a file or folder, as far as options and the ini file say so."""
+    """Return a function that says whether pytest's options and ini file make it ignore a file or folder."""
     folder = config.invocation_params.dir
     ignored = {_absolute(folder, str(path)) for path in config.option.ignore or ()}
     globs = [str(_absolute(folder, each)) for each in config.option.ignore_glob or ()]
@@ -93,14 +96,14 @@ def _ignores(config: pytest.Config) -> Callable[[Path], bool]:
 
 
 def _reaches(configured: Path, paths: Sequence[Path]) -> bool:
-    """Whether pytest, which collects in these paths, comes by the configured folder or by something in it."""
+    """Return whether pytest, if it collects ``paths``, collects the configured folder or a part of it."""
     return configured.exists() and any(
         path.is_relative_to(configured) or configured.is_relative_to(path) for path in paths
     )
 
 
 def _absolute(folder: Path, path: str) -> Path:
-    """As pytest makes a path absolute: without looking where links lead."""
+    """Return a path as an absolute path, without resolving symbolic links, as pytest does."""
     return _normal(folder / path)
 
 

@@ -1,6 +1,6 @@
-"""The options of the harness: ``--cb-NAME`` for pytest, ``--NAME`` for ``spyre-cb run``.
+"""The options of the harness, which are ``--cb-NAME`` in pytest and ``--NAME`` in ``spyre-cb run``.
 
-Nothing of the harness is imported before an option is given that needs it.
+The harness is imported only if an option is given whose value needs it.
 """
 
 import argparse
@@ -13,18 +13,20 @@ from typing import Any
 import pytest
 
 ENGINE = "the engine under test"
-CHECKS = "what is compared, with what"
+CHECKS = "checks and expectations"
 PROCESSES = "how cases run"
 REPORTS = "reports"
 CASE_SECONDS = 300.0
-"""What a case may take where nothing is said: a hundred times what the slowest one on the built-in model takes."""
+"""Default timeout of a case in seconds. It is a hundred times what the slowest case takes on the built-in model."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """``choices`` and ``type`` are called when the option is given, not before. A ``flag`` takes no value.
+    """An option of the harness.
 
-    A ``default`` that is a text would be parsed as if it were given: where that imports anything it is None.
+    ``choices`` returns the allowed values and ``type`` converts a value. Both are called only if the option is given. A
+    ``flag`` takes no value. A ``repeated`` option can be given more than once. ``default`` must not be a string if
+    ``choices`` or ``type`` import anything, because argparse converts a default that is a string.
     """
 
     name: str
@@ -37,7 +39,7 @@ class Option:
     flag: bool = False
     repeated: bool = False
     former_name: str | None = None
-    """What it was called before all had a prefix, where not the same."""
+    """The option's name in pytest before all options had the prefix ``--cb-``, None if it had the same name."""
 
     @property
     def in_pytest(self) -> str:
@@ -49,11 +51,11 @@ class Option:
 
     @property
     def dest(self) -> str:
-        """The attribute of ``config.option``."""
+        """Return the name of this option's attribute in ``config.option``."""
         return f"cb_{self.name.replace('-', '_')}"
 
     def parsed(self, text: str) -> Any:
-        """The value that was typed as ``text``. Raises argparse.ArgumentTypeError."""
+        """Convert the text of a value and return it. Raises argparse.ArgumentTypeError."""
         if self.choices is not None and text not in (known := self.choices()):
             raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
         try:
@@ -62,7 +64,10 @@ class Option:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     def add_to(self, add: Callable[..., Any], name: str, type_: Callable[[str], Any]) -> None:
-        """Declare it with argparse, or with pytest, whose ``addoption`` is called the same."""
+        """Add the option to a parser with ``add``.
+
+        ``add`` is argparse's ``add_argument`` or pytest's ``addoption``, which has the same arguments.
+        """
         if self.flag:
             add(name, dest=self.dest, action="store_true", default=self.default, help=self.help)
             return
@@ -92,7 +97,7 @@ def _retries(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    """A number of seconds from 0."""
+    """Convert a number of seconds, which must be at least 0. Raises argparse.ArgumentTypeError."""
     try:
         value = float(text)
     except ValueError:
@@ -106,71 +111,71 @@ OPTIONS = (
     Option(
         "driver",
         ENGINE,
-        "reference (the default), simulation, vllm, openai-http or another driver that is registered",
+        "the driver: reference (the default), simulation, vllm, openai-http, or one that another package registers",
         metavar="NAME",
         choices=lambda: _of("harness.drivers.registry", "driver_names")(),
     ),
     Option(
         "simulate",
         ENGINE,
-        "step tables only, without a model: driver simulation; with driver vllm the plugin's own scheduler",
+        "check step tables only, without running a model (with the driver reference or vllm)",
         flag=True,
         default=False,
     ),
     Option(
         "attention",
         ENGINE,
-        "attention of the reference engine: paged, ours, or fms, the one that ibm-fms ships (slow, but on sendnn)",
+        "attention kernel of the reference engine: paged is its own, fms is that of ibm-fms (slow, except on sendnn)",
         metavar="OP",
         choices=_words("paged", "fms"),
     ),
     Option(
         "require-hardware",
         ENGINE,
-        "a test on a simulated card is an error, before anything runs",
+        "end the run with an error if a test would run on a simulated card",
         flag=True,
         default=False,
     ),
-    Option("server-url", ENGINE, "for openai-http: a server that runs already", metavar="URL"),
+    Option("server-url", ENGINE, "for the driver openai-http: URL of a running server", metavar="URL"),
     Option(
         "serve",
         ENGINE,
-        "for openai-http: what to start for each case, reference or vllm",
+        "for the driver openai-http: the kind of server to start, reference or vllm",
         metavar="NAME",
         choices=lambda: tuple(_of("harness.drivers.openai_http", "STARTERS")),
     ),
     Option(
         "server-shape",
         ENGINE,
-        "what that server was started with: max_num_seqs=4,backend=sendnn",
+        "settings of the server at --cb-server-url that it does not report, such as max_num_seqs=4,backend=sendnn",
         metavar="NAME=VALUE,…",
     ),
     Option(
         "policy",
         CHECKS,
-        "compare outputs by this policy where a case says none (docs/outputs.md)",
+        "policy for comparing the outputs of cases that do not name one (docs/outputs.md)",
         metavar="NAME",
         choices=lambda: _of("harness.suites.schema", "POLICY_NAMES"),
     ),
     Option(
         "references",
         CHECKS,
-        "reference outputs that are not in expectations/: compute them, or take only the committed ones and fail (the "
-        "default where CI is set)",
+        "compute: compute reference outputs that are missing in expectations/ (the default); committed: fail if any "
+        "are missing (the default if the environment variable CI is set)",
         metavar="compute|committed",
         choices=_words("compute", "committed"),
     ),
     Option(
         "bless",
         CHECKS,
-        "write golden step tables from what the engine does, and references",
+        "write the steps of the engine as golden step tables, and write reference outputs",
         flag=True,
         default=False,
     ),
     Option(
         "known-failures",
         CHECKS,
-        "tests that are expected to fail (default: known-failures.yaml among the suites); --runxfail: ignore it",
+        "list of tests that are expected to fail (default: known-failures.yaml among the suites)",
         metavar="FILE",
         type=Path,
     ),
@@ -178,16 +183,16 @@ OPTIONS = (
     Option(
         "isolation",
         PROCESSES,
-        "case: run each case in a process of its own (the same as --forked); engine: all cases of one engine in one "
-        "process; none: everything in this one (the default)",
+        "case: run each case in a process of its own, as with --forked; engine: run all cases of an engine in one "
+        "process; none: run all cases in pytest's process (the default)",
         metavar="case|engine|none",
         choices=_words("case", "engine", "none"),
     ),
     Option(
         "start-processes",
         PROCESSES,
-        "how the processes of isolation start: fork, from one that has imported everything (the default, where that "
-        "can be), or spawn, each anew",
+        "how --cb-isolation starts processes: fork: as forks of a process that has imported all modules (the default, "
+        "if possible); spawn: as new processes",
         metavar="fork|spawn",
         choices=_words("fork", "spawn"),
         default="fork",
@@ -195,22 +200,23 @@ OPTIONS = (
     Option(
         "case-timeout",
         PROCESSES,
-        f"a case that takes longer is one failed case, and the run goes on (default {CASE_SECONDS:.0f}; without "
-        "isolation no limit, and only with -n); 0: no limit",
+        f"let a case fail if it takes longer (default with --cb-isolation: {CASE_SECONDS:.0f}; 0: no limit); without "
+        "--cb-isolation this needs -n",
         metavar="SECONDS",
         type=_seconds,
     ),
     Option(
         "shard",
         PROCESSES,
-        "run part I of N parts that take as long as each other; auto: the part of this job of a job scheduler",
+        "run only part I of N parts of the tests, which take about the same time; auto: the part of this job of a job "
+        "scheduler",
         metavar="I/N",
         type=lambda text: _of("harness.pytest_plugin.shards", "shard")(text),
     ),
     Option(
         "durations-from",
         PROCESSES,
-        "what tests took, to cut shards by: results of a run (default: expectations/durations.json, if there)",
+        "results of a run whose durations are used for --cb-shard (default: expectations/durations.json if it exists)",
         metavar="FILE",
         type=Path,
         repeated=True,
@@ -218,16 +224,16 @@ OPTIONS = (
     Option(
         "retries",
         PROCESSES,
-        "run a case that fails again, up to N times; one that passes then is flaky, and fails the run",
+        "run a failed case again, up to N times; if it passes then, it is flaky, and the run fails",
         metavar="N",
         type=_retries,
         default=0,
     ),
-    Option("allow-flaky", PROCESSES, "flaky tests do not fail the run", flag=True, default=False),
+    Option("allow-flaky", PROCESSES, "do not let flaky tests fail the run", flag=True, default=False),
     Option(
         "html",
         REPORTS,
-        "write one self-contained page about the run",
+        "write a self-contained HTML page about the run",
         metavar="FILE",
         type=Path,
         former_name="html-report",
@@ -235,17 +241,17 @@ OPTIONS = (
     Option(
         "markdown",
         REPORTS,
-        "add a summary to the end of that file",
+        "append a summary in Markdown to this file",
         metavar="FILE",
         type=Path,
         former_name="markdown-report",
     ),
-    Option("results", REPORTS, "write every result as JSON lines, as they come", metavar="FILE", type=Path),
-    Option("plot", REPORTS, "draw a failed run as a time-line (the default with -s)", flag=True),
+    Option("results", REPORTS, "write each result as a JSON line when its test ends", metavar="FILE", type=Path),
+    Option("plot", REPORTS, "show a text time-line of each failed case (the default with -s)", flag=True),
     Option(
         "no-progress",
         REPORTS,
-        "no live progress, also where the output is a terminal",
+        "do not show live progress on a terminal",
         flag=True,
         default=False,
     ),
@@ -253,11 +259,11 @@ OPTIONS = (
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Declare them all to pytest, in groups."""
+    """Add all options to pytest's parser, in groups."""
     for option in OPTIONS:
         group = parser.getgroup(f"spyre-cb-{option.group.replace(' ', '-')}", f"spyre-cb: {option.group}")
         option.add_to(group.addoption, option.in_pytest, option.parsed)
 
 
 FORMER = {option.former: option.in_pytest for option in OPTIONS}
-"""The names that options had before they had a prefix, and what they are called now."""
+"""Names that options had before all of them had the prefix ``--cb-``, each with its present name."""

@@ -1,8 +1,9 @@
-"""What pytest loads wherever this package is installed: options, and nothing more until a suite of ours is named.
+"""The pytest plugin that is loaded in every session of an environment in which this package is installed.
 
-A session is ours if a suite is named on its command line, or lies in a folder named there, or where the ini setting
-``cb_suites`` says, or if an option ``--cb-…`` is given. Then, and only then, the harness is imported, and its plugin
-registered (``harness/pytest_plugin/session.py``).
+By itself it only adds options. It imports the harness and registers the plugin of sessions with suites
+(``harness/pytest_plugin/session.py``) if the session has suites of spyre-cb. It has if a suite is named on the command
+line or is in a folder named there, if a suite is in a folder of the ini setting ``cb_suites``, or if an option
+``--cb-…`` is given.
 """
 
 from collections.abc import Generator
@@ -15,19 +16,23 @@ from spyre_cb.naming import INI_NAME, named_by, named_key
 from spyre_cb.options import FORMER, OPTIONS, add_options
 
 SESSION = "spyre-cb-session"
-"""The name of the plugin of a session that is ours."""
+"""The name under which the plugin of sessions with suites is registered."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
-    parser.addini(INI_NAME, "folders with suites of spyre-cb: every YAML file in them is one", type="paths", default=[])
+    about = "folders with suites of spyre-cb, in which every YAML file is a suite"
+    parser.addini(INI_NAME, about, type="paths", default=[])
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, None, None]:
-    """Say what an option is called now, once every plugin and conftest that may have one of that name is loaded."""
+    """Raise pytest.UsageError for an option with its former name, with its present name in the message.
+
+    This is done after all plugins and conftest files are loaded, because one of them may have an option of that name.
+    """
     yield
     typed = [argument.partition("=")[0] for argument in args]
     if not any(name in FORMER for name in typed):
@@ -36,11 +41,11 @@ def pytest_load_initial_conftests(
     former = [name for name in (each.partition("=")[0] for each in unknown) if name in FORMER]
     if former and _may_be_ours(early_config, typed, options.file_or_dir):
         name = former[0]
-        raise pytest.UsageError(f"{name} is called {FORMER[name]} now (every option of spyre-cb begins with --cb-)")
+        raise pytest.UsageError(f"{name} is now {FORMER[name]} (every option of spyre-cb begins with --cb-)")
 
 
 def _may_be_ours(config: pytest.Config, typed: list[str], paths: list[str]) -> bool:
-    """Whether the command line looks like one for our suites, as far as that can be told before it is parsed."""
+    """Return whether the command line, which is not parsed yet, seems to be for suites of spyre-cb."""
     if config.getini(INI_NAME) or any(name == option.in_pytest for name in typed for option in OPTIONS):
         return True
     named = [config.invocation_params.dir / path.partition("::")[0] for path in paths]
@@ -53,7 +58,7 @@ def _is_hidden(path: Path) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """For ``-n auto``, before anything is configured; None leaves it to xdist."""
+    """Return the number of workers for ``-n auto``, None to let xdist decide. Called before pytest_configure."""
     isolated = config.option.cb_isolation or getattr(config.option, "forked", False)
     if not isolated or named_by(config) is None:
         return None

@@ -1,1 +1,1 @@
-"""Helpers that are independent of batching: text, subprocesses, garbage collection, timing."""
+"""Helpers that have nothing to do with batching: text, subprocesses, garbage collection and timing."""

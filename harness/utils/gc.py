@@ -1,6 +1,6 @@
-"""Control Python's garbage collector.
+"""Pause Python's garbage collector.
 
-While many long-lived objects are created, collections would take a quarter of the time.
+Garbage collections would take a quarter of the time while many long-lived objects are created.
 """
 
 import gc
@@ -8,21 +8,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _frozen_here = False
-"""Whether ``freeze_gc`` was called. ``gc.get_freeze_count`` counts all frozen objects, which takes longer than a case.
-"""
+"""Whether ``freeze_gc`` was called. ``gc.get_freeze_count`` would tell, but it takes longer than a case."""
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector, and treat objects created in the block as long-lived."""
+    """Pause the garbage collector in a ``with`` block, and move the objects created in it to the oldest generation."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
-            # Freezing and unfreezing moves the young objects into the oldest generation, so that they aren't scanned
-            # immediately. Objects that freeze_gc froze would be unfrozen, too, so this is skipped after freeze_gc.
+            # Freezing and unfreezing moves the young objects to the oldest generation, so that the next collection does
+            # not scan them. After freeze_gc this is not done, because it would unfreeze the objects frozen there.
             if not _frozen_here:
                 gc.freeze()
                 gc.unfreeze()

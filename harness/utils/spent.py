@@ -1,7 +1,7 @@
-"""Where the time of a run is spent: counters that are sent along with the next result of this process.
+"""Count the time that a run spends on imports, on starting engines, on steps, and so on.
 
-Counters that have not been sent are inherited by the next fork, which sends them. This also covers processes that only
-fork and send no results.
+Each process has counters, which it sends with its next test result. A fork inherits the counters that its parent has
+not sent and sends them, so that processes that only fork need not send results.
 """
 
 import time
@@ -15,7 +15,7 @@ from harness.utils.text import plural
 Name = Literal[
     "imports", "engines", "opening", "traced", "tracing", "servers", "serving", "steps", "stepping", "behaviour"
 ]
-"""Plural nouns are counts. ``imports``, ``behaviour`` (cases of that kind) and names in -ing are seconds."""
+"""Names of the counters. ``imports``, ``behaviour`` and names in -ing are seconds, the other names are counts."""
 
 _spent: dict[str, float] = defaultdict(float)
 
@@ -26,7 +26,7 @@ def add(name: Name, amount: float) -> None:
 
 @contextmanager
 def timed(name: Name) -> Generator[None, None, None]:
-    """Add the seconds that the block takes, also if it raises."""
+    """Add the seconds that the ``with`` block takes to a counter, even if the block raises an exception."""
     began = time.perf_counter()
     try:
         yield
@@ -35,14 +35,14 @@ def timed(name: Name) -> Generator[None, None, None]:
 
 
 def take() -> dict[str, float]:
-    """Return the counters since the last call, and reset them."""
+    """Return the counters of this process, and set them to zero."""
     taken = {name: round(amount, 4) for name, amount in _spent.items()}
     _spent.clear()
     return taken
 
 
 def summary(spent: Mapping[str, float]) -> str:
-    """Return one line with the totals of all processes, empty if nothing was counted."""
+    """Return a line with the counters, "" if nothing was counted."""
 
     def seconds(name: Name) -> str:
         return f"{spent.get(name, 0.0):.1f} s"

@@ -1,11 +1,11 @@
-"""Start processes that end with their parent, however the parent ends (kill -9 runs no clean-up).
+"""Start processes that end when their parent ends, even if the parent is killed with SIGKILL.
 
-On Linux the kernel sends the signal (``PR_SET_PDEATHSIG``). The kernel takes the *thread* that started a process for
-its parent, so a process that must outlive a short-lived thread is started from a permanent one: ``start_with_parent``.
-On other systems a child detects the end of its parent by the pipe between them.
+On Linux the kernel sends a signal to the child (parent-death signal, ``PR_SET_PDEATHSIG``). It does so when the
+*thread* that has started the child ends, so ``start_with_parent`` starts children from a thread that lives as long as
+the process. On other systems, children notice the end of their parent because the pipe to it is closed.
 
-The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` bound to the process
-``PARENT``.
+The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` so that it ends with the
+process ``PARENT``.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process as soon as the process ``parent`` ends; immediately if ``parent`` has already ended."""
+    """Let the kernel kill this process when the process ``parent`` ends. If it has already ended, exit immediately."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -33,21 +33,20 @@ def end_with_parent(parent: int) -> None:
 def start_with_parent(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, **more: Any
 ) -> "subprocess.Popen[Any]":
-    """Start a command as ``subprocess.Popen`` does. It ends with this process at the latest.
+    """Start a command as ``subprocess.Popen`` does, so that it is killed when this process ends.
 
-    The command itself needs no code for this.
+    The command itself need not do anything for this.
     """
     wrapped = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
-    if (
-        threading.current_thread() is threading.main_thread()
-    ):  # permanent; and a process that forks must have no other thread
+    # The main thread lives long enough. Another thread is avoided if possible, because it would prevent forks.
+    if threading.current_thread() is threading.main_thread():
         return subprocess.Popen(wrapped, env=env, **more)
     return _starter(os.getpid()).submit(lambda: subprocess.Popen(wrapped, env=env, **more)).result()
 
 
 @lru_cache(maxsize=1)
-def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - a fork has no thread of its parent: start another
-    """Return a thread pool of one thread that lives as long as this process."""
+def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - the key of the cache: each fork needs its own thread
+    """Return a pool with one thread, which lives as long as the process. ``process`` is the id of this process."""
     return ThreadPoolExecutor(1, thread_name_prefix="starter")
 
 

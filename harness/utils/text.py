@@ -1,6 +1,6 @@
-"""Formatting of numbers in messages."""
+"""Format numbers for messages."""
 
 
 def plural(number: int, noun: str) -> str:
-    """Return the number with its noun: ``1 case``, ``2 cases``."""
+    """Return a number with its noun in the singular or plural, such as ``1 case`` or ``2 cases``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -114,7 +114,7 @@ def test_a_former_name_is_refused_with_the_new_one(typed: str, folder: Path) -> 
     former = next(word for word in typed.replace("=", " ").split() if word in FORMER)
     done = run(folder, *typed.split())
     assert done.returncode == 4
-    assert f"ERROR: {former} is called {FORMER[former]} now" in done.stderr
+    assert f"ERROR: {former} is now {FORMER[former]} " in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -50,7 +50,7 @@ def test_bounds_are_for_generate_in_process() -> None:
     bounded = case(generate=[CALL], expect={"max_steps": {"queue": 1}})
     assert STEPS_IN_PROCESS in needs_of(bounded, "http")
     assert STEPS_IN_PROCESS not in needs_of(bounded, "in-process")
-    with pytest.raises(ValidationError, match="max_steps is only allowed for generate"):
+    with pytest.raises(ValidationError, match="max_steps is only allowed for the action generate"):
         case(complete=CALL, expect={"max_steps": {"queue": 1}})
     with pytest.raises(ValidationError, match="give at least one of queue, first_token and between"):
         case(generate=[CALL], expect={"max_steps": {}})

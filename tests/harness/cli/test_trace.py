@@ -105,8 +105,8 @@ def item_with(**request: object) -> list[object]:
         ("{", "w.json: is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
         ("[" * 100_000, "w.json: cannot be parsed as JSON"),
         ("\ufeff[]", "w.json: is not JSON"),
-        ({}, "w.json: must be a list of items, not an object"),
-        ([3], "item 0: must be an object with limits and requests, not 3"),
+        ({}, "w.json: the file must have a list of items, not an object"),
+        ([3], "item 0: an item must be an object with limits and requests, not 3"),
         ([{"requests": []}], "item 0: requests: must be a list of at least one request, not an empty list"),
         ([{"name": 3}], "item 0: name: must be text, not 3"),
         ([{"name": None}], "item 0: name: must be text, not null or nothing"),
@@ -133,9 +133,9 @@ def item_with(**request: object) -> list[object]:
         (item_with(max_tokens="5"), 'item 1 (second): requests[0].max_tokens: must be a whole number, not "5"'),
         (item_with(join_step=True), "item 1 (second): requests[0].join_step: must be a whole number, not true"),
         (item_with(join_step=4, abort_step=3), "requests[0].abort_step: abort_step 3 is before join_step 4"),
-        (item_with(prompt_len=None), "requests[0].prompt_len: is missing, and so is prompt_token_ids"),
+        (item_with(prompt_len=None), "requests[0]: prompt_len or prompt_token_ids is missing"),
         (item_with(prompt_len=0), "requests[0].prompt_len: must be greater than 0, not 0"),
-        (item_with(prompt_token_ids=[1, 2]), "requests[0].prompt_len: is 1, but there are 2 prompt_token_ids"),
+        (item_with(prompt_token_ids=[1, 2]), "requests[0]: prompt_len is 1, but there are 2 prompt_token_ids"),
         (item_with(prompt_token_ids=["a"]), 'requests[0].prompt_token_ids[0]: must be a whole number, not "a"'),
         (item_with(prompt_token_ids=7), "requests[0].prompt_token_ids: must be a list, not 7"),
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
@@ -172,7 +172,7 @@ def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, say
             "request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, and 35 are available; "
             "the engine failed in step 1",
         ),
-        ({"stop_token_ids": [1]}, "requests[0]: its end depends on generated tokens"),
+        ({"stop_token_ids": [1]}, "requests[0]: generated tokens can end this request early"),
     ],
 )
 def test_a_workload_that_fails_has_an_error_and_the_others_their_steps(

@@ -1,1 +1,1 @@
-"""Reports, all made from the stream of results on the controller."""
+"""Create reports about a run from the records of its tests: an HTML page, Allure, JUnit and Markdown."""

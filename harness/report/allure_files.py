@@ -1,7 +1,7 @@
-"""Write Allure results from the result stream, complete in every mode in which pytest runs.
+"""Write Allure results, in the format of Allure 2 and 3, from the records of the tests.
 
-allure-pytest writes from the process that runs a test, which fails for forked children and for workers that died. Here
-the controller writes one file for each test when its result is complete, in the format of Allure 2 and 3.
+allure-pytest writes the result of a test in the process that runs the test, which does not work for forked tests and
+for processes that crash. This module writes all results in the controller.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ STATUS: Mapping[str, str] = {
     "skipped": "skipped",
 }
 SEVERITY: Mapping[str, str] = {"output": "critical", "scheduler_steps": "critical", "behaviour": "normal"}
-"""Severity by kind of suite: wrong tokens and wrong schedules are critical."""
+"""Allure's severity by the kind of the suite. Wrong tokens and wrong steps are critical."""
 
 EPIC: Mapping[str, str] = {"output": "Outputs", "scheduler_steps": "Scheduler steps", "behaviour": "Behaviour"}
 
 
 def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
-    """Write one result for each test into ``folder``. ``clean`` empties it first. Raises OSError."""
+    """Write a result file for each test to ``folder``. With ``clean``, empty the folder first. Raises OSError."""
     if clean and folder.is_dir():
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -48,7 +48,7 @@ def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
 
 
 class _Writer:
-    """Writes results with their attachments."""
+    """Writes the result files of a run, and their attachments."""
 
     def __init__(self, folder: Path, run: Recorded) -> None:
         self._folder = folder
@@ -87,7 +87,7 @@ class _Writer:
         (self._folder / f"{uid}-result.json").write_text(text, encoding="utf-8")
 
     def _step(self, verdict: Mapping[str, Any], start: int) -> dict[str, Any]:
-        """Return a check as a step, with its table or texts attached."""
+        """Return a verdict as a step of Allure, with its step table or texts as attachments."""
         attached = []
         if verdict.get("details"):
             name = "tokens" if "reference_text" in verdict.get("data", {}) else "details"
@@ -124,7 +124,7 @@ class _Writer:
 
 
 def _description(record: Record) -> str:
-    """Return the description as Markdown, in which two spaces end a line."""
+    """Return the description of a test as Markdown. Each line ends with two spaces, Markdown's line break."""
     described = str(record.get("described", "")).replace("\n", "  \n")
     return "\n\n".join(filter(None, [str(record.get("about", "")), described]))
 
@@ -146,7 +146,7 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(record: Record) -> Iterator[dict[str, str]]:
-    """Yield parameters with values that are equal every night, because Allure identifies histories by them."""
+    """Yield the parameters of a test. Allure finds earlier results by them, so they must be the same in every run."""
     for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
         if record.get(name):
             yield {"name": name, "value": str(record[name])}
@@ -160,7 +160,10 @@ def _links(record: Record) -> Iterator[dict[str, str]]:
 
 
 def _csv(steps: Sequence[Mapping[str, Any]]) -> str:
-    """Return every row of a step table that is given in its short form. Columns that were not observed are empty."""
+    """Return a step table as CSV, with a row for every step. Columns that were not observed are empty.
+
+    ``steps`` may omit plain decodes.
+    """
     rows = lengthen([from_data(step) for step in steps])
     first, *others = columns_of(rows)
     lines = [",".join([str(row.step), row.kind, *map(_text, cells_of(row, others))]) for row in rows]
@@ -185,7 +188,7 @@ def _environment(run: Recorded) -> Iterator[str]:
 
 
 def _key(text: str) -> str:
-    """Return ``text`` as a key of a properties file."""
+    """Return ``text`` with escapes, so that it can be a key in a Java properties file."""
     return re.sub(r"[^A-Za-z0-9._/@-]+", "-", text)
 
 

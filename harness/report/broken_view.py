@@ -1,4 +1,4 @@
-"""Requirements that do not hold, for the top of the page."""
+"""Select the violated requirements to show at the top of the page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,10 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class BrokenRequirement:
-    """A requirement that does not hold.
+    """A violated requirement.
 
-    ``must`` is its sentence, if known; ``worst`` is the test that shows the fault best.
+    ``must`` is its sentence, "" if not known. ``failed`` of ``ran`` tests with this requirement failed. ``worst`` is
+    the failed test that shows the violation best.
     """
 
     name: str
@@ -23,9 +24,9 @@ class BrokenRequirement:
 
 @dataclass(frozen=True)
 class Broken:
-    """``named`` is a minimal set of requirements that explains all failures.
+    """The violated requirements. ``named`` are as few as possible such that every failed test has one of them.
 
-    ``others`` are others with the same failed tests.
+    ``others`` are the other requirements of the failed tests.
     """
 
     named: tuple[BrokenRequirement, ...]
@@ -33,10 +34,10 @@ class Broken:
 
 
 def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
-    """Return the requirements that explain the failures.
+    """Return the requirements that most likely explain the failures.
 
-    A fault in one rule also breaks tests of other rules. So a test has a larger weight for a requirement if it has few
-    other requirements, and tests that are explained by one requirement do not count for others.
+    An error in one rule makes tests of other rules fail as well. Therefore a failed test counts more for a requirement
+    if it has few other requirements, and a test that one requirement explains does not count for other requirements.
     """
     ran: dict[str, list[ResultView]] = {}
     for view in views:
@@ -65,7 +66,10 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
-    """Return the requirement with its best test: one with few requirements that failed first in its own check."""
+    """Return a violated requirement, with the failed test that shows the violation best.
+
+    That is a test with few requirements whose first failed check is of the kind that the test is for.
+    """
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     worst = min(shown, key=lambda view: (len(view.requirements.split()), _failed_elsewhere(view), view.also_failed))
     failed = sum(view.status in PROBLEMS for view in ran)
@@ -73,5 +77,5 @@ def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence
 
 
 def _failed_elsewhere(view: ResultView) -> bool:
-    """Return whether a test of outputs failed first in a check of something else."""
+    """Return whether the first failed check of an output case is not about its outputs."""
     return view.kind == "output" and view.first_failure is not None and view.first_failure.output is None

@@ -1,26 +1,27 @@
-"""Explanations of the terms of step tables and comparisons, shown on the page."""
+"""The explanations of terms that the page shows."""
 
 WORDS = (
     (
         "prefill, decode",
-        "A step computes a prompt, or a chunk of it, or one more token of the requests that run.",
+        "A step computes a prompt or a chunk of it (prefill), or one more token of each running request (decode).",
     ),
     (
         "tkv",
-        "Length of the batch in the cache, padding included, in tokens; in chunked prefill the largest there is.",
+        "Length of the batch in the KV cache in tokens, including padding. With chunked prefill: the largest tkv of a "
+        "request.",
     ),
     (
         "block",
-        "64 tokens of the KV cache. Reserved blocks are kept for running requests; used blocks hold tokens.",
+        "64 tokens of the KV cache. Reserved blocks are set aside for running requests; used blocks hold tokens.",
     ),
-    ("batch x tkv", "Batch size times tkv; the device is compiled for max_batch_tkv_limit of it at most."),
-    ("left padding", "Columns before a prompt that is shorter than tkv; whole blocks of it are never held."),
-    ("a ≠ b", "Observed a, expected b. In front of a row of a step table, > marks where the two differ."),
-    ("invariant", "A property of every step of any run, whatever the expected table."),
-    ("margin", "How far, in logprob, the reference's best token is ahead of its second best."),
+    ("batch x tkv", "Batch size times tkv. It must not exceed max_batch_tkv_limit, for which the device is compiled."),
+    ("left padding", "Positions before a prompt that is shorter than tkv. Whole blocks of padding take no memory."),
+    ("a ≠ b", "Observed a, expected b. In a step table, > marks the rows in which the two differ."),
+    ("invariant", "A property that every step of every run must have, whatever its expected table."),
+    ("margin", "The logprob of the reference's best token minus that of its second-best token."),
     (
         "golden tokens",
-        "Tokens of the reference that the engine returns instead of its own, to compare all positions.",
+        "Tokens of the reference that the engine is forced to generate, so that all positions can be compared.",
     ),
-    ("tp2, seqs4", "In the name of a configuration: tensor parallel size 2; a largest batch of 4."),
+    ("tp2, seqs4", "In the name of a configuration: tensor_parallel_size 2, and max_num_seqs 4."),
 )

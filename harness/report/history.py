@@ -1,4 +1,4 @@
-"""History over several runs: what broke when, what was fixed, what is flaky, and durations."""
+"""Compare a run with earlier runs: since when tests fail or pass, which are flaky, and which got slower."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
 MUCH_LONGER, LONGER_BY = 1.5, 1.0
-"""Factor, and seconds, by which the duration of a test must have grown to be shown."""
+"""A test is shown as slower if it takes ``MUCH_LONGER`` times as long as before and ``LONGER_BY`` seconds longer."""
 MAX_SLOWER = 20
 
 
 @dataclass(frozen=True)
 class Night:
-    """One run in the history: its start and its result."""
+    """One run in the history, with its start, engine, duration and numbers of outcomes as text."""
 
     began: str
     engine: str
@@ -27,7 +27,11 @@ class Night:
 
 @dataclass(frozen=True)
 class Past:
-    """A test that did not always pass: its outcomes, oldest first, empty for runs without it."""
+    """A test that did not pass in all runs.
+
+    ``outcomes`` has its outcome in each run, the oldest first, "" if the run does not have the test. ``since`` is a
+    sentence about how long the test has had its present outcome.
+    """
 
     test: str
     outcomes: tuple[str, ...]
@@ -36,7 +40,7 @@ class Past:
 
 @dataclass(frozen=True)
 class Slower:
-    """A test that takes longer than before: the median of the earlier runs, and this run."""
+    """A test that takes longer than before. ``usually`` is the median of earlier runs, and ``now`` is this run."""
 
     test: str
     usually: str
@@ -54,7 +58,10 @@ class Latencies:
 
 @dataclass(frozen=True)
 class History:
-    """The runs, oldest first, and the tests that did not pass in all of them. The last run is the one of the page."""
+    """Several runs, the oldest first, with the tests that did not pass in all of them, and those that got slower.
+
+    The last run is the one that the page is about.
+    """
 
     nights: tuple[Night, ...]
     tests: tuple[Past, ...]
@@ -63,7 +70,7 @@ class History:
 
 
 def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
-    """Return the history, None without earlier runs."""
+    """Return the history of a run and of earlier runs, None if there are no earlier runs."""
     if not earlier:
         return None
     runs = [*sorted(earlier, key=_began), run]
@@ -99,7 +106,7 @@ def _latencies(runs: Sequence[Recorded]) -> Iterator[Latencies]:
 
 
 def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
-    """Yield passed tests that took 1.5 times as long as before, and a second longer; the largest increase first."""
+    """Yield the passed tests that took much longer than in earlier runs, the largest increase first."""
     before: dict[str, list[float]] = {}
     for each in earlier:
         for record in each.results:
@@ -128,7 +135,7 @@ def _night(run: Recorded) -> Night:
 
 
 def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:
-    """Return a sentence about since when a test has its present outcome."""
+    """Return a sentence that says since which run a test has had its present outcome."""
     last = len(outcomes) - 1
     if not outcomes[last]:
         return "no longer run"

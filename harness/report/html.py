@@ -1,4 +1,4 @@
-"""Create HTML pages from jinja2 templates next to the code. Each page is one file without external resources."""
+"""Load the jinja2 templates, the style sheet and the script of HTML pages. A page is one file with all of these."""
 
 from importlib.resources import files
 
@@ -9,7 +9,7 @@ from harness.report.printable import printable
 
 
 def environment(package: str) -> Environment:
-    """Return the template environment of a package. Values are escaped unless they are Markup."""
+    """Return the jinja2 environment for the templates of a package. Values are escaped unless they are Markup."""
     return Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,
@@ -21,12 +21,12 @@ def environment(package: str) -> Environment:
 
 
 def asset(name: str) -> Markup:
-    """Return a style sheet or script of the pages."""
+    """Return the content of a style sheet or script, to be included in a page."""
     return Markup(files("harness.report").joinpath(name).read_text(encoding="utf-8").strip())
 
 
 def _printable(value: object) -> object:
-    """Return text with control characters, which HTML does not allow, as escapes."""
+    """Return a text with escapes in place of control characters, which HTML does not allow. Else return the value."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return printable(value)

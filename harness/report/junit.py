@@ -1,4 +1,4 @@
-"""Write JUnit XML: a test suite for each suite file, a test case for each result, with its properties."""
+"""Write JUnit XML, with a ``testsuite`` for each suite file and a ``testcase`` for each test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from harness.report.printable import printable
 from harness.report.reading import Recorded
 
 BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "error"}
-"""Elements of failed outcomes. JUnit has no element for flaky tests, so they are failures with a message."""
+"""The XML element for each outcome that is not a pass. JUnit has no element for flaky tests, so they are failures."""
 
 
 def write_junit(path: Path, run: Recorded) -> None:
-    """Write the file. Raises OSError."""
+    """Write the results of a run as JUnit XML. Raises OSError."""
     root = Element("testsuites", name="continuous batching conformance")
     by_file: dict[str, list[Record]] = {}
     for record in run.results:

@@ -1,4 +1,4 @@
-"""Write a run as Markdown, for the summary of a CI job: its outcome, failures and their rules."""
+"""Write a summary of a run as Markdown, for CI jobs: its outcome, the failed tests, and the violated rules."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ MAX_LISTED = 50
 
 
 def write_markdown(path: Path, run: Recorded) -> None:
-    """Append the run to the file, as CI job summaries require. Raises OSError."""
+    """Append the summary to a file, to which CI systems let all steps of a job append theirs. Raises OSError."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join([*_lines(run), ""]))
 
@@ -41,7 +41,7 @@ def _lines(run: Recorded) -> Iterator[str]:
     bad = [record for status in PROBLEMS for record in run.results if record["outcome"] == status]
     rules = Counter(rule for record in bad if (rule := _rule(record)))
     if rules:
-        yield from ("", "### Rules that were broken", "")
+        yield from ("", "### Violated rules", "")
         yield from (f"- {count}× {_plain(rule)}" for rule, count in rules.most_common())
     if bad:
         yield from ("", "| | case | why | where |", "| --- | --- | --- | --- |")
@@ -69,7 +69,7 @@ def _rule(record: Record) -> str:
 
 
 def _plain(text: str, *, code: bool = False) -> str:
-    """Return text without markup, on one line and within one table cell."""
+    """Return a text with Markdown's special characters escaped, on one line, so that it fits into a table cell."""
     text = " ".join(printable(text).split())
     for sign in "\\<>|" if code else "\\<>|*_`[":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])

@@ -1,20 +1,20 @@
-"""Outcomes of tests, and helpers that all views of a run share."""
+"""The outcomes of tests, and functions that several reports use."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 Record = Mapping[str, Any]
-"""A line of the result stream (``harness/pytest_plugin/results.py``)."""
+"""A line of a results file as a dict. ``harness/pytest_plugin/results.py`` writes it."""
 
 SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpassed": "⁺", "xfailed": "ˣ", "skipped": "–"}
-"""All outcomes, each with the symbol shown before its name."""
+"""All outcomes, each with the symbol that is shown before its name."""
 
 ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
-"""Outcomes that are counted at the top even if there are none. The others depend on known failures and retries."""
+"""Outcomes whose numbers the top of the page always shows, even if they are 0."""
 
 PROBLEMS = ("failed", "error", "flaky", "xpassed")
-"""Outcomes that need attention, the worst first."""
+"""Outcomes that are problems, the worst first."""
 
 
 class HasStatus(Protocol):
@@ -25,17 +25,17 @@ class HasStatus(Protocol):
 
 
 def count(views: Iterable[HasStatus], status: str) -> int:
-    """Return how many views have that outcome."""
+    """Return how many of ``views`` have the outcome ``status``."""
     return sum(view.status == status for view in views)
 
 
 def counts_of(records: Iterable[Record]) -> dict[str, int]:
-    """Return the number of results by outcome, in the order of first occurrence."""
+    """Return the number of tests with each outcome."""
     return dict(Counter(str(record["outcome"]) for record in records))
 
 
 def cause(record: Record) -> str:
-    """Return the first line of a test's failure or skip reason, empty if there is none."""
+    """Return the first line of a test's failure or of its skip reason, "" if there is none."""
     for verdict in record.get("verdicts", ()):
         if not verdict["passed"]:
             return str(verdict["headline"])
@@ -44,13 +44,13 @@ def cause(record: Record) -> str:
 
 
 def reason(record: Record) -> str:
-    """Return why a test did not pass, in one line: for a known failure its entry, else the cause."""
+    """Return a line that says why a test did not pass. For a known failure it has the reason of the entry."""
     known = record.get("known_failure", {})
     return str(known.get("reason", "")) if record["outcome"] in ("xfailed", "xpassed") and known else cause(record)
 
 
 def properties_of(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield a test's properties as names for queries: ``requirement__CB-TKV-03``, ``backend__eager`` …"""
+    """Yield the properties of a test for JUnit, with names for queries, such as ``requirement__CB-TKV-03``."""
     for requirement in record.get("requirements", ()):
         yield f"requirement__{requirement}", "true"
     for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
@@ -61,7 +61,7 @@ def properties_of(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in a readable form."""
+    """Return a duration as text, such as ``120 ms`` or ``3 min 20 s``."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
@@ -72,12 +72,12 @@ def duration(seconds: float) -> str:
 
 
 def beginning(text: str, most: int) -> str:
-    """Return ``text``, cut at the end to ``most`` characters."""
+    """Return ``text``, cut off at the end if it has more than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def shortened(text: str, most: int) -> str:
-    """Return ``text`` without its middle: begin and end are the most informative."""
+    """Return ``text`` without its middle if it has more than ``most`` characters."""
     if len(text) <= most:
         return text
     begin = most // 3

@@ -1,4 +1,4 @@
-"""The output of a request next to that of Hugging Face."""
+"""Prepare the output of a request for the page, next to that of Hugging Face."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,12 +12,16 @@ MAX_OUTPUT = 2_000
 MAX_EQUAL_OUTPUT = 60
 
 TEXTS = ("Hugging Face: ", "engine: ")
-"""Prefixes of the lines of a verdict with both texts, which the page shows side by side instead."""
+"""Beginnings of the lines of a verdict that have the two texts. The page shows the texts side by side instead."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The output of one request and that of Hugging Face: the common part, then the rest of each."""
+    """The output of one request and that of Hugging Face.
+
+    ``tokens`` is a text with the number of equal tokens. ``same`` is the common beginning of both texts. ``engine`` and
+    ``reference`` are the rest of each.
+    """
 
     tokens: str
     same: str

@@ -1,7 +1,8 @@
-"""Write the HTML page about a run: one file without external resources, usable without scripts for the essentials.
+"""Write the HTML page about a run, one file without external resources.
 
-The outcome of each test and the first problems in full are plain HTML. The rest (tables and time-lines of passed tests)
-is compressed, and unpacked by the browser when a test is opened: a thousand cases stay below 3 MB.
+The outcomes of all tests, and the details of the first problems, are plain HTML that needs no script. The details of
+other tests are compressed, and are unpacked by the page's script when the reader opens a test, so that a page with a
+thousand cases is smaller than 3 MB.
 """
 
 from collections import Counter
@@ -29,18 +30,18 @@ from harness.timeline.svg import legend
 
 MAX_SLOWEST = 10
 MAX_INLINE = 10
-"""Number of problems that are plain HTML and open. Further problems are compressed like passed tests."""
+"""Number of problems whose details are plain HTML. The details of further problems are compressed."""
 
 
 def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
-    """Return the legend entries of the schedulers on the page (see ``Drawing.legend``)."""
+    """Return the entries of the legend that only some schedulers have (``Drawing.legend``), for those on the page."""
     markers = {marker for view in views for marker in view.markers}
     shown = (scheduler.drawing.legend for scheduler in SPECS.values() if scheduler.format.marker in markers)
     return frozenset[str]().union(*shown)
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
-    """Write the page about a run. ``earlier`` runs are its history. Raises OSError."""
+    """Write the page about a run to ``path``. It has a history if there are ``earlier`` runs. Raises OSError."""
     views = result_views(run.results)
     about = {**run.header, **(run.footer or {})}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
@@ -71,5 +72,5 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         words=WORDS,
         legend=Markup(legend(_own_legend(views))),
     )
-    # A tokenizer can return half of a surrogate pair, which can't be encoded.
+    # A tokenizer can return a lone surrogate, which can't be encoded.
     path.write_text(page, encoding="utf-8", errors="backslashreplace")

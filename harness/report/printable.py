@@ -1,4 +1,4 @@
-"""Make text safe for every format: control characters and halves of surrogate pairs become escapes."""
+"""Escape control characters and lone surrogates, which the formats of reports do not allow."""
 
 import re
 
@@ -6,8 +6,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with characters that HTML, XML or terminals can't show as escapes such as ``\\x1b``."""
-    if text.isprintable():  # true for nearly all texts, and faster
+    """Return ``text`` with escapes such as ``\\x1b`` in place of characters that HTML, XML or terminals can't show."""
+    if text.isprintable():  # This is true for nearly all texts, and faster than the rest.
         return text
     return _UNPRINTABLE.sub(lambda match: _escaped(match.group()), text)
 

@@ -1,4 +1,8 @@
-"""Result files of ``pytest --cb-results``, read back: a header, a line a test, and a footer, or the run was cut off."""
+"""Read results files, which ``pytest --cb-results FILE`` writes.
+
+A results file has a line of JSON for the header, for each test and for the footer. The footer is missing if the run was
+not finished.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,16 +13,16 @@ from harness.report.outcomes import Record, counts_of
 from harness.report.tested import leases_of
 
 FORMAT = 2
-"""Version of the format of result files. In format 1, rows of step tables were lists by position."""
+"""Version of the format of results files. In version 1, the rows of step tables were lists without column names."""
 
 
 class ResultsError(ValueError):
-    """A file that is not a file of results, or of another format. The message is one sentence."""
+    """A file is not a results file, or one with another version of the format. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recorded run. ``footer`` None: the file is cut off, and further results are missing."""
+    """A run, from its results file. ``footer`` is None if the run was not finished, so that results are missing."""
 
     path: Path
     header: Record
@@ -31,48 +35,51 @@ class Recorded:
 
 
 def read_run(path: Path) -> Recorded:
-    """Read a file of results. Raises ResultsError, but not for a file that is cut off."""
+    """Read a results file, which may be that of a run that was not finished. Raises ResultsError."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: is not UTF-8 text (byte {error.start})") from error
+        raise ResultsError(
+            f"{path}: this file is not UTF-8 text (byte {error.start}), so not a results file"
+        ) from error
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     records = [_record(path, number, line, number == numbered[-1][0]) for number, line in numbered]
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
-        raise ResultsError(f"{path}: is not a file of results: the header line is missing")
+        raise ResultsError(f"{path}: this is not a results file (pytest --cb-results FILE): the header is missing")
     if (version := whole[0]["header"]) != FORMAT:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
-        what = f"is of results format {version!r}, but this version reads format {FORMAT}; to create it again:  {again}"
+        what = f"this file has results format {version!r}, but format {FORMAT} is needed; to create it again:  {again}"
         raise ResultsError(f"{path}: {what}")
     footer = whole[-1] if "footer" in whole[-1] else None
     results = whole[1:-1] if footer is not None else whole[1:]
     for number, record in enumerate(results, 2):
         if not isinstance(record.get("test"), str) or not isinstance(record.get("outcome"), str):
-            raise ResultsError(f"{path}:{number}: is not the result of a test")
+            raise ResultsError(f"{path}:{number}: this line is not the result of a test")
     return Recorded(path, whole[0], tuple(results), footer)
 
 
 def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
-    """Return the result in a line, None if it is the last line and cut off."""
+    """Return the record in a line, None if it is the last line of the file and incomplete."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         if last and number > 1:
             return None
-        raise ResultsError(f"{path}:{number}: is not JSON: results are written with --cb-results FILE") from None
+        what = "this line is not JSON. Is this a results file, written with --cb-results FILE?"
+        raise ResultsError(f"{path}:{number}: {what}") from None
     if not isinstance(record, dict):
-        raise ResultsError(f"{path}:{number}: is not the result of a test")
+        raise ResultsError(f"{path}:{number}: this line is not the result of a test")
     return record
 
 
 def merged(runs: Sequence[Recorded]) -> Recorded:
-    """Return several runs as one: shards of a night, or different engines.
+    """Merge several runs, such as the shards of a nightly run, or runs of different engines.
 
-    If a test is in several runs with one engine, the run that began last counts. If engines differ, each result has its
-    engine.
+    If several runs of the same engine have a test, its result is that of the run that began last. If the runs are of
+    different engines, each result is marked with its engine.
     """
     if len(runs) == 1:
         return runs[0]

@@ -1,7 +1,7 @@
-"""Complete records of tests that were skipped or whose process died.
+"""Fill in missing fields of records.
 
-Such records have little more than a name. Missing fields are taken from the name and from other configurations of the
-same case.
+The record of a test that was skipped, or whose process died, has little more than the test's name. Its other fields are
+taken from the name, and from records of the same case in other configurations.
 """
 
 import re
@@ -14,7 +14,7 @@ _TEST_NAME = re.compile(r"(?P<case>.*?)(\[(?P<configuration>.*)\])?", re.DOTALL)
 
 
 def completed(results: Sequence[Record]) -> list[Record]:
-    """Return every record with file, case and configuration, and missing fields from its siblings."""
+    """Return all records with their missing fields filled in."""
     named = [{**_from_name(str(record.get("test", ""))), **record} for record in results]
     suites = {record["file"]: record["suite"] for record in named if "suite" in record}
     cases = {(r["file"], r["case"]): {k: r[k] for k in _OF_THE_CASE if k in r} for r in named if "source" in r}
@@ -22,7 +22,10 @@ def completed(results: Sequence[Record]) -> list[Record]:
 
 
 def _from_name(test: str) -> dict[str, str]:
-    """Return the parts of ``file::case[configuration]``. A file that was not collected is a name without ``::``."""
+    """Return file, case and configuration from a test's name, ``file::case[configuration]``.
+
+    The name of a file that could not be collected has no ``::``.
+    """
     file, _, name = test.partition("::")
     match = _TEST_NAME.fullmatch(name) if file.endswith((".yaml", ".yml")) else None
     if match is None:

@@ -1,4 +1,4 @@
-"""Matrix of requirements by configuration: which rule holds where, and by how many tests."""
+"""Prepare the matrix of requirements and configurations, which shows how many tests of a requirement passed where."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class RequirementCell:
-    """The tests of one requirement in one configuration. ``status`` is the worst outcome, empty if none ran."""
+    """A cell of the matrix: the tests of one requirement in one configuration.
+
+    ``status`` is their worst outcome, "" if none ran. ``anchor`` is the anchor of one of the tests on the page, and
+    ``find`` the search text that lists all of them.
+    """
 
     status: str
     text: str
@@ -20,7 +24,7 @@ class RequirementCell:
 
 @dataclass(frozen=True)
 class RequirementRow:
-    """One requirement. ``must`` is its sentence, if known."""
+    """A row of the matrix: one requirement. ``must`` is its sentence, "" if not known."""
 
     name: str
     must: str
@@ -31,7 +35,7 @@ class RequirementRow:
 
 @dataclass(frozen=True)
 class RequirementMatrix:
-    """All requirements. ``sentence`` has their number, and how many of them hold."""
+    """The matrix of all requirements. ``sentence`` has the number of requirements and of violated ones."""
 
     sentence: str
     columns: tuple[str, ...]
@@ -39,7 +43,7 @@ class RequirementMatrix:
 
 
 def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Return the requirements that the run lists or tests name: broken ones first, untested ones last."""
+    """Return the matrix. Violated requirements come first, and those without tests last."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
@@ -58,7 +62,7 @@ def _row(
     by_cell: Mapping[tuple[str, str], Sequence[ResultView]],
 ) -> RequirementRow:
     cells = tuple(_cell(name, column, by_cell.get((name, column), ())) for column in columns)
-    remark = "tested by the project's own tests" if listed.get("by") == "tests" else ""
+    remark = "tested by the unit tests of the reference engine" if listed.get("by") == "tests" else ""
     return RequirementRow(name, listed.get("must", ""), listed.get("source", ""), cells, remark)
 
 
@@ -80,11 +84,11 @@ def _cell(name: str, column: str, views: Sequence[ResultView]) -> RequirementCel
 
 
 def _sentence(rows: Sequence[RequirementRow]) -> str:
-    """Return the summary, in which every requirement is counted once."""
+    """Return the summary. Every requirement is counted once in it."""
     states = [_state(row) for row in rows]
-    parts = [f"{states.count('hold')} hold wherever they were tested"]
-    parts += [f"{states.count('broken')} are broken somewhere"] if "broken" in states else []
-    parts += [f"{states.count('known')} fail as known"] if "known" in states else []
+    parts = [f"{states.count('hold')} hold in all configurations that were tested"]
+    parts += [f"{states.count('broken')} are violated in at least one"] if "broken" in states else []
+    parts += [f"{states.count('known')} are violated only by known failures"] if "known" in states else []
     parts += [f"{states.count('untested')} were not tested by any case that ran"] if "untested" in states else []
     return f"Of {plural(len(rows), 'requirement')} {', '.join(parts)}."
 

@@ -1,4 +1,4 @@
-"""The view of one test on the page."""
+"""Prepare the results of tests for the page."""
 
 import re
 import shlex
@@ -22,7 +22,7 @@ MAX_REASON = 300
 
 @dataclass(frozen=True)
 class VerdictView:
-    """One check of a test."""
+    """One check of a test, as the page shows it."""
 
     status: str
     headline: str
@@ -34,7 +34,7 @@ class VerdictView:
 
 @dataclass(frozen=True)
 class ResultView:
-    """One test. ``reason`` is one line about why it did not pass."""
+    """One test, as the page shows it. ``reason`` is a line that says why it did not pass."""
 
     anchor: str
     test: str
@@ -59,12 +59,12 @@ class ResultView:
 
     @cached_property
     def verdicts(self) -> tuple[VerdictView, ...]:
-        """Return the checks. Created on demand, because a summary shows only the outcome of most tests."""
+        """Return the checks of the test. They are created only if needed, because most tests show only an outcome."""
         return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
 
     @cached_property
     def picture(self) -> Markup:
-        """Return the time-line for a page that has its style, empty if there is none."""
+        """Return the time-line as SVG for a page with its style sheet, "" if there is none."""
         return Markup(picture(self.record, alone=False))
 
     @property
@@ -74,12 +74,12 @@ class ResultView:
 
     @property
     def searchable(self) -> str:
-        """Return the text for searches, in addition to what the list shows."""
+        """Return the text in which the page's search finds this test, in addition to the text that is visible."""
         return " ".join(filter(None, [f"@{self.column}", self.kind, *self.markers, self.place]))
 
     @property
     def command(self) -> str:
-        """Return the command that runs this test alone."""
+        """Return the command that runs only this test."""
         return f"pytest {shlex.quote(self.test)}"
 
     @property
@@ -99,7 +99,7 @@ class ResultView:
             return self.known_failure
         if self.first_failure:
             return self.first_failure.headline
-        return _gist(self.text) or "no reason was given"
+        return _gist(self.text) or "the result has no reason"
 
     @property
     def rule(self) -> str:
@@ -112,7 +112,7 @@ class ResultView:
 
     @property
     def unexplained(self) -> str:
-        """Return the text of the test if no verdict has more."""
+        """Return pytest's text about the test if no check of the test has failed, else ""."""
         return "" if self.first_failure or self.text == self.reason else self.text
 
 
@@ -120,7 +120,7 @@ _EXPECTED = ("xfailed", "xpassed")
 
 
 def result_views(results: Sequence[Record]) -> list[ResultView]:
-    """Return every test of a run, in order, with missing fields taken from siblings."""
+    """Return the views of all tests of a run, in order. Missing fields are filled in (``records.py``)."""
     return [_result_view(i, record) for i, record in enumerate(completed(results))]
 
 
@@ -153,7 +153,7 @@ def _result_view(index: int, record: Record) -> ResultView:
 
 
 def _column(record: Record) -> str:
-    """Return what distinguishes configurations in the matrix: model, backend, number of processes."""
+    """Return the name of a test's column in the matrix of requirements: its model, backend and number of processes."""
     size = int(record.get("tensor_parallel_size", 1))
     engine = str(record.get("engine", ""))
     parts = [str(record[name]) for name in ("model", "backend") if record.get(name)]
@@ -163,7 +163,7 @@ def _column(record: Record) -> str:
 
 
 def _own_text(record: Record) -> str:
-    """Return pytest's text about a test, without the outcome and name that the page shows anyway."""
+    """Return pytest's text about a test, without outcome and name, which the page shows elsewhere."""
     text = str(record.get("text", "")).removeprefix("Skipped: ")
     return text.removeprefix(f"{record.get('test', '')}: ").strip()
 
@@ -187,13 +187,13 @@ def _verdict(verdict: Record) -> VerdictView:
 
 
 def _without_table(lines: Sequence[str]) -> list[str]:
-    """Return the text about a step table, without the rows around the first difference: the page has the table."""
+    """Return the details of a verdict without its lines of a step table, because the page shows the whole table."""
     rest = list(dropwhile(lambda line: line.startswith((" ", ">")) and line.strip() != "", lines))
     return [line for line in rest if not re.match(r"\d+ more steps? differ", line)]
 
 
 def _gist(text: str) -> str:
-    """Return the most informative line: the last exception of a traceback, else the first line."""
+    """Return the line of the last exception if the text is a traceback, else its first line."""
     lines = text.splitlines()
     raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
     gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")

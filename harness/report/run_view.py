@@ -1,4 +1,4 @@
-"""The top of the page: what ran, and its outcome."""
+"""Prepare the top of the page: facts about the run, and a sentence about its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NOTHING_COLLECTED = 5
 
 @dataclass(frozen=True)
 class RunView:
-    """Facts about the run at the top of the page."""
+    """Facts about the run, as text: the engine, the models, when the run began, and so on."""
 
     engine: str
     models: str
@@ -33,14 +33,14 @@ class RunView:
 
 @dataclass(frozen=True)
 class Summary:
-    """One sentence about the run. ``tone`` is passed, failed or unknown."""
+    """A sentence about the outcome of the run. ``tone``, its colour on the page, is passed, failed or unknown."""
 
     sentence: str
     tone: str
 
 
 def run_view(about: Record) -> RunView:
-    """Return the facts from the header and footer of a run, as one mapping."""
+    """Return the facts about a run. ``about`` has the fields of its header and its footer."""
     began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
     return RunView(
         engine=str(about.get("engine", "unknown")),
@@ -59,9 +59,10 @@ def run_view(about: Record) -> RunView:
 
 
 def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = False) -> Summary:
-    """Return the summary. Its tone is passed only if tests ran, all passed, and pytest's exit status is good.
+    """Return the sentence about the outcome of a run. ``about`` has the fields of its header and its footer.
 
-    ``about`` as in ``run_view``.
+    The tone is ``passed`` only if there are tests, all that ran have passed, and pytest's exit status is that of a
+    successful run. ``cut_off`` is whether the results are those of a run that was not finished.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
@@ -69,13 +70,15 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
         tone = "failed" if tone == "failed" else "unknown"
         return Summary(f"The run is not finished. So far: {_uncapitalised(sentence)}", tone)
     if cut_off:
-        return Summary(f"The results are cut off, some are missing. Until then: {_uncapitalised(sentence)}", "failed")
+        return Summary(
+            f"The run was not finished, so results are missing. So far: {_uncapitalised(sentence)}", "failed"
+        )
     if exitstatus == INTERRUPTED:
         return Summary(
-            f"The run was interrupted, results are missing. Until then: {_uncapitalised(sentence)}", "failed"
+            f"The run was interrupted, so results are missing. Until then: {_uncapitalised(sentence)}", "failed"
         )
     if tone == "passed" and exitstatus:
-        return Summary(f"{sentence}. But pytest itself ended badly (exit status {exitstatus})", "failed")
+        return Summary(f"{sentence}. But pytest itself failed (exit status {exitstatus})", "failed")
     return Summary(sentence, tone)
 
 

@@ -1,4 +1,4 @@
-"""A step table on the page: the observed table next to the expected one, with long runs of plain decodes folded."""
+"""Prepare a step table for the page: cells that differ show both values, and many plain decodes are one line."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ FEWEST_FOLDED = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a step table. ``expected`` is None if it is as expected, or there is no expectation."""
+    """A cell of a step table. ``expected`` is the expected value, None if it is the same or if there is none."""
 
     seen: str
     expected: str | None = None
@@ -25,7 +25,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a step table. ``mark`` is differs, missing, extra or empty; ``folded`` represents many lines."""
+    """A line of a step table. ``mark`` is ``differs``, ``missing``, ``extra`` or "".
+
+    A line that stands for many plain decodes has a text about them in ``folded``, and no cells.
+    """
 
     step: int
     kind: str
@@ -36,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class StepTable:
-    """An observed step table next to the expected one. ``first`` is the first wrong step."""
+    """An observed step table compared with the expected one. ``first`` is the first wrong step, or None."""
 
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -46,7 +49,7 @@ class StepTable:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A step as observed and as expected. One of them may be missing."""
+    """A step as observed (``seen``) and as expected (``wanted``), one of which can be missing."""
 
     number: int
     seen: StepRow | None
@@ -58,11 +61,11 @@ class _Pair:
 
     @property
     def wrong(self) -> tuple[str, frozenset[str]]:
-        """Return the kind of difference, empty if there is none, and the differing columns."""
+        """Return the mark of the step, "" if it is as expected, and the names of the columns that differ."""
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:
-        """Return whether this is a plain decode after ``before``, with the same differences."""
+        """Return whether this step is a plain decode that follows ``before``, and differs in the same columns."""
         return (
             self.wrong == before.wrong
             and (self.kind == "decode" or self.seen is None)
@@ -81,16 +84,16 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 
 
 def step_table(data: Mapping[str, Any]) -> StepTable:
-    """Return the table of a verdict's ``data``: ``steps``, and optionally ``expected`` and ``differing``.
+    """Return the step table for a verdict's ``data``, which has ``steps`` and, if they were compared, ``expected``.
 
-    checks/steps.py describes them.
+    checks/steps.py describes the data.
     """
     return _step_table(json.dumps(data))
 
 
 @lru_cache(maxsize=2000)
 def _step_table(data: str) -> StepTable:
-    """Return the table. Cached by content, because a case usually has the same table in every configuration."""
+    """Return the step table. It is cached, because a case usually has the same table in all configurations."""
     pairs = _pairs(json.loads(data))
     known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
     columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
@@ -103,13 +106,13 @@ def _step_table(data: str) -> StepTable:
 
 
 def full_rows(steps: Sequence[Mapping[str, Any]]) -> list[StepRow]:
-    """Return every row of an observed table that is given in its short form, as in verdicts."""
+    """Convert an observed step table in the form of results files to rows, and insert its omitted plain decodes."""
     return [as_row(row) for row in lengthen([from_data(step) for step in steps])]
 
 
 def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
     seen = {row.step: row for row in lengthen([from_data(row) for row in data["steps"]])}
-    # A table that equals the expected one needs no comparison.
+    # An observed table that equals the expected one is shown without the expected one.
     expected = () if as_expected(data) else data.get("expected", ())
     wanted = {row.step: row for row in lengthen([from_data(row) for row in expected])}
     differing = data.get("differing", {})
@@ -126,7 +129,7 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
-    """Return lines in order. Consecutive plain decodes away from differences are one line."""
+    """Return the lines of the table. Consecutive plain decodes are one line, except next to a difference."""
     shown = _worth_showing(pairs)
     lines: list[Line] = []
     start = 0

@@ -1,4 +1,4 @@
-"""Suites, each with its matrix of cases by configuration."""
+"""Prepare the suites of a run for the page, each with a matrix of its cases and configurations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A case, with a list of results for each configuration (more than one only for equal names)."""
+    """A row of the matrix: a case with its results in each configuration.
+
+    A cell has more than one result only if several tests have the same name.
+    """
 
     case: str
     cells: tuple[tuple[ResultView, ...], ...]
@@ -17,7 +20,7 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class SuiteView:
-    """A suite's matrix, and its results case by case."""
+    """A suite, with the matrix of its results."""
 
     anchor: str
     name: str
@@ -33,7 +36,7 @@ class SuiteView:
 
     @property
     def has_matrix(self) -> bool:
-        """Return whether the tests have configurations. Tests that are not from a suite do not."""
+        """Return whether the tests have configurations. Tests that do not come from a suite have none."""
         return any(self.configurations)
 
 

@@ -1,4 +1,4 @@
-"""What was tested besides the engine: the content of each model, and the cards."""
+"""Describe the models and the cards of a run."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,14 +10,14 @@ from harness.report.outcomes import Record
 from harness.utils.text import plural
 
 SHOWN = 12
-"""Number of characters of a digest that are shown."""
+"""Number of characters of a digest that reports show."""
 
 
 def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
-    """Return the digest of each checkpoint (configuration, tokenizer and weights) by the model's name.
+    """Return the digest of each model's checkpoint (configuration, tokenizer and weights), by the model's name.
 
-    Models that can't be found are left out, and all models if the driver runs none. Large files are hashed once a
-    machine.
+    Models that are not on this machine are left out. The result is empty if the driver runs no model. The digests of
+    large files are cached on this machine.
     """
     digests = {}
     for name in dict.fromkeys(names) if TOKENS in driver.capabilities else ():
@@ -29,24 +29,27 @@ def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
 
 
 def models_that_ran(results: Iterable[Record]) -> list[str]:
-    """Return the models of the tests that ran."""
+    """Return the names of the models of the tests that ran."""
     return list(dict.fromkeys(str(r["model"]) for r in results if "model" in r and r.get("verdicts")))
 
 
 def leases_of(results: Iterable[Record]) -> dict[str, int]:
-    """Return the number of tests by the set of cards that they leased."""
+    """Return how many tests leased each set of cards."""
     return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
 
 
 def models_in_words(about: Mapping[str, Any]) -> str:
-    """Return each model with the start of its digest, if known."""
+    """Return a text with the models of a run, each with the beginning of its digest if that is known."""
     digests = about.get("digests", {})
     names = dict.fromkeys([*map(str, about.get("models", ())), *digests])
     return ", ".join(f"{name} ({digests[name][:SHOWN]})" if name in digests else name for name in names) or "none"
 
 
 def cards_in_words(about: Mapping[str, Any]) -> str:
-    """Return the number of cards, whether sendnn was simulated, and tests by cards; empty if not recorded."""
+    """Return a text with the cards of a run, whether sendnn was simulated, and how many tests ran on which cards.
+
+    Return "" if the run has not recorded its cards.
+    """
     if "cards" not in about:
         return ""
     cards = list(map(str, about["cards"]))

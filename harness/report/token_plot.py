@@ -1,6 +1,7 @@
-"""Plot of logprobs by token: engine and Hugging Face as lines, their differences as bars.
+"""Plot the logprobs of a request's tokens: those of engine and Hugging Face as lines, their differences as bars.
 
-Coordinates are whole numbers, and invisible details are omitted, because a page may have thousands of plots.
+Coordinates are whole numbers, and details that would not be visible are omitted, because a page can have thousands of
+plots.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,13 +16,13 @@ WIDTH, LINES, BARS, LEFT = 640, 64, 28, 84
 MAX_PER_TOKEN = 16
 
 Pair = tuple[float | None, float | None]
-"""The logprob of a token in the engine and in Hugging Face."""
+"""The logprobs of a token in the engine and in Hugging Face."""
 
 
 def token_plot(data: Record) -> Markup:
-    """Return the plot of a verdict about one request, empty if there are no logprobs.
+    """Return the plot for the ``data`` of a verdict about one request as SVG, "" if there are no logprobs.
 
-    Wrong tokens have their numbers as a title.
+    Wrong tokens have tooltips with their logprobs.
     """
     pairs: list[Pair] = list(zip_longest(data.get("logprobs") or [], data.get("reference_logprobs") or []))
     values = [value for pair in pairs for value in pair if value is not None]
@@ -59,7 +60,7 @@ def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
 
 
 def _points(values: Sequence[float | None], step: int, lowest: float) -> str:
-    """Return a path through the values with relative moves, one step to the right for each."""
+    """Return an SVG path through the values, from left to right. It uses relative moves, which are shorter."""
     ys = [round(value / lowest * (LINES - 4)) + 2 for value in values if value is not None]
     if not ys:
         return ""

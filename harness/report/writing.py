@@ -1,4 +1,4 @@
-"""Write the requested reports, during a run of pytest or later from its results."""
+"""Write the requested reports. It is used at the end of a pytest run, and by ``spyre-cb report``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from harness.report.reading import Recorded
 
 
 class ReportError(Exception):
-    """A report that can't be written. The message is one sentence."""
+    """A report can't be written. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The path of each report, None if it is not requested. ``clean_allure`` empties Allure's folder first."""
+    """The path of each report, None if it is not requested. With ``clean_allure``, Allure's folder is emptied first."""
 
     html: Path | None = None
     allure: Path | None = None
@@ -24,7 +24,7 @@ class Wanted:
 
 def write_reports(wanted: Wanted, run: Recorded, earlier: Sequence[Recorded] = ()) -> Iterator[str]:
     """Write the requested reports, and yield a line with the path of each. Raises ReportError."""
-    # Imported only if requested: the page needs jinja2.
+    # The modules of reports are imported only if needed. The page needs jinja2.
     if wanted.html:
         from harness.report.page import write_page
 

@@ -1,8 +1,9 @@
-"""Draw the batch as a time-line: a row for each sequence, a column for each step, with tokens and blocks.
+"""Draw the steps of a run as a time-line, with a row for each request and a column for each step.
 
-The model (``model.py``) is made from an observed or expected step table and the sizes of requests (``stretches.py``;
-the layout of each scheduler is in ``harness/schedulers/*/bars.py``). It is drawn as text for the terminal (``text.py``)
-and as SVG for reports and documents (``svg.py``).
+``stretches.py`` converts a step table to a ``TimeLine`` (``model.py``), with the layout of the table's scheduler
+(``harness/schedulers/*/bars.py``). ``text.py`` draws it as text for terminals, ``svg.py`` as SVG for reports and
+documents. A *stretch* is a range of consecutive steps that are drawn as one shape, such as a prefill, or several
+decodes of the same batch.
 """
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch

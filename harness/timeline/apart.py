@@ -1,4 +1,4 @@
-"""Differences between two time-lines."""
+"""Find the steps in which two time-lines differ."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -9,7 +9,7 @@ from harness.timeline.model import TimeLine
 
 
 def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
-    """Yield ranges of steps, as (first, last), in which two time-lines differ."""
+    """Yield the ranges of steps in which two time-lines differ, as (first step, last step)."""
     first = None
     step = 0
     for step, (seen, wanted) in enumerate(zip_longest(_steps(line), _steps(expected)), line.stretches[0].first):

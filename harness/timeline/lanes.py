@@ -1,6 +1,6 @@
-"""Draw one sequence of a time-line: the tokens it holds, stacked upwards, from its prefill to its end.
+"""Draw the lane of one sequence in an SVG time-line: how many tokens it has in the KV cache at each step.
 
-Coordinates are whole pixels, and each part is one path, because a page may have a thousand time-lines.
+Coordinates are whole pixels, and each part is one path, because a page can have a thousand time-lines.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,16 +13,16 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE
 
 LABELS = 96
-"""Width of the labels on the left, in pixels."""
+"""Width of the column of labels on the left, in pixels."""
 PARTS = ("left", "found", "prompt", "made", "right", "unused")
-"""CSS classes of the parts of a bar, in the order of ``Bar.parts``. timeline.css defines them."""
+"""The CSS class of each part of a bar, in the order of ``Bar.parts``. The classes are in timeline.css."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Converts steps and tokens to coordinates.
+    """Converts steps and numbers of tokens to coordinates, in pixels.
 
-    A step is ``step`` wide; a lane is ``lane`` high, for ``tokens`` tokens.
+    A step has the width ``step``. A lane has the height ``lane``, which is that of ``tokens`` tokens.
     """
 
     step: float
@@ -59,7 +59,10 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
 
 
 class _Held(NamedTuple):
-    """The memory of a sequence in one stretch: its first and last coordinate, and the heights of its parts at both."""
+    """The bar of a sequence in one stretch.
+
+    ``left`` and ``right`` are x coordinates. ``begin`` and ``end`` have the heights of the parts at these coordinates.
+    """
 
     left: int
     right: int
@@ -77,7 +80,7 @@ class _Held(NamedTuple):
 
 
 class _Edge(NamedTuple):
-    """The lower and upper end of a part at a coordinate."""
+    """The lower and the upper end of a part of a bar at the x coordinate ``x``, as heights above the lane's bottom."""
 
     x: int
     low: int
@@ -85,7 +88,7 @@ class _Edge(NamedTuple):
 
 
 def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
-    """Yield the stretches in which a part is not empty, with adjacent ones merged."""
+    """Yield the outlines of a part of the bar. Where the part is empty, an outline ends."""
     edges: list[_Edge] = []
     for each in held:
         begin = _Edge(each.left, each.begin[part], each.begin[part + 1])
@@ -101,7 +104,7 @@ def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
 
 
 def _area(edges: Sequence[_Edge], bottom: int) -> str:
-    """Return a path around the area. Relative steps between corners are the shortest form."""
+    """Return the SVG path around an outline. Moves are relative, because that gives the shortest text."""
     corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
     path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
     for (x, y), (next_x, next_y) in pairwise(corners):
@@ -116,7 +119,7 @@ def _area(edges: Sequence[_Edge], bottom: int) -> str:
 
 
 def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
-    """Return lines between the sequence's blocks."""
+    """Return the SVG path of the lines between the blocks of a sequence."""
     runs: list[tuple[int, int, int, int]] = []
     for each in held:
         if runs and runs[-1][1:] == (each.left, each.first_border, each.last_border):
@@ -131,7 +134,7 @@ def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
 
 
 def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of steps, as (first, last), for which ``holds`` is true."""
+    """Yield the ranges of steps of the stretches for which ``holds`` is true, as (first step, last step)."""
     first = None
     for stretch in stretches:
         now = holds(stretch)
@@ -145,5 +148,5 @@ def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Ite
 
 
 def place(value: float) -> str:
-    """Return a coordinate in whole pixels, because pictures are shown at about their size."""
+    """Return a coordinate as text in whole pixels. Fractions would not be visible."""
     return str(round(value))

@@ -1,4 +1,4 @@
-"""Styles of the parts of time-lines and the legend: once for a page, or in a separate picture."""
+"""The style sheet, the patterns and the legend of SVG time-lines."""
 
 from collections.abc import Collection, Iterator
 from functools import lru_cache
@@ -20,7 +20,7 @@ _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "wanted": "expected, where it differs",
 }
 _OF_SOME = frozenset[str]().union(*(scheduler.drawing.legend for scheduler in SPECS.values()))
-"""Legend entries of single schedulers."""
+"""Entries of the legend that only some schedulers have."""
 _SHAPES = {
     "chunk": "M{x} {y}h14",
     "turn": "M{x} {y}h14",
@@ -33,12 +33,12 @@ _SHAPES = {
 
 @lru_cache(maxsize=1)
 def style() -> str:
-    """Return the style sheet, for light and dark; for a page with pictures, or for one picture."""
+    """Return the style sheet of time-lines, for light and dark mode."""
     return files("harness.timeline").joinpath("timeline.css").read_text(encoding="utf-8").strip()
 
 
 def patterns() -> str:
-    """Return the hatching patterns, which a page defines once."""
+    """Return the SVG definitions of the hatching patterns. A page must contain them once."""
     return "".join(
         f'<pattern id="tl-{name}" width="{size}" height="{size}" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate({turn})"><rect class="{name}-ground" width="{size}" height="{size}"/>'
@@ -53,12 +53,15 @@ def patterns() -> str:
 
 
 def legend_height(width: float, own: Collection[str]) -> int:
-    """Return the height of ``legend_parts``, in pixels."""
+    """Return the height of the legend that ``legend_parts`` yields, in pixels."""
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
 def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str]:
-    """Yield the legend, in lines of ``width`` pixels. ``own`` as in ``Drawing``."""
+    """Yield the elements of the legend, arranged in lines of ``width`` pixels.
+
+    ``own`` has the names of the entries to include that only some schedulers have.
+    """
     for name, x, line in _placed(width, own):
         y = top + line * ROW
         if name in _SHAPES:
@@ -69,7 +72,7 @@ def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str
 
 
 def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
-    """Yield each entry with its start and line."""
+    """Yield the name of each entry with its x coordinate and the number of its line."""
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():
         if name in _OF_SOME and name not in own:

@@ -1,7 +1,4 @@
-"""The model of a time-line.
-
-The scheduler (``schedulers/*/bars.py``) defines the layout, ``stretches.py`` creates it.
-"""
+"""``TimeLine``, the data from which time-lines are drawn. ``stretches.py`` creates it."""
 
 from dataclasses import dataclass
 
@@ -12,7 +9,11 @@ from harness.types import BLOCK_SIZE
 
 @dataclass(frozen=True)
 class TimeLine:
-    """A whole run: ``sizes`` by sequence, ``stretches`` in order and without gaps, ``drawing`` of its scheduler."""
+    """The time-line of a run.
+
+    ``sizes`` has the size of each request. ``stretches`` are the ranges of steps, in order and without gaps.
+    ``drawing`` says how to draw the scheduler of the run.
+    """
 
     sizes: tuple[Size, ...]
     stretches: tuple[Stretch, ...]
@@ -28,10 +29,10 @@ class TimeLine:
 
     @property
     def widest(self) -> int:
-        """Return the largest number of tokens that a sequence holds or has reserved, including left padding."""
+        """Return the maximum number of tokens that one sequence has in the KV cache or reserved, with left padding."""
         bars = [bar for stretch in self.stretches for bar in stretch.bars.values()]
         return max((bar.top + bar.unused for bar in bars), default=BLOCK_SIZE)
 
     def at(self, step: int) -> Stretch | None:
-        """Return the stretch that contains a step."""
+        """Return the stretch that contains a step, None if there is none."""
         return next((stretch for stretch in self.stretches if stretch.first <= step <= stretch.last), None)

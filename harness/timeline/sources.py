@@ -1,4 +1,4 @@
-"""Create time-lines from rows of step tables, and from steps of results and traces."""
+"""Create time-lines from the data in step tables, results files and traces."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from harness.types import StepRow
 
 
 def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
-    """Yield the rows of a table, in the short form or complete, with the kind of step of each."""
+    """Yield the rows of an expected step table with their kinds. The table may omit plain decodes."""
     before: StepRow | None = None
     got_tokens: set[int] = set()
     for row in rows:
@@ -24,7 +24,7 @@ def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
 
 
 def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> Iterator[StepRow]:
-    """Yield steps with their block tables, the inverse of ``tables_of``."""
+    """Yield the steps with their block tables filled in from ``tables``, the result of ``tables_of``."""
     changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for number, request, table in tables:
         changes.setdefault(number, []).append((request, tuple(table)))
@@ -36,7 +36,7 @@ def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> It
 
 
 def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
-    """Return the block ids of each request whenever they change, as [step, request, ids]."""
+    """Return the block ids of each request at each step in which they change, as [step, request, block ids]."""
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
     for step in steps:
@@ -48,7 +48,7 @@ def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
 
 
 def of_trace(item: Mapping[str, Any]) -> TimeLine:
-    """Return the time-line of a traced item (see ``harness/trace.py``)."""
+    """Return the time-line of a traced workload (see ``harness/trace.py``)."""
     sizes = [Size(r["prompt_len"], r["max_tokens"], r.get("join_step", 0)) for r in item["requests"]]
     steps = with_tables(of_rows(map(_row, item["steps"])), item.get("tables", ()))
     options: Mapping[str, Any] = next((item[key] for key in OPTION_KEYS if key in item), {})
@@ -56,15 +56,16 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
 
 
 def _row(values: Sequence[Any]) -> StepRow:
-    """Return a row from the values of a trace, in the order of its columns."""
+    """Convert a row of a trace, whose values are in the order of the trace's columns."""
     return from_data(dict(zip(columns_of_cells(values), values, strict=True)))
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the observed run of a verdict's ``data``, and the expected run if there is one; None without steps.
+    """Return the observed and the expected time-line for a verdict's ``data``, None if the data has no steps.
 
-    ``sizes`` are [prompt length, max tokens, join step] by request; ``steps`` and ``expected`` are step tables. Runs of
-    a scheduler with ``options`` have these, and ``tables`` (see ``tables_of``).
+    The expected time-line is None if the data has no expected steps. ``steps`` and ``expected`` in the data are step
+    tables. ``sizes`` has [prompt length, max_tokens, join_step] for each request. If the scheduler has options, the
+    data also has ``options``, and ``tables`` (see ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
@@ -77,12 +78,15 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 
 
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the first of several verdicts' ``data`` that can be drawn, with the expected run only if it differs."""
+    """Return the time-lines of the first of several verdicts' ``data`` that can be drawn.
+
+    The expected time-line is None if it does not differ from the observed one.
+    """
     for each in data:
         try:
             drawn = of_data(each)
         except (TypeError, ValueError):
-            continue  # steps of an engine that can't be drawn
+            continue  # These steps can't be drawn.
         if drawn is not None:
             seen, expected = drawn
             return seen, expected if expected is not None and any(steps_apart(seen, expected)) else None

@@ -1,17 +1,17 @@
-"""Text for a time-line's numbers, for tooltips and screen readers."""
+"""Describe the stretches of a time-line in words, for tooltips and screen readers."""
 
 from collections.abc import Iterator, Sequence
 
 from harness.schedulers.bars import Bar, Shared, Stretch
 
 PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "right padding", "reserved, not used")
-"""Names in the order of ``Bar.parts``."""
+"""The name of each part of a bar, in the order of ``Bar.parts``."""
 
 
 def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
-    """Yield one line about all of a stretch, and one line about each sequence that holds blocks.
+    """Yield a line about the stretch as a whole, and a line about each sequence that holds blocks.
 
-    Values that change in the stretch read ``A to B``. ``own_tkv``: each decoding request has its own tkv.
+    A value that changes within the stretch is shown as ``A to B``. ``own_tkv`` is whether each request has its own tkv.
     """
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
     yield f"{steps}: {_kind(stretch)}, {_size(stretch)}{_blocks(stretch)}"
@@ -32,7 +32,7 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
 
 
 def _size(stretch: Stretch) -> str:
-    """Return tkv or, if steps are scheduled by tokens, the number of tokens of each request."""
+    """Return a text with tkv or, for the token-budget scheduler, with the number of tokens of each request."""
     if not stretch.by_tokens:
         return f"tkv {_range(stretch.row.tkv_or_0, stretch.tkv_at(stretch.last))}"
     return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({stretch.computed})" if stretch.computed else "")
@@ -54,7 +54,7 @@ def _kind(stretch: Stretch) -> str:
 
 
 def _tkv(bar: Bar) -> int:
-    """Return the tkv of a decoding request: padding and tokens."""
+    """Return the tkv of a decoding request, the number of its padding positions and tokens."""
     return bar.top - bar.right_padding
 
 

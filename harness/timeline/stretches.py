@@ -1,4 +1,4 @@
-"""Convert a step table to a time-line: similar steps are one stretch, and gaps between rows are plain decodes."""
+"""Convert a step table to a time-line, in which similar consecutive steps are one stretch."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ from harness.types import StepRow
 def time_line(
     steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
 ) -> TimeLine:
-    """Return rows of a step table, with or without plain decodes, as a time-line.
+    """Convert the rows of a step table, which may omit plain decodes, to a time-line.
 
-    ``options`` are the scheduler's options by name; the scheduler is identified by the columns of the rows. Invalid
-    rows are drawn as far as possible, because pictures of wrong runs are needed most. Raises ValueError if there are no
-    rows.
+    ``options`` are the options of the scheduler, which is recognised by the columns of the rows. Rows that break the
+    rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong runs. Raises
+    ValueError if there are no rows.
     """
     rows, all_sizes = list(steps), tuple(sizes)
     if not rows:
@@ -44,7 +44,7 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
-    """Yield each row with the number of steps it represents: omitted rows are plain decodes."""
+    """Yield each row with the number of steps that it stands for, which includes the omitted plain decodes after it."""
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
@@ -55,7 +55,7 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
 
 
 def _goes_on(before: Stretch, after: Stretch) -> bool:
-    """Return whether ``after`` continues ``before``."""
+    """Return whether two consecutive stretches can be merged."""
     one, other = before.row, after.row
     return (
         one.kind == other.kind == "decode"
@@ -69,5 +69,5 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 
 def _held(row: StepRow) -> StepRow:
-    """Return the part of a row that does not change while a batch decodes."""
+    """Return a row with the values that change in a plain decode removed, for comparison."""
     return row._replace(step=0, tkv=None, running=(), block_tables=())

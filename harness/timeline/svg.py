@@ -1,7 +1,7 @@
-"""Draw a time-line as SVG: a lane for each sequence, time to the right, tokens stacked upwards.
+"""Draw a time-line as SVG, with a lane for each request. Time goes to the right, and heights are numbers of tokens.
 
-No information is in colours alone: padding is hatched, unused reservations are empty, prefills have letters, and each
-stretch has its numbers as a title, which browsers show as a tooltip and screen readers read.
+No information is conveyed by colour only: padding is hatched, unused reservations are empty, and prefills have letters.
+Each stretch has its numbers as a title, which browsers show as a tooltip and screen readers read out.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -25,9 +25,9 @@ LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 
 
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
-    """Return the picture of a run. ``expected`` is overlaid where it differs.
+    """Return the SVG of a time-line. Steps that differ from ``expected`` also show the expected values.
 
-    ``alone``: with its own style and legend, for a file. A page has these once for all pictures (``legend.py``).
+    With ``alone``, the SVG has its own style sheet and legend, for a file. A page has these only once (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
@@ -64,7 +64,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
 
 
 def legend(own: Collection[str]) -> str:
-    """Return the legend as a separate picture, for a page with many time-lines. ``own`` as in ``Drawing``."""
+    """Return the legend as an SVG of its own, for a page with many time-lines. ``own`` is that of ``legend_parts``."""
     height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
     parts = legend_parts(0, WIDTH, own)
@@ -72,7 +72,7 @@ def legend(own: Collection[str]) -> str:
 
 
 def _axis(line: TimeLine, scale: Scale) -> Iterator[str]:
-    """Yield step numbers where the stretch changes, and a letter for the kind of each stretch."""
+    """Yield the elements of the axis: the number of the first step of each stretch, and a letter for its kind."""
     free = 0.0
     for stretch in line.stretches:
         x = scale.x(stretch.first)
@@ -99,7 +99,7 @@ def _tkv_line(stretches: Sequence[Stretch], scale: Scale, name: str) -> str:
 
 
 def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Scale) -> str:
-    """Return the upper end of a sequence's last block in the expected run, as a dashed line."""
+    """Return a dashed line at the height that a sequence's bar has in the expected run."""
     path = "".join(
         f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].top))}H{place(scale.x(s.last + 1))}"
         for s in wanted
@@ -109,7 +109,7 @@ def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Sca
 
 
 def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[Stretch]:
-    """Yield stretches, cut to the steps from ``first`` to ``last``."""
+    """Yield the parts of the stretches that are between the steps ``first`` and ``last``."""
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)

@@ -1,4 +1,4 @@
-"""Draw a time-line as text: the state of each request, a column for each step; and the batch after each prefill."""
+"""Draw a time-line as text: a row for each request and a column for each step, then the batch after each prefill."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FEWEST_COLUMNS = 20
 
 @dataclass(frozen=True)
 class _Column:
-    """One step as a column, or (``skipped``) the steps of a run of decodes that are omitted."""
+    """A column of the text. It stands for one step or, if ``skipped``, for several decodes that are not shown."""
 
     step: int
     stretch: Stretch
@@ -23,10 +23,10 @@ class _Column:
 
 
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
-    """Return lines of at most ``width`` characters. Runs of plain decodes are shortened as needed.
+    """Return the time-line as lines of at most ``width`` characters. ``legend_of`` explains the characters.
 
-    ``legend_of`` explains the characters. A run that does not fit even so continues in another band of the same rows
-    below.
+    If there are too many steps, plain decodes are left out. If there are still too many, the rows continue below the
+    first ones.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -44,7 +44,7 @@ def as_text(line: TimeLine, width: int = 100) -> list[str]:
 
 
 def legend_of(line: TimeLine) -> tuple[str, ...]:
-    """Return lines that explain the characters of ``as_text``."""
+    """Return the lines of the legend, which explain the characters of ``as_text``."""
     return line.drawing.text_legend
 
 
@@ -54,14 +54,14 @@ def _labels(line: TimeLine) -> list[str]:
 
 
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
-    """Return the columns that fit. Every run of plain decodes is cut to the same length."""
+    """Return the columns that fit into ``room`` characters. Plain decodes are left out evenly in all stretches."""
     longest = max(stretch.steps for stretch in stretches)
     cut = next((n for n in range(longest, 1, -1) if sum(min(s.steps, n) for s in stretches) <= room), 2)
     return [column for stretch in stretches for column in _columns(stretch, cut)]
 
 
 def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
-    """Yield the first and last steps of a stretch, with one column between for omitted steps."""
+    """Yield columns for the first and last steps of a stretch, and one column between them for the omitted steps."""
     if stretch.steps <= cut:
         yield from (_Column(step, stretch) for step in range(stretch.first, stretch.last + 1))
         return
@@ -73,7 +73,7 @@ def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
 
 
 def _ruler(columns: Sequence[_Column]) -> str:
-    """Return step numbers above the columns with changes, as many as fit."""
+    """Return a line with the numbers of the first steps of stretches, as many as fit."""
     text = ""
     for at, column in enumerate(columns):
         new = column.step == column.stretch.first and not column.skipped
@@ -98,7 +98,7 @@ def _tkv(column: _Column) -> int:
 
 
 def _height(values: Sequence[int], highest: int) -> str:
-    """Return values from 0 to ``highest`` as bars of eight heights. 0 is empty."""
+    """Return a character for each value, a bar of one of eight heights. ``highest`` is the full height, 0 a space."""
     return "".join(" " if not v else HEIGHTS[max(0, v * len(HEIGHTS) // max(1, highest) - 1)] for v in values)
 
 
@@ -128,7 +128,7 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
 
 
 def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
-    """Return the mark of a request in a step in which several requests compute tokens."""
+    """Return the character of a request in a step of the token-budget scheduler."""
     row = stretch.row
     if sequence in (row.preempted or ()):
         return "!"

@@ -1,4 +1,4 @@
-"""Draw the layout of the batch in the cache at some steps, as text: a row for each sequence, with its blocks."""
+"""Draw the batch in the KV cache at some steps as text, with the blocks of each request in a row."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,16 +8,17 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE, blocks_for
 
 SIGNS = "░▚▓█▒-"
-"""Characters for the parts of a bar, in order."""
+"""The character for each part of a bar, in the order of ``Bar.parts``."""
 RAREST_FIRST = "█▚▓░▒-"
 LABEL = 6
 
 
 def batches(line: TimeLine, width: int) -> Iterator[str]:
-    """Yield the batch after each prefill into a running batch; if there is none, after the first prefill.
+    """Yield lines with the batch after each prefill of a request that joins a running batch.
 
-    With chunked prompts: after the first decode of each request, when all write into the same block. If blocks do not
-    fit into ``width`` characters, a character represents more tokens.
+    If no request joins a running batch, the batch after the first prefill is drawn. For the chunked scheduler, the
+    batch is drawn after the first decode of each request. If a row has more than ``width`` characters, each character
+    stands for more tokens.
     """
     several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
     for stretch in several or _shown(line)[:1]:
@@ -31,7 +32,7 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
         letters = _letters(stretch)
         top = max(bar.top for bar in stretch.bars.values())
         for sequence, bar in stretch.bars.items():
-            # All sequences end in the same column; blocks that are not held are left of the first block.
+            # The sequences end in the same column. Those that hold fewer blocks have empty space on the left.
             missing = 0 if not line.drawing.aligned else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
             row = f"{sequence:>4} {' ' * _columns(missing, tokens)}|{_blocks(bar, tokens, letters.get(sequence, {}))}"
             yield row if len(row) <= width else f"{row[: width - 1]}…"
@@ -54,12 +55,12 @@ def _title(stretch: Stretch) -> str:
 
 
 def _columns(tokens: int, of_a_character: int) -> int:
-    """Return the width of ``tokens`` tokens, with a line after each block."""
+    """Return how many characters ``tokens`` tokens take, including the line after each block."""
     return blocks_for(tokens) * (BLOCK_SIZE // of_a_character + 1)
 
 
 def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
-    """Return a letter for each shared block: by sequence and position of the block, from 0."""
+    """Return the letter of each shared block, by the sequence and the position of the block in it, from 0."""
     letters: dict[int, dict[int, str]] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}
     for sequence, runs in stretch.shared.items():
@@ -72,9 +73,9 @@ def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
 
 
 def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
-    """Return the blocks of one sequence.
+    """Return the row of one sequence.
 
-    A character shows its rarest kind of token; a shared block begins with its letter.
+    If a character stands for tokens of several kinds, it shows the rarest kind. A shared block begins with its letter.
     """
     tokens = "".join(sign * count for sign, count in zip(SIGNS, bar.parts, strict=True))
     groups = [tokens[at : at + of_a_character] for at in range(0, len(tokens), of_a_character)]

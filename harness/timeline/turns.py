@@ -1,4 +1,4 @@
-"""Additional elements for schedulers whose requests take turns: turns, pauses, shared blocks, tkv of each."""
+"""Draw what only some schedulers have: steps of single requests, pauses, preemptions, shared blocks, own tkv."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,11 +8,11 @@ from harness.timeline.model import TimeLine
 from harness.types import BLOCK_SIZE
 
 SMALLEST_LETTER = 7
-"""Minimum width of a letter, in pixels."""
+"""Minimum width of an area in which a letter is drawn, in pixels."""
 
 
 def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
-    """Return a letter for each set of requests that share a block, in the order of first occurrence."""
+    """Return a letter for each set of requests that share a block."""
     found: dict[tuple[int, ...], str] = {}
     for stretch in line.stretches:
         for sequence, runs in stretch.shared.items():
@@ -24,7 +24,7 @@ def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
 def turns(
     line: TimeLine, sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Yield the additional elements of one sequence, drawn over its lane."""
+    """Yield the additional elements of one sequence, which are drawn over its lane."""
     low = bottom + 3
     kinds = {
         "chunk": lambda stretch: sequence in stretch.prefills,
@@ -46,7 +46,7 @@ def turns(
 
 
 def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return the expected turns below the lane, and the expected pauses at its top, dashed."""
+    """Return dashed lines for what is expected: the steps of the sequence below its lane, and its pauses at the top."""
     path = ""
     for stretch in wanted:
         left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
@@ -59,7 +59,7 @@ def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: S
 
 
 def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, name: str) -> str:
-    """Yield a cross at each preemption of the sequence."""
+    """Return an SVG path with a cross at each step in which the sequence is preempted."""
     lost = [stretch.first for stretch in stretches if sequence in (stretch.row.preempted or ())]
     middle = bottom - scale.lane // 2
     path = "".join(f"M{place(scale.x(step))} {middle - 5}l10 10m0 -10l-10 10" for step in lost)
@@ -67,7 +67,7 @@ def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale
 
 
 def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
-    """Yield the sequence's blocks in a pale colour, and two bars."""
+    """Yield the elements of each pause: the blocks of the sequence in a pale colour, and the sign for a pause."""
     for first, last in spans(stretches, lambda stretch: sequence in (stretch.row.paused or ())):
         stretch = next(s for s in stretches if s.first == first)
         bar = stretch.bars.get(sequence)
@@ -81,7 +81,7 @@ def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Sca
 def _shared_areas(
     stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Yield cross-hatched areas with a letter: blocks that are shared, for as long as they do not move."""
+    """Yield cross-hatched areas with a letter for the shared blocks of a sequence."""
     area: list[tuple[int, int, float, float, str]] = []
     open_areas: dict[tuple[float, float, str], int] = {}
     for stretch in stretches:
@@ -107,7 +107,7 @@ def _shared_areas(
 
 
 def _own_tkv(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return a line at the height of the sequence's tkv in each decode in which it takes part."""
+    """Return a line at the height of the sequence's tkv, in all decodes in which the sequence takes part."""
     path = ""
     at: tuple[int, int] | None = None
     for stretch in stretches:

@@ -147,20 +147,20 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
     ("text", "message"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "is not a file of results: the header line is missing"),
-        ("hello\n", ":1: is not JSON: results are written with --cb-results FILE"),
-        ('{"test": "a", "outcome": "passed"}\n', "is not a file of results"),
+        ("", "this is not a results file (pytest --cb-results FILE): the header is missing"),
+        ("hello\n", ":1: this line is not JSON. Is this a results file, written with --cb-results FILE?"),
+        ('{"test": "a", "outcome": "passed"}\n', "this is not a results file"),
         ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "the results are incomplete: the run was not finished"),
         ('{"header": 2}\n{"test": "a", "outc', "the results are incomplete"),
         (
             '{"header": 1, "command": "pytest suites"}\n{"footer": 1}\n',
-            "is of results format 1, but this version reads format 2; to create it again:  "
+            "this file has results format 1, but format 2 is needed; to create it again:  "
             "pytest suites --cb-results FILE",
         ),
-        ('{"header": "x"}\n{"footer": 1}\n', "is of results format 'x', but this version reads format 2"),
+        ('{"header": "x"}\n{"footer": 1}\n', "this file has results format 'x', but format 2 is needed"),
         ('{"header": 2}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: is not JSON"),
-        ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: is not the result of a test"),
-        ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: is not the result of a test"),
+        ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: this line is not the result of a test"),
+        ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: this line is not the result of a test"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(

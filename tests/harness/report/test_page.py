@@ -62,13 +62,13 @@ def sentence(html: str) -> tuple[str, str]:
         (
             ["passed"],
             2,
-            "The run was interrupted, results are missing. Until then: the only test that ran passed.",
+            "The run was interrupted, so results are missing. Until then: the only test that ran passed.",
             "failed",
         ),
         (
             ["passed", "passed"],
             3,
-            "All 2 tests that ran passed. But pytest itself ended badly (exit status 3).",
+            "All 2 tests that ran passed. But pytest itself failed (exit status 3).",
             "failed",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Schedulers by the name that suites and engines use. One folder for each; ``spec.py`` describes its contents."""
+"""The schedulers that engines can have, each in a folder of its own. ``spec.py`` describes what such a folder has."""
 
 from collections.abc import Mapping
 
@@ -12,18 +12,18 @@ SPECS: Mapping[str, SchedulerSpec] = {folder.SPEC.name: folder.SPEC for folder i
 
 
 def scheduler_named(name: str) -> SchedulerSpec:
-    """Return the scheduler with that name. Raises KeyError for names that the suite schema does not allow."""
+    """Return the specification of the scheduler with that name. Raises KeyError for an unknown name."""
     return SPECS[name]
 
 
 def search_tools_of(name: str) -> SearchTools:
-    """Return the search tools of a scheduler. Raises ValueError if it has no rules to search with."""
+    """Return what the search needs for a scheduler. Raises ValueError if the scheduler has no model of its rules."""
     tools = SPECS[name].search_tools
     if tools is None:
-        raise ValueError(f"scheduler {name} can't be searched: it has no model of its rules; use another scheduler")
+        raise ValueError(f"the scheduler {name} has no model of its rules, which a search needs; use another scheduler")
     return tools()
 
 
 def scheduler_of_row(row: StepRow) -> SchedulerSpec:
-    """Return the scheduler whose step tables have the columns of ``row``."""
+    """Return the specification of the scheduler to which a row of a step table belongs, judging by its columns."""
     return SPECS[format_of_row(row).name]

@@ -1,4 +1,4 @@
-"""Bars of time-lines: the tokens of each kind that a sequence holds after each step."""
+"""The bars of time-lines. A bar shows what a sequence has in the KV cache after a step, as numbers of tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from harness.types import BLOCK_SIZE, StepRow
 
 
 class Size(NamedTuple):
-    """A request: its prompt length and ``max_tokens``, and the step at which it joins the queue."""
+    """The size of a request: the length of its prompt, its ``max_tokens``, and the step at which it joins the queue."""
 
     prompt_length: int
     max_tokens: int
@@ -16,10 +16,11 @@ class Size(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """The memory of one sequence, in tokens. ``parts`` lists its parts from left to right, in the device's layout.
+    """The blocks of one sequence, held or reserved, divided into parts. All numbers are in tokens.
 
-    The parts fill the blocks that the sequence holds and those reserved for it. Whole blocks of left padding are not
-    held by any sequence. ``found`` counts prompt tokens that were in the prefix cache and are not computed again.
+    ``left_padding`` also counts whole blocks of padding, which the sequence does not hold. ``right_padding`` is the
+    rest of the last held block. ``unused`` are blocks that are reserved but not held. ``found`` are tokens of the
+    prompt that were found in the prefix cache and are not computed again.
     """
 
     left_padding: int
@@ -31,27 +32,27 @@ class Bar(NamedTuple):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Return left padding, found, prompt, generated, right padding, and reserved but unused tokens."""
+        """Return the parts from left to right: left padding, found, prompt, generated, right padding, unused."""
         return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
 
     @property
     def indent(self) -> int:
-        """Return the tokens of left padding before the first held block."""
+        """Return the number of left-padding tokens in whole blocks, which are not held."""
         return self.left_padding - self.left_padding % BLOCK_SIZE
 
     @property
     def top(self) -> int:
-        """Return the tokens from the start of the left padding to the end of the last block."""
+        """Return the length of the bar in tokens, from the start of the left padding to the end of the last block."""
         return self.left_padding + self.found + self.prompt + self.generated + self.right_padding
 
     @property
     def held(self) -> int:
-        """Return the tokens of the held blocks."""
+        """Return the number of tokens that the held blocks have room for."""
         return self.top - self.indent
 
 
 class Shared(NamedTuple):
-    """Blocks ``first`` to ``last`` of a sequence, counted from 0, that ``others`` hold, too."""
+    """The blocks ``first`` to ``last`` of a sequence, counted from 0, which the sequences ``others`` hold as well."""
 
     first: int
     last: int
@@ -60,13 +61,14 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """``row`` and the next steps up to ``last``, which differ from it only in tkv and the number of generated tokens.
+    """A range of consecutive steps that are drawn as one shape: the step of ``row`` and those after it up to ``last``.
 
-    Both grow by 1 a step. ``bars`` are by sequence, after the first of the steps; they include sequences that ended in
-    that step. ``prefilled`` is the sequence in prefill; ``chunk`` is (number of the chunk from 1, number of chunks) if
-    prompts are chunked. ``shared`` lists the shared blocks by sequence. If steps are scheduled by tokens,
-    ``catching_up`` are the requests that compute tokens they already have, and ``decoding`` the others; otherwise both
-    follow from ``prefilled`` and the row.
+    From one step to the next, tkv and the number of generated tokens grow by 1, and nothing else changes. ``bars`` has
+    the bar of each sequence after the first of the steps, including sequences that ended in it. ``prefilled`` is the
+    sequence whose prompt is computed. With chunked prefill, ``chunk`` is (number of the chunk from 1, number of
+    chunks). ``shared`` has the shared blocks of each sequence. With the token-budget scheduler, ``catching_up`` are the
+    requests that compute tokens of their prompt, or tokens lost in a preemption, and ``decoding`` are the other
+    scheduled ones. With other schedulers, these follow from ``prefilled`` and the row.
     """
 
     row: StepRow
@@ -88,39 +90,39 @@ class Stretch:
 
     @property
     def decodes(self) -> tuple[int, ...]:
-        """Return the sequences that get a token of a decode."""
+        """Return the sequences that decode in these steps."""
         return self.decoding or (self.row.outputs if self.row.kind == "decode" else ())
 
     @property
     def by_tokens(self) -> bool:
-        """Return whether steps are scheduled by tokens: several requests compute tokens, and there is no tkv."""
+        """Return whether the steps are those of the token-budget scheduler, which has no tkv."""
         return self.row.scheduled is not None
 
     @property
     def computed(self) -> str:
-        """Return the number of tokens that each request computes, as text, if steps are scheduled by tokens."""
+        """Return a text with the number of tokens that each request computes, "" without the token-budget scheduler."""
         return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
 
     @property
     def prefills(self) -> tuple[int, ...]:
-        """Return the sequences whose prompts, or lost tokens, are computed."""
+        """Return the sequences that compute tokens of their prompt, or tokens lost in a preemption."""
         return self.catching_up if self.prefilled is None else (self.prefilled,)
 
     def tkv_at(self, step: int) -> int:
-        """Return tkv after ``step`` or, if steps are scheduled by tokens, the number of tokens of the step."""
+        """Return tkv after ``step`` or, for the token-budget scheduler, the number of tokens computed in the step."""
         if self.row.scheduled is not None:
             return sum(tokens for _, tokens in self.row.scheduled)
         return self.row.tkv_or_0 + step - self.first
 
     def bars_at(self, step: int) -> dict[int, Bar]:
-        """Return the bars after ``step``."""
+        """Return the bar of each sequence after ``step``."""
         more = step - self.first
         growing = set(self.decodes)
         return {i: _grown(bar, more) if i in growing else bar for i, bar in self.bars.items()}
 
 
 def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:
-    """Return the size of a sequence; an empty size if no request has its number."""
+    """Return the size of a sequence, or Size(0, 0) if no request has its number."""
     return sizes[sequence] if 0 <= sequence < len(sizes) else Size(0, 0)
 
 
@@ -129,7 +131,7 @@ def _grown(bar: Bar, tokens: int) -> Bar:
 
 
 def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Return the blocks of each sequence that other sequences hold, too."""
+    """Return the blocks of each sequence that other sequences hold as well. ``tables`` has the block ids of each."""
     holders: dict[int, list[int]] = {}
     for sequence, table in tables.items():
         for block in dict.fromkeys(table):

@@ -1,4 +1,4 @@
-"""Violated invariants: one violation, the verdict over all, and the checks for the ends of requests."""
+"""Violations of invariants, the verdict about them, and a check of how requests end that all schedulers use."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Broken:
-    """A violated invariant after a step. ``rule`` is the key of the invariant's text."""
+    """A violation of an invariant after a step. ``what`` is a sentence, and ``rule`` the key of the invariant."""
 
     step: int
     what: str
@@ -19,9 +19,9 @@ class Broken:
 
 
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
-    """Return the verdict for the violations in a run of ``observations`` rows.
+    """Return the verdict about the violations found in a run, whose step table has ``observations`` rows.
 
-    ``rules`` maps keys to invariant texts.
+    ``rules`` has the text of each invariant by its key.
     """
     broken = sorted(found, key=lambda each: each.step)
     if not broken:
@@ -35,9 +35,11 @@ def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: 
 def length_broken(
     request: RequestSpec, timing: Request, count: int, max_model_len: int | None, finished: int | None, last: int
 ) -> Iterator[Broken]:
-    """Yield what is wrong with the ``count`` tokens of a request that finished at step ``finished`` (None: never).
+    """Yield violations if a request has too many or too few tokens. ``count`` is how many it got.
 
-    A request ends at ``max_tokens``, or when prompt and generated tokens reach ``max_model_len`` (None: not known).
+    A request ends after ``max_tokens`` tokens, or when prompt and generated tokens fill ``max_model_len``, which is
+    None if it is not known. ``finished`` is the step at which the request finished, None if it did not, and ``last``
+    the last step of the run.
     """
     number, most = request.request_id, request.within(max_model_len).max_tokens
     limit = f"max_tokens is {request.max_tokens}"

@@ -1,26 +1,25 @@
-"""How time-lines of a scheduler are drawn: optional elements of lanes, and the legend."""
+"""``Drawing``, which says how the time-lines of a scheduler are drawn."""
 
 from dataclasses import dataclass
 
 TOKENS_OF_A_CHARACTER = 8
-"""Minimum number of tokens that one character of a text picture represents."""
+"""Minimum number of tokens that one character of a time-line as text stands for."""
 LANE_HEIGHT = 46
-"""Height of a sequence's lane, in pixels."""
+"""Height of a sequence's lane in an SVG time-line, in pixels."""
 PADDED = frozenset({"left", "unused"})
-"""Legend entries of schedulers that pad prompts on the left and reserve blocks."""
+"""Names of the legend entries for schedulers that pad prompts on the left and reserve blocks."""
 UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens, or as many as it says)"
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How time-lines of a scheduler are drawn.
+    """How the time-lines of a scheduler are drawn.
 
-    ``text_legend`` explains the characters of a text picture, one line each. ``measure`` is what the line at the top
-    shows for each step: ``tkv``, or the number of computed ``tokens``. ``takes_turns``: not every running request takes
-    part in every step, so a picture marks the requests that do, paused requests, the tkv of each request and shared
-    blocks. ``aligned``: all sequences end in the same column, so blocks that a sequence does not hold are left of its
-    first block. ``legend`` lists names of legend entries that not all schedulers have (``harness/timeline/legend.py``).
-    ``lane_height`` is in pixels.
+    ``text_legend`` has the lines of the legend for time-lines as text. With ``takes_turns``, not every running request
+    takes part in every step. The time-line then marks the requests that do, and shows pauses, the tkv of each request,
+    and shared blocks. With ``aligned``, all sequences end at the same position in the KV cache. ``legend`` has the
+    names of legend entries that not all schedulers have (``harness/timeline/legend.py``). ``measure`` is what the line
+    at the top shows: ``tkv``, or ``tokens``, the number of tokens computed in each step. ``lane_height`` is in pixels.
     """
 
     text_legend: tuple[str, ...]

@@ -1,5 +1,5 @@
-"""Exceptions of the scheduler models."""
+"""The exception that the models of schedulers raise."""
 
 
 class ImpossibleWorkload(ValueError):  # noqa: N818 - describes the workload, not an error of the model
-    """A request is at the head of the queue with nothing running, and needs more blocks than exist."""
+    """A request can never run, for example because it needs more blocks than there are."""

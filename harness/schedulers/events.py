@@ -1,4 +1,4 @@
-"""Events of a run that a case can require (``happens:``): those that are visible in the steps of every scheduler."""
+"""Find the events of a run (``happens:`` in suites) that are visible in its step table, for all schedulers."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
 
 
 class Event(NamedTuple):
-    """An event in step ``step``, of ``request`` if it belongs to one."""
+    """An event in step ``step``. ``request`` is the request to which it happened, None if it is not about one."""
 
     step: int
     name: EventName
@@ -32,7 +32,7 @@ def seen_events(
     max_model_len: int | None,
     max_num_seqs: int | None,
 ) -> Iterator[Event]:
-    """Yield the events that are visible in the rows of a run. With a limit None (not known), its events are omitted."""
+    """Yield the events that are visible in the step table. Events about a limit that is None are left out."""
     yield from _aborts(run, timings)
     yield from _ends(run, specs, timings, max_model_len)
     got: Counter[int] = Counter()
@@ -46,7 +46,7 @@ def seen_events(
 
 
 def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield the kind of a step and its effect on tkv and blocks. ``got``: tokens of each request before it."""
+    """Yield events about the kind of a step, tkv and blocks. ``got`` has each request's number of tokens before it."""
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
     tkv, tkv_before = after.tkv_or_0, before.tkv_or_0
@@ -76,7 +76,7 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
 
 
 def _by_tokens(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """What happened in a step that is scheduled by tokens."""
+    """Yield the events of a step of the token-budget scheduler."""
     scheduled = dict(after.scheduled or ())
     decodes = [request for request in scheduled if request in before.running and got[request]]
     yield from (Event(after.step, "join", r) for r in scheduled if decodes and r not in before.running)
@@ -102,7 +102,7 @@ def _pauses(before: StepRow, after: StepRow) -> Iterator[Event]:
 
 
 def _gaps(steps: Sequence[StepRow]) -> Iterator[Event]:
-    """Yield steps with nothing to run before other steps with work."""
+    """Yield an event for each idle step that is followed by steps with work."""
     last = max((row.step for row in steps if row.outputs), default=0)
     yield from (Event(row.step, "idle_gap") for row in steps if row.kind == "idle" and row.step < last)
 
@@ -129,7 +129,7 @@ def _aborts(run: Run, timings: Sequence[Request]) -> Iterator[Event]:
 
 
 def _aborted_as(steps: Sequence[StepRow], request: int, timing: Request) -> EventName:
-    """Return the state of a request before its abort, after the step of that row."""
+    """Return the event for an abort, which names the state that the request had before."""
     assert timing.abort_step is not None
     step = timing.abort_step
     row = steps[step]

@@ -1,4 +1,4 @@
-"""Random requests with shared beginnings of prompts, for schedulers with prefix caching."""
+"""Generate random requests whose prompts begin with the same tokens, for schedulers with prefix caching."""
 
 import random
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ BOUNDARY_BUDGETS = (1, 2, 3, 63, 64, 65, 66)
 
 @dataclass(frozen=True)
 class SharingRequest:
-    """A request whose prompt begins with the first ``shared`` tokens of the text of request ``of``, an earlier one.
+    """A request whose prompt begins with tokens of an earlier request.
 
-    That text is the prompt of ``of``, followed by its generated tokens.
+    These are the first ``shared`` tokens of the text of the request with the number ``of``. Its text is its prompt,
+    followed by its generated tokens.
     """
 
     prompt_length: int
@@ -31,23 +32,28 @@ class SharingRequest:
 
 
 def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Request, ...]:
-    """Return the requests in suite form. Generated tokens that other prompts repeat are given as simulated_tokens."""
-    pieces: list[list[tuple[str, int]]] = []
+    """Return the requests in the form of suites.
+
+    If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
+    """
+    # Each part of a prompt is (seed of the random tokens, number of tokens).
+    parts: list[list[tuple[str, int]]] = []
     continued: dict[int, tuple[int, ...]] = {}
     made = []
     for number, request in enumerate(requests):
         begin: list[tuple[str, int]] = []
         generated: tuple[int, ...] = ()
         if request.of is not None and request.shared:
-            begin = _cut(pieces[request.of], request.shared)
+            begin = _cut(parts[request.of], request.shared)
             beyond = request.shared - requests[request.of].prompt_length
             if beyond > 0:
                 continued[request.of] = _generated(case_id, request.of, requests[request.of].max_tokens)
                 generated = continued[request.of][:beyond]
         own = request.prompt_length - sum(length for _, length in begin) - len(generated)
         tail = [(f"{case_id}-{number}", own)] if own else []
-        # Text that goes on from generated tokens is not gone on from again: it would have to be spelled out.
-        pieces.append(begin + (tail if not generated else []))
+        # A prompt that repeats generated tokens is not repeated beyond them by later prompts. These would have to list
+        # its token ids.
+        parts.append(begin + (tail if not generated else []))
         made.append((begin, generated, tail))
     return tuple(
         Request(
@@ -76,9 +82,9 @@ NUMBERS = Vocabulary(
 )
 
 
-def _cut(pieces: Sequence[tuple[str, int]], length: int) -> list[tuple[str, int]]:
+def _cut(parts: Sequence[tuple[str, int]], length: int) -> list[tuple[str, int]]:
     kept = []
-    for seed, count in pieces:
+    for seed, count in parts:
         if length > 0:
             kept.append((seed, min(count, length)))
         length -= count
@@ -94,9 +100,9 @@ def _prompt(begin: Sequence[tuple[str, int]], generated: tuple[int, ...], tail: 
 
 
 def sharing_requests(sizes: Sizes, *, decoded: bool) -> st.SearchStrategy[list[SharingRequest]]:
-    """Return a strategy for requests in the order in which they join.
+    """Return a strategy for lists of requests in the order in which they join.
 
-    ``decoded``: prompts may repeat generated tokens of another request.
+    With ``decoded``, prompts may repeat the generated tokens of another request.
     """
     drawn = st.lists(_requests(sizes), min_size=1, max_size=sizes.requests)
     return drawn.map(lambda pairs: _all_sharing(pairs, decoded=decoded))
@@ -116,13 +122,13 @@ _AMOUNTS = st.sampled_from((None, None, "all", "all but one", 64, 128, 192, 256,
 
 def _requests(sizes: Sizes) -> st.SearchStrategy[tuple[SharingRequest, tuple[int, int | str | None]]]:
     prompts = [length for length in BOUNDARY_PROMPTS if length <= sizes.prompt]
-    budgets = [budget for budget in BOUNDARY_BUDGETS if budget <= sizes.budget]
+    budgets = [budget for budget in BOUNDARY_BUDGETS if budget <= sizes.max_tokens]
     plain = st.builds(
         _request,
         st.sampled_from([*prompts * 20, *range(1, sizes.prompt + 1)]),
-        st.sampled_from([*range(1, 13), *range(1, 13), *budgets, *range(1, sizes.budget + 1)]),
+        st.sampled_from([*range(1, 13), *range(1, 13), *budgets, *range(1, sizes.max_tokens + 1)]),
         st.sampled_from([*[0] * 20, *range(12), *range(sizes.join_step)]),
-        st.sampled_from([*[None] * sizes.budget * 6, *range(sizes.budget)]),
+        st.sampled_from([*[None] * sizes.max_tokens * 6, *range(sizes.max_tokens)]),
     )
     return st.tuples(plain, st.tuples(st.integers(0, sizes.requests), _AMOUNTS))
 
@@ -135,7 +141,7 @@ def _request(prompt_length: int, max_tokens: int, join_step: int, aborted_after:
 def _sharing(
     request: SharingRequest, which: int, amount: int | str | None, earlier: Sequence[SharingRequest], *, decoded: bool
 ) -> SharingRequest:
-    """Return the request with the beginning of an earlier request's text, as far as a prompt can express it."""
+    """Return the request with the beginning of an earlier request's text, as far as suites can express this."""
     if amount is None or not earlier:
         return request
     of = which % len(earlier)

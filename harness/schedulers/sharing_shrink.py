@@ -1,4 +1,4 @@
-"""Shrinking of requests with shared beginnings. Shared beginnings of prompts stay shared."""
+"""Shrink lists of requests whose prompts have the same beginnings. Equal beginnings stay equal."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,19 +11,19 @@ Requests = tuple[SharingRequest, ...]
 
 
 def habits(requests: Sequence[SharingRequest]) -> tuple[str, ...]:
-    """Return the names of the features of the requests, besides running to their ends."""
+    """Return the names of the features that the requests have, such as an abort."""
     shares = ("a shared beginning",) if any(request.shared for request in requests) else ()
     return (*shares, *(("an abort",) if any(request.abort_step is not None for request in requests) else ()))
 
 
 def with_one_fewer(requests: Requests) -> Iterator[Requests]:
-    """Yield the requests without each of them."""
+    """Yield the lists that have one request less."""
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _fitted(_without(requests, i))
 
 
 def with_less(requests: Requests) -> Iterator[Requests]:
-    """Yield the requests joining earlier, and with one request simpler or with a smaller number."""
+    """Yield the lists in which requests join earlier, or one request is simpler or has a smaller number."""
     if earliest := min(request.join_step for request in requests):
         yield _fitted([_moved(request, -earliest) for request in requests])
     for i, request in enumerate(requests):
@@ -34,7 +34,7 @@ def with_less(requests: Requests) -> Iterator[Requests]:
 
 
 def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingRequest]:
-    """Return the requests without ``gone``. Requests that shared with ``gone`` share with no request."""
+    """Return the requests without the one numbered ``gone``. Requests that shared its beginning share none then."""
     left = []
     for request in (*requests[:gone], *requests[gone + 1 :]):
         if request.of == gone:
@@ -45,7 +45,7 @@ def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingReque
 
 
 def _fitted(requests: Sequence[SharingRequest]) -> Requests:
-    """Return the requests with shared lengths cut to the length of the shared text."""
+    """Return the requests with ``shared`` reduced to the length of the text that is shared."""
     fitted: list[SharingRequest] = []
     for request in requests:
         root = request if request.of is None else fitted[request.of]

@@ -1,6 +1,6 @@
-"""The interface of a scheduler, as one value. Each folder next to this file has a ``SPEC``.
+"""``SchedulerSpec``, all that the harness must know about a scheduler. Each folder next to this file has a ``SPEC``.
 
-Code outside ``schedulers/`` has no branches on the scheduler; it looks up the specification by name.
+Code outside ``schedulers/`` has no branches on the scheduler. It looks up the specification by the scheduler's name.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 Options = SchedulerOptions | None
-"""Options with which an engine's scheduler is started, None if it has none."""
+"""The options with which the scheduler of an engine is started, None if it has no options."""
 Specs = Sequence[RequestSpec]
 Timings = Sequence[Request]
 
 
 class Workload(Protocol):
-    """Random requests with all four limits given, and the steps that the scheduler's rules predict for them."""
+    """A random workload: requests, limits, none of which is None, and the steps that the scheduler's rules predict."""
 
     scheduler: ClassVar[str]
 
@@ -34,11 +34,11 @@ class Workload(Protocol):
     def options(self) -> Options: ...
     @property
     def requests(self) -> Sequence[Any]:
-        """Return the requests. Each has prompt_length, max_tokens, join_step, abort_step and stops_after."""
+        """Return the requests. They have prompt_length, max_tokens, join_step, abort_step and stops_after."""
 
     @property
     def case_id(self) -> str:
-        """Return a case id derived from the content."""
+        """Return a case id that is derived from the content of the workload."""
 
     def setup(self, model: str) -> EngineSetup: ...
     def as_requests(self) -> tuple[Request, ...]: ...
@@ -48,18 +48,18 @@ class Workload(Protocol):
 
 
 class Bars(Protocol):
-    """Follows a run row by row and returns the memory of each sequence, for time-lines."""
+    """Computes the bars of time-lines for a run, row by row."""
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
 
 
 @dataclass(frozen=True)
 class SearchTools:
-    """Tools for random workloads.
+    """Functions that the search needs for a scheduler.
 
-    ``strategy(on_a_model, early_stops)`` draws them, ``smaller(workload)`` yields simpler ones, ``takes(workload)``
-    returns the names of the features that a workload needs.
+    ``strategy(on_a_model, early_stops)`` returns the hypothesis strategy for workloads. ``smaller(workload)`` yields
+    simpler workloads. ``takes(workload)`` returns the names of the limits and features that a workload uses.
     """
 
     strategy: Callable[[bool, bool], "SearchStrategy[Any]"]
@@ -73,23 +73,23 @@ def _no_events(*_: Any) -> Iterable[Event]:
 
 @dataclass(frozen=True)
 class SchedulerSpec:
-    """A scheduler: step table, rules as sentences, model, invariants, time-line drawing and search.
+    """All that the harness must know about a scheduler.
 
-    ``format`` is its format in files. ``reads_tokens``: the schedule depends on the tokens of prompts, not only on
-    their number, so a tokenizer is needed in simulation, too.
-
-    ``causes`` are its columns from cause to effect: the first wrong column of a step determines the reported rule.
-
-    ``rule_for(kind, column)`` returns the rule behind a cell, ``rule_for_kinds(expected, seen)`` the rule behind a step
-    of the wrong kind. ``kind_of_row(row, before, got_tokens)`` returns the kind of step that a row describes.
-    ``impossible`` returns why no engine can finish a workload, ``explain`` what a step does by the rules; both return
-    None if the rules do not determine it. ``requirements_of(verdict, broken_off=…)`` returns ids of
-    suites/requirements.yaml.
-
-    ``bars(sizes, options, rows)`` follows a run for time-lines, with the options in the form of results; ``drawing``
-    describes how they are drawn. ``search_tools`` is a function because it imports hypothesis; None if the scheduler
-    has no model of its rules. ``rule_events`` returns the events of a run that need the scheduler's rules; the others
-    are in ``harness/schedulers/events.py``.
+    - ``format``: its marker, columns and options (``harness/suites/schema/schedulers.py``)
+    - ``reads_tokens``: whether its steps depend on the tokens of prompts, and not only on their number
+    - ``rule_for(kind, column)``: returns the rule that determines a column in a step of that kind
+    - ``rule_for_kinds(expected, seen)``: returns the rule that a step of the wrong kind violates
+    - ``kind_of_row(row, before, got_tokens)``: returns the kind of the step that a row describes
+    - ``check_invariants``: checks a run, and returns a verdict
+    - ``impossible``: returns why no engine can finish the requests, None if the rules give no reason
+    - ``explain``: returns what the rules require at a step, None if they can't be applied
+    - ``requirements_of(verdict, broken_off=…)``: returns the ids of the requirements that a failed run violates
+    - ``bars(sizes, options, rows)``: returns an object that computes the bars of time-lines
+    - ``drawing``: says how time-lines are drawn
+    - ``causes``: the columns from cause to effect. The rule of the first wrong one is reported
+    - ``search_tools``: returns what the search needs. It is a function because it imports hypothesis, and None if the
+      scheduler has no model of its rules
+    - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` has the others)
     """
 
     format: SchedulerFormat
@@ -109,5 +109,5 @@ class SchedulerSpec:
 
     @property
     def name(self) -> str:
-        """Return the name that suites and engines use."""
+        """Return the name of the scheduler in suites and engine setups."""
         return self.format.name

@@ -1,4 +1,4 @@
-"""Requests with their tokens, for the models of schedulers with prefix caching."""
+"""``PlannedText``, a request with its tokens, in the form that models of schedulers with prefix caching need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from harness.suites.schema import Request
 from harness.types import RequestSpec, Run
 
 UNKNOWN_TOKEN = -1
-"""Placeholder for a token that was never observed. No prompt contains it."""
+"""Token id that stands for a token that was not observed. No prompt contains it."""
 Text = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class PlannedText:
-    """A request with its tokens: the prompt, and all tokens it generates unless it is aborted.
+    """A request with its tokens: its prompt, and the tokens that it generates if it is not aborted.
 
-    These are ``max_tokens`` tokens, or fewer if something else ends it.
+    ``generated`` has ``max_tokens`` tokens, or fewer if a stop condition ends the request.
     """
 
     prompt: Text
@@ -26,9 +26,9 @@ class PlannedText:
 
 
 def planned_texts(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run | None) -> list[PlannedText]:
-    """Return the requests with their tokens. Generated tokens are those of ``run`` unless they are given beforehand.
+    """Convert the requests for a model. Generated tokens are the simulated ones if given, else those of ``run``.
 
-    A request that may end early ends where it ended in ``run``.
+    A request that can end early ends where it ended in ``run``.
     """
     planned = []
     for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):

@@ -1,4 +1,4 @@
-"""Chunked prefill with prefix caching and pausing (docs/scheduling-rules-chunked.md)."""
+"""The chunked scheduler: chunked prefill with prefix caching and pausing (docs/scheduling-rules-chunked.md)."""
 
 from harness.schedulers.chunked.bars import ChunkedBars
 from harness.schedulers.chunked.events import rule_events
@@ -33,7 +33,7 @@ DRAWING = Drawing(
     takes_turns=True,
     aligned=False,
     legend=PADDED | {"found", "shared", "chunk", "turn", "paused"},
-    lane_height=72,  # shows single blocks, because some of them are shared
+    lane_height=72,  # High enough to show single blocks, because some of them are shared.
 )
 
 SPEC = SchedulerSpec(

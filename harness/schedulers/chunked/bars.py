@@ -1,9 +1,9 @@
-"""Bars of the chunked scheduler, with chunks of prompts and shared blocks (docs/scheduling-rules-chunked.md).
+"""Compute the bars of the chunked scheduler from its step table (docs/scheduling-rules-chunked.md).
 
-A prompt is shifted right by whole blocks of padding, so that its last chunk ends with its last block. In a decode,
-whole blocks of padding put the new tokens of all requests into the same block. The blocks that a chunk takes are
-derived from the reserved blocks, since those of all other requests are known. Shared blocks are found by block ids, if
-the driver can observe them.
+A prompt has whole blocks of padding on its left, so that its last chunk ends with its last block. In a decode, padding
+aligns the requests so that their new tokens are in the same block. How many blocks a chunk takes is not in the step
+table. It follows from the number of reserved blocks, because the reservations of all other requests are known. Shared
+blocks are recognised by block ids, if the driver can observe them.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
 class ChunkedBars:
-    """Follows a run row by row.
+    """Computes the bars of a run row by row.
 
-    ``rows`` is the whole run: a request's block ids are visible only after its first token.
+    ``rows`` must be the whole run, because the block ids of a request are observed only after its first token.
     """
 
     def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:
@@ -30,7 +30,7 @@ class ChunkedBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
         chunk = None
@@ -51,7 +51,7 @@ class ChunkedBars:
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
 
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
-        """Return the number of the chunk, and the number of chunks."""
+        """Process a chunk of a prompt. Return the number of the chunk, from 1, and the number of chunks."""
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
         chunks = max(1, ceil_div(prompt, size))
         padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
@@ -92,18 +92,18 @@ class ChunkedBars:
         )
 
     def _most(self, sequence: int) -> int:
-        """Return the number of blocks in the sequence's worst case."""
+        """Return how many blocks the sequence needs if it generates ``max_tokens`` tokens."""
         size = size_of(self._sizes, sequence)
         return blocks_for(size.prompt_length + size.max_tokens)
 
     def _forget(self, sequence: int) -> None:
-        """Remove a sequence that ended or was aborted."""
+        """Remove the state of a sequence that has ended or was aborted."""
         for known in (self._cached, self._held, self._padding, self._found, self._chunk, self._tables):
             known.pop(sequence, None)
 
 
 def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
-    """Return the first known block table of each request; its earlier chunks used a prefix of it."""
+    """Return the first observed block table of each request. Earlier chunks have used the beginning of this table."""
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):

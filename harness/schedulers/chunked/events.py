@@ -1,4 +1,7 @@
-"""Events of the chunked scheduler that need its model: why requests waited, cache hits and losses."""
+"""Find the events of the chunked scheduler that its step table does not show, with the model of the scheduler.
+
+These are, for example, the reasons why requests wait, and prefix cache hits and evictions.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +26,7 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events that follow from the rules.
-
-    All four ``limits`` must be given. Raises ValueError for no valid run.
-    """
+    """Yield the events that follow from the rules. No limit may be None. Raises ValueError if the run is not valid."""
     texts = planned_texts(specs, timings, run)
     cache = _Cache([plan.prompt for plan in texts])
     for engine in moments(limits, options, texts):
@@ -36,7 +36,7 @@ def rule_events(
 
 
 def _admission(engine: Engine) -> Iterator[Event]:
-    """Yield why a prompt does not start or continue in the next step, or how closely it fits."""
+    """Yield why a prompt can't start or continue in the next step or, if it can, whether it only just fits a limit."""
     step = engine.step + 1
     reader = next((r for r in engine.running if r.prefilling), None)
     if reader is not None and engine.waiting:
@@ -58,7 +58,7 @@ def _admission(engine: Engine) -> Iterator[Event]:
 
 
 def _limit_met(engine: Engine) -> Iterator[Event]:
-    """Yield how close decodes, and pauses, were to the batch x tkv limit."""
+    """Yield whether the last decode was exactly at the batch x tkv limit, or a pause exactly one above it."""
     limit, got = engine.limits.max_batch_tkv_limit or 0, len(engine.outputs)
     if engine.kind == "decode" and got * engine.tkv == limit:
         yield Event(engine.step, "fits_batch_tkv_exactly")
@@ -68,7 +68,11 @@ def _limit_met(engine: Engine) -> Iterator[Event]:
 
 @dataclass
 class _Cache:
-    """Texts that pages have had, pages that still have theirs, and pages that were found."""
+    """What was in the prefix cache so far.
+
+    ``known`` has the texts of all pages that were ever in the cache, ``pages`` those that are in it, and ``found``
+    those that a request has found.
+    """
 
     prompts: Sequence[Text]
     started: list[int] = field(default_factory=list)
@@ -77,7 +81,7 @@ class _Cache:
     found: set[Page] = field(default_factory=set)
 
     def see(self, engine: Engine) -> Iterator[Event]:
-        """Yield what the last step found in the cache, and what was lost."""
+        """Yield the prefix cache hits of the last step, and what it has evicted."""
         if engine.started is not None:
             yield from self._hits(engine, engine.started)
             self.started.append(engine.started.number)

@@ -1,7 +1,8 @@
-"""Invariants of the chunked scheduler: properties of every step of every workload, as far as the driver observes them.
+"""Check the invariants of the chunked scheduler, properties that every step of every run has.
 
-They do not depend on the expected schedule: the number of tokens that a request has in its cache follows from the
-tokens it got, and the blocks that two requests may share follow from their texts.
+They need no expected step table. The number of tokens that a request has in the KV cache follows from the tokens that
+it has got, and which blocks two requests may share follows from their texts. What the driver can't observe is not
+checked.
 """
 
 from collections import Counter
@@ -48,7 +49,7 @@ def check_invariants(
     limits: SchedulingLimits,
     chunking: ChunkingSetup,
 ) -> Verdict:
-    """Check all invariants over all steps. Invariants of a limit that is None (not known) are not checked."""
+    """Check all invariants after each step of a run. Invariants about a limit that is None are not checked."""
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(requests, timings, limits, chunking)
@@ -59,7 +60,11 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """State of all requests, updated step by step."""
+    """The state of all requests, which is updated step by step.
+
+    ``got`` is the number of tokens that each request has got, ``chunks`` the number of its chunks, ``tables`` its block
+    table, and ``queue`` the waiting requests.
+    """
 
     requests: Sequence[RequestSpec]
     timings: Sequence[Request]
@@ -74,14 +79,14 @@ class _Watch:
     prefilled: int | None = None
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations of the next observation."""
+        """Yield the violations in the next row of the step table."""
         yield from self._always(step)
         if step.kind == "prefill":
             yield from self._prefill(step)
         elif step.kind == "decode":
             yield from self._decode(step)
         elif step.kind == "idle" and (step.tkv or step.outputs):
-            yield Broken(step.step, f"nothing ran, and tkv is {step.tkv}, outputs {step.outputs}", "idle")
+            yield Broken(step.step, f"no request ran, but tkv is {step.tkv} and outputs {step.outputs}", "idle")
         for request in step.outputs:
             self.got[request] += 1
         yield from self._tables(step)
@@ -90,31 +95,32 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """Yield the violations after the last observation."""
+        """Yield the violations in the last row of the step table, when all requests have ended."""
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
             names = "tkv", "waiting", "running", "paused", "reserved", "used"
             what = ", ".join(f"{name} {value}" for name, value in zip(names, held, strict=True) if value)
-            yield Broken(last.step, f"left behind: {what}", "idle")
+            yield Broken(last.step, f"left behind after the last request: {what}", "idle")
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Return the requests that have been aborted so far."""
+        """Return the requests that were aborted at or before this step."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _always(self, step: StepRow) -> Iterator[Broken]:
         paused, number, limits = step.paused or (), step.step, self.limits
         everybody = [*step.running, *paused, *step.waiting]
         if len(set(everybody)) != len(everybody):
-            yield Broken(number, f"a request is in two states: {step.running}, {paused}, {step.waiting}", "pausing")
+            states = f"running {step.running}, paused {paused}, waiting {step.waiting}"
+            yield Broken(number, f"a request is in two states: {states}", "pausing")
         if limits.max_num_seqs and len(step.running) > limits.max_num_seqs:
             what = f"{len(step.running)} requests run, max_num_seqs is {limits.max_num_seqs}"
             yield Broken(number, what, "batch")
         if limits.available_blocks and (step.used or 0) + (step.reserved or 0) > limits.available_blocks:
-            what = f"{step.used} blocks used and {step.reserved} reserved, {limits.available_blocks} available"
+            what = f"{step.used} blocks are used and {step.reserved} reserved, but {limits.available_blocks} available"
             yield Broken(number, what, "blocks")
         for request, blocks in step.hits or ():
             if blocks and not self.chunking.enable_prefix_caching:
-                yield Broken(number, f"{request} hit {blocks} blocks, and prefix caching is off", "owner")
+                yield Broken(number, f"request {request} hit {blocks} blocks, but prefix caching is off", "owner")
 
     def _prefill(self, step: StepRow) -> Iterator[Broken]:
         number, before = step.step, self.before
@@ -122,27 +128,31 @@ class _Watch:
         under_way = [request for request in before.running if not self.got[request]]
         new = next(iter((*step.outputs, *under_way, *before.waiting)), None)
         if new is None or len(step.outputs) > 1:
-            yield Broken(number, f"a prefill gave tokens to {step.outputs}, {before.waiting} waited", "outputs")
+            what = f"a prefill gave tokens to requests {step.outputs}, but {before.waiting} were waiting"
+            yield Broken(number, what, "outputs")
             return
         self.chunks[new] += 1
         self.prefilled = new
         if new not in step.finished and new not in self._gone(step) and step.running[:1] != (new,):
-            yield Broken(number, f"a chunk of {new} ran, and running is {step.running}", "outputs")
+            yield Broken(number, f"a chunk of request {new} ran, but running is {step.running}", "outputs")
         if step.tkv != len(self.requests[new].prompt_token_ids):
             length = len(self.requests[new].prompt_token_ids)
-            yield Broken(number, f"tkv {step.tkv} in the prefill of {new}, whose prompt has {length}", "tkv")
+            what = f"tkv is {step.tkv} in the prefill of request {new}, whose prompt has {length} tokens"
+            yield Broken(number, what, "tkv")
         decoding = [request for request in before.running if self.got[request]]
         others = [request for request in under_way if request != new]
         if others:
-            yield Broken(number, f"{new} is prefilled while {others} are", "queue")
+            yield Broken(number, f"request {new} is prefilled although requests {others} are in their prefill", "queue")
         if before.paused and before.running:
-            yield Broken(number, f"{new} is prefilled while {before.paused} are paused", "pausing")
+            yield Broken(number, f"request {new} is prefilled although {before.paused} are paused", "pausing")
         if self.chunking.interleave and self.after_chunk and decoding:
-            yield Broken(number, f"a chunk of {new} right after a chunk, and {decoding} decode", "interleave")
+            what = f"a chunk of request {new} ran right after another chunk although {decoding} decode"
+            yield Broken(number, what, "interleave")
         if new not in before.running and (before.waiting[:1] != (new,)):
-            yield Broken(number, f"{new} was prefilled, {before.waiting} waited", "queue")
+            what = f"request {new} was prefilled, but the waiting requests were {before.waiting}"
+            yield Broken(number, what, "queue")
         if step.outputs and self.got[new]:
-            yield Broken(number, f"the prefill of {new} gave it a token again", "outputs")
+            yield Broken(number, f"the prefill of request {new} gave it a second token", "outputs")
         elif step.outputs:
             yield from self._all_chunks(step, new)
 
@@ -153,11 +163,12 @@ class _Watch:
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0
         if new in step.finished or new in self._gone(step):
-            # Hits skip whole chunks, but never the last chunk.
+            # Prefix cache hits can skip all chunks but the last one.
             if not 1 <= self.chunks[new] <= count:
-                yield Broken(step.step, f"the prompt of {new} took {self.chunks[new]} chunks, it has {count}", "chunks")
+                what = f"the prompt of request {new} took {self.chunks[new]} chunks, but it has {count}"
+                yield Broken(step.step, what, "chunks")
         elif self.chunks[new] != count - skipped:
-            what = f"the prompt of {new} took {self.chunks[new]} chunks: it has {count}, and {skipped} were hit"
+            what = f"the prompt of request {new} took {self.chunks[new]} of its {count} chunks, but {skipped} were hit"
             yield Broken(step.step, what, "chunks")
 
     def _decode(self, step: StepRow) -> Iterator[Broken]:
@@ -166,9 +177,11 @@ class _Watch:
         known = {*step.running, *step.finished, *self._gone(step)}
         decoding = [r for r in step.running if self.got[r]]
         if not step.outputs or set(decoding) - set(step.outputs) or set(step.outputs) - known:
-            yield Broken(number, f"tokens went to {step.outputs}, {step.running} run", "outputs")
+            what = f"requests {step.outputs} got tokens, but {step.running} run"
+            yield Broken(number, what, "outputs")
         elif [r for r in step.outputs if r in step.running] != decoding:
-            yield Broken(number, f"tokens went to {step.outputs} in this order, running is {step.running}", "outputs")
+            what = f"requests got tokens in the order {step.outputs}, but running is {step.running}"
+            yield Broken(number, what, "outputs")
         tokens = {request: self._computed(request) + 1 for request in step.outputs}
         most = max(map(blocks_for, tokens.values()), default=0)
         tkv = max(((most - blocks_for(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
@@ -183,20 +196,22 @@ class _Watch:
             )
 
     def _computed(self, request: int) -> int:
-        """Return the tokens in the cache of a decoding request: its prompt, and its generated tokens but the last."""
+        """Return how many tokens a decoding request has in the KV cache: all of its tokens except the last one."""
         return len(self.requests[request].prompt_token_ids) + self.got[request] - 1
 
     def _tables(self, step: StepRow) -> Iterator[Broken]:
-        """Check block tables, if visible: complete and in order, and shared only between requests with equal text."""
+        """Check block tables, if they are observed. They must be complete, and shared only for equal texts."""
         if not step.block_tables:
             return
         for request, table in zip(step.outputs, step.block_tables, strict=True):
             wanted = blocks_for(self._computed(request))
             if len(table) != wanted or 0 in table or len(set(table)) != len(table):
-                yield Broken(step.step, f"{request} holds {table}, {wanted} blocks other than 0 are due", "held")
+                what = f"request {request} has the block table {table}, expected {wanted} blocks other than block 0"
+                yield Broken(step.step, what, "held")
             earlier = self.tables.get(request, ())
             if table[: len(earlier)] != earlier:
-                yield Broken(step.step, f"{request} held {earlier}, now {table}", "held")
+                what = f"the block table of request {request} was {earlier} and is now {table}"
+                yield Broken(step.step, what, "held")
             self.tables[request] = table
         self.tables = {
             r: t for r, t in self.tables.items() if r in (*step.outputs, *step.running, *(step.paused or ()))
@@ -206,15 +221,16 @@ class _Watch:
             for place, block in enumerate(table):
                 other, elsewhere = owners.setdefault(block, (request, place))
                 if other != request and (place != elsewhere or not self._alike(request, other, place)):
-                    yield Broken(step.step, f"block {block} belongs to {other} and to {request}", "owner")
+                    what = f"block {block} belongs to request {other} and to request {request}"
+                    yield Broken(step.step, what, "owner")
         gone = set(step.finished)
         self.tables = {r: t for r, t in self.tables.items() if r not in gone}
 
     def _alike(self, one: int, other: int, place: int) -> bool:
-        """Return whether two requests may share their block number ``place``.
+        """Return whether two requests may share the block at position ``place`` of their block tables.
 
-        They may if it is full, and the prompts are equal up to its end. Generated tokens are not known here, so a block
-        with generated tokens of either request is accepted.
+        They may if the block is full and their prompts are equal up to its end. Blocks with generated tokens are always
+        accepted, because these tokens are not known.
         """
         end = (place + 1) * BLOCK_SIZE
         if not self.chunking.enable_prefix_caching:
@@ -224,21 +240,22 @@ class _Watch:
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
     def _events(self, step: StepRow) -> Iterator[Broken]:
-        """Check the queue: the requests that joined, in order, without those that were prefilled or aborted."""
+        """Check the queue. It must have the requests that joined, in order, without those prefilled or aborted."""
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)
         started = self.prefilled if step.kind == "prefill" else None
         queue = tuple(r for r in (*self.queue, *joined) if r not in gone and r != started)
         if step.waiting != queue:
-            yield Broken(step.step, f"waiting {step.waiting}, in order of arrival {queue}", "queue")
+            yield Broken(step.step, f"waiting is {step.waiting}, expected in order of arrival {queue}", "queue")
         self.queue = step.waiting
         still = sorted(gone & {*step.running, *(step.paused or ()), *step.waiting})
         if still:
-            yield Broken(step.step, f"{still} were aborted and are still there", "abort")
+            what = f"requests {still} were aborted but still run, wait or are paused"
+            yield Broken(step.step, what, "abort")
         for request in step.outputs:
             abort = self.timings[request].abort_step
             if abort is not None and abort < step.step:
-                yield Broken(step.step, f"{request} got a token after it was aborted", "abort")
+                yield Broken(step.step, f"request {request} got a token after it was aborted", "abort")
 
 
 def _ends(

@@ -1,4 +1,4 @@
-"""The kind of step that a row of the chunked scheduler's step table describes."""
+"""Determine the kind of a step from a row of the chunked scheduler's step table."""
 
 from collections.abc import Collection
 
@@ -6,10 +6,10 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """Return ``start``, ``prefill``, ``decode`` or ``idle``.
+    """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
 
-    ``got_tokens`` are the requests with tokens before the row. A chunk that is not the last yields no token, but has a
-    tkv. The last chunk yields the first token of a request.
+    ``got_tokens`` are the requests that got a token before this step. The last chunk of a prompt gives a request its
+    first token. Other chunks give no token, but their steps have a tkv.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -1,8 +1,8 @@
-"""Independent model of the chunked scheduler: predicts every step of a workload from the rules, without an engine.
+"""A model of the chunked scheduler, which predicts every step of a workload without using code of the engine.
 
-Written only from docs/scheduling-rules-chunked.md, for readability rather than speed. There are no block ids: a block
-of the cache is an object with its holders and, once it is full, the text up to its end. The list of free blocks is in
-the order in which they are handed out. Values that follow from lengths are derived, not stored.
+It is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no block
+ids: a block is a ``Page`` with the number of its holders and, when it is full, the text up to its end. The list of free
+pages is in the order in which they are used.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,9 @@ from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, 
 
 @dataclass(eq=False)
 class Page:
-    """A block of the cache.
+    """A block of the KV cache. ``holders`` is the number of requests that hold it.
 
-    ``text`` is its key in the prefix cache; None while it is not full, and after it is reused.
+    ``text`` is its key in the prefix cache, all tokens up to its end. It is None if the page is not in the cache.
     """
 
     holders: int = 0
@@ -28,7 +28,11 @@ class Page:
 
 @dataclass(eq=False)
 class Reader:
-    """An active request. ``tokens`` holds prompt and output so far; ``done`` counts the scheduled tokens."""
+    """A request that has joined and not ended.
+
+    ``done`` is the number of its tokens that were scheduled, ``hit`` the number of pages that were found in the prefix
+    cache, and ``outputs`` the number of its generated tokens.
+    """
 
     number: int
     plan: PlannedText
@@ -57,22 +61,23 @@ class Reader:
 
     @property
     def usable(self) -> int:
-        """Return the number of hit blocks that no chunk computes again."""
+        """Return how many of the hit blocks are not computed again by a chunk."""
         chunks = ceil_div(self.length, self.size)
         whole = min((self.padding + self.hit) // self.size, chunks - 1)
         return max(0, whole * self.size - self.padding) // BLOCK_SIZE
 
     def text(self, end: int) -> Text:
-        """Return the first ``end`` tokens."""
+        """Return the first ``end`` tokens of the request, from its prompt and its generated tokens."""
         return (self.plan.prompt + self.plan.generated)[:end]
 
 
 @dataclass
 class Engine:
-    """The state between two steps, and the observable results of the last step.
+    """The state of the model between two steps, with the results of the last step.
 
-    ``exceeded`` lists values of batch size x tkv above the limit; ``started`` is the request that had its first chunk;
-    ``hits`` are the pages of its prefix cache hit, each with the number of its other holders.
+    ``library`` are the pages in the prefix cache. ``exceeded`` has the values of batch size x tkv that were above the
+    limit. ``started`` is the request that had its first chunk, and ``hits`` the pages that it found in the prefix
+    cache, each with the number of its other holders. ``why`` describes the step.
     """
 
     limits: SchedulingLimits
@@ -101,7 +106,7 @@ class Engine:
         return [reader for reader in self.running if not reader.prefilling]
 
     def found(self, reader: Reader) -> list[Page]:
-        """Return the pages of the request's longest prefix cache hit."""
+        """Return the pages of the longest prefix of the request's prompt that is in the prefix cache."""
         if not self.options.enable_prefix_caching:
             return []
         most = (reader.length - 1) // BLOCK_SIZE
@@ -109,17 +114,20 @@ class Engine:
         return [page for page in takewhile(lambda page: page is not None, matches) if page is not None]
 
     def findable(self, text: Text) -> Page | None:
-        """Return the page with this text, the oldest if there are several."""
+        """Return the page with this text in the prefix cache, the oldest if there are several, or None."""
         return next((page for page in self.library if page.text == text), None)
 
     def lacking(self, reader: Reader) -> str | None:
-        """Return which blocks are missing for the head of the queue, None if there are enough."""
+        """Return a phrase that says how many blocks the head of the queue lacks, None if there are enough."""
         if self.spare(reader) >= 0:
             return None
         return f"blocks: {self.needed(reader)} needed, {len(self.free)} free, {self.promised} of them reserved"
 
     def needed(self, reader: Reader) -> int:
-        """Return the blocks of the request's worst case, without those of its hit that other requests hold."""
+        """Return how many free blocks the request needs to run to ``max_tokens``.
+
+        Blocks of its prefix cache hit that other requests hold are not needed.
+        """
         held_now = sum(page.holders > 0 for page in self.found(reader))
         return blocks_for(reader.length + reader.plan.max_tokens) - held_now
 
@@ -128,11 +136,11 @@ class Engine:
         return sum(other.reserved for other in (*self.running, *self.paused))
 
     def spare(self, reader: Reader) -> int:
-        """Return how many unreserved blocks would be left if the request started, negative if it can't."""
+        """Return how many free, unreserved blocks would be left if the request started. Negative: there are too few."""
         return len(self.free) - self.promised - self.needed(reader)
 
     def obstacle(self, reader: Reader) -> str | None:
-        """Return why a request can't prefill now, in one phrase; None if it can."""
+        """Return a phrase that says why the next chunk of a request can't run now, None if it can."""
         new = reader.done == 0
         if new and not self.running:
             return None
@@ -207,7 +215,10 @@ class Engine:
         reader.done = reader.hit = len(pages) * BLOCK_SIZE
 
     def extend(self, reader: Reader, done: int, written: int) -> None:
-        """Take pages for the first ``done`` tokens; pages filled by ``written`` tokens enter the prefix cache."""
+        """Give the request pages for its first ``done`` tokens.
+
+        Pages that the first ``written`` tokens fill enter the prefix cache.
+        """
         while len(reader.pages) < blocks_for(done):
             page = self.free.pop(0)
             if page.text is not None:
@@ -237,7 +248,7 @@ class Engine:
         self.give_token(batch)
 
     def choose(self) -> None:
-        """Choose the requests that decode in this step, and the requests to pause."""
+        """Choose which requests decode in this step, and which are paused."""
         sign = -1 if self.options.long_output_priority else 1
         turn = [*self.paused, *self.decoding]
         turn.sort(key=lambda reader: (-reader.skipped_turns, sign * (reader.done - reader.length)))
@@ -260,7 +271,7 @@ class Engine:
             reader = self.paused[0]
             limit = self.limits.max_batch_tkv_limit
             raise ImpossibleWorkload(
-                f"request {reader.number} alone exceeds max_batch_tkv_limit {limit} at {reader.done + 1}"
+                f"request {reader.number} alone exceeds max_batch_tkv_limit {limit} at tkv {reader.done + 1}"
             )
         if self.waiting and not self.running:
             raise ImpossibleWorkload(f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}")
@@ -272,15 +283,15 @@ class Engine:
         self.finished = tuple(reader.number for reader in batch if self.is_done(reader))
 
     def is_done(self, reader: Reader) -> bool:
-        """Return whether the request has all its tokens, or fills the context."""
+        """Return whether the request has generated all its tokens, or fills the context."""
         fills_context = reader.length + reader.outputs >= (self.limits.max_model_len or inf)
         return fills_context or reader.outputs == len(reader.plan.generated)
 
     def leave(self, reader: Reader) -> None:
-        """Remove the request, and free its pages that have no other holder, the last page first.
+        """Remove the request, and free its pages that no other request holds, the last page first.
 
-        Freed pages without a key in the prefix cache are handed out before all others, pages with a key after them.
-        Without prefix caching, all pages are handed out in the order in which they were freed.
+        Freed pages that are not in the prefix cache are used again before all other free pages, those in the prefix
+        cache after all others. Without prefix caching, pages are used again in the order in which they were freed.
         """
         self.withdrawn = self.withdrawn or reader in self.waiting
         for place in (self.waiting, self.running, self.paused):
@@ -317,7 +328,7 @@ class Engine:
 
 
 def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> tuple[StepRow, ...]:
-    """Return all rows, from step 0 to the step after which nothing is left to do. All four ``limits`` must be given.
+    """Return the step table of a workload, up to the step after which there is no more work. No limit may be None.
 
     Raises ImpossibleWorkload.
     """
@@ -325,7 +336,7 @@ def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
 
 def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int) -> str:
-    """Return what step ``step`` does and, if a request waits for its prefill, the reason, in one phrase."""
+    """Return a phrase about what step ``step`` does and, if a request waits for its prefill, why."""
     for engine in moments(limits, options, requests):
         if engine.step == step:
             return f"step {step}: {engine.why}"
@@ -333,7 +344,7 @@ def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence
 
 
 def moments(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> Iterator[Engine]:
-    """Yield the engine after each step and its events. The same object is yielded each time."""
+    """Yield the state after each step, when requests have joined and were aborted. It is always the same object."""
     readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)

@@ -1,4 +1,4 @@
-"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
+"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
 
 from harness.schedulers.chunked.rules import DOC
 from harness.types import Verdict
@@ -15,9 +15,9 @@ BY_HEADING = {
     "Steps": ("CP-END-01", "CP-IDLE-01"),
     "Aborts": ("CP-ABORT-01",),
 }
-"""Requirements by heading of docs/scheduling-rules-chunked.md. A rule's text begins with the heading."""
+"""Ids of requirements, by the heading of docs/scheduling-rules-chunked.md with which the text of a rule begins."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:  # noqa: ARG001
-    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
+    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

@@ -1,4 +1,4 @@
-"""Smaller workloads of the chunked scheduler."""
+"""Shrink workloads of the chunked scheduler, for the search."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -12,15 +12,15 @@ DEFAULT = ChunkingSetup()
 
 
 def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
-    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
+    """Return the names of the limits and options that differ from the defaults, and of features of the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     return (*tightened(workload.limits), *options, *habits(workload.requests))
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
-    """Yield simpler workloads, the simplest first.
+    """Yield workloads that are simpler, the simplest first.
 
-    They have a request less, default limits and options, or smaller numbers.
+    They have one request less, a limit or option with its default value, or smaller numbers.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

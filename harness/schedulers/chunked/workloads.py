@@ -1,4 +1,4 @@
-"""Random workloads of the chunked scheduler: prompts with shared beginnings, and sizes close to the limits of rules."""
+"""Generate random workloads for the chunked scheduler, with shared beginnings of prompts and with sizes at limits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from harness.types import (
     blocks_for,
 )
 
-CHUNKED_SIZES = Sizes(requests=5, prompt=400, budget=80, join_step=40)
-CHUNKED_SIZES_ON_A_MODEL = Sizes(requests=4, prompt=260, budget=24, join_step=20)
+CHUNKED_SIZES = Sizes(requests=5, prompt=400, max_tokens=80, join_step=40)
+CHUNKED_SIZES_ON_A_MODEL = Sizes(requests=4, prompt=260, max_tokens=24, join_step=20)
 
 
 @dataclass(frozen=True)
 class ChunkedWorkload:
-    """Requests in the order in which they join, with all four limits given, and the scheduler's options."""
+    """A workload: requests in the order in which they join, limits, none of which is None, and scheduler options."""
 
     limits: SchedulingLimits
     chunking: ChunkingSetup
@@ -43,7 +43,7 @@ class ChunkedWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
+        """Return a case id that is derived from the content. It is also the seed of random prompts."""
         content = repr((astuple(self.limits), astuple(self.chunking), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -52,9 +52,9 @@ class ChunkedWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, "chunked", self.chunking)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in suite form.
+        """Return the requests in the form of suites.
 
-        Generated tokens that other prompts repeat are given as simulated_tokens.
+        If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
         """
         return self._requests
 
@@ -63,21 +63,21 @@ class ChunkedWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take; without ``vocabulary``, tokens are arbitrary numbers."""
+        """Return the requests in the form that drivers take. Without a ``vocabulary``, token ids are arbitrary."""
         requests = self.as_requests()
         if vocabulary is None:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """Return the rows predicted by the model.
+        """Return the step table that the model of the scheduler predicts.
 
-        They depend on which tokens are equal, not on the tokens themselves.
+        It depends on which tokens are equal, but not on their ids.
         """
         return predict(self.limits, self.chunking, self._texts())
 
     def explain(self, step: int) -> str:
-        """Return what step ``step`` does by the rules."""
+        """Return a phrase about what the rules require at step ``step``."""
         return explain(self.limits, self.chunking, self._texts(), step)
 
     def _texts(self) -> list[PlannedText]:
@@ -85,16 +85,19 @@ class ChunkedWorkload:
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWorkload]:  # noqa: ARG001
-    """Return the strategy of a search.
+    """Return the hypothesis strategy for a search.
 
-    Prompts do not repeat generated tokens, which are unknown beforehand on a model.
+    If the engine runs a model, prompts do not repeat generated tokens, because these are not known before.
     """
     return chunked_workloads(CHUNKED_SIZES_ON_A_MODEL if on_a_model else CHUNKED_SIZES, decoded=not on_a_model)
 
 
 @st.composite
 def chunked_workloads(draw: st.DrawFn, sizes: Sizes = CHUNKED_SIZES, *, decoded: bool = True) -> ChunkedWorkload:
-    """Draw workloads that an engine can finish. ``decoded``: prompts may repeat generated tokens of another request."""
+    """Draw a workload that an engine can finish.
+
+    With ``decoded``, prompts may repeat the generated tokens of another request.
+    """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunking = draw(_CHUNKINGS)
     return ChunkedWorkload(_limits(draw, requests), chunking, tuple(requests))
@@ -110,7 +113,10 @@ _CHUNKINGS = st.builds(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """Draw limits: as built, or close to a value that decides about these requests. Each request alone fits."""
+    """Draw limits that are those of the engine, or close to a value that matters for these requests.
+
+    Each request alone fits them.
+    """
     fewest = max(blocks_for(request.prompt_length + request.max_tokens) for request in requests)
     longest = max(request.prompt_length + request.max_tokens for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, BLOCKS, *range(fewest, min(BLOCKS, fewest + 8) + 1))))
@@ -119,6 +125,6 @@ def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLi
     if batch_tkv <= BATCH:
         decided = draw(st.sampled_from(requests))
         batch_tkv = batch_tkv * (decided.prompt_length + draw(st.integers(1, decided.max_tokens))) + margin
-    # The last remaining request must be able to decode to its end.
+    # When only one request is left, it must be able to decode to its end.
     batch_tkv = max(longest, min(batch_tkv, CONTEXT * BATCH))
     return SchedulingLimits(CONTEXT, draw(st.integers(1, BATCH)), blocks, batch_tkv)

@@ -1,4 +1,4 @@
-"""Continuous batching with one tkv for the whole batch (docs/scheduling-rules.md)."""
+"""The continuous scheduler, with which all requests of a batch have the same tkv (docs/scheduling-rules.md)."""
 
 from harness.schedulers.continuous.bars import ContinuousBars
 from harness.schedulers.continuous.events import rule_events
@@ -18,7 +18,7 @@ def _search_tools() -> SearchTools:
     return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
 
 
-# The scheduler has no options, so none are passed on.
+# The scheduler has no options, so the lambdas do not pass any on.
 SPEC = SchedulerSpec(
     format=FORMATS["continuous"],
     reads_tokens=False,

@@ -1,7 +1,8 @@
-"""Bars of the continuous scheduler, with one tkv for the batch (docs/scheduling-rules.md, "Prefill" and "Decode").
+"""Compute the bars of the continuous scheduler from its step table (docs/scheduling-rules.md, "Prefill" and "Decode").
 
-Three numbers determine a bar: the sequence's tokens in the cache (its prompt, and one more for each decode after its
-prefill), tkv, and the blocks reserved at its prefill. The rest of tkv is padding; whole blocks of padding are not held.
+A bar follows from three numbers: the sequence's tokens in the KV cache, which are its prompt and one more for each
+decode; tkv; and the number of blocks reserved at its prefill. What is left of tkv is padding. Whole blocks of padding
+are not held.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
@@ -9,7 +10,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class ContinuousBars:
-    """Follows a run row by row."""
+    """Computes the bars of a run row by row."""
 
     def __init__(self, sizes: tuple[Size, ...]) -> None:
         self._sizes = sizes
@@ -17,7 +18,7 @@ class ContinuousBars:
         self._reserved: dict[int, int] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":
@@ -26,13 +27,13 @@ class ContinuousBars:
                 self._cached[sequence] = self._cached.get(sequence, size.prompt_length) + 1
         here = [i for i in dict.fromkeys((*row.running, *row.outputs)) if i in self._cached]
         bars = {i: self._bar(row.tkv_or_0, i) for i in here}
-        # Other sequences that disappeared were aborted; they are not drawn.
+        # A sequence that is not running any more and has not finished was aborted. It is not drawn.
         self._cached = {i: self._cached[i] + (count - 1) for i in here if i in row.running}
         prefilled = row.outputs[0] if row.kind == "prefill" and row.outputs else None
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """Return the bar of a sequence. Tokens that do not fit a wrong tkv are cut off."""
+        """Return the bar of a sequence. If tkv is wrong and too small, tokens that do not fit are not drawn."""
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE
@@ -42,5 +43,5 @@ class ContinuousBars:
 
 
 def _reserved(tkv: int, size: Size) -> int:
-    """Return the reserved blocks of a sequence prefilled at ``tkv``."""
+    """Return how many blocks are reserved for a sequence that is prefilled at ``tkv``."""
     return blocks_for(tkv + size.max_tokens - 1) - max(0, tkv - size.prompt_length) // BLOCK_SIZE

@@ -1,4 +1,7 @@
-"""Events of the continuous scheduler that need its model: why requests waited, and by how much."""
+"""Find the events of the continuous scheduler that its step table does not show, with the model of the scheduler.
+
+These are the reasons why requests wait, and how close they were to a limit.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,17 +19,17 @@ _LIMITS = {"context": "max_model_len", "blocks": "available_blocks", "batch_tkv"
 def rule_events(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> Iterator[Event]:
-    """Yield the events that follow from the rules.
-
-    All four ``limits`` must be given. Raises ValueError for no valid run.
-    """
+    """Yield the events that follow from the rules. No limit may be None. Raises ValueError if the run is not valid."""
     for moment in moments(limits, planned_requests(specs, timings, run)):
         if moment.state.waiting and moment.state.running:
             yield from _admission(limits, moment.step + 1, moment.state)
 
 
 def _admission(limits: SchedulingLimits, step: int, state: State) -> Iterator[Event]:
-    """Yield why the head of the queue waits or joins, and whether a limit one smaller or larger would change that."""
+    """Yield why the head of the queue waits, or which limits it fits exactly.
+
+    A limit is fitted exactly if the request would have to wait if the limit were smaller by one.
+    """
     head, request = state.waiting[0]
     short = _short(limits, state, request)
     for condition in short:

@@ -1,4 +1,4 @@
-"""Explain an expected step of the continuous scheduler by its rules, with the numbers of the case."""
+"""Explain what the rules of the continuous scheduler require at a step of a case."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,10 @@ from harness.types import RequestSpec, Run, SchedulingLimits
 def by_the_rules(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run, step: int
 ) -> str | None:
-    """Return what step ``step`` of a workload does by the rules, and why the head of the queue waits.
+    """Return a phrase about what the rules require at step ``step``, and why the head of the queue waits.
 
-    None if that is not known: the driver reports no limits, or the workload can't be finished by the rules. A sequence
-    that may end early ends where it ended in ``run``.
+    Return None if the driver does not report all limits, or if the requests can't be finished by the rules. The model
+    assumes that a request that can end early ends where it ended in ``run``.
     """
     try:
         return explain(limits, planned_requests(specs, timings, run), step)
@@ -26,7 +26,7 @@ def by_the_rules(
 def impossible(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> str | None:
-    """Return why no engine can finish this workload under these limits, None if the rules give no reason."""
+    """Return why no engine can finish the requests with these limits. Return None if the rules give no reason."""
     try:
         predict(limits, planned_requests(specs, timings, run))
     except ImpossibleWorkload as reason:
@@ -37,7 +37,7 @@ def impossible(
 
 
 def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
-    """Return the requests for the model. A request that may end early ends where it ended in ``run``."""
+    """Convert the requests for the model. A request that can end early ends where it ended in ``run``."""
     return [
         PlannedRequest(
             len(spec.prompt_token_ids),

@@ -1,7 +1,7 @@
-"""Invariants of continuous batching: properties of every step of every workload, as far as the driver observes them.
+"""Check the invariants of the continuous scheduler, properties that every step of every run has.
 
-They hold for every workload, while an expected table belongs to one. This file checks single observations; ``moves.py``
-checks the change from one observation to the next.
+They need no expected step table. This module checks each row of the observed step table by itself, and ``moves.py``
+checks the changes from each row to the next. What the driver can't observe is not checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,9 +18,9 @@ PADDING_BLOCK = 0
 def check_invariants(
     run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
 ) -> Verdict:
-    """Check all invariants over all steps of a run of the continuous scheduler (one tkv for the batch).
+    """Check all invariants after each step of a run.
 
-    ``limits`` are the effective limits. Invariants of a limit that is None (not known) are not checked.
+    ``limits`` are the effective limits. Invariants about a limit that is None are not checked.
     """
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
@@ -57,9 +57,9 @@ RULES = {
 
 
 def _telling(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
-    """Return the observations that can violate an invariant: all but plain decodes after a plain decode.
+    """Return the rows that can violate an invariant.
 
-    The first of consecutive plain decodes is kept, because padding may have to be removed before it.
+    Of several consecutive plain decodes, only the first one can, because padding may have to be removed before it.
     """
     events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
     plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
@@ -71,20 +71,18 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
     for step in steps:
         size, number = len(step.running), step.step
         if len(set(step.running)) != size:
-            yield Broken(number, f"{step.running} run, one of them twice", "outputs")
+            yield Broken(number, f"running is {step.running}, which has a sequence twice", "outputs")
         if limits.max_num_seqs and size > limits.max_num_seqs:
             yield Broken(number, f"{size} sequences run, max_num_seqs is {limits.max_num_seqs}", "batch")
         if step.used is not None and step.reserved is not None and step.used > step.reserved:
-            yield Broken(number, f"{step.used} blocks used, {step.reserved} reserved", "blocks")
+            yield Broken(number, f"{step.used} blocks are used, but only {step.reserved} are reserved", "blocks")
         if limits.available_blocks and (step.reserved or 0) > limits.available_blocks:
-            yield Broken(number, f"{step.reserved} reserved, {limits.available_blocks} available", "blocks")
+            what = f"{step.reserved} blocks are reserved, but only {limits.available_blocks} are available"
+            yield Broken(number, what, "blocks")
 
 
 def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
-    """Check the batch x tkv limit, including sequences that end in the step.
-
-    The limit does not apply to a single sequence.
-    """
+    """Check the batch x tkv limit. Sequences that end in a step count, and the limit does not apply to one sequence."""
     limit = limits.max_batch_tkv_limit
     if not limit:
         return
@@ -101,7 +99,7 @@ def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 def _nothing_is_left(last: StepRow) -> Iterator[Broken]:
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
         what = (
-            f"left behind: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
+            f"left behind after the last request: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
             f"reserved {last.reserved}, used {last.used}"
         )
         yield Broken(last.step, what, "idle")
@@ -127,7 +125,7 @@ def _every_request_ends_once(
             yield Broken(last, f"request {number} never finished", "end")
         yield from length_broken(request, timing, count, limits.max_model_len, found[0] if found else None, last)
         if found and count < request.within(limits.max_model_len).min_tokens:
-            what = f"request {number} finished with {count} tokens, min_tokens is {request.min_tokens}"
+            what = f"request {number} finished with {count} tokens, but its min_tokens is {request.min_tokens}"
             yield Broken(found[0], what, "end")
 
 
@@ -138,27 +136,31 @@ def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request])
     for step in steps:
         still = sorted(i for i in (*step.waiting, *step.running) if i in aborts and aborts[i] <= step.step)
         if still:
-            yield Broken(step.step, f"{still} were aborted and still wait or run", "abort")
+            yield Broken(step.step, f"requests {still} were aborted and still wait or run", "abort")
         late = sorted(i for i in step.outputs if i in aborts and aborts[i] < step.step)
         if late:
-            yield Broken(step.step, f"{late} got a token after they were aborted", "abort")
+            yield Broken(step.step, f"requests {late} got a token after they were aborted", "abort")
 
 
 def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
-    """Check block tables, if visible: a block has one owner until that ends, block 0 has none, and no block is lost."""
+    """Check block tables, if they are observed.
+
+    A block belongs to one sequence until that sequence ends. Block 0 belongs to none. The tables have all used blocks.
+    """
     tables: dict[int, tuple[int, ...]] = {}
     seen = any(step.block_tables for step in steps)
     for step in steps:
         for request_id, table in zip(step.outputs, step.block_tables, strict=False):
             before = tables.get(request_id, ())
             if table[: len(before)] != before:
-                yield Broken(step.step, f"{request_id} held {before}, now {table}", "owner")
+                what = f"the block table of request {request_id} was {before} and is now {table}"
+                yield Broken(step.step, what, "owner")
             tables[request_id] = table
         held, different = sum(map(len, tables.values())), set[int]().union(*tables.values())
         if len(different) != held or PADDING_BLOCK in different:
             yield from _wrongly_owned(step, tables)
         if seen and step.used is not None and step.used != held:
-            yield Broken(step.step, f"{step.used} blocks are used, {held} are in block tables", "owner")
+            yield Broken(step.step, f"{step.used} blocks are used, but {held} are in block tables", "owner")
         tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}
 
 
@@ -167,7 +169,7 @@ def _wrongly_owned(step: StepRow, tables: Mapping[int, tuple[int, ...]]) -> Iter
     for request_id, table in tables.items():
         for block in table:
             if block == PADDING_BLOCK:
-                yield Broken(step.step, f"{request_id} holds the padding block", "owner")
+                yield Broken(step.step, f"request {request_id} holds the padding block", "owner")
             elif owners.setdefault(block, request_id) != request_id or table.count(block) > 1:
-                what = f"block {block} belongs to {owners[block]} and to {request_id}"
+                what = f"block {block} belongs to request {owners[block]} and to request {request_id}"
                 yield Broken(step.step, what, "owner")

@@ -1,4 +1,4 @@
-"""The kind of step that a row of the continuous scheduler's step table describes."""
+"""Determine the kind of a step from a row of the continuous scheduler's step table."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,10 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """Return ``start``, ``prefill``, ``decode`` or ``idle``. A prefill has a sequence that did not run before."""
+    """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
+
+    A step is a prefill if a request of ``row`` was not running in ``before``, the row before.
+    """
     if row.step == 0 or before is None:
         return "start"
     if not row.outputs:

@@ -1,9 +1,10 @@
-"""Independent model of the continuous scheduler: predicts every step of a workload from the rules, without an engine.
+"""A model of the continuous scheduler, which predicts every step of a workload without using code of the engine.
 
-Written only from docs/scheduling-rules.md, for readability rather than speed. Two consequences of the rules make it
-short. A decode increases tkv and every sequence's token count together, so the state of a running sequence is its left
-padding: it has tkv − padding tokens in the cache. And padding changes only together with tkv, by the same number of
-whole blocks, so a sequence always holds ceil(tkv/64) − padding // 64 blocks.
+It is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of the
+rules make it short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So the left
+padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache. Second, padding
+changes only together with tkv and by the same number of whole blocks. So a sequence always holds ceil(tkv/64) − padding
+// 64 blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,12 @@ from harness.schedulers.errors import ImpossibleWorkload
 from harness.types import BLOCK_SIZE, EngineSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
 
 _GivenLimits = tuple[int, int, int, int]
-"""The four limits, all given."""
+"""The four limits in the order of ``SchedulingLimits``, none of which is None."""
 
 
 @dataclass(frozen=True)
 class Seat:
-    """A sequence that holds blocks. ``padding`` in tokens, ``reserved`` in blocks."""
+    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` its number of blocks."""
 
     request_id: int
     request: PlannedRequest
@@ -27,25 +28,26 @@ class Seat:
     reserved: int
 
     def decoded(self, tkv: int) -> int:
-        """Return the tokens in the cache beyond the prompt. The newest generated token is not in the cache yet."""
+        """Return the number of generated tokens in the KV cache. The newest generated token is not in it yet."""
         return tkv - self.padding - self.request.prompt_length
 
     def used(self, tkv: int) -> int:
-        """Return the number of blocks it holds."""
+        """Return the number of blocks that the sequence holds."""
         return blocks_for(tkv) - self.padding // BLOCK_SIZE
 
     def is_done(self, tkv: int, max_model_len: int) -> bool:
-        """Return whether its last token has been generated."""
+        """Return whether the last token of the sequence has been generated."""
         return self.decoded(tkv) + 1 >= self.request.length(max_model_len)
 
 
 @dataclass(frozen=True)
 class State:
-    """The engine between two steps. ``running`` is newest first; ``leaving`` have ended, but still hold their blocks.
+    """The state of the scheduler between two steps.
 
-    ``withdrawn``: a waiting request was aborted since the last step, because of which one more step runs.
-    ``refused_at`` are the tkvs at which the batch x tkv limit refused the head of the queue since ``running`` last
-    changed.
+    ``waiting`` has the waiting requests with their numbers. ``running`` is newest first. ``leaving`` are sequences that
+    have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the batch x tkv limit refused
+    the head of the queue since ``running`` last changed. ``withdrawn`` is whether a waiting request was aborted since
+    the last step, because the scheduler then runs one more step.
     """
 
     tkv: int = 0
@@ -57,13 +59,13 @@ class State:
 
     @property
     def has_work(self) -> bool:
-        """Return whether a further step would change anything."""
+        """Return whether another step would change the state."""
         return bool(self.waiting or self.running or self.leaving or self.withdrawn)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """An observed state, with the step that led to it and its outputs."""
+    """The state after a step, with the outputs of the step."""
 
     step: int
     state: State
@@ -72,18 +74,18 @@ class Moment:
 
 
 def predict(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> tuple[StepRow, ...]:
-    """Return all rows of the step table, from step 0 to the last step with work to do or requests to come.
+    """Return the step table of a workload, up to the step after which there is no more work.
 
-    Requests are named by their position. All four ``limits`` must be given; ``filled_in`` adds missing ones. Raises
-    ImpossibleWorkload, and ValueError if a limit is missing.
+    Requests are named by their position. No limit may be None (see ``filled_in``). Raises ImpossibleWorkload, and
+    ValueError if a limit is None.
     """
     return tuple(_row(moment) for moment in moments(limits, requests))
 
 
 def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: int) -> str:
-    """Return what step ``step`` does and why the head of the queue joins or waits in it; one phrase.
+    """Return a phrase about what step ``step`` does, and why the head of the queue joins or waits.
 
-    Raises ImpossibleWorkload if the workload gets stuck before that step.
+    Raises ImpossibleWorkload if a request can never be admitted before that step.
     """
     if step < 1:
         return "the state before any step"
@@ -94,7 +96,7 @@ def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: 
 
 
 def decision(limits: SchedulingLimits, state: State) -> str:
-    """Return what the step after ``state`` does and, if the head of the queue waits, the reason."""
+    """Return a phrase about what the step after ``state`` does and, if the head of the queue waits, why."""
     if not state.waiting:
         head = "nothing waits"
     else:
@@ -109,7 +111,7 @@ def decision(limits: SchedulingLimits, state: State) -> str:
 
 
 def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
-    """Return ``limits`` with missing values taken from the engine's setup."""
+    """Return ``limits`` with the values that are None taken from the setup of the engine."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
         blocks = ceil_div(batch * context // BLOCK_SIZE + 1, batch) * batch
@@ -125,9 +127,10 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
 
 
 def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
-    """Return which admission conditions the head of the queue violates, in one phrase; None if it is admitted.
+    """Return a phrase with the admission conditions that the head of the queue violates, None if it is admitted.
 
-    ``state`` is the state before the step: blocks of sequences that ended in the step before still count as reserved.
+    ``state`` is the state before the step, in which the blocks of sequences that ended in the last step are still
+    reserved.
     """
     if not state.running:
         return None
@@ -141,7 +144,7 @@ def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> 
 
 
 def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
-    """Return the results of all conditions but the last, which is evaluated only if these hold."""
+    """Return the results of all admission conditions except the last, which is evaluated only if the others hold."""
     return (
         _batch_is_full(limits, state),
         _context_is_short(limits, state, request, tkv),
@@ -150,9 +153,10 @@ def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, 
 
 
 def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -> dict[str, str | None]:
-    """Return why the head of the queue can't join, by admission condition; None for conditions that hold.
+    """Return a phrase for each admission condition that the head of the queue violates, None for those that hold.
 
-    ``freed_blocks`` replaces ``blocks`` if the blocks of sequences that have ended would be enough.
+    The keys are the names of the conditions. The key ``freed_blocks`` is used instead of ``blocks`` if there will be
+    enough blocks when those of sequences that have ended are freed.
     """
     given, tkv = _given(limits), _tkv_with(request.prompt_length, state.tkv)
     batch, context, blocks = _other_reasons(given, state, request, tkv)
@@ -164,7 +168,7 @@ def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -
 
 
 def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
-    """Yield the workload moment by moment, as long as a request runs, waits, or is still to join or be aborted."""
+    """Yield the state after each step, until no request runs or waits, or will join or be aborted."""
     last_event = _last_event(requests)
     moment = _with_events(Moment(0, State()), requests)
     yield moment
@@ -180,20 +184,20 @@ def _last_event(requests: Sequence[PlannedRequest]) -> int:
 def _given(limits: SchedulingLimits) -> _GivenLimits:
     context, batch, blocks, batch_tkv = astuple(limits)
     if context is None or batch is None or blocks is None or batch_tkv is None:
-        raise ValueError(f"all four limits must be given, not {limits}")
+        raise ValueError(f"the model needs all four limits, but one is None: {limits}")
     return context, batch, blocks, batch_tkv
 
 
 def _tkv_with(prompt_length: int, tkv: int) -> int:
-    """Return tkv after the prefill of a prompt: grown by whole blocks until the prompt fits.
+    """Return tkv after the prefill of a prompt: the smallest value that is at least as long as the prompt.
 
-    From 0: the rounded-up prompt.
+    tkv grows by whole blocks. If ``tkv`` is 0, the result is the length of the prompt rounded up to whole blocks.
     """
     return tkv + blocks_for(max(0, prompt_length - tkv)) * BLOCK_SIZE
 
 
 def _worst_case(request: PlannedRequest, tkv: int) -> int:
-    """Return the blocks that the request needs if it is prefilled at this tkv and runs to ``max_tokens``."""
+    """Return how many blocks a request needs if it is prefilled at ``tkv`` and generates ``max_tokens`` tokens."""
     all_padding = (tkv - request.prompt_length) // BLOCK_SIZE
     return blocks_for(tkv + request.max_tokens - 1) - all_padding
 
@@ -228,9 +232,9 @@ def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedReques
 
 
 def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
-    """Check the largest batch size x tkv while the new sequence decodes together with others.
+    """Check the largest value of batch size x tkv while the new sequence decodes together with others.
 
-    Once all others have finished, the sequence is alone, and the limit does not apply to a single sequence.
+    When all others have finished, the limit does not apply, because a single sequence is left.
     """
     limit = limits[3]
     newcomer_ends = tkv + request.max_tokens - 1
@@ -247,7 +251,10 @@ def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedR
 
 
 def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
-    """Check earlier refusals: each holds at every larger tkv until the batch changes, without a new evaluation."""
+    """Check whether the batch x tkv limit refused the request at a smaller tkv, and the batch has not changed since.
+
+    The request is then refused again without a new calculation.
+    """
     at = min(state.refused_at, default=tkv + 1)
     return None if at > tkv else f"batch x tkv: was exceeded at tkv {at}; refused until the batch changes"
 
@@ -269,12 +276,12 @@ def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
 
 
 def _freed(state: State) -> State:
-    """Return the state with the blocks of ended sequences freed. Without a batch, tkv is 0."""
+    """Return the state after the blocks of ended sequences are freed. tkv becomes 0 if no sequence is running."""
     return replace(state, tkv=state.tkv if state.running else 0, leaving=(), withdrawn=False)
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
-    """Return the state with the current tkv recorded, if only the batch x tkv limit refuses the head of the queue."""
+    """Return the state with tkv added to ``refused_at`` if only the batch x tkv limit refuses the head of the queue."""
     if not state.waiting or not state.running:
         return state
     given, request = _given(limits), state.waiting[0][1]
@@ -290,7 +297,7 @@ def _without_shared_padding(state: State) -> State:
 
 
 def _shifted(state: State, tokens: int) -> State:
-    """Return the state with tkv and the left padding of all sequences changed by ``tokens``, whole blocks."""
+    """Return the state with ``tokens`` added to tkv and to the left padding of all sequences. It is whole blocks."""
     running = tuple(replace(seat, padding=seat.padding + tokens) for seat in state.running)
     return replace(state, tkv=state.tkv + tokens, running=running)
 
@@ -302,7 +309,7 @@ def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
     if needed > available:
         raise ImpossibleWorkload(
             f"request {request_id} (prompt {request.prompt_length}, max_tokens {request.max_tokens}) needs {needed} "
-            f"blocks with nothing else running, and {available} are available"
+            f"blocks with nothing else running, but {available} are available"
         )
     seat = Seat(request_id, request, tkv - request.prompt_length, needed)
     grown = _shifted(state, tkv - state.tkv) if tkv > state.tkv else state
@@ -318,7 +325,7 @@ def _decode(limits: SchedulingLimits, step: int, state: State) -> Moment:
 
 
 def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
-    """Remove the sequences that got their last token in this step; they are listed in the order of outputs."""
+    """Remove the sequences that got their last token in this step. ``finished`` lists them in the order of outputs."""
     state, context = moment.state, _given(limits)[0]
     ran = [seat for seat in state.running if seat.request_id in moment.outputs]
     done = tuple(seat for seat in ran if seat.is_done(state.tkv, context))
@@ -336,7 +343,7 @@ def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
 
 
 def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
-    """Queue the requests that join now, then end those that are aborted now."""
+    """Add the requests that join after this step to the queue, then remove those that are aborted."""
     joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == moment.step)
     aborted = {i for i, r in enumerate(requests) if r.abort_step == moment.step}
     if not joining and not aborted:

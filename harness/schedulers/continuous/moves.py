@@ -1,8 +1,7 @@
-"""Changes from one observation to the next: what a prefill, a decode and an empty step may change and must change.
+"""Check the changes from each row of an observed step table to the next: what a step must change and must not change.
 
-Two rules make this short. A decode increases tkv and the token count of all sequences together, so the state of a
-running sequence is its left padding. And padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding //
-64 blocks.
+The state of a running sequence is its left padding, because a decode adds 1 to tkv and to the number of tokens of every
+sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections import defaultdict
@@ -17,7 +16,7 @@ from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 def each_move(
     steps: Sequence[StepRow], telling: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
-    """Yield the violations of the steps ``telling`` among ``steps``; the others are plain decodes without changes."""
+    """Yield the violations in the steps ``telling``. The other ``steps`` are plain decodes, which have none."""
     events = _Events.of(timings)
     ledger = _Ledger(requests)
     for step in telling:
@@ -26,7 +25,8 @@ def each_move(
         came = events.joins.get(step.step, ())
         if before is None:
             if step.waiting != (wanted := tuple(i for i in came if i not in gone)):
-                yield Broken(step.step, f"waiting {step.waiting}, {wanted} came", "queue")
+                what = f"waiting is {step.waiting}, but the requests that joined are {wanted}"
+                yield Broken(step.step, what, "queue")
             continue
         yield from _queue(before, step, came, gone)
         yield from _check_running(before, step, gone)
@@ -39,7 +39,7 @@ def each_move(
 
 @dataclass(frozen=True)
 class _Events:
-    """Requests that join and requests that are aborted, by step."""
+    """The requests that join, and those that are aborted, by the number of the step."""
 
     joins: Mapping[int, Sequence[int]]
     aborts: Mapping[int, frozenset[int]]
@@ -56,61 +56,65 @@ class _Events:
 
 
 def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
-    """Check that only the head of the queue is prefilled, and that new requests are queued at the end."""
+    """Check that only the head of the queue is prefilled, and that new requests join the queue at its end."""
     waiting = before.waiting
     if after.kind == "prefill" and after.outputs:
         new = after.outputs[0]
         if waiting[:1] != (new,):
-            yield Broken(after.step, f"{new} was prefilled, {_named(waiting)} waited", "queue")
+            what = f"{new} was prefilled, but the waiting requests were {_named(waiting)}"
+            yield Broken(after.step, what, "queue")
         waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
     if came or gone:
         waiting = tuple(i for i in (*waiting, *came) if i not in gone)
-    # Aborted requests that are still waiting are reported by the invariant about aborts.
+    # Another invariant reports aborted requests that are still waiting.
     still = tuple(i for i in after.waiting if i not in gone) if gone else after.waiting
     if still != waiting:
-        yield Broken(after.step, f"waiting {_named(after.waiting)}, in order of arrival {_named(waiting)}", "queue")
+        what = f"waiting is {_named(after.waiting)}, expected in order of arrival {_named(waiting)}"
+        yield Broken(after.step, what, "queue")
 
 
 def _check_running(before: StepRow, after: StepRow, gone: frozenset[int]) -> Iterator[Broken]:
-    """Check which sequences get a token, and that running is newest first without those that ended."""
+    """Check which sequences get a token, and that ``running`` is newest first, without those that have ended."""
     running = before.running
     if after.kind == "prefill":
         if len(after.outputs) != 1:
-            yield Broken(after.step, f"a prefill gave tokens to {after.outputs}", "outputs")
+            yield Broken(after.step, f"a prefill gave tokens to the requests {after.outputs}", "outputs")
         running = (*after.outputs[:1], *running)
     elif after.outputs != (running if after.kind == "decode" else ()):
-        yield Broken(after.step, f"{running} ran, tokens went to {after.outputs}", "outputs")
+        yield Broken(after.step, f"requests {running} ran, but {after.outputs} got tokens", "outputs")
     if not set(after.finished) <= set(after.outputs):
-        yield Broken(after.step, f"{after.finished} finished, tokens went to {after.outputs}", "outputs")
+        yield Broken(after.step, f"requests {after.finished} finished, but {after.outputs} got tokens", "outputs")
     left = set(running) - set(after.running)
     if left - gone != set(after.finished) - gone:
-        yield Broken(after.step, f"{sorted(left)} left, {sorted(after.finished)} finished", "end")
+        what = f"requests {sorted(left)} stopped running, but {sorted(after.finished)} finished"
+        yield Broken(after.step, what, "end")
     elif after.running != (stay := tuple(i for i in running if i not in left)):
-        yield Broken(after.step, f"running {_named(after.running)}, newest first {_named(stay)}", "running")
+        what = f"running is {_named(after.running)}, expected newest first {_named(stay)}"
+        yield Broken(after.step, what, "running")
 
 
 def _idle(before: StepRow, after: StepRow) -> Iterator[Broken]:
     if before.running or before.waiting:
-        what = f"nothing ran, though {_named(before.running)} ran before and {_named(before.waiting)} waited"
+        what = f"no request ran, although running was {_named(before.running)} and waiting {_named(before.waiting)}"
         yield Broken(after.step, what, "queue")
 
 
 def _empty(step: StepRow) -> Iterator[Broken]:
     if step.tkv or step.reserved or step.used:
-        what = f"nothing runs at tkv {step.tkv}, {step.reserved} blocks reserved, {step.used} used"
+        what = f"no request runs, but tkv is {step.tkv}, and {step.reserved} blocks are reserved, {step.used} used"
         yield Broken(step.step, what, "idle")
 
 
 @dataclass
 class _Ledger:
-    """Left padding and reservation of all running sequences, updated step by step."""
+    """The left padding, in tokens, and the reserved blocks of each running sequence, updated step by step."""
 
     requests: Sequence[RequestSpec]
     padding: dict[int, int] = field(default_factory=dict)
     reserved: dict[int, int] = field(default_factory=dict)
 
     def account(self, before: StepRow, after: StepRow) -> Iterator[Broken]:
-        """Check tkv and the sums of blocks after a prefill or a decode."""
+        """Check tkv and the numbers of used and reserved blocks after a prefill or a decode."""
         running = [i for i in before.running if i in self.padding]
         shared = min((self.padding[i] for i in running), default=0) // BLOCK_SIZE * BLOCK_SIZE
         tkv = before.tkv_or_0 - shared if running else 0
@@ -118,8 +122,8 @@ class _Ledger:
         length = len(self.requests[new].prompt_token_ids) if new is not None else 0
         wanted = tkv + blocks_for(max(0, length - tkv)) * BLOCK_SIZE if new is not None else tkv + 1
         if after.tkv != wanted:
-            removed = f", {shared} of padding go" if shared else ""
-            what = f"a {after.kind} moved tkv from {before.tkv} to {after.tkv}, not to {wanted}{removed}"
+            removed = f", after removing {shared} tokens of shared padding" if shared else ""
+            what = f"a {after.kind} changed tkv from {before.tkv} to {after.tkv}, expected {wanted}{removed}"
             yield Broken(after.step, what, "tkv")
         moved = after.tkv_or_0 - before.tkv_or_0 - (after.kind == "decode")
         self.padding = {i: self.padding[i] + moved for i in running}
@@ -131,9 +135,10 @@ class _Ledger:
         used = sum(blocks_for(after.tkv_or_0) - padding // BLOCK_SIZE for padding in self.padding.values())
         reserved = sum(self.reserved.values())
         if after.used is not None and after.used != used:
-            yield Broken(after.step, f"{after.used} blocks used, {used} hold what runs", "held")
+            yield Broken(after.step, f"{after.used} blocks are used, but the sequences need {used}", "held")
         if after.reserved is not None and after.reserved != reserved:
-            yield Broken(after.step, f"{after.reserved} blocks reserved, {reserved} are the worst case", "held")
+            what = f"{after.reserved} blocks are reserved, but the sequences need {reserved} to run to max_tokens"
+            yield Broken(after.step, what, "held")
 
 
 def _named(ids: Sequence[int]) -> str:

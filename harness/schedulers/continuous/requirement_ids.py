@@ -1,4 +1,4 @@
-"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
+"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
 
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.rules import rule_for
@@ -43,11 +43,11 @@ BY_REASON = {
     "blocks: ": "CB-ADMIT-05",
     "batch x tkv: ": "CB-ADMIT-06",
 }
-"""Requirements by the phrase of the scheduler model (``why_not``) for why the head of the queue waits."""
+"""Ids of requirements, by a part of the phrase with which ``why_not`` says why the head of the queue waits."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
+    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
     for (kind, column), ids in BY_CELL.items():
         if verdict.rule == rule_for(kind, column):
             return ids

@@ -1,4 +1,4 @@
-"""The rule behind each column of a step table, abridged from docs/scheduling-rules.md."""
+"""The rule for each column of a step table, for error messages, abridged from docs/scheduling-rules.md."""
 
 _PREFILL = {
     "tkv": (
@@ -41,12 +41,12 @@ DOC = "docs/scheduling-rules.md"
 
 
 def rule_for(kind: str, column: str) -> str:
-    """Return the rule behind a column in a step of the expected kind."""
+    """Return the rule that determines ``column`` in a step of the kind ``kind``."""
     return f"{DOC} {_BY_KIND[kind][column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:
-    """Return the rule behind a step of another kind than expected."""
+    """Return the rule that requires a step of the kind ``expected``, if the observed kind is ``seen``."""
     if "prefill" in (expected, seen):
         return f"{DOC} {_ADMISSION}"
     return rule_for(expected, "outputs")

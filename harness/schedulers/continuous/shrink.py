@@ -1,4 +1,4 @@
-"""Shrinking of workloads, and the names of the features that a shrunk workload still needs."""
+"""Shrink workloads of the continuous scheduler, for the search."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,12 +9,12 @@ from harness.schedulers.sizes import loosened, tightened, towards
 
 
 def takes(workload: Workload) -> tuple[str, ...]:
-    """Return the names of the limits that are tighter than those of the engine."""
+    """Return the names of the limits that are smaller than those of the engine."""
     return tightened(workload.limits)
 
 
 def smaller(workload: Workload) -> Iterator[Workload]:
-    """Yield simpler workloads, the simplest first: without a request, without a limit, with smaller numbers."""
+    """Yield workloads that are simpler, the simplest first: without one request or limit, or with smaller numbers."""
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _with(workload, [*requests[:i], *requests[i + 1 :]])

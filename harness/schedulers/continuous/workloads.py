@@ -1,4 +1,4 @@
-"""Random workloads for hypothesis, with lengths, token budgets and limits concentrated at the boundaries of rules."""
+"""Generate random workloads for the continuous scheduler, often with lengths and limits at which the rules change."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
 
 
 MADE_UP_TOKEN = -1
-"""The token that a simulated engine generates. As a stop token it ends a request at its ``min_tokens``."""
+"""The token that an engine without a model generates. As a stop token it ends a request after ``min_tokens`` tokens."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """Requests in the order in which they join, with all four limits given."""
+    """A workload: requests in the order in which they join, and limits, none of which is None."""
 
     limits: SchedulingLimits
     requests: tuple[PlannedRequest, ...]
@@ -34,12 +34,12 @@ class Workload:
 
     @property
     def case_id(self) -> str:
-        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
+        """Return a case id that is derived from the content. It is also the seed of random prompts."""
         content = repr((astuple(self.limits), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in suite form, with random prompts. Early ends are expressed by a stop token."""
+        """Return the requests in the form of suites, with random prompts. A stop token ends those that end early."""
         return tuple(
             Request(
                 prompt=Prompt(random_tokens=request.prompt_length),
@@ -56,7 +56,7 @@ class Workload:
         return setup_for_search(model)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take; without ``vocabulary`` only lengths matter."""
+        """Return the requests in the form that drivers take. Without a ``vocabulary``, all token ids are the same."""
         requests = self.as_requests()
         if vocabulary is not None:
             name = self.case_id
@@ -70,11 +70,11 @@ class Workload:
         ]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """Return the rows predicted by the model."""
+        """Return the step table that the model of the scheduler predicts."""
         return predict(self.limits, self.requests)
 
     def explain(self, step: int) -> str:
-        """Return what step ``step`` does by the rules."""
+        """Return a phrase about what the rules require at step ``step``."""
         return explain(self.limits, self.requests, step)
 
 
@@ -84,38 +84,38 @@ def setup_for_search(model: str) -> EngineSetup:
 
 
 SIZES = Sizes()
-# On a model every step costs a forward, and every request is run again alone.
-SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, budget=70, join_step=40)
+# Workloads are smaller if a model runs, because every step takes a forward, and each request is run again alone.
+SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, max_tokens=70, join_step=40)
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[Workload]:
-    """Return the strategy of a search, with the sizes for simulation or for a model."""
+    """Return the hypothesis strategy for a search. Workloads are smaller if the engine runs a model."""
     return workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, early_stops=early_stops)
 
 
 @st.composite
 def workloads(draw: st.DrawFn, sizes: Sizes = SIZES, *, early_stops: bool = False) -> Workload:
-    """Draw workloads that the engine core can finish: each request alone fits into the available blocks."""
+    """Draw a workload that an engine can finish, because each request alone fits into the available blocks."""
     requests = draw(_lists_of_requests(sizes, early_stops))
     requests.sort(key=lambda request: request.join_step)
     return Workload(_limits(draw, requests), tuple(requests))
 
 
-# Hypothesis shrinks single draws, so it removes a request as a whole only if the request consists of few draws with
-# the simplest choices first. Hence one sampled_from for each number, in which important values occur many times.
+# hypothesis shrinks one draw at a time. It can remove a whole request only if the request has few draws, whose simplest
+# choices come first. Therefore each number is one ``sampled_from``, in which important values occur many times.
 
 
 @lru_cache
 def _lists_of_requests(sizes: Sizes, early_stops: bool) -> st.SearchStrategy[list[PlannedRequest]]:
-    """Return the strategy for requests. Cached, because building a strategy takes longer than drawing from it."""
-    aborts = [*[None] * sizes.budget * 4, *range(sizes.budget)]
+    """Return the strategy for lists of requests. It is cached, because creating it takes longer than a draw."""
+    aborts = [*[None] * sizes.max_tokens * 4, *range(sizes.max_tokens)]
     request = st.builds(
         _request,
         prompt_length=_crowded(BOUNDARY_LENGTHS, sizes.prompt),
-        max_tokens=_crowded(BOUNDARY_BUDGETS, sizes.budget),
+        max_tokens=_crowded(BOUNDARY_BUDGETS, sizes.max_tokens),
         join_step=st.sampled_from([*[0] * sizes.join_step, *[*range(20)] * 6, *range(sizes.join_step)]),
         aborted_after=st.sampled_from(aborts),
-        stops_after=st.none() | st.integers(1, sizes.budget) if early_stops else st.none(),
+        stops_after=st.none() | st.integers(1, sizes.max_tokens) if early_stops else st.none(),
     )
     return st.lists(request, min_size=1, max_size=sizes.requests)
 
@@ -133,7 +133,7 @@ def _request(
 
 
 def _crowded(boundaries: Sequence[int], most: int) -> st.SearchStrategy[int]:
-    """Return a strategy: one third boundaries, one third small numbers, one third any number up to ``most``."""
+    """Return a strategy for numbers up to ``most``: a third are ``boundaries``, a third small, and a third any."""
     near = [b for b in boundaries if b <= most]
     few = range(1, min(most, 12) + 1)
     return st.sampled_from([*near * (most // len(near)), *[*few] * (most // len(few)), *range(1, most + 1)])
@@ -151,7 +151,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
-    """Draw limits: as built, any, or within one of a number that decides about one of these requests."""
+    """Draw limits that are those of the engine, any, or within one of a number that matters for these requests."""
     context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):
@@ -171,7 +171,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
 
 
 def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
-    """Draw the context that the longest or the shortest request needs, plus 0 or 1 block, plus or minus a token."""
+    """Draw a ``max_model_len`` close to what the longest or the shortest request needs."""
     end = draw(_LARGEST_OR_LEAST)(_end(request) for request in requests)
     return end + draw(_MORE_BLOCKS) * BLOCK_SIZE + draw(_BESIDE)
 
@@ -181,5 +181,5 @@ def _between(least: int, number: int, most: int) -> int:
 
 
 def _end(request: PlannedRequest) -> int:
-    """Return the context that a request needs alone, in tokens."""
+    """Return the ``max_model_len`` that a request needs if it runs alone."""
     return blocks_for(request.prompt_length) * BLOCK_SIZE + request.max_tokens

@@ -1,6 +1,6 @@
-"""Static batching, the baseline: a batch is filled and runs to its end before the next one is filled.
+"""The static scheduler, a baseline: a batch is filled, and runs to its end before the next batch is filled.
 
-It has the invariants of continuous batching, but no model of its rules, so its steps are not explained.
+It has the same invariants as the continuous scheduler, but no model of its rules, so wrong steps are not explained.
 """
 
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""vLLM's own scheduler: steps of a token budget, prefix caching, preemption (docs/scheduling-rules-token-budget.md)."""
+"""The token-budget scheduler, which is vLLM's own scheduler (docs/scheduling-rules-token-budget.md).
+
+A step computes at most ``max_num_batched_tokens`` tokens, the budget. There are prefix caching and preemption.
+"""
 
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
@@ -34,7 +37,7 @@ DRAWING = Drawing(
     aligned=False,
     legend=frozenset({"found", "shared", "chunk", "turn", "lost"}),
     measure="tokens",
-    lane_height=72,  # shows single blocks, because some of them are shared
+    lane_height=72,  # High enough to show single blocks, because some of them are shared.
 )
 
 SPEC = SchedulerSpec(

@@ -1,6 +1,7 @@
-"""Bars of the token-budget scheduler: no padding except for the rest of the last block.
+"""Compute the bars of the token-budget scheduler from its step table.
 
-In one step several requests may compute tokens of their prompts while others decode. Preempted requests hold nothing.
+There is no padding except the rest of the last block. In one step, several requests can compute tokens of their prompts
+while others decode. Preempted requests hold no blocks.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
@@ -9,7 +10,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class TokenBudgetBars:
-    """Follows a run row by row."""
+    """Computes the bars of a run row by row."""
 
     def __init__(self, sizes: tuple[Size, ...]) -> None:
         self._sizes = sizes
@@ -19,7 +20,7 @@ class TokenBudgetBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with ``row``."""
+        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
         for sequence in row.preempted or ():
             self._forget(sequence)
         for sequence, tokens in row.hits or ():
@@ -48,6 +49,6 @@ class TokenBudgetBars:
         return Bar(0, max(0, known - found), computed - max(known, found), rest, 0, found)
 
     def _forget(self, sequence: int) -> None:
-        """Remove a sequence that ended, or was aborted or preempted."""
+        """Remove the state of a sequence that has ended, or was aborted or preempted."""
         for known in (self._computed, self._found, self._tables):
             known.pop(sequence, None)

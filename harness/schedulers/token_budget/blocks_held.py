@@ -1,4 +1,7 @@
-"""Checks of block tables by block id: no block is lost, held twice, or written after it was found in the cache."""
+"""Check block tables by the ids of blocks.
+
+No block may be lost or belong to two requests, and no block may be written after it was found in the prefix cache.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +14,11 @@ Text = tuple[int, ...]
 
 @dataclass
 class BlocksHeld:
-    """Block tables of all requests, updated step by step.
+    """The block tables of all requests, updated step by step.
 
-    ``tables`` are by request; ``found`` is the number of blocks of each request that were found at its admission;
-    ``content`` is the key of each block in the prefix cache: all tokens up to its end. ``text_of(request, end)``
-    returns the first tokens of a request.
+    ``tables`` has the block table of each request. ``found`` is how many of its blocks were found in the prefix cache
+    at its admission. ``content`` has the key of each block in the prefix cache, which is all tokens up to its end.
+    ``text_of(request, end)`` returns the first ``end`` tokens of a request.
     """
 
     text_of: Callable[[int, int], Text]
@@ -26,35 +29,37 @@ class BlocksHeld:
     seen: set[int] = field(default_factory=set)
 
     def lose(self, requests: Sequence[int]) -> None:
-        """Remove the tables of requests that were preempted, or ended, or were aborted."""
+        """Remove the tables of requests that have ended, or were aborted or preempted."""
         for request in requests:
             self.tables.pop(request, None)
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """Yield what is wrong with the tables of a step, before any request frees blocks.
+        """Yield the violations in the block tables of a step, before any request frees blocks.
 
-        ``computed`` is the number of tokens of each request that are in its blocks at the end of the step.
+        ``computed`` has the number of tokens that each request has in its blocks at the end of the step.
         """
         self.found |= {request: tokens // BLOCK_SIZE for request, tokens in step.hits or ()}
         for (request, _), table in zip(step.scheduled or (), step.block_tables, strict=False):
             yield from self._extended(step.step, request, table, computed.get(request, 0))
 
     def conserved(self, step: StepRow) -> Iterator[Broken]:
-        """Yield what is wrong with the number of used blocks, after blocks were freed."""
+        """Yield the violations in the number of used blocks, after blocks were freed."""
         held = {block for request in step.running for block in self.tables.get(request, ())}
         if step.used != len(held):
-            yield Broken(step.step, f"{step.used} blocks are used, {len(held)} are in block tables", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but {len(held)} are in block tables", "conserved")
         if self.available is not None and len(self.seen) > self.available:
-            yield Broken(step.step, f"{len(self.seen)} blocks were handed out, there are {self.available}", "conserved")
+            what = f"{len(self.seen)} different blocks were used, but there are {self.available}"
+            yield Broken(step.step, what, "conserved")
 
     def _extended(self, number: int, request: int, table: tuple[int, ...], computed: int) -> Iterator[Broken]:
         before, found = self.tables.get(request, ()), self.found.get(request, 0)
         due = blocks_for(computed)
         if len(table) != due or 0 in table or len(set(table)) != len(table):
-            yield Broken(number, f"{request} holds {table}, {due} blocks other than 0 are due", "held")
+            what = f"request {request} has the block table {table}, expected {due} blocks other than block 0"
+            yield Broken(number, what, "held")
         if table[: len(before)] != before:
-            yield Broken(number, f"{request} held {before}, now {table}", "held")
+            yield Broken(number, f"the block table of request {request} was {before} and is now {table}", "held")
         for place in range(len(before), len(table)):
             yield from self._got(number, request, table[place], place, by_finding=place < found)
         self.tables[request] = table
@@ -63,13 +68,18 @@ class BlocksHeld:
             self.content[table[place]] = self.text_of(request, (place + 1) * BLOCK_SIZE)
 
     def _got(self, number: int, request: int, block: int, place: int, *, by_finding: bool) -> Iterator[Broken]:
-        """Check a new block of a request: it was found with the request's own text, or no other request holds it."""
+        """Check a block that a request has got.
+
+        If it was found in the prefix cache, its content must be the request's own text. Otherwise no other request may
+        hold it.
+        """
         if by_finding:
             if self.content.get(block) != self.text_of(request, (place + 1) * BLOCK_SIZE):
-                yield Broken(number, f"{request} found block {block}, which does not hold its tokens", "content")
+                what = f"request {request} found block {block}, which does not have the tokens of the request"
+                yield Broken(number, what, "content")
             return
         holders = sorted(other for other, held in self.tables.items() if block in held and other != request)
         if holders:
-            what = f"{request} writes block {block}, which {' and '.join(map(str, holders))} holds"
+            what = f"request {request} writes block {block}, which belongs to {' and '.join(map(str, holders))}"
             yield Broken(number, what, "written")
         self.content.pop(block, None)

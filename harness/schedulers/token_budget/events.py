@@ -1,4 +1,7 @@
-"""What happened in a run by the rules of the token budget: what kept the head of the queue waiting, and by how much."""
+"""Find the events of the token-budget scheduler that its step table does not show, with the model of the scheduler.
+
+These are the reasons why requests wait, and how close they were to a limit.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,7 +21,7 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Those that only the rules can tell."""
+    """Yield the events that follow from the rules. No limit may be None. Raises ValueError if the run is not valid."""
     for moment in moments(limits, options, planned_texts(specs, timings, run)):
         step = moment.row.step
         if moment.waits is not None:

@@ -1,4 +1,4 @@
-"""Explain an expected step of the token-budget scheduler by its rules, with the numbers of the case."""
+"""Explain what the rules of the token-budget scheduler require at a step of a case."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def by_the_rules(
     run: Run,
     step: int,
 ) -> str | None:
-    """Return what step ``step`` of a workload does by the rules, None if that is not known."""
+    """Return a phrase about what the rules require at step ``step``, None if the rules can't be applied to the run."""
     try:
         return explain(limits, options, planned_texts(specs, timings, run), step)
     except ValueError:
@@ -31,7 +31,7 @@ def impossible(
     timings: Sequence[Request],
     run: Run,
 ) -> str | None:
-    """Return why no engine can finish this workload under these limits, None if the rules give no reason."""
+    """Return why no engine can finish the requests with these limits. Return None if the rules give no reason."""
     try:
         predict(limits, options, planned_texts(specs, timings, run))
     except ImpossibleWorkload as reason:

@@ -1,7 +1,7 @@
-"""Invariants of the token-budget scheduler: properties of every step of every workload, if the driver observes them.
+"""Check the invariants of the token-budget scheduler, properties that every step of every run has.
 
-They do not depend on the expected schedule: the progress of a request follows from the tokens that were scheduled and
-found for it, and its blocks from its block table.
+They need no expected step table. The progress of a request follows from the number of its tokens that were scheduled or
+found in the prefix cache, and its blocks from its block table. What the driver can't observe is not checked.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ def check_invariants(
     limits: SchedulingLimits,
     options: TokenBudgetSetup,
 ) -> Verdict:
-    """Check all invariants over all steps. Invariants of a limit that is None (not known) are not checked."""
+    """Check all invariants after each step of a run. Invariants about a limit that is None are not checked."""
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(run, requests, timings, limits, options)
@@ -61,7 +61,10 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """State of all requests, updated step by step."""
+    """The state of all requests, which is updated step by step.
+
+    ``got`` is the number of tokens that each request has got, and ``computed`` the number of tokens in its blocks.
+    """
 
     run: Run
     requests: Sequence[RequestSpec]
@@ -77,7 +80,7 @@ class _Watch:
         self.by_id = any(step.block_tables for step in self.run.steps)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations of the next observation."""
+        """Yield the violations in the next row of the step table."""
         admitted = self._admitted(step)
         if step.step:
             yield from self._tokens(step)
@@ -91,11 +94,11 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """Yield the violations after the last observation."""
+        """Yield the violations in the last row of the step table, when all requests have ended."""
         names = "waiting", "running", "used"
         what = ", ".join(f"{name} {getattr(last, name)}" for name in names if getattr(last, name))
         if what:
-            yield Broken(last.step, f"left behind: {what}", "idle")
+            yield Broken(last.step, f"left behind after the last request: {what}", "idle")
 
     def _admitted(self, step: StepRow) -> tuple[int, ...]:
         return tuple(request for request, _ in step.scheduled or () if request not in self.before.running)
@@ -104,51 +107,55 @@ class _Watch:
         return len(self.requests[request].prompt_token_ids) + self.got[request]
 
     def _text(self, request: int, end: int) -> Text:
-        # In a simulated schedule, generated tokens are given, not observed.
+        # If no model runs, the generated tokens are those that the case gives.
         spec = self.requests[request]
         generated = spec.simulated_token_ids or (token.token_id for token in self.run.tokens[request])
         return (*spec.prompt_token_ids, *generated)[:end]
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Return the requests that have been aborted so far."""
+        """Return the requests that were aborted at or before this step."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _tokens(self, step: StepRow) -> Iterator[Broken]:
         number, options = step.step, self.options
         total, most = sum(tokens for _, tokens in step.scheduled or ()), options.max_num_batched_tokens
         if total > most:
-            yield Broken(number, f"{total} tokens are scheduled, the budget is {most}", "budget")
+            yield Broken(number, f"{total} tokens are scheduled, but max_num_batched_tokens is {most}", "budget")
         threshold = options.long_prefill_token_threshold
         alone = len(self.before.running) + len(self.before.waiting) <= 1 and options.rules == "0.32"
         for request, tokens in step.scheduled or ():
             if tokens < 1 or (threshold and not alone and tokens > threshold):
-                what = f"{tokens} tokens of {request} are scheduled, the threshold is {threshold or 'none'}"
+                bound = f"long_prefill_token_threshold is {threshold}" if threshold else "none can be"
+                what = f"{tokens} tokens of request {request} are scheduled, but {bound}"
                 yield Broken(number, what, "budget")
         places = self.limits.max_num_seqs
         size = max(len(step.running), len(step.scheduled or ()))
         if places and size > places:
-            yield Broken(number, f"{size} requests run, max_num_seqs is {places}", "places")
+            yield Broken(number, f"{size} requests run, but max_num_seqs is {places}", "places")
 
     def _order(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
         ids = [request for request, _ in step.scheduled or ()]
         if len(set(ids)) != len(ids):
-            yield Broken(step.step, f"scheduled twice: {ids}", "order")
+            yield Broken(step.step, f"a request is scheduled twice: {ids}", "order")
         went_on = [request for request in self.before.running if request in ids]
         if ids != [*went_on, *self.before.waiting[: len(admitted)]]:
-            what = f"scheduled {ids}; {self.before.running} ran, {self.before.waiting} waited"
+            what = f"requests {ids} are scheduled, but {self.before.running} ran and {self.before.waiting} waited"
             yield Broken(step.step, what, "order")
         leaves = {*step.finished, *(step.preempted or ()), *self._gone(step)}
         due = tuple(request for request in (*self.before.running, *admitted) if request not in leaves)
         if step.running != due:
-            yield Broken(step.step, f"running {step.running}, in the order they joined {due}", "order")
+            what = f"running is {step.running}, expected in the order in which requests joined {due}"
+            yield Broken(step.step, what, "order")
 
     def _preempted(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
         preempted = step.preempted or ()
         last = tuple(reversed(self.before.running))[: len(preempted)]
         if preempted != last:
-            yield Broken(step.step, f"preempted {preempted}, {self.before.running} ran", "victim")
+            what = f"requests {preempted} were preempted, but {self.before.running} ran"
+            yield Broken(step.step, what, "victim")
         if preempted and admitted:
-            yield Broken(step.step, f"{preempted} preempted and {tuple(admitted)} admitted in one step", "victim")
+            what = f"requests {preempted} were preempted and {tuple(admitted)} admitted in the same step"
+            yield Broken(step.step, what, "victim")
         self.blocks.lose(preempted)
         self.computed |= dict.fromkeys(preempted, 0)
 
@@ -156,25 +163,27 @@ class _Watch:
         for request, tokens in step.hits or ():
             allowed = self.options.enable_prefix_caching and request in admitted
             if not allowed or tokens < 1 or tokens % BLOCK_SIZE or tokens >= self._length(request):
-                what = f"{request} hit {tokens} of {self._length(request)} tokens"
+                what = f"request {request} hit {tokens} of its {self._length(request)} tokens"
                 yield Broken(step.step, what, "hits")
         self.computed |= dict.fromkeys(admitted, 0)
         self.computed |= dict(step.hits or ())
 
     def _computed(self, step: StepRow) -> Iterator[Broken]:
-        """Check the progress of each request, and which requests get a token."""
+        """Check how many tokens of each request are computed, and which requests get a token."""
         caught_up = []
         for request, tokens in step.scheduled or ():
             self.computed[request] = self.computed.get(request, 0) + tokens
             done, length = self.computed[request], self._length(request)
             if done > length:
-                yield Broken(step.step, f"{done} tokens of {request} are computed, it has {length}", "lost")
+                what = f"{done} tokens of request {request} are computed, but it has {length}"
+                yield Broken(step.step, what, "lost")
             elif done == length:
                 caught_up.append(request)
         if step.outputs != tuple(caught_up):
-            yield Broken(step.step, f"{step.outputs} got a token, {tuple(caught_up)} have all computed", "lost")
+            what = f"requests {step.outputs} got a token, but all tokens are computed of {tuple(caught_up)}"
+            yield Broken(step.step, what, "lost")
         if not set(step.finished) <= set(step.outputs):
-            yield Broken(step.step, f"{step.finished} finished, {step.outputs} got a token", "end")
+            yield Broken(step.step, f"requests {step.finished} finished, but {step.outputs} got a token", "end")
         if self.by_id:
             yield from self.blocks.see(step, self.computed)
         for request in step.outputs:
@@ -188,17 +197,17 @@ class _Watch:
             r for r in (*again, *self.before.waiting, *joined) if r not in gone and (r not in admitted or r in again)
         )
         if step.waiting != due:
-            yield Broken(step.step, f"waiting {step.waiting}, in order {due}", "queue")
+            yield Broken(step.step, f"waiting is {step.waiting}, expected in this order {due}", "queue")
 
     def _aborted(self, step: StepRow) -> Iterator[Broken]:
         gone = self._gone(step)
         still = sorted(gone & {*step.running, *step.waiting})
         if still:
-            yield Broken(step.step, f"{still} were aborted and are still there", "abort")
+            yield Broken(step.step, f"requests {still} were aborted but still run or wait", "abort")
         for request, _ in step.scheduled or ():
             abort = self.timings[request].abort_step
             if abort is not None and abort < step.step:
-                yield Broken(step.step, f"{request} was scheduled after it was aborted", "abort")
+                yield Broken(step.step, f"request {request} was scheduled after it was aborted", "abort")
         self.blocks.lose([*step.finished, *gone])
 
     def _used(self, step: StepRow) -> Iterator[Broken]:
@@ -206,14 +215,14 @@ class _Watch:
             return
         available = self.limits.available_blocks
         if available and step.used > available:
-            yield Broken(step.step, f"{step.used} blocks used, {available} available", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but {available} are available", "conserved")
         if self.by_id:
             yield from self.blocks.conserved(step)
             return
         held = [blocks_for(self.computed.get(request, 0)) for request in step.running]
         least, most = max(held, default=0), sum(held)
         if not (least if self.options.enable_prefix_caching else most) <= step.used <= most:
-            yield Broken(step.step, f"{step.used} blocks used, the requests hold {held}", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but the requests need {held}", "conserved")
 
 
 def _ends(

@@ -1,4 +1,4 @@
-"""The kind of step that a row of the token-budget scheduler's step table describes."""
+"""Determine the kind of a step from a row of the token-budget scheduler's step table."""
 
 from collections.abc import Collection
 
@@ -6,12 +6,12 @@ from harness.types import StepRow
 
 
 def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
-    """Return the requests that decode: they ran before, and compute only the last token that they have."""
+    """Return the requests that decode: those that were running before, and compute only their last token."""
     return tuple(r for r, tokens in row.scheduled or () if tokens == 1 and r in row.outputs and r in before.running)
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """Return ``start``, ``prefill``, ``decode``, ``mixed`` or ``idle``."""
+    """Return the kind of a step: ``start``, ``prefill``, ``decode``, ``mixed`` or ``idle``."""
     if row.step == 0 or before is None:
         return "start"
     if not row.scheduled:

@@ -1,7 +1,7 @@
-"""Independent model of the token-budget scheduler: predicts every step of a workload from the rules, without an engine.
+"""A model of the token-budget scheduler, which predicts every step of a workload without using code of the engine.
 
-Written only from docs/scheduling-rules-token-budget.md, for readability rather than speed. A request is a text that
-grows; values that follow from its length are derived, not stored.
+It is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. A request is a
+text that grows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,9 +17,10 @@ from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetu
 
 @dataclass(eq=False)
 class Writer:
-    """An active request.
+    """A request that has joined and not ended.
 
-    ``computed`` counts the tokens in its pages at the end of the step, ``outputs`` its generated tokens.
+    ``computed`` is the number of its tokens that are in its pages at the end of the step, and ``outputs`` the number of
+    its generated tokens.
     """
 
     number: int
@@ -33,12 +34,15 @@ class Writer:
         return len(self.plan.prompt) + self.outputs
 
     def text(self, end: int | None = None) -> Text:
-        """Return all its tokens so far, or the first ``end``."""
+        """Return the first ``end`` tokens of the request, or all tokens that it has so far."""
         return (self.plan.prompt + self.plan.generated[: self.outputs])[:end]
 
 
 class Obstacle(NamedTuple):
-    """What keeps the head of the queue waiting: ``what`` is batch, budget or blocks, ``lacking`` how many blocks."""
+    """Why the head of the queue can't start. ``what`` is batch, budget or blocks, and ``phrase`` says why.
+
+    ``lacking`` is the number of blocks that are missing.
+    """
 
     what: str
     phrase: str
@@ -47,10 +51,10 @@ class Obstacle(NamedTuple):
 
 @dataclass(frozen=True)
 class Moment:
-    """The observable state after a step, and the reason for it.
+    """The observable state after a step. ``why`` is a phrase that describes the step.
 
-    ``pages`` are the page ids of each request in the step. ``waits`` is the head of the queue, with what keeps it
-    waiting. ``exact`` are the requests that started with the last free blocks.
+    ``pages`` has the ids of the pages that each request had in the step. ``waits`` is the head of the queue with the
+    reason why it can't start. ``exact`` are the requests that started with the last free blocks.
     """
 
     row: StepRow
@@ -63,7 +67,7 @@ class Moment:
 
 
 class _Engine:
-    """The state between two steps, and the observable results of the last step."""
+    """The state of the model between two steps, with the results of the last step."""
 
     def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
         self.context = limits.max_model_len or inf
@@ -105,7 +109,7 @@ class _Engine:
         self._run()
 
     def _go_on(self) -> None:
-        """Schedule running requests, in the order in which they joined."""
+        """Schedule the running requests in the order in which they joined."""
         place = 0
         while place < len(self.running) and self.budget > 0:
             writer = self.running[place]
@@ -118,9 +122,9 @@ class _Engine:
             place += 1
 
     def _make_room(self, writer: Writer, tokens: int) -> bool:
-        """Preempt the last running request until there are ``tokens`` tokens of free pages.
+        """Preempt running requests, the last first, until ``writer`` can get pages for ``tokens`` more tokens.
 
-        Return False if it was ``writer``.
+        Return False if ``writer`` itself was preempted.
         """
         while self._lacking(writer, tokens) > len(self.pages.free):
             victim = self.running.pop()
@@ -133,7 +137,7 @@ class _Engine:
         return True
 
     def _start(self) -> None:
-        """Start waiting requests, from the head on, until one can't start."""
+        """Start waiting requests, from the head of the queue on, until one can't start."""
         while self.waiting:
             writer = self.waiting[0]
             found = self.pages.found(writer.text()) if self.options.enable_prefix_caching else []
@@ -154,11 +158,14 @@ class _Engine:
         self.head = "nothing waits"
 
     def _needed(self, writer: Writer, found: Sequence[Page]) -> int:
-        """Return the free blocks that all its tokens need, including those of its hit that no request holds."""
+        """Return how many free blocks all tokens of a request need.
+
+        Blocks that were found in the prefix cache count only if no other request holds them.
+        """
         return ceil_div(writer.length, self.pages.size) - sum(page.holders > 0 for page in found)
 
     def _obstacle(self, writer: Writer, found: Sequence[Page]) -> Obstacle | None:
-        """Return why a request can't start now; None if it can."""
+        """Return why a request can't start now, None if it can."""
         if len(self.running) >= self.seats:
             return Obstacle("batch", f"a place: {len(self.running)} run of {self.seats}")
         if self.budget == 0:
@@ -174,7 +181,7 @@ class _Engine:
         return None
 
     def _capped(self, tokens: int) -> int:
-        """Return ``tokens``, limited by the threshold for one request."""
+        """Return ``tokens``, but at most ``long_prefill_token_threshold``."""
         threshold = self.options.long_prefill_token_threshold
         alone = len(self.running) + len(self.waiting) <= 1
         if not threshold or (alone and self.options.rules == "0.32"):
@@ -185,7 +192,10 @@ class _Engine:
         return ceil_div(writer.computed + tokens, self.pages.size) - len(writer.pages)
 
     def _schedule(self, writer: Writer, tokens: int, *, new: bool = False) -> None:
-        """Schedule tokens of a request for this step. Pages that they fill can be found before they are written."""
+        """Schedule tokens of a request for this step.
+
+        Pages that these tokens fill enter the prefix cache immediately, before they are computed.
+        """
         writer.pages += self.pages.take(max(0, self._lacking(writer, tokens)))
         if tokens == 1 and writer.computed + 1 == writer.length and not new:
             self.decoding.add(writer.number)
@@ -195,7 +205,7 @@ class _Engine:
         self.budget -= tokens
 
     def _run(self) -> None:
-        """Give a token to each request whose tokens are all computed, and end it if that was its last."""
+        """Give a token to each request whose tokens are all computed, and end the request if it was the last one."""
         self.held = [(w.number, tuple(page.number for page in w.pages)) for w in self.scheduled]
         caught_up = [writer for writer in self.scheduled if writer.computed == writer.length]
         for writer in caught_up:
@@ -207,11 +217,11 @@ class _Engine:
             self.leave(writer)
 
     def _is_done(self, writer: Writer) -> bool:
-        """Return whether the request has all its tokens, or fills the context."""
+        """Return whether the request has generated all its tokens, or fills the context."""
         return writer.length >= self.context or writer.outputs == len(writer.plan.generated)
 
     def leave(self, writer: Writer) -> None:
-        """Free the pages of a request that ended or was aborted."""
+        """Remove a request that has ended or was aborted, and free its pages."""
         for place in (self.waiting, self.running):
             if writer in place:
                 place.remove(writer)
@@ -223,16 +233,16 @@ class _Engine:
 
     @property
     def has_work(self) -> bool:
-        """Return whether there is work, or a request ended or was aborted since the last step began."""
+        """Return whether a request runs or waits, or has ended or was aborted since the last step began."""
         return bool(self.waiting or self.running or self.gone)
 
     @property
     def stuck(self) -> str | None:
-        """Return why no further step will change anything, None if one will."""
+        """Return why no more steps would change the state, None if another step would."""
         if self.scheduled or self.preempted or not (self.waiting or self.running):
             return None
         if self.running:
-            return f"request {self.running[0].number} can compute no further token: its prompt fills the context"
+            return f"request {self.running[0].number} can't compute another token, because its prompt fills the context"
         return f"request {self.head}"
 
     @property
@@ -242,7 +252,7 @@ class _Engine:
 
     @property
     def why(self) -> str:
-        """Return what the step did and, if the head of the queue waits, the reason."""
+        """Return a phrase about what the step did and, if the head of the queue waits, why."""
         if self.step == 0:
             return "the state before any step"
         budget = self.options.max_num_batched_tokens
@@ -277,15 +287,16 @@ class _Engine:
 def predict(
     limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText]
 ) -> tuple[StepRow, ...]:
-    """Return all rows, from step 0 to the step after which nothing is left to do. All three ``limits`` must be given.
+    """Return the step table of a workload, up to the step after which there is no more work.
 
-    Rows have no kind, like those of expected tables. Raises ImpossibleWorkload.
+    The three limits of this scheduler must not be None. The rows have no kind, like those of expected tables. Raises
+    ImpossibleWorkload.
     """
     return tuple(moment.row._replace(kind="") for moment in moments(limits, options, requests))
 
 
 def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], step: int) -> str:
-    """Return what step ``step`` does and, if the head of the queue waits, the reason; one phrase."""
+    """Return a phrase about what step ``step`` does and, if the head of the queue waits, why."""
     for moment in moments(limits, options, requests):
         if moment.row.step == step:
             return f"step {step}: {moment.why}"
@@ -295,9 +306,9 @@ def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Seque
 def moments(
     limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], block_size: int = BLOCK_SIZE
 ) -> Iterator[Moment]:
-    """Yield the state after each step. ``block_size`` is 64 on the card; vLLM's CPU backend also supports 32.
+    """Yield the state after each step. Raises ImpossibleWorkload.
 
-    Raises ImpossibleWorkload.
+    ``block_size`` is in tokens. It is 64 on cards, and can also be 32 with vLLM's CPU backend.
     """
     writers = [Writer(number, plan) for number, plan in enumerate(requests)]
     engine = _Engine(limits, options, block_size)

@@ -1,6 +1,6 @@
-"""The prefix cache of the scheduler model: pages by their text, and the queue of free pages.
+"""The blocks of the model of the token-budget scheduler: the prefix cache, and the queue of free pages.
 
-Written only from docs/scheduling-rules-token-budget.md, "Blocks and the prefix cache".
+It is written only from docs/scheduling-rules-token-budget.md, "Blocks and the prefix cache".
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,10 @@ Text = tuple[int, ...]
 
 @dataclass(eq=False)
 class Page:
-    """A block. ``text`` is its key in the prefix cache: all tokens up to its end; None if it is not in the cache."""
+    """A block of the KV cache. ``holders`` is the number of requests that hold it.
+
+    ``text`` is its key in the prefix cache, all tokens up to its end. It is None if the page is not in the cache.
+    """
 
     number: int
     holders: int = 0
@@ -21,7 +24,7 @@ class Page:
 
 
 class Pages:
-    """``count`` blocks, numbered from 1. Block 0 is the null block, which no request gets."""
+    """All pages of the KV cache. They are numbered from 1, because no request gets block 0, vLLM's null block."""
 
     def __init__(self, count: int, options: TokenBudgetSetup, size: int = BLOCK_SIZE) -> None:
         self.size = size
@@ -31,7 +34,7 @@ class Pages:
         self._shelf: dict[Text, list[Page]] = {}
 
     def found(self, text: Text) -> list[Page]:
-        """Return the longest run of cached pages for ``text``, from its start.
+        """Return the pages in the prefix cache for the longest possible beginning of ``text``.
 
         The last token is excluded, so that at least one token is computed.
         """
@@ -44,14 +47,14 @@ class Pages:
         return run
 
     def share(self, pages: Sequence[Page]) -> None:
-        """Add a holder to these pages. Free pages leave the queue."""
+        """Add a holder to these pages. Those that were free leave the queue of free pages."""
         for page in pages:
             if page.holders == 0:
                 self.free.remove(page)
             page.holders += 1
 
     def take(self, count: int) -> list[Page]:
-        """Return ``count`` free pages, and remove them from the prefix cache."""
+        """Take ``count`` free pages from the queue. They are removed from the prefix cache."""
         taken, self.free = self.free[:count], self.free[count:]
         for page in taken:
             self._forget(page)
@@ -59,7 +62,7 @@ class Pages:
         return taken
 
     def remember(self, pages: Sequence[Page], text: Text) -> None:
-        """Add every page that ``text`` fills to the prefix cache, after other pages with the same text."""
+        """Add every page that ``text`` fills to the prefix cache. Earlier pages with the same text are found first."""
         if not self.caching:
             return
         for place, page in enumerate(pages[: len(text) // self.size]):
@@ -70,8 +73,8 @@ class Pages:
     def give_back(self, pages: Sequence[Page]) -> None:
         """Remove a holder from these pages. Pages without holders are freed, the last page first.
 
-        Cached pages go to the end of the queue, others to its front. Without prefix caching, all go to the front by the
-        rules of 0.32, and to the end by those of 0.27.
+        Freed pages that are in the prefix cache go to the end of the queue, others to its front. Without prefix
+        caching, all freed pages go to the front by the rules of vLLM 0.32, and to the end by those of 0.27.
         """
         for page in pages:
             page.holders -= 1

@@ -1,4 +1,4 @@
-"""Requirements that a verdict reports as violated, so that a workload found by search can be committed as a case."""
+"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
 
 from harness.schedulers.token_budget.rules import DOC
 from harness.types import Verdict
@@ -17,11 +17,11 @@ BY_HEADING = {
     "TB-FREE": ("TB-FREE-01",),
     "TB-ABORT": ("TB-ABORT-01",),
 }
-"""Requirements by heading of docs/scheduling-rules-token-budget.md. A rule's text begins with the heading."""
+"""Ids of requirements, by the heading of docs/scheduling-rules-token-budget.md with which the text of a rule begins."""
 
 
 def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Return ids of suites/requirements.yaml, none if the verdict names no rule of this scheduler."""
+    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
     if broken_off:
         return ("TB-RUNNING-02", "TB-END-01")
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

@@ -1,4 +1,4 @@
-"""The rule behind each column of a token-budget table, abridged from the page that ``DOC`` names."""
+"""The rule for each column of a step table, for error messages, abridged from the page that ``DOC`` names."""
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
@@ -14,17 +14,17 @@ BY_COLUMN = {
     "hits": '"TB-HIT": the longest run of cached blocks over the first length − 1 tokens',
 }
 CAUSES = ("preempted", "hits", "scheduled", "running", "waiting", "outputs", "finished", "used")
-"""Columns from cause to effect: the first wrong column of a step determines the reported rule."""
+"""The columns from cause to effect. If several columns of a step are wrong, the rule of the first one is reported."""
 _IDLE = '"TB-END": with nothing to run the step is empty; one follows the end of the last request'
 _START = '"One step": step 0 is the state before any step ran'
 _WHICH = BY_COLUMN["scheduled"]
 
 
 def rule_for(kind: str, column: str) -> str:
-    """Return the rule behind a column in a step of the expected kind."""
+    """Return the rule that determines ``column`` in a step of the kind ``kind``."""
     return f"{DOC} {_IDLE if kind == 'idle' else _START if kind == 'start' else BY_COLUMN[column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:  # noqa: ARG001
-    """Return the rule behind a step of another kind than expected."""
+    """Return the rule that requires a step of the kind ``expected``, if the observed kind is ``seen``."""
     return f"{DOC} {_IDLE if expected == 'idle' else _WHICH}"

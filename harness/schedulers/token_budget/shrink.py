@@ -1,4 +1,4 @@
-"""Shrinking of workloads of the token-budget scheduler."""
+"""Shrink workloads of the token-budget scheduler, for the search."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -13,7 +13,7 @@ AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks":
 
 
 def takes(workload: TokenBudgetWorkload) -> tuple[str, ...]:
-    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
+    """Return the names of the limits and options that differ from the defaults, and of features of the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
     preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()
     limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
@@ -21,7 +21,10 @@ def takes(workload: TokenBudgetWorkload) -> tuple[str, ...]:
 
 
 def smaller(workload: TokenBudgetWorkload) -> Iterator[TokenBudgetWorkload]:
-    """Yield simpler workloads, the simplest first: a request less, default limits and options, smaller numbers."""
+    """Yield workloads that are simpler, the simplest first.
+
+    They have one request less, a limit or option with its default value, or smaller numbers.
+    """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)
     for name, built in AS_BUILT.items():

@@ -1,4 +1,7 @@
-"""Random workloads of the token-budget scheduler: prompts with shared beginnings, few blocks, small budgets."""
+"""Generate random workloads for the token-budget scheduler.
+
+Prompts share their beginnings, and there are few blocks and small budgets, so that requests wait and are preempted.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -25,17 +28,17 @@ from harness.types import (
 )
 
 BLOCKS = blocks_for(CONTEXT * BATCH)
-"""Number of blocks of an engine of this shape: those of a full batch."""
-SIZES = Sizes(requests=6, prompt=300, budget=90, join_step=40)
-SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, budget=40, join_step=20)
+"""Number of blocks of the engine, which is enough for a full batch."""
+SIZES = Sizes(requests=6, prompt=300, max_tokens=90, join_step=40)
+SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=40, join_step=20)
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
-"""Token budgets of a step. With 512 every prompt fits, also without chunks."""
+"""Values of max_num_batched_tokens. With 512, every prompt fits into one step without chunked prefill."""
 THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)
 
 
 @dataclass(frozen=True)
 class TokenBudgetWorkload:
-    """Requests in the order in which they join, with all three limits given, and the scheduler's options."""
+    """A workload: requests in the order in which they join, limits, none of which is None, and scheduler options."""
 
     limits: SchedulingLimits
     options: TokenBudgetSetup
@@ -44,7 +47,7 @@ class TokenBudgetWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """Return a case id derived from the content. Random prompts are seeded by it, so they depend on the content."""
+        """Return a case id that is derived from the content. It is also the seed of random prompts."""
         content = repr((astuple(self.limits), astuple(self.options), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -53,9 +56,9 @@ class TokenBudgetWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, self.scheduler, self.options)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in suite form.
+        """Return the requests in the form of suites.
 
-        Generated tokens that other prompts repeat are given as simulated_tokens.
+        If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
         """
         return self._requests
 
@@ -64,10 +67,10 @@ class TokenBudgetWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take; without ``vocabulary``, tokens are arbitrary numbers.
+        """Return the requests in the form that drivers take. Without a ``vocabulary``, token ids are arbitrary.
 
-        Without a model the tokens of every request are given, because a preempted request may find its own in the
-        cache.
+        Without a model every request has simulated tokens, because a preempted request can find its own tokens in the
+        prefix cache.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -76,14 +79,14 @@ class TokenBudgetWorkload:
         return [spec if spec.simulated_token_ids else replace(spec, simulated_token_ids=_own(spec)) for spec in specs]
 
     def expected(self) -> tuple[StepRow, ...]:
-        """Return the rows predicted by the model.
+        """Return the step table that the model of the scheduler predicts.
 
-        They depend on which tokens are equal, not on the tokens themselves.
+        It depends on which tokens are equal, but not on their ids.
         """
         return predict(self.limits, self.options, self._texts())
 
     def explain(self, step: int) -> str:
-        """Return what step ``step`` does by the rules."""
+        """Return a phrase about what the rules require at step ``step``."""
         return explain(self.limits, self.options, self._texts(), step)
 
     def _texts(self) -> list[PlannedText]:
@@ -91,15 +94,15 @@ class TokenBudgetWorkload:
 
 
 def _own(spec: RequestSpec) -> tuple[int, ...]:
-    """Return tokens that no other request generates and no prompt contains."""
+    """Return token ids for a request that no other request generates and no prompt contains."""
     first = 2048 + spec.request_id * 1024
     return tuple(range(first, first + spec.max_tokens))
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudgetWorkload]:  # noqa: ARG001
-    """Return the strategy of a search.
+    """Return the hypothesis strategy for a search.
 
-    Prompts do not repeat generated tokens, which are unknown beforehand on a model.
+    If the engine runs a model, prompts do not repeat generated tokens, because these are not known before.
     """
     return token_budget_workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, decoded=not on_a_model)
 
@@ -108,9 +111,9 @@ def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudg
 def token_budget_workloads(
     draw: st.DrawFn, sizes: Sizes = SIZES, *, decoded: bool = True, rules: Sequence[TokenBudgetRules] = ("0.27", "0.32")
 ) -> TokenBudgetWorkload:
-    """Draw workloads of which each request alone fits.
+    """Draw a workload in which each request alone fits into the KV cache.
 
-    ``decoded``: prompts may repeat another request's generated tokens.
+    With ``decoded``, prompts may repeat the generated tokens of another request.
     """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunks = draw(st.sampled_from((True, True, True, False)))
@@ -125,7 +128,10 @@ def token_budget_workloads(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """Draw limits: as built, or so few blocks that running requests preempt each other. Each request alone fits."""
+    """Draw limits that are those of the engine, or have so few blocks that running requests preempt each other.
+
+    Each request alone fits them.
+    """
     fewest = max(blocks_for(request.prompt_length + request.max_tokens - 1) for request in requests)
     blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + 6) + 1))))
     return SchedulingLimits(CONTEXT, draw(st.sampled_from((BATCH, BATCH, BATCH, 3, 2, 1))), blocks)

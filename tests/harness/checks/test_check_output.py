@@ -40,7 +40,7 @@ def test_the_same_tokens_with_the_same_logprobs_pass_under_every_policy() -> Non
         verdict = checked(tokens("abcdefgh"), by=policy(name))
         assert verdict.passed, verdict
         assert verdict.details == ()
-    assert checked(tokens("abcdefgh")).headline == "request 3: 8 tokens as Hugging Face, logprobs within 0"
+    assert checked(tokens("abcdefgh")).headline == "request 3: 8 tokens as in Hugging Face, logprobs within 0"
     assert "(policy golden)" in checked(tokens("abcdefgh"), by=policy("golden")).headline
 
 
@@ -239,7 +239,7 @@ def test_golden_looks_at_logprob_rank_and_divergence_at_every_position() -> None
     assert golden(2, logprob=-0.3 - 0.079).passed
     assert wrong(golden(2, rank=2)) == {"2": ["rank"]}
     assert wrong(golden(2, top=((2, -1.2), (3, -0.9), (25, -4.0)))) == {"2": ["KL"]}
-    assert "Hugging Face's: KL 0." in golden(2, top=((2, -1.2), (3, -0.9), (25, -4.0))).headline
+    assert "Hugging Face's: KL divergence 0." in golden(2, top=((2, -1.2), (3, -0.9), (25, -4.0))).headline
 
 
 def test_a_rank_may_be_lost_where_the_reference_wavers() -> None:

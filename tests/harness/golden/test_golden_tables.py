@@ -165,7 +165,7 @@ ROW = "- [1, 64, [], [0], [0], [], 2, 1]"
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", ":1:1: is empty"),
+        ("", ":1:1: this file is empty"),
         ("suite: [a\n", ":1:8: there is no `]` for this bracket"),
         (GOOD.replace("case: a-case", "case: [x"), ":3:13: `,` or `]` expected here"),
         (b"suite: \xff\n", "byte 0xff is not UTF-8"),

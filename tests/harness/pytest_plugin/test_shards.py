@@ -113,7 +113,7 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
         (["--cb-shard=1/2", "--cb-durations-from=no.json"], "--cb-durations-from no.json: No such file or directory"),
         (
             ["--cb-shard=1/2", "--cb-durations-from=one.yaml"],
-            "--cb-durations-from one.yaml: has neither results of a run nor",
+            "--cb-durations-from one.yaml: this is neither a results file nor",
         ),
         (["--cb-durations-from=no.json"], "--cb-durations-from needs --cb-shard I/N"),
     ],

@@ -189,7 +189,7 @@ def test_a_case_is_named_by_its_content() -> None:
 
 
 def test_workloads_have_the_requested_size() -> None:
-    largest = Sizes(requests=2, prompt=5, budget=4, join_step=3)
+    largest = Sizes(requests=2, prompt=5, max_tokens=4, join_step=3)
 
     def judge(workload: spec.Workload) -> Verdict:
         small = all(r.prompt_length <= 5 and r.max_tokens <= 4 for r in workload.requests)

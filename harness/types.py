@@ -95,16 +95,17 @@ STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
 
 @dataclass(frozen=True)
 class Structure:
-    """What an answer must look like: one of STRUCTURE_KINDS, and its ``text``.
+    """A constraint of an answer. ``kind`` is one of STRUCTURE_KINDS, named as in vLLM's ``structured_outputs``.
 
-    The text is a JSON schema, a regular expression, a list of texts in JSON, a grammar, or ``true`` for any object.
+    ``text`` is a JSON schema, a regular expression, a list of texts in JSON or a grammar. It is ``true`` for the kind
+    ``json_object``, with which an answer is any JSON object.
     """
 
     kind: str
     text: str
 
     def arguments(self) -> dict[str, Any]:
-        """Return vLLM's argument ``structured_outputs``."""
+        """Return the constraint in the form of vLLM's argument ``structured_outputs``."""
         return {self.kind: json.loads(self.text) if self.kind in ("choice", "json_object") else self.text}
 
     def __str__(self) -> str:

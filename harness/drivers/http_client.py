@@ -195,7 +195,7 @@ def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _response_format(structure: Structure | None) -> dict[str, Any] | None:
-    """Return a structure in OpenAI's form; None if that cannot express it."""
+    """Convert a constraint to OpenAI's ``response_format``, None if that has no such kind of constraint."""
     match structure and structure.arguments():
         case {"json_object": True}:
             return {"type": "json_object"}

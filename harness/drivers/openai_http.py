@@ -108,7 +108,7 @@ def _key() -> str:
 
 
 def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
-    """Return what a server can do. Of a running one it is assumed that it has what vLLM has."""
+    """Return the capabilities of a server. A running server is assumed to support structured outputs, as vLLM does."""
     if running is not None:
         return frozenset({HTTP, STRUCTURED_OUTPUTS} | ({BLOCK_METRICS} if running.tells_blocks else set()))
     if start == "reference":

@@ -1,13 +1,13 @@
-"""Whether the reference engine can have structured outputs here."""
+"""Determine whether the reference engine supports structured outputs in this installation."""
 
 from importlib.util import find_spec
 
 from harness.drivers.base import STRUCTURED_OUTPUTS
 
 PACKAGE = "llguidance"
-"""What compiles them, of ``spyre-cb[structured]``."""
+"""The package that the engine uses for structured outputs. It is installed with ``spyre-cb[structured]``."""
 
 
 def structured_outputs() -> frozenset[str]:
-    """Return the capability if the package is installed, else nothing."""
+    """Return a set with the capability if the package is installed, else an empty set."""
     return frozenset({STRUCTURED_OUTPUTS} if find_spec(PACKAGE) is not None else ())

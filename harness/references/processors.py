@@ -35,7 +35,7 @@ def _row(logits: Any, wanted: Wanted, generated: list[int]) -> Any:
         forbidden |= set(range(size)) - set(use.allowed_token_ids)
     if len(generated) < wanted.forbidden_until:
         ends = {token for token in wanted.forbidden if token < size}
-        # A complete structure leaves only EOS, which then comes before min_tokens.
+        # When the answer is complete, the constraint allows only EOS, so EOS is chosen even before min_tokens.
         if wanted.structure is None or set(logits.isfinite().nonzero().flatten().tolist()) - ends:
             forbidden |= ends
     ids, scores = torch.tensor([[*wanted.prompt_token_ids, *generated]]), logits[None]

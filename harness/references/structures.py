@@ -1,6 +1,6 @@
-"""Masks of structured outputs for the reference, by llguidance's interface for single matchers.
+"""Exclude the tokens that a structured output (JSON schema, regular expression, ...) does not allow from logits.
 
-A mask depends on nothing but the tokens of its own request: each is computed from the start of the answer.
+The masks are computed with ``llguidance``, each from the first token of the answer, and for one request at a time.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,16 @@ from harness.types import Structure
 
 
 class StructureError(ReferenceMissingError):
-    """The reference cannot follow a structure; the message is one sentence."""
+    """The reference model can't apply a constraint, for example because ``llguidance`` is not installed."""
 
 
 def constrained(
     checkpoint: Checkpoint, logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]
 ) -> Any:
-    """Return ``logits`` (float32, ``[rows, vocabulary]``), impossible tokens at -inf; ``generated`` goes by row.
+    """Return ``logits`` with the value -inf for tokens that the constraint of their row does not allow.
 
-    Raises StructureError.
+    ``logits`` are float32, ``[rows, vocabulary]``. ``generated`` has the tokens generated so far in each row. Raises
+    StructureError.
     """
     rows = [row for row, each in enumerate(wanted) if each.structure is not None]
     if not rows:
@@ -33,7 +34,10 @@ def constrained(
 
 
 def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, generated: list[int]) -> Any:
-    """Return one row of logits (``[vocabulary]``) after ``generated`` tokens. Raises StructureError."""
+    """Return one row of logits (``[vocabulary]``) with -inf for tokens that ``structure`` does not allow next.
+
+    ``generated`` are the tokens before. Raises StructureError.
+    """
     import torch
 
     vocabulary = _vocabulary(checkpoint)
@@ -42,7 +46,7 @@ def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, genera
     matcher = _compiled(checkpoint, structure).deep_copy()
     if not matcher.consume_tokens(generated):
         raise StructureError(f"the tokens {generated} do not fit {structure}: {matcher.get_error()}")
-    # One byte for each token: 0 if it is impossible.
+    # The matcher returns one byte for each token: 0 if the token is not allowed.
     possible = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)[: row.shape[0]] > 0
     return torch.where(torch.nn.functional.pad(possible, (0, row.shape[0] - len(possible))), row, -torch.inf)
 
@@ -53,7 +57,9 @@ def _vocabulary(checkpoint: Checkpoint) -> Any:
         from llguidance.hf import from_tokenizer
     except ImportError as error:
         remedy = "pip install 'spyre-cb[structured]'"
-        raise StructureError(f"reference outputs of structured outputs need llguidance: {remedy}") from error
+        raise StructureError(
+            f"reference outputs of requests with structured_outputs need llguidance: {remedy}"
+        ) from error
     from transformers import AutoTokenizer, GenerationConfig
 
     end = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
@@ -70,5 +76,5 @@ def _compiled(checkpoint: Checkpoint, structure: Structure) -> Any:
         text = grammar_from(structure.kind, structure.text)
     matcher = LLMatcher(_vocabulary(checkpoint), text, log_level=0)
     if matcher.is_error():
-        raise StructureError(f"the structure {structure} cannot be compiled: {matcher.get_error()}")
+        raise StructureError(f"llguidance can't compile {structure}: {matcher.get_error()}")
     return matcher

@@ -65,7 +65,7 @@ class Wanted:
         if self.processors != NO_PROCESSORS:
             parts.append(asdict(self.processors))
         if self.structure is not None:
-            # With ``top``, since one cannot see whether fewer stored tokens are all that were possible.
+            # The key includes ``top``: with a constraint, an entry with fewer top tokens may be complete.
             parts.append({"structured_outputs": self.structure.arguments(), "top": self.top})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The steps of a ``generate``: invariants after every step, and the bounds of a case on the steps of its requests."""
+"""Check the steps of a ``generate`` action: the invariants after each step, and the ``max_steps`` of a case."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,10 @@ def check_generate(
     requests: Sequence[Request],
     bounds: StepBounds | None,
 ) -> list[Verdict]:
-    """Check the steps of the last ``generate``. Without visible steps only ``bounds`` fail, which can't be checked."""
+    """Check the invariants and the ``max_steps`` of a case on the steps of the last ``generate``.
+
+    If the driver does not report these steps, the result is empty, or one failure if the case has ``max_steps``.
+    """
     run = run_of_generate(watched.session, len(requests))
     if run is None:
         unknown = Verdict(False, "max_steps can't be checked: this driver does not report the steps of generate")
@@ -39,11 +42,14 @@ def check_generate(
 
 
 def run_of_generate(session: Session, requests: int) -> Run | None:
-    """Return the last ``generate`` as a run of requests that all join at step 0; None without visible steps."""
+    """Return the last ``generate`` as a run whose requests all join at step 0.
+
+    The result is None if the driver does not report the steps of ``generate``.
+    """
     shown = steps_of_generate(session)
     if not shown:
         return None
-    # Before the first step, columns of the engine's scheduler are empty, other columns are None.
+    # Step 0 has empty values in the columns of the engine's scheduler, and None in the columns that it doesn't have.
     first = shown[0][1]
     optional = [None if column is None else () for column in first[5:]]
     tkv = None if first.tkv is None else 0
@@ -58,7 +64,7 @@ def run_of_generate(session: Session, requests: int) -> Run | None:
 
 
 def check_bounds(run: Run, specs: Sequence[RequestSpec], bounds: StepBounds) -> Verdict:
-    """Check that no request took more steps than the case allows."""
+    """Check that no request took more steps for its first token, or between tokens, than ``max_steps`` allows."""
     sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in specs]
     late = [line for request in request_latencies(run.steps, sizes) for line in _exceeded(request, bounds)]
     if late:
@@ -79,5 +85,5 @@ def _exceeded(request: RequestLatency, bounds: StepBounds) -> Iterator[str]:
 
 
 def labelled(label: str, verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return the verdicts with the action at the start of their headlines."""
+    """Return the verdicts with ``label``, which names the action, at the start of their headlines."""
     return [replace(verdict, headline=f"{label}: {verdict.headline}") for verdict in verdicts]

@@ -122,7 +122,7 @@ def _alternatives_fit(position: Position, count: int, bounds: Bounds) -> bool:
         return False
     by_place = zip(right.top, seen.top, strict=False)
     known = dict(right.top)
-    # The reference lists fewer tokens where no others are possible.
+    # The reference has fewer than ``count`` tokens if a constraint excludes all others; their logprob is -inf.
     unlisted = right.top[-1][1] if len(right.top) >= count else -math.inf
     return all(close(ours, theirs, bounds, relative=False) for (_, theirs), (_, ours) in by_place) and all(
         close(ours, known.get(token, unlisted), bounds, relative=False) for token, ours in seen.top

@@ -6,7 +6,7 @@ from harness.types import RequestSpec, Structure, Token
 
 INJECTOR = "golden_token_injector"
 STRUCTURED_BY = "guidance"
-"""vLLM's name of llguidance: other libraries allow other white space in JSON."""
+"""vLLM's name for the library ``llguidance``. Other libraries differ in the white space that they allow in JSON."""
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
@@ -38,9 +38,10 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
 
 
 def _structured_outputs(structure: Structure) -> Any:
-    """Return vLLM's parameters, for the library with which references are computed.
+    """Convert a constraint to vLLM's type, and make vLLM apply it with the same library as the reference outputs.
 
-    The core takes the library from the request; vLLM's input processor, which is not used, would write it there.
+    vLLM's input processor usually sets ``_backend``. It must be set here because this driver does not use the input
+    processor.
     """
     from vllm.sampling_params import StructuredOutputsParams
 

@@ -210,9 +210,9 @@ class VllmSession:
 
 
 def _wait_for_the_grammar(request: Any) -> None:
-    """Wait until structured outputs are compiled, so that the schedule does not depend on how long that takes.
+    """Wait until vLLM has compiled the constraint of a request, so that schedules don't depend on the compile time.
 
-    The request then waits like any other: vLLM keeps those that are being compiled in a queue of their own, before it.
+    While a constraint is being compiled, vLLM keeps the request in a separate queue and does not schedule it.
     """
     structure = getattr(request, "structured_output_request", None)
     if structure is None:

@@ -1,4 +1,4 @@
-"""What an answer of a request must look like."""
+"""The suite key ``structured_outputs``, which constrains the answer of a request, for example to a JSON schema."""
 
 import json
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ Words = Annotated[str, StringConstraints(min_length=1)]
 
 
 class StructuredOutputs(Model):
-    """Exactly one of ``json`` (a JSON schema), ``regex``, ``choice``, ``grammar`` and ``json_object``, as in vLLM.
+    """The constraint of an answer: exactly one of ``json``, ``regex``, ``choice``, ``grammar`` and ``json_object``.
 
-    The schema is an object or its text. A grammar is in Lark's or llama.cpp's notation.
+    They have the same meaning as in vLLM. ``json`` is a JSON schema, given as a mapping or as a string. ``grammar`` is
+    in the notation of Lark or of llama.cpp.
     """
 
     json_schema: Annotated[Words | dict[str, Any] | None, Field(alias="json")] = None
@@ -27,7 +28,7 @@ class StructuredOutputs(Model):
     def _is_one(self) -> "StructuredOutputs":
         if len(self._given()) != 1:
             found = " and ".join(self._given()) or "none of them"
-            what = f"an answer has one structure: exactly one of {', '.join(STRUCTURE_KINDS)}, not {found}"
+            what = f"structured_outputs needs exactly one of {', '.join(STRUCTURE_KINDS)}, not {found}"
             raise MisfitError(what, hint='such as `{choice: ["yes", "no"]}`')
         return self
 
@@ -42,14 +43,14 @@ class StructuredOutputs(Model):
         return {name: value for name, value in values.items() if value is not None}
 
     def structure(self) -> Structure:
-        """Return the structure as drivers take it."""
+        """Convert the constraint to the form that drivers take."""
         [(kind, value)] = self._given().items()
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         return Structure(kind, text)
 
     @staticmethod
     def of(given: "StructuredOutputs | None") -> Structure | None:
-        """Return the structure of a request, None if it has none."""
+        """Convert the constraint of a request, which may be None, to the form that drivers take."""
         return None if given is None else given.structure()
 
     def __str__(self) -> str:

@@ -68,7 +68,7 @@ def test_what_does_not_happen_is_named_with_what_did_instead() -> None:
     assert "there is abort_of_decoding of request 1 at step 5" in verdict.details[0]
     assert verdict.details[1] == "tkv_fall: nothing like it"
     assert verdict.details[-1].startswith("happened: block_taken_in_decode, join, ")
-    assert "doesn't test what it should" in verdict.rule
+    assert "does not test what the case is for" in verdict.rule
 
 
 def test_what_never_happens_fails_where_it_does() -> None:

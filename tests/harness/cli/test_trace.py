@@ -169,7 +169,7 @@ def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, say
     [
         (
             {"max_tokens": 5000},
-            "request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, and 35 are available; "
+            "request 0 (prompt 1, max_tokens 5000) needs 80 blocks with nothing else running, but 35 are available; "
             "the engine failed in step 1",
         ),
         ({"stop_token_ids": [1]}, "requests[0]: generated tokens can end this request early"),

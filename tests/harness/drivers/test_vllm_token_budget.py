@@ -239,7 +239,7 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     ("plugin", "change", "message"),
     [
         (NATIVE, {}, None),
-        (NATIVE, {"backend": "sendnn"}, "vLLM runs here without a Spyre plugin"),
+        (NATIVE, {"backend": "sendnn"}, "needs the plugin spyre-inference to run on cards, and it is not installed"),
         (
             NATIVE,
             {"scheduler": "continuous"},

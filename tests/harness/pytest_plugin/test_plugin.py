@@ -302,7 +302,7 @@ def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> Non
     write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode == 1
-    expected = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, and 2 are available"
+    expected = "request 1 (prompt 65, max_tokens 64) needs 3 blocks with nothing else running, but 2 are available"
     assert f"mine.yaml:5:5: five-lines: {expected} — raise available_blocks" in done.stdout
     assert "Traceback" not in done.stdout
 

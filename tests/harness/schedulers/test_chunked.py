@@ -187,7 +187,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a block of somebody else": (
         "two share",
         {"block_tables": lambda step: (step.block_tables[0], step.block_tables[0][:3] + step.block_tables[1][3:])},
-        "belongs to 0 and to 1",
+        "belongs to request 0 and to request 1",
     ),
     "a block too many": ("decode", {"block_tables": lambda step: ((*step.block_tables[0], 30),)}, "held"),
     "the padding block": ("decode", {"block_tables": lambda step: ((0, *step.block_tables[0][1:]),)}, "held"),

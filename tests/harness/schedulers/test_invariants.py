@@ -41,11 +41,15 @@ def test_blocks_that_cannot_be_seen_are_not_checked() -> None:
 
 
 def test_more_blocks_used_than_reserved() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, used=5)), BLOCKS, "step 4: 5 blocks used, 4 reserved")
+    broken(checked(SEEN, doctored(SEEN.run, 4, used=5)), BLOCKS, "step 4: 5 blocks are used, but only 4 are reserved")
 
 
 def test_more_blocks_reserved_than_available() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, reserved=36)), BLOCKS, "step 4: 36 reserved, 35 available")
+    broken(
+        checked(SEEN, doctored(SEEN.run, 4, reserved=36)),
+        BLOCKS,
+        "step 4: 36 blocks are reserved, but only 35 are available",
+    )
 
 
 def test_as_many_blocks_as_are_available_may_be_reserved() -> None:
@@ -54,7 +58,7 @@ def test_as_many_blocks_as_are_available_may_be_reserved() -> None:
 
 
 def test_fewer_blocks_than_sequences() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, used=1)), HELD, "step 4: 1 blocks used, 4 hold what runs")
+    broken(checked(SEEN, doctored(SEEN.run, 4, used=1)), HELD, "step 4: 1 blocks are used, but the sequences need 4")
 
 
 def test_more_sequences_than_the_batch_holds() -> None:
@@ -84,33 +88,35 @@ def test_batch_tkv_up_to_the_limit_is_allowed_and_a_lone_sequence_is_not_held_to
 
 
 def test_a_decode_that_moves_tkv_by_two() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=69)), TKV, "step 6: a decode moved tkv from 67 to 69, not to 68")
+    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=69)), TKV, "step 6: a decode changed tkv from 67 to 69, expected 68")
 
 
 def test_a_decode_that_leaves_tkv() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=67)), TKV, "step 6: a decode moved tkv from 67 to 67, not to 68")
+    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=67)), TKV, "step 6: a decode changed tkv from 67 to 67, expected 68")
 
 
 def test_a_decode_that_adds_a_block_of_padding() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=132)), TKV, "step 6: a decode moved tkv from 67 to 132, not to 68")
+    broken(
+        checked(SEEN, doctored(SEEN.run, 6, tkv=132)), TKV, "step 6: a decode changed tkv from 67 to 132, expected 68"
+    )
 
 
 def test_a_decode_that_removes_a_block_that_is_no_padding() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=4)), TKV, "step 6: a decode moved tkv from 67 to 4, not to 68")
+    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=4)), TKV, "step 6: a decode changed tkv from 67 to 4, expected 68")
 
 
 def test_a_prefill_that_moves_tkv_by_less_than_a_block() -> None:
     last_step = simulate(a_request(60, 9, abort_step=3), a_request(10, 1, join_step=2))
     assert checked(last_step).passed
     for tkv in (66, 129):
-        what = f"step 3: a prefill moved tkv from 65 to {tkv}, not to 65"
+        what = f"step 3: a prefill changed tkv from 65 to {tkv}, expected 65"
         broken(checked(last_step, doctored(last_step.run, 3, tkv=tkv)), TKV, what)
 
 
 def test_a_new_batch_that_does_not_start_at_the_prompt_rounded_up() -> None:
     alone = simulate(a_request(60, 1))
     for tkv in (60, 128):
-        what = f"step 1: a prefill moved tkv from 0 to {tkv}, not to 64"
+        what = f"step 1: a prefill changed tkv from 0 to {tkv}, expected 64"
         broken(checked(alone, doctored(alone.run, 1, tkv=tkv)), TKV, what)
 
 
@@ -122,7 +128,7 @@ def test_a_longer_prompt_that_makes_tkv_grow_by_a_block_too_many() -> None:
     number = step_where(GROWS, kind="prefill", outputs=(1,))
     before, after = (GROWS.run.steps[at].tkv_or_0 for at in (number - 1, number))
     assert after == before + 192
-    what = f"step {number}: a prefill moved tkv from {before} to {after + 64}, not to {after}"
+    what = f"step {number}: a prefill changed tkv from {before} to {after + 64}, expected {after}"
     broken(checked(GROWS, doctored(GROWS.run, number, tkv=after + 64)), TKV, what)
 
 
@@ -138,7 +144,8 @@ def test_padding_that_all_share_and_that_stays() -> None:
     shared = before + 1 - after
     assert shared == 192
     for tkv in (before + 1, after + 64):
-        what = f"step {number}: a decode moved tkv from {before} to {tkv}, not to {after}, {shared} of padding go"
+        removed = f"after removing {shared} tokens of shared padding"
+        what = f"step {number}: a decode changed tkv from {before} to {tkv}, expected {after}, {removed}"
         broken(checked(SHRINKS, doctored(SHRINKS.run, number, tkv=tkv)), TKV, what)
 
 
@@ -149,7 +156,7 @@ def test_padding_that_stays_for_good() -> None:
     last = seen.run.steps[-1].step
     steps = [s._replace(tkv=s.tkv_or_0 + 64) if number <= s.step < last else s for s in seen.run.steps]
     verdict = checked(seen, replace(seen.run, steps=tuple(steps)))
-    assert verdict.headline.startswith(f"invariant broken at step {number}: a decode moved tkv from ")
+    assert verdict.headline.startswith(f"invariant broken at step {number}: a decode changed tkv from ")
 
 
 # --- what is held ----------------------------------------------------------------------------------------------
@@ -158,62 +165,77 @@ def test_padding_that_stays_for_good() -> None:
 def test_a_block_that_is_not_taken_where_tkv_fills_one() -> None:
     seen = simulate(a_request(60, 9))
     steps = [s._replace(used=min(present(s.used), 1), block_tables=()) for s in seen.run.steps]
-    broken(checked(seen, replace(seen.run, steps=tuple(steps))), HELD, "step 2: 1 blocks used, 2 hold what runs")
+    broken(
+        checked(seen, replace(seen.run, steps=tuple(steps))),
+        HELD,
+        "step 2: 1 blocks are used, but the sequences need 2",
+    )
 
 
 def test_a_reservation_that_changes_on_the_way() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, reserved=5)), HELD, "step 4: 5 blocks reserved, 4 are the worst case")
+    broken(
+        checked(SEEN, doctored(SEEN.run, 4, reserved=5)),
+        HELD,
+        "step 4: 5 blocks are reserved, but the sequences need 4 to run to max_tokens",
+    )
 
 
 def test_a_block_without_a_holder() -> None:
     tables = SEEN.run.steps[4].block_tables
     verdict = checked(SEEN, doctored(SEEN.run, 4, block_tables=(tables[0][:1], tables[1])))
-    broken(verdict, "a block belongs to one sequence", f"step 4: 1 held {tables[0]}, now {tables[0][:1]}")
-    assert "step 4: 4 blocks are used, 3 are in block tables" in verdict.details
+    what = f"step 4: the block table of request 1 was {tables[0]} and is now {tables[0][:1]}"
+    broken(verdict, "a block belongs to one sequence", what)
+    assert "step 4: 4 blocks are used, but 3 are in block tables" in verdict.details
 
 
 # --- who gets tokens -------------------------------------------------------------------------------------------
 
 
 def test_a_decode_that_forgets_a_running_sequence() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, outputs=(1,))), OUTPUTS, "step 4: (1, 0) ran, tokens went to (1,)")
+    broken(
+        checked(SEEN, doctored(SEEN.run, 4, outputs=(1,))), OUTPUTS, "step 4: requests (1, 0) ran, but (1,) got tokens"
+    )
 
 
 def test_tokens_in_another_order_than_running() -> None:
     broken(
         checked(SEEN, doctored(SEEN.run, 4, outputs=(0, 1), block_tables=())),
         OUTPUTS,
-        "step 4: (1, 0) ran, tokens went to (0, 1)",
+        "step 4: requests (1, 0) ran, but (0, 1) got tokens",
     )
 
 
 def test_a_token_for_a_sequence_that_does_not_run() -> None:
     run = doctored(SEEN.run, 2, outputs=(0, 1), running=(0,))
     verdict = checked(SEEN, run)
-    assert verdict.headline.startswith("invariant broken at step 2: (0,) ran, tokens went to (0, 1)")
+    assert verdict.headline.startswith("invariant broken at step 2: requests (0,) ran, but (0, 1) got tokens")
     assert OUTPUTS in verdict.rule
 
 
 def test_a_prefill_that_gives_tokens_to_two() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 3, outputs=(1, 0))), OUTPUTS, "step 3: a prefill gave tokens to (1, 0)")
+    broken(
+        checked(SEEN, doctored(SEEN.run, 3, outputs=(1, 0))),
+        OUTPUTS,
+        "step 3: a prefill gave tokens to the requests (1, 0)",
+    )
 
 
 def test_a_request_that_waits_and_runs() -> None:
     broken(
         checked(SEEN, doctored(SEEN.run, 4, waiting=(1,))),
         QUEUE,
-        "step 4: waiting 1, in order of arrival none",
+        "step 4: waiting is 1, expected in order of arrival none",
     )
 
 
 def test_a_request_that_runs_twice() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 4, running=(1, 1, 0)))
-    assert verdict.headline.startswith("invariant broken at step 4: (1, 1, 0) run, one of them twice")
+    assert verdict.headline.startswith("invariant broken at step 4: running is (1, 1, 0), which has a sequence twice")
     assert OUTPUTS in verdict.rule
 
 
 def test_a_sequence_that_finishes_without_a_token() -> None:
     run = doctored(SEEN.run, 3, finished=(0,), running=(1,))
     verdict = checked(SEEN, run)
-    assert verdict.headline.startswith("invariant broken at step 3: (0,) finished, tokens went to (1,)")
+    assert verdict.headline.startswith("invariant broken at step 3: requests (0,) finished, but (1,) got tokens")
     assert OUTPUTS in verdict.rule

@@ -15,7 +15,11 @@ from tests.helpers.invariants import END, GOOD, IDLE, QUEUE, RUNNING, SEEN, brok
 
 def test_a_queue_out_of_order() -> None:
     seen = simulate(a_request(60, 3), a_request(60, 3), a_request(60, 3), max_num_seqs=1)
-    broken(checked(seen, doctored(seen.run, 1, waiting=(2, 1))), QUEUE, "step 1: waiting 2 1, in order of arrival 1 2")
+    broken(
+        checked(seen, doctored(seen.run, 1, waiting=(2, 1))),
+        QUEUE,
+        "step 1: waiting is 2 1, expected in order of arrival 1 2",
+    )
 
 
 def test_a_request_that_overtakes() -> None:
@@ -30,12 +34,12 @@ def test_a_request_that_overtakes() -> None:
     start = steps[0]._replace(waiting=(0, 1))
     both = seen._replace(requests=(a_request(60, 3), a_request(60, 3)))
     verdict = checked(both, replace(seen.run, steps=(start, *steps[1:])))
-    broken(verdict, QUEUE, "step 1: 1 was prefilled, 0 1 waited")
+    broken(verdict, QUEUE, "step 1: 1 was prefilled, but the waiting requests were 0 1")
 
 
 def test_a_request_that_waits_before_it_came() -> None:
     early = SEEN._replace(requests=(SEEN.requests[0], a_request(10, 3, join_step=3)))
-    broken(checked(early), QUEUE, "step 2: waiting 1, in order of arrival none")
+    broken(checked(early), QUEUE, "step 2: waiting is 1, expected in order of arrival none")
 
 
 # --- ends ------------------------------------------------------------------------------------------------------
@@ -54,14 +58,14 @@ def test_a_sequence_that_leaves_without_finishing() -> None:
     broken(
         checked(SEEN, doctored(SEEN.run, 6, finished=())),
         END,
-        "step 6: [0] left, [] finished",
+        "step 6: requests [0] stopped running, but [] finished",
         "step 7: request 0 never finished",
     )
 
 
 def test_a_sequence_that_finishes_and_stays() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 5, running=(1, 0)))
-    assert verdict.headline.startswith("invariant broken at step 5: [] left, [1] finished")
+    assert verdict.headline.startswith("invariant broken at step 5: requests [] stopped running, but [1] finished")
     assert END in verdict.rule
 
 
@@ -74,14 +78,14 @@ def test_a_request_that_never_ran() -> None:
     broken(
         checked(three, run),
         QUEUE,
-        "step 2: waiting 1, in order of arrival 1 2",
+        "step 2: waiting is 1, expected in order of arrival 1 2",
         "step 7: request 2 never finished",
     )
 
 
 def test_a_sequence_that_is_not_put_in_front() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 3, running=(0, 1)))
-    broken(verdict, RUNNING, "step 3: running 0 1, newest first 1 0")
+    broken(verdict, RUNNING, "step 3: running is 0 1, expected newest first 1 0")
 
 
 def test_an_idle_step_while_a_request_waits() -> None:
@@ -90,7 +94,7 @@ def test_an_idle_step_while_a_request_waits() -> None:
     steps = [*seen.run.steps[:number], seen.run.steps[number - 1]._replace(step=number)]
     steps += [s._replace(step=s.step + 1) for s in seen.run.steps[number:]]
     verdict = checked(seen, replace(seen.run, steps=tuple(steps)))
-    broken(verdict, QUEUE, f"step {number}: nothing ran, though none ran before and 1 waited")
+    broken(verdict, QUEUE, f"step {number}: no request ran, although running was none and waiting 1")
 
 
 def test_fewer_tokens_than_min_tokens() -> None:
@@ -98,7 +102,9 @@ def test_fewer_tokens_than_min_tokens() -> None:
     request = a_request(60, 5, min_tokens=5, stop_token_ids=(5,))
     seen = SEEN._replace(specs=[first, SEEN.specs[1]], requests=(request, SEEN.requests[1]))
     assert checked(seen).passed
-    broken(checked(seen, with_tokens(seen, 4)), END, "step 6: request 0 finished with 4 tokens, min_tokens is 5")
+    broken(
+        checked(seen, with_tokens(seen, 4)), END, "step 6: request 0 finished with 4 tokens, but its min_tokens is 5"
+    )
 
 
 def with_tokens(seen: Simulated, count: int) -> Run:
@@ -138,11 +144,11 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     broken(
         checked(unsaid),
         END,
-        "step 4: [0] left, [] finished",
+        "step 4: requests [0] stopped running, but [] finished",
         f"step {seen.run.steps[-1].step}: request 0 never finished",
     )
     later = seen._replace(requests=(a_request(60, 9, abort_step=5), seen.requests[1]))
-    broken(checked(later), END, "step 4: [0] left, [] finished")
+    broken(checked(later), END, "step 4: requests [0] stopped running, but [] finished")
 
 
 # --- at the end ------------------------------------------------------------------------------------------------
@@ -158,7 +164,7 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     ids=["waiting", "blocks", "a reservation"],
 )
 def test_something_left_when_idle(left: dict[str, Any], message: str) -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind: {message}")
+    broken(checked(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind after the last request: {message}")
 
 
 def test_tkv_that_is_not_put_back_when_idle() -> None:
@@ -166,14 +172,16 @@ def test_tkv_that_is_not_put_back_when_idle() -> None:
     broken(
         verdict,
         IDLE,
-        "step 7: left behind: tkv 68, waiting (), running (), reserved 0, used 0",
+        "step 7: left behind after the last request: tkv 68, waiting (), running (), reserved 0, used 0",
     )
 
 
 def test_an_idle_step_that_keeps_tkv_between_two_batches() -> None:
     seen = GOOD["a pause between two"]
     broken(
-        checked(seen, doctored(seen.run, 8, tkv=64)), IDLE, "step 8: nothing runs at tkv 64, 0 blocks reserved, 0 used"
+        checked(seen, doctored(seen.run, 8, tkv=64)),
+        IDLE,
+        "step 8: no request runs, but tkv is 64, and 0 blocks are reserved, 0 used",
     )
 
 
@@ -189,7 +197,7 @@ def test_of_many_broken_steps_the_first_leads_and_eight_are_shown() -> None:
     seen = simulate(a_request(60, 30))
     run = replace(seen.run, steps=tuple(s._replace(used=s.used and 9) for s in seen.run.steps))
     verdict = checked(seen, run)
-    assert verdict.headline == "invariant broken at step 1: 9 blocks used, 2 reserved (and 11 more)"
+    assert verdict.headline == "invariant broken at step 1: 9 blocks are used, but only 2 are reserved (and 11 more)"
     assert len(verdict.details) == 8
     assert [line.split(":")[0] for line in verdict.details[::3]] == ["step 1", "step 2", "step 3"]
 
@@ -198,10 +206,10 @@ def test_an_abort_that_is_ignored() -> None:
     seen = simulate(a_request(60, 6), a_request(60, 6), max_num_seqs=1)
     ran = checked(seen._replace(requests=(a_request(60, 6, abort_step=3), seen.requests[1])))
     assert not ran.passed
-    assert ran.headline.startswith("invariant broken at step 3: [0] were aborted and still wait or run")
+    assert ran.headline.startswith("invariant broken at step 3: requests [0] were aborted and still wait or run")
     assert '"Aborts"' in ran.rule
     waited = checked(seen._replace(requests=(seen.requests[0], a_request(60, 6, abort_step=2))))
-    assert waited.headline.startswith("invariant broken at step 2: [1] were aborted and still wait or run")
+    assert waited.headline.startswith("invariant broken at step 2: requests [1] were aborted and still wait or run")
 
 
 def test_a_block_that_two_sequences_hold() -> None:
@@ -217,10 +225,12 @@ def test_a_block_that_two_sequences_hold() -> None:
 def test_a_sequence_that_holds_the_padding_block() -> None:
     one = simulate(a_request(60, 6))
     verdict = checked(one, doctored(one.run, 1, block_tables=((0,),)))
-    assert "step 1: 0 holds the padding block" in verdict.details
+    assert "step 1: request 0 holds the padding block" in verdict.details
 
 
 def test_a_sequence_that_loses_a_block() -> None:
     one = simulate(a_request(60, 6))
     verdict = checked(one, doctored(one.run, 3, block_tables=((9, 8),)))
-    assert verdict.headline.startswith("invariant broken at step 3: 0 held (1, 2), now (9, 8)")
+    assert verdict.headline.startswith(
+        "invariant broken at step 3: the block table of request 0 was (1, 2) and is now (9, 8)"
+    )

@@ -222,7 +222,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_behaviour_suite_cannot_be_traced() -> None:
-    with pytest.raises(TraceError, match="so it can't be traced"):
+    with pytest.raises(TraceError, match="a behaviour suite can't be traced"):
         read_items(SUITES / "behaviour" / "limits.yaml", MODEL)
 
 

@@ -75,6 +75,10 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
             "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE, where NAME is one of max_model_len",
         ),
         (["--cb-serve", "reference"], "--cb-serve is only allowed with --cb-driver openai-http"),
+        (
+            ["--cb-driver", "openai-http", "--cb-serve", "reference", "--cb-simulate"],
+            "--cb-serve cannot be combined with --cb-simulate",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_sentence_before_anything_runs(
@@ -130,7 +134,9 @@ def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange:
     assert "the server does not report it" in str(
         driver.unfit(SETUP, SchedulingLimits(max_model_len=64), ServerOptions())
     )
-    assert "starts its own server (api_key)" in str(driver.unfit(SETUP, SchedulingLimits(), ServerOptions(api_key="x")))
+    assert "the case needs a server with api_key" in str(
+        driver.unfit(SETUP, SchedulingLimits(), ServerOptions(api_key="x"))
+    )
     assert "backend sendnn, but the server has eager" in str(driver.unavailable(EngineSetup("m", "sendnn", 1, 512, 4)))
 
 

@@ -99,8 +99,8 @@ def test_wrong_options_are_reported_with_their_place(tmp_path: Path, chunking: s
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ([3, []], "paused is a list"),
-        ([[0], [1]], "hits is a list"),
+        ([3, []], "paused must be a list"),
+        ([[0], [1]], "hits must be a list"),
         ([[0]], "a row must be a list of 8"),
         ([[-1], []], "paused"),
     ],

@@ -78,5 +78,5 @@ def test_requests_that_can_never_continue_are_reported() -> None:
     long = PlannedText((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
         predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
-    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at 67"):
+    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at tkv 67"):
         predict(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])

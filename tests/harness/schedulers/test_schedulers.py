@@ -80,5 +80,5 @@ def test_a_row_is_known_by_its_own_column(known: SchedulerFormat) -> None:
 
 
 def test_static_batching_has_nothing_to_search_with() -> None:
-    with pytest.raises(ValueError, match="scheduler static can't be searched"):
+    with pytest.raises(ValueError, match="the scheduler static has no model of its rules"):
         search_tools_of("static")

@@ -180,7 +180,7 @@ def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pyte
         (["{run}", "--html", "{run}"], "would overwrite the input"),
         (["{run}", "--markdown", "{run}"], "would overwrite the input"),
         (["pyproject.toml", "--history", "{run}", "--junit", "{run}"], "would overwrite the input"),
-        (["{run}", "--history", "pyproject.toml", "--html", "x.html"], "pyproject.toml:1: is not JSON"),
+        (["{run}", "--history", "pyproject.toml", "--html", "x.html"], "pyproject.toml:1: this line is not JSON"),
     ],
 )
 def test_what_is_typed_wrongly_is_one_sentence(

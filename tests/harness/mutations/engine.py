@@ -86,9 +86,10 @@ def as_table() -> str:
     lines = [
         "# Mutations of the engine",
         "",
-        "Mutations (`tests/harness/mutations/*.py`), each a patch of one function of the engine, and the case of the",
-        "suites that must detect each, with the part of the failure's text that leads to the fault.",
-        "`tests/harness/mutations/test_engine.py` runs them and checks that this page is up to date.",
+        "A mutation is a fault that a test injects into the engine by patching one function. The tables list every",
+        "mutation in `tests/harness/mutations/*.py`, the case of the suites that must fail because of it, and the part",
+        "of the failure's text that identifies the fault. `tests/harness/mutations/test_engine.py` runs the mutations",
+        "and checks that this page is up to date.",
     ]
     for title, mutations in TITLES.items():
         lines += ["", f"## {title}", "", "| the engine would … | caught by | the failure says |", "| --- | --- | --- |"]

@@ -76,7 +76,7 @@ def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
 
 def as_table() -> str:
     """Return the table in docs/behaviour.md: every mutation and its message."""
-    lines = ["| the server would … | what is said |", "| --- | --- |"]
+    lines = ["| fault: the server would … | message |", "| --- | --- |"]
     lines += [f"| {mutation.name} | {mutation.message} |" for mutation in SERVER_MUTATIONS]
     return "\n".join(lines) + "\n"
 

@@ -1,4 +1,4 @@
-"""Tokens per second compared with Hugging Face in static batches of 4, and the prefill of a long prompt.
+"""Compare tokens per second with Hugging Face in static batches of 4, and the time of a long prefill.
 
     python benchmarks/against_hugging_face.py [--json FILE]
 

@@ -1,10 +1,11 @@
-"""A decode step with our attention operation and with the one that ibm-fms ships, from 64 to 2,048 tokens of context.
+"""Compare a decode step with our attention operation and with the one that ibm-fms ships.
 
     python benchmarks/attention_ops.py [--json FILE]
 
-Batch of 4, tiny-granite, eager. A step includes tensors, forward and logits. The shipped operation copies the whole
-cache in every layer, so both engines have a cache of the same size, for 4 sequences of 2,048 tokens. The blocks of a
-row are consecutive, as after long prompts; in the last measurement they are in random order.
+The step has four sequences of 64 to 2,048 tokens, on tiny-granite in eager mode. Its time includes tensors, forward and
+logits. The operation of ibm-fms copies the whole KV cache in every layer, so both engines have a cache of the same
+size, for four sequences of 2,048 tokens. The blocks of a sequence are consecutive, as after long prompts; in the last
+measurement they are in random order.
 """
 
 import random

@@ -1,9 +1,9 @@
-"""``backend: inductor`` compared with eager: a decode step at batch 4, and the start of an engine.
+"""Compare the backend ``inductor`` with ``eager``: a decode step with four sequences, and the start of an engine.
 
     python benchmarks/compiled.py [--json FILE]
 
-tiny-granite. An engine is started in its own process, first with an empty compiler cache on disk, then with the cache
-that the first one wrote. Steps are measured alternately in one process, with the warm cache.
+The model is tiny-granite. Each engine is started in a process of its own, first with an empty compiler cache on disk,
+then with the cache that the first engine wrote. Steps of both backends alternate in one process, with the warm cache.
 """
 
 import os
@@ -21,7 +21,7 @@ START = "from engine.build import build_engine; from engine.config import Engine
 
 
 def started(backend: str, cache: str) -> float:
-    """Return the seconds from the command until an engine in a new process can take requests."""
+    """Return the seconds from the start of a new process until its engine accepts requests."""
     command = [sys.executable, "-c", START.format(f"backend={backend!r}")]
     began = time.perf_counter()
     done = subprocess.run(

@@ -1,9 +1,10 @@
-"""One engine with its driver, for real_plugin.py, which runs this script once in each environment.
+"""Run the workload of real_plugin.py on one engine. real_plugin.py runs this script once in each environment.
 
     python benchmarks/driven.py reference|vllm
 
-Opens an engine and writes a line of JSON. Then it runs the workload once for each line on standard input, and writes a
-line with seconds, steps, and the tokens of each request. It ends at the end of its input.
+The script starts an engine with its driver and writes a line of JSON. Then, for each line on standard input, it runs
+the workload and writes a line with the seconds, the number of steps, and the tokens of each request. It ends when its
+input ends.
 """
 
 import json

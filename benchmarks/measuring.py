@@ -1,7 +1,7 @@
-"""Shared code of the benchmarks: alternating measurements, metrics with targets, a table, a JSON file.
+"""Code that all benchmarks use: alternating measurements, metrics with targets, a table, and a JSON file.
 
-Machines are noisy. So compared variants are measured alternately in one run, several times, and results are medians and
-their ratios; results of different runs are never compared.
+Durations vary on a shared machine. So the variants that are compared are measured alternately, several times in one
+run. Results are medians and their ratios. Results of different runs are never compared.
 """
 
 import argparse
@@ -22,9 +22,9 @@ MODELS = ("tiny-granite", "smollm2-135m")
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured value and its target: ``at_least`` or ``at_most``, both None without a target.
+    """A measured value and its target, ``at_least`` or ``at_most``; both are None if there is no target.
 
-    ``base`` describes in a few words what the value was computed from.
+    ``base`` says in a few words what the value was computed from.
     """
 
     what: str
@@ -56,7 +56,7 @@ class Metric:
 
 
 def parser_of(description: str | None, repeat: int) -> argparse.ArgumentParser:
-    """Return a parser with the flags of every benchmark."""
+    """Return an argument parser with the flags that every benchmark has."""
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument(
@@ -66,7 +66,7 @@ def parser_of(description: str | None, repeat: int) -> argparse.ArgumentParser:
 
 
 def one_thread() -> None:
-    """Set torch to one thread. Must run before torch is imported, which reads the environment."""
+    """Set torch to one thread. Call this before torch is imported, because torch reads the environment then."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -74,7 +74,10 @@ def one_thread() -> None:
 
 
 def in_turn(ways: Mapping[str, Callable[[], object]], repeat: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """Return the seconds of each variant by round, without ``warm`` additional rounds at the beginning."""
+    """Run all variants alternately, and return the seconds of each variant in each of ``repeat`` rounds.
+
+    ``warm`` further rounds at the beginning do not count.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-warm, repeat):
         for name, run in ways.items():
@@ -90,7 +93,7 @@ def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
 
 
 def machine() -> dict[str, object]:
-    """Return the machine of the measurement and its load."""
+    """Return a description of this machine, with its load average."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),
@@ -108,7 +111,10 @@ def _processor() -> str:
 
 
 def report(title: str, metrics: Sequence[Metric], file: Path | None, *, began: float) -> None:
-    """Print the table, and write it to ``file`` as JSON if given. ``began`` is a ``time.perf_counter``."""
+    """Print the metrics as a table, and write them to ``file`` as JSON if it is given.
+
+    ``began`` is the ``time.perf_counter()`` at which the benchmark began.
+    """
     table = Table(title=title, title_justify="left")
     for name in ("what", "measured", "target", "", "from"):
         table.add_column(name, justify="right" if name in ("measured", "target") else "left")

@@ -1,10 +1,9 @@
-"""A decode step of smollm2-135m compared with reading its weights once from memory.
+"""Compare a decode step of smollm2-135m with reading the model's weights once from memory.
 
     python benchmarks/memory_floor.py [--json FILE]
 
-A decode cannot be faster than reading the weights. "Reading once" is a sum over all weights. The products of the step
-are also measured on their own, with the weights as the left factor, as in the engine, and as torch computes them by
-default.
+A decode cannot be faster than reading the weights, for which the time of a sum over all weights is measured. The matrix
+products of the step are also measured alone: as the engine computes them, and as torch computes them by default.
 """
 
 import time

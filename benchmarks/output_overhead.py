@@ -1,9 +1,9 @@
-"""The share of a run of the output suites outside the engine, with every reference on disk.
+"""Measure which share of a run of the output suites is spent outside the engine, with all references on disk.
 
     python benchmarks/output_overhead.py [--json FILE] [PYTEST ARGUMENTS ...]
 
-Runs pytest in this process and measures the time of engine starts, ends and steps. The rest (pytest, reading suites and
-references, comparing) is the harness. There is a single run.
+The script runs pytest once in this process, and measures the time of engine starts, ends and steps. The rest of the
+time is the harness: pytest, reading suites and references, and comparing.
 """
 
 import argparse

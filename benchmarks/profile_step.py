@@ -1,10 +1,10 @@
-"""The time of each operator in a step, with torch's profiler.
+"""Measure the time of each operator in a step with torch's profiler.
 
     python benchmarks/profile_step.py [--model tiny-granite] [--kind decode|prefill] [--rows 12]
 
-Prints milliseconds per step of the thread's own time in each operator and each loop of engine/optimized/kernels.py;
-"outside operators" is Python. The profiler slows Python down: the shares of operators among each other are right, the
-share of Python is too large.
+The script prints, in milliseconds per step, the time in each operator of torch and in each loop of
+engine/optimized/kernels.py, without the operators that it calls. "outside operators" is the time in Python. The
+profiler slows Python down, so that time is too large; the times of operators can be compared with each other.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def runs(model: str, kind: str) -> Callable[[], Any]:
 
 
 def show_loops() -> None:
-    """Name the loops for the profiler, which by itself shows operators of torch only."""
+    """Make the profiler show the loops of engine/optimized/kernels.py, which are not operators of torch."""
     from torch.profiler import record_function
 
     from engine.optimized import kernels

@@ -1,4 +1,4 @@
-"""The reference engine and its suites compared with the plugin: vLLM with vllm-spyre on CPU, in its own environment.
+"""Compare the reference engine and its suites with the plugin: vLLM with vllm-spyre on CPU, in its own environment.
 
     make venv-vllm
     python benchmarks/real_plugin.py [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER] [--json FILE]

@@ -1,4 +1,4 @@
-"""Simulate a list of jobs on a number of slots: first fit, the longest job first. Pure functions."""
+"""Simulate when jobs run on a number of slots: of those that fit, the longest starts first. Pure functions."""
 
 import heapq
 from collections.abc import Sequence
@@ -13,7 +13,11 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """``wall`` is the total seconds; ``busy`` the slot-seconds of work, out of ``slots`` x ``wall``."""
+    """The result of a simulation.
+
+    ``wall`` is its duration in seconds. ``busy`` is the sum over all slots of the seconds in which they run a job, at
+    most ``slots`` x ``wall``.
+    """
 
     wall: float
     busy: float

@@ -1,10 +1,11 @@
-"""The server under load, with disconnects and kills: lost, wrong and leaked outputs, and its speed.
+"""Test the server under load, with disconnects and kills: lost, wrong and leaked outputs, and its speed.
 
     python benchmarks/server_load.py [--streams 200] [--churn 1000] [--soak 60] [--json FILE]
 
-Four parts, each on a server with a batch of 4: concurrent streams, each compared with the same request on its own;
-random connects, aborts and disconnects between requests that must still be right; kill -9 in mid-stream and a restart;
-and a soak test with all of these, for a given time. The exit status is 1 if anything was wrong.
+The test has four parts, each on a server with a batch of 4. Concurrent streams are compared with the same requests when
+they run alone. Random connects, aborts and disconnects happen between requests that must still be right. The server is
+killed with SIGKILL during streams and restarted. A soak test does all of these for a given time. The exit status is 1
+if anything was wrong.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Simulated scheduler steps per second, and the cost of each layer.
+"""Measure how many simulated scheduler steps per second each layer runs.
 
     python benchmarks/simulation.py [--json FILE]
 
-Variants of the same workload, measured alternately, several times in one run: the engine core with a record per step;
-the harness on top of it (driver, observations, step table) as with ``--cb-simulate``; the checks of a case (comparison
-with an expected table in the short form, invariants); and the scheduler model that search compares with. Ratios are to
-the engine core. Medians, since machines are noisy.
+The same workload is run in several variants, which alternate: the engine core with a record per step; the harness
+(driver, observations, step table), as with ``--cb-simulate``; the checks of a case (comparison with an expected table,
+invariants); and the scheduler model with which ``spyre-cb search`` compares. Results are medians; ratios are those to
+the time of the engine core.
 """
 
 import random

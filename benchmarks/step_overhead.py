@@ -1,9 +1,9 @@
-"""The engine's overhead in a decode step on top of ibm-fms's forward: scheduling, tensors, sampling, the record.
+"""Measure the engine's overhead in a decode step: the time for scheduling, tensors, sampling and the step record.
 
     python benchmarks/step_overhead.py [--json FILE]
 
-A batch of 4, greedy, without logprobs and with five of them, on both models. The forward is timed within each step, so
-both times are of the same step.
+The overhead is the time of the step minus the time of ibm-fms's forward in that step. The batch has four greedy
+sequences, without logprobs and with five of them, on both models.
 """
 
 import statistics
@@ -17,7 +17,7 @@ STEPS = {"tiny-granite": 100, "smollm2-135m": 25}
 
 
 class TimedForward:
-    """Wraps a model's forward and sums its time."""
+    """A wrapper around a model's forward that sums the seconds spent in it."""
 
     def __init__(self, model: Any) -> None:
         self.seconds = 0.0

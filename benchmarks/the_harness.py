@@ -1,10 +1,9 @@
-"""The overhead of the harness: import, collection, per case, reports.
+"""Measure the overhead of the harness: import, collection, time per case, and reports.
 
     python benchmarks/the_harness.py [--json FILE]
 
-Cases are generated in a temporary folder, ten thousand tests with their configurations, and are simulated. Each result
-is of whole commands in their own processes, alternating with the command it is compared with. Memory is the peak of the
-command.
+Suites with ten thousand tests are generated in a temporary folder and simulated. Each measurement is of a whole command
+in its own process, and alternates with the command that it is compared with. Memory is the peak of the command.
 """
 
 import json

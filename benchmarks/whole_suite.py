@@ -1,10 +1,10 @@
-"""The duration of whole commands, for this checkout and an earlier one, alternating on the same machine.
+"""Compare the duration of whole commands between this checkout and an earlier one; both alternate on this machine.
 
     python benchmarks/whole_suite.py --before FOLDER [--only NAME …] [--repeat N] [--json FILE]
 
-FOLDER is a checkout of the commit to compare with; both run in the environment of this Python. The wall time and the
-CPU time of all processes are measured for each command; the ratios of their medians count. A round takes an hour or
-more: `--only` selects commands.
+FOLDER is a checkout of the commit to compare with; both checkouts run in the environment of this Python. The script
+measures the wall time of each command and the CPU time of all its processes, and reports the ratios of their medians. A
+round takes an hour or more; `--only` selects commands.
 """
 
 import ctypes

@@ -1,10 +1,10 @@
-"""Resolution of model names.
+"""Find a model by its name.
 
     checkpoint = checkpoints.resolve("tiny-granite")
     checkpoints.check_supported(checkpoint)
 
-A name is a built-in name, a folder, or a hub id; the result is a local folder and the digest of its content. Importing
-this package loads neither torch nor transformers.
+A name is a built-in name, a folder, or the id of a model on the Hugging Face hub. The result has the model's local
+folder and a digest of its content. Importing this package imports neither torch nor transformers.
 """
 
 from checkpoints.errors import CheckpointError

@@ -1,8 +1,8 @@
 """SHA-256 of files and of whole checkpoints.
 
 Small files are hashed once per process, unless they change. The digest of a file of ``REMEMBERED_FROM`` bytes or more
-is cached in the cache folder under (path, size, modification time), to avoid reading gigabytes at every start. A
-rewrite that keeps all three is not detected.
+is stored in the cache folder by path, size and modification time, so that gigabytes need not be read at every start. A
+change of a file that keeps all three is not detected.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def write_sums(folder: Path) -> None:
 
 
 def check_sums(folder: Path, remedy: str) -> None:
-    """Check a folder against its ``SHA256SUMS``.
+    """Check the files in a folder against its ``SHA256SUMS``.
 
     Every listed file must exist with its digest, and every file that determines outputs must be listed. Raises
-    CheckpointError with the first file that fails, and ``remedy``, which tells the user what to do.
+    CheckpointError with the first file that fails. ``remedy``, the end of the message, says what the user can do.
     """
     try:
         text = (folder / SUMS).read_text()
@@ -120,7 +120,7 @@ def check_sums(folder: Path, remedy: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _digest_of_small(path: Path, size: int, modified: int, inode: int) -> str:  # noqa: ARG001 - they make the key
-    """Return the digest, computed once per process, since a test run resolves the same model for every test."""
+    """Return the digest of a file. It is computed once per process, since every test of a run needs it."""
     return hash_file(path)
 
 
@@ -133,7 +133,7 @@ def _recall(note: Path) -> str | None:
 
 
 def _remember(note: Path, digest: str) -> None:
-    """Cache a digest if the cache is writable; otherwise the file is hashed again next time."""
+    """Store a digest in the cache folder. If the folder is not writable, do nothing: the file is then hashed again."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{note.name}.{os.getpid()}")

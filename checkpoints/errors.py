@@ -4,10 +4,9 @@ from __future__ import annotations
 
 
 class CheckpointError(ValueError):
-    """A model cannot be used; the message is one sentence on one line.
+    """A model cannot be used. The message is one sentence on one line, to be shown without a traceback.
 
-    The message names the requested model, what was tried, and what would work; it can be shown to users without a
-    traceback.
+    The message names the requested model, the reason, and what the user can do.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -15,7 +14,7 @@ class CheckpointError(ValueError):
 
 
 def one_line(text: object) -> str:
-    """Return ``str(text)`` with runs of whitespace replaced by one space, since errors of libraries span many lines."""
+    """Return ``str(text)`` on one line, with a single space for each run of white space."""
     return " ".join(str(text).split())
 
 

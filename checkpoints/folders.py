@@ -10,9 +10,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def why_unusable(folder: Path) -> str | None:
-    """Return what the folder lacks, as the end of a sentence that begins with its name; None if it is complete.
+    """Return why ``folder`` is not a complete checkpoint, as the end of a sentence that begins with its name.
 
-    This includes shards that the index names: ibm-fms would silently leave their weights uninitialised.
+    Return None if it is complete. The shards that the index of the weights names must exist, because ibm-fms would
+    leave missing weights uninitialised without an error.
     """
     try:
         names = {path.name for path in folder.iterdir() if os.path.isfile(path)}

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub, from the local cache first."""
+"""Find models of the Hugging Face hub in the local cache, or download them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from checkpoints.errors import CheckpointError, first_sentence
 from checkpoints.folders import why_unusable
 
 PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "tokenizer*"]
-# Folders hold the same model in other formats; consolidated.safetensors is the same weights under other names.
+# Subfolders have the same model in other formats; consolidated.safetensors has the same weights with other names.
 LEFT_OUT = ["*/*", "consolidated*"]
 
 Download = Callable[..., str]

@@ -17,8 +17,8 @@ NAMES = (TINY_GRANITE, SMOLLM2)
 class CatalogueEntry:
     """A model with a built-in name.
 
-    ``parameters`` counts tied weights once; ``source`` is the origin of the weights; ``present`` is true if resolving
-    the name needs no network and no conversion.
+    ``parameters`` is the number of parameters, with tied weights counted once. ``source`` says where the weights come
+    from. ``present`` means that the model needs neither a download nor a conversion.
     """
 
     name: str
@@ -50,7 +50,7 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
 
 
 def did_you_mean(name: str, names: Sequence[str] = NAMES) -> str:
-    """Return `` (did you mean 'x'?)`` for a near miss of one of ``names``, else an empty string."""
+    """Return `` (did you mean 'x'?)`` if ``name`` is similar to one of ``names``, else an empty string."""
     last = name.rstrip("/").rpartition("/")[2].partition("@")[0].lower().replace("_", "-")
     near = difflib.get_close_matches(last, names, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -1,4 +1,4 @@
-"""The cache folder of checkpoints."""
+"""The folder of the built-in model, and the cache folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TINY_GRANITE = Path(__file__).parent / "tiny_granite"
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder for downloads and cached results; it may not exist yet.
+    """Return the folder for downloads and cached results, which need not exist.
 
-    ``SPYRE_CB_CACHE`` if set, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty
-    variable counts as unset, and so does a relative ``XDG_CACHE_HOME``, as its specification asks.
+    It is ``$SPYRE_CB_CACHE``, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty variable counts
+    as unset; so does a relative ``XDG_CACHE_HOME``, as the XDG specification requires.
     """
     own = environ.get("SPYRE_CB_CACHE", "").strip()
     if own:

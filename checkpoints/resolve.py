@@ -19,12 +19,12 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A local model.
+    """A model in a local folder.
 
-    ``name`` is the name as given by the user; ``label`` a short form for test ids, of letters, digits, ``.``, ``_`` and
-    ``-``; ``path`` the folder; ``revision`` the requested hub revision or None; ``digest`` the hex SHA-256 of
-    everything in the folder that determines outputs (configuration, tokenizer, weights), independent of the folder's
-    location.
+    ``name`` is the name that the user gave. ``label`` is a short form of it for test ids, with letters, digits, ``.``,
+    ``_`` and ``-``. ``path`` is the folder. ``revision`` is the requested revision on the hub, or None. ``digest`` is
+    the hex SHA-256 of the files that determine outputs (configuration, tokenizer, weights); it does not depend on the
+    location of the folder.
     """
 
     name: str
@@ -35,12 +35,12 @@ class Checkpoint:
 
 
 def resolve(name: str, revision: str | None = None) -> Checkpoint:
-    """Find a model: a name of ``catalogue()``, then a folder, then a hub id.
+    """Return the model with this name: a built-in name, else a folder, else a hub id.
 
-    A hub id is ``org/name`` or ``org/name@revision``; ``revision`` may be given either way. A folder with the name of a
-    built-in model can be given as ``./name``. The built-in model is checked against its ``SHA256SUMS`` every time;
-    ``smollm2-135m`` and hub models may be downloaded once. Raises CheckpointError, one sentence, if the model is not
-    available.
+    A hub id is ``org/name``. Its revision can be given as ``org/name@revision`` or as ``revision``. A folder with the
+    name of a built-in model can be given as ``./name``. The built-in model is checked against its ``SHA256SUMS`` at
+    every call. ``smollm2-135m`` and hub models are downloaded if they are not on this machine. Raises CheckpointError
+    if the model is not available.
     """
     given = name.strip()
     if not given:
@@ -72,10 +72,10 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
 
 
 def test_models(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:  # noqa: PT028 - no test
-    """Return the names in ``VLLM_SPYRE_TEST_MODEL_LIST`` in order, each once; the built-in model if it is unset.
+    """Return the names in ``VLLM_SPYRE_TEST_MODEL_LIST`` in order, without duplicates.
 
-    Names are separated by commas; surrounding blanks and empty names are ignored. Nothing is resolved. Raises
-    CheckpointError if the variable is set and has commas but no names.
+    If the variable is not set, return the built-in model. Names are separated by commas; blanks around them and empty
+    names are ignored. The names are not resolved. Raises CheckpointError if the variable has commas but no names.
     """
     value = environ.get(MODEL_LIST, "")
     if not value.strip():

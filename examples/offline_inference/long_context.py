@@ -1,4 +1,4 @@
-"""Run long prompts to the end of the context.
+"""Run long prompts that fill the context.
 
 python examples/offline_inference/long_context.py --max_model_len 2048 --max_prompt_len 1024 --trunc_print_len 80
 """

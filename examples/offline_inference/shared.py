@@ -1,4 +1,4 @@
-"""Shared code of the two scripts: flags, printing, comparing with Hugging Face."""
+"""Code that both example scripts use: flags, printing, and comparison with Hugging Face."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from engine.trace import HEADER, trace_line
 
 
 def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> None:
-    """Add the flags of both scripts, in both spellings that the plugin's examples use."""
+    """Add the flags that both scripts have, in both spellings that the plugin's examples use."""
     parser.add_argument("--model", default="tiny-granite", help="built-in name, local path or Hugging Face id")
     parser.add_argument(
         "--max_model_len",
@@ -83,7 +83,7 @@ def start(arguments: argparse.Namespace) -> LLM:
 def run(
     llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], trace: bool
 ) -> tuple[list[RequestOutput], str]:
-    """Generate; return the outputs and a line that summarises the run."""
+    """Generate text for the prompts, and return the outputs and a line that summarises the run."""
     kinds: Counter[str] = Counter()
 
     def on_step(record: StepRecord) -> None:
@@ -108,14 +108,17 @@ def run(
 
 
 def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most: int | None = None) -> None:
-    """Print each prompt and its text, the first ``most`` characters of both."""
+    """Print the first ``most`` characters of each prompt and of its generated text."""
     for number, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
         print(f"\nPrompt {number}: {prompt[:most]!r}")
         print(f"Text {number}:   {output.outputs[0].text[:most]!r}")
 
 
 def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
-    """Compare with greedy decoding by Hugging Face on CPU, and print the first difference of each text."""
+    """Compare the outputs with greedy decoding by Hugging Face on CPU, and return whether all texts are equal.
+
+    The first difference of each text is printed.
+    """
     from harness.references import Oracle, Wanted
 
     tokenizer, same = llm.engine.tokenizer, True

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from docs_site.catalogue.entries import Entry, Requirement
 from docs_site.markup import ROOT, Page, escaped, link, requirement_path, suite_path, table, unsearched
+from harness.schedulers import SPECS
 from harness.utils.text import plural
 
 WITHIN = frozenset({"fits_context_exactly", "fits_blocks_exactly", "fits_batch_tkv_exactly"})
@@ -25,6 +26,13 @@ def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entr
     return within, beyond, others
 
 
+def invariants_of(requirement: Requirement) -> list[str]:
+    """Return the invariants under the heading of a requirement, which are checked after every step."""
+    begins = f'docs/{rules_page(requirement)} "{requirement.source.split(" (")[0]}"'
+    rules = (rule for spec in SPECS.values() for rule in spec.invariants if rule.startswith(begins))
+    return [rule.removeprefix(begins).lstrip(": ") for rule in dict.fromkeys(rules)]
+
+
 def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence[str]) -> Page:
     """Return the page of a requirement. ``tests`` are the project's tests that name it, if no case can observe it."""
     path = requirement_path(requirement.name)
@@ -34,6 +42,7 @@ def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence
         f"**{escaped(requirement.must)}**",
         f"Rule: {rule}. {link('All requirements', INDEX, path)}.",
         *(_by_tests(tests) if requirement.by_tests else _by_cases(requirement, path)),
+        *_by_invariants(requirement),
     ]
     return Page(path, "\n\n".join(parts) + "\n")
 
@@ -43,12 +52,19 @@ def _by_tests(tests: Sequence[str]) -> Iterator[str]:
     yield "\n".join(f"- `{test}`" for test in tests)
 
 
+def _by_invariants(requirement: Requirement) -> Iterator[str]:
+    if invariants := invariants_of(requirement):
+        yield "## Invariants"
+        yield "Under the same rule, checked after every step of every scheduler-step and output case of this scheduler:"
+        yield "\n".join(f"- {escaped(invariant)}" for invariant in invariants)
+
+
 def _by_cases(requirement: Requirement, path: str) -> Iterator[str]:
     within, beyond, others = sides(requirement)
     suites = len({entry.suite for entry in requirement.cases})
     yield f"Tested by {plural(len(requirement.cases), 'case')} in {plural(suites, 'suite')}."
-    if not within and not beyond:
-        yield _listed(others, path)
+    if not (within and beyond):
+        yield _listed(requirement.cases, path)
         return
     yield f"## Just within a limit ({len(within)})"
     yield "With the limit smaller by one, a request of these cases would not fit."
@@ -62,8 +78,6 @@ def _by_cases(requirement: Requirement, path: str) -> Iterator[str]:
 
 
 def _listed(entries: Sequence[Entry], path: str) -> str:
-    if not entries:
-        return "None."
     rows = [
         [link(entry.case.id, suite_path(entry.suite), path, entry.case.id), escaped(entry.case.about), entry.suite]
         for entry in entries

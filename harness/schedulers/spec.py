@@ -90,6 +90,7 @@ class SchedulerSpec:
     - ``search_tools``: returns what the search needs. It is a function because it imports hypothesis, and None if the
       scheduler has no model of its rules
     - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` has the others)
+    - ``invariants``: the sentences of what ``check_invariants`` checks, each with its page and heading, as in verdicts
     """
 
     format: SchedulerFormat
@@ -106,6 +107,7 @@ class SchedulerSpec:
     causes: tuple[str, ...]
     search_tools: Callable[[], SearchTools] | None
     rule_events: Callable[[SchedulingLimits, Options, Specs, Timings, Run], Iterable[Event]] = _no_events
+    invariants: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -85,6 +85,13 @@ def test_a_requirement_lists_cases_on_both_sides_of_its_limit(catalogue: Catalog
     assert int(page.split("Tested by ")[1].split()[0]) > 20
 
 
+def test_a_requirement_without_both_sides_has_one_list_and_its_invariants(catalogue: Catalogue) -> None:
+    page = requirement_page(catalogue.by_requirement["CB-BLOCK-04"], "words", ()).markdown
+    assert "limit" not in page
+    assert "[requests-use-all-available-blocks](" in page
+    assert "- a block belongs to one sequence until it ends; block 0 to none" in page
+
+
 def test_a_requirement_without_cases_lists_tests(catalogue: Catalogue) -> None:
     tests = marked_tests(ROOT / "tests")
     for requirement in catalogue.requirements:

@@ -3,7 +3,7 @@
 from harness.schedulers.chunked.bars import ChunkedBars
 from harness.schedulers.chunked.events import rule_events
 from harness.schedulers.chunked.explain import by_the_rules, impossible
-from harness.schedulers.chunked.invariants import check_invariants
+from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.kinds import kind_of_row
 from harness.schedulers.chunked.requirement_ids import requirements_of
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
@@ -49,6 +49,7 @@ SPEC = SchedulerSpec(
     explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
     rule_events=lambda limits, options, *rest: rule_events(limits, _options(options), *rest),
     requirements_of=requirements_of,
+    invariants=tuple(RULES.values()),
     bars=lambda sizes, options, rows: ChunkedBars(sizes, ChunkingSetup(**options).chunk_size, rows),
     drawing=DRAWING,
     causes=("paused", "hits", "waiting", "finished", "outputs", "running", "tkv", "used", "reserved"),

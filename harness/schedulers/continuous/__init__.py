@@ -3,7 +3,7 @@
 from harness.schedulers.continuous.bars import ContinuousBars
 from harness.schedulers.continuous.events import rule_events
 from harness.schedulers.continuous.explain import by_the_rules, impossible
-from harness.schedulers.continuous.invariants import check_invariants
+from harness.schedulers.continuous.invariants import RULES, check_invariants
 from harness.schedulers.continuous.kinds import kind_of_row
 from harness.schedulers.continuous.requirement_ids import requirements_of
 from harness.schedulers.continuous.rules import rule_for, rule_for_kinds
@@ -30,6 +30,7 @@ SPEC = SchedulerSpec(
     explain=lambda limits, _, specs, timings, run, step: by_the_rules(limits, specs, timings, run, step),
     rule_events=lambda limits, _, specs, timings, run: rule_events(limits, specs, timings, run),
     requirements_of=requirements_of,
+    invariants=tuple(RULES.values()),
     bars=lambda sizes, *_: ContinuousBars(sizes),
     causes=("waiting", "finished", "outputs", "running", "tkv", "reserved", "used"),
     drawing=Drawing(

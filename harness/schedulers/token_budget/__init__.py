@@ -8,7 +8,7 @@ from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
 from harness.schedulers.token_budget.bars import TokenBudgetBars
 from harness.schedulers.token_budget.events import rule_events
 from harness.schedulers.token_budget.explain import by_the_rules, impossible
-from harness.schedulers.token_budget.invariants import check_invariants
+from harness.schedulers.token_budget.invariants import RULES, check_invariants
 from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.requirement_ids import requirements_of
 from harness.schedulers.token_budget.rules import CAUSES, rule_for, rule_for_kinds
@@ -53,6 +53,7 @@ SPEC = SchedulerSpec(
     impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
     explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
     requirements_of=requirements_of,
+    invariants=tuple(RULES.values()),
     bars=lambda sizes, *_: TokenBudgetBars(sizes),
     drawing=DRAWING,
     search_tools=_search_tools,

@@ -55,6 +55,12 @@ def test_a_file_is_code_and_a_markdown_file_keeps_its_text() -> None:
     assert "(../where-to-change-what.md)" in as_markdown(ROOT, "CONTRIBUTING.md")
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert {page for page in pages if page not in navigation} == set(), "add it to nav in mkdocs.yml"
+
+
 def test_text_is_shown_unchanged() -> None:
     assert escaped("a*b [x] <y>\n  c|d") == r"a\*b \[x\] \<y\> c\|d"
 

@@ -1,10 +1,11 @@
-"""What got slower between two sets of repeated runs, beyond the noise between the runs of a set.
+"""Find what got slower between two sets of repeated runs, by more than the noise between runs of the same set.
 
-The test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple Testing",
-1993). Which runs are of the first set and which of the second is exchanged in every possible way. A series (a metric of
-a case, or of all cases of a configuration) is slower if its statistic is larger than the largest statistic of any
-series in all but 5 % of the exchanges. So the chance that anything at all is named without a cause is at most 5 %,
-however many cases there are, and also where a whole run was slow because the machine was busy.
+A series has one value for each run: the median of a metric in a case, or the mean of these over all cases of a
+configuration. The statistical test is a permutation test with the maximum statistic (Westfall and Young,
+"Resampling-Based Multiple Testing", 1993). The runs are distributed to two sets of the same sizes in every possible
+way. A series got slower if in at most 5 % of these permutations any series has a statistic as large as the one observed
+for this series. So the probability of reporting anything if nothing changed is at most 5 %. This holds for any number
+of cases, and also if a whole run was slow because the machine was busy.
 """
 
 import math
@@ -21,21 +22,25 @@ from harness.latency.metrics import METRICS, Metric
 TIMED = tuple(metric for metric in METRICS if metric.name in ("first_token", "between", "between_decodes"))
 LEVEL = 0.05
 MIN_RUNS = 4
-"""The least number of runs in each set: with 3 there are 20 exchanges, of which one is exactly 5 %."""
+"""Minimum number of runs in each set. With 3 there are 20 permutations, so the smallest possible p-value is 5 %."""
 MAX_EXCHANGES = 2000
-"""More exchanges than this are not all tried: as many are drawn, with a fixed seed."""
+"""Maximum number of permutations. If there are more, this number of them is drawn at random, with a fixed seed."""
 
 Series = tuple[Key, str]
-"""A case and the name of a metric. The key of all cases of a configuration has empty suite and case."""
+"""A case, or a configuration, and the name of a metric. The key of a configuration has an empty suite and case."""
 
 
 class LatencyError(ValueError):
-    """Runs that can't be compared. The message is one sentence."""
+    """The runs can't be compared. The message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
 class Slower:
-    """A series that got slower: medians over the runs in seconds, their ratio, and the adjusted p-value."""
+    """A metric of a case or of a configuration that got slower.
+
+    ``before`` and ``after`` are the medians over the runs of each set, in seconds. ``p`` is the p-value, adjusted for
+    the number of comparisons.
+    """
 
     key: Key
     metric: str
@@ -47,7 +52,10 @@ class Slower:
 
 @dataclass(frozen=True)
 class Later:
-    """A request that waits for more engine steps than before: a change of the schedule, which has no noise."""
+    """A request with a larger latency in engine steps than before.
+
+    This is a change of the schedule. It needs no statistical test, because steps don't vary between runs.
+    """
 
     key: Key
     request: int
@@ -58,7 +66,11 @@ class Later:
 
 @dataclass(frozen=True)
 class LatencyComparison:
-    """``noise`` is the typical relative standard deviation between the runs of a set, ``series`` their number."""
+    """The result of a comparison.
+
+    ``series`` is the number of series that were compared, and ``noise`` the typical relative standard deviation of a
+    series between the runs of a set.
+    """
 
     slower: tuple[Slower, ...]
     later: tuple[Later, ...]
@@ -76,7 +88,7 @@ def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyCompa
     logs = _common([_series(run) for run in (*before, *after)])
     if not logs:
         raise LatencyError(
-            "no case was timed in all of the runs: steps are timed where an engine computes with a model"
+            "no case was timed in all of the runs: steps are only timed if the engine computes with a model"
         )
     count = len(before)
     spread = {series: _spread(values, range(count)) for series, values in logs.items()}
@@ -96,7 +108,7 @@ def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyCompa
 
 
 def _series(run: Run) -> dict[Series, float]:
-    """Return the logarithm of the median of each metric in each case, and their mean over each configuration."""
+    """Return the logarithm of the median of each metric in each case, and the mean of these for each configuration."""
     found: dict[Series, float] = {}
     sums: dict[Series, list[float]] = {}
     for key, record in run.results.items():
@@ -116,7 +128,7 @@ def _values(metric: Metric, requests: Sequence[RequestLatency]) -> list[float]:
 def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]:
     """Return the values of the series that all runs have, in the order of the runs.
 
-    The mean over a configuration is taken of the cases of each run, so it counts only if all runs have the same cases.
+    The series of configurations are left out unless all runs have the same cases, because they are means over cases.
     """
     cases = [{series for series in run if series[0][1]} for run in runs]
     same = all(each == cases[0] for each in cases)
@@ -128,7 +140,7 @@ def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]
 
 
 def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) -> dict[Series, float]:
-    """Return the adjusted p-value of each series, for "slower in the second set"."""
+    """Return the adjusted p-value of each series. The alternative hypothesis is that the second set is slower."""
     runs = len(next(iter(logs.values())))
     observed = {series: _statistic(values, range(count), floor) for series, values in logs.items()}
     exceeded = dict.fromkeys(logs, 0)
@@ -141,7 +153,7 @@ def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) 
 
 
 def _exchanges(runs: int, count: int) -> Iterator[Sequence[int]]:
-    """Yield which runs are taken as the first set; the true one first."""
+    """Yield permutations, as the positions of the runs in the first set. The actual first set comes first."""
     if math.comb(runs, count) <= MAX_EXCHANGES:
         yield from combinations(range(runs), count)
         return
@@ -152,7 +164,10 @@ def _exchanges(runs: int, count: int) -> Iterator[Sequence[int]]:
 
 
 def _statistic(values: Sequence[float], first: Sequence[int], floor: float) -> float:
-    """Return the difference of the means by its spread. ``floor`` keeps series without spread from being infinite."""
+    """Return the difference of the means divided by the standard deviation within the sets.
+
+    ``floor`` is added to the standard deviation, which can be 0.
+    """
     chosen = set(first)
     before = [value for i, value in enumerate(values) if i in chosen]
     after = [value for i, value in enumerate(values) if i not in chosen]

@@ -1,4 +1,4 @@
-"""Latencies from results: those of each test, in steps always, in seconds where the steps were timed."""
+"""Compute latencies from the results of tests: always in steps, and in seconds if the steps were timed."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -15,7 +15,7 @@ from harness.types import StepRow
 
 @dataclass(frozen=True)
 class RequestLatency:
-    """The latency of one request. Times are in steps or in seconds, as the clock.
+    """The latency of one request. Times are in steps or in seconds, depending on the clock.
 
     ``queue``: from joining the queue to the start of the first step that computes tokens of the request.
     ``first_token``: from joining the queue to the end of the step with the first token.

@@ -1,6 +1,6 @@
 """The section about latency: the distribution of each metric, for each configuration, as a box plot with numbers.
 
-Times in steps are the schedule's; times in milliseconds are those of this machine.
+Times in steps depend on the schedule only. Times in milliseconds also depend on the machine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +105,7 @@ def number(value: float) -> str:
 
 
 def box_plot(found: Distribution, most: float, words: str) -> Markup:
-    """Return a box plot on a scale from 0 to ``most``. ``words`` is its title.
+    """Return a box plot as SVG, on a scale from 0 to ``most``, with the title ``words``.
 
     The whiskers end at 5 % and 95 %, the box at 25 % and 75 %, the bar is the median, the dot the largest value.
     """

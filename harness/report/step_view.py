@@ -61,7 +61,7 @@ class _Pair:
 
     @property
     def wrong(self) -> tuple[str, frozenset[str]]:
-        """Return the mark of the step, "" if it is as expected, and the names of the columns that differ."""
+        """Return ``mark``, which is "" if the step is as expected, and the names of the columns that differ."""
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:

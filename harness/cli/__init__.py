@@ -103,9 +103,7 @@ def _run(argv: Sequence[str] | None) -> int:
 def command_parser() -> Parser:
     """Return the parser of the command line, with all subcommands."""
     parser = Parser(prog="spyre-cb", description="Conformance suites for continuous batching.", epilog=_EXAMPLES)
-    parser.add_argument(
-        "--version", action="store_true", help="versions of the packages that affect results; add --json for a script"
-    )
+    parser.add_argument("--version", action="store_true", help="versions of packages; add --json for use in a script")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in SUBCOMMANDS:
         command.add_to(subparsers)

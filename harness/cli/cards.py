@@ -1,4 +1,4 @@
-"""``spyre-cb cards``: list the Spyre cards of this machine and the processes that use them."""
+"""``spyre-cb cards``: list the Spyre cards, and the processes that use them."""
 
 import json
 import time
@@ -18,7 +18,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "list the Spyre cards of this machine and the processes that use them"
+    about = "list the Spyre cards, and the processes that use them"
     parser = add_command(subparsers, "cards", run, about, _EXAMPLES)
     parser.add_argument("--json", action="store_true", help="print a JSON list instead of text")
 

@@ -21,7 +21,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "compare two runs: which tests got worse or better, are new or gone"
+    about = "compare two runs: which tests got worse, better or are new"
     parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
     parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --cb-results FIRST)")
     parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")

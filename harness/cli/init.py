@@ -17,7 +17,7 @@ _EDITOR = {"yaml.schemas": {"./suite.schema.json": ["/*.yaml"]}}
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "create a folder with an example suite, and the JSON Schema for editors"
+    about = "create a folder with an example suite and its JSON Schema"
     parser = add_command(subparsers, "init", run, about, _EXAMPLES)
     parser.add_argument(
         "folder", type=named, metavar="FOLDER", help="the folder, created if necessary; no file is overwritten"

@@ -13,7 +13,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "print the failures of a run as a list of known failures, or update such a list"
+    about = "write the failures of a run to a list of known failures"
     parser = add_command(subparsers, "known-failures", run, about, _EXAMPLES)
     parser.add_argument("results", type=existing, metavar="RESULTS", help="results (pytest --cb-results RESULTS)")
     parser.add_argument(

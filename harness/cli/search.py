@@ -34,7 +34,7 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    about = "run random workloads, and write the smallest failing one as a suite"
+    about = "run random workloads, and write a failing one as a suite"
     parser = add_command(subparsers, "search", run, about, _EXAMPLES)
     parser.add_argument(
         "--workloads",

@@ -28,7 +28,7 @@ _EXAMPLES = """\
 
 def add_to(subparsers: Subparsers) -> None:
     parser = add_command(
-        subparsers, "trace", run, "run workloads, and write every step as JSON or as a time-line", _EXAMPLES
+        subparsers, "trace", run, "run workloads, and write each step as JSON or a time-line", _EXAMPLES
     )
     parser.add_argument(
         "file",
@@ -49,7 +49,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--attention",
         choices=("paged", "fms"),
         metavar="OP",
-        help="attention kernel, paged or fms (default: that of the backend)",
+        help="attention kernel: paged or fms (default: by backend)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="run only this workload; may be repeated")
     parser.add_argument("--plot", action="store_true", help="write time-lines as text instead of JSON")

@@ -116,7 +116,7 @@ class Oracle:
 
 
 def made_with() -> str:
-    """Return a text with the versions of the packages that compute references, for the files."""
+    """Return the versions of the packages that compute references, as text for the files with reference outputs."""
     return f"transformers {version('transformers')}, torch {version('torch')}, float32 on CPU, greedy"
 
 

@@ -32,7 +32,10 @@ class Bar(NamedTuple):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Return the parts from left to right: left padding, found, prompt, generated, right padding, unused."""
+        """Return the lengths of the parts from left to right.
+
+        They are: left padding, prefix found in the cache, rest of the prompt, generated tokens, right padding, unused.
+        """
         return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
 
     @property

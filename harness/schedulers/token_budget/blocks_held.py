@@ -29,7 +29,7 @@ class BlocksHeld:
     seen: set[int] = field(default_factory=set)
 
     def lose(self, requests: Sequence[int]) -> None:
-        """Remove the tables of requests that have ended, or were aborted or preempted."""
+        """Remove the block tables of requests that have ended, or were aborted or preempted."""
         for request in requests:
             self.tables.pop(request, None)
             self.found.pop(request, None)

@@ -80,7 +80,7 @@ def test_in_a_folder_of_the_ini_setting_every_file_is_a_suite(folder: Path) -> N
     (folder / "mine" / "wrong.yaml").write_text("a: 1\n")
     done = run(folder, "mine", "--cb-simulate")
     assert done.returncode == 1
-    assert "mine/wrong.yaml:1:1: is not a suite" in done.stdout
+    assert "mine/wrong.yaml:1:1: this file is not a suite" in done.stdout
     assert "1 passed" in done.stdout, "one malformed suite does not keep the others from running"
     assert "wrong.yaml" not in run(folder, "mine", "--cb-simulate", "-o", "cb_suites=").stdout
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_named_and_is_no_suite_is_an_error(folder: Path) -> None:
     for mode in ((), ("-n2",)):
         done = run(folder, "compose.yaml", *mode)
         assert done.returncode == 1, done.stdout + done.stderr
-        assert "compose.yaml:1:1: is not a suite" in done.stdout
+        assert "compose.yaml:1:1: this file is not a suite" in done.stdout
 
 
 def test_an_option_of_ours_is_asking_for_it(folder: Path) -> None:

@@ -128,8 +128,8 @@ def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Pa
     (tmp_path / "mine.yml").write_text(GOOD, encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", ".")
     assert "2 errors" in done.stdout
-    assert "mine.yaml:1:1: mine.yml is in the same folder" in done.stdout
-    assert "mine.yml:1:1: mine.yaml is in the same folder" in done.stdout
+    assert "mine.yaml:1:1: this suite and mine.yml in the same folder" in done.stdout
+    assert "mine.yml:1:1: this suite and mine.yaml in the same folder" in done.stdout
 
 
 def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:

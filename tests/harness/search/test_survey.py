@@ -53,7 +53,7 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
     message = capsys.readouterr().out
     assert "10 workloads, " in message
     assert ": 10 failed, in " in message
-    assert f" times: {RESERVED} (0 of them with a request that no entry point accepts)" in message
+    assert f" times: {RESERVED}\n(0 of these workloads have a request that every entry point would refuse)" in message
     assert "written to " in message
     assert list(tmp_path.glob("found-*.yaml"))
 

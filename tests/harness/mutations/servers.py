@@ -36,7 +36,7 @@ def keep_all_of_its_blocks(patch: pytest.MonkeyPatch) -> None:
 
 
 @server_mutation("tighter", "the server has an API key, but answers requests without it")
-def ask_nobody_for_a_key(patch: pytest.MonkeyPatch) -> None:
+def accept_requests_without_a_key(patch: pytest.MonkeyPatch) -> None:
     go_on = Administration._go_on_with
 
     async def forgetful(self: Administration, wanted: Any) -> Any:

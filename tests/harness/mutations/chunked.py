@@ -180,7 +180,7 @@ def put_who_is_resumed_to_the_front(patch: pytest.MonkeyPatch) -> None:
 
 
 @chunked_mutation("nobody-starts-while-somebody-is-paused", "expected a decode")
-def prefill_beside_paused_ones(patch: pytest.MonkeyPatch) -> None:
+def prefill_while_requests_are_paused(patch: pytest.MonkeyPatch) -> None:
     def careless(self: ChunkedScheduler) -> bool:
         return not (self.chunking.interleave and self._ran_a_chunk and self._decoding())
 
@@ -188,7 +188,7 @@ def prefill_beside_paused_ones(patch: pytest.MonkeyPatch) -> None:
 
 
 @chunked_mutation("nothing-runs-and-somebody-is-paused", "expected a prefill of 2")
-def start_nobody_while_somebody_is_paused(patch: pytest.MonkeyPatch) -> None:
+def start_no_request_while_one_is_paused(patch: pytest.MonkeyPatch) -> None:
     may_start = ChunkedScheduler._may_start
     patch.setattr(ChunkedScheduler, "_may_start", lambda self: not self._paused and may_start(self))
 
@@ -284,7 +284,7 @@ def leave_a_waiting_prefill_at_the_front(patch: pytest.MonkeyPatch) -> None:
 
 
 @chunked_mutation("a-full-batch-lets-nobody-start", "expected a decode")
-def start_beside_a_full_batch(patch: pytest.MonkeyPatch) -> None:
+def start_next_to_a_full_batch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ChunkedScheduler, "_may_start", lambda self: not self._running or self._may_interleave())
 
 
@@ -326,5 +326,5 @@ def free_an_aborted_request_a_step_later(patch: pytest.MonkeyPatch) -> None:
 @chunked_output_mutation(
     "requests-that-are-paused-get-all-of-their-tokens", "action 0 (generate): invariant broken at step"
 )
-def pause_nobody(patch: pytest.MonkeyPatch) -> None:
+def pause_no_request(patch: pytest.MonkeyPatch) -> None:
     _with_batch_tkv(patch, -10_000)

@@ -166,7 +166,7 @@ def batch_tkv_limit_one_too_lax(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("new-one-ends-last-as-the-batch-shrinks", "batch x tkv limit allow it")
-def batch_tkv_as_if_nobody_left_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
+def batch_tkv_as_if_no_request_left_before_the_new_one(patch: pytest.MonkeyPatch) -> None:
     def all_stay(new: Candidate, running: list[Running], tkv: int) -> int:
         return (len(running) + 1) * (padding.tkv_with_prompt(tkv, new.prompt_length) + new.max_tokens - 1)
 

@@ -58,7 +58,7 @@ def free_the_finishing(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("the-head-is-aborted-after-a-prefill-and-the-next-joins", "expected a prefill of 2")
-def let_nobody_join_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+def let_no_request_join_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
     pause_after_an_abort(patch)
 
 
@@ -75,7 +75,7 @@ def pause_after_an_abort(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("a-head-that-lacks-context-is-aborted-and-the-next-joins", "expected a prefill of 2")
-def let_nobody_join_after_a_decode_with_an_abort(patch: pytest.MonkeyPatch) -> None:
+def let_no_request_join_after_a_decode_with_an_abort(patch: pytest.MonkeyPatch) -> None:
     remember_plans(patch, ContinuousScheduler)
     may_join = ContinuousScheduler._may_join
 
@@ -158,19 +158,19 @@ def is_in(name: str) -> Callable[[Any, str], bool]:
 
 
 @chunked_mutation("aborted-while-it-is-paused", "paused")
-def abort_nobody_that_is_paused(patch: pytest.MonkeyPatch) -> None:
+def abort_no_request_that_is_paused(patch: pytest.MonkeyPatch) -> None:
     paused = is_in("_paused")
     abort_only(patch, ChunkedScheduler, lambda self, request: not paused(self, request))
 
 
 @chunked_mutation("aborted-while-it-is-paused-after-a-chunk", "step 7")
-def abort_nobody_that_is_paused_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
+def abort_no_request_that_is_paused_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
     paused = is_in("_paused")
     abort_only(patch, ChunkedScheduler, lambda self, request: not (self._ran_a_chunk and paused(self, request)))
 
 
 @chunked_mutation("aborted-between-two-chunks-after-a-decode", "step 4")
-def abort_nobody_whose_prefill_stands_still(patch: pytest.MonkeyPatch) -> None:
+def abort_no_request_whose_prefill_waits(patch: pytest.MonkeyPatch) -> None:
     def waits_for_its_turn(self: Any, request: str) -> bool:
         current = self._prefilling
         return current is not None and current.request_id == request and not self._ran_a_chunk
@@ -179,13 +179,13 @@ def abort_nobody_whose_prefill_stands_still(patch: pytest.MonkeyPatch) -> None:
 
 
 @chunked_mutation("aborted-after-its-first-chunk", "step 1")
-def abort_nobody_directly_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
+def abort_no_request_directly_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
     running = is_in("_running")
     abort_only(patch, ChunkedScheduler, lambda self, request: not (self._ran_a_chunk and running(self, request)))
 
 
 @chunked_mutation("aborted-in-its-prefill-while-another-is-paused", "step 7")
-def forget_a_prefill_beside_paused_ones_a_step_late(patch: pytest.MonkeyPatch) -> None:
+def forget_a_prefill_next_to_paused_ones_a_step_late(patch: pytest.MonkeyPatch) -> None:
     abort_only(patch, ChunkedScheduler, lambda self, request: not (self._paused and is_in("_running")(self, request)))
 
 
@@ -202,21 +202,21 @@ def abort_nothing_after_an_empty_step_without_chunks(patch: pytest.MonkeyPatch) 
 
 
 @chunked_mutation("a-head-that-waits-for-a-turn-is-aborted-and-the-next-starts", "expected a prefill of 2")
-def start_nobody_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
-    start_nobody_after_an_abort(patch)
+def start_no_request_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    start_no_request_after_an_abort(patch)
 
 
 @chunked_mutation("without-interleaving-the-next-starts-after-the-abort-of-the-head", "expected a prefill of 2")
-def start_nobody_after_an_abort_without_interleaving(patch: pytest.MonkeyPatch) -> None:
-    start_nobody_after_an_abort(patch)
+def start_no_request_after_an_abort_without_interleaving(patch: pytest.MonkeyPatch) -> None:
+    start_no_request_after_an_abort(patch)
 
 
 @chunked_mutation("a-head-that-lacks-blocks-is-aborted-and-the-next-starts", "expected a prefill of 2")
-def start_nobody_after_the_abort_of_a_head_that_lacks_blocks(patch: pytest.MonkeyPatch) -> None:
-    start_nobody_after_an_abort(patch)
+def start_no_request_after_the_abort_of_a_blocked_head(patch: pytest.MonkeyPatch) -> None:
+    start_no_request_after_an_abort(patch)
 
 
-def start_nobody_after_an_abort(patch: pytest.MonkeyPatch) -> None:
+def start_no_request_after_an_abort(patch: pytest.MonkeyPatch) -> None:
     plan, may_start = ChunkedScheduler.plan, ChunkedScheduler._may_start
 
     def remembering(self: Any) -> Any:
@@ -267,10 +267,10 @@ def end_the_prefill_where_the_aborted_one_has_ended(patch: pytest.MonkeyPatch) -
 
 
 @chunked_mutation("aborted-in-the-step-that-finishes-it-chunked", "expected a prefill of 2")
-def start_nobody_after_the_abort_of_one_that_finished(patch: pytest.MonkeyPatch) -> None:
+def start_no_request_after_the_abort_of_one_that_finished(patch: pytest.MonkeyPatch) -> None:
     def tells(self: Any, request: str) -> bool:
         self._aborted_in_queue = True
         return True
 
     abort_only(patch, ChunkedScheduler, tells)
-    start_nobody_after_an_abort(patch)
+    start_no_request_after_an_abort(patch)

@@ -91,7 +91,7 @@ def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> N
     assert re.search(r"shard 2/4: \d+ of \d+ tests", done.stdout)
 
 
-def test_a_release_is_a_tag_that_is_the_version_and_is_tried_before_it_is_published() -> None:
+def test_a_release_is_tagged_with_its_version_and_tried_first() -> None:
     workflow = read("release.yml")
     assert workflow[True]["push"] == {"tags": ["v*"]}
     build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]

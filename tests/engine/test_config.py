@@ -14,9 +14,7 @@ BUILT = EngineConfig(max_model_len=512, max_num_seqs=4)
     ("max_model_len", "max_num_seqs", "total"),
     [(512, 4, 36), (512, 1, 9), (512, 3, 27), (64, 2, 4), (2048, 4, 132), (192, 3, 12), (64, 64, 128)],
 )
-def test_by_default_there_are_blocks_for_a_full_batch_rounded_up_to_a_multiple_of_it(
-    max_model_len: int, max_num_seqs: int, total: int
-) -> None:
+def test_the_default_number_of_blocks(max_model_len: int, max_num_seqs: int, total: int) -> None:
     config = EngineConfig(max_model_len=max_model_len, max_num_seqs=max_num_seqs)
     assert config.total_blocks == total
     assert config.available_blocks == total - 1
@@ -24,12 +22,12 @@ def test_by_default_there_are_blocks_for_a_full_batch_rounded_up_to_a_multiple_o
 
 @pytest.mark.requirement("CB-LIMIT-06")
 @pytest.mark.parametrize(("num_blocks", "total"), [(12, 12), (13, 12), (15, 12), (16, 16), (100, 100)])
-def test_an_override_of_the_blocks_is_rounded_down_to_a_multiple_of_the_batch(num_blocks: int, total: int) -> None:
+def test_num_blocks_is_rounded_down_to_a_multiple_of_the_batch(num_blocks: int, total: int) -> None:
     assert EngineConfig(max_model_len=512, max_num_seqs=4, num_blocks=num_blocks).total_blocks == total
 
 
 @pytest.mark.requirement("CB-LIMIT-07")
-def test_a_cache_that_holds_one_full_sequence_is_enough_and_a_smaller_one_is_not() -> None:
+def test_the_cache_must_hold_one_full_sequence() -> None:
     assert EngineConfig(max_model_len=512, max_num_seqs=1, num_blocks=9).available_blocks == 8
     with pytest.raises(ConfigError, match=r"7 blocks for sequences, but one sequence of max_model_len 512 needs 8"):
         EngineConfig(max_model_len=512, max_num_seqs=1, num_blocks=8)
@@ -44,7 +42,7 @@ def test_a_cache_that_no_machine_holds_is_refused_before_it_is_built() -> None:
         EngineConfig(max_model_len=512, max_num_seqs=10_000_000)
 
 
-def test_the_batch_tkv_limit_is_a_full_batch_of_full_sequences_unless_it_is_given() -> None:
+def test_the_default_batch_tkv_limit_is_a_full_batch() -> None:
     assert BUILT.batch_tkv_limit == 2048
     assert EngineConfig(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=1).batch_tkv_limit == 1
 

@@ -111,7 +111,7 @@ def test_min_tokens_holds_eos_off_only_while_something_else_is_possible(
     assert logits.isfinite().nonzero().flatten().tolist() == [EOS]
 
 
-def test_requests_with_one_structure_are_compiled_once_and_are_each_at_their_own_place(
+def test_a_structure_is_compiled_once_for_all_its_requests(
     grammars: Grammars, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = structure(regex="[a-z]{3}[0-9]{3}")

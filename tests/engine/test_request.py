@@ -36,9 +36,7 @@ NOT_A_NUMBER = float("nan")
     ],
     ids=str,
 )
-def test_parameters_that_make_no_sense_are_refused_in_one_sentence_with_their_value(
-    params: dict[str, Any], named: str
-) -> None:
+def test_impossible_parameters_are_refused_with_their_value(params: dict[str, Any], named: str) -> None:
     with pytest.raises(SamplingParamsError) as refusal:
         SamplingParams(**params)
     message = str(refusal.value)

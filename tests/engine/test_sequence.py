@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,9 @@ from engine.sequence import Decode, SequenceState, TextStream
 from engine.tokenizer import Tokenizer
 
 EOS = 0
+
+Outcome = tuple[int, FinishReason | None, str | int | None, str]
+"""Number of tokens, finish reason, stop reason and text."""
 
 
 def letters(token_ids: Sequence[int]) -> str:
@@ -35,8 +39,8 @@ def feed(state: SequenceState, token_ids: Sequence[int]) -> SequenceState:
     return state
 
 
-def outcome(text: str, **params: Any) -> tuple[int, FinishReason | None, str | int | None, str]:
-    """Return number of tokens, finish reason, stop reason and text of a request that would generate ``text``."""
+def outcome(text: str, **params: Any) -> Outcome:
+    """Return how a request ends that would generate ``text``."""
     state = feed(sequence(**params), tokens_of(text))
     return len(state.tokens), state.finish_reason, state.stop_reason, state.text(letters)
 
@@ -48,8 +52,27 @@ def test_a_request_under_way_has_no_finish_reason() -> None:
     assert state.token_ids == [5, 6, 1, 2, 3]
 
 
-def test_a_request_ends_by_length_with_its_last_token() -> None:
-    assert outcome("abcdef", max_tokens=3) == (3, FinishReason.LENGTH, None, "abc")
+KEEP = {"include_stop_str_in_output": True}
+LENGTH, STOP = FinishReason.LENGTH, FinishReason.STOP
+ENDS: dict[str, tuple[str, dict[str, Any], Outcome]] = {
+    "max_tokens": ("abcdef", {"max_tokens": 3}, (3, LENGTH, None, "abc")),
+    "a stop token is not in the text": ("abcd", {"stop_token_ids": (3, 9)}, (3, STOP, 3, "ab")),
+    "a stop token that is kept": ("abcd", {"stop_token_ids": (3,), **KEEP}, (3, STOP, 3, "abc")),
+    "a stop token where EOS is ignored": ("abcd", {"stop_token_ids": (3,), "ignore_eos": True}, (3, STOP, 3, "ab")),
+    "a stop string across tokens": ("abcdef", {"stop": "cde"}, (5, STOP, "cde", "ab")),
+    "a stop string that is kept": ("abcdef", {"stop": "cde", **KEEP}, (5, STOP, "cde", "abcde")),
+    "a stop string at the start": ("abc", {"stop": "a"}, (1, STOP, "a", "")),
+    "the beginning of a stop string": ("ababac", {"stop": "abac"}, (6, STOP, "abac", "ab")),
+    "a stop string with the last token": ("abc", {"stop": "bc", "max_tokens": 3}, (3, STOP, "bc", "a")),
+    "a stop string before min_tokens": ("abcabcabc", {"stop": "b", "min_tokens": 4}, (5, STOP, "b", "abca")),
+    "one before min_tokens, kept": ("abcabcabc", {"stop": "b", "min_tokens": 4, **KEEP}, (5, STOP, "b", "abcab")),
+    "a stop string that ends at min_tokens": ("abcabc", {"stop": "bc", "min_tokens": 3}, (3, STOP, "bc", "a")),
+}
+
+
+@pytest.mark.parametrize(("text", "params", "ended"), ENDS.values(), ids=ENDS)
+def test_a_request_ends(text: str, params: dict[str, Any], ended: Outcome) -> None:
+    assert outcome(text, **params) == ended
 
 
 def test_the_end_of_sequence_token_ends_a_request_unless_it_is_ignored() -> None:
@@ -61,26 +84,6 @@ def test_the_end_of_sequence_token_ends_a_request_unless_it_is_ignored() -> None
 
 def test_every_end_of_sequence_token_of_a_model_counts() -> None:
     assert len(feed(sequence(eos=frozenset({3, 4})), [1, 4, 3]).tokens) == 2
-
-
-def test_a_stop_token_ends_a_request_and_is_not_in_its_text() -> None:
-    assert outcome("abcd", stop_token_ids=(3, 9)) == (3, FinishReason.STOP, 3, "ab")
-
-
-def test_a_stop_token_stays_in_the_text_if_requested() -> None:
-    assert outcome("abcd", stop_token_ids=(3,), include_stop_str_in_output=True) == (3, FinishReason.STOP, 3, "abc")
-
-
-def test_a_stop_token_ends_a_request_that_ignores_the_end_of_sequence() -> None:
-    assert outcome("abcd", stop_token_ids=(3,), ignore_eos=True)[1] == FinishReason.STOP
-
-
-def test_a_stop_string_is_found_across_tokens() -> None:
-    assert outcome("abcdef", stop="cde") == (5, FinishReason.STOP, "cde", "ab")
-
-
-def test_a_stop_string_stays_in_the_text_if_requested() -> None:
-    assert outcome("abcdef", stop="cde", include_stop_str_in_output=True) == (5, FinishReason.STOP, "cde", "abcde")
 
 
 def test_what_follows_a_stop_string_in_the_same_token_is_cut_off() -> None:
@@ -96,28 +99,6 @@ def test_of_several_stop_strings_in_one_token_the_earliest_counts() -> None:
     for stop in (("\n", ";"), (";", "\n")):
         state = feed(sequence(decode, stop=stop), [1])
         assert (state.stop_reason, state.text(decode)) == (";", "x = 1")
-
-
-def test_a_stop_string_at_the_very_beginning_leaves_no_text() -> None:
-    assert outcome("abc", stop="a") == (1, FinishReason.STOP, "a", "")
-
-
-def test_text_like_the_beginning_of_a_stop_string_does_not_stop() -> None:
-    assert outcome("ababac", stop="abac")[::3] == (6, "ab")
-
-
-def test_the_last_allowed_token_may_complete_a_stop_string() -> None:
-    assert outcome("abc", stop="bc", max_tokens=3) == (3, FinishReason.STOP, "bc", "a")
-
-
-def test_before_min_tokens_stop_strings_are_not_looked_for_and_stay_in_the_text() -> None:
-    assert outcome("abcabcabc", stop="b", min_tokens=4) == (5, FinishReason.STOP, "b", "abca")
-    kept = outcome("abcabcabc", stop="b", min_tokens=4, include_stop_str_in_output=True)
-    assert kept == (5, FinishReason.STOP, "b", "abcab")
-
-
-def test_a_stop_string_that_ends_with_the_token_that_makes_min_tokens_full_counts() -> None:
-    assert outcome("abcabc", stop="bc", min_tokens=3) == (3, FinishReason.STOP, "bc", "a")
 
 
 def test_before_min_tokens_the_tokens_that_end_a_request_are_forbidden() -> None:
@@ -162,7 +143,7 @@ def test_a_character_comes_out_when_its_last_byte_has_come(tokenizer: Tokenizer)
     assert added[-2:] == ["😀", "b"]
 
 
-def test_a_stream_keeps_the_spaces_that_a_tokenizer_drops_at_the_start_of_a_text() -> None:
+def test_a_stream_keeps_spaces_that_a_tokenizer_drops_at_the_start() -> None:
     pieces = {1: " one", 2: " two", 3: "s", 4: " three"}
     stream = TextStream(lambda ids: "".join(pieces[i] for i in ids).lstrip())
     assert [stream.push(token_id) for token_id in (1, 2, 3, 4)] == ["one", " two", "s", " three"]

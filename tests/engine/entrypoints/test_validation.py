@@ -21,7 +21,7 @@ def test_a_refusal_says_what_the_real_plugin_says() -> None:
 @pytest.mark.parametrize(
     ("prompt_length", "most"), [(1, 192), (63, 192), (64, 192), (65, 128), (128, 128), (129, 64), (192, 64)]
 )
-def test_the_padded_prompt_and_its_budget_may_fill_the_context_and_not_exceed_it(prompt_length: int, most: int) -> None:
+def test_the_padded_prompt_and_max_tokens_may_fill_the_context(prompt_length: int, most: int) -> None:
     assert admit(prompt_length, SamplingParams(max_tokens=most), max_model_len=256).max_tokens == most
     with pytest.raises(RequestRefusedError):
         admit(prompt_length, SamplingParams(max_tokens=most + 1), max_model_len=256)

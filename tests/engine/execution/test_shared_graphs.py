@@ -189,9 +189,7 @@ def test_weights_are_loaded_once_and_again_where_they_were_changed(tmp_path: Pat
     assert load() is not second
 
 
-def test_an_eager_engine_that_runs_faster_layers_does_not_change_those_of_others(
-    llm: LLM, built: Callable[[str], LLM]
-) -> None:
+def test_faster_layers_of_one_engine_do_not_change_those_of_others(llm: LLM, built: Callable[[str], LLM]) -> None:
     paged, shipped = runner_of(llm).model, runner_of(built("fms")).model
     quick = [module for module in paged.modules() if "forward" in vars(module)]
     assert quick

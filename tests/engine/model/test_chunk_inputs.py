@@ -45,7 +45,7 @@ def test_blocks_that_were_found_are_read_and_never_written() -> None:
     assert blocks_of(made.slot_mapping) == [0, 0, 7]
 
 
-def test_rows_of_a_decode_are_padded_by_whole_blocks_and_written_at_their_own_offset() -> None:
+def test_rows_of_a_decode_are_padded_by_whole_blocks() -> None:
     plan = AlignedDecode(("a", "b"), (130, 20), (131, 149), ((4, 5, 6), (9,)))
     made = aligned_decode_inputs(plan, (11, 12))
     assert present(made.block_table).tolist() == [[4, 5, 6], [0, 0, 9]]

@@ -180,7 +180,7 @@ def test_any_workload_gives_the_tokens_of_hugging_face(
     assert run.outputs == run.workload.outputs
 
 
-def test_a_prefill_that_is_aborted_leaves_nothing_to_be_found_that_was_not_computed(runner: ModelRunner) -> None:
+def test_an_aborted_prefill_leaves_no_prefix_that_was_not_computed(runner: ModelRunner) -> None:
     """A hit ends in the middle of a chunk, so the step counts a block that the next step writes."""
     shared = {"prompt": 384, "max_tokens": 2, "join_step": 0}
     requests = [shared, shared | {"shares": [0, 192]}, shared | {"shares": [1, 384], "join_step": 9}]

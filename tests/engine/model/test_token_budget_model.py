@@ -154,7 +154,7 @@ def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wante
     return [core.sequences[request.request_id].output_token_ids for request in requests]
 
 
-def test_every_request_gets_the_tokens_it_gets_alone_however_often_it_is_preempted() -> None:
+def test_preempted_requests_get_the_tokens_they_get_alone() -> None:
     """Groups of 50, greedy and sampled, some with a common prefix, in caches far too small for their batch.
 
     300 requests in the nightly run.

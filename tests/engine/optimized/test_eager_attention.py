@@ -51,9 +51,7 @@ def test_a_decode_attends_as_with_the_shipped_operation(
 
 
 @pytest.mark.parametrize("blocks", [3, LONG_CONTEXT])
-def test_new_keys_and_values_are_stored_in_place_where_the_shipped_operation_stores_them(
-    blocks: int, loops: str
-) -> None:
+def test_keys_and_values_are_stored_as_by_the_shipped_operation(blocks: int, loops: str) -> None:
     inputs = decode_inputs(plan_of(blocks, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     before = [tensor.clone() for tensor in cache]

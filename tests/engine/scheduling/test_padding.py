@@ -73,9 +73,7 @@ def test_after_growth_the_prompt_fits_and_no_smaller_growth_would_do(tkv: int, p
 
 
 @given(tkv=lengths, prompt_length=lengths)
-def test_used_blocks_hold_the_prompt_with_less_than_a_block_of_padding_on_either_side(
-    tkv: int, prompt_length: int
-) -> None:
+def test_used_blocks_hold_the_prompt_with_little_padding(tkv: int, prompt_length: int) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     computed = blocks_used(grown, prompt_length) * BLOCK_SIZE
     left = grown - prompt_length - padding_blocks(grown, prompt_length) * BLOCK_SIZE
@@ -85,9 +83,7 @@ def test_used_blocks_hold_the_prompt_with_less_than_a_block_of_padding_on_either
 
 
 @given(tkv=lengths, prompt_length=lengths, max_tokens=lengths)
-def test_what_is_reserved_beyond_the_prompt_is_one_block_for_every_decode_that_opens_one(
-    tkv: int, prompt_length: int, max_tokens: int
-) -> None:
+def test_a_block_is_reserved_for_every_decode_that_opens_one(tkv: int, prompt_length: int, max_tokens: int) -> None:
     grown = tkv_with_prompt(tkv, prompt_length)
     opened = sum(at % BLOCK_SIZE == 0 for at in range(grown, grown + max_tokens - 1))
     assert blocks_reserved(grown, prompt_length, max_tokens) == blocks_used(grown, prompt_length) + opened

@@ -103,7 +103,7 @@ def test_padding_is_removed_in_a_prefill_step_too() -> None:
     assert plan == Prefill("c", 3, 66, 63, plan.blocks)
 
 
-def test_blocks_of_a_sequence_that_ended_are_counted_until_the_next_step_begins() -> None:
+def test_blocks_of_an_ended_sequence_are_counted_until_the_next_step() -> None:
     core = add(core_with(), request("a", 64, 2), request("b", 64, 4))
     ended = step(core, 3)
     assert (ended.finished_requests, ended.running) == (("a",), ("b",))
@@ -138,14 +138,14 @@ def test_budgets_of_one_token_never_meet_in_the_batch() -> None:
     assert (record.tkv, record.n_used_blocks) == (128, 2)
 
 
-def test_an_empty_batch_takes_the_head_of_the_queue_whatever_context_and_batch_tkv_say() -> None:
+def test_an_empty_batch_takes_the_head_of_the_queue() -> None:
     core = add(core_with(Limits(max_model_len=64, max_batch_tkv_limit=1)), request("a", 70, 4))
     records = run(core)
     # The prompt fills the context, so the token of its prefill is its last.
     assert [(record.tkv, record.finished_requests) for record in records] == [(128, ("a",)), (0, ())]
 
 
-def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_it() -> None:
+def test_a_longer_prompt_waits_where_tkv_cannot_grow() -> None:
     core = add(core_with(Limits(max_model_len=128)), request("a", 64, 20), request("b", 70, 4))
     waited = step(core, 7)
     assert (waited.tkv, waited.waiting) == (70, ("b",))
@@ -153,7 +153,7 @@ def test_where_growth_does_not_fit_a_longer_prompt_waits_until_tkv_has_reached_i
     assert (joined.tkv, joined.request_outputs) == (70, ("b",))
 
 
-def test_a_request_that_the_whole_cache_cannot_hold_is_an_error_and_stays_until_it_is_aborted() -> None:
+def test_a_request_larger_than_the_cache_stays_until_it_is_aborted() -> None:
     core = add(core_with(Limits(available_blocks=1)), request("a", 65, 1), request("b", 64, 1))
     for _ in range(2):
         with pytest.raises(OutOfBlocksError, match="request a needs up to 2 blocks"):
@@ -163,7 +163,7 @@ def test_a_request_that_the_whole_cache_cannot_hold_is_an_error_and_stays_until_
     assert core.step().request_outputs == ("b",)
 
 
-def test_a_waiting_request_that_is_aborted_leaves_the_queue_and_the_others_keep_their_order() -> None:
+def test_an_aborted_waiting_request_leaves_the_queue_in_order() -> None:
     core = add(core_with(Limits(max_num_seqs=1)), *(request(name, 10, 3) for name in "abcd"))
     core.step()
     assert core.abort("c")
@@ -182,7 +182,7 @@ def test_aborting_the_only_waiting_request_leaves_one_empty_step() -> None:
     assert not core.has_work
 
 
-def test_a_running_request_that_is_aborted_holds_its_blocks_until_the_next_step() -> None:
+def test_an_aborted_running_request_holds_its_blocks_until_the_next_step() -> None:
     core = add(core_with(), request("a", 64, 9), request("b", 64, 9))
     step(core, 3)
     assert core.abort("a")

@@ -131,7 +131,7 @@ def test_without_chunks_what_exceeds_the_budget_is_refused() -> None:
         core.step()
 
 
-def test_a_prompt_that_fills_the_context_in_chunks_is_refused_rather_than_kept_for_ever() -> None:
+def test_a_prompt_that_fills_the_context_in_chunks_is_refused() -> None:
     core = add(core_with(Limits(max_model_len=128), max_num_batched_tokens=64), request("a", 128, 1))
     core.step()
     core.step()

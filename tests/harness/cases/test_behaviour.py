@@ -248,7 +248,7 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
 # --- in the background -----------------------------------------------------------------------------------------
 
 
-def test_an_action_with_a_name_runs_in_the_background_and_is_checked_at_the_end() -> None:
+def test_a_named_action_runs_in_the_background() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [9]}}
     verdicts = run(ScriptedClient(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
     assert failed(verdicts) == ["action 0 (stream first): token counts [3], expected [9]"]

@@ -28,7 +28,7 @@ def ran(session: ScriptedSession, *times: dict[str, int], max_tokens: int = 3) -
 # --- the order of things ---------------------------------------------------------------------------------------
 
 
-def test_before_the_first_step_requests_join_then_aborts_happen_then_it_is_observed() -> None:
+def test_the_order_of_events_before_the_first_step() -> None:
     session = ScriptedSession()
     run = ran(session, {}, {"abort_step": 0}, {})
     assert session.calls == ["add 0", "add 1", "add 2", "abort 1", "observe"]
@@ -36,7 +36,7 @@ def test_before_the_first_step_requests_join_then_aborts_happen_then_it_is_obser
     assert (run.steps[0].step, run.steps[0].kind) == (0, "start")
 
 
-def test_after_a_step_requests_join_then_aborts_happen_then_it_is_observed() -> None:
+def test_the_order_of_events_after_a_step() -> None:
     session = ScriptedSession([IDLE, IDLE])
     run = ran(session, {"abort_step": 2}, {"join_step": 1}, {"join_step": 2}, {"join_step": 2, "abort_step": 2})
     assert session.calls == [

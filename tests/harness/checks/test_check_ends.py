@@ -144,7 +144,7 @@ def test_the_engine_is_held_to_where_the_reference_ends() -> None:
 
 
 @pytest.mark.parametrize("text", ["abcdefgh", "abx", "abcdefghij"])
-def test_the_data_of_a_verdict_holds_both_sequences_and_survives_a_journey_as_json(text: str) -> None:
+def test_the_data_of_a_verdict_survives_json(text: str) -> None:
     data = checked(tokens(text, [-0.1, None, *LOGPROBS[2:]])).data
     assert json.loads(json.dumps(data)) == data
     assert (data["request"], data["policy"]) == (3, "exact")

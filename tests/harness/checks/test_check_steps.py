@@ -110,9 +110,7 @@ def test_the_columns_of_the_first_step_and_the_numbers_of_others_are_reported() 
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_of_several_wrong_columns_the_one_that_others_follow_from_names_the_rule(
-    changes: dict[str, Any], cause: str
-) -> None:
+def test_the_first_cause_of_several_wrong_columns_names_the_rule(changes: dict[str, Any], cause: str) -> None:
     verdict = check_steps(SEEN.run, with_row(4, **changes))
     assert verdict.data["differing"] == {"4": [column for column in COLUMNS if column in changes]}
     assert verdict.rule == rule_for("decode", cause)
@@ -139,7 +137,7 @@ def test_only_the_rows_around_the_first_difference_are_shown() -> None:
 # --- steps of another kind -------------------------------------------------------------------------------------
 
 
-def test_a_prefill_where_a_decode_was_due_is_explained_by_the_rules_of_admission() -> None:
+def test_a_prefill_instead_of_a_decode_quotes_the_rules_of_admission() -> None:
     late = simulate(a_request(60, 5), a_request(10, 3, join_step=3))
     verdict = check_steps(SEEN.run, [*ROWS[:3], *late.rows[3:]])
     assert verdict.headline == "step 3 is a prefill of 1, expected a decode of 0"
@@ -147,7 +145,7 @@ def test_a_prefill_where_a_decode_was_due_is_explained_by_the_rules_of_admission
     assert "strict first in, first out" in verdict.rule
 
 
-def test_a_decode_where_a_prefill_was_due_is_explained_by_the_rules_of_admission() -> None:
+def test_a_decode_instead_of_a_prefill_quotes_the_rules_of_admission() -> None:
     late = simulate(a_request(60, 5), a_request(10, 3, join_step=3))
     verdict = check_steps(late.run, [*late.rows[:3], *ROWS[3:]])
     assert verdict.headline == "step 3 is a decode of 0, expected a prefill of 1"
@@ -251,7 +249,7 @@ def test_what_happens_before_the_first_row_of_a_table_is_not_compared() -> None:
 
 
 @pytest.mark.parametrize("step", range(1, 8))
-def test_the_first_row_of_a_table_that_begins_later_is_of_the_kind_it_would_be_in_a_whole_one(step: int) -> None:
+def test_the_first_row_of_a_table_that_begins_later_keeps_its_kind(step: int) -> None:
     seen = ROWS[step].tkv_or_0
     verdict = check_steps(SEEN.run, with_row(step, tkv=seen + 1)[step:])
     assert verdict.headline == f"step {step} differs ({NAMED[step]}): tkv {seen}, expected {seen + 1}"

@@ -64,7 +64,7 @@ def test_in_ci_nothing_is_written(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert not FILE.exists()
 
 
-def test_a_run_computes_what_is_missing_but_for_ci_where_it_is_an_error_with_the_cure(folder: Path) -> None:
+def test_missing_references_are_computed_except_in_ci(folder: Path) -> None:
     assert run(folder, "mine.yaml").returncode == 0
     assert not FILE.exists()
     done = run(folder, "mine.yaml", CI="true")

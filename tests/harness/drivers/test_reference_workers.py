@@ -42,7 +42,7 @@ print([os.path.exists(f"/proc/{pid}") for pid in workers.process_ids])
 """
 
 
-def test_workers_are_forks_with_a_name_and_nothing_of_the_files_of_their_parent() -> None:
+def test_workers_are_named_forks_without_their_parents_files() -> None:
     done = subprocess.run([sys.executable, "-c", ENGINE], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == [

@@ -228,7 +228,7 @@ def test_a_dirty_server_is_replaced_and_the_case_before_named() -> None:
     assert pool.take_notes() == []
 
 
-def test_a_server_that_is_dirty_when_it_is_new_is_an_error_of_the_case_and_not_kept() -> None:
+def test_a_new_server_that_is_dirty_is_not_kept() -> None:
     pool, driver = ServerPool(), Starter("odd", "", "odd too")
     with pytest.raises(DirtyServerError, match=r"^odd$"):
         pool.client(driver, need(), "first")

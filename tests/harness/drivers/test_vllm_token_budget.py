@@ -94,7 +94,7 @@ def test_a_reset_tightens_and_begins_with_an_empty_cache(session: VllmSession) -
     assert (manager.made_with, manager.block_sizes) == ((7, 128, 128, True), (64, 64))  # with the null block
 
 
-def test_without_a_model_one_engine_serves_all_options_until_a_session_leaves_it(
+def test_without_a_model_one_engine_serves_all_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install_token_budget(monkeypatch)

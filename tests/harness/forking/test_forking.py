@@ -157,9 +157,7 @@ def test_forks_of_a_branch_find_it_prepared_once(server: Started, tmp_path: Path
     assert int(d[1]) == served.pid
 
 
-def test_where_a_branch_dies_of_what_it_prepares_its_forks_come_from_the_server(
-    server: Started, tmp_path: Path
-) -> None:
+def test_forks_come_from_the_server_where_their_branch_died(server: Started, tmp_path: Path) -> None:
     served, address = server()
     for name in "ab":
         expected = "print(prepared, os.getppid(), flush=True)"

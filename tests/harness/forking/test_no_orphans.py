@@ -215,7 +215,7 @@ def test_a_server_that_cases_share_goes_with_the_process_that_started_it(
     run.wait_for("left behind", lambda: not run.processes())
 
 
-def test_what_is_attended_outlives_the_thread_but_not_the_process_that_started_it(tmp_path: Path) -> None:
+def test_a_worker_outlives_the_thread_that_started_it_not_the_process(tmp_path: Path) -> None:
     """The parent-death signal is bound to the starting thread; the end of that thread must not matter."""
     program = (
         "import asyncio, time\n"

@@ -74,7 +74,7 @@ def test_a_suite_is_found_from_the_folder_one_stands_in(tmp_path: Path, monkeypa
 # --- as text ---------------------------------------------------------------------------------------------------
 
 
-def test_a_table_is_written_a_row_a_line_in_columns_with_plain_decodes_left_out() -> None:
+def test_a_table_is_written_in_columns_without_plain_decodes() -> None:
     assert golden_text("a", "a-case", "by hand", LONG) == (
         "suite: a\n"
         "case: a-case\n"

@@ -45,7 +45,7 @@ def test_a_listed_failure_is_expected_and_its_reason_is_in_every_report(tmp_path
 
 
 @pytest.mark.parametrize("mode", ["--cb-isolation=none", "--cb-isolation=engine"])
-def test_a_listed_failure_that_passes_fails_unless_the_list_is_not_strict_about_it(tmp_path: Path, mode: str) -> None:
+def test_a_listed_failure_that_passes_fails_where_the_list_is_strict(tmp_path: Path, mode: str) -> None:
     write(tmp_path, mine=GOOD)
     listed = tmp_path / "listed.yaml"
     listed.write_text(LIST.replace("wrong/five-*", "mine/five-lines"), encoding="utf-8")

@@ -236,7 +236,7 @@ def test_a_case_whose_process_dies_is_reported_with_its_name(tmp_path: Path) -> 
     assert '"failed": 1' in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()[-1]
 
 
-def test_a_failed_engine_is_reported_with_its_place_and_without_a_bless_command(tmp_path: Path) -> None:
+def test_a_failed_engine_is_reported_without_a_bless_command(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     (tmp_path / "conftest.py").write_text(
         "from engine.scheduling.continuous.scheduler import ContinuousScheduler\n"

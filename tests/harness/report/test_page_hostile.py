@@ -90,7 +90,7 @@ def test_a_thousand_results_stay_small(tmp_path: Path, outcome: str) -> None:
     assert size < 3_000_000, f"{size:,} bytes"
 
 
-def test_what_is_broken_stands_first_among_the_requirements_and_words_are_explained(tmp_path: Path) -> None:
+def test_violated_requirements_come_first(tmp_path: Path) -> None:
     must = {name: {"must": f"{name} MUST hold."} for name in ("CB-A-01", "CB-B-01", "CB-C-01")}
     records = [
         record("fine", requirements=["CB-B-01"]),

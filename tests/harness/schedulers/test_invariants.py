@@ -78,7 +78,7 @@ def test_batch_times_tkv_beyond_the_batch_tkv() -> None:
     broken(checked(SEEN, max_batch_tkv_limit=133), BATCH_TKV, "step 5: 2 x 67 = 134 exceeds max_batch_tkv_limit 133")
 
 
-def test_batch_tkv_up_to_the_limit_is_allowed_and_a_lone_sequence_is_not_held_to_it() -> None:
+def test_batch_tkv_up_to_the_limit_is_allowed() -> None:
     assert checked(SEEN, max_batch_tkv_limit=134).passed
     alone = simulate(a_request(60, 5))
     assert checked(alone, max_batch_tkv_limit=10).passed

@@ -54,7 +54,7 @@ def test_a_prefill_too_many_and_one_too_few_are_a_matter_of_admission(kind: str,
     assert '"Admission"' in rule_for_kinds(kind, other)
 
 
-def test_a_step_of_another_kind_without_any_prefill_quotes_the_kind_it_should_have_been() -> None:
+def test_a_wrong_kind_without_a_prefill_quotes_the_expected_kind() -> None:
     assert rule_for_kinds("decode", "idle") == rule_for("decode", "outputs")
     assert rule_for_kinds("idle", "decode") == rule_for("idle", "outputs")
 

@@ -12,7 +12,7 @@ def with_static_batching(test: Test) -> Test:
     return replace(test, expanded=replace(test.expanded, configuration=configuration))
 
 
-def test_step_cases_fail_on_static_batching_if_a_request_joins_a_decoding_batch() -> None:
+def test_cases_in_which_a_request_joins_a_batch_fail_on_static_batching() -> None:
     driver = SimulationDriver()
     sessions: Sessions = {}
     continuous_tests = [t for t in all_tests(driver) if t.expanded.configuration.scheduler == "continuous"]

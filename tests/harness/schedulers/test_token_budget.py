@@ -268,7 +268,7 @@ def test_a_search_finds_nothing_in_the_engine_as_it_is() -> None:
     assert result.tried >= 40
 
 
-def test_requests_of_a_search_are_counted_once_however_often_they_are_preempted(
+def test_a_search_counts_preempted_requests_once(
     ran: tuple[Run, list[RequestSpec]],
 ) -> None:
     lost = [step._replace(preempted=(1, 0)) for step in ran[0].steps[:2]]

@@ -195,7 +195,7 @@ def test_cases_that_only_tighten_share_an_engine() -> None:
     assert len(setups) == 1
 
 
-def test_tests_that_differ_in_model_backend_or_processes_do_not_share_an_engine() -> None:
+def test_engines_are_shared_by_model_backend_and_processes() -> None:
     tests = expand(suite(model=["m", "n"], backend=["eager", "sendnn"], tensor_parallel_size=[1, 2]), [])
     assert len({test.setup for test in tests}) == 8
     assert tests[-1].setup == EngineSetup("n", "sendnn", 2, 512, 4)

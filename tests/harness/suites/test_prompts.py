@@ -253,7 +253,7 @@ def test_a_token_that_the_model_does_not_have_is_one_sentence() -> None:
         prompt_token_ids(Prompt(token_ids=(1, 128)), "case", 3, LETTERS)
 
 
-def test_a_nameless_request_keeps_what_may_end_it_and_the_tokens_given_for_simulation() -> None:
+def test_a_nameless_request_keeps_its_ends_and_simulated_tokens() -> None:
     request = Request(prompt=Prompt(text="abc"), max_tokens=9, ignore_eos=False, stop=("x",), simulated_tokens=(97, 98))
     spec = nameless_spec(request, 2, LETTERS)
     assert len(spec.prompt_token_ids) == 3

@@ -1,6 +1,7 @@
 """Invariants after every step: correct runs pass, and each kind of error violates its own invariant."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -37,28 +38,63 @@ def test_blocks_that_cannot_be_seen_are_not_checked() -> None:
     assert checked(SEEN, replace(SEEN.run, steps=steps)).passed
 
 
-# --- blocks, batch, batch x tkv -------------------------------------------------------------------------------------
+# --- one observation that is wrong -----------------------------------------------------------------------------
 
-
-def test_more_blocks_used_than_reserved() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, used=5)), BLOCKS, "step 4: 5 blocks are used, but only 4 are reserved")
-
-
-def test_more_blocks_reserved_than_available() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 4, reserved=36)),
+DOCTORED: dict[str, tuple[int, dict[str, Any], str, str]] = {
+    "more blocks used than reserved": (4, {"used": 5}, BLOCKS, "5 blocks are used, but only 4 are reserved"),
+    "more blocks reserved than available": (
+        4,
+        {"reserved": 36},
         BLOCKS,
-        "step 4: 36 blocks are reserved, but only 35 are available",
-    )
+        "36 blocks are reserved, but only 35 are available",
+    ),
+    "fewer blocks than sequences": (4, {"used": 1}, HELD, "1 blocks are used, but the sequences need 4"),
+    "a reservation that changes": (
+        4,
+        {"reserved": 5},
+        HELD,
+        "5 blocks are reserved, but the sequences need 4 to run to max_tokens",
+    ),
+    "a decode moves tkv by two": (6, {"tkv": 69}, TKV, "a decode changed tkv from 67 to 69, expected 68"),
+    "a decode leaves tkv": (6, {"tkv": 67}, TKV, "a decode changed tkv from 67 to 67, expected 68"),
+    "a decode adds padding": (6, {"tkv": 132}, TKV, "a decode changed tkv from 67 to 132, expected 68"),
+    "a decode removes what is not padding": (6, {"tkv": 4}, TKV, "a decode changed tkv from 67 to 4, expected 68"),
+    "a decode forgets a sequence": (4, {"outputs": (1,)}, OUTPUTS, "requests (1, 0) ran, but (1,) got tokens"),
+    "tokens in another order": (
+        4,
+        {"outputs": (0, 1), "block_tables": ()},
+        OUTPUTS,
+        "requests (1, 0) ran, but (0, 1) got tokens",
+    ),
+    "a token for a waiting request": (
+        2,
+        {"outputs": (0, 1), "running": (0,)},
+        OUTPUTS,
+        "requests (0,) ran, but (0, 1) got tokens",
+    ),
+    "a prefill with two tokens": (3, {"outputs": (1, 0)}, OUTPUTS, "a prefill gave tokens to the requests (1, 0)"),
+    "a request waits and runs": (4, {"waiting": (1,)}, QUEUE, "waiting is 1, expected in order of arrival none"),
+    "a request runs twice": (4, {"running": (1, 1, 0)}, OUTPUTS, "running is (1, 1, 0), which has a sequence twice"),
+    "an end without a token": (
+        3,
+        {"finished": (0,), "running": (1,)},
+        OUTPUTS,
+        "requests (0,) finished, but (1,) got tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize(("step", "change", "rule", "message"), DOCTORED.values(), ids=DOCTORED)
+def test_a_wrong_observation_breaks_its_invariant(step: int, change: dict[str, Any], rule: str, message: str) -> None:
+    broken(checked(SEEN, doctored(SEEN.run, step, **change)), rule, f"step {step}: {message}")
+
+
+# --- blocks, batch, batch x tkv -------------------------------------------------------------------------------------
 
 
 def test_as_many_blocks_as_are_available_may_be_reserved() -> None:
     assert checked(SEEN, available_blocks=4).passed
     assert not checked(SEEN, available_blocks=3).passed
-
-
-def test_fewer_blocks_than_sequences() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 4, used=1)), HELD, "step 4: 1 blocks are used, but the sequences need 4")
 
 
 def test_more_sequences_than_the_batch_holds() -> None:
@@ -85,24 +121,6 @@ def test_batch_tkv_up_to_the_limit_is_allowed() -> None:
 
 
 # --- how tkv moves ---------------------------------------------------------------------------------------------
-
-
-def test_a_decode_that_moves_tkv_by_two() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=69)), TKV, "step 6: a decode changed tkv from 67 to 69, expected 68")
-
-
-def test_a_decode_that_leaves_tkv() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=67)), TKV, "step 6: a decode changed tkv from 67 to 67, expected 68")
-
-
-def test_a_decode_that_adds_a_block_of_padding() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 6, tkv=132)), TKV, "step 6: a decode changed tkv from 67 to 132, expected 68"
-    )
-
-
-def test_a_decode_that_removes_a_block_that_is_no_padding() -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 6, tkv=4)), TKV, "step 6: a decode changed tkv from 67 to 4, expected 68")
 
 
 def test_a_prefill_that_moves_tkv_by_less_than_a_block() -> None:
@@ -172,70 +190,9 @@ def test_a_block_that_is_not_taken_where_tkv_fills_one() -> None:
     )
 
 
-def test_a_reservation_that_changes_on_the_way() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 4, reserved=5)),
-        HELD,
-        "step 4: 5 blocks are reserved, but the sequences need 4 to run to max_tokens",
-    )
-
-
 def test_a_block_without_a_holder() -> None:
     tables = SEEN.run.steps[4].block_tables
     verdict = checked(SEEN, doctored(SEEN.run, 4, block_tables=(tables[0][:1], tables[1])))
     what = f"step 4: the block table of request 1 was {tables[0]} and is now {tables[0][:1]}"
     broken(verdict, "a block belongs to one sequence", what)
     assert "step 4: 4 blocks are used, but 3 are in block tables" in verdict.details
-
-
-# --- who gets tokens -------------------------------------------------------------------------------------------
-
-
-def test_a_decode_that_forgets_a_running_sequence() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 4, outputs=(1,))), OUTPUTS, "step 4: requests (1, 0) ran, but (1,) got tokens"
-    )
-
-
-def test_tokens_in_another_order_than_running() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 4, outputs=(0, 1), block_tables=())),
-        OUTPUTS,
-        "step 4: requests (1, 0) ran, but (0, 1) got tokens",
-    )
-
-
-def test_a_token_for_a_sequence_that_does_not_run() -> None:
-    run = doctored(SEEN.run, 2, outputs=(0, 1), running=(0,))
-    verdict = checked(SEEN, run)
-    assert verdict.headline.startswith("invariant broken at step 2: requests (0,) ran, but (0, 1) got tokens")
-    assert OUTPUTS in verdict.rule
-
-
-def test_a_prefill_that_gives_tokens_to_two() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 3, outputs=(1, 0))),
-        OUTPUTS,
-        "step 3: a prefill gave tokens to the requests (1, 0)",
-    )
-
-
-def test_a_request_that_waits_and_runs() -> None:
-    broken(
-        checked(SEEN, doctored(SEEN.run, 4, waiting=(1,))),
-        QUEUE,
-        "step 4: waiting is 1, expected in order of arrival none",
-    )
-
-
-def test_a_request_that_runs_twice() -> None:
-    verdict = checked(SEEN, doctored(SEEN.run, 4, running=(1, 1, 0)))
-    assert verdict.headline.startswith("invariant broken at step 4: running is (1, 1, 0), which has a sequence twice")
-    assert OUTPUTS in verdict.rule
-
-
-def test_a_sequence_that_finishes_without_a_token() -> None:
-    run = doctored(SEEN.run, 3, finished=(0,), running=(1,))
-    verdict = checked(SEEN, run)
-    assert verdict.headline.startswith("invariant broken at step 3: requests (0,) finished, but (1,) got tokens")
-    assert OUTPUTS in verdict.rule

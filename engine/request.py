@@ -100,6 +100,8 @@ class SamplingParams:
         _require(0 < self.top_p <= 1, "top_p must be above 0 and at most 1", self.top_p)
         _require(0 <= self.min_p <= 1, "min_p must be between 0 and 1", self.min_p)
         _require(self.seed is None or self.seed in SEEDS, "seed must be a 64-bit integer", self.seed)
+        highest = SEEDS.stop - self.n
+        _require((self.seed or 0) <= highest, f"seed must be at most {highest} with n {self.n}", self.seed)
         _require(self.min_tokens >= 0, "min_tokens must be 0 or more", self.min_tokens)
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens must be at least 1", self.max_tokens)
         _require(

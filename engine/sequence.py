@@ -29,7 +29,10 @@ class Grammar(Protocol):
 
 
 class TextStream:
-    """The text of a growing list of tokens. ``push`` decodes only the last tokens, not all tokens each time."""
+    """The text of a growing list of tokens. ``push`` decodes only the last tokens, not all tokens each time.
+
+    ``is_whole``: whether ``text`` has the text of all tokens, so that no token waits for the rest of its character.
+    """
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode
@@ -37,13 +40,15 @@ class TextStream:
         self._window = 0
         self._read = 0
         self.text = ""
+        self.is_whole = True
 
     def push(self, token_id: int) -> str:
         """Add a token and return the text that it adds; empty while a character is incomplete."""
         self._ids.append(token_id)
         before = self._decode(self._ids[self._window : self._read])
         after = self._decode(self._ids[self._window :])
-        if len(after) <= len(before) or after.endswith(UNFINISHED_CHARACTER):
+        self.is_whole = not after.endswith(UNFINISHED_CHARACTER)
+        if len(after) <= len(before) or not self.is_whole:
             return ""
         self._window, self._read = self._read, len(self._ids)
         added = after[len(before) :]

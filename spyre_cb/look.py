@@ -81,6 +81,24 @@ def files_below(folder: Path, skipped: Callable[[Path], bool]) -> Iterator[Path]
     return below(folder)
 
 
+def dangling_links(folder: Path) -> list[Path]:
+    """The links in a folder that are named like suites and lead to nothing."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    links = (Path(entry.path) for entry in entries if entry.is_symlink() and entry.name.endswith(SUITE_SUFFIXES))
+    return [link for link in links if not link.exists()]
+
+
+def is_loop(folder: Path) -> bool:
+    """Whether a folder is a link to one that it lies in: what is in it has been seen on the way to it."""
+    if not folder.is_symlink():
+        return False
+    real = os.path.realpath(folder)
+    return any(os.path.realpath(above) == real for above in folder.parents)
+
+
 def has_suite(folder: Path, ignored: Callable[[Path], bool]) -> bool:
     """Return whether any file in ``folder`` or below it looks like a suite. ``ignored`` paths are skipped."""
     files = (file for file in files_below(folder, ignored) if may_be_suite(file, folder))

@@ -33,10 +33,17 @@ class Named:
             return False
         if str(file) in self.files:
             return True
-        if any(file.is_relative_to(folder) and may_be_suite(file, Path(folder)) for folder in self.configured):
+        if _is_below(file, self.configured):
             return True
-        named = any(file.is_relative_to(folder) and may_be_suite(file, Path(folder)) for folder in self.folders)
-        return named and looks_like_suite(file)
+        return _is_below(file, self.folders) and looks_like_suite(file)
+
+    def covers(self, file: Path) -> bool:
+        """Whether a file of this name would be one where it is, whatever is in it."""
+        return _is_below(file, self.configured + self.folders)
+
+
+def _is_below(file: Path, folders: Sequence[str]) -> bool:
+    return any(file.is_relative_to(folder) and may_be_suite(file, Path(folder)) for folder in folders)
 
 
 named_key = pytest.StashKey[Named]()

@@ -1,15 +1,17 @@
 """Deltas of an answer: the text and tokens that each step adds to it. Together they equal the whole answer.
 
 Text that was sent to a client cannot be taken back. So a delta does not include an incomplete character, nor the
-possible beginning of a stop string, which would be cut from the answer.
+possible beginning of a stop string, which would be cut from the answer. Tokens are held back with their text:
+a client that has the tokens of a stream has their text, too.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from engine.entrypoints.completion import logprob_entries, whole_text
-from engine.request import CompletionOutput
+from engine.request import CompletionOutput, TokenOutput
 from engine.sequence import SequenceState, TextStream
 from engine.tokenizer import Tokenizer
 
@@ -21,27 +23,48 @@ class DeltaMaker:
         self._index = index
         self._tokenizer = tokenizer
         self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
-        self._tokens_given = 0
+        self._tokens_seen = 0
         self._text_given = 0
+        self._incomplete: list[TokenOutput] = []
+        self._held: deque[tuple[int, TokenOutput]] = deque()
         self._logprob = 0.0
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
         """Return the text, tokens and logprobs since the last call; ``cumulative_logprob`` covers all tokens so far."""
-        new = sequence.tokens[self._tokens_given :]
-        self._tokens_given += len(new)
-        for token in new:
-            self._stream.push(token.token_id)
-            self._logprob += token.logprob or 0.0
+        self._read(sequence)
+        text = self._new_text(sequence)
+        new = self._new_tokens(sequence)
+        self._logprob += sum(token.logprob or 0.0 for token in new)
         wants_logprobs = sequence.params.logprobs is not None
         return CompletionOutput(
             index=self._index,
-            text=self._new_text(sequence),
+            text=text,
             token_ids=tuple(token.token_id for token in new),
             cumulative_logprob=self._logprob if wants_logprobs else None,
             logprobs=logprob_entries(new, self._tokenizer) if wants_logprobs else None,
             finish_reason=sequence.finish_reason,
             stop_reason=sequence.stop_reason,
         )
+
+    def _read(self, sequence: SequenceState) -> None:
+        """Hold every new token together with the end of its text, once its last character is known."""
+        for token in sequence.tokens[self._tokens_seen :]:
+            self._stream.push(token.token_id)
+            self._incomplete.append(token)
+            if self._stream.is_whole:
+                self._held.extend((len(self._stream.text), each) for each in self._incomplete)
+                self._incomplete.clear()
+        self._tokens_seen = len(sequence.tokens)
+
+    def _new_tokens(self, sequence: SequenceState) -> list[TokenOutput]:
+        """Return the tokens whose text was given; at the end all that are left, whose text may be cut off."""
+        new = []
+        while self._held and (sequence.finish_reason is not None or self._held[0][0] <= self._text_given):
+            new.append(self._held.popleft()[1])
+        if sequence.finish_reason is not None:
+            new += self._incomplete
+            self._incomplete = []
+        return new
 
     def _new_text(self, sequence: SequenceState) -> str:
         if sequence.finish_reason is not None:

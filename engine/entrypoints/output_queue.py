@@ -106,7 +106,9 @@ class OutputQueue:
         if sequence.finish_reason is FinishReason.ERROR:
             self.failed(grammar_failure(sequence))
         elif not self._final_only:
-            self._collector.put_from_thread(self._deltas.delta(sequence))
+            delta = self._deltas.delta(sequence)
+            if delta.token_ids or delta.text or delta.finish_reason is not None:
+                self._collector.put_from_thread(delta)
         elif sequence.finish_reason is not None:
             self._collector.put_from_thread(completion(self._index, sequence, self._tokenizer))
 

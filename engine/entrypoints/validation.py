@@ -35,7 +35,8 @@ def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> Sam
         raise RequestRefusedError(
             f"Could not add request: prompt length is {prompt_length} tokens, which gets padded to "
             f"{padded} tokens, maximum number of output tokens is {budget} tokens, but max model "
-            f"context length is {max_model_len}."
+            f"context length is {max_model_len}.",
+            "max_tokens" if padded < max_model_len else None,
         )
     return replace(params, max_tokens=budget)
 

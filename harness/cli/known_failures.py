@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, existing
 from harness.pytest_plugin.known_failures.writing import ResultsError, read_results, written
+from harness.utils.files import write_text_whole
 
 _EXAMPLES = """\
   spyre-cb known-failures results.jsonl
@@ -35,7 +36,7 @@ def run(arguments: Namespace) -> int:
         print(new.text, end="")
         return 0
     try:
-        file.write_text(new.text, encoding="utf-8")
+        write_text_whole(file, new.text)
     except OSError as error:
         raise CommandError(f"{file}: cannot be written: {error.strerror or error}") from error
     print(f"{file}: {new.kept} kept, {new.taken_out} removed, {new.added} added")

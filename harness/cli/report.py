@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
                 print(line)
     except (ResultsError, ReportError) as error:
         raise CommandError(str(error)) from error
-    truncated = [run.path for run in runs if run.footer is None]
-    for path in truncated:
-        print(f"{path}: the results are incomplete: the run was not finished, or is still running")
-    return 1 if truncated else 0
+    incomplete = [run for run in runs if run.incomplete]
+    for each in incomplete:
+        print(f"{each.path}: {each.incomplete}")
+    return 1 if incomplete else 0

@@ -16,6 +16,7 @@ from harness.drivers.base import UnavailableError
 from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 from harness.timeline import as_svg, as_text, legend_of, of_trace
 from harness.trace import Item, TraceError, as_json, read_items, trace_items
+from harness.utils.files import write_text_whole
 
 FAILED = 1
 """Exit status if the engine did not finish a workload."""
@@ -125,7 +126,7 @@ def _plotted(items: Iterable[Mapping[str, Any]]) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_text_whole(path, text)
     except OSError as error:
         raise CommandError(f"{path}: cannot be written: {error.strerror or error}") from error
 

@@ -6,6 +6,7 @@ from harness.compare.changes import MEANING, Comparison, Kind
 from harness.compare.results import reason_of
 from harness.compare.tables import as_cells, tables_side_by_side
 from harness.report.html import asset, environment
+from harness.utils.files import write_text_whole
 
 
 def write_comparison(path: Path, comparison: Comparison, sentence: str) -> None:
@@ -25,4 +26,4 @@ def write_comparison(path: Path, comparison: Comparison, sentence: str) -> None:
         )
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text_whole(path, page)

@@ -31,8 +31,8 @@ class Run:
 def read_results(path: Path) -> Run:
     """Read a results file. Raises ResultsError for an invalid file and for one of a run that was not finished."""
     run = read_run(path)
-    if run.footer is None:
-        raise ResultsError(f"{path}: the results are incomplete: the run was not finished, or is still running")
+    if run.incomplete:
+        raise ResultsError(f"{path}: {run.incomplete}")
     return Run(path, run.engine, run.header, {_key(record): record for record in run.results})
 
 

@@ -4,7 +4,7 @@ The types in this module do not depend on any engine. Methods that wait for the 
 has several requests at the same time.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -98,11 +98,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class RawAnswer:
-    """The response to a raw HTTP request. ``error`` is OpenAI's error object, empty if the body has none."""
+    """The response to a raw HTTP request. ``error`` is OpenAI's error object, empty if the body has none.
+
+    The names of ``headers`` are in lower case.
+    """
 
     status: int
     body: str
     error: dict[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

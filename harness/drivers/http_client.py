@@ -38,6 +38,10 @@ COUNTERS = {
     "prompt_tokens": ("spyre_cb_prompt_tokens_total", "vllm:prompt_tokens_total"),
     "generated_tokens": ("spyre_cb_generation_tokens_total", "vllm:generation_tokens_total"),
     "finished_requests": ("spyre_cb_requests_finished_total", "vllm:request_success_total"),
+    "aborted_requests": (
+        "spyre_cb_requests_finished_total{finish_reason=abort}",
+        "vllm:request_success_total{finished_reason=abort}",
+    ),
     "first_tokens": ("spyre_cb_time_to_first_token_seconds_count", "vllm:time_to_first_token_seconds_count"),
     "prefix_queries": ("vllm:prefix_cache_queries_total",),
     "prefix_hits": ("vllm:prefix_cache_hits_total",),
@@ -122,7 +126,8 @@ class HttpClient:
             reply = await raw.request(method, path, content=body or None, headers=dict(headers))
         except self._httpx.HTTPError as error:
             raise ClientError(f"no answer: {type(error).__name__}: {error}") from error
-        return RawAnswer(reply.status_code, reply.text, _error_object(reply.text))
+        headers = {name.lower(): value for name, value in reply.headers.items()}
+        return RawAnswer(reply.status_code, reply.text, _error_object(reply.text), headers)
 
     async def state(self) -> ServingState:
         values = await self._metrics()
@@ -134,7 +139,7 @@ class HttpClient:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Return the values of all metrics by name, each summed over its labels. Raises ClientError."""
+        """Return the values of metrics by name and by ``name{label=value}``, summed over labels. Raises ClientError."""
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
@@ -144,7 +149,9 @@ class HttpClient:
             raise ClientError(f"{self._url}/metrics does not answer: {type(error).__name__}") from error
         values: dict[str, float] = {}
         for sample in (sample for family in text_string_to_metric_families(text) for sample in family.samples):
-            values[sample.name] = values.get(sample.name, 0.0) + sample.value
+            labelled = [f"{sample.name}{{{label}={value}}}" for label, value in sample.labels.items()]
+            for name in (sample.name, *labelled):
+                values[name] = values.get(name, 0.0) + sample.value
         return values
 
     async def healthy(self) -> bool:

@@ -19,6 +19,7 @@ from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.schema import Model, StepTable
 from harness.suites.yaml import Source, YamlError, described, read_yaml, shown_path
 from harness.types import StepRow
+from harness.utils.files import write_text_whole
 
 
 class GoldenError(Exception):
@@ -181,7 +182,7 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
         return False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(golden_text(suite, case, blessed_from, rows), encoding="utf-8")
+        write_text_whole(path, golden_text(suite, case, blessed_from, rows))
     except OSError as error:
         raise GoldenError(f"{path}: cannot be written: {error.strerror or error}") from error
     return True

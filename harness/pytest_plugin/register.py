@@ -18,6 +18,7 @@ from harness.pytest_plugin.isolation.parents import Parents
 from harness.pytest_plugin.isolation.plugin import Isolation
 from harness.pytest_plugin.isolation.reports import FailuresTravel
 from harness.pytest_plugin.known_failures import plugin as known_failures
+from harness.pytest_plugin.links import Links
 from harness.pytest_plugin.progress import Progress
 from harness.pytest_plugin.report_options import wanted_reports
 from harness.pytest_plugin.results import ResultStream
@@ -32,6 +33,7 @@ def register(config: pytest.Config) -> None:
     """Register the plugins for this process. Raises pytest.UsageError for options that can't be combined."""
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
+    manager.register(Links(), "spyre-cb-links")
     manager.register(known_failures.KnownFailures(config, option.cb_known_failures), known_failures.NAME)
     if manager.has_plugin(SERVING):
         return

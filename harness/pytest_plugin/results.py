@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
@@ -21,6 +21,7 @@ from harness.cards.discovery import find_cards
 from harness.cases.lint import requirements_above
 from harness.drivers.compilations import added_up
 from harness.drivers.optional import backend_label
+from harness.pytest_plugin.results_file import ResultsFile
 from harness.report.outcomes import counts_of, properties_of
 from harness.report.reading import FORMAT, Recorded
 from harness.report.tested import leases_of, model_digests, models_that_ran
@@ -50,15 +51,15 @@ class ResultStream:
         self._wanted = wanted
         self._by_test: dict[str, dict[str, Any]] = {}
         self._written: set[str] = set()
-        self._file: IO[str] | None = None
+        self._running: dict[str, None] = {}
+        self._file: ResultsFile | None = None
         self._began = time.time()
         self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
         """Create the results file, and write its header. ``register.py`` has checked that it can be written."""
         if self._results is not None:
-            self._results.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._results.open("w", encoding="utf-8")
+            self._file = ResultsFile(self._results)
             self._write(self._header())
 
     @pytest.hookimpl(tryfirst=True)
@@ -74,7 +75,8 @@ class ResultStream:
             entry["attempts"] = int(getattr(report, ATTEMPTS))
         for name, value in report.user_properties:
             if name == RESULT_PROPERTY:
-                entry.update(json.loads(str(value)))
+                # An engine may compute NaN, which JSON does not have.
+                entry.update(json.loads(str(value), parse_constant=lambda _: None))
             elif name == SPENT_PROPERTY and report.when == "call":  # The report of each phase has all properties.
                 self._spent.update(json.loads(str(value)))
         # Remove the data for our reports. pytest's own JUnit file gets a few short properties instead.
@@ -95,6 +97,11 @@ class ResultStream:
             entry["outcome"] = "skipped"
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Write which tests run: if the process is killed, the file says it."""
+        self._running[nodeid] = None
+        self._show_running()
+
     def result_of(self, nodeid: str) -> Mapping[str, Any]:
         """Return the result of a test, as far as it is known."""
         return self._by_test.get(nodeid, {})
@@ -104,7 +111,9 @@ class ResultStream:
 
         xdist does not call this hook for a test whose worker died. That result is written at the end of the session.
         """
+        self._running.pop(nodeid, None)
         self._write_result(nodeid)
+        self._show_running()
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Record a file that could not be collected, as a result with the outcome error."""
@@ -121,6 +130,7 @@ class ResultStream:
         """Write the requested reports, and print their paths after pytest's summary."""
         yield
         for nodeid in self._by_test:
+            self._running.pop(nodeid, None)
             self._write_result(nodeid)
         compiled = self._compiled()
         for line in compiled:
@@ -130,12 +140,27 @@ class ResultStream:
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)
+        footer |= {"stopped": self._stopped(session), "running": list(self._running)}
+        self._running.clear()
         self._write(footer)
-        if self._file is not None:
-            self._file.close()
-            self._say(f"results: {self._results}")
-        if not self._reported(self._wanted, self._by_test.values(), footer):
+        well = self._closed()
+        if not self._reported(self._wanted, self._by_test.values(), footer) or not well:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
+
+    def _stopped(self, session: pytest.Session) -> str:
+        """Return why the run ended before its last test, as pytest says it (``-x``); empty if it did not."""
+        tests = getattr(session, "items", ())
+        all_ran = bool(tests) and all(item.nodeid in self._written for item in tests)
+        return "" if all_ran else str(getattr(session, "shouldfail", "") or getattr(session, "shouldstop", "") or "")
+
+    def _closed(self) -> bool:
+        """Close the file of results, and print its path. Returns False if not all of it could be written."""
+        if self._file is None:
+            return True
+        self._file.close()
+        problem = self._file.problem
+        self._say(f"ERROR: --cb-results {problem}" if problem else f"results: {self._results}")
+        return not problem
 
     def show_so_far(self, line: str) -> None:
         """Print a line. If an HTML page is requested, write it with the results so far."""
@@ -168,6 +193,10 @@ class ResultStream:
             return False
         return True
 
+    def _show_running(self) -> None:
+        if self._file is not None:
+            self._file.show_running(self._running)
+
     def _write_result(self, nodeid: str) -> None:
         if nodeid in self._by_test and nodeid not in self._written:
             self._written.add(nodeid)
@@ -175,8 +204,7 @@ class ResultStream:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+            self._file.write(line)
 
     def _say(self, line: str) -> None:
         reporter = self._config.pluginmanager.get_plugin("terminalreporter")

@@ -31,6 +31,7 @@ with gc_paused():  # Collections during the imports would find nothing to free, 
     from harness.pytest_plugin.isolation.messages import SERVING
     from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
     from harness.pytest_plugin.known_failures.plugin import KnownFailures
+    from harness.pytest_plugin.links import is_new
     from harness.pytest_plugin.settings import Settings, driver_from_options, settings_key
     from harness.suites.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
     from harness.suites.shipped import is_installed_copy, is_shipped
@@ -100,7 +101,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile | None:
-    return SuiteFile.from_parent(parent, path=file_path) if parent.config.stash[named_key].is_ours(file_path) else None
+    config = parent.config
+    if not config.stash[named_key].is_ours(file_path) or not is_new(config, file_path):
+        return None
+    # For a file outside its root, pytest's name would be empty.
+    inside = file_path.is_relative_to(config.rootpath)
+    name = None if inside else Path(os.path.relpath(file_path, config.rootpath)).as_posix()
+    return SuiteFile.from_parent(parent, path=file_path, nodeid=name)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -7,6 +7,7 @@ harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ import pytest
 
 from harness.pytest_plugin.isolation.grouping import by_engine
 from harness.pytest_plugin.shard_environment import part_of_this_job
+from harness.report.reading import ResultsError, read_run
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
@@ -80,11 +82,13 @@ def read_durations(file: Path) -> dict[str, float]:
 
     Raises ValueError and OSError.
     """
-    text = file.read_text(encoding="utf-8")
     if file.suffix != ".jsonl":
-        return {str(name): float(seconds) for name, seconds in json.loads(text).items()}
-    lines = [json.loads(line) for line in text.splitlines()]
-    return {str(line["test"]): float(line["seconds"]) for line in lines if "test" in line}
+        text = file.read_text(encoding="utf-8")
+        durations = {str(name): float(seconds) for name, seconds in json.loads(text).items()}
+        if not all(0 <= seconds < math.inf for seconds in durations.values()):
+            raise ValueError("a duration is not a number of seconds")
+        return durations
+    return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
 
 
 class Sharding:
@@ -98,7 +102,9 @@ class Sharding:
         for file in files or ([recorded] if recorded.is_file() else []):
             try:
                 self._recorded |= read_durations(file)
-            except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            except ResultsError as error:
+                raise pytest.UsageError(f"--cb-durations-from {error}") from error
+            except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or "this is neither a results file nor a JSON file of durations"
                 raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
         self._said = self._by_a_worker = ""

@@ -131,7 +131,9 @@ def _night(run: Recorded) -> Night:
     counted = ", ".join(f"{counts[status]} {status}" for status in SYMBOLS if status in counts)
     began = datetime.fromtimestamp(_began(run)).astimezone().strftime("%Y-%m-%d %H:%M")
     seconds = float((run.footer or {}).get("seconds", 0.0))
-    return Night(began, run.engine, duration(seconds) if run.footer else "cut off", counted or "nothing ran")
+    took = duration(seconds) if run.footer else "cut off"
+    ended_early = ", ended early" if run.footer and run.incomplete else ""
+    return Night(began, run.engine, f"{took}{ended_early}", counted or "nothing ran")
 
 
 def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, SubElement
 from harness.report.outcomes import Record, properties_of, reason
 from harness.report.printable import printable
 from harness.report.reading import Recorded
+from harness.utils.files import write_whole
 
 BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "error"}
 """The XML element for each outcome that is not a pass. JUnit has no element for flaky tests, so they are failures."""
@@ -22,7 +23,7 @@ def write_junit(path: Path, run: Recorded) -> None:
     for file, records in by_file.items():
         root.append(_suite(file, records))
     ElementTree.indent(root)
-    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    write_whole(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))
 
 
 def _suite(file: str, records: Sequence[Record]) -> Element:

@@ -24,8 +24,8 @@ def write_markdown(path: Path, run: Recorded) -> None:
 def _lines(run: Recorded) -> Iterator[str]:
     views = result_views(run.results)
     footer = run.footer or {}
-    about = {**run.header, **footer}
-    yield f"## {_plain(summary_of(views, footer, cut_off=run.footer is None).sentence)}"
+    about = {**run.header, **footer, "running": run.running}
+    yield f"## {_plain(summary_of(views, about, cut_off=run.footer is None).sentence)}"
     yield ""
     backends = ", ".join(map(str, about.get("backends", ()))) or "none"
     yield f"{_plain(run.engine)}, backends {_plain(backends)}, {duration(float(footer.get('seconds', 0.0)))}"

@@ -1,7 +1,7 @@
 """The outcomes of tests, and functions that several reports use."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 Record = Mapping[str, Any]
@@ -15,6 +15,10 @@ ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
 
 PROBLEMS = ("failed", "error", "flaky", "xpassed")
 """Outcomes that are problems, the worst first."""
+
+
+MAX_NAMED = 3
+"""Number of running tests that a sentence names."""
 
 
 class HasStatus(Protocol):
@@ -58,6 +62,14 @@ def properties_of(record: Record) -> Iterator[tuple[str, str]]:
             yield f"{name}__{record[name]}", "true"
     for marker in record.get("markers", ()):
         yield f"marker__{marker}", "true"
+
+
+def named(running: Sequence[str]) -> str:
+    """Return the tests that were running when a run ended, in parentheses; empty if none were."""
+    if not running:
+        return ""
+    more = f" and {len(running) - MAX_NAMED} more" if len(running) > MAX_NAMED else ""
+    return f" (running: {', '.join(running[:MAX_NAMED])}{more})"
 
 
 def duration(seconds: float) -> str:

@@ -27,6 +27,7 @@ from harness.report.suite_view import suite_views
 from harness.schedulers import SPECS
 from harness.timeline.legend import patterns, style
 from harness.timeline.svg import legend
+from harness.utils.files import write_text_whole
 
 MAX_SLOWEST = 10
 MAX_INLINE = 10
@@ -43,7 +44,7 @@ def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
     """Write the page about a run to ``path``. It has a history if there are ``earlier`` runs. Raises OSError."""
     views = result_views(run.results)
-    about = {**run.header, **(run.footer or {})}
+    about = {**run.header, **(run.footer or {}), "running": run.running}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
     inline = {view.anchor for view in problems[:MAX_INLINE]}
     templates = environment("harness.report")
@@ -73,4 +74,4 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         legend=Markup(legend(_own_legend(views))),
     )
     # A tokenizer can return a lone surrogate, which can't be encoded.
-    path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text_whole(path, page)

@@ -1,7 +1,7 @@
 """Read results files, which ``pytest --cb-results FILE`` writes.
 
 A results file has a line of JSON for the header, for each test and for the footer. The footer is missing if the run was
-not finished.
+not finished. Then the last line has the tests that were running.
 """
 
 import json
@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.report.outcomes import Record, counts_of
+from harness.report.lines import FooterLine, HeaderLine, Line, ResultLine, RunningLine, problem_of
+from harness.report.outcomes import Record, counts_of, named
 from harness.report.tested import leases_of
 
 FORMAT = 2
@@ -20,24 +21,47 @@ class ResultsError(ValueError):
     """A file is not a results file, or one with another version of the format. The message is one sentence."""
 
 
+INTERRUPTED = (2, 3)
+"""Exit statuses of pytest after which results are missing: interrupted, and an error of pytest itself."""
+
+
+class NotFiniteError(ValueError):
+    """NaN or infinity, which Python's JSON has and JSON does not."""
+
+
 @dataclass(frozen=True)
 class Recorded:
-    """A run, from its results file. ``footer`` is None if the run was not finished, so that results are missing."""
+    """A run, from its results file. ``footer`` is None if the run was not finished, so that results are missing.
+
+    ``running``: the tests that ran when the run ended, in the order of their start.
+    """
 
     path: Path
     header: Record
     results: tuple[Record, ...]
     footer: Record | None
+    running: tuple[str, ...] = ()
 
     @property
     def engine(self) -> str:
         return str(self.header.get("engine", "unknown engine"))
 
+    @property
+    def incomplete(self) -> str:
+        """Return a sentence about why results are missing, empty if none are."""
+        if self.footer is None:
+            return f"the results are incomplete: the run was not finished, or is still running{named(self.running)}"
+        if stopped := self.footer.get("stopped"):
+            return f"the results are incomplete: the run ended early ({stopped})"
+        if self.footer.get("exitstatus", 0) in INTERRUPTED:
+            return f"the results are incomplete: the run was interrupted{named(self.running)}"
+        return ""
+
 
 def read_run(path: Path) -> Recorded:
     """Read a results file, which may be that of a run that was not finished. Raises ResultsError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ResultsError(
             f"{path}: this file is not UTF-8 text (byte {error.start}), so not a results file"
@@ -49,22 +73,36 @@ def read_run(path: Path) -> Recorded:
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
         raise ResultsError(f"{path}: this is not a results file (pytest --cb-results FILE): the header is missing")
-    if (version := whole[0]["header"]) != FORMAT:
+    if type(version := whole[0]["header"]) is not int or version != FORMAT:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
         what = f"this file has results format {version!r}, but format {FORMAT} is needed; to create it again:  {again}"
         raise ResultsError(f"{path}: {what}")
     footer = whole[-1] if "footer" in whole[-1] else None
-    results = whole[1:-1] if footer is not None else whole[1:]
-    for number, record in enumerate(results, 2):
-        if not isinstance(record.get("test"), str) or not isinstance(record.get("outcome"), str):
-            raise ResultsError(f"{path}:{number}: this line is not the result of a test")
-    return Recorded(path, whole[0], tuple(results), footer)
+    for (number, _), record in zip(numbered, whole, strict=False):
+        if problem := problem_of(record, _form(record, whole)):
+            raise ResultsError(f"{path}:{number}: {problem}")
+    last = whole[-1] if whole[-1].keys() & {"running", "footer"} else {}
+    results = whole[1:-1] if last else whole[1:]
+    return Recorded(path, whole[0], tuple(results), footer, tuple(last.get("running", ())))
+
+
+def _form(record: Record, whole: Sequence[Record]) -> type[Line]:
+    if record is whole[0]:
+        return HeaderLine
+    if record is whole[-1] and "footer" in record:
+        return FooterLine
+    return RunningLine if record is whole[-1] and "running" in record else ResultLine
 
 
 def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
     """Return the record in a line, None if it is the last line of the file and incomplete."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_refuse_constant)
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ResultsError(f"{path}:{number}: has half of a character (a lone surrogate)") from None
+    except NotFiniteError as error:
+        raise ResultsError(f"{path}:{number}: {error} is not a number of JSON") from None
     except (ValueError, RecursionError):
         if last and number > 1:
             return None
@@ -73,6 +111,10 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
     if not isinstance(record, dict):
         raise ResultsError(f"{path}:{number}: this line is not the result of a test")
     return record
+
+
+def _refuse_constant(name: str) -> None:
+    raise NotFiniteError(name)
 
 
 def merged(runs: Sequence[Recorded]) -> Recorded:
@@ -95,6 +137,7 @@ def merged(runs: Sequence[Recorded]) -> Recorded:
         _merged_header([run.header for run in runs]),
         tuple(results.values()),
         _merged_footer([footer for footer in footers if footer is not None], results) if all(footers) else None,
+        tuple(name for run in runs for name in run.running),
     )
 
 
@@ -121,6 +164,7 @@ def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], 
         "digests": {name: digest for footer in footers for name, digest in footer.get("digests", {}).items()},
         "leases": leases_of(results.values()),
         "counts": counts_of(results.values()),
+        "stopped": "; ".join(dict.fromkeys(filter(None, (footer.get("stopped", "") for footer in footers)))),
         "exitstatus": max(int(footer.get("exitstatus", 0)) for footer in footers),
         "seconds": sum(float(footer.get("seconds", 0.0)) for footer in footers),
         "compiled": list(dict.fromkeys(line for footer in footers for line in footer.get("compiled", ()))),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration
+from harness.report.outcomes import ALWAYS_COUNTED, SYMBOLS, HasStatus, Record, count, duration, named
 from harness.report.tested import cards_in_words, models_in_words
 from harness.utils import spent
 from harness.utils.text import plural
@@ -62,24 +62,29 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
     """Return the sentence about the outcome of a run. ``about`` has the fields of its header and its footer.
 
     The tone is ``passed`` only if there are tests, all that ran have passed, and pytest's exit status is that of a
-    successful run. ``cut_off`` is whether the results are those of a run that was not finished.
+    successful run. ``cut_off`` is whether the results are those of a run that was not finished. ``about`` also has the tests
+    that were ``running`` when the run ended.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
     if about.get("goes_on"):
         tone = "failed" if tone == "failed" else "unknown"
         return Summary(f"The run is not finished. So far: {_uncapitalised(sentence)}", tone)
-    if cut_off:
-        return Summary(
-            f"The run was not finished, so results are missing. So far: {_uncapitalised(sentence)}", "failed"
-        )
-    if exitstatus == INTERRUPTED:
-        return Summary(
-            f"The run was interrupted, so results are missing. Until then: {_uncapitalised(sentence)}", "failed"
-        )
+    if missing := _missing(about, exitstatus, cut_off=cut_off):
+        return Summary(f"{missing}. {'So far' if cut_off else 'Until then'}: {_uncapitalised(sentence)}", "failed")
     if tone == "passed" and exitstatus:
         return Summary(f"{sentence}. But pytest itself failed (exit status {exitstatus})", "failed")
     return Summary(sentence, tone)
+
+
+def _missing(about: Record, exitstatus: int, *, cut_off: bool) -> str:
+    """Return why results are missing, as the beginning of a sentence; empty if none are."""
+    ran = named(about.get("running", ()))
+    if cut_off:
+        return f"The run was not finished{ran}, so results are missing"
+    if about.get("stopped"):
+        return f"The run ended early ({about['stopped']}), so results are missing"
+    return f"The run was interrupted{ran}, so results are missing" if exitstatus == INTERRUPTED else ""
 
 
 def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str, str]:

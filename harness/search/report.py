@@ -13,6 +13,7 @@ from harness.search.run import Found
 from harness.search.violated import violated
 from harness.suites.schema import Limits, Request
 from harness.types import StepRow
+from harness.utils.files import write_text_whole
 
 
 def write_suite(folder: Path, found: Found) -> Path:
@@ -23,7 +24,7 @@ def write_suite(folder: Path, found: Found) -> Path:
     path = folder / f"{found.workload.case_id}.yaml"
     text = suite_text(found, name_of(path))
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text_whole(path, text)
     return path
 
 

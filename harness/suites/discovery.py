@@ -1,10 +1,11 @@
 """Find the suite files in the paths that a command is given, or in the default folder."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.suites.shipped import shipped
-from spyre_cb.look import NOT_SUITES, SUITE_SUFFIXES, files_below, looks_like_suite, may_be_suite
+from spyre_cb.look import NOT_SUITES, SUITE_SUFFIXES, dangling_links, files_below, looks_like_suite, may_be_suite
 
 __all__ = ["NOT_SUITES", "SUITE_SUFFIXES", "NoSuitesError", "default_suites", "suite_files"]
 
@@ -25,19 +26,29 @@ def default_suites() -> Path:
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the suite files among the paths and in the folders among them. Each file is returned once.
+    """Return the suite files among the paths and in the folders among them. Each file is returned once,
+    whichever links lead to it.
 
-    Raises NoSuitesError if a folder has no suite.
+    Raises NoSuitesError if a folder has no suite, or a link to one that does not exist.
     """
-    files: dict[Path, None] = {}
+    files: dict[str, Path] = {}
     for path in paths or [default_suites()]:
         found = [path] if path.is_file() else _below(path)
         if not found:
             raise NoSuitesError(f"{path}: there is no suite in this folder")
-        files.update(dict.fromkeys(found))
-    return list(files)
+        for file in found:
+            files.setdefault(os.path.realpath(file), file)
+    return list(files.values())
+
+
+def dangling(link: Path) -> str:
+    """Return what is wrong with a link, as a clause about it."""
+    return f"is a link to {os.readlink(link)}, which does not exist"
 
 
 def _below(folder: Path) -> list[Path]:
-    files = files_below(folder, lambda path: path.name.startswith("."))
+    files = list(files_below(folder, lambda path: path.name.startswith(".")))
+    for link in (link for inner in {file.parent: None for file in files} for link in dangling_links(inner)):
+        if may_be_suite(link, folder):
+            raise NoSuitesError(f"{link}: {dangling(link)}")
     return sorted(file for file in files if may_be_suite(file, folder) and looks_like_suite(file))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from engine.entrypoints.server.errors import bad_request
 from engine.entrypoints.server.forms import for_json
-from engine.entrypoints.server.job import Job, Service, start, tokens_in
+from engine.entrypoints.server.job import Fields, Job, Service, start, tokens_in
 from engine.entrypoints.server.requests import ChatRequest, Message
 from engine.entrypoints.server.responses import (
     ChatChoice,
@@ -18,7 +18,7 @@ from engine.entrypoints.server.responses import (
     TopLogprob,
     Usage,
 )
-from engine.entrypoints.server.sampling import chat_params
+from engine.entrypoints.server.sampling import budget_field, chat_params
 from engine.request import CompletionOutput, Logprob
 from engine.tokenizer import ChatTemplateError
 
@@ -30,7 +30,7 @@ async def begin(service: Service, body: ChatRequest) -> Job:
         token_ids = await service.llm.encode_chat([_for_template(message) for message in body.messages])
     except ChatTemplateError as error:
         raise bad_request(str(error), "messages") from error
-    return await start(service, "chatcmpl", [token_ids], params, "messages")
+    return await start(service, "chatcmpl", [token_ids], params, Fields("messages", budget_field(body)))
 
 
 def _for_template(message: Message) -> dict[str, str]:

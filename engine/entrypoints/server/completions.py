@@ -5,7 +5,7 @@ from functools import partial
 
 from engine.entrypoints.prompts import Admitted
 from engine.entrypoints.server.forms import for_json
-from engine.entrypoints.server.job import Job, Service, start, tokens_in
+from engine.entrypoints.server.job import Fields, Job, Service, start, tokens_in
 from engine.entrypoints.server.requests import CompletionRequest
 from engine.entrypoints.server.responses import CompletionChoice, CompletionLogprobs, CompletionResponse, Usage
 from engine.entrypoints.server.sampling import completion_params
@@ -18,7 +18,7 @@ async def begin(service: Service, body: CompletionRequest) -> Job:
     """Check a request and queue it. Raises ApiError, and the errors of ``start`` and ``completion_params``."""
     params = completion_params(body)
     prompts = [await service.llm.encode(prompt) if isinstance(prompt, str) else prompt for prompt in _each(body.prompt)]
-    return await start(service, "cmpl", prompts, params, "prompt")
+    return await start(service, "cmpl", prompts, params, Fields("prompt"))
 
 
 def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:

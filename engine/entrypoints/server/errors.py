@@ -18,6 +18,10 @@ from engine.kv_cache.block_pool import OutOfBlocksError
 from engine.request import SamplingParams, SamplingParamsError
 
 RETRY_AFTER_SECONDS = 1
+MAX_MESSAGE = 500
+MAX_NAME = 100
+"""Bounds of what an error repeats of a request, in characters: a message, and a name in it."""
+_FIELDS = frozenset({*SamplingParams.__dataclass_fields__, "max_completion_tokens"})
 logger = logging.getLogger("uvicorn.error")
 
 
@@ -54,7 +58,9 @@ class ApiError(Exception):
         kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
         if status is HTTPStatus.TOO_MANY_REQUESTS:
             kind = "rate_limit_error"
-        self.body = ErrorBody(error=ErrorDetail(message=message, type=kind, param=param, code=code))
+        param = None if param is None else shortened(param, MAX_NAME)
+        detail = ErrorDetail(message=shortened(message, MAX_MESSAGE), type=kind, param=param, code=code)
+        self.body = ErrorBody(error=detail)
 
     def response(self) -> JSONResponse:
         return JSONResponse(self.body.model_dump(), self.status, headers=self.headers and dict(self.headers))
@@ -76,7 +82,7 @@ def from_engine(error: Exception) -> ApiError:
             return error
         case SamplingParamsError():
             field = str(error).split()[0].rstrip(":")
-            return bad_request(str(error), field if field in SamplingParams.__dataclass_fields__ else None)
+            return bad_request(str(error), field if field in _FIELDS else None)
         case OutOfBlocksError():
             return bad_request(str(error), code="out_of_blocks")
         case QueueFullError():
@@ -105,7 +111,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def by_the_framework(request: Request, error: HTTPException) -> Response:
-        where = f"{request.method} {request.url.path}"
+        where = f"{shortened(request.method, MAX_NAME)} {shortened(request.url.path, MAX_NAME)}"
         status = HTTPStatus(error.status_code)
         messages = {
             HTTPStatus.NOT_FOUND: f"{where}: this path does not exist",
@@ -127,10 +133,11 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
         return bad_request("the body must be a JSON object")
     field = str(where[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where[1:])
     if first["type"] == "extra_forbidden":
-        return bad_request(f"unrecognized request argument: {field}", field, "unknown_field")
-    return bad_request(f"{field}: {printable(message)}", field)
+        return bad_request(f"unrecognized request argument: {shortened(field, MAX_NAME)}", field, "unknown_field")
+    return bad_request(f"{shortened(field, MAX_NAME)}: {message}", field)
 
 
-def printable(text: str) -> str:
-    """Return the first 500 characters of ``text``, with escapes for characters that UTF-8 cannot encode."""
-    return text.encode("utf-8", "backslashreplace").decode()[:500]
+def shortened(text: str, most: int) -> str:
+    """Return at most ``most`` characters of ``text``, without those that UTF-8 cannot encode."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
 from engine.entrypoints.prompts import Admitted, truncated
-from engine.entrypoints.server.errors import ApiError, bad_request, try_again
+from engine.entrypoints.server.errors import MAX_NAME, ApiError, bad_request, shortened, try_again
 from engine.entrypoints.server.responses import Usage
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import CompletionOutput, SamplingParams
@@ -46,9 +46,21 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         """Raise ApiError (404) if ``name`` is not the model of this server."""
-        if name not in (None, self.model):
-            message = f"The model {name!r} does not exist here: this server has {self.model!r}."
+        if name is not None and name != self.model:
+            message = f"The model {shortened(name, MAX_NAME)!r} does not exist here: this server has {self.model!r}."
             raise ApiError(HTTPStatus.NOT_FOUND, message, param="model", code="model_not_found")
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The names that a body has for its prompt and its budget of tokens."""
+
+    prompt: str
+    max_tokens: str = "max_tokens"
+
+    def wrong(self, refusal: RequestRefusedError) -> str:
+        """Return the field that a refusal is about."""
+        return {None: self.prompt, "max_tokens": self.max_tokens}.get(refusal.field, refusal.field or self.prompt)
 
 
 @dataclass(frozen=True)
@@ -77,9 +89,9 @@ class Job:
 
 
 async def start(
-    service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, param: str
+    service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, fields: Fields
 ) -> Job:
-    """Check the prompts of a request and queue them, all or none.
+    """Check the prompts of a request and queue them, all or none. Errors name the ``fields`` of the body.
 
     ``kind`` begins the id of the response; ``param`` is the name of the prompts' field in the body, for errors. Raises
     ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
@@ -88,20 +100,20 @@ async def start(
     try:
         prompts = [truncated(token_ids, params, llm.limits.max_model_len) for token_ids in prompts]
     except RequestRefusedError as refusal:
-        raise bad_request(str(refusal), refusal.field, "request_refused") from refusal
+        raise bad_request(str(refusal), fields.wrong(refusal), "request_refused") from refusal
     for token_ids in prompts:
-        _check_context(token_ids, llm.limits.max_model_len, param)
+        _check_context(token_ids, llm.limits.max_model_len, fields.prompt)
         if not llm.engine.core.config.pads_prompts:
-            _check_unpadded_budget(len(token_ids), params.max_tokens, llm.limits.max_model_len)
+            _check_unpadded_budget(len(token_ids), params.max_tokens, llm.limits.max_model_len, fields.max_tokens)
     try:
         admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
     except RequestRefusedError as refusal:
-        raise bad_request(str(refusal), refusal.field or param, "request_refused") from refusal
+        raise bad_request(str(refusal), fields.wrong(refusal), "request_refused") from refusal
     wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
         raise bad_request(
             f"{len(admitted)} prompts with n {params.n} are {wanted} sequences, but this server accepts at most {most}",
-            param,
+            "n" if len(admitted) == 1 else fields.prompt,
         )
     service.check_open()
     request_id = f"{kind}-{uuid.uuid4().hex}"
@@ -122,7 +134,7 @@ def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -
         )
 
 
-def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int) -> None:
+def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int, param: str) -> None:
     """Raise ApiError if prompt and ``max_tokens`` exceed the context, as vLLM's server does without padding.
 
     LLM and AsyncLLM accept such a request, which then ends when the context is full.
@@ -131,7 +143,7 @@ def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model
         raise bad_request(
             f"This model's maximum context length is {max_model_len} tokens. However, you requested {max_tokens} "
             f"output tokens and your prompt contains {prompt_length} input tokens. Please reduce one of them.",
-            "max_tokens",
+            param,
             "context_length_exceeded",
         )
 

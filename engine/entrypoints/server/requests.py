@@ -21,7 +21,7 @@ LONGEST_STOP = 1024
 MAX_ANSWERS = 128
 
 WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
-    "length_penalty": (None, 1),
+    "length_penalty": (None, 1, 1.0),
     "suffix": (None, ""),
     "best_of": (None, 1),
     "use_beam_search": (None, False),
@@ -39,6 +39,11 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "service_tier": (None, "auto", "default"),
 }
 """Fields that are not supported, and their neutral values, which are accepted."""
+
+
+def _same(given: object, neutral: object) -> bool:
+    """Whether two values of JSON are equal; in Python ``True == 1``."""
+    return type(given) is type(neutral) and given == neutral
 
 
 def check_prompt(value: object) -> object:
@@ -150,7 +155,7 @@ class CommonRequest(Body):
         if not isinstance(body, dict):
             return body
         for name in WITHOUT_EFFECT.keys() & body.keys():
-            if body[name] not in WITHOUT_EFFECT[name]:
+            if not any(_same(body[name], neutral) for neutral in WITHOUT_EFFECT[name]):
                 raise bad_request(f"{name} is not supported: leave it out", name)
         return {name: value for name, value in body.items() if name not in WITHOUT_EFFECT}
 

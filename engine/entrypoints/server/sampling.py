@@ -1,7 +1,9 @@
 """Convert the body of a request to sampling parameters."""
 
+import re
+
 from engine.entrypoints.server.requests import ChatRequest, CommonRequest, CompletionRequest
-from engine.request import RequestOutputKind, SamplingParams
+from engine.request import RequestOutputKind, SamplingParams, SamplingParamsError
 
 DEFAULT_COMPLETION_TOKENS = 16
 _SAME_NAMES = (
@@ -41,8 +43,16 @@ def chat_params(body: ChatRequest) -> SamplingParams:
 
     Raises SamplingParamsError.
     """
-    budget = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
-    return _params(body, budget, (body.top_logprobs or 0) if body.logprobs else None)
+    field = budget_field(body)
+    try:
+        return _params(body, getattr(body, field), (body.top_logprobs or 0) if body.logprobs else None)
+    except SamplingParamsError as error:
+        raise SamplingParamsError(re.sub(r"\bmax_tokens\b", field, str(error))) from error
+
+
+def budget_field(body: ChatRequest) -> str:
+    """Return which of the two fields for ``max_tokens`` of a chat was given."""
+    return "max_completion_tokens" if body.max_tokens is None else "max_tokens"
 
 
 def _params(body: CommonRequest, max_tokens: int | None, logprobs: int | None) -> SamplingParams:

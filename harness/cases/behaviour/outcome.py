@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from harness.cases.behaviour.fields import wrong_fields, wrong_headers
 from harness.checks.output.compare import close
 from harness.checks.output.policies import DEFAULT_BOUNDS
 from harness.drivers.client import Answer, Choice, ClientError, RawAnswer
@@ -101,11 +102,15 @@ def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
         error = ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type"), raw.error.get("param"))
-        return check_error(label, error, expect)
+        verdict = check_error(label, error, expect)
+        more = [*wrong_headers(raw.headers, expect.headers), *wrong_fields(raw.body, expect.fields)]
+        return Verdict(False, f"{label}: {more[0]}", tuple(more[1:]), data=data) if verdict.passed and more else verdict
     wrong = [] if expect.status in (None, raw.status) else [f"status {raw.status}, expected {expect.status}"]
     if expect.error is not None:
         wrong.append(f"the response has status {raw.status} and no OpenAI error object, expected an error")
     wrong += [f"the body does not contain: {text}" for text in expect.contains if text not in raw.body]
+    wrong += wrong_headers(raw.headers, expect.headers)
+    wrong += wrong_fields(raw.body, expect.fields)
     if wrong:
         return Verdict(False, f"{label}: {wrong[0]}", (*wrong[1:], f"answer: {raw.body[:500]}"), data=data)
     return Verdict(True, f"{label}: status {raw.status} as expected", data=data)

@@ -13,16 +13,16 @@ from typing import Any
 import yaml
 
 from harness.pytest_plugin.known_failures.entries import PLACEHOLDER, Listed, load_known_failures
+from harness.report.reading import ResultsError, read_run
 
+__all__ = ["ResultsError", "Written", "read_results", "written"]
+
+_NEEDED = {"suite", "case", "backend", "model"}
 FAILED = frozenset({"failed", "error", "flaky"})
 HEAD = """\
 # Tests that are expected to fail; docs/hardware.md describes the format.
 known_failures:
 """
-
-
-class ResultsError(ValueError):
-    """The file is not a results file, or that of a run that was not finished. The message is for the user."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +35,12 @@ class Written:
     added: int
 
 
-def read_results(file: Path) -> list[dict[str, Any]]:
+def read_results(file: Path) -> Sequence[Mapping[str, Any]]:
     """Return the results of a finished run from a file written with ``--cb-results``. Raises ResultsError."""
-    try:
-        lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except OSError as error:
-        raise ResultsError(f"{file}: cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise ResultsError(f"{file}: this is not a results file (pytest --cb-results FILE): {error}") from error
-    if not lines or not all(isinstance(line, dict) for line in lines) or "header" not in lines[0]:
-        raise ResultsError(f"{file}: this is not a results file (pytest --cb-results FILE): the header is missing")
-    if "footer" not in lines[-1]:
-        raise ResultsError(f"{file}: the run was not finished, so results are missing")
-    return lines[1:-1]
+    run = read_run(file)
+    if run.incomplete:
+        raise ResultsError(f"{file}: {run.incomplete}")
+    return run.results
 
 
 def written(file: Path | None, results: Sequence[Mapping[str, Any]]) -> Written:
@@ -97,7 +90,7 @@ def _as_written(lines: Sequence[str], each: Listed) -> str:
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the text of one entry for each case, backend and model. Tests that are not from a suite are left out."""
-    found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if "backend" in r}
+    found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if r.keys() >= _NEEDED}
     return [
         f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"
         for case, backend, model in sorted(found)

@@ -20,6 +20,7 @@ from harness.suites.schema.actions import (
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
+from harness.suites.schema.fields import Expected, Joined, OffsetsOf, SameAs
 from harness.suites.schema.happens import EVENT_NAMES, EventName, Happening
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
@@ -58,12 +59,15 @@ __all__ = [
     "Check",
     "Chunking",
     "EventName",
+    "Expected",
     "Flood",
     "Happening",
+    "Joined",
     "Limits",
     "MarkerName",
     "MisfitError",
     "Model",
+    "OffsetsOf",
     "Outcome",
     "OutputCase",
     "OutputExpectation",
@@ -73,6 +77,7 @@ __all__ = [
     "RawHttp",
     "Request",
     "RequirementId",
+    "SameAs",
     "Scheduler",
     "SchedulerFormat",
     "ServerMetrics",

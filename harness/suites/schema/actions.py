@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, JsonValue, StringConstraints, model_validator
 
 from harness.suites.schema.base import Ids, Length, MisfitError, Model, Number, Slug, Text, as_tuple, one_or_many
+from harness.suites.schema.fields import Expected, FieldPath, Pattern
 from harness.suites.schema.requests import Request, describe_request
 from harness.suites.schema.structured import StructuredOutputs
 
@@ -57,8 +58,8 @@ class Outcome(Model):
     those of the second, and so on. With ``text: reference`` and ``logprobs: reference``, texts and logprobs must be
     those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal, ``unlike`` one whose texts
     must be different. With ``usage: true``, the reported numbers of tokens must be right. ``max_steps`` is for
-    ``generate`` actions in this process. ``status`` and ``contains`` (texts in the response's body) are for ``http``
-    actions.
+    ``generate`` actions in this process. For ``http`` actions there are ``status``, ``contains`` (texts in the
+    response's body), ``headers`` (regular expressions by name) and ``fields`` (values of JSON by path).
     """
 
     error: ErrorExpectation | None = None
@@ -73,13 +74,15 @@ class Outcome(Model):
     max_steps: StepBounds | None = None
     status: Status | None = None
     contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
+    headers: dict[Words, Pattern] = Field(default_factory=dict)
+    fields: dict[FieldPath, Expected] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "Outcome":
         if not self.model_fields_set:
             what = "give at least one of error, token_counts, finish_reasons and texts"
             raise MisfitError(what, hint="such as `{token_counts: [5]}`")
-        if self.error and len(self.model_fields_set) > 1:
+        if self.error and self.model_fields_set - {"error", "headers", "fields"}:
             raise MisfitError("an outcome with error can't have other keys", "error", hint="remove the other keys")
         return self
 
@@ -201,6 +204,7 @@ class ServerMetrics(Model):
     prompt_tokens: Number | None = None
     generated_tokens: Number | None = None
     finished_requests: Number | None = None
+    aborted_requests: Number | None = None
     first_tokens: Number | None = None
     further_tokens: Number | None = None
     prefix_queries: Number | None = None
@@ -328,6 +332,9 @@ class Action(Model):
             raise MisfitError(
                 f"`expect` is not allowed for the action {kind}, whose keys say what it expects", "expect"
             )
+        for name in ("headers", "fields"):
+            if kind != "http" and getattr(self.expect, name, None):
+                raise MisfitError(f"{name} are those of an http action", "expect", name)
         if self.name is not None and kind not in ANSWERING:
             raise MisfitError(f"only the actions {', '.join(ANSWERING)} can have a name", "name")
         if self.expect and self.expect.max_steps and kind != "generate":

@@ -76,6 +76,34 @@ def test_what_a_stop_string_cuts_was_never_handed_over(tokenizer: Tokenizer) -> 
     assert deltas[-1].stop_reason == "two thr"
 
 
+@settings(max_examples=300)
+@given(TOKENS, st.data())
+def test_tokens_do_not_run_ahead_of_their_text(tokenizer: Tokenizer, token_ids: list[int], data: st.DataObject) -> None:
+    text = tokenizer.decode(token_ids)
+    parts = [text[i : i + 4] for i in range(len(text))]
+    stops = data.draw(st.lists(st.sampled_from(parts) if parts else st.just("x"), max_size=2))
+    _, deltas = feed(tokenizer, token_ids, stop=tuple(stops), min_tokens=len(token_ids), ignore_eos=True)
+    for number in range(1, len(deltas)):
+        so_far = add_up(deltas[:number])
+        assert so_far.text.startswith(tokenizer.decode(so_far.token_ids))
+
+
+def test_a_token_comes_with_the_text_that_was_held_back(tokenizer: Tokenizer) -> None:
+    token_ids = tokenizer.encode("one two three")
+    _, deltas = feed(tokenizer, token_ids, stop=" two four")
+    first = next(delta for delta in deltas if delta.text)
+    held = [delta for delta in deltas if not delta.token_ids]
+    assert first.text == "one"
+    assert held, "nothing was held back, or nothing was tested"
+    assert add_up(deltas).token_ids == token_ids
+
+
+def test_tokens_without_text_are_not_held_back(tokenizer: Tokenizer) -> None:
+    (end,) = tokenizer.eos_token_ids
+    _, deltas = feed(tokenizer, [end] * 3, ignore_eos=True)
+    assert [delta.token_ids for delta in deltas] == [(end,)] * 3
+
+
 def test_what_only_looked_like_a_stop_string_comes_in_the_end(tokenizer: Tokenizer) -> None:
     whole, deltas = feed(tokenizer, tokenizer.encode("one two three"), stop="three four")
     assert whole.text == add_up(deltas).text == "one two three"

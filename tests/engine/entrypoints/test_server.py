@@ -245,7 +245,35 @@ BAD_BODIES = {
     "a fraction": ({"prompt": "a", "max_tokens": 1.5}, 400, "should be a valid integer", "max_tokens"),
     "no tokens asked for": ({"prompt": "a", "max_tokens": 0}, 400, "at least 1, not 0", "max_tokens"),
     "negative": ({"prompt": "a", "max_tokens": -1}, 400, "at least 1, not -1", "max_tokens"),
-    "huge": ({"prompt": "a", "max_tokens": 10**30}, 400, "but max model context length is 512.", "prompt"),
+    "huge": ({"prompt": "a", "max_tokens": 10**30}, 400, "but max model context length is 512.", "max_tokens"),
+    "an unknown token to stop at": (
+        {"prompt": "a", "stop_token_ids": [999_999]},
+        400,
+        "stop token id 999999 is outside the vocabulary of 2048",
+        "stop_token_ids",
+    ),
+    "an unknown token in a bias": (
+        {"prompt": "a", "logit_bias": {"2048": 1}},
+        400,
+        "token id 2048 is outside",
+        "logit_bias",
+    ),
+    "an unknown token allowed": (
+        {"prompt": "a", "allowed_token_ids": [1, -1]},
+        400,
+        "allowed token id -1 is outside",
+        "allowed_token_ids",
+    ),
+    "best_of true": ({"prompt": "a", "best_of": True}, 400, "best_of is not supported", "best_of"),
+    "store 0": ({"prompt": "a", "store": 0}, 400, "store is not supported", "store"),
+    "a penalty of false": ({"prompt": "a", "frequency_penalty": False}, 400, "a valid number", "frequency_penalty"),
+    "a temperature of true": ({"prompt": "a", "temperature": True}, 400, "a valid number", "temperature"),
+    "a seed without room for two": (
+        {"prompt": "a", "seed": 2**63 - 1, "n": 2},
+        400,
+        "seed must be at most 9223372036854775806 with n 2, not 9223372036854775807",
+        "seed",
+    ),
     "NaN": (b'{"prompt": "a", "temperature": NaN}', 400, "should be a finite number", "temperature"),
     "infinite": (b'{"prompt": "a", "temperature": 1e999}', 400, "should be a finite number", "temperature"),
     "cold": ({"prompt": "a", "temperature": -1}, 400, "temperature must be 0 or more", "temperature"),
@@ -271,7 +299,7 @@ BAD_BODIES = {
         {"prompt": [5] * 65, "max_tokens": 385},
         400,
         "Could not add request: prompt length is 65 tokens, which gets padded to 128 tokens",
-        "prompt",
+        "max_tokens",
     ),
 }
 
@@ -300,6 +328,16 @@ BAD_CHATS = {
         "must be a text, or a list of parts",
         "messages[0].content",
     ),
+    "no tokens asked for": (
+        {"messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 0},
+        "max_completion_tokens must be at least 1, not 0",
+        "max_completion_tokens",
+    ),
+    "more tokens than fit": (
+        {"messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 512},
+        "but max model context length is 512.",
+        "max_completion_tokens",
+    ),
     "tools": ({"messages": [{"role": "user", "content": "a"}], "tools": [{}]}, "is not supported", "tools"),
     "top_logprobs alone": (
         {"messages": [{"role": "user", "content": "a"}], "top_logprobs": 1},
@@ -322,9 +360,29 @@ def test_what_is_refused_of_a_chat(server: Server, body: dict[str, Any], says: s
     assert says in error["message"]
 
 
+LONG_NAME = "x" * 5000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": "a", LONG_NAME: 1},
+        {"prompt": "a", "stream": True, "stream_options": {LONG_NAME: 1}},
+        {"prompt": "a", "model": LONG_NAME},
+        {"prompt": "a", "stop": ["", LONG_NAME[:1000]]},
+        {"prompt": "a", "logit_bias": {"9" * 4000: 1}},
+    ],
+)
+def test_a_long_name_is_cut(server, body):
+    answer = post(server, body)
+    assert 400 <= answer.status_code < 500
+    assert len(answer.content) < 1000, answer.text[:2000]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "says"),
     [
+        ("GET", "/" + "x" * 5000, 404, "x…: this path does not exist"),
         ("GET", "/v1/completions", 405, "this method is not allowed here"),
         ("DELETE", "/health", 405, "this method is not allowed here"),
         ("GET", "/nothing", 404, "this path does not exist"),

@@ -151,6 +151,8 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
         ("hello\n", ":1: this line is not JSON. Is this a results file, written with --cb-results FILE?"),
         ('{"test": "a", "outcome": "passed"}\n', "this is not a results file"),
         ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "the results are incomplete: the run was not finished"),
+        ('{"header": 2}\n{"footer": 1, "exitstatus": 2}\n', "the results are incomplete: the run was interrupted"),
+        ('{"header": 2}\n{"footer": 1, "stopped": "-x"}\n', "the results are incomplete: the run ended early (-x)"),
         ('{"header": 2}\n{"test": "a", "outc', "the results are incomplete"),
         (
             '{"header": 1, "command": "pytest suites"}\n{"footer": 1}\n',
@@ -160,7 +162,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
         ('{"header": "x"}\n{"footer": 1}\n', "this file has results format 'x', but format 2 is needed"),
         ('{"header": 2}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: this line is not JSON"),
         ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: this line is not the result of a test"),
-        ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: this line is not the result of a test"),
+        ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: outcome: field required"),
     ],
 )
 def test_a_wrong_file_is_one_sentence(

@@ -56,6 +56,18 @@ def lose_a_piece(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(RequestOutputCollector, "_put", lossy)
 
 
+@client_mutation("text-that-only-began-like-a-stop-string-comes-at-the-end", "Hugging Face's is")
+def lose_text_that_was_held_back(patch: pytest.MonkeyPatch) -> None:
+    new_text = deltas.DeltaMaker._new_text
+
+    def forgetful(self: deltas.DeltaMaker, sequence: SequenceState) -> str:
+        held = deltas.held_back(self._stream.text, sequence.params.stop_strings)
+        text = new_text(self, sequence)
+        return text[: len(text) - held] if sequence.finish_reason == "length" else text
+
+    patch.setattr(deltas.DeltaMaker, "_new_text", forgetful)
+
+
 @client_mutation("three-kinds-of-output-agree", "texts")
 def say_a_piece_twice(patch: pytest.MonkeyPatch) -> None:
     new = deltas.DeltaMaker._new_text

@@ -60,8 +60,8 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
     results = tmp_path / "r.jsonl"
     lines = [
         {"header": 2},
-        {"test": "b", "seconds": 2.34567},
-        {"test": "a", "seconds": 0.0},
+        {"test": "b", "outcome": "passed", "seconds": 2.34567},
+        {"test": "a", "outcome": "failed", "seconds": 0.0},
         {"footer": 1, "seconds": 9},
     ]
     results.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")

@@ -209,6 +209,52 @@ def test_results_are_written_as_they_come_and_a_run_that_dies_leaves_them(run: R
     assert [record["test"] for record in read_run(run.results).results] == ["t::a", "t::b"]
 
 
+def test_the_tests_that_run_are_in_the_file_until_they_have_ended(run: Run) -> None:
+    for test in ("t::a", "t::b", "t::c"):
+        run.stream.pytest_runtest_logstart(test)
+    run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"), test="t::b")
+    run.stream.pytest_runtest_logfinish("t::b")
+    left = read_run(run.results)
+    assert left.running == ("t::a", "t::c")
+    assert left.incomplete.endswith("the run was not finished, or is still running (running: t::a, t::c)")
+    assert [*map(len, map(json.loads, run.results.read_text(encoding="utf-8").splitlines()))][2:] == [1]
+    run.stream.pytest_runtest_logfinish("t::c")
+    assert read_run(run.results).running == ("t::a",)
+    assert run.finish(exitstatus=2)[-1]["running"] == ["t::a"]
+
+
+def test_a_disk_that_is_full_ends_the_file_and_not_the_run(run: Run) -> None:
+    run.stream = run.streaming(results=Path("/dev/full"))
+    for test in ("t::a", "t::b"):
+        run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"), test=test)
+        run.stream.pytest_runtest_logfinish(test)
+    session = types.SimpleNamespace(exitstatus=0)
+    assert len([*run.stream.pytest_sessionfinish(session)]) == 1
+    assert run.said == [
+        "ERROR: --cb-results /dev/full: cannot be written: No space left on device; results are missing in it"
+    ]
+    assert session.exitstatus == 3
+
+
+def test_what_json_does_not_have_is_not_in_the_file(run: Run) -> None:
+    report = pytest.TestReport(TEST, ("a.yaml", 1, TEST), {}, "failed", "half a \ud800 character", "call")
+    report.user_properties = [(RESULT_PROPERTY, '{"verdicts": [{"logprobs": [NaN, -Infinity, -0.5]}]}')]
+    run.stream.pytest_runtest_logreport(report)
+    entry = run.only()
+    assert entry["text"] == "half a \\ud800 character"
+    assert entry["verdicts"] == [{"logprobs": [None, None, -0.5]}]
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_run_that_was_stopped_says_why_if_tests_are_missing(run: Run, left: int) -> None:
+    run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"))
+    tests = [types.SimpleNamespace(nodeid=TEST), *[types.SimpleNamespace(nodeid="t::b")] * left]
+    stopped = "stopping after 1 failures"
+    session = types.SimpleNamespace(exitstatus=1, items=tests, shouldfail=stopped, shouldstop=False)
+    assert len([*run.stream.pytest_sessionfinish(session)]) == 1
+    assert (read_run(run.results).footer or {})["stopped"] == (stopped if left else "")
+
+
 def test_junit_gets_names_that_can_be_looked_for_and_not_what_reports_need(run: Run) -> None:
     said = {"requirements": ["CB-TKV-01"], "model": "m", "backend": "eager", "verdicts": []}
     report = pytest.TestReport(TEST, ("a.yaml", 1, TEST), {}, "passed", None, "call")

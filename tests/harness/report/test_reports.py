@@ -15,7 +15,7 @@ from tests.helpers.result_records import HEADER, REASON, Record, page, poor, rec
 BROKEN = verdict(False, "step 3 differs", rule='docs/scheduling-rules.md "Decode"', details=["  step", "> 3"])
 MIXED: list[Record] = [
     record("fine", markers=["cb", "cpu"], verdicts=[verdict(True, "12 steps as expected")]),
-    record("broken", "failed", text="step 3 differs\n\x1b[31mat\ud800once", verdicts=[BROKEN]),
+    record("broken", "failed", text="step 3 differs\n\x1b[31mat once", verdicts=[BROKEN]),
     record("unsure", "flaky", text="failed at first"),
     record("listed", "xfailed", known_failure={"reason": "https://example.org/1 it is known"}),
     record("listed-and-passed", "xpassed", known_failure={"reason": "https://example.org/2"}),
@@ -67,7 +67,7 @@ def test_junit_counts_and_names_what_a_query_looks_for(run: Path, tmp_path: Path
     failure = broken.find("failure")
     assert failure is not None
     assert failure.get("message") == "step 3 differs"
-    assert failure.text == "step 3 differs\n\\x1b[31mat\\ud800once"
+    assert failure.text == "step 3 differs\n\\x1b[31mat once"
 
 
 def test_allure_has_labels_steps_pictures_and_a_history_that_stays(run: Path, tmp_path: Path) -> None:
@@ -169,6 +169,50 @@ def test_a_run_that_was_cut_off_is_reported_as_that(tmp_path: Path, capsys: pyte
     for name in ("r.html", "r.md"):
         text = (tmp_path / name).read_text(encoding="utf-8")
         assert "The run was not finished, so results are missing. So far: the only test that ran passed" in text
+
+
+@pytest.mark.parametrize(
+    ("footer", "says"),
+    [
+        ({"exitstatus": 2}, "the run was interrupted (running: t::b)"),
+        ({"exitstatus": 1, "stopped": "stopping after 1 failures"}, "the run ended early (stopping after 1 failures)"),
+    ],
+)
+def test_a_run_that_ended_early_is_reported_as_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], footer: dict[str, Any], says: str
+) -> None:
+    path = results(tmp_path / "cut.jsonl", [record("a")], FOOTER | footer | {"running": ["t::b"]})
+    assert main(["report", str(path), "--html", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]) == 1
+    assert says in capsys.readouterr().out
+    for name in ("r.html", "r.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8").replace("\\", "")
+        assert f"{says[1:]}, so results are missing. Until then: the only test that ran passed" in text
+
+
+def test_a_run_that_was_killed_names_the_test_that_ran(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results(tmp_path / "cut.jsonl", [record("a"), {"running": [f"t::{name}" for name in "bcdef"]}])
+    assert main(["report", str(path), "--html", str(tmp_path / "r.html")]) == 1
+    running = " (running: t::b, t::c, t::d and 2 more)"
+    assert running in capsys.readouterr().out
+    assert running in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_that_is_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    html = tmp_path / "r.html"
+    html.write_text("a good page", encoding="utf-8")
+
+    def full(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:1000])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["report", str(run), "--html", str(html)]) == 2
+    assert capsys.readouterr().err.endswith("r.html: cannot be written: No space left on device\n")
+    assert html.read_text(encoding="utf-8") == "a good page"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "run.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""Fields of JSON responses by path, and streams of server-sent events as JSON."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+from harness.suites.schema import Expected, Joined, OffsetsOf, SameAs
+
+_PART = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(-?\d+|\*)\]")
+_EVENT = "data: "
+_END = "[DONE]"
+
+
+class NoFieldError(LookupError):
+    """A path that leads to nothing. The message is a clause about it."""
+
+
+def document_of(body: str) -> Any:
+    """Return the JSON of a response or, of server-sent events, an object about them. Raises ValueError.
+
+    The object has the ``chunks``, whether they have one id (``one_id``) and end as they must (``done``), the ``texts``
+    that they add up to, by choice, and ``ahead``: the numbers of the chunks that have tokens and no text.
+    """
+    if not body.startswith(_EVENT):
+        return json.loads(body)
+    events = [event.removeprefix(_EVENT) for event in body.split("\n\n") if event]
+    chunks = [json.loads(event) for event in events if event != _END]
+    choices = [(number, choice) for number, chunk in enumerate(chunks) for choice in chunk.get("choices", ())]
+    return {
+        "chunks": chunks,
+        "done": events[-1:] == [_END] and events.count(_END) == 1,
+        "one_id": len({str(chunk.get("id")) for chunk in chunks}) == 1,
+        "texts": _texts(choice for _, choice in choices),
+        "ahead": [number for number, choice in choices if choice.get("token_ids") and not _text(choice)],
+    }
+
+
+def _text(choice: Mapping[str, Any]) -> str:
+    text = choice["delta"].get("content") if "delta" in choice else choice.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _texts(choices: Iterable[Mapping[str, Any]]) -> list[str]:
+    texts: dict[int, str] = {}
+    for choice in choices:
+        texts[choice["index"]] = texts.get(choice["index"], "") + _text(choice)
+    return [texts[index] for index in sorted(texts)]
+
+
+def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
+    """Return a sentence for each field of a response that is not as expected."""
+    if not expected:
+        return []
+    try:
+        document = document_of(body)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        return [f"the body is neither JSON nor server-sent events of JSON: {type(error).__name__}: {error}"]
+    wrong = []
+    for path, value in expected.items():
+        try:
+            seen, right = at(document, path), _right(document, value)
+        except NoFieldError as error:
+            wrong.append(str(error))
+            continue
+        if not same(seen, right):
+            wrong.append(f"{path} is {shown(seen)}, expected {shown(right)}")
+    return wrong
+
+
+def at(document: Any, path: str) -> Any:
+    """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``. Raises NoFieldError.
+
+    ``[*]`` goes through a list: the value is the list of what follows, without what is missing.
+    """
+    parts: list[str] = [name or index for name, index in _PART.findall(path)]
+    return _follow(document, parts, path)
+
+
+def _follow(value: Any, parts: Sequence[str], path: str) -> Any:
+    if not parts:
+        return value
+    first, *rest = parts
+    if first == "*" and isinstance(value, list):
+        return [found for each in value for found in _found(each, rest, path)]
+    try:
+        inner = value[int(first)] if isinstance(value, list) else value[first]
+    except (LookupError, TypeError, ValueError):
+        raise NoFieldError(f"there is no {path}") from None
+    return _follow(inner, rest, path)
+
+
+def _found(value: Any, parts: Sequence[str], path: str) -> list[Any]:
+    try:
+        return [_follow(value, parts, path)]
+    except NoFieldError:
+        return []
+
+
+def _right(document: Any, value: Expected) -> Any:
+    match value:
+        case SameAs():
+            return at(document, value.same_as)
+        case Joined():
+            return "".join(map(str, at(document, value.joined)))
+        case OffsetsOf():
+            lengths = [len(text) for text in at(document, value.offsets_of)]
+            return list(accumulate(lengths[:-1], initial=0)) if lengths else []
+    return value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Return whether two values of JSON are equal; in Python ``True == 1``."""
+    if isinstance(one, list) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def wrong_headers(headers: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each header that is missing or does not match its regular expression."""
+    wrong = []
+    for name, pattern in expected.items():
+        value = headers.get(name.lower())
+        if value is None:
+            wrong.append(f"the header {name} is missing")
+        elif not re.fullmatch(pattern, value):
+            wrong.append(f"the header {name} is {value!r}, expected {pattern}")
+    return wrong

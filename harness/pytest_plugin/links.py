@@ -1,0 +1,53 @@
+"""Links among suites: each file is collected once, no folder within itself, and a dangling link is an error."""
+
+import os
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.suites.discovery import dangling
+from harness.suites.yaml import shown_file
+from spyre_cb.look import dangling_links, is_loop
+from spyre_cb.naming import named_key
+
+_seen_key = pytest.StashKey[dict[str, Path]]()
+"""The path by which each suite of this session was collected, by its real path."""
+
+
+def is_new(config: pytest.Config, file: Path) -> bool:
+    """Return whether a suite was not collected by another path. A file on the command line is always new."""
+    seen = config.stash.setdefault(_seen_key, {})
+    real = os.path.realpath(file) if file.exists() else f"{os.path.realpath(file.parent)}/{file.name}"
+    return str(file) in config.stash[named_key].files or seen.setdefault(real, file) == file
+
+
+class DanglingLink(pytest.File):
+    """A link to a suite that does not exist."""
+
+    def collect(self) -> Iterable[pytest.Item]:
+        raise ValueError(dangling(self.path))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_: Any, **__: Any) -> Any:
+        return f"{shown_file(self.path)}: {excinfo.value}"
+
+
+class Links:
+    """pytest plugin in every process that collects."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        return True if is_loop(collection_path) else None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        if isinstance(collector, pytest.Directory) and report.passed:
+            named = collector.config.stash[named_key]
+            found = (link for link in dangling_links(collector.path) if named.covers(link))
+            links = (link for link in found if is_new(collector.config, link))
+            report.result = [*report.result, *(DanglingLink.from_parent(collector, path=link) for link in links)]
+        return report

@@ -1,0 +1,171 @@
+"""The form of each line of a file of results, for files that this program did not write as they are now.
+
+Fields are checked that reports and comparisons read; others are let through, so that a file of a newer program with
+the same format is read, too.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+
+from harness.report.outcomes import Record
+
+Outcome = Literal["passed", "failed", "error", "flaky", "xpassed", "xfailed", "skipped"]
+"""The outcomes of harness.report.outcomes.SYMBOLS."""
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Step = Annotated[int, Field(ge=0, le=10**5)]
+Size = Annotated[int, Field(ge=0, le=10**7)]
+Cell = Annotated[int, Field(ge=-(10**9), le=10**9)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+Instant = Annotated[float, Field(ge=0, le=2.5e11, allow_inf_nan=False)]
+"""Seconds since 1970, up to the year 9892: Python's calendar ends soon after."""
+Logprob = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)] | None
+Pair = Annotated[list[Cell], Field(min_length=2, max_length=2)]
+
+
+Table = Annotated[tuple[Step, Cell, list[Cell]], Strict(False)]
+"""The block ids that a request has from a step on."""
+
+
+class Line(BaseModel):
+    """The base class of lines: strict types, and fields of other versions of this program are allowed."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Row(Line):
+    """A row of a step table (harness.types.StepRow)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    step: Step
+    tkv: Cell = 0
+    waiting: list[Cell]
+    running: list[Cell]
+    outputs: list[Cell]
+    finished: list[Cell]
+    reserved: Cell | None = None
+    used: Cell | None = None
+    paused: list[Cell] | None = None
+    hits: list[Pair] | None = None
+    kind: str = ""
+    scheduled: list[Pair] | None = None
+    preempted: list[Cell] | None = None
+
+
+class Data(Line):
+    """The data of a verdict."""
+
+    steps: list[Row] = []
+    expected: list[Row] = []
+    differing: dict[str, list[str]] = {}
+    sizes: list[Annotated[list[Size], Field(min_length=3, max_length=3)]] = []
+    tables: list[Table] = []
+    options: dict[str, bool | int | str] = {}
+    text: str = ""
+    reference_text: str = ""
+    token_ids: list[Cell] = []
+    reference_token_ids: list[Cell] = []
+    logprobs: list[Logprob] | None = None
+    reference_logprobs: list[Logprob] | None = None
+
+
+class VerdictLine(Line):
+    """One check of a test (harness.types.Verdict)."""
+
+    passed: bool
+    headline: str
+    details: list[str] = []
+    rule: str = ""
+    data: Data = Data()
+
+
+class KnownFailure(Line):
+    """The entry of the list of known failures that a test has."""
+
+    case: str = ""
+    reason: str = ""
+
+
+class ResultLine(Line):
+    """The result of a test."""
+
+    test: str
+    outcome: Outcome
+    seconds: Seconds = 0.0
+    start: Instant = 0.0
+    text: str = ""
+    sections: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = []
+    verdicts: list[VerdictLine] = []
+    kind: str = ""
+    suite: str = ""
+    case: str = ""
+    about: str = ""
+    requirements: list[str] = []
+    described: str = ""
+    model: str = ""
+    backend: str = ""
+    engine: str = ""
+    tensor_parallel_size: Annotated[int, Field(ge=1, le=10**6)] = 1
+    markers: list[str] = []
+    configuration: str = ""
+    place: str = ""
+    source: str = ""
+    source_line: Annotated[int, Field(ge=1, le=10**9)] = 1
+    suite_about: str = ""
+    known_failure: KnownFailure = KnownFailure()
+    cards: list[str] | None = None
+
+
+class RunningLine(Line):
+    """The last line of a run that goes on or was killed: the tests that were running."""
+
+    running: list[str]
+
+
+class HeaderLine(Line):
+    """The first line."""
+
+    engine: str = ""
+    models: list[str] = []
+    digests: dict[str, str] = {}
+    cards: list[str] = []
+    simulated: bool = False
+    command: str = ""
+    python: str = ""
+    revision: str | None = None
+    began: Instant = 0.0
+
+
+class FooterLine(Line):
+    """The last line of a run that ended.
+
+    ``stopped``: why it ended before its last test, empty if it did not. ``running``: the tests that were interrupted.
+    """
+
+    exitstatus: Annotated[int, Field(ge=0, le=255)] = 0
+    stopped: str = ""
+    running: list[str] = []
+    seconds: Seconds = 0.0
+    digests: dict[str, str] = {}
+    leases: dict[str, Count] = {}
+    counts: dict[str, Count] = {}
+    backends: list[str] = []
+    compiled: list[str] = []
+    spent: dict[str, Seconds] = {}
+    requirements: dict[str, dict[str, str]] = {}
+
+
+def problem_of(line: Record, form: type[Line]) -> str:
+    """Return what is wrong with a line, in one sentence; empty if nothing is."""
+    try:
+        form.model_validate(line)
+    except ValidationError as error:
+        return _sentence(error.errors(include_url=False)[0])
+    return ""
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"

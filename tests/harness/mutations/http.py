@@ -1,0 +1,154 @@
+"""Mutations of the HTTP server, and the behaviour case that must detect each."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from engine.entrypoints import deltas
+from engine.entrypoints.server import chat, completions, errors, forms, sampling
+from engine.entrypoints.server.completions import CompletionForm, TextOffsets
+from engine.entrypoints.server.errors import ApiError
+from engine.entrypoints.server.job import Fields, Job
+from engine.entrypoints.server.metrics import Metrics
+from engine.entrypoints.server.responses import ChatDelta
+from engine.request import CompletionOutput, FinishReason, SamplingParams, TokenOutput
+from engine.sequence import SequenceState
+from tests.harness.mutations.registry import Mutation, mutation
+
+HTTP_MUTATIONS: list[Mutation] = []
+http_mutation = partial(mutation, HTTP_MUTATIONS)
+
+
+@http_mutation("usage-counts-the-token-that-ends-an-answer", "usage (4, 13), expected (4, 14)")
+def count_all_tokens_but_the_one_that_ends_an_answer(patch: pytest.MonkeyPatch) -> None:
+    def tokens_in(outputs: Sequence[CompletionOutput]) -> int:
+        return sum(len(output.token_ids) - (output.finish_reason == "stop") for output in outputs)
+
+    patch.setattr(completions, "tokens_in", tokens_in)
+
+
+@http_mutation("usage-of-several-prompts", "usage.prompt_tokens is 3, expected 8")
+def count_the_first_prompt_only(patch: pytest.MonkeyPatch) -> None:
+    usage = Job.usage
+    patch.setattr(Job, "usage", lambda self, tokens: usage(replace(self, prompts=self.prompts[:1]), tokens))
+
+
+@http_mutation("usage-of-several-prompts", "choices[*].index is")
+def number_the_answers_of_each_prompt_from_zero(patch: pytest.MonkeyPatch) -> None:
+    choice = CompletionForm._choice
+
+    def renumbered(self: CompletionForm, output: CompletionOutput, text: str) -> Any:
+        return choice(self, output, text).model_copy(update={"index": output.index % 2})
+
+    patch.setattr(CompletionForm, "_choice", renumbered)
+
+
+@http_mutation("a-conversation-as-chunks", "there is no chunks[0].choices[0].delta.role")
+def say_no_role_in_a_stream(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chat, "ChatDelta", lambda content, role=None: ChatDelta(content=content))
+
+
+@http_mutation("a-conversation-as-chunks", "chunks[*].choices[0].delta.role is")
+def say_the_role_in_every_chunk(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chat, "ChatDelta", lambda content, role="assistant": ChatDelta(content=content, role=role))
+
+
+@http_mutation("positions-of-tokens-in-a-completion", "choices[0].logprobs.text_offset is")
+def say_where_a_token_ends_and_not_where_it_begins(patch: pytest.MonkeyPatch) -> None:
+    start = TextOffsets.next
+
+    def end(self: TextOffsets, token_id: int) -> int:
+        start(self, token_id)
+        return len(self._stream.text)
+
+    patch.setattr(TextOffsets, "next", end)
+
+
+@http_mutation("logprobs-of-a-conversation", "top_logprobs[0].token is")
+def leave_out_the_best_alternative(patch: pytest.MonkeyPatch) -> None:
+    logprobs = chat._logprobs
+
+    def without(output: CompletionOutput, top: int) -> Any:
+        found = logprobs(output, top + 1)
+        for entry in found.content if found else ():
+            del entry.top_logprobs[0]
+        return found
+
+    patch.setattr(chat, "_logprobs", without)
+
+
+@http_mutation("an-aborted-request-counts-as-aborted", "aborted_requests 0, expected 1")
+def count_what_was_aborted_as_ended_for_its_length(patch: pytest.MonkeyPatch) -> None:
+    ended = Metrics.ended
+
+    def mild(self: Metrics, request_id: str, reason: FinishReason) -> None:
+        ended(self, request_id, FinishReason.LENGTH if reason is FinishReason.ABORT else reason)
+
+    patch.setattr(Metrics, "ended", mild)
+
+
+@http_mutation("a-stream-of-chunks", "one_id is false")
+def give_every_chunk_an_id(patch: pytest.MonkeyPatch) -> None:
+    response = CompletionForm._response
+
+    def renamed(self: CompletionForm, *arguments: Any) -> Any:
+        return response(self, *arguments).model_copy(update={"id": f"cmpl-{uuid.uuid4().hex}"})
+
+    patch.setattr(CompletionForm, "_response", renamed)
+
+
+@http_mutation("a-stream-of-chunks", "done is false")
+def end_a_stream_without_its_last_event(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(forms, "DONE", "")
+
+
+@http_mutation("a-full-queue-says-when-to-try-again", "the header Retry-After is missing")
+def refuse_without_a_time(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(errors, "try_again", lambda status, message, code: ApiError(status, message, code=code))
+
+
+@http_mutation("a-completion-without-max-tokens", "usage.completion_tokens is 15, expected 16")
+def give_fifteen_tokens_by_default(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(sampling, "DEFAULT_COMPLETION_TOKENS", 15)
+
+
+@http_mutation("a-conversation-without-max-tokens", "usage.completion_tokens is 16, expected 64")
+def give_a_conversation_the_tokens_of_a_completion(patch: pytest.MonkeyPatch) -> None:
+    params = chat.chat_params
+
+    def short(body: Any) -> SamplingParams:
+        made = params(body)
+        return replace(made, max_tokens=16) if made.max_tokens is None else made
+
+    patch.setattr(chat, "chat_params", short)
+
+
+@http_mutation("tokens-of-a-stream-come-with-their-text", "ahead is [")
+def send_tokens_before_their_text(patch: pytest.MonkeyPatch) -> None:
+    def early(self: deltas.DeltaMaker, sequence: SequenceState) -> list[TokenOutput]:
+        new = [*(token for _, token in self._held), *self._incomplete]
+        self._held.clear()
+        self._incomplete.clear()
+        return new
+
+    patch.setattr(deltas.DeltaMaker, "_new_tokens", early)
+
+
+@http_mutation("an-error-names-the-field", 'error.param is "prompt", expected "stop_token_ids"')
+def name_the_prompt_whatever_is_wrong(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Fields, "wrong", lambda self, refusal: self.prompt)
+
+
+def as_table() -> str:
+    """Return the table in docs/behaviour.md: every mutation, its case and its message."""
+    lines = ["| the server would … | caught by | the failure says |", "| --- | --- | --- |"]
+    lines += [f"| {each.name} | `{each.caught_by}` | {each.message} |" for each in HTTP_MUTATIONS]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_table(), end="")

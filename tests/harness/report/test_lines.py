@@ -1,0 +1,152 @@
+"""Files of results with wrong values: one sentence with the line, from every command that reads them."""
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.cli import main
+from harness.report.lines import Outcome
+from harness.report.outcomes import SYMBOLS
+from harness.report.reading import ResultsError, merged, read_run
+from harness.report.writing import Wanted, write_reports
+from tests.helpers.result_records import (
+    HEADER,
+    changed,
+    chunked_verdict,
+    output_verdict,
+    record,
+    steps_verdict,
+    table,
+    verdict,
+)
+
+FOOTER = {
+    "footer": 1,
+    "running": ["t::b"],
+    "counts": {"failed": 1},
+    "exitstatus": 1,
+    "seconds": 72.4,
+    "backends": ["eager"],
+    "spent": {},
+}
+DRAWN = steps_verdict(table(), changed(table(), 5, tkv=1))
+DRAWN["data"]["sizes"] = [[60, 40, 0], [10, 40, 0]]
+VERDICTS = [DRAWN, chunked_verdict(), output_verdict(False, "a b", "a c", [1, 2], [1, 3])]
+FULL = record(
+    "all",
+    "failed",
+    verdicts=VERDICTS,
+    sections=[["stdout", "a"]],
+    cards=["0"],
+    known_failure={"reason": "r"},
+    start=1.0,
+)
+LINES = [HEADER, FULL, FOOTER]
+
+
+def written(folder: Path, lines: list[Any]) -> Path:
+    path = folder / "run.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_every_outcome_has_its_place_in_the_form() -> None:
+    assert set(get_args(Outcome)) == set(SYMBOLS)
+
+
+WRONG = {
+    "seconds null": (1, {"seconds": None}, "seconds: input should be a valid number"),
+    "seconds text": (1, {"seconds": "1"}, "seconds: input should be a valid number"),
+    "seconds below 0": (1, {"seconds": -1}, "seconds: input should be greater than or equal to 0"),
+    "seconds NaN": (1, {"seconds": float("nan")}, "NaN is not a number of JSON"),
+    "an unknown outcome": (1, {"outcome": "fine"}, "outcome: input should be 'passed', 'failed'"),
+    "no outcome": (1, {"outcome": None}, "outcome: input should be"),
+    "a test that is a number": (1, {"test": 5}, "test: input should be a valid string"),
+    "requirements text": (1, {"requirements": "CB-1"}, "requirements: input should be a valid list"),
+    "verdicts null": (1, {"verdicts": None}, "verdicts: input should be a valid list"),
+    "a verdict of text": (1, {"verdicts": ["a"]}, "verdicts.0: input should be"),
+    "a headline null": (1, {"verdicts": [verdict(True, "a") | {"headline": None}]}, "verdicts.0.headline: input"),
+    "steps text": (1, {"verdicts": [verdict(True, "a", data={"steps": "x"})]}, "verdicts.0.data.steps: input"),
+    "a step far away": (
+        1,
+        {"verdicts": [verdict(True, "a", data={"steps": [{"step": 10**9}]})]},
+        "verdicts.0.data.steps.0.step: input should be less than or equal to 100000",
+    ),
+    "half a character": (1, {"text": "a\ud800"}, "has half of a character (a lone surrogate)"),
+    "half a character in an unknown field": (1, {"x": ["\udfff"]}, "has half of a character (a lone surrogate)"),
+    "a start after the end of time": (1, {"start": 1e18}, "start: input should be less than"),
+    "began null": (0, {"began": None}, "began: input should be a valid number"),
+    "began text": (0, {"began": "today"}, "began: input should be a valid number"),
+    "digests a list": (0, {"digests": []}, "digests: input should be a valid dictionary"),
+    "models null": (0, {"models": None}, "models: input should be a valid list"),
+    "an unknown format": (0, {"header": 3}, "is of results format 3, but this version reads format 2"),
+    "a format true": (0, {"header": True}, "is of results format True"),
+    "a format 2.0": (0, {"header": 2.0}, "is of results format 2.0"),
+    "exitstatus text": (2, {"exitstatus": "0"}, "exitstatus: input should be a valid integer"),
+    "exitstatus null": (2, {"exitstatus": None}, "exitstatus: input should be a valid integer"),
+    "requirements of another form": (2, {"requirements": {"A": 1}}, "requirements.A: input should be"),
+    "spent infinite": (2, {"spent": {"steps": float("inf")}}, "Infinity is not a number of JSON"),
+}
+
+
+@pytest.mark.parametrize(("line", "wrong", "says"), WRONG.values(), ids=WRONG)
+def test_a_wrong_value_is_one_sentence_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: int, wrong: dict[str, Any], says: str
+) -> None:
+    lines: list[Any] = [*LINES]
+    lines[line] = lines[line] | wrong
+    path = written(tmp_path, lines)
+    for command in (
+        ["report", str(path), "--html", str(tmp_path / "r.html")],
+        ["compare", str(path), str(path)],
+        ["known-failures", str(path)],
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        place = "run.jsonl: " if "header" in wrong else f"run.jsonl:{line + 1}: "
+        assert f"{place}{says}" in error
+        assert error.count("\n") == 1
+
+
+def test_right_values_are_let_through(tmp_path: Path) -> None:
+    run = read_run(written(tmp_path, [HEADER | {"new": None}, FULL | {"newer": {"a": [None]}}, FOOTER]))
+    assert [result["outcome"] for result in run.results] == ["failed"]
+
+
+VALUES = st.sampled_from(
+    [None, True, 0, -1, 2**70, 0.5, -1e308, "", "x", "\x00", [], [[]], [None], ["a"], [1, 2], {}, {"a": 1}, {"1": [1]}]
+)
+
+
+def _places(value: Any) -> list[tuple[Any, ...]]:
+    """Return the path of every value in a line of JSON."""
+    if isinstance(value, dict):
+        return [(key, *rest) for key, each in value.items() for rest in [(), *_places(each)]]
+    if isinstance(value, list):
+        return [(i, *rest) for i, each in enumerate(value[:3]) for rest in [(), *_places(each)]]
+    return []
+
+
+PLACES = [(number, *place) for number, line in enumerate(LINES) for place in _places(line)]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(PLACES), VALUES)
+def test_any_wrong_value_is_refused_or_reported(tmp_path: Path, place: tuple[Any, ...], value: Any) -> None:
+    """Either the file is refused, or every report can be written: nothing else is raised."""
+    lines = json.loads(json.dumps(LINES))
+    *way, last = place
+    where = lines
+    for each in way:
+        where = where[each]
+    where[last] = value
+    try:
+        run = read_run(written(tmp_path, lines))
+    except ResultsError:
+        return
+    wanted = Wanted(*(tmp_path / name for name in ("r.html", "allure", "r.xml", "r.md")))
+    assert len([*write_reports(wanted, merged([run, run]), [run])]) == 4

@@ -1,0 +1,61 @@
+"""Files are written whole or not at all."""
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.utils.files import write_text_whole, write_whole
+
+
+def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("before")
+    path.chmod(0o640)
+    write_text_whole(path, "after \ud800")
+    assert path.read_text() == "after \\ud800"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_new_file_has_the_mode_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "any").write_text("")
+    write_text_whole(tmp_path / "a", "x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "real").write_text("before")
+    link = tmp_path / "link"
+    link.symlink_to("folder/real")
+    write_text_whole(link, "after")
+    assert link.is_symlink()
+    assert (tmp_path / "folder" / "real").read_text() == "after"
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_text_whole(pipe, "through")
+    reader.join(10)
+    assert read == ["through"]
+
+
+def test_what_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_text("before")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("harness.utils.files.os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, b"after")
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["a"]

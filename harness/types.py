@@ -176,6 +176,20 @@ class Token(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Write(NamedTuple):
+    """What a step wrote to the KV cache for one request.
+
+    ``table`` has the ids of the blocks that it held, oldest first. ``slots`` are the positions in the cache that were
+    written: block id times 64, plus the offset in the block; without those of the padding block. ``computed`` is the
+    number of its tokens in the cache after the step, 0 if the driver does not report it.
+    """
+
+    request: int
+    table: tuple[int, ...]
+    slots: tuple[int, ...]
+    computed: int = 0
+
+
 class StepRow(NamedTuple):
     """One row of a step table: the observable state after a step.
 
@@ -193,7 +207,8 @@ class StepRow(NamedTuple):
     lost their blocks in the step, the first evicted first.
 
     ``kind`` is prefill, decode, mixed, idle or start; expected tables leave it empty. ``block_tables`` is in the order
-    of ``tabled``, and empty if the driver can't observe block ids. A row may be omitted if it is a plain decode:
+    of ``tabled``, and empty if the driver can't observe block ids. ``writes`` is in the order in which the step
+    computes its requests; None if the driver can't observe them. A row may be omitted if it is a plain decode:
     compared with the row before, tkv grows by one, the same sequences run, and no request joins, ends or takes a block.
     """
 
@@ -211,6 +226,7 @@ class StepRow(NamedTuple):
     block_tables: tuple[tuple[int, ...], ...] = ()
     scheduled: tuple[tuple[int, int], ...] | None = None
     preempted: tuple[int, ...] | None = None
+    writes: tuple[Write, ...] | None = None
 
     @property
     def tkv_or_0(self) -> int:

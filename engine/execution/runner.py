@@ -36,7 +36,8 @@ class ModelRunner:
     ``cache`` has a pair of keys and values for each layer, both of shape ``[blocks, block size, key/value heads, head
     width]``. With ``tensor_parallel_size`` above 1, torch's process group must exist: this process then loads its share
     of the weights and heads, and every process must run the same plans. ``compiled`` is the compiled model; None if the
-    backend does not compile.
+    backend does not compile. ``written`` has the slots that each forward of the last step wrote, int64 ``[rows,
+    positions]``.
 
     Raises RecompileError and DeviceRefusedError if the warm-up fails.
     """
@@ -52,6 +53,7 @@ class ModelRunner:
         self._block_size = config.tokens_in_a_block
         self.cache = self._empty_cache(config.total_blocks)
         self.compiled: CompiledModel | None = None
+        self.written: list[Tensor] = []
         # Compiled models, and attention ``fms``, run without the faster equivalents in engine/optimized.
         self._quick = self._attention == "paged" and not backend.compiled
         if self._quick:
@@ -65,6 +67,7 @@ class ModelRunner:
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Run the plan and return one token for each of ``plan.request_ids``, in that order."""
+        self.written.clear()
         rows = [sequences[request_id] for request_id in plan.request_ids]
         logits = self.logits(plan, token_ids_for(plan, rows))
         return sample(logits, rows, self._seed) if rows else []
@@ -99,6 +102,8 @@ class ModelRunner:
         """
         if self._quick:
             inputs = without_padding(inputs)
+        self.written.append(inputs.slot_mapping)
+        if self._quick:
             logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs, self.cache[0][0]))
         elif self.compiled is None:
             logits = self._run(inputs, attention_name(self._attention), attention_tensors(self._attention, inputs))

@@ -6,7 +6,7 @@ A driver gets requests and limits, and returns what the engine does. It never ge
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token, Write
 
 STEP_TRACE = "step-trace"
 """The engine can be stepped, and its queues are observed after each step."""
@@ -66,6 +66,8 @@ class StepRecord(NamedTuple):
     requests that ended in the step. A request decodes if it was running before the step and computes only its last
     token. Otherwise it is in its prefill, also when it is computed again after a preemption. A step is ``mixed`` if it
     has requests of both kinds.
+
+    ``writes`` is what the step wrote to the KV cache, None if the driver can't observe it.
     """
 
     kind: str
@@ -73,6 +75,7 @@ class StepRecord(NamedTuple):
     finished_requests: tuple[int, ...]
     tokens: tuple[Token, ...]
     block_tables: tuple[tuple[int, ...], ...] = ()
+    writes: tuple[Write, ...] | None = None
 
 
 @dataclass(frozen=True)

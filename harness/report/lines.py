@@ -40,7 +40,7 @@ class Row(Line):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     step: Step
-    tkv: Cell = 0
+    tkv: Cell | None = None
     waiting: list[Cell]
     running: list[Cell]
     outputs: list[Cell]

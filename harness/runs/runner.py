@@ -153,6 +153,7 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
         block_tables=record.block_tables,
         scheduled=seen.scheduled,
         preempted=seen.preempted,
+        writes=record.writes,
     )
 
 

@@ -55,6 +55,7 @@ def as_row(step: StepRow) -> StepRow:
         hits=step.hits or () if "hits" in columns else None,
         kind="",
         block_tables=(),
+        writes=None,
     )
 
 

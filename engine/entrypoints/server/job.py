@@ -93,8 +93,7 @@ async def start(
 ) -> Job:
     """Check the prompts of a request and queue them, all or none. Errors name the ``fields`` of the body.
 
-    ``kind`` begins the id of the response; ``param`` is the name of the prompts' field in the body, for errors. Raises
-    ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
+    ``kind`` begins the id of the response. Raises ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
     try:

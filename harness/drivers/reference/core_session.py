@@ -18,7 +18,7 @@ from harness.drivers.base import (
     Observation,
     StepRecord,
 )
-from harness.types import RequestSpec, SchedulingLimits, Token
+from harness.types import RequestSpec, SchedulingLimits, Token, Write
 
 
 class CoreSession:
@@ -70,6 +70,7 @@ class CoreSession:
             tuple(map(int, record.finished_requests)),
             self._tokens(record),
             block_tables_of(record.plan),
+            self._writes(record.plan),
         )
 
     def observe(self) -> Observation:
@@ -80,6 +81,10 @@ class CoreSession:
 
     def _tokens(self, record: EngineRecord) -> tuple[Token, ...]:
         return tuple(map(as_token, record.tokens))
+
+    def _writes(self, plan: StepPlan) -> tuple[Write, ...] | None:  # noqa: ARG002
+        """Return what a step wrote to the KV cache, None if there is none in this process."""
+        return None
 
     def has_work(self) -> bool:
         return self.core.has_work

@@ -14,7 +14,7 @@ from engine.core import StepRecord as EngineRecord
 from engine.entrypoints.prompts import with_bad_words
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import SamplingParams, SamplingParamsError
-from engine.scheduling.plan import SchedulerState, kind_of
+from engine.scheduling.plan import SchedulerState, StepPlan, kind_of
 from harness.drivers.base import (
     Compilation,
     Completion,
@@ -31,8 +31,9 @@ from harness.drivers.reference.core_session import (
     sampling_params,
 )
 from harness.drivers.reference.setup import options_of
+from harness.drivers.reference.writes import writes_of
 from harness.suites.schema import ServerOptions
-from harness.types import EngineSetup, RequestSpec
+from harness.types import EngineSetup, RequestSpec, Write
 from harness.utils import spent
 from harness.utils.gc import gc_paused
 
@@ -69,6 +70,10 @@ class ReferenceSession(CoreSession):
         params = super().params_of(request)
         return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params
 
+    def _writes(self, plan: StepPlan, first: int = 0) -> tuple[Write, ...] | None:
+        forwards = getattr(self.llm.engine.executor, "written", None)
+        return None if forwards is None else writes_of(plan, forwards, first)
+
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
         self._steps, self._seen = [], None
         first = self.llm.requests_made
@@ -83,6 +88,7 @@ class ReferenceSession(CoreSession):
                 position(record.finished_requests),
                 tuple(map(as_token, record.tokens)),
                 block_tables_of(record.plan),
+                self._writes(record.plan, first),
             )
             waiting, running = position(record.waiting), position(record.running)
             self._steps.append((seen, observation(_state_of(record), waiting, running, first)))

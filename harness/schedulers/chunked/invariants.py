@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.chunked.rules import DOC
+from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
 from harness.types import (
     BLOCK_SIZE,
@@ -27,6 +28,7 @@ from harness.types import (
 RULES = {
     "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; what is reserved is what may still be taken',
     "owner": f'{DOC} "Prefix caching": requests share a block only if their texts are equal up to its end',
+    "written": f'{DOC} "Prefix caching": a block that can be found is never written',
     "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
     "batch": f'{DOC} "May prefill": never more than max_num_seqs requests run',
     "batch_tkv": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
@@ -55,6 +57,7 @@ def check_invariants(
     watch = _Watch(requests, timings, limits, chunking)
     broken = [found for step in run.steps for found in watch.see(step)]
     broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
+    broken += wrongly_written(run, requests, caching=chunking.enable_prefix_caching)
     return as_verdict(broken, RULES, len(run.steps))
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.continuous.moves import each_move
+from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request, decodes_on
 from harness.types import RequestSpec, Run, SchedulingLimits, StepRow, Verdict
 
@@ -33,6 +34,7 @@ def check_invariants(
         *_every_request_ends_once(run, telling, requests, timings, limits),
         *_aborted_ones_are_gone(telling, timings),
         *_blocks_have_one_owner(telling),
+        *wrongly_written(run, requests),
     ]
     return as_verdict(broken, RULES, len(run.steps))
 
@@ -40,6 +42,7 @@ def check_invariants(
 RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
     "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to none',
+    "written": 'docs/scheduling-rules.md "Words": a step writes to blocks of the sequences that it computes',
     "held": 'docs/scheduling-rules.md "Prefill" and "Decode": used = ceil(tkv/64) − blocks that are all padding, and '
     "reserved = ceil((tkv + max_tokens − 1)/64) − those, of every sequence that holds blocks",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from harness.schedulers.broken import Broken, as_verdict, length_broken
 from harness.schedulers.token_budget.blocks_held import BlocksHeld, Text
 from harness.schedulers.token_budget.rules import DOC
+from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
 from harness.types import (
     BLOCK_SIZE,
@@ -56,6 +57,7 @@ def check_invariants(
     watch = _Watch(run, requests, timings, limits, options)
     broken = [found for step in run.steps for found in watch.see(step)]
     broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
+    broken += wrongly_written(run, requests, caching=options.enable_prefix_caching)
     return as_verdict(broken, RULES, len(run.steps))
 
 

@@ -102,6 +102,7 @@ def test_a_row_holds_what_the_step_did_and_what_can_be_seen_after_it() -> None:
         "hits": None,
         "scheduled": None,
         "preempted": None,
+        "writes": None,
     }
 
 

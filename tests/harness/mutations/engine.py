@@ -21,6 +21,7 @@ from tests.harness.mutations import (
     token_budget,
     token_budget_memory,
     token_budget_shapes,
+    writes,
 )
 from tests.harness.mutations.registry import (
     BUDGET_MUTATIONS,
@@ -67,6 +68,7 @@ DEFINED_IN = (
     token_budget,
     token_budget_memory,
     token_budget_shapes,
+    writes,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_MUTATIONS,

@@ -196,7 +196,6 @@ def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]])
     assert verdict.rule == RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
 
 
-@pytest.mark.requirement("TB-HIT-10")
 def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[RequestSpec]]) -> None:
     """Its second block is its own; here it is the one that it shares with the other, which the other still reads."""
     run, specs = ran

@@ -1,0 +1,46 @@
+"""What a step of the reference engine wrote to the KV cache, from its plan and the slots that its forwards got."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, Part, PrefillChunk, StepPlan
+from harness.types import BLOCK_SIZE, Write
+
+Rows = Sequence[Sequence[int]]
+
+
+def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[Write, ...]:
+    """Return the writes of a step, in the order of its forwards.
+
+    ``forwards`` are their slot mappings, int64 ``[rows, positions]``. Request numbers start at ``first``.
+    """
+    if isinstance(plan, Idle):  # the slots are those of an earlier step
+        return ()
+    slots = [forward.tolist() for forward in forwards]
+    if isinstance(plan, MixedStep):
+        return tuple(_of_parts(plan.parts, slots, first))
+    if isinstance(plan, Decode | AlignedDecode):
+        computed = [count + 1 for count in plan.computed] if isinstance(plan, AlignedDecode) else None
+        return tuple(
+            _write(request_id, table, slots[0][row :: len(plan.request_ids)], computed[row] if computed else 0, first)
+            for row, (request_id, table) in enumerate(zip(plan.request_ids, plan.block_tables, strict=True))
+        )
+    computed_after = plan.start + len(plan.token_ids) if isinstance(plan, PrefillChunk) else 0
+    rows = [row for forward in slots for row in forward]
+    return (_write(plan.request_id, plan.blocks, rows, computed_after, first),)
+
+
+def _of_parts(parts: Sequence[Part], slots: Sequence[Rows], first: int) -> Iterator[Write]:
+    """Yield the writes of a mixed step: one forward for all decodes, then one for each other part."""
+    decodes = [part for part in parts if part.is_decode]
+    others = [part for part in parts if not part.is_decode]
+    for row, part in enumerate(decodes):
+        # A forward has at least two rows: a lone decode is repeated.
+        yield _write(part.request_id, part.blocks, slots[0][row :: len(decodes)], part.stop, first)
+    for part, rows in zip(others, slots[bool(decodes) :], strict=True):
+        yield _write(part.request_id, part.blocks, rows, part.stop, first)
+
+
+def _write(request_id: str, table: tuple[int, ...], rows: Rows, computed: int, first: int) -> Write:
+    slots = tuple(sorted({slot for row in rows for slot in row if slot >= BLOCK_SIZE}))
+    return Write(int(request_id) - first, tuple(table), slots, computed)

@@ -62,8 +62,8 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
     """Return the sentence about the outcome of a run. ``about`` has the fields of its header and its footer.
 
     The tone is ``passed`` only if there are tests, all that ran have passed, and pytest's exit status is that of a
-    successful run. ``cut_off`` is whether the results are those of a run that was not finished. ``about`` also has the tests
-    that were ``running`` when the run ended.
+    successful run. ``cut_off`` is whether the results are those of a run that was not finished. ``about`` also has the
+    tests that were ``running`` when the run ended.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)

@@ -373,7 +373,7 @@ LONG_NAME = "x" * 5000
         {"prompt": "a", "logit_bias": {"9" * 4000: 1}},
     ],
 )
-def test_a_long_name_is_cut(server, body):
+def test_a_long_name_is_cut(server: Server, body: dict[str, object]) -> None:
     answer = post(server, body)
     assert 400 <= answer.status_code < 500
     assert len(answer.content) < 1000, answer.text[:2000]

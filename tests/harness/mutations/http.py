@@ -118,7 +118,7 @@ def give_fifteen_tokens_by_default(patch: pytest.MonkeyPatch) -> None:
 
 @http_mutation("a-conversation-without-max-tokens", "usage.completion_tokens is 16, expected 64")
 def give_a_conversation_the_tokens_of_a_completion(patch: pytest.MonkeyPatch) -> None:
-    params = chat.chat_params
+    params = sampling.chat_params
 
     def short(body: Any) -> SamplingParams:
         made = params(body)

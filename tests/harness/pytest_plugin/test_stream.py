@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_ends_the_file_and_not_the_run(run: Run) -> None:
     for test in ("t::a", "t::b"):
         run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"), test=test)
         run.stream.pytest_runtest_logfinish(test)
-    session = types.SimpleNamespace(exitstatus=0)
+    session: Any = types.SimpleNamespace(exitstatus=0)
     assert len([*run.stream.pytest_sessionfinish(session)]) == 1
     assert run.said == [
         "ERROR: --cb-results /dev/full: cannot be written: No space left on device; results are missing in it"
@@ -250,7 +250,7 @@ def test_a_run_that_was_stopped_says_why_if_tests_are_missing(run: Run, left: in
     run.reports(("setup", "passed"), ("call", "failed"), ("teardown", "passed"))
     tests = [types.SimpleNamespace(nodeid=TEST), *[types.SimpleNamespace(nodeid="t::b")] * left]
     stopped = "stopping after 1 failures"
-    session = types.SimpleNamespace(exitstatus=1, items=tests, shouldfail=stopped, shouldstop=False)
+    session: Any = types.SimpleNamespace(exitstatus=1, items=tests, shouldfail=stopped, shouldstop=False)
     assert len([*run.stream.pytest_sessionfinish(session)]) == 1
     assert (read_run(run.results).footer or {})["stopped"] == (stopped if left else "")
 

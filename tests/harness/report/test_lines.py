@@ -117,7 +117,7 @@ def test_right_values_are_let_through(tmp_path: Path) -> None:
     assert [result["outcome"] for result in run.results] == ["failed"]
 
 
-VALUES = st.sampled_from(
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, -1, 2**70, 0.5, -1e308, "", "x", "\x00", [], [[]], [None], ["a"], [1, 2], {}, {"a": 1}, {"1": [1]}]
 )
 
@@ -148,5 +148,5 @@ def test_any_wrong_value_is_refused_or_reported(tmp_path: Path, place: tuple[Any
         run = read_run(written(tmp_path, lines))
     except ResultsError:
         return
-    wanted = Wanted(*(tmp_path / name for name in ("r.html", "allure", "r.xml", "r.md")))
+    wanted = Wanted(tmp_path / "r.html", tmp_path / "allure", tmp_path / "r.xml", tmp_path / "r.md")
     assert len([*write_reports(wanted, merged([run, run]), [run])]) == 4

@@ -87,6 +87,7 @@ IN_A_SHELL, IN_PYTHON = pages_with(*SHELL), pages_with("python")
 @pytest.mark.parametrize(("page", "blocks"), IN_A_SHELL, ids=[page.name for page, _ in IN_A_SHELL])
 def test_commands_print_what_the_page_shows(page: Path, blocks: list[Block], checkout: Path) -> None:
     """The blocks of a page are run in order, in one folder. Where a page shows no output, commands must succeed."""
+    shutil.rmtree(checkout / "mine", ignore_errors=True)
     for block in blocks:
         for command, shown in block.dialogue:
             printed = shell(command, checkout).stdout
@@ -255,5 +256,6 @@ def test_commands_run_at_night(block: Block, command: str, checkout: Path) -> No
         assert first.returncode == 0, first.stdout
         for name in ("shard-1", "shard-2", "before", "after", "results-1", "results-2"):
             shutil.copy(checkout / "results.jsonl", checkout / f"{name}.jsonl")
+    shutil.rmtree(checkout / "mine", ignore_errors=True)  # `spyre-cb init mine` makes it, on several pages
     done = shell(command.replace("FILE", "suites/scheduler_steps/joining.yaml"), checkout, timeout=3000)
     assert done.returncode == 0, done.stdout[-5000:]

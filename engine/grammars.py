@@ -4,13 +4,14 @@ import copy
 import json
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Any
-
-import numpy
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from engine.structured_outputs import SamplingParamsError, StructuredOutputsError, StructuredOutputsParams
 from engine.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 COMPILED = 64
 """How many compiled grammars are kept: clients often send the same one again."""
@@ -26,10 +27,11 @@ class Grammar:
         self._ended = False
         self.error = ""
 
-    def allowed(self) -> NDArray[numpy.bool_] | None:
+    def allowed(self) -> "NDArray[numpy.bool_] | None":
         """Return which tokens may come next, as bool ``[vocabulary]``; None for any, after EOS."""
         if self._ended:
             return None
+        import numpy
         from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 
         mask = allocate_token_bitmask(1, self._size)

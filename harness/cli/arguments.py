@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
+from harness.suites.shipped import found
 
 Subparsers = Any
 """The type of the result of ``ArgumentParser.add_subparsers``, whose class argparse does not export."""
@@ -43,7 +44,11 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
 def add_selection(parser: Parser, what: str) -> None:
     """Add the arguments PATH, which selects suites, and ``--marker``, which selects cases or tests (``what``)."""
     parser.add_argument(
-        "paths", nargs="*", type=existing, metavar="PATH", help="suite files, or folders with suites (default: suites)"
+        "paths",
+        nargs="*",
+        type=existing_suite,
+        metavar="PATH",
+        help="suite files, or folders with suites (default: suites)",
     )
     parser.add_argument(
         "--marker", action="append", default=[], metavar="NAME", help=f"only {what} with this marker; may be repeated"
@@ -84,7 +89,15 @@ def named(text: str) -> Path:
 
 def existing(text: str) -> Path:
     """Convert an argument to the path of an input, which must exist."""
-    path = Path(text)
+    return _readable(Path(text), text)
+
+
+def existing_suite(text: str) -> Path:
+    """Convert an argument to the path of suites: the path itself or, if it does not exist, that of this package."""
+    return _readable(found(Path(text)), text)
+
+
+def _readable(path: Path, text: str) -> Path:
     try:
         path.stat()
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.cli.arguments import CommandError, Subparsers, add_command, named
 from harness.golden.tables import golden_path, reference_path
 from harness.suites.json_schema import schema_text
+from harness.suites.yaml import shown_file
 
 _EXAMPLES = """\
   spyre-cb init mine && spyre-cb run mine
@@ -36,7 +37,7 @@ def run(arguments: Namespace) -> int:
             path.write_text(text, encoding="utf-8")
         except OSError as error:
             raise CommandError(f"{path}: cannot be written: {error.strerror or error}") from error
-        print(path)
+        print(shown_file(path))
     print(f"to run it:  spyre-cb run {arguments.folder}")
     return 0
 

@@ -27,6 +27,7 @@ from harness.suites.markers import left_out
 from harness.suites.prompts import vocabulary_of
 from harness.suites.shipped import is_installed_copy, is_shipped
 from harness.suites.yaml import shown_file
+from harness.utils.extras import ENGINE, why_missing
 from harness.utils.text import plural
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def run(arguments: Namespace) -> int:
     """Compute and write missing reference outputs or, with ``--check``, list their files."""
     if os.environ.get("CI") and not arguments.check:
         raise CommandError("references are not written if the environment variable CI is set; use --check")
+    if missing := why_missing(ENGINE):
+        raise CommandError(missing)
     tests = with_markers(list(listed_tests(suite_files(arguments.paths))), arguments.marker)
     files = list(_case_files(tests, " ".join(arguments.marker)))
     oracle = Oracle()

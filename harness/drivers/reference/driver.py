@@ -4,7 +4,6 @@ import importlib
 import os
 from collections.abc import Hashable, Sequence
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import NoReturn
 
 from engine.backends import BACKENDS, inductor
@@ -33,6 +32,7 @@ from harness.drivers.structured import structured_outputs
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
+from harness.utils.extras import ENGINE, HTTP_CLIENT, SERVER, why_missing
 from harness.utils.gc import gc_paused
 
 PRELOADED = (
@@ -48,9 +48,6 @@ PRELOADED = (
     "transformers.models.auto.tokenization_auto",
 )
 
-
-PACKAGES = {"torch": "torch", "transformers": "transformers", "ibm-fms": "fms"}
-"""The packages that the engine needs to run a model, by the names of their modules."""
 
 EAGER = "eager"
 
@@ -80,10 +77,8 @@ class ReferenceDriver:
 
     def __init__(self, attention: str | None = None) -> None:
         """Create the driver. Raises UnavailableError if a package that the engine needs is not installed."""
-        lacking = [name for name, module in PACKAGES.items() if find_spec(module) is None]
-        if lacking:
-            missing = " and ".join(lacking)
-            raise UnavailableError(f"not installed: {missing}; to install it: pip install 'spyre-cb[engine]'")
+        if missing := why_missing(ENGINE):
+            raise UnavailableError(missing)
         self.attention = attention
         self.capabilities |= structured_outputs()
 
@@ -94,7 +89,7 @@ class ReferenceDriver:
         return reference_unavailable(setup)
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        return None
+        return why_missing(SERVER, HTTP_CLIENT)
 
     def backend_label(self, backend: str) -> str:
         return reference_label(backend)

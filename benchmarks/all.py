@@ -26,6 +26,7 @@ ORDER = (
     "real_plugin",
     "simulation",
     "the_harness",
+    "imports",
     "scaling",
 )
 LONG = ("whole_suite",)

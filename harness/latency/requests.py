@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 from harness.schedulers.bars import Size
+from harness.suites.schema import format_of_row
 from harness.types import StepRow
 
 
@@ -62,10 +63,11 @@ def _latency(rows: Sequence[StepRow], ends: Sequence[float], request: int, join_
     tokens = [row.step for row in rows if request in row.outputs]
     if not tokens or join_step >= len(rows):
         return None
+    scheduler = format_of_row(rows[0])
     first, last = tokens[0], tokens[-1]
-    began = next(row.step for row in rows if row.step > join_step and _computes(row, request))
+    began = next(row.step for row in rows if row.step > join_step and scheduler.computes(row, request))
     without = [row for row in rows[first + 1 : last] if request not in row.outputs]
-    suspended = [row.step for row in without if _is_suspended(row, request)]
+    suspended = [row.step for row in without if scheduler.suspends(row, request)]
     prefills = [row.step for row in without if row.step not in suspended and row.kind in ("prefill", "mixed")]
     return RequestLatency(
         request,
@@ -76,20 +78,6 @@ def _latency(rows: Sequence[StepRow], ends: Sequence[float], request: int, join_
         prefills=_total(ends, prefills),
         suspended=_total(ends, suspended),
     )
-
-
-def _computes(row: StepRow, request: int) -> bool:
-    """Return whether the step computes tokens of the request. Where ``scheduled`` is unknown, those that run do."""
-    if row.scheduled is not None:
-        return any(scheduled == request for scheduled, _ in row.scheduled)
-    return request in row.outputs or request in row.running
-
-
-def _is_suspended(row: StepRow, request: int) -> bool:
-    if row.scheduled is not None:
-        # The step that preempts a request, those in which it waits again, and the chunks of its recomputation.
-        return True
-    return request in (row.paused or ())
 
 
 def _decode_times(rows: Sequence[StepRow], ends: Sequence[float], tokens: Sequence[int]) -> Iterator[float]:

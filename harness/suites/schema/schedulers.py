@@ -91,6 +91,24 @@ def _one_each(row: StepRow, steps: int) -> StepRow:
     return gone._replace(step=row.step + steps, outputs=row.running, finished=())
 
 
+def _runs(row: StepRow, request: int) -> bool:
+    """Return whether the request ran in the step: it got a token, or it is in its prefill."""
+    return request in row.outputs or request in row.running
+
+
+def _is_scheduled(row: StepRow, request: int) -> bool:
+    return any(scheduled == request for scheduled, _ in row.scheduled or ())
+
+
+def _is_paused(row: StepRow, request: int) -> bool:
+    return request in (row.paused or ())
+
+
+def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
+    """Return True: between its tokens a request gets none only if it was preempted, waits, or is computed again."""
+    return True
+
+
 @dataclass(frozen=True)
 class SchedulerFormat:
     """What is particular to one scheduler in files.
@@ -101,6 +119,10 @@ class SchedulerFormat:
     in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names of limits that the scheduler
     does not have to an error message. ``rounds_blocks`` is whether its engine rounds the number of blocks up to a
     multiple of ``max_num_seqs``. ``plain_decode(row, steps)`` returns the row that is ``steps`` plain decodes later.
+
+    ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)``
+    returns whether a step between two tokens of the request, in which it got none, is one in which it was suspended
+    (paused, or preempted and not yet computed again), and not a step that computed a prefill of another request.
     """
 
     name: Scheduler
@@ -113,6 +135,8 @@ class SchedulerFormat:
     limits_it_lacks: Mapping[str, str] = field(default_factory=dict)
     rounds_blocks: bool = True
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
+    computes: Callable[[StepRow, int], bool] = _runs
+    suspends: Callable[[StepRow, int], bool] = _is_paused
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
         """Convert the options of a case to those that drivers get. Return None if the scheduler has no options."""
@@ -138,6 +162,8 @@ FORMATS: Mapping[str, SchedulerFormat] = {
             {"max_batch_tkv_limit": "the token-budget scheduler has no tkv and therefore no max_batch_tkv_limit"},
             rounds_blocks=False,
             plain_decode=_one_each,
+            computes=_is_scheduled,
+            suspends=_is_preempted,
         ),
     )
 }

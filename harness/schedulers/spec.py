@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Options = SchedulerOptions | None
 """The options with which the scheduler of an engine is started, None if it has no options."""
 Specs = Sequence[RequestSpec]
+Tokens = Sequence[Sequence[int]]
+"""Token ids by request."""
 Timings = Sequence[Request]
 
 
@@ -43,8 +45,11 @@ class Workload(Protocol):
     def setup(self, model: str) -> EngineSetup: ...
     def as_requests(self) -> tuple[Request, ...]: ...
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]: ...
-    def expected(self) -> Sequence[StepRow]: ...
-    def explain(self, step: int) -> str: ...
+    def expected(self, generated: Tokens | None = None) -> Sequence[StepRow]:
+        """Return the rows predicted by the rules. ``generated`` are the tokens that a model generated, by request."""
+
+    def explain(self, step: int, generated: Tokens | None = None) -> str:
+        """Return what step ``step`` does by the rules."""
 
 
 class Bars(Protocol):

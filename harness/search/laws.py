@@ -12,7 +12,7 @@ from harness.drivers.base import Session
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_row
 from harness.schedulers import scheduler_named
-from harness.schedulers.spec import Workload
+from harness.schedulers.spec import Tokens, Workload
 from harness.types import RequestSpec, Run, StepRow, Verdict
 
 
@@ -37,7 +37,8 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     With ``blocks`` False, block counts are not compared, for drivers that can't observe blocks.
     """
     workload = trial.workload
-    expected = workload.expected()
+    generated = _generated(trial)
+    expected = workload.expected(generated)
     seen = tuple(as_row(step) for step in trial.run.steps)
     wanted = expected if blocks else tuple(map(_without_blocks, expected))
     if trial.run.unfinished is None and seen == wanted:
@@ -45,7 +46,7 @@ def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
     verdict = check_steps(trial.run, expected, blocks=blocks)
     pairs = zip(seen, wanted, strict=False)
     first = next((a.step for a, b in pairs if a != b), min(len(seen), len(wanted)))
-    why = f"by the rules: {workload.explain(first)}"
+    why = f"by the rules: {workload.explain(first, generated)}"
     return replace(verdict, details=(*verdict.details, why))
 
 
@@ -67,6 +68,13 @@ def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
         if not verdict.passed:
             return verdict
     return Verdict(True, f"{len(trial.specs)} requests get the same tokens as alone")
+
+
+def _generated(trial: Trial) -> Tokens | None:
+    """Return the tokens that a model generated; None if they were given beforehand, or no model ran."""
+    if any(spec.simulated_token_ids for spec in trial.specs) or not any(trial.run.tokens):
+        return None
+    return [[token.token_id for token in tokens] for tokens in trial.run.tokens]
 
 
 def _without_blocks(row: StepRow) -> StepRow:

@@ -98,8 +98,11 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 def _flow(value: Any) -> str:
     """Return a value as YAML on one line, in the style of the suites.
 
-    It must consist of numbers, lists, and mappings whose keys need no quotes.
+    It must consist of numbers, text, lists, and mappings whose keys need no quotes. Text that YAML would read as a
+    number is quoted.
     """
+    if isinstance(value, str) and not value[:1].isalpha():
+        return _quoted(value)
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):

@@ -282,7 +282,9 @@ def _must_be(wanted: str, node: Node) -> str:
 def _not_a_choice(choices: Sequence[str], node: Node, otherwise: str = "") -> tuple[str, str]:
     wanted = f"{_listed(choices, 'or')} or {otherwise}" if otherwise else _listed(choices, "or")
     given = node.content if isinstance(node.content, str) else node.raw
-    return _must_be(wanted, node), _did_you_mean(_closest(given, choices))
+    unquoted = not isinstance(node.content, str) and node.raw in choices
+    hint = _type_hint("string_type", node) if unquoted else _did_you_mean(_closest(given, choices))
+    return _must_be(wanted, node), hint
 
 
 def _type_hint(kind: str, node: Node) -> str:

@@ -69,14 +69,14 @@ class ChunkedWorkload:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
-    def expected(self) -> tuple[StepRow, ...]:
+    def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
         """Return the step table that the model of the scheduler predicts.
 
         It depends on which tokens are equal, but not on their ids.
         """
         return predict(self.limits, self.chunking, self._texts())
 
-    def explain(self, step: int) -> str:
+    def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
         """Return a phrase about what the rules require at step ``step``."""
         return explain(self.limits, self.chunking, self._texts(), step)
 

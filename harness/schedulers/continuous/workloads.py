@@ -69,11 +69,11 @@ class Workload:
             for spec, planned in zip(specs, self.requests, strict=True)
         ]
 
-    def expected(self) -> tuple[StepRow, ...]:
+    def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
         """Return the step table that the model of the scheduler predicts."""
         return predict(self.limits, self.requests)
 
-    def explain(self, step: int) -> str:
+    def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
         """Return a phrase about what the rules require at step ``step``."""
         return explain(self.limits, self.requests, step)
 

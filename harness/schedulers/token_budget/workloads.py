@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness.schedulers.sharing import NUMBERS, SharingRequest, as_requests, sharing_requests
 from harness.schedulers.sizes import BATCH, CONTEXT, Sizes
+from harness.schedulers.spec import Tokens
 from harness.schedulers.texts import PlannedText, planned_texts
 from harness.schedulers.token_budget.model import explain, predict
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
@@ -30,7 +31,11 @@ from harness.types import (
 BLOCKS = blocks_for(CONTEXT * BATCH)
 """Number of blocks of the engine, which is enough for a full batch."""
 SIZES = Sizes(requests=6, prompt=300, max_tokens=90, join_step=40)
-SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=40, join_step=20)
+SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=66, join_step=10)
+SPARE, SPARE_ON_A_MODEL = 6, 2
+"""Blocks beyond those of the longest request: fewer where requests are shorter, so that they preempt each other."""
+BEYOND_PROMPTS = 1_000_000
+"""Added to the ids of tokens that a model generated, which prompts of these workloads do not contain."""
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
 """Values of max_num_batched_tokens. With 512, every prompt fits into one step without chunked prefill."""
 THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)
@@ -78,19 +83,24 @@ class TokenBudgetWorkload:
         specs = [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [spec if spec.simulated_token_ids else replace(spec, simulated_token_ids=_own(spec)) for spec in specs]
 
-    def expected(self) -> tuple[StepRow, ...]:
+    def expected(self, generated: Tokens | None = None) -> tuple[StepRow, ...]:
         """Return the step table that the model of the scheduler predicts.
 
-        It depends on which tokens are equal, but not on their ids.
+        It depends on which tokens are equal, but not on their ids. Without ``generated``, no two requests generate the
+        same tokens; on a model, requests with equal prompts do, and find each other's blocks.
         """
-        return predict(self.limits, self.options, self._texts())
+        return predict(self.limits, self.options, self._texts(generated))
 
-    def explain(self, step: int) -> str:
+    def explain(self, step: int, generated: Tokens | None = None) -> str:
         """Return a phrase about what the rules require at step ``step``."""
-        return explain(self.limits, self.options, self._texts(), step)
+        return explain(self.limits, self.options, self._texts(generated), step)
 
-    def _texts(self) -> list[PlannedText]:
-        return planned_texts(self.specs(None), self.as_requests(), None)
+    def _texts(self, generated: Tokens | None) -> list[PlannedText]:
+        specs = self.specs(None)
+        if generated is not None:
+            given = [tuple(BEYOND_PROMPTS + token for token in tokens) for tokens in generated]
+            specs = [replace(spec, simulated_token_ids=g) for spec, g in zip(specs, given, strict=True)]
+        return planned_texts(specs, self.as_requests(), None)
 
 
 def _own(spec: RequestSpec) -> tuple[int, ...]:
@@ -104,16 +114,24 @@ def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudg
 
     If the engine runs a model, prompts do not repeat generated tokens, because these are not known before.
     """
-    return token_budget_workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, decoded=not on_a_model)
+    if on_a_model:
+        return token_budget_workloads(SIZES_ON_A_MODEL, decoded=False, spare=SPARE_ON_A_MODEL)
+    return token_budget_workloads(SIZES)
 
 
 @st.composite
 def token_budget_workloads(
-    draw: st.DrawFn, sizes: Sizes = SIZES, *, decoded: bool = True, rules: Sequence[TokenBudgetRules] = ("0.27", "0.32")
+    draw: st.DrawFn,
+    sizes: Sizes = SIZES,
+    *,
+    decoded: bool = True,
+    spare: int = SPARE,
+    rules: Sequence[TokenBudgetRules] = ("0.27", "0.32"),
 ) -> TokenBudgetWorkload:
     """Draw a workload in which each request alone fits into the KV cache.
 
-    With ``decoded``, prompts may repeat the generated tokens of another request.
+    With ``decoded``, prompts may repeat the generated tokens of another request. ``spare`` is the maximum number of
+    blocks beyond those of the longest request, if the workload has fewer than the engine.
     """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunks = draw(st.sampled_from((True, True, True, False)))
@@ -124,14 +142,14 @@ def token_budget_workloads(
         draw(st.sampled_from(THRESHOLDS)),
         draw(st.sampled_from(tuple(rules))),
     )
-    return TokenBudgetWorkload(_limits(draw, requests), options, tuple(requests))
+    return TokenBudgetWorkload(_limits(draw, requests, spare), options, tuple(requests))
 
 
-def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
+def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest], spare: int) -> SchedulingLimits:
     """Draw limits that are those of the engine, or have so few blocks that running requests preempt each other.
 
     Each request alone fits them.
     """
     fewest = max(blocks_for(request.prompt_length + request.max_tokens - 1) for request in requests)
-    blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + 6) + 1))))
+    blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + spare) + 1))))
     return SchedulingLimits(CONTEXT, draw(st.sampled_from((BATCH, BATCH, BATCH, 3, 2, 1))), blocks)

@@ -8,22 +8,26 @@ from typing import Any
 
 import pytest
 
+from checkpoints import resolve
 from harness.checks.steps import check_steps
 from harness.cli import main
-from harness.drivers.reference import SimulationDriver
+from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.report.step_view import step_table
 from harness.runs.runner import run_workload
 from harness.runs.step_table import as_data, as_row, from_data, lengthen, shorten
-from harness.schedulers.sharing import NUMBERS
+from harness.schedulers.sharing import NUMBERS, SharingRequest
 from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
 from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.rules import BY_COLUMN, CAUSES, rule_for, rule_for_kinds
-from harness.search.run import Alone, search
+from harness.schedulers.token_budget.workloads import TokenBudgetWorkload
+from harness.search.laws import follows_the_rules, try_workload
+from harness.search.report import write_suite
+from harness.search.run import Alone, Found, search
 from harness.search.violated import violated
 from harness.suites.loader import SuiteError, load_suite
-from harness.suites.prompts import simulated_spec
-from harness.suites.schema import TOKEN_BUDGET_COLUMNS, Request
+from harness.suites.prompts import simulated_spec, vocabulary_of
+from harness.suites.schema import FORMATS, TOKEN_BUDGET_COLUMNS, Request, StepsSuite
 from harness.suites.yaml import read_yaml
 from harness.timeline import Size, as_svg, as_text, time_line
 from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, TokenBudgetSetup, Verdict
@@ -111,6 +115,7 @@ cases:
     [
         ("token_budget", "", "max_num_batched_tokens: 0", "max_num_batched_tokens: must be"),
         ("token_budget", "", 'rules: "0.30"', "rules"),
+        ("token_budget", "", "rules: 0.27", "YAML reads `0.27` as a number; quote it"),
         ("token_budget", "", "max_tokens: 64", "unknown key"),
         ("token_budget", "max_batch_tkv_limit: 500", "", "has no tkv and therefore no max_batch_tkv_limit"),
         ("token_budget", "", "max_num_batched_tokens: 71, enable_chunked_prefill: false", "can need 72 tokens in one"),
@@ -273,6 +278,33 @@ def test_a_search_counts_preempted_requests_once(
     lost = [step._replace(preempted=(1, 0)) for step in ran[0].steps[:2]]
     twice = Alone(10, 3).plus(replace(ran[0], steps=tuple(lost)))
     assert (Alone().plus(ran[0]), twice) == (Alone(3, 1), Alone(13, 5))
+
+
+def test_a_search_on_a_model_knows_that_equal_prompts_have_equal_answers() -> None:
+    """The second of two equal requests is preempted, and finds the block that the first filled with its tokens."""
+    requests = SharingRequest(60, 6), SharingRequest(60, 6, of=0, shared=60)
+    workload = TokenBudgetWorkload(SchedulingLimits(512, 4, 2), OPTIONS, requests)
+    session = ReferenceDriver().open(workload.setup("tiny-granite"))
+    try:
+        trial = try_workload(session, workload, workload.specs(vocabulary_of(resolve("tiny-granite"))))
+        assert any(step.hits for step in trial.run.steps if step.step > 1)
+        assert follows_the_rules(trial).passed
+    finally:
+        session.close()
+    assert workload.expected() == workload.expected([(1, 2, 3, 4, 5, 6), (6, 5, 4, 3, 2, 1)])
+    assert workload.expected() != workload.expected([(1, 2, 3, 4, 5, 6)] * 2)
+
+
+def test_what_is_found_is_written_as_a_suite_that_loads(tmp_path: Path) -> None:
+    requests = SharingRequest(70, 6), SharingRequest(90, 6, of=0, shared=66)
+    workload = TokenBudgetWorkload(SchedulingLimits(512, 4, 4), TokenBudgetSetup(64, rules="0.32"), requests)
+    suite = load_suite(write_suite(tmp_path, Found(workload, Verdict(False, "x"), "some engine", True))).suite
+    assert isinstance(suite, StepsSuite)
+    [case] = suite.cases
+    assert FORMATS["token_budget"].options_for(case.token_budget) == workload.options
+    assert case.requests == workload.as_requests()
+    assert not isinstance(case.expect.steps, str)
+    assert lengthen(case.expect.steps) == list(workload.expected())
 
 
 def test_a_search_finds_a_fault_and_shrinks_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,8 @@ class SamplingParams:
     core uses. All of these apply before temperature, to greedy requests too (engine/model/logits.py).
     ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
     ``structured_outputs`` is what the answer must look like; it ends with EOS where that is complete.
+    ``prompt_logprobs`` is the number of alternatives per prompt token (0 to 20, None: no logprobs of it). Such a
+    request does not read the prefix cache, as in vLLM: a position that is not computed has no logits.
 
     Raises SamplingParamsError for invalid values.
     """
@@ -80,6 +82,7 @@ class SamplingParams:
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     truncate_prompt_tokens: int | None = None
     golden_token_ids: tuple[int, ...] = ()
     output_kind: RequestOutputKind = RequestOutputKind.CUMULATIVE
@@ -109,11 +112,8 @@ class SamplingParams:
             f"min_tokens must not exceed max_tokens {self.max_tokens}",
             self.min_tokens,
         )
-        _require(
-            self.logprobs is None or 0 <= self.logprobs <= MAX_LOGPROBS,
-            f"logprobs must be between 0 and {MAX_LOGPROBS}",
-            self.logprobs,
-        )
+        for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
+            _require(count is None or 0 <= count <= MAX_LOGPROBS, f"{name} must be between 0 and {MAX_LOGPROBS}", count)
         _check_penalties(self)
         _require(all(stop), "stop strings must not be empty", stop)
         _require(self.n == 1 or not self.greedy, "n above 1 needs a temperature above 0", self.n)
@@ -213,9 +213,16 @@ class Logprob(NamedTuple):
     decoded_token: str
 
 
+PromptLogprobs = tuple[Mapping[int, Logprob] | None, ...]
+
+
 @dataclass(frozen=True)
 class CompletionOutput:
-    """One of the ``n`` answers to a request. ``logprobs`` has a mapping from token id to Logprob for each position."""
+    """One of the ``n`` answers to a request. ``logprobs`` has a mapping from token id to Logprob for each position.
+
+    ``prompt_logprobs`` has one for each token of the prompt, None for the first token, which no other precedes. Of a
+    stream the first output of the answer has it.
+    """
 
     index: int
     text: str
@@ -224,6 +231,7 @@ class CompletionOutput:
     logprobs: tuple[Mapping[int, Logprob], ...] | None
     finish_reason: str | None
     stop_reason: int | str | None = None
+    prompt_logprobs: PromptLogprobs | None = None
 
 
 @dataclass(frozen=True)
@@ -235,3 +243,8 @@ class RequestOutput:
     prompt_token_ids: tuple[int, ...]
     outputs: tuple[CompletionOutput, ...]
     finished: bool
+
+    @property
+    def prompt_logprobs(self) -> PromptLogprobs | None:
+        """Return the logprobs of the prompt; None if none were requested, or the output does not have them."""
+        return next((found for output in self.outputs if (found := output.prompt_logprobs) is not None), None)

@@ -64,6 +64,7 @@ class SequenceState:
     go on. ``generator`` is the request's random generator, which the sampler creates at its first use, and ``grammar``
     that of its structured outputs, which the core sets. Each request has its own, so that its tokens do not depend on
     the other requests in the batch; both stay as they are while it waits, is paused or preempted.
+    ``prompt_tokens`` are the logprobs of prompt tokens by position, if they are wanted.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class SequenceState:
         "generator",
         "grammar",
         "params",
+        "prompt_tokens",
         "request",
         "stop_reason",
         "tokens",
@@ -93,6 +95,7 @@ class SequenceState:
         self._stop_at = 0  # where in the text the stop string begins that ended the request
         self.generator: object | None = None
         self.grammar: Grammar | None = None
+        self.prompt_tokens: dict[int, TokenOutput] = {}
         self._ending_token_ids = frozenset(self.params.stop_token_ids)
         self._eos_token_ids = frozenset() if self.params.ignore_eos else eos_token_ids
         self._stream = TextStream(decode) if decode and self.params.stop_strings else None
@@ -113,6 +116,18 @@ class SequenceState:
         first = max(0, start - len(prompt))
         generated = tuple([token.token_id for token in self.tokens[first : stop - len(prompt)]])
         return prompt[start:] + generated
+
+    @property
+    def skip_reading_prefix_cache(self) -> bool:
+        """Return whether all of the prompt must be computed, since its logits are wanted; so does vLLM."""
+        return self.params.prompt_logprobs is not None
+
+    @property
+    def wants_logprobs_of_its_prompt(self) -> bool:
+        """Return whether logprobs of the prompt are wanted and not all known; its first token has none."""
+        if self.params.prompt_logprobs is None:
+            return False
+        return len(self.prompt_tokens) < len(self.request.prompt_token_ids) - 1
 
     @property
     def output_token_ids(self) -> tuple[int, ...]:

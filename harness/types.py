@@ -141,6 +141,7 @@ class RequestSpec:
     allowed_token_ids: tuple[int, ...] | None = None
     bad_words: tuple[str, ...] = ()
     structured_outputs: Structure | None = None
+    prompt_logprobs: int | None = None
     golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
 

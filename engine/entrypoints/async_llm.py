@@ -17,7 +17,7 @@ from engine.entrypoints.engine_thread import (
     Observer,
 )
 from engine.entrypoints.output_queue import OutputQueue, RequestOutputCollector
-from engine.entrypoints.prompts import Admitted, Prompt, admitted, requests_for
+from engine.entrypoints.prompts import Admitted, Prompt, admitted, check_prompt_logprobs, requests_for
 from engine.request import CompletionOutput, RequestOutput, RequestOutputKind, SamplingParams
 from engine.scheduling.plan import SchedulerState
 
@@ -126,6 +126,7 @@ class AsyncLLM:
 
         Raises RequestRefusedError and SamplingParamsError.
         """
+        check_prompt_logprobs(self.engine.core.config, params)
         if params.structured_outputs is not None:
             await self._in_thread(self.engine.core.check_grammar, params)
         if isinstance(prompt, str):

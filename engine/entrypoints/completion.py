@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from engine.request import CompletionOutput, Logprob, TokenOutput
+from engine.request import CompletionOutput, Logprob, PromptLogprobs, TokenOutput
 from engine.sequence import SequenceState
 from engine.structured_outputs import StructuredOutputsError
 from engine.tokenizer import Tokenizer
@@ -19,7 +19,16 @@ def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> Com
         logprobs=logprob_entries(sequence.tokens, tokenizer) if wants_logprobs else None,
         finish_reason=sequence.finish_reason,
         stop_reason=sequence.stop_reason,
+        prompt_logprobs=prompt_entries(sequence, tokenizer),
     )
+
+
+def prompt_entries(sequence: SequenceState, tokenizer: Tokenizer) -> PromptLogprobs | None:
+    """Return the logprobs of the prompt; None if none were requested, or the request ended before all were known."""
+    if sequence.params.prompt_logprobs is None or sequence.wants_logprobs_of_its_prompt:
+        return None
+    known = [sequence.prompt_tokens[place] for place in range(1, len(sequence.request.prompt_token_ids))]
+    return (None, *logprob_entries(known, tokenizer))
 
 
 def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:

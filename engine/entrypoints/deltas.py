@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from engine.entrypoints.completion import logprob_entries, whole_text
+from engine.entrypoints.completion import logprob_entries, prompt_entries, whole_text
 from engine.request import CompletionOutput, TokenOutput
 from engine.sequence import SequenceState, TextStream
 from engine.tokenizer import Tokenizer
@@ -31,6 +31,7 @@ class DeltaMaker:
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
         """Return the text, tokens and logprobs since the last call; ``cumulative_logprob`` covers all tokens so far."""
+        first = not self._tokens_seen
         self._read(sequence)
         text = self._new_text(sequence)
         new = self._new_tokens(sequence)
@@ -44,6 +45,7 @@ class DeltaMaker:
             logprobs=logprob_entries(new, self._tokenizer) if wants_logprobs else None,
             finish_reason=sequence.finish_reason,
             stop_reason=sequence.stop_reason,
+            prompt_logprobs=prompt_entries(sequence, self._tokenizer) if first else None,
         )
 
     def _read(self, sequence: SequenceState) -> None:
@@ -96,4 +98,5 @@ def merged(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutp
         text=earlier.text + later.text,
         token_ids=earlier.token_ids + later.token_ids,
         logprobs=(*(earlier.logprobs or ()), *(later.logprobs or ())) if both else None,
+        prompt_logprobs=earlier.prompt_logprobs,
     )

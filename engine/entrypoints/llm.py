@@ -8,7 +8,7 @@ from engine.build import Engine, build_engine
 from engine.config import EngineConfig, Limits
 from engine.core import StepRecord
 from engine.entrypoints.completion import completion
-from engine.entrypoints.prompts import Prompt, admitted, requests_for
+from engine.entrypoints.prompts import Prompt, admitted, check_prompt_logprobs, requests_for
 from engine.request import Request, RequestOutput, SamplingParams
 
 
@@ -65,6 +65,7 @@ class LLM:
     def _requests(self, prompt: Prompt, params: SamplingParams) -> list[Request]:
         """Check a prompt, and return its ``n`` requests for the engine core."""
         core = self.engine.core
+        check_prompt_logprobs(core.config, params)
         core.check_grammar(params)
         most, padded = core.limits.max_model_len, core.config.pads_prompts
         ready = admitted(prompt, params, self.engine.tokenizer, most, padded=padded)

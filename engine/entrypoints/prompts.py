@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from engine.backends import BACKENDS
+from engine.config import EngineConfig
 from engine.entrypoints.validation import RequestRefusedError, admit, admit_unpadded
 from engine.request import Request, SamplingParams
 from engine.tokenizer import Tokenizer
@@ -33,11 +35,22 @@ def admitted(
         ("stop token id", params.stop_token_ids, "stop_token_ids"),
         ("logit_bias: token id", [token_id for token_id, _ in params.biases], "logit_bias"),
         ("allowed token id", params.allowed_token_ids or (), "allowed_token_ids"),
+        ("golden token id", params.golden_token_ids, "vllm_xargs"),
     ):
         _check_vocabulary(name, ids, tokenizer.vocabulary_size, field)
     token_ids = truncated(token_ids, params, max_model_len)
     check = admit if padded else admit_unpadded
     return Admitted(token_ids, check(len(token_ids), with_bad_words(params, tokenizer), max_model_len))
+
+
+def check_prompt_logprobs(config: EngineConfig, params: SamplingParams) -> None:
+    """Raise RequestRefusedError for logprobs of the prompt on a backend that compiles."""
+    if params.prompt_logprobs is not None and BACKENDS[config.backend].compiled:
+        raise RequestRefusedError(
+            f"Could not add request: prompt_logprobs need the logits of every position, and the graphs of backend "
+            f"{config.backend} return those of the last block.",
+            "prompt_logprobs",
+        )
 
 
 def _check_vocabulary(name: str, token_ids: Sequence[int], size: int, field: str | None) -> None:

@@ -16,15 +16,16 @@ from engine.execution.warm_up import warm_up
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model.attention import attention_name, attention_tensors
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
-from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, token_ids_for
+from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, token_ids_for, with_outputs
 from engine.model.loader import load_model
 from engine.model.mixed_inputs import blocks_to_clear, decode_rows, part_in_whole_blocks, part_inputs
+from engine.model.prompt_scores import PromptLogits, StepLogits, take, wanted_parts
 from engine.model.sampler import sample
 from engine.optimized.eager_attention import NAME as EAGER_ATTENTION
 from engine.optimized.eager_attention import attention_arguments, without_padding
 from engine.optimized.linear import quicken, with_shared_weights
 from engine.request import TokenOutput
-from engine.scheduling.plan import AlignedDecode, MixedStep, Prefill, PrefillChunk, Runnable
+from engine.scheduling.plan import AlignedDecode, MixedStep, Prefill, PrefillChunk, PromptPart, Runnable
 from engine.sequence import SequenceState
 
 Cache = list[tuple[Tensor, Tensor]]
@@ -69,58 +70,80 @@ class ModelRunner:
         """Run the plan and return one token for each of ``plan.request_ids``, in that order."""
         self.written.clear()
         rows = [sequences[request_id] for request_id in plan.request_ids]
-        logits = self.logits(plan, token_ids_for(plan, rows))
-        return sample(logits, rows, self._seed) if rows else []
+        step = self.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
+        for prompt in step.prompts:
+            take(prompt, sequences[prompt.request_id])
+        return sample(step.rows, rows, self._seed) if rows else []
 
-    @torch.inference_mode()
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Run the plan and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
         There is a row for each of ``plan.request_ids``; ``token_ids`` are those of ``token_ids_for``. Raises
         RecompileError and DeviceRefusedError.
         """
+        return self.step_logits(plan, token_ids, ()).rows
+
+    @torch.inference_mode()
+    def step_logits(self, plan: Runnable, token_ids: Sequence[int], parts: Sequence[PromptPart]) -> StepLogits:
+        """As ``logits``, with the logits of these parts of prompts, which no compiled graph has."""
+        wanted = {part.request_id: part for part in parts}
         if isinstance(plan, Prefill):
             if self._quick:
                 self._blank([plan.blocks[0], plan.blocks[-1]])
-            return self.forward(prefill_inputs(plan, token_ids, self._dtype))
+            inputs = prefill_inputs(plan, token_ids, self._dtype)
+            return self._of_a_prompt(inputs, wanted.get(plan.request_id))
         if isinstance(plan, PrefillChunk):
-            return self.forward(chunk_inputs(plan))
+            return self._of_a_prompt(chunk_inputs(plan), wanted.get(plan.request_id))
         if isinstance(plan, MixedStep):
-            return self._mixed(plan)
+            return self._mixed(plan, wanted)
         if isinstance(plan, AlignedDecode):
             rows = zip(plan.block_tables, plan.computed, strict=True)
             self._blank([table[-1] for table, computed in rows if computed % BLOCK_SIZE == 0])
-            return self.forward(aligned_decode_inputs(plan, token_ids))
+            return StepLogits(self.forward(aligned_decode_inputs(plan, token_ids)))
         if plan.tkv % BLOCK_SIZE == 0:
             self._blank([table[-1] for table in plan.block_tables])
-        return self.forward(decode_inputs(plan, token_ids))
+        return StepLogits(self.forward(decode_inputs(plan, token_ids)))
+
+    def _of_a_prompt(self, inputs: ModelInputs, part: PromptPart | None) -> StepLogits:
+        """Run one prompt, or a part of it, which ends at the position to sample from."""
+        if part is None:
+            return StepLogits(self.forward(inputs))
+        [values] = self._last_logits(inputs, part.stop - part.start)
+        return StepLogits(values[-1:], (PromptLogits(part.request_id, part.start, values),))
 
     def forward(self, inputs: ModelInputs) -> Tensor:
         """Run one forward, which writes new keys and values to the KV cache.
 
         Return the logits to sample from, float32 ``[rows, vocabulary]``. The caller must be in inference mode.
         """
+        return self._last_logits(inputs, 1)[:, 0]
+
+    def _last_logits(self, inputs: ModelInputs, count: int) -> Tensor:
+        """As ``forward``, with the ``count`` positions that end at the one to sample from: ``[rows, count, …]``."""
         if self._quick:
             inputs = without_padding(inputs)
         self.written.append(inputs.slot_mapping)
         if self._quick:
+            inputs = with_outputs(inputs, count)
             logits = self._run(inputs, EAGER_ATTENTION, attention_arguments(inputs, self.cache[0][0]))
         elif self.compiled is None:
+            inputs = with_outputs(inputs, count)
             logits = self._run(inputs, attention_name(self._attention), attention_tensors(self._attention, inputs))
         else:
             tensors = {"input_ids": inputs.input_ids, "position_ids": inputs.position_ids}
             tensors |= attention_tensors(self._attention, inputs)
             others = {"last_n_tokens": inputs.last_n_tokens, "attn_name": attention_name(self._attention)}
             logits, self.cache = self.compiled(inputs.kind, self.cache, tensors, others)
-        sampled: Tensor = logits[: inputs.output_rows, inputs.output_position].float()
-        return sampled
+        end = inputs.output_position + 1
+        last: Tensor = logits[: inputs.output_rows, end - count : end].float()
+        return last
 
-    def _mixed(self, plan: MixedStep) -> Tensor:
+    def _mixed(self, plan: MixedStep, wanted: Mapping[str, PromptPart]) -> StepLogits:
         """Run a mixed step: all decodes in one forward, then each other part in its own.
 
-        Return the logits, float32 ``[rows, vocabulary]``, with a row for each of ``plan.request_ids``.
+        The result has a row for each of ``plan.request_ids``.
         """
-        size, by_request = self._block_size, dict[str, Tensor]()
+        size, by_request, prompts = self._block_size, dict[str, Tensor](), list[PromptLogits]()
         decodes = [part for part in plan.parts if part.is_decode]
         if decodes:
             self._blank(blocks_to_clear(decodes, size))
@@ -134,9 +157,11 @@ class ModelRunner:
                 inputs = part_inputs(part, size)
             else:
                 inputs = part_in_whole_blocks(part, size)
-            by_request[part.request_id] = self.forward(inputs)[0]
+            step = self._of_a_prompt(inputs, wanted.get(part.request_id))
+            by_request[part.request_id] = step.rows[0]
+            prompts += step.prompts
         rows = [by_request[request_id] for request_id in plan.request_ids]
-        return torch.stack(rows) if rows else torch.empty(0, 0)
+        return StepLogits(torch.stack(rows) if rows else torch.empty(0, 0), tuple(prompts))
 
     @property
     def compilation(self) -> Compilation | None:

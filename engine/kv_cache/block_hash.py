@@ -20,6 +20,11 @@ class TokenSource(Protocol):
         """Return the token ids at positions ``start`` to ``stop`` - 1, counted from the start of the prompt."""
         ...
 
+    @property
+    def skip_reading_prefix_cache(self) -> bool:
+        """Return whether every token must be computed, also those whose blocks are in the prefix cache."""
+        ...
+
 
 def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
     """Return the key of a block that contains ``token_ids`` and follows the block with the key ``before``."""

@@ -5,7 +5,7 @@ the mask is all -inf. Right padding attends to everything before it; its output 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 import torch
@@ -142,6 +142,18 @@ def one_token_a_row(
         output_position=0,
         output_rows=rows,
     )
+
+
+def with_outputs(inputs: ModelInputs, count: int) -> ModelInputs:
+    """Return the inputs with outputs for the ``count`` positions that end at the one to sample from, if more than one.
+
+    Only without compilation: a graph has a fixed number of outputs.
+    """
+    if count == 1:
+        return inputs
+    positions = inputs.input_ids.shape[1]
+    sampled = positions - inputs.last_n_tokens + inputs.output_position
+    return replace(inputs, last_n_tokens=positions, output_position=sampled)
 
 
 def pad_block_tables(tables: Sequence[Sequence[int]], width: int) -> list[list[int]]:

@@ -33,7 +33,7 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
         for row, token_id in zip(drawn, _draw(allowed[drawn], [sequences[row] for row in drawn], seed), strict=True):
             token_ids[row] = token_id
     chosen = [token_id if led is None else led for token_id, led in zip(token_ids, golden, strict=True)]
-    return _with_logprobs(logits, chosen, [sequence.params.logprobs for sequence in sequences])
+    return with_logprobs(logits, chosen, [sequence.params.logprobs for sequence in sequences])
 
 
 def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
@@ -101,7 +101,8 @@ def hash_text(text: str) -> int:
     return value
 
 
-def _with_logprobs(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> list[TokenOutput]:
+def with_logprobs(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> list[TokenOutput]:
+    """Return a token for each row of ``logits`` (``[rows, vocabulary]``), with its logprobs where they are wanted."""
     most = max((count for count in wanted if count is not None), default=None)
     if most is None:
         return [TokenOutput(token_id) for token_id in token_ids]

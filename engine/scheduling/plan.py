@@ -149,6 +149,25 @@ Runnable = Prefill | Decode | PrefillChunk | AlignedDecode | MixedStep
 StepPlan = Runnable | Idle
 
 
+class PromptPart(NamedTuple):
+    """Tokens ``start`` to ``stop`` - 1 of a request, which a step computes and which are no decode."""
+
+    request_id: str
+    start: int
+    stop: int
+
+
+def prompt_parts(plan: Runnable) -> list[PromptPart]:
+    """Return the parts of a step that are no decodes; with a token budget they may go beyond the prompt."""
+    if isinstance(plan, Prefill):
+        return [PromptPart(plan.request_id, 0, plan.prompt_length)]
+    if isinstance(plan, PrefillChunk):
+        return [PromptPart(plan.request_id, plan.start, plan.start + len(plan.token_ids))]
+    if isinstance(plan, MixedStep):
+        return [PromptPart(part.request_id, part.start, part.stop) for part in plan.parts if not part.is_decode]
+    return []
+
+
 def kind_of(plan: StepPlan) -> str:
     """Return the kind of a plan of any scheduler: ``prefill``, ``decode``, ``mixed`` or ``idle``."""
     return plan.kind if isinstance(plan, MixedStep) else _KINDS[type(plan)]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
-from engine.scheduling.plan import Runnable
+from engine.scheduling.plan import PromptPart, Runnable
 
 if TYPE_CHECKING:
     import numpy
@@ -18,10 +18,14 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A message to every worker: run this plan. ``token_ids`` are those of ``token_ids_for``."""
+    """A message to every worker: run this plan. ``token_ids`` are those of ``token_ids_for``.
+
+    ``wanted`` are the parts of prompts whose logits are wanted, too.
+    """
 
     plan: Runnable
     token_ids: tuple[int, ...]
+    wanted: tuple[PromptPart, ...] = ()
 
 
 class Ready(NamedTuple):
@@ -31,9 +35,13 @@ class Ready(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """A message from worker 0 for each step: its logits, float32 ``[rows, vocabulary]``."""
+    """A message from worker 0 for each step: its logits, float32 ``[rows, vocabulary]``.
+
+    ``prompts`` has (request, first position, float32 ``[positions, vocabulary]``) for each wanted part of a prompt.
+    """
 
     values: "numpy.ndarray"
+    prompts: "tuple[tuple[str, int, numpy.ndarray], ...]" = ()
 
 
 class Failed(NamedTuple):

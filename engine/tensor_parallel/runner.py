@@ -6,6 +6,7 @@ import torch
 
 from engine.backends.compilation import Compilation
 from engine.model.inputs import token_ids_for
+from engine.model.prompt_scores import PromptLogits, take, wanted_parts
 from engine.model.sampler import sample
 from engine.request import TokenOutput
 from engine.scheduling.plan import Runnable
@@ -31,5 +32,7 @@ class ParallelRunner:
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
         """Return one token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
         rows = [sequences[request_id] for request_id in plan.request_ids]
-        logits = torch.from_numpy(self._workers.logits(plan, token_ids_for(plan, rows)))
-        return sample(logits, rows, self._seed) if rows else []
+        step = self._workers.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
+        for request_id, start, values in step.prompts:
+            take(PromptLogits(request_id, start, torch.from_numpy(values)), sequences[request_id])
+        return sample(torch.from_numpy(step.values), rows, self._seed) if rows else []

@@ -49,9 +49,10 @@ def serve(connection: Connection, parent: int, meeting_place: str) -> None:
         connection.send(Ready(runner.compilation))
         while True:
             step: Step = connection.recv()
-            logits = runner.logits(step.plan, step.token_ids)
+            logits = runner.step_logits(step.plan, step.token_ids, step.wanted)
             if start.rank == 0:
-                connection.send(Logits(logits.numpy()))
+                prompts = tuple([(each.request_id, each.start, each.values.numpy()) for each in logits.prompts])
+                connection.send(Logits(logits.rows.numpy(), prompts))
     except BaseException as error:
         last = traceback.format_exception_only(error)[-1].strip()
         with suppress(OSError):  # the engine may have closed the connection

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from engine.backends.compilation import Compilation
 from engine.config import EngineConfig
 from engine.environment import threads
-from engine.scheduling.plan import Runnable
+from engine.scheduling.plan import PromptPart, Runnable
 from engine.tensor_parallel.messages import Failed, Logits, Ready, Start, Step
 
 if TYPE_CHECKING:
@@ -117,18 +117,22 @@ class Workers:
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """Run a plan on all workers and return its logits, float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
+        return self.step_logits(plan, token_ids, ()).values
+
+    def step_logits(self, plan: Runnable, token_ids: Sequence[int], wanted: tuple[PromptPart, ...]) -> Logits:
+        """As ``logits``, with the logits of the ``wanted`` parts of prompts."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("only the process that started the engine's workers can run steps, not a fork of it")
         if self._end is not None:
             raise self._died()
-        step = Step(plan, tuple(token_ids))
+        step = Step(plan, tuple(token_ids), wanted)
         try:
             for connection in self._connections:
                 self._send(connection, step)
             while True:
                 for _, message in self._received():
                     assert isinstance(message, Logits)
-                    return message.values
+                    return message
         except BaseException:
             # After an interruption the workers may still be running this step, so they cannot run another.
             self.close("a step of the engine was interrupted")

@@ -1,9 +1,10 @@
 """Select the requests of a case whose outputs are compared with those of Hugging Face."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from harness.suites.prompts import Vocabulary, request_spec
-from harness.suites.schema import BehaviourCase, Case, Chat, OutputCase, StepsCase
+from harness.suites.schema import BehaviourCase, Call, Case, Chat, OutputCase, Request, StepsCase
 from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
 
@@ -45,8 +46,14 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
             yield chat_spec(action.chat, vocabulary)
         for call in action.calls:
             if action.compared:
-                yield request_spec(call, case.id, position, vocabulary)
+                yield with_echoed_logprobs(request_spec(call, case.id, position, vocabulary), call)
             position += action.flood.clients if action.flood is not None else 1
+
+
+def with_echoed_logprobs(spec: RequestSpec, call: Request) -> RequestSpec:
+    """Return the request as it is compared: an echo with logprobs has those of the prompt, too."""
+    echoed = isinstance(call, Call) and call.echo and call.logprobs is not None
+    return replace(spec, prompt_logprobs=call.logprobs) if echoed else spec
 
 
 def has_reference(case: Case) -> bool:

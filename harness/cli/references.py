@@ -19,9 +19,8 @@ from harness.cli.cases import Listed, listed_tests, with_markers
 from harness.golden.tables import reference_path
 from harness.references import Oracle, Reference, Wanted
 from harness.references.files import write_references
-from harness.references.stopping import wanted_for
+from harness.references.stopping import all_wanted
 from harness.references.store import made_with
-from harness.references.values import widened
 from harness.suites.discovery import suite_files
 from harness.suites.markers import left_out
 from harness.suites.prompts import vocabulary_of
@@ -94,7 +93,7 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
         except ValueError as error:
             place = test.loaded.place_of_case(test.expanded.index)
             raise CommandError(f"{place}: {case.id}: {error}") from error
-        yield _CaseFile(file, checkpoint, widened([wanted_for(spec, vocabulary) for spec in specs]))
+        yield _CaseFile(file, checkpoint, all_wanted(specs, vocabulary))
 
 
 def _write(oracle: Oracle, lacking: Sequence[_CaseFile]) -> None:

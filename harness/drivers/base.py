@@ -24,6 +24,8 @@ GOLDEN_TOKENS = "golden-tokens"
 """Capability: the driver can make the engine generate given tokens, and return the model's logprobs of them."""
 STRUCTURED_OUTPUTS = "structured-outputs"
 """Capability: answers can be constrained by a JSON schema, a regular expression, a list of texts, or a grammar."""
+PROMPT_LOGPROBS = "prompt-logprobs"
+"""Capability: the logprobs of the tokens of a prompt can be returned."""
 
 
 class RefusedError(Exception):
@@ -85,6 +87,8 @@ class Completion:
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str | None
+    prompt_logprobs: tuple[float | None, ...] | None = None
+    prompt_alternatives: tuple[int, ...] = ()
 
 
 class Compilation(NamedTuple):

@@ -57,6 +57,7 @@ class ClientRequest:
     messages: tuple[tuple[str, str], ...] = ()
     kind: str = "delta"
     logprobs: int | None = None
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,16 @@ class Choice:
 
     ``tokens`` is its number of tokens, None if it is not reported. ``logprobs`` has the logprob of each token, and
     ``alternatives`` the number of alternatives returned for each token. They are None and empty if not requested.
+    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt. The first has None and 0.
     """
 
     text: str
     tokens: int | None
     finish_reason: str | None
-    logprobs: tuple[float, ...] | None = None
+    logprobs: tuple[float | None, ...] | None = None
     alternatives: tuple[int, ...] = ()
+    prompt_logprobs: tuple[float | None, ...] | None = None
+    prompt_alternatives: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ count tokens.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.drivers.base import UnavailableError
@@ -24,6 +25,9 @@ from harness.drivers.client import (
 from harness.drivers.servers import ServerProcess, StubbornServerError
 from harness.types import RequestSpec, Structure
 from harness.utils.extras import HTTP_CLIENT, why_missing
+
+INJECTOR = "golden_token_injector"
+"""The name under which the plugins' logits processor, and the reference server, take golden tokens."""
 
 SECONDS = 120
 """Timeout for reading from a connection, in seconds."""
@@ -97,7 +101,8 @@ class HttpClient:
                 reply = await client.completions.create(**_completion(request, self._model))
         except self._openai.OpenAIError as error:
             raise _client_error(error) from error
-        return Answer(tuple(map(_choice, reply.choices)), _usage(reply.usage))
+        prompt = request.spec.prompt_token_ids
+        return Answer(tuple(_with_prompt(choice, prompt) for choice in reply.choices), _usage(reply.usage))
 
     async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         client, _ = self._clients()
@@ -188,7 +193,8 @@ def _first(values: Mapping[str, float], names: Sequence[str]) -> int | None:
 
 def _completion(request: ClientRequest, model: str) -> dict[str, Any]:
     spec = request.spec
-    logprobs = {"logprobs": request.logprobs} if request.logprobs is not None else {}
+    logprobs: dict[str, Any] = {"logprobs": request.logprobs} if request.logprobs is not None else {}
+    logprobs |= {"echo": True} if request.echo else {}
     return {"prompt": list(spec.prompt_token_ids), **_common(request, model), **logprobs}
 
 
@@ -238,14 +244,34 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "repetition_penalty": (spec.repetition_penalty, 1.0),
         "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
         "bad_words": (list(spec.bad_words), []),
+        "prompt_logprobs": (spec.prompt_logprobs, None),
+        "vllm_xargs": (_injected(spec), None),
         "structured_outputs": (spec.structured_outputs and spec.structured_outputs.arguments(), None),
     }
     return {name: value for name, (value, default) in wanted.items() if value != default}
 
 
+def _injected(spec: RequestSpec) -> dict[str, str] | None:
+    """Return golden tokens as the plugins' logits processor takes them over HTTP: JSON in a text."""
+    if not spec.golden_token_ids:
+        return None
+    return {INJECTOR: json.dumps({"expected_token_ids": list(spec.golden_token_ids)})}
+
+
 def _token_count(choice: Any) -> int | None:
     ids = (choice.model_extra or {}).get("token_ids")
     return None if ids is None else len(ids)
+
+
+def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
+    """Return an answer with the logprobs of its prompt, which vLLM adds to OpenAI's answers by token id."""
+    found = (choice.model_extra or {}).get("prompt_logprobs")
+    if found is None:
+        return _choice(choice)
+    own = [at and at[str(token)]["logprob"] for at, token in zip(found, prompt, strict=False)]
+    return replace(
+        _choice(choice), prompt_logprobs=tuple(own), prompt_alternatives=tuple(len(at or ()) for at in found)
+    )
 
 
 def _choice(choice: Any) -> Choice:

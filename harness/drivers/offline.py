@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.drivers.base import RefusedError
+from harness.drivers.base import Completion, RefusedError
 from harness.drivers.client import Answer, Choice, ClientError, ClientRequest
 from harness.drivers.optional import OfflineSession
 
@@ -13,4 +13,14 @@ def generate_answers(session: OfflineSession, requests: Sequence[ClientRequest])
         completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:
         raise ClientError(str(refusal)) from refusal
-    return [Answer((Choice(c.text, len(c.token_ids), c.finish_reason),)) for c in completions]
+    return [Answer((_choice(completion),)) for completion in completions]
+
+
+def _choice(completion: Completion) -> Choice:
+    return Choice(
+        completion.text,
+        len(completion.token_ids),
+        completion.finish_reason,
+        prompt_logprobs=completion.prompt_logprobs,
+        prompt_alternatives=completion.prompt_alternatives,
+    )

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
-from harness.drivers.base import STRUCTURED_OUTPUTS, Driver, Session, UnavailableError
+from harness.drivers.base import GOLDEN_TOKENS, PROMPT_LOGPROBS, STRUCTURED_OUTPUTS, Driver, Session, UnavailableError
 from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
 from harness.drivers.http_client import METRIC_NAMES, HttpClient
 from harness.drivers.optional import SharedServer
@@ -111,11 +111,13 @@ def _key() -> str:
 def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
     """Return the capabilities of a server. A running server is assumed to support structured outputs, as vLLM does."""
     if running is not None:
-        return frozenset({HTTP, STRUCTURED_OUTPUTS} | ({BLOCK_METRICS} if running.tells_blocks else set()))
+        more = {PROMPT_LOGPROBS, STRUCTURED_OUTPUTS}
+        return frozenset({HTTP} | more | ({BLOCK_METRICS} if running.tells_blocks else set()))
     if start == "reference":
-        return frozenset({HTTP, RESTART, BLOCK_METRICS}) | structured_outputs()
+        return frozenset({HTTP, RESTART, BLOCK_METRICS, PROMPT_LOGPROBS, GOLDEN_TOKENS}) | structured_outputs()
     plugin = find_plugin()
-    return frozenset({HTTP, RESTART}) | ({STRUCTURED_OUTPUTS} & (plugin.capabilities if plugin else set()))
+    some = {PROMPT_LOGPROBS, STRUCTURED_OUTPUTS, GOLDEN_TOKENS}
+    return frozenset({HTTP, RESTART}) | (some & (plugin.capabilities if plugin else set()))
 
 
 class OpenAIHttpDriver:

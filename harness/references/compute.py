@@ -27,7 +27,9 @@ def continuations(
     checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: Progress | None = None
 ) -> list[Reference]:
     """Return the greedy continuation of each prompt, in the order of ``wanted``."""
-    found: dict[int, Reference] = {}
+    found = {i: scored(checkpoint, w.prompt_token_ids, w.given, w.top) for i, w in enumerate(wanted) if w.given}
+    if progress and found:
+        progress(len(found))
     for batch in _batches(wanted):
         computed = _greedy(checkpoint, [wanted[i] for i in batch])
         found.update(zip(batch, computed, strict=True))
@@ -77,7 +79,8 @@ def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
 
     Similar lengths reduce padding, and tokens that are computed but not needed.
     """
-    order = sorted(range(len(wanted)), key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
+    free = [i for i, each in enumerate(wanted) if not each.given]
+    order = sorted(free, key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
     batch: list[int] = []
     for i in order:
         longest = max(len(wanted[j].prompt_token_ids) for j in [*batch, i])

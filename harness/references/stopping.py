@@ -1,8 +1,8 @@
 """Determine where the stop conditions of a request end the reference's output, without using code of the engine."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from harness.references.values import NO_PROCESSORS, TOP, Processors, Reference, Wanted
+from harness.references.values import NO_PROCESSORS, TOP, Processors, Reference, Wanted, widened
 from harness.suites.prompts import Vocabulary
 from harness.types import RequestSpec
 
@@ -23,6 +23,21 @@ def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
         _processors(request, vocabulary) if request.changes_logits else NO_PROCESSORS,
         request.structured_outputs,
     )
+
+
+def prompt_wanted_for(request: RequestSpec) -> Wanted | None:
+    """Return what the logprobs of a prompt are compared with; None if none are wanted, or it is a single token."""
+    prompt = request.prompt_token_ids
+    if request.prompt_logprobs is None or len(prompt) == 1:
+        return None
+    return Wanted(prompt[:1], len(prompt) - 1, top=max(TOP, request.prompt_logprobs), given=prompt[1:])
+
+
+def all_wanted(specs: Iterable[RequestSpec], vocabulary: Vocabulary) -> tuple[Wanted, ...]:
+    """Return everything with which requests are compared: continuations, and logprobs of prompts."""
+    specs = list(specs)
+    prompts = [wanted for spec in specs if (wanted := prompt_wanted_for(spec)) is not None]
+    return widened([*(wanted_for(spec, vocabulary) for spec in specs), *prompts])
 
 
 def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:

@@ -47,6 +47,7 @@ class Wanted:
     The token ids in ``forbidden`` are not chosen at the first ``forbidden_until`` positions. ``top`` is the number of
     most likely tokens to store at each position; if a constraint allows fewer tokens there, fewer are stored.
     ``structure`` is the constraint that the tokens up to EOS must satisfy.
+    With ``given``, the tokens are these, and only their logprobs are computed.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -56,6 +57,7 @@ class Wanted:
     top: int = TOP
     processors: Processors = NO_PROCESSORS
     structure: Structure | None = None
+    given: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
@@ -67,6 +69,8 @@ class Wanted:
         if self.structure is not None:
             # The key includes ``top``: with a constraint, an entry with fewer top tokens may be complete.
             parts.append({"structured_outputs": self.structure.arguments(), "top": self.top})
+        if self.given:
+            parts.append({"given": list(self.given)})
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

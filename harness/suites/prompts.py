@@ -151,6 +151,7 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         bad_words=request.bad_words,
         structured_outputs=StructuredOutputs.of(request.structured_outputs),
         logprobs=request.logprobs or 0,
+        prompt_logprobs=request.prompt_logprobs,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from engine.entrypoints.server.errors import bad_request
 from engine.entrypoints.server.forms import for_json
 from engine.entrypoints.server.job import Fields, Job, Service, start, tokens_in
+from engine.entrypoints.server.logprob_lists import prompt_list
 from engine.entrypoints.server.requests import ChatRequest, Message
 from engine.entrypoints.server.responses import (
     ChatChoice,
@@ -55,6 +56,7 @@ class ChatForm:
             choices=[self._choice(output) for output in outputs],
             usage=job.usage(tokens_in(outputs)),
             prompt_token_ids=self._prompt(),
+            prompt_logprobs=prompt_list(outputs[0].prompt_logprobs),
         )
 
     def opening(self) -> Iterable[ChatChunk]:

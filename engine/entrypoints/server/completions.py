@@ -1,16 +1,14 @@
 """The request and response of ``POST /v1/completions``."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 from engine.entrypoints.prompts import Admitted
-from engine.entrypoints.server.forms import for_json
 from engine.entrypoints.server.job import Fields, Job, Service, start, tokens_in
+from engine.entrypoints.server.logprob_lists import Echo, LogprobLists, prompt_list
 from engine.entrypoints.server.requests import CompletionRequest
-from engine.entrypoints.server.responses import CompletionChoice, CompletionLogprobs, CompletionResponse, Usage
+from engine.entrypoints.server.responses import CompletionChoice, CompletionResponse, Usage
 from engine.entrypoints.server.sampling import completion_params
-from engine.request import CompletionOutput, Logprob
-from engine.sequence import TextStream
+from engine.request import CompletionOutput
 from engine.tokenizer import Tokenizer
 
 
@@ -38,87 +36,66 @@ class CompletionForm:
         self._body = body
         self._tokenizer = tokenizer
         skip = body.skip_special_tokens is not False
-        self._offsets = {index: TextOffsets(tokenizer, skip) for index in range(job.collector.count)}
+        self._echoes = [self._echo(index) for index in range(job.collector.count)]
+        self._lists = [LogprobLists(tokenizer, skip_special_tokens=skip, echo=echo) for echo in self._echoes]
         self._begun: set[int] = set()
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> CompletionResponse:
-        choices = [self._choice(output, self._echo(output.index) + output.text) for output in outputs]
+        choices = [self._choice(output, self._prompt_text(output.index) + self._text(output)) for output in outputs]
         return self._response(choices, self._job.usage(tokens_in(outputs)))
 
     def opening(self) -> Iterable[CompletionResponse]:
-        if not self._body.echo:
+        """Return the echoed prompts; with logprobs they come with the first token, when those are known."""
+        if not self._body.echo or self._body.logprobs is not None:
             return ()
         indices = range(self._job.collector.count)
-        return [self._response([CompletionChoice(index=index, text=self._echo(index))]) for index in indices]
+        return [self._response([CompletionChoice(index=index, text=self._prompt_text(index))]) for index in indices]
 
     def chunk(self, delta: CompletionOutput) -> CompletionResponse:
-        return self._response([self._choice(delta, delta.text)])
+        late = delta.index not in self._begun and self._body.logprobs is not None
+        return self._response(
+            [self._choice(delta, (self._prompt_text(delta.index) if late else "") + self._text(delta))]
+        )
 
     def closing(self, usage: Usage) -> CompletionResponse:
         return self._response([], usage)
 
-    def _echo(self, index: int) -> str:
+    def _text(self, output: CompletionOutput) -> str:
+        return "" if self._body.echo_alone else output.text
+
+    def _prompt_text(self, index: int) -> str:
         """Return the text of the prompt if ``echo`` is set, else an empty text."""
+        echo = self._echoes[index]
+        return "" if echo is None else echo.text
+
+    def _echo(self, index: int) -> Echo | None:
         if not self._body.echo:
-            return ""
+            return None
+        token_ids = self._prompt(index).token_ids
         given = _each(self._body.prompt)[index // self._job.prompts[0].params.n]
-        return given if isinstance(given, str) else self._tokenizer.decode(given, skip_special_tokens=False)
+        if isinstance(given, str) and self._body.truncate_prompt_tokens is None:
+            return Echo(given, token_ids)
+        return Echo(self._tokenizer.decode(token_ids, skip_special_tokens=False), token_ids)
 
     def _choice(self, output: CompletionOutput, text: str) -> CompletionChoice:
         index, ids = output.index, bool(self._body.return_token_ids)
         first = index not in self._begun
         self._begun.add(index)
+        wanted = self._body.prompt_logprobs is not None
         return CompletionChoice(
             index=index,
             text=text,
-            logprobs=self._logprobs(output),
+            logprobs=self._lists[index].of(output, prompt_alone=self._body.echo_alone),
             finish_reason=output.finish_reason,
             stop_reason=output.stop_reason,
-            token_ids=list(output.token_ids) if ids else None,
+            token_ids=list(() if self._body.echo_alone else output.token_ids) if ids else None,
             prompt_token_ids=list(self._prompt(index).token_ids) if ids and first else None,
+            prompt_logprobs=prompt_list(output.prompt_logprobs) if wanted else None,
         )
 
     def _prompt(self, index: int) -> Admitted:
         return self._job.prompt_of(index)
 
-    def _logprobs(self, output: CompletionOutput) -> CompletionLogprobs | None:
-        if output.logprobs is None:
-            return None
-        chosen = [position[token] for token, position in zip(output.token_ids, output.logprobs, strict=True)]
-        return CompletionLogprobs(
-            tokens=[entry.decoded_token for entry in chosen],
-            token_logprobs=[for_json(entry.logprob) for entry in chosen],
-            top_logprobs=[_by_text(position) for position in output.logprobs],
-            text_offset=[self._offsets[output.index].next(token) for token in output.token_ids],
-        )
-
     def _response(self, choices: list[CompletionChoice], usage: Usage | None = None) -> CompletionResponse:
         job = self._job
         return CompletionResponse(id=job.id, created=job.created, model=job.model, choices=choices, usage=usage)
-
-
-class TextOffsets:
-    """The offset of each token in the text of an answer.
-
-    Offsets are computed from the decoded text, because a character may take several tokens.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
-        self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
-
-    def next(self, token_id: int) -> int:
-        """Add a token and return its offset in the text, in characters."""
-        offset = len(self._stream.text)
-        self._stream.push(token_id)
-        return offset
-
-
-def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Return the logprobs of one position by the text of the token.
-
-    Tokens that are parts of a character can have the same text: then the logprob of the most likely one is returned.
-    """
-    texts: dict[str, float] = {}
-    for entry in position.values():
-        texts.setdefault(entry.decoded_token, for_json(entry.logprob))
-    return texts

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from engine.entrypoints.server.errors import bad_request
 from engine.entrypoints.server.fields import Body, Text
+from engine.entrypoints.server.golden import ExtraArguments
 from engine.entrypoints.server.structured import ResponseFormat, StructuredOutputs
 from engine.request import MAX_LOGPROBS
 from engine.structured_outputs import StructuredOutputsParams
@@ -25,7 +26,6 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "suffix": (None, ""),
     "best_of": (None, 1),
     "use_beam_search": (None, False),
-    "prompt_logprobs": (None,),
     "tools": (None, []),
     "tool_choice": (None, "none", "auto"),
     "functions": (None, []),
@@ -140,9 +140,11 @@ class CommonRequest(Body):
     logit_bias: LogitBias | None = None
     allowed_token_ids: list[int] | None = None
     bad_words: Annotated[list[Text], Field(max_length=MAX_STOPS)] | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     truncate_prompt_tokens: int | None = None
     structured_outputs: StructuredOutputs | None = None
     response_format: ResponseFormat | None = None
+    vllm_xargs: ExtraArguments | None = None
     return_token_ids: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -163,6 +165,12 @@ class CommonRequest(Body):
     def _stream_options_go_with_stream(self) -> "CommonRequest":
         if self.stream_options is not None and not self.stream:
             raise bad_request("stream_options is only allowed if stream is true", "stream_options")
+        return self
+
+    @model_validator(mode="after")
+    def _no_stream_of_prompt_logprobs(self) -> "CommonRequest":
+        if self.prompt_logprobs is not None and self.stream:
+            raise bad_request("prompt_logprobs are not available if stream is true", "prompt_logprobs")
         return self
 
     @model_validator(mode="after")
@@ -196,11 +204,10 @@ class CompletionRequest(CommonRequest):
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
 
-    @model_validator(mode="after")
-    def _no_logprobs_of_a_prompt(self) -> "CompletionRequest":
-        if self.echo and self.logprobs is not None:
-            raise bad_request("echo and logprobs cannot be combined: logprobs of a prompt are not supported", "echo")
-        return self
+    @property
+    def echo_alone(self) -> bool:
+        """Whether nothing is generated: the prompt is returned, with its logprobs if they are wanted."""
+        return bool(self.echo) and self.max_tokens == 0
 
 
 class TextPart(Body):

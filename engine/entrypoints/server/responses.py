@@ -20,12 +20,21 @@ class CompletionLogprobs(BaseModel):
     """The logprobs of a choice: lists with one element per token.
 
     ``text_offset`` is the offset of the token in the text of the choice, in characters.
+    The first token of an echoed prompt has no logprob, since no other precedes it.
     """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
+
+
+class PromptLogprob(BaseModel):
+    """One token in vLLM's ``prompt_logprobs``."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
 
 
 class CompletionChoice(BaseModel):
@@ -36,6 +45,7 @@ class CompletionChoice(BaseModel):
     stop_reason: int | str | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
 
 
 class CompletionResponse(BaseModel):
@@ -85,6 +95,7 @@ class ChatResponse(BaseModel):
     choices: list[ChatChoice]
     usage: Usage
     prompt_token_ids: list[int] | None = None
+    prompt_logprobs: list[dict[int, PromptLogprob] | None] | None = None
 
 
 class ChatDelta(BaseModel):

@@ -1,7 +1,9 @@
 """Convert the body of a request to sampling parameters."""
 
 import re
+from dataclasses import replace
 
+from engine.entrypoints.server.golden import golden_token_ids
 from engine.entrypoints.server.requests import ChatRequest, CommonRequest, CompletionRequest
 from engine.request import RequestOutputKind, SamplingParams, SamplingParamsError
 
@@ -26,16 +28,21 @@ _SAME_NAMES = (
     "allowed_token_ids",
     "bad_words",
     "truncate_prompt_tokens",
+    "prompt_logprobs",
 )
 
 
 def completion_params(body: CompletionRequest) -> SamplingParams:
     """Return the sampling parameters of a completion. ``max_tokens`` is 16 by default, as in OpenAI's API.
 
+    As in vLLM, ``echo`` with logprobs requests those of the prompt, and if no tokens are to be generated, one is.
     Raises SamplingParamsError.
     """
     budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
-    return _params(body, budget, body.logprobs)
+    params = _params(body, 1 if body.echo_alone else budget, body.logprobs)
+    if body.echo and body.logprobs is not None and params.prompt_logprobs is None:
+        return replace(params, prompt_logprobs=body.logprobs)
+    return params
 
 
 def chat_params(body: ChatRequest) -> SamplingParams:
@@ -58,5 +65,6 @@ def budget_field(body: ChatRequest) -> str:
 def _params(body: CommonRequest, max_tokens: int | None, logprobs: int | None) -> SamplingParams:
     given = {name: value for name in _SAME_NAMES if (value := getattr(body, name)) is not None}
     given |= {} if (structure := body.structure) is None else {"structured_outputs": structure}
+    given["golden_token_ids"] = golden_token_ids(body.vllm_xargs)
     kind = RequestOutputKind.DELTA if body.stream else RequestOutputKind.FINAL_ONLY
     return SamplingParams(**given, max_tokens=max_tokens, logprobs=logprobs, output_kind=kind)

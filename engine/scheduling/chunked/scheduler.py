@@ -159,7 +159,9 @@ class ChunkedScheduler:
     # --- prefill ------------------------------------------------------------------------------------------------
 
     def _found(self, sequence: ChunkedSequence) -> tuple[int, ...]:
-        return self.pool.find(sequence.keys_to_look_for) if self.chunking.enable_prefix_caching else ()
+        if not self.chunking.enable_prefix_caching or sequence.tokens.skip_reading_prefix_cache:
+            return ()
+        return self.pool.find(sequence.keys_to_look_for)
 
     def _start(self, found: tuple[int, ...]) -> ChunkedSequence:
         sequence = self._waiting.popleft()

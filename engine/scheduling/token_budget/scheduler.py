@@ -190,7 +190,9 @@ class TokenBudgetScheduler:
 
     def _found(self, sequence: BudgetSequence) -> tuple[int, ...]:
         """Return the blocks of the longest prefix of its tokens that is in the prefix cache ("TB-HIT")."""
-        return self.pool.find(sequence.keys_to_look_for) if self.options.enable_prefix_caching else ()
+        if not self.options.enable_prefix_caching or sequence.tokens.skip_reading_prefix_cache:
+            return ()
+        return self.pool.find(sequence.keys_to_look_for)
 
     def _fits(self, sequence: BudgetSequence, found: tuple[int, ...]) -> bool:
         """Return whether the blocks for all tokens of the sequence are free ("TB-WHOLE").

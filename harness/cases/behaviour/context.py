@@ -53,7 +53,13 @@ class CaseContext:
         """Convert the call of an action, from the suite file, to a request for the client."""
         request = self.make_request(call)
         return ClientRequest(
-            request.name, request.spec, call.n, call.model, kind=getattr(call, "kind", "delta"), logprobs=call.logprobs
+            request.name,
+            request.spec,
+            call.n,
+            call.model,
+            kind=getattr(call, "kind", "delta"),
+            logprobs=call.logprobs,
+            echo=call.echo,
         )
 
     def chat_request(self, chat: Chat) -> ClientRequest:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 
-from harness.drivers.base import ASYNC_API, OFFLINE_API, STRUCTURED_OUTPUTS
+from harness.drivers.base import ASYNC_API, GOLDEN_TOKENS, OFFLINE_API, PROMPT_LOGPROBS, STRUCTURED_OUTPUTS
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "http: the case sends raw HTTP requests, but this configuration calls the engine in-process"
+ECHO_OVER_HTTP_ONLY = "http: the case has prompts echoed, but this configuration calls the engine in-process"
 IN_PROCESS_ONLY = "abort: an HTTP client cannot abort a request, it can only disconnect"
 STEPS_IN_PROCESS = "max_steps: the steps of a request can't be observed over HTTP"
 
@@ -25,6 +26,12 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
             structures.append(action.chat.structured_outputs)
         if any(structure is not None for structure in structures):
             yield STRUCTURED_OUTPUTS
+        if any(call.prompt_logprobs is not None or getattr(call, "echo", False) for call in action.calls):
+            yield PROMPT_LOGPROBS
+        if any(call.golden for call in action.calls):
+            yield GOLDEN_TOKENS
+        if any(getattr(call, "echo", False) for call in action.calls) and entry_point != "http":
+            yield ECHO_OVER_HTTP_ONLY
         raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
         if raw:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY

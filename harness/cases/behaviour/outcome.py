@@ -1,7 +1,7 @@
 """Check the results of a behaviour case's action against the outcome that the case expects."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -25,10 +25,12 @@ class ExpectedAnswer:
     """
 
     text: str
-    logprobs: tuple[float, ...]
+    logprobs: tuple[float | None, ...]
     alternatives: int
     precision: str
     forks: tuple[str, ...] = ()
+    prompt_logprobs: tuple[float | None, ...] = ()
+    prompt_alternatives: int = 0
 
     def allows(self, text: str) -> bool:
         """Return whether ``text`` equals the reference's text or begins with a fork. The rest is not compared then."""
@@ -69,6 +71,9 @@ def check_outcome(
             for i, pair in enumerate(zip(choices, expected_answers, strict=True))
             for message in _wrong_logprobs(i, *pair)
         ]
+    if expect.prompt_logprobs == "reference":
+        pairs = enumerate(zip(choices, expected_answers, strict=True))
+        wrong += [message for i, pair in pairs for message in _wrong_prompt_logprobs(i, *pair)]
     if expect.usage:
         wrong += _wrong_usage(answers, prompt_tokens)
     if wrong:
@@ -153,20 +158,42 @@ def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[s
     Return another one if the number of alternatives differs from the requested number. The chosen token may be listed
     in addition to them.
     """
-    if choice.logprobs is None or len(choice.logprobs) != len(right.logprobs):
-        count = 0 if choice.logprobs is None else len(choice.logprobs)
-        return [f"answer {index} has {count} logprobs, expected {len(right.logprobs)}"]
+    return _apart(f"answer {index}", choice.logprobs, choice.alternatives, right.logprobs, right)
+
+
+def _wrong_prompt_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
+    """Return error messages for the logprobs of a prompt likewise. Its first token has none."""
+    right = replace(right, alternatives=right.prompt_alternatives)
+    return _apart(
+        f"answer {index}: prompt", choice.prompt_logprobs, choice.prompt_alternatives, right.prompt_logprobs, right
+    )
+
+
+def _apart(
+    what: str,
+    seen: Sequence[float | None] | None,
+    counts: Sequence[int],
+    wanted: Sequence[float | None],
+    right: ExpectedAnswer,
+) -> list[str]:
+    if seen is None or len(seen) != len(wanted):
+        return [f"{what} has {0 if seen is None else len(seen)} logprobs, expected {len(wanted)}"]
     bounds = DEFAULT_BOUNDS[right.precision]
-    pairs = enumerate(zip(choice.logprobs, right.logprobs, strict=True))
     wrong = [
-        f"answer {index}: logprob of token {i} is {seen:.4f}, Hugging Face says {wanted:.4f}"
-        for i, (seen, wanted) in pairs
-        if not close(seen, wanted, bounds, relative=False)
+        f"{what}: logprob of token {i} is {_shown(ours)}, Hugging Face says {_shown(theirs)}"
+        for i, (ours, theirs) in enumerate(zip(seen, wanted, strict=True))
+        if (ours is None) != (theirs is None)
+        or (theirs is not None and not close(ours, theirs, bounds, relative=False))
     ]
-    odd = [count for count in choice.alternatives if count not in (right.alternatives, right.alternatives + 1)]
+    pairs = zip(counts, wanted, strict=False)
+    odd = [n for n, theirs in pairs if theirs is not None and n not in (right.alternatives, right.alternatives + 1)]
     if odd and right.alternatives:
-        wrong.append(f"answer {index}: a token has {odd[0]} alternatives, expected {right.alternatives}")
+        wrong.append(f"{what}: a token has {odd[0]} alternatives, expected {right.alternatives}")
     return wrong
+
+
+def _shown(logprob: float | None) -> str:
+    return "none" if logprob is None else f"{logprob:.4f}"
 
 
 def _wrong_usage(answers: Sequence[Answer], prompt_tokens: Sequence[int]) -> list[str]:

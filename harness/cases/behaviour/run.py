@@ -13,9 +13,10 @@ from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.client import Client, ClientRequest
 from harness.golden.tables import reference_path
-from harness.references.stopping import ended, ended_text, forks, wanted_for
+from harness.references import Reference
+from harness.references.stopping import ended, ended_text, forks, prompt_wanted_for, wanted_for
 from harness.references.values import widened
-from harness.suites.prompts import model_of_run, request_spec, vocabulary_of
+from harness.suites.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
 from harness.suites.schema import Action, BehaviourCase, Chat, Limits, Request
 from harness.types import RequestSpec, SchedulingLimits, Verdict
 
@@ -31,31 +32,29 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
     checkpoint = model_of_run(configuration.model)
     vocabulary = vocabulary_of(checkpoint)
     numbers = count()
+    file = reference_path(test.suite_path, case.id, checkpoint.label)
 
     def make_request(request: Request) -> ClientRequest:
         position = next(numbers)
-        return ClientRequest(f"{case.id}-{position}", request_spec(request, case.id, position, vocabulary))
+        spec = request_spec(request, case.id, position, vocabulary)
+        if request.golden:
+            [reference] = test.oracle.references(checkpoint, [wanted_for(spec, vocabulary)], file)
+            spec = replace(spec, golden_token_ids=ended(reference, spec, vocabulary).token_ids)
+        return ClientRequest(f"{case.id}-{position}", spec)
 
     def make_chat(chat: Chat) -> RequestSpec:
         return chat_spec(chat, vocabulary)
 
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
-        pairs = [(request.spec, request.logprobs or 0) for request in requests for _ in range(request.n)]
-        wanted = widened([wanted_for(spec, vocabulary) for spec, _ in pairs])
-        file = reference_path(test.suite_path, case.id, checkpoint.label)
+        asked = [request for request in requests for _ in range(request.n)]
+        wanted = widened([wanted_for(request.spec, vocabulary) for request in asked])
         found = test.oracle.references(checkpoint, wanted, file)
+        prompts = [prompt_wanted_for(_compared(request)) for request in asked]
+        scored = iter(test.oracle.references(checkpoint, widened([each for each in prompts if each]), file))
         precision = precision_of(configuration.backend, checkpoint)
         return [
-            ExpectedAnswer(
-                ended_text(reference, spec, vocabulary),
-                tuple(token.logprob for token in ended(reference, spec, vocabulary).tokens),
-                alternatives,
-                precision,
-                forks(ended(reference, spec, vocabulary), DEFAULT_BOUNDS[precision].margin, vocabulary)
-                if precision != "float32"
-                else (),
-            )
-            for reference, (spec, alternatives) in zip(found, pairs, strict=True)
+            expected_answer(request, reference, next(scored) if prompt else None, vocabulary, precision)
+            for request, reference, prompt in zip(asked, found, prompts, strict=True)
         ]
 
     def after_generate(label: str, action: Action, requests: Sequence[ClientRequest]) -> list[Verdict]:
@@ -67,6 +66,31 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
     verdicts = asyncio.run(perform(case, client, make_request, make_chat, expected_answers, after_generate))
     return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
+
+
+def _compared(request: ClientRequest) -> RequestSpec:
+    """Return the request as it is compared: an echo with logprobs has those of the prompt, too."""
+    return replace(request.spec, prompt_logprobs=request.logprobs) if request.echo else request.spec
+
+
+def expected_answer(
+    request: ClientRequest, reference: Reference, prompt: Reference | None, vocabulary: Vocabulary, precision: str
+) -> ExpectedAnswer:
+    """Return what one answer is compared with. ``prompt`` has the logprobs of the prompt's tokens after the first."""
+    spec, answer = request.spec, ended(reference, request.spec, vocabulary)
+    of_prompt = (None, *(token.logprob for token in prompt.tokens)) if prompt else (None,)
+    own = tuple(token.logprob for token in answer.tokens)
+    margin = DEFAULT_BOUNDS[precision].margin
+    return ExpectedAnswer(
+        text=(vocabulary.decode(spec.prompt_token_ids) if request.echo else "")
+        + ended_text(reference, spec, vocabulary),
+        logprobs=(*of_prompt, *own) if request.echo else own,
+        alternatives=request.logprobs or 0,
+        precision=precision,
+        forks=() if precision == "float32" else forks(answer, margin, vocabulary),
+        prompt_logprobs=of_prompt,
+        prompt_alternatives=spec.prompt_logprobs or 0,
+    )
 
 
 def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:

@@ -5,6 +5,7 @@ It uses the engine's AsyncLLM for single requests, and its LLM for lists of requ
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 from engine.build import Engine
 from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
@@ -23,7 +24,7 @@ from harness.drivers.client import (
 )
 from harness.drivers.offline import generate_answers
 from harness.drivers.optional import OfflineSession
-from harness.drivers.reference.core_session import sampling_params
+from harness.drivers.reference.core_session import prompt_values, sampling_params
 
 KINDS = {
     "delta": RequestOutputKind.DELTA,
@@ -115,16 +116,20 @@ class ReferenceClient:
 
 
 def _answer(output: RequestOutput) -> Answer:
-    choices = tuple(map(_choice, output.outputs))
+    choices = tuple(_choice(answer, output.prompt_token_ids) for answer in output.outputs)
     return Answer(choices, (len(output.prompt_token_ids), sum(c.tokens or 0 for c in choices)))
 
 
-def _choice(answer: CompletionOutput) -> Choice:
+def _choice(answer: CompletionOutput, prompt: Sequence[int]) -> Choice:
     reason = answer.finish_reason and str(answer.finish_reason)
+    of_prompt, alternatives = prompt_values(answer.prompt_logprobs, prompt)
+    choice = Choice(
+        answer.text, len(answer.token_ids), reason, prompt_logprobs=of_prompt, prompt_alternatives=alternatives
+    )
     if answer.logprobs is None:
-        return Choice(answer.text, len(answer.token_ids), reason)
+        return choice
     own = tuple(at[token].logprob for at, token in zip(answer.logprobs, answer.token_ids, strict=True))
-    return Choice(answer.text, len(answer.token_ids), reason, own, tuple(map(len, answer.logprobs)))
+    return replace(choice, logprobs=own, alternatives=tuple(map(len, answer.logprobs)))
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:

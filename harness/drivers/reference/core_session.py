@@ -3,6 +3,7 @@
 It converts the types of the engine to those of the harness.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -11,7 +12,7 @@ from typing import Any
 from engine.config import Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
-from engine.request import Request, SamplingParams, TokenOutput
+from engine.request import PromptLogprobs, Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, SchedulerState, StepPlan, kind_of
 from engine.structured_outputs import StructuredOutputsParams
 from harness.drivers.base import (
@@ -119,6 +120,7 @@ _PARAMS = (
     "allowed_token_ids",
     "bad_words",
     "logprobs",
+    "prompt_logprobs",
     "golden_token_ids",
 )
 _values_of = attrgetter(*_PARAMS)
@@ -131,6 +133,16 @@ def _checked_params(*values: Any) -> SamplingParams:
     The result is cached, because many requests have the same parameters, and their validation takes longer than a step.
     """
     return SamplingParams(**dict(zip(_PARAMS, values, strict=True)))
+
+
+def prompt_values(
+    found: PromptLogprobs | None, prompt: Sequence[int]
+) -> tuple[tuple[float | None, ...] | None, tuple[int, ...]]:
+    """Return the logprob of each token of a prompt, None for the first, and how many tokens each position lists."""
+    if found is None:
+        return None, ()
+    own = tuple([None if at is None else at[token].logprob for at, token in zip(found, prompt, strict=True)])
+    return own, tuple([len(at or ()) for at in found])
 
 
 def observation(

@@ -16,6 +16,7 @@ from harness.drivers.base import (
     GOLDEN_TOKENS,
     LOGPROBS,
     OFFLINE_API,
+    PROMPT_LOGPROBS,
     STEP_TRACE,
     TOKENS,
     UnavailableError,
@@ -71,7 +72,7 @@ class ReferenceDriver:
 
     name = "reference"
     capabilities = frozenset(
-        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, GOLDEN_TOKENS}
+        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, PROMPT_LOGPROBS, GOLDEN_TOKENS}
         | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_METRICS}
     )
 

@@ -13,7 +13,7 @@ from engine.config import EngineConfig
 from engine.core import StepRecord as EngineRecord
 from engine.entrypoints.prompts import with_bad_words
 from engine.entrypoints.validation import RequestRefusedError
-from engine.request import SamplingParams, SamplingParamsError
+from engine.request import RequestOutput, SamplingParams, SamplingParamsError
 from engine.scheduling.plan import SchedulerState, StepPlan, kind_of
 from harness.drivers.base import (
     Compilation,
@@ -28,6 +28,7 @@ from harness.drivers.reference.core_session import (
     as_token,
     block_tables_of,
     observation,
+    prompt_values,
     sampling_params,
 )
 from harness.drivers.reference.setup import options_of
@@ -102,9 +103,7 @@ class ReferenceSession(CoreSession):
             )
         except (RequestRefusedError, SamplingParamsError) as refusal:
             raise RefusedError(str(refusal)) from refusal
-        firsts = (output.outputs[0] for output in outputs)
-        # Reports show the finish reason, so it must be a string and not a member of the engine's enum.
-        return [Completion(f.token_ids, f.text, f.finish_reason and str(f.finish_reason)) for f in firsts]
+        return list(map(_completion, outputs))
 
     def steps_of_generate(self) -> Sequence[tuple[StepRecord, Observation]]:
         return self._steps
@@ -116,6 +115,12 @@ class ReferenceSession(CoreSession):
 
     def close(self) -> None:
         self.llm.close()
+
+
+def _completion(output: RequestOutput) -> Completion:
+    first, prompt = output.outputs[0], prompt_values(output.prompt_logprobs, output.prompt_token_ids)
+    # The value, not the engine's enum member, because reports show it.
+    return Completion(first.token_ids, first.text, first.finish_reason and str(first.finish_reason), *prompt)
 
 
 def _state_of(record: EngineRecord) -> SchedulerState:

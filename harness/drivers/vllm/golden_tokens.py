@@ -50,3 +50,10 @@ def processor_class() -> type:
             return given_tokens(params)
 
     return GoldenTokens
+
+
+def __getattr__(name: str) -> type:
+    """Return the class by the name by which a server imports it (``--logits-processors``)."""
+    if name == "GoldenTokens":
+        return processor_class()
+    raise AttributeError(name)

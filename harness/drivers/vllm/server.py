@@ -71,6 +71,7 @@ def _flags(
         "--num-gpu-blocks-override": None if blocks is None else plugin.blocks_in_all(blocks, limits.max_num_seqs),
         "--tensor-parallel-size": setup.tensor_parallel_size,
         "--api-key": options.api_key,
+        "--logits-processors": plugin.injector,
     }
     return [str(part) for flag, value in flags.items() if value is not None for part in (flag, value)]
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
@@ -177,8 +178,7 @@ class VllmSession:
         finally:
             self._engine.step = step
         self._until_idle()
-        firsts = [output.outputs[0] for output in outputs]
-        return [Completion(tuple(first.token_ids), first.text, first.finish_reason) for first in firsts]
+        return list(map(_completion, outputs))
 
     def _name(self, requests: Sequence[RequestSpec]) -> None:
         """Record which ids ``LLM.generate`` will give to these requests. It numbers requests in their order."""
@@ -207,6 +207,15 @@ class VllmSession:
 
     def close(self) -> None:
         self._started.leave()
+
+
+def _completion(output: Any) -> Completion:
+    first, found = output.outputs[0], output.prompt_logprobs
+    completion = Completion(tuple(first.token_ids), first.text, first.finish_reason)
+    if found is None:
+        return completion
+    own = (at and float(at[token].logprob) for at, token in zip(found, output.prompt_token_ids, strict=True))
+    return replace(completion, prompt_logprobs=tuple(own), prompt_alternatives=tuple(len(at or ()) for at in found))
 
 
 def _wait_for_the_grammar(request: Any) -> None:

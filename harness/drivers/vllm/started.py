@@ -94,6 +94,6 @@ def _started(plugin: Plugin, setup: EngineSetup, path: str) -> Any:
         tensor_parallel_size=setup.tensor_parallel_size,
         disable_log_stats=True,
         max_logprobs=20,
-        logits_processors=[plugin.injector()],
+        logits_processors=[plugin.injector_class()],
         **{"num_gpu_blocks_override": setup.num_blocks, **plugin.adapter.engine_arguments(setup)},
     )

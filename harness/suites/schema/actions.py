@@ -55,11 +55,12 @@ class Outcome(Model):
     """The expected outcome of an action.
 
     The lists have one entry for each answer. An action with several requests has the answers of the first request, then
-    those of the second, and so on. With ``text: reference`` and ``logprobs: reference``, texts and logprobs must be
-    those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal, ``unlike`` one whose texts
-    must be different. With ``usage: true``, the reported numbers of tokens must be right. ``max_steps`` is for
-    ``generate`` actions in this process. For ``http`` actions there are ``status``, ``contains`` (texts in the
-    response's body), ``headers`` (regular expressions by name) and ``fields`` (values of JSON by path).
+    those of the second, and so on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs:
+    reference``, texts and logprobs must be those of Hugging Face. ``same_as`` names an earlier action whose texts must
+    be equal, ``unlike`` one whose texts must be different. With ``usage: true``, the reported numbers of tokens must be
+    right. ``max_steps`` is for ``generate`` actions in this process. For ``http`` actions there are
+    ``status``, ``contains`` (texts in the response's body), ``headers`` (regular expressions by name) and ``fields``
+    (values of JSON by path).
     """
 
     error: ErrorExpectation | None = None
@@ -70,6 +71,7 @@ class Outcome(Model):
     same_as: Slug | None = None
     unlike: Slug | None = None
     logprobs: Literal["reference"] | None = None
+    prompt_logprobs: Literal["reference"] | None = None
     usage: bool | None = None
     max_steps: StepBounds | None = None
     status: Status | None = None
@@ -88,10 +90,14 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request to the entry point. ``n`` is the number of answers; ``model`` overrides the name of the model."""
+    """One request to the entry point. ``n`` is the number of answers; ``model`` overrides the name of the model.
+
+    With ``echo``, the prompt and its logprobs are returned before the answer. For the entry point ``http`` only.
+    """
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
     model: Text | None = None
+    echo: bool = False
 
     @model_validator(mode="after")
     def _all_at_once(self) -> "Call":
@@ -304,7 +310,8 @@ class Action(Model):
     @property
     def compared(self) -> bool:
         """Return whether texts or logprobs of the action are compared with those of Hugging Face."""
-        return self.expect is not None and "reference" in (self.expect.text, self.expect.logprobs)
+        wanted = self.expect and (self.expect.text, self.expect.logprobs, self.expect.prompt_logprobs)
+        return bool(wanted and "reference" in wanted) or any(call.golden for call in self.calls)
 
     @property
     def answers(self) -> int:

@@ -20,7 +20,7 @@ from harness.suites.schema.base import (
 )
 from harness.suites.schema.expect import EndExpectation, OutputExpectation, StepsExpectation, no_such_request
 from harness.suites.schema.happens import Happenings
-from harness.suites.schema.requests import Chunking, Limits, TokenBudget, describe_request
+from harness.suites.schema.requests import Chunking, Limits, Request, TokenBudget, describe_request
 from harness.suites.schema.schedulers import OPTION_KEYS
 from harness.types import BLOCK_SIZE, blocks_for
 
@@ -77,6 +77,15 @@ class _RequestsCase(Case):
     def described(self) -> str:
         """Return the description of the limits, then a line for each request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
+
+    @model_validator(mode="after")
+    def _nothing_of_entry_points(self) -> "_RequestsCase":
+        for index, request in enumerate(self.requests):
+            for name in ("prompt_logprobs", "golden"):
+                if getattr(request, name) != Request.model_fields[name].default:
+                    what = f"{name} is only allowed in behaviour cases"
+                    raise MisfitError(what, "requests", index, name, hint="for golden tokens use `policy: golden`")
+        return self
 
     @model_validator(mode="after")
     def _blocks_are_enough(self) -> "_RequestsCase":

@@ -39,6 +39,8 @@ _SAID_IF_UNUSUAL = (
     "bad_words",
     "structured_outputs",
     "logprobs",
+    "prompt_logprobs",
+    "golden",
 )
 
 
@@ -59,6 +61,8 @@ class Request(Model):
     the engine returns at each position, with their logprobs. These are compared as well. ``simulated_tokens`` are the
     tokens that the model generates. Drivers that run no model need them if the tokens can end the request early.
     Drivers that run the model must generate these tokens.
+    ``prompt_logprobs`` is the number of alternative tokens at each position of the prompt. With ``golden``, the tokens
+    of the reference replace those that the engine samples. Both are for behaviour cases.
     """
 
     prompt: Prompt
@@ -82,6 +86,8 @@ class Request(Model):
     bad_words: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
     structured_outputs: StructuredOutputs | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    golden: bool = False
     simulated_tokens: Ids = ()
 
     @model_validator(mode="after")

@@ -10,9 +10,10 @@ import pytest
 
 from engine.entrypoints import deltas
 from engine.entrypoints.server import chat, completions, errors, forms, sampling
-from engine.entrypoints.server.completions import CompletionForm, TextOffsets
+from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.errors import ApiError
 from engine.entrypoints.server.job import Fields, Job
+from engine.entrypoints.server.logprob_lists import TextOffsets
 from engine.entrypoints.server.metrics import Metrics
 from engine.entrypoints.server.responses import ChatDelta
 from engine.request import CompletionOutput, FinishReason, SamplingParams, TokenOutput

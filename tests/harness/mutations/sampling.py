@@ -87,7 +87,7 @@ def apply_top_p_before_the_temperature(patch: pytest.MonkeyPatch) -> None:
 @output_mutation("logprobs-of-what-is-drawn", "under the raw logits it is")
 def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
     sample = sampler.sample
-    with_logprobs = sampler._with_logprobs
+    with_logprobs = sampler.with_logprobs
     temperatures: list[float] = []
 
     def remembering(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
@@ -100,7 +100,7 @@ def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
     from engine.execution import runner
 
     patch.setattr(runner, "sample", remembering)
-    patch.setattr(sampler, "_with_logprobs", scaled)
+    patch.setattr(sampler, "with_logprobs", scaled)
 
 
 @output_mutation("temperatures-below-and-above-one", "equal the one before")
@@ -183,12 +183,12 @@ def keep_two_tokens_where_top_p_leaves_one(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("logprobs-do-not-depend-on-who-is-there", "the logprobs of token")
 def give_the_logprobs_of_the_row_before(patch: pytest.MonkeyPatch) -> None:
-    with_logprobs = sampler._with_logprobs
+    with_logprobs = sampler.with_logprobs
 
     def shifted(logits: Tensor, *others: Any) -> list[TokenOutput]:
         return with_logprobs(logits.roll(1, dims=0) if len(logits) > 1 else logits, *others)
 
-    patch.setattr(sampler, "_with_logprobs", shifted)
+    patch.setattr(sampler, "with_logprobs", shifted)
 
 
 @output_mutation("other-seeds-draw-other-tokens", "should get different tokens")

@@ -147,7 +147,7 @@ def let_a_bias_bring_back_what_the_mask_forbids(patch: pytest.MonkeyPatch) -> No
 
 @output_mutation("logprobs-of-the-masked-logits", "logprob")
 def take_logprobs_from_the_logits_before_the_mask(patch: pytest.MonkeyPatch) -> None:
-    with_logprobs = sampler._with_logprobs
+    with_logprobs = sampler.with_logprobs
     raw: dict[int, Tensor] = {}
 
     def remember(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
@@ -155,7 +155,7 @@ def take_logprobs_from_the_logits_before_the_mask(patch: pytest.MonkeyPatch) -> 
         return constrained(logits, sequences)
 
     patch.setattr(sampler, "constrained", remember)
-    patch.setattr(sampler, "_with_logprobs", lambda logits, chosen, wanted: with_logprobs(raw[0], chosen, wanted))
+    patch.setattr(sampler, "with_logprobs", lambda logits, chosen, wanted: with_logprobs(raw[0], chosen, wanted))
 
 
 def _restart_the_grammar(sequence: Any) -> None:

@@ -236,9 +236,9 @@ def sample_from_the_position_before_the_last_of_a_chunk(patch: pytest.MonkeyPatc
 def compute_chunks_before_what_they_find_is_written(patch: pytest.MonkeyPatch) -> None:
     logits = ModelRunner._mixed
 
-    def turned(self: ModelRunner, plan: MixedStep) -> Any:
-        rows = logits(self, plan._replace(parts=plan.parts[::-1]))
-        return rows.flip(0)
+    def turned(self: ModelRunner, plan: MixedStep, wanted: Any) -> Any:
+        step = logits(self, plan._replace(parts=plan.parts[::-1]), wanted)
+        return step._replace(rows=step.rows.flip(0))
 
     patch.setattr(ModelRunner, "_mixed", turned)
 
@@ -247,8 +247,8 @@ def compute_chunks_before_what_they_find_is_written(patch: pytest.MonkeyPatch) -
 def hand_out_the_logits_of_decodes_first(patch: pytest.MonkeyPatch) -> None:
     mixed = ModelRunner._mixed
 
-    def sorted_rows(self: ModelRunner, plan: MixedStep) -> Any:
-        return mixed(self, plan._replace(parts=tuple(sorted(plan.parts, key=lambda part: not part.is_decode))))
+    def sorted_rows(self: ModelRunner, plan: MixedStep, wanted: Any) -> Any:
+        return mixed(self, plan._replace(parts=tuple(sorted(plan.parts, key=lambda part: not part.is_decode))), wanted)
 
     patch.setattr(ModelRunner, "_mixed", sorted_rows)
 

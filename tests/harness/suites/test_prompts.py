@@ -213,6 +213,7 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "stop": ("x", "yz"),
         "stop_token_ids": (4, 5),
         "logprobs": 4,
+        "prompt_logprobs": 3,
         "presence_penalty": 0.5,
         "frequency_penalty": -0.5,
         "repetition_penalty": 1.5,

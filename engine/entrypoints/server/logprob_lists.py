@@ -1,0 +1,85 @@
+"""Logprobs of completions in OpenAI's lists, with those of an echoed prompt before them; and vLLM's of prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from engine.entrypoints.server.forms import for_json
+from engine.entrypoints.server.responses import CompletionLogprobs, PromptLogprob
+from engine.request import CompletionOutput, Logprob, PromptLogprobs
+from engine.sequence import TextStream
+from engine.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A prompt that is returned before its answer: its text and its tokens."""
+
+    text: str
+    token_ids: Sequence[int]
+
+
+class LogprobLists:
+    """Makes the lists of one answer, whole or in parts. ``echo`` is set if the prompt is returned before it."""
+
+    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, echo: Echo | None) -> None:
+        self._tokenizer = tokenizer
+        self._echo = echo
+        self._offsets = TextOffsets(tokenizer, skip_special_tokens, len(echo.text) if echo else 0)
+
+    def of(self, output: CompletionOutput, *, prompt_alone: bool = False) -> CompletionLogprobs | None:
+        """Return the lists of what is new in an answer; the first output of an echo has those of the prompt, too.
+
+        ``prompt_alone``: without those of the answer.
+        """
+        if output.logprobs is None:
+            return None
+        found = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
+        if self._echo is not None and output.prompt_logprobs is not None:
+            offsets = TextOffsets(self._tokenizer, skip_special_tokens=False)
+            self._extend(found, self._echo.token_ids, output.prompt_logprobs, offsets)
+        if not prompt_alone:
+            self._extend(found, output.token_ids, output.logprobs, self._offsets)
+        return found
+
+    def _extend(
+        self, lists: CompletionLogprobs, token_ids: Sequence[int], positions: PromptLogprobs, offsets: "TextOffsets"
+    ) -> None:
+        for token_id, position in zip(token_ids, positions, strict=True):
+            lists.text_offset.append(offsets.next(token_id))
+            lists.top_logprobs.append(None if position is None else _by_text(position))
+            lists.token_logprobs.append(None if position is None else for_json(position[token_id].logprob))
+            lists.tokens.append(self._tokenizer.decode([token_id], skip_special_tokens=False))
+
+
+class TextOffsets:
+    """The offset of each token in a growing text, computed from the text, since a character may take several tokens."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, begin: int = 0) -> None:
+        self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
+        self._begin = begin
+
+    def next(self, token_id: int) -> int:
+        """Add a token and return its offset in characters, ``begin`` for the first one."""
+        offset = self._begin + len(self._stream.text)
+        self._stream.push(token_id)
+        return offset
+
+
+def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
+    """Return logprobs by text; of tokens with the same text (bytes of a character) that of the most likely one."""
+    texts: dict[str, float] = {}
+    for entry in position.values():
+        texts.setdefault(entry.decoded_token, for_json(entry.logprob))
+    return texts
+
+
+def prompt_list(found: PromptLogprobs | None) -> list[dict[int, PromptLogprob] | None] | None:
+    """Return the logprobs of a prompt as vLLM has them in ``prompt_logprobs``: by token id, with rank and text."""
+    if found is None:
+        return None
+    return [None if position is None else {t: _entry(entry) for t, entry in position.items()} for position in found]
+
+
+def _entry(entry: Logprob) -> PromptLogprob:
+    return PromptLogprob(logprob=for_json(entry.logprob), rank=entry.rank, decoded_token=entry.decoded_token)

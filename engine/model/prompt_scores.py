@@ -1,0 +1,48 @@
+"""Logprobs of prompts: which logits of a step belong to prompt tokens, and what they say about the next token.
+
+As in vLLM (``_get_prompt_logprobs_dict`` of ``vllm.v1.worker.gpu_model_runner``), they are collected while the prompt
+is computed, chunk by chunk, from the raw logits.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+from engine.model.sampler import with_logprobs
+from engine.scheduling.plan import PromptPart, Runnable, prompt_parts
+from engine.sequence import SequenceState
+
+
+class PromptLogits(NamedTuple):
+    """The logits (float32 ``[n, vocabulary]``) of ``n`` consecutive positions of a request, the first at ``start``."""
+
+    request_id: str
+    start: int
+    values: Tensor
+
+
+class StepLogits(NamedTuple):
+    """The results of a step: ``rows`` to sample from (float32 ``[rows, vocabulary]``), and logits of prompt tokens."""
+
+    rows: Tensor
+    prompts: tuple[PromptLogits, ...] = ()
+
+
+def wanted_parts(plan: Runnable, sequences: Mapping[str, SequenceState]) -> tuple[PromptPart, ...]:
+    """Return the parts of prompts in a step whose logits are wanted."""
+    parts = prompt_parts(plan)
+    return tuple([part for part in parts if sequences[part.request_id].wants_logprobs_of_its_prompt])
+
+
+def take(logits: PromptLogits, sequence: SequenceState) -> None:
+    """Give a request the logprobs of its prompt tokens that follow the positions of ``logits``.
+
+    The last prompt token is followed by a generated one, whose logprobs do not belong to the prompt.
+    """
+    prompt, count = sequence.request.prompt_token_ids, sequence.params.prompt_logprobs
+    following = prompt[logits.start + 1 : logits.start + 1 + len(logits.values)]
+    if following:
+        found = with_logprobs(logits.values[: len(following)], following, [count] * len(following))
+        for place, token in enumerate(found, start=logits.start + 1):
+            sequence.prompt_tokens[place] = token

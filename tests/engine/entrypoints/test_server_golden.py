@@ -1,0 +1,81 @@
+"""Golden tokens over HTTP as the plugins take them, through the official client."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openai import APIError, BadRequestError, OpenAI
+
+from engine.entrypoints.llm import LLM
+from engine.request import SamplingParams
+from tests.helpers.server_process import SECONDS, Server, started
+
+MODEL = "tiny-granite"
+PROMPT = "Return the number of"
+GIVEN = [40, 41, 42, 43]
+
+
+def error_of(error: APIError) -> dict[str, Any]:
+    """Return OpenAI's error object."""
+    assert isinstance(error.body, dict)
+    return error.body
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started() as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
+        yield ready
+
+
+def complete(client: OpenAI, injector: object, **more: object) -> Any:
+    extra = {"vllm_xargs": {"golden_token_injector": injector}, "return_token_ids": True}
+    asked: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "max_tokens": 6, "temperature": 0, "logprobs": 0, **more}
+    create: Any = client.completions.create
+    return create(**asked, extra_body=extra).choices[0]
+
+
+def test_given_tokens_come_and_then_the_models_own(client: OpenAI, llm: LLM) -> None:
+    params = SamplingParams(temperature=0, max_tokens=6, logprobs=0, golden_token_ids=tuple(GIVEN))
+    wanted = llm.generate(PROMPT, params, progress=False)[0].outputs[0]
+    choice = complete(client, json.dumps({"expected_token_ids": GIVEN, "label": "#1"}))
+    assert choice.token_ids == list(wanted.token_ids)
+    assert choice.token_ids[:4] == GIVEN
+    own = [at[token].logprob for token, at in zip(wanted.token_ids, wanted.logprobs or (), strict=True)]
+    assert choice.logprobs.token_logprobs == pytest.approx(own, abs=1e-4), "the model's logprobs"
+
+
+def test_a_chat_takes_them_too(client: OpenAI) -> None:
+    extra = {
+        "vllm_xargs": {"golden_token_injector": json.dumps({"expected_token_ids": GIVEN})},
+        "return_token_ids": True,
+    }
+    messages = [{"role": "user", "content": "What is a list?"}]
+    create: Any = client.chat.completions.create
+    reply = create(model=MODEL, messages=messages, max_tokens=4, extra_body=extra)
+    assert reply.choices[0].token_ids == GIVEN
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"golden_token_injector": "{"}, "golden_token_injector: Invalid JSON"),
+        ({"golden_token_injector": "{}"}, "expected_token_ids: Field required"),
+        ({"golden_token_injector": '{"expected_token_ids": []}'}, "at least 1 item"),
+        ({"golden_token_injector": '{"expected_token_ids": [1], "error_threshold": 0.1}'}, "error_threshold"),
+        ({"golden_token_injector": {"expected_token_ids": [1]}}, "must be JSON in a text"),
+        ({"golden_token_injector": '{"expected_token_ids": [2048]}'}, "golden token id 2048 is outside the vocabulary"),
+        ({"others": "x"}, "only golden_token_injector is supported"),
+    ],
+)
+def test_what_is_refused(client: OpenAI, arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadRequestError) as refused:
+        client.completions.create(model=MODEL, prompt="a", extra_body={"vllm_xargs": arguments})
+    assert says in error_of(refused.value)["message"]
+    assert error_of(refused.value)["param"] == "vllm_xargs"

@@ -1,0 +1,94 @@
+"""Mutations of logprobs of prompts and of golden tokens, each a patch of one function."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from engine.execution import runner
+from engine.model import prompt_scores, sampler
+from engine.model.prompt_scores import PromptLogits
+from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
+from engine.sequence import SequenceState
+from tests.harness.mutations.registry import output_mutation
+
+
+@output_mutation("prompts-of-boundary-lengths", "prompt: logprob of token")
+def score_each_prompt_token_by_its_own_position(patch: pytest.MonkeyPatch) -> None:
+    take = prompt_scores.take
+
+    def shifted(logits: PromptLogits, sequence: SequenceState) -> None:
+        take(logits._replace(values=logits.values.roll(-1, dims=0)), sequence)
+
+    patch.setattr(runner, "take", shifted)
+
+
+@output_mutation("prompts-of-boundary-lengths", "prompt has 0 logprobs")
+def keep_the_logprobs_of_the_last_chunk_only(patch: pytest.MonkeyPatch) -> None:
+    take = prompt_scores.take
+
+    def forgetful(logits: PromptLogits, sequence: SequenceState) -> None:
+        sequence.prompt_tokens.clear()
+        take(logits, sequence)
+
+    patch.setattr(runner, "take", forgetful)
+
+
+@output_mutation("prompts-of-boundary-lengths", "alternatives, expected")
+def list_one_alternative_for_a_prompt_token(patch: pytest.MonkeyPatch) -> None:
+    with_logprobs = sampler.with_logprobs
+
+    def few(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> Any:
+        return with_logprobs(logits, token_ids, [min(count or 0, 1) for count in wanted])
+
+    patch.setattr(prompt_scores, "with_logprobs", few)
+
+
+@output_mutation("prompts-of-boundary-lengths", "prompt: logprob of token")
+def score_a_chunk_as_if_it_began_the_prompt(patch: pytest.MonkeyPatch) -> None:
+    take = prompt_scores.take
+
+    def early(logits: PromptLogits, sequence: SequenceState) -> None:
+        take(logits, sequence)
+        if logits.start:
+            take(logits._replace(start=0), sequence)
+
+    patch.setattr(runner, "take", early)
+
+
+@output_mutation("a-prompt-in-the-cache-is-computed-again", "prompt has 0 logprobs")
+def read_the_prefix_cache_where_logits_are_wanted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SequenceState, "skip_reading_prefix_cache", property(lambda self: False))
+
+
+@output_mutation("with-blocks-for-half-of-the-requests", "prompt has 0 logprobs")
+def forget_the_logprobs_of_a_preempted_prompt(patch: pytest.MonkeyPatch) -> None:
+    preempt = TokenBudgetScheduler._preempt
+
+    def forgetful(self: TokenBudgetScheduler, sequence: Any) -> None:
+        preempt(self, sequence)
+        sequence.tokens.prompt_tokens.clear()
+        patch.setattr(prompt_scores, "wanted_parts", lambda plan, sequences: ())
+        patch.setattr(runner, "wanted_parts", lambda plan, sequences: ())
+
+    patch.setattr(TokenBudgetScheduler, "_preempt", forgetful)
+
+
+@output_mutation("given-tokens-whatever-is-sampled", "Hugging Face's is")
+def sample_where_tokens_are_given(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SequenceState, "golden_token_id", property(lambda self: None))
+
+
+@output_mutation("given-tokens-whatever-is-sampled", "Hugging Face says")
+def make_given_tokens_certain(patch: pytest.MonkeyPatch) -> None:
+    """The logprobs would be those of the injection instead of the model's."""
+    with_logprobs = sampler.with_logprobs
+
+    def certain(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> Any:
+        return [
+            token if token.logprob is None else token._replace(logprob=0.0)
+            for token in with_logprobs(logits, token_ids, wanted)
+        ]
+
+    patch.setattr(sampler, "with_logprobs", certain)

@@ -50,12 +50,18 @@ def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list
 
 
 def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Return probabilities (``[rows, vocabulary]``, rows sum to 1) after temperature, then top-k, top-p and min-p.
+    """Return probabilities (``[rows, vocabulary]``, rows sum to 1) after temperature, min-p, top-k and top-p, in
+    vLLM's order.
 
     Each row has its own parameters. ``logits`` is not modified.
     """
     logits = logits / torch.tensor([[max(each.temperature, SMALLEST_TEMPERATURE)] for each in params])
     vocabulary = logits.shape[1]
+    rows = [row for row, each in enumerate(params) if each.min_p > 0]
+    if rows:
+        some = logits[rows].softmax(dim=-1)
+        smallest = some.amax(dim=-1, keepdim=True) * torch.tensor([[params[row].min_p] for row in rows])
+        logits[rows] = logits[rows].masked_fill(some < smallest, -torch.inf)
     rows = [row for row, each in enumerate(params) if 0 < each.top_k < vocabulary]
     if rows:
         places = torch.tensor([[params[row].top_k - 1] for row in rows])
@@ -64,14 +70,7 @@ def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> 
     rows = [row for row, each in enumerate(params) if each.top_p < 1]
     if rows:
         logits[rows] = _nucleus(logits[rows], torch.tensor([[params[row].top_p] for row in rows]))
-    probabilities = logits.softmax(dim=-1)
-    rows = [row for row, each in enumerate(params) if each.min_p > 0]
-    if rows:
-        some = probabilities[rows]
-        smallest = some.amax(dim=-1, keepdim=True) * torch.tensor([[params[row].min_p] for row in rows])
-        some = some.masked_fill(some < smallest, 0)
-        probabilities[rows] = some / some.sum(dim=-1, keepdim=True)
-    return probabilities
+    return logits.softmax(dim=-1)
 
 
 def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:

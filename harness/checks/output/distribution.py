@@ -44,12 +44,17 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
     """Return the probability of each token under the request's sampling parameters, and which tokens may be sampled.
 
     ``logits`` are float ``[..., vocabulary]``, with ``-inf`` for forbidden tokens. The temperature is applied first,
-    then top-k, top-p and min-p. Both results have the shape of ``logits``. The second one, bool, also includes tokens
-    that would pass a filter if their logits were higher by ``slack``.
+    then min-p, top-k and top-p, as in vLLM. Both results have the shape of ``logits``. The second one, bool, also
+    includes tokens that would pass a filter if their logits were higher by ``slack``.
     """
     scaled = logits.double() / spec.temperature
     wide = slack / spec.temperature
     near = scaled.isfinite()
+    if spec.min_p > 0:
+        probabilities = scaled.softmax(-1)
+        least = probabilities.amax(-1, keepdim=True) * spec.min_p
+        near &= probabilities >= least * (1 - 2 * wide)
+        scaled = scaled.masked_fill(probabilities < least, float("-inf"))
     if 0 < spec.top_k < scaled.shape[-1]:
         edge = scaled.topk(spec.top_k).values[..., -1:]
         near &= scaled >= edge - wide
@@ -61,11 +66,6 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
         before.scatter_(-1, order[..., :1], -1.0)  # top-p always keeps the most likely token.
         near &= before < spec.top_p + wide
         probabilities = probabilities.masked_fill(before >= spec.top_p, 0)
-        probabilities = probabilities / probabilities.sum(-1, keepdim=True)
-    if spec.min_p > 0:
-        least = probabilities.amax(-1, keepdim=True) * spec.min_p
-        near &= probabilities >= least * (1 - 2 * wide)
-        probabilities = probabilities.masked_fill(probabilities < least, 0)
         probabilities = probabilities / probabilities.sum(-1, keepdim=True)
     return probabilities, near | (probabilities > 0)
 

@@ -66,6 +66,7 @@ def test_greedy_ignores_the_filters_and_the_seed() -> None:
         ({"temperature": 0.5}, [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
         # Each filter works on the result of the previous one: 4/7, 3/7, then temperature before all of them.
         ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),
+        ({"min_p": 0.6, "top_p": 0.55}, [0, 1, 0, 0]),  # min_p leaves 4/7 and 3/7
         ({"top_k": 3, "min_p": 0.6}, [0, 4 / 7, 0, 3 / 7]),
         ({"temperature": 0.5, "top_p": 0.5}, [0, 1, 0, 0]),
     ],

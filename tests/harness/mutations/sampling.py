@@ -70,6 +70,19 @@ def ignore_min_p(patch: pytest.MonkeyPatch) -> None:
     with_other_params(patch, lambda params: replace(params, min_p=0.0))
 
 
+@output_mutation("filters-together", "can't be drawn with temperature 1.5")
+def apply_min_p_after_top_p(patch: pytest.MonkeyPatch) -> None:
+    filtered = sampler.filtered_probabilities
+
+    def late(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        before = filtered(logits, [replace(each, min_p=0.0) for each in params])
+        least = before.amax(-1, keepdim=True) * torch.tensor([[each.min_p] for each in params])
+        kept = before.masked_fill(before < least, 0)
+        return kept / kept.sum(-1, keepdim=True)
+
+    patch.setattr(sampler, "filtered_probabilities", late)
+
+
 @output_mutation("each-filter-alone", "not distributed as temperature 1.5, top_p 0.6")
 def apply_top_p_before_the_temperature(patch: pytest.MonkeyPatch) -> None:
     filtered = sampler.filtered_probabilities

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,11 +147,22 @@ def test_what_the_first_suite_expects_is_what_the_engine_does(tmp_path: Path) ->
     assert done.returncode == 0, done.stdout + done.stderr
     for file in (path for path in (FIRST / "expectations").rglob("*") if path.is_file()):
         ours, blessed = (folder / file.relative_to(FIRST) for folder in (FIRST, tmp_path))
-        assert _but_versions(blessed) == _but_versions(ours)
+        if file.suffix == ".yaml":
+            assert _without_versions(blessed) == _without_versions(ours)
+        else:
+            for ours_of_one, blessed_of_one in zip(_sequences(ours), _sequences(blessed), strict=True):
+                # Processors differ in the last digits of logprobs.
+                tokens = [pytest.approx(token, rel=1e-4) for token in ours_of_one["tokens"]]
+                assert blessed_of_one == ours_of_one | {"tokens": tokens}
 
 
-def _but_versions(file: Path) -> list[str]:
-    return [line for line in file.read_text().splitlines() if "blessed_from" not in line and '"made_with"' not in line]
+def _without_versions(file: Path) -> list[str]:
+    return [line for line in file.read_text().splitlines() if "blessed_from" not in line]
+
+
+def _sequences(file: Path) -> list[dict[str, Any]]:
+    sequences: list[dict[str, Any]] = json.loads(file.read_text())["sequences"]
+    return sequences
 
 
 def test_versions(capsys: pytest.CaptureFixture[str]) -> None:

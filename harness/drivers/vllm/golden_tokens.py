@@ -1,5 +1,6 @@
 """Make vLLM without a plugin generate golden tokens, with one of vLLM's logits processors for single requests."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,8 @@ def given_tokens(params: Any) -> GivenTokens | None:
     ``requests.py`` writes the golden tokens into the parameters.
     """
     given = (params.extra_args or {}).get(INJECTOR)
+    if isinstance(given, str):  # over HTTP it is JSON in a text
+        given = json.loads(given)
     return GivenTokens(given["expected_token_ids"]) if given else None
 
 

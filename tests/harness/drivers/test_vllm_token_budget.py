@@ -290,3 +290,10 @@ def test_a_server_gets_its_options_and_limits() -> None:
     environ = server._environ(NATIVE, SETUP, SchedulingLimits())
     assert environ["VLLM_CPU_KVCACHE_SPACE"] == "1"
     assert "" not in environ
+
+
+def test_golden_tokens_over_http_are_json_in_a_text() -> None:
+    params = SimpleNamespace(extra_args={"golden_token_injector": '{"expected_token_ids": [3, 1]}'})
+    given = given_tokens(params)
+    assert given is not None
+    assert given._token_ids == (3, 1)

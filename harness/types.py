@@ -133,6 +133,8 @@ class RequestSpec:
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
     logprobs: int = 0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0

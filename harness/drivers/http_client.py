@@ -241,6 +241,8 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "min_p": (spec.min_p, 0.0),
         "min_tokens": (spec.min_tokens, 0),
         "stop_token_ids": (list(spec.stop_token_ids), []),
+        "include_stop_str_in_output": (spec.include_stop_str_in_output, False),
+        "skip_special_tokens": (spec.skip_special_tokens, True),
         "repetition_penalty": (spec.repetition_penalty, 1.0),
         "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
         "bad_words": (list(spec.bad_words), []),

@@ -1,6 +1,6 @@
 """Determine where the stop conditions of a request end the reference's output, without using code of the engine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from harness.references.values import NO_PROCESSORS, TOP, Processors, Reference, Wanted, widened
 from harness.suites.prompts import Vocabulary
@@ -72,13 +72,20 @@ def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) ->
 
 
 def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
-    """Return the text of the reference that a client should get: without the stop token and without the stop string."""
-    ids = ended(reference, request, vocabulary).token_ids
-    if len(ids) >= request.min_tokens and ids[-1] in _ending(request, vocabulary):
-        return vocabulary.visible(ids[:-1])
-    text = vocabulary.visible(ids)
-    found = [_completed_at(stop, ids, vocabulary) for stop in request.stop] if len(ids) >= request.min_tokens else []
-    return text[: min((at for at in found if at >= 0), default=len(text))]
+    """Return the text of the reference that a client should get.
+
+    It ends before the stop token or the stop string, or with it if the request includes it.
+    """
+    ids, shown = ended(reference, request, vocabulary).token_ids, _shown(request, vocabulary)
+    if len(ids) < request.min_tokens:
+        return shown(ids)
+    if ids[-1] in _ending(request, vocabulary):
+        return shown(ids if request.include_stop_str_in_output else ids[:-1])
+    found = [(at, stop) for stop in request.stop if (at := _completed_at(stop, ids, shown)) >= 0]
+    if not found:
+        return shown(ids)
+    at, stop = min(found)
+    return shown(ids)[: at + len(stop) if request.include_stop_str_in_output else at]
 
 
 def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[str, ...]:
@@ -101,9 +108,10 @@ def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabular
     ending = _ending(request, vocabulary)
     if not ending and not request.stop:
         return None
+    shown = _shown(request, vocabulary)
     for count in range(max(1, request.min_tokens), len(token_ids) + 1):
         ids = tuple(token_ids[:count])
-        if ids[-1] in ending or any(_completes(stop, ids, vocabulary) for stop in request.stop):
+        if ids[-1] in ending or any(_completed_at(stop, ids, shown) >= 0 for stop in request.stop):
             return count
     return None
 
@@ -112,12 +120,12 @@ def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
     return set(request.stop_token_ids) | (set() if request.ignore_eos else vocabulary.eos_token_ids)
 
 
-def _completes(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> bool:
-    """Return whether the last token of ``ids`` completes the stop string ``stop``."""
-    return _completed_at(stop, ids, vocabulary) >= 0
+def _shown(request: RequestSpec, vocabulary: Vocabulary) -> Callable[[tuple[int, ...]], str]:
+    """Return the function that converts token ids to the request's text, with special tokens or without them."""
+    return vocabulary.visible if request.skip_special_tokens else vocabulary.decode
 
 
-def _completed_at(stop: str, ids: tuple[int, ...], vocabulary: Vocabulary) -> int:
+def _completed_at(stop: str, ids: tuple[int, ...], shown: Callable[[tuple[int, ...]], str]) -> int:
     """Return the position in the text at which a stop string begins that the last token completes, -1 if none does."""
-    before, after = vocabulary.visible(ids[:-1]).rstrip(UNFINISHED_CHARACTER), vocabulary.visible(ids)
+    before, after = shown(ids[:-1]).rstrip(UNFINISHED_CHARACTER), shown(ids)
     return after.find(stop, max(0, len(before) - len(stop) + 1))

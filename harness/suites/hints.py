@@ -43,6 +43,8 @@ EXAMPLES: Mapping[str, str] = {
     "seed": "1",
     "stop": "the end",
     "stop_token_ids": "[17]",
+    "include_stop_str_in_output": "true",
+    "skip_special_tokens": "false",
     "logprobs": "5",
     "simulated_tokens": "[292, 17]",
     "happens": "[pause, {abort_of_paused: 0}]",

@@ -143,6 +143,8 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         min_tokens=request.min_tokens,
         stop=request.stop,
         stop_token_ids=request.stop_token_ids,
+        include_stop_str_in_output=request.include_stop_str_in_output,
+        skip_special_tokens=request.skip_special_tokens,
         presence_penalty=request.presence_penalty,
         frequency_penalty=request.frequency_penalty,
         repetition_penalty=request.repetition_penalty,
@@ -183,5 +185,7 @@ def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None
         min_tokens=request.min_tokens,
         stop=request.stop,
         stop_token_ids=request.stop_token_ids,
+        include_stop_str_in_output=request.include_stop_str_in_output,
+        skip_special_tokens=request.skip_special_tokens,
         simulated_token_ids=request.simulated_tokens,
     )

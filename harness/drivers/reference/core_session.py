@@ -112,6 +112,8 @@ _PARAMS = (
     "min_tokens",
     "stop",
     "stop_token_ids",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
     "ignore_eos",
     "presence_penalty",
     "frequency_penalty",

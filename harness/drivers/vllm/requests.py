@@ -26,6 +26,8 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
         "seed": request.seed,
         "stop": list(request.stop),
         "stop_token_ids": list(request.stop_token_ids),
+        "include_stop_str_in_output": request.include_stop_str_in_output,
+        "skip_special_tokens": request.skip_special_tokens,
         "logprobs": request.logprobs,
     }
     arguments |= _processors(request)

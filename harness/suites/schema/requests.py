@@ -31,6 +31,8 @@ _SAID_IF_UNUSUAL = (
     "min_tokens",
     "stop",
     "stop_token_ids",
+    "include_stop_str_in_output",
+    "skip_special_tokens",
     "presence_penalty",
     "frequency_penalty",
     "repetition_penalty",
@@ -78,6 +80,8 @@ class Request(Model):
     min_tokens: Annotated[int, Field(ge=0, le=LONGEST)] = 0
     stop: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], BeforeValidator(one_or_many)] = ()
     stop_token_ids: Ids = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
     repetition_penalty: Annotated[float, Field(gt=0)] = 1.0

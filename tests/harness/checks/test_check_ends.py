@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from harness.checks.output.policies import DEFAULT_BOUNDS, default_policy, resolve_policy
 from harness.drivers.base import GOLDEN_TOKENS
-from harness.references.stopping import end_of, ended, wanted_for
+from harness.references.stopping import end_of, ended, ended_text, wanted_for
 from harness.suites.schema import Policy
 from harness.types import RequestSpec, Verdict
 from tests.helpers.outputs import (
@@ -108,6 +109,37 @@ def test_min_tokens_forbids_what_would_end_the_request() -> None:
     assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2), ignore_eos=False)) == ((2, 9, SPECIAL), 4)
     assert forbidden(spec(min_tokens=4, stop_token_ids=(9, 2))) == ((2, 9), 4)
     assert forbidden(spec()) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({"stop": ("cde",)}, "ab"),
+        ({"stop": ("cde",), "include_stop_str_in_output": True}, "abcde"),
+        ({"stop": ("cde", "de"), "include_stop_str_in_output": True}, "abcde"),
+        ({"stop_token_ids": (3,)}, "abc"),
+        ({"stop_token_ids": (3,), "include_stop_str_in_output": True}, "abcd"),
+        ({"stop": ("cde",), "min_tokens": 6, "include_stop_str_in_output": True}, "abcdefgh"),
+    ],
+)
+def test_text_with_and_without_what_ended_it(more: dict[str, Any], text: str) -> None:
+    ids = LETTERS.encode(TEXT)
+    assert ended_text(reference(ids, (-0.1,) * len(ids)), spec(**more), LETTERS) == text
+
+
+@pytest.mark.parametrize(
+    ("more", "text"),
+    [
+        ({}, "abdefgh"),
+        ({"skip_special_tokens": False}, "ab<end>defgh"),
+        ({"skip_special_tokens": False, "stop": ("<end>",)}, "ab"),
+        ({"skip_special_tokens": False, "ignore_eos": False, "include_stop_str_in_output": True}, "ab<end>"),
+        ({"ignore_eos": False, "include_stop_str_in_output": True}, "ab"),
+    ],
+)
+def test_text_with_and_without_special_tokens(more: dict[str, Any], text: str) -> None:
+    ids = (0, 1, SPECIAL, 3, 4, 5, 6, 7)
+    assert ended_text(reference(ids, (-0.1,) * 8), spec(**more), LETTERS) == text
 
 
 def test_stop_strings_and_min_tokens() -> None:

@@ -12,6 +12,7 @@ from engine.request import FinishReason, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
+from engine.tokenizer import Tokenizer
 from tests.harness.mutations.registry import end_mutation
 
 
@@ -152,3 +153,20 @@ def schedule_decodes_behind_prompts(patch: pytest.MonkeyPatch) -> None:
         self._running = everyone
 
     patch.setattr(TokenBudgetScheduler, "_go_on", prompts_first)
+
+
+@end_mutation("the-stop-string-may-be-part-of-the-text", "expected ' pixels of the width of the scr'")
+def leave_out_the_stop_string_in_any_case(patch: pytest.MonkeyPatch) -> None:
+    text = SequenceState.text
+
+    def without(self: SequenceState, decode: Callable[[Sequence[int]], str]) -> str:
+        self.params = replace(self.params, include_stop_str_in_output=False)
+        return text(self, decode)
+
+    patch.setattr(SequenceState, "text", without)
+
+
+@end_mutation("special-tokens-may-be-part-of-the-text", "Hugging Face's is")
+def skip_special_tokens_in_any_case(patch: pytest.MonkeyPatch) -> None:
+    decode = Tokenizer.decode
+    patch.setattr(Tokenizer, "decode", lambda self, token_ids, **_: decode(self, token_ids, skip_special_tokens=True))

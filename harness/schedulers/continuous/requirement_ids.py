@@ -25,6 +25,7 @@ BY_CELL = {
 BY_INVARIANT = {
     "blocks": ("CB-ADMIT-05", "CB-BLOCK-02"),
     "owner": ("CB-BLOCK-04",),
+    "written": ("CB-BLOCK-04", "CB-DECODE-02"),
     "held": ("CB-BLOCK-01", "CB-BLOCK-02", "CB-BLOCK-03"),
     "batch": ("CB-ADMIT-02",),
     "batch_tkv": ("CB-ADMIT-06", "CB-ADMIT-07"),

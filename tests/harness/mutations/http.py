@@ -24,7 +24,7 @@ HTTP_MUTATIONS: list[Mutation] = []
 http_mutation = partial(mutation, HTTP_MUTATIONS)
 
 
-@http_mutation("usage-counts-the-token-that-ends-an-answer", "usage (4, 13), expected (4, 14)")
+@http_mutation("usage-counts-the-token-that-ends-an-answer", "is (4, 13), expected (4, 14)")
 def count_all_tokens_but_the_one_that_ends_an_answer(patch: pytest.MonkeyPatch) -> None:
     def tokens_in(outputs: Sequence[CompletionOutput]) -> int:
         return sum(len(output.token_ids) - (output.finish_reason == "stop") for output in outputs)

@@ -165,8 +165,8 @@ workers.Workers._send = planted
     (tmp_path / "conftest.py").write_text(one_alone, encoding="utf-8")
     done = run(tmp_path, "--cb-isolation=engine", "--cb-case-timeout", "4", ".")
     assert "1 failed" in done.stdout, done.stdout + done.stderr
-    assert re.search(r'workers.py", line \d+ in logits', done.stdout)
-    first, second = re.split(r"its process \d+ \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
+    assert re.search(r'workers.py", line \d+ in step_logits', done.stdout)
+    first, second = re.split(r"child process \d+ \(engine\.tensor_parallel\.worker\):", done.stdout)[1:]
     assert re.search(r"in (all_reduce|all_gather|broadcast|wait)", first)  # waits for the other worker, which is idle
     assert 'connection.py", line' in second
     assert re.search(r'worker.py", line \d+ in serve', second)

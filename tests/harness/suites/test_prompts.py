@@ -212,6 +212,8 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "min_tokens": 2,
         "stop": ("x", "yz"),
         "stop_token_ids": (4, 5),
+        "include_stop_str_in_output": True,
+        "skip_special_tokens": False,
         "logprobs": 4,
         "prompt_logprobs": 3,
         "presence_penalty": 0.5,

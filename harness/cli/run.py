@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command
@@ -31,7 +32,8 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("-k", dest="names", metavar="EXPR", help="only tests with these names")
     parser.add_argument("-n", dest="workers", metavar="N", help="number of worker processes; auto: one for each core")
     groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
-    for option in OPTIONS:
+    for each in OPTIONS:
+        option = replace(each, help=each.help.replace("--cb-", "--"))
         option.add_to(groups[option.group].add_argument, f"--{option.name}", _as_typed(option))
 
 

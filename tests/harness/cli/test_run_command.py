@@ -26,6 +26,13 @@ def handed(*typed: str) -> list[str]:
     return pytest_arguments(arguments)
 
 
+def test_help_names_the_options_of_this_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--isolation" in text
+    assert "--cb-" not in text
+
+
 def test_short_names_become_those_of_pytest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(GOOD)

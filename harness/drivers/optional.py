@@ -42,6 +42,20 @@ def vllm_version_of(driver: Driver) -> str | None:
     return version
 
 
+class KnowsWhatIsMissing(Protocol):
+    """A driver that lacks capabilities where packages are not installed."""
+
+    def why_lacking(self, capability: str) -> str | None:
+        """Return which packages a capability needs and how to install them; None if packages are not the reason."""
+
+
+def why_lacking(driver: Driver, capability: str) -> str:
+    """Return, as one sentence, why a case is skipped that needs a capability which the driver lacks."""
+    own = getattr(driver, "why_lacking", None)
+    missing: str | None = own(capability) if own is not None else None
+    return missing or f"the case needs {capability}, which the driver {driver.name} does not offer"
+
+
 class LabelsBackends(Protocol):
     """A driver that runs a backend in more than one way, such as on a card or on a simulated card."""
 

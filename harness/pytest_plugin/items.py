@@ -20,7 +20,7 @@ from harness.cases.run import run_at_client, run_test
 from harness.cases.test import CaseError, Test, Verdicts, as_data
 from harness.drivers.base import UnavailableError
 from harness.drivers.compilations import watch
-from harness.drivers.optional import backend_label, scheduler_of, serves
+from harness.drivers.optional import backend_label, scheduler_of, serves, why_lacking
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
 from harness.drivers.start_failures import EngineStartError
 from harness.golden.tables import GoldenError
@@ -101,7 +101,7 @@ class CaseItem(pytest.Item):
         driver = self.settings.driver
         lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
         if lacking:
-            return f"the case needs {lacking}, which the driver {driver.name} does not offer"
+            return why_lacking(driver, lacking)
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-ENGINE, SERVER, HTTP_CLIENT = "engine", "server", "http"
+ENGINE, SERVER, HTTP_CLIENT, STRUCTURED = "engine", "server", "http", "structured"
 EXTRAS: Mapping[str, Mapping[str, str]] = {
     ENGINE: {"torch": "torch", "transformers": "transformers", "ibm-fms": "fms"},
     SERVER: {"fastapi": "fastapi", "uvicorn": "uvicorn", "prometheus-client": "prometheus_client"},
     HTTP_CLIENT: {"httpx": "httpx", "openai": "openai"},
+    STRUCTURED: {"llguidance": "llguidance"},
 }
 """By extra of pyproject.toml: the packages that cannot be done without, with the module that each is."""
 

@@ -18,6 +18,7 @@ from harness.drivers.base import (
     OFFLINE_API,
     PROMPT_LOGPROBS,
     STEP_TRACE,
+    STRUCTURED_OUTPUTS,
     TOKENS,
     UnavailableError,
 )
@@ -33,7 +34,7 @@ from harness.drivers.structured import structured_outputs
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 from harness.utils import spent
-from harness.utils.extras import ENGINE, HTTP_CLIENT, SERVER, why_missing
+from harness.utils.extras import ENGINE, HTTP_CLIENT, SERVER, STRUCTURED, why_missing
 from harness.utils.gc import gc_paused
 
 PRELOADED = (
@@ -88,6 +89,9 @@ class ReferenceDriver:
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         return reference_unavailable(setup)
+
+    def why_lacking(self, capability: str) -> str | None:
+        return why_missing(STRUCTURED) if capability == STRUCTURED_OUTPUTS else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
         return why_missing(SERVER, HTTP_CLIENT)

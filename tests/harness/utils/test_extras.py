@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.drivers import openai_http
-from harness.drivers.base import UnavailableError
+from harness.drivers.base import STRUCTURED_OUTPUTS, UnavailableError
 from harness.drivers.http_client import HttpClient
+from harness.drivers.optional import why_lacking
 from harness.drivers.reference import ReferenceDriver
 from harness.drivers.registry import DriverOptions, make_driver
 from harness.suites.schema import ServerOptions
@@ -139,3 +140,11 @@ def test_a_file_that_is_no_suite_is_reported_first(named: str, says: str, tmp_pa
 def test_a_server_that_can_be_started_is_fit() -> None:
     setup = EngineSetup("tiny-granite", "eager", 1, 512, 4)
     assert ReferenceDriver().unfit(setup, SchedulingLimits(), ServerOptions()) is None
+
+
+def test_a_capability_that_needs_an_extra_says_how_to_install_it(hide: Hide) -> None:
+    driver = ReferenceDriver()
+    assert why_lacking(driver, "abc") == "the case needs abc, which the driver reference does not offer"
+    hide("llguidance")
+    message = "llguidance is not installed here: pip install 'spyre-cb[structured]'"
+    assert why_lacking(driver, STRUCTURED_OUTPUTS) == message

@@ -13,7 +13,8 @@ FORKED = "tests.helpers.forked_server"
 
 def test_a_fork_can_become_the_server() -> None:
     with started("--max-model-len", "128", module=FORKED, **{ADMIN_TOKEN: "token"}) as server:
-        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": [5, 6], "max_tokens": 5}, timeout=SECONDS)
+        body = {"prompt": [5, 6], "max_tokens": 5, "ignore_eos": True}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS)
         assert answer.json()["usage"]["completion_tokens"] == 5
         headers = {"Authorization": "Bearer token"}
         limited = httpx.post(f"{server.url}/admin/limits", headers=headers, json={"max_model_len": 64})

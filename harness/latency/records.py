@@ -18,7 +18,7 @@ class Measured(NamedTuple):
 
 
 def latencies_of(record: Record) -> Measured | None:
-    """Return the latencies of a test from its result, None if the result has no step table."""
+    """Return the latencies of a test from its result, None if the result has no table of all steps from step 0."""
     for verdict in record.get("verdicts", ()):
         data = verdict.get("data", {})
         if "sizes" in data and data.get("steps") and not data.get("broken"):
@@ -26,8 +26,10 @@ def latencies_of(record: Record) -> Measured | None:
     return None
 
 
-def _measured(data: Record) -> Measured:
+def _measured(data: Record) -> Measured | None:
     rows = lengthen([from_data(row) for row in data["steps"]])
+    if [row.step for row in rows] != list(range(len(rows))):
+        return None
     sizes = [Size(*size) for size in data["sizes"]]
     timed = data.get("step_seconds") or ()
     return Measured(

@@ -60,12 +60,12 @@ def request_latencies(
 
 
 def _latency(rows: Sequence[StepRow], ends: Sequence[float], request: int, join_step: int) -> RequestLatency | None:
-    tokens = [row.step for row in rows if request in row.outputs]
-    if not tokens or join_step >= len(rows):
+    tokens = [row.step for row in rows if request in row.outputs and row.step > join_step]
+    if not tokens:
         return None
     scheduler = format_of_row(rows[0])
     first, last = tokens[0], tokens[-1]
-    began = next(row.step for row in rows if row.step > join_step and scheduler.computes(row, request))
+    began = next((row.step for row in rows[join_step + 1 : first] if scheduler.computes(row, request)), first)
     without = [row for row in rows[first + 1 : last] if request not in row.outputs]
     suspended = [row.step for row in without if scheduler.suspends(row, request)]
     prefills = [row.step for row in without if row.step not in suspended and row.kind in ("prefill", "mixed")]

@@ -61,6 +61,7 @@ class Data(Line):
     expected: list[Row] = []
     differing: dict[str, list[str]] = {}
     sizes: list[Annotated[list[Size], Field(min_length=3, max_length=3)]] = []
+    step_seconds: list[Seconds] = []
     tables: list[Table] = []
     options: dict[str, bool | int | str] = {}
     text: str = ""

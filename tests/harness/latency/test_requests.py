@@ -93,6 +93,20 @@ def test_results_have_omitted_decodes_and_durations() -> None:
     assert latencies_of({"verdicts": [{"data": {}}]}) is None
 
 
+def test_tables_without_a_beginning_or_in_another_order_have_no_latency() -> None:
+    rows = [as_data(row) for row in SEEN.run.steps]
+    for steps in (rows[1:], rows[::-1]):
+        assert latencies_of({"verdicts": [{"data": {"steps": steps, "sizes": [[60, 5, 0]]}}]}) is None
+
+
+def test_tokens_before_a_request_joins_do_not_count() -> None:
+    data = {"steps": [as_data(row) for row in SEEN.run.steps], "sizes": [[60, 5, 4], [10, 3, 90]]}
+    measured = latencies_of({"verdicts": [{"data": data}]})
+    assert measured is not None
+    assert [request.request for request in measured.steps] == [0]
+    assert measured.steps[0].first_token == 1
+
+
 def test_distribution() -> None:
     assert distribution([]) is None
     found = distribution([5.0, 1.0, 4.0, 2.0, 3.0])

@@ -34,7 +34,7 @@ FOOTER = {
     "spent": {},
 }
 DRAWN = steps_verdict(table(), changed(table(), 5, tkv=1))
-DRAWN["data"]["sizes"] = [[60, 40, 0], [10, 40, 0]]
+DRAWN["data"] |= {"sizes": [[60, 40, 0], [10, 40, 0]], "step_seconds": [0.01] * (table()[-1].step + 1)}
 VERDICTS = [DRAWN, chunked_verdict(), output_verdict(False, "a b", "a c", [1, 2], [1, 3])]
 FULL = record(
     "all",
@@ -70,6 +70,11 @@ WRONG = {
     "verdicts null": (1, {"verdicts": None}, "verdicts: input should be a valid list"),
     "a verdict of text": (1, {"verdicts": ["a"]}, "verdicts.0: input should be"),
     "a headline null": (1, {"verdicts": [verdict(True, "a") | {"headline": None}]}, "verdicts.0.headline: input"),
+    "a duration of text": (
+        1,
+        {"verdicts": [verdict(True, "a", data={"step_seconds": ["x"]})]},
+        "verdicts.0.data.step_seconds.0: input",
+    ),
     "steps text": (1, {"verdicts": [verdict(True, "a", data={"steps": "x"})]}, "verdicts.0.data.steps: input"),
     "a step far away": (
         1,

@@ -14,6 +14,10 @@ class Metric:
     title: str
     values: Callable[[RequestLatency], Sequence[float]]
 
+    def of_all(self, requests: Iterable[RequestLatency]) -> list[float]:
+        """Return the values of all requests."""
+        return [value for request in requests for value in self.values(request)]
+
 
 METRICS = (
     Metric("queue", "queue time", lambda request: (request.queue,)),
@@ -54,8 +58,5 @@ def distribution(values: Iterable[float]) -> Distribution | None:
 
 def distributions(requests: Sequence[RequestLatency]) -> Mapping[str, Distribution]:
     """Return the distribution of each metric by its name, without metrics that have no value."""
-    found = {
-        metric.name: distribution(value for request in requests for value in metric.values(request))
-        for metric in METRICS
-    }
+    found = {metric.name: distribution(metric.of_all(requests)) for metric in METRICS}
     return {name: values for name, values in found.items() if values is not None}

@@ -16,7 +16,7 @@ from harness.drivers.engine_pool import EnginePool
 from harness.golden.tables import GoldenError
 from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.suites.schema import MODELS_OF_THE_RUN, OutputCase, StepsCase
-from harness.timeline import Size, as_svg, time_line
+from harness.timeline import as_svg, time_line
 from harness.types import Run, SchedulingLimits, StepRow
 
 
@@ -117,9 +117,5 @@ def _cell(first: StepRow, last: StepRow, column: str) -> str:
 
 
 def _picture(entry: Entry, workload: Workload, run: Run) -> str:
-    sizes = [
-        Size(len(spec.prompt_token_ids), spec.max_tokens, request.join_step)
-        for spec, request in zip(workload.specs, workload.requests, strict=True)
-    ]
     options = asdict(workload.options) if workload.options is not None else {}
-    return as_svg(time_line(run.steps, sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
+    return as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")

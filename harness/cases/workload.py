@@ -15,7 +15,7 @@ from harness.schedulers.spec import SchedulerSpec
 from harness.suites.expand import Configuration
 from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
 from harness.suites.schema import OutputCase, Request, StepsCase
-from harness.timeline import tables_of
+from harness.timeline import Size, tables_of
 from harness.types import RequestSpec, Run, SchedulerOptions, SchedulingLimits, Verdict
 from harness.utils import spent
 
@@ -74,6 +74,12 @@ class Workload:
         """
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
+    @property
+    def sizes(self) -> list[Size]:
+        """Return the size of each request, and the step at which it joins the queue."""
+        pairs = zip(self.specs, self.requests, strict=True)
+        return [Size(len(spec.prompt_token_ids), spec.max_tokens, request.join_step) for spec, request in pairs]
+
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
         """Return the verdicts with data about the run in the first, for reports.
 
@@ -81,10 +87,9 @@ class Workload:
         model have no times.
         """
         first, *others = verdicts
-        pairs = zip(self.specs, self.requests, strict=True)
-        sizes = [[len(spec.prompt_token_ids), spec.max_tokens, request.join_step] for spec, request in pairs]
         rows = turns(run.steps)
-        more: dict[str, Any] = {"steps": first.data.get("steps") or steps_as_data(rows), "sizes": sizes}
+        steps = first.data.get("steps") or steps_as_data(rows)
+        more: dict[str, Any] = {"steps": steps, "sizes": list(map(list, self.sizes))}
         if self.comparison is not None:
             more["step_seconds"] = [round(seconds, 6) for seconds in run.step_seconds]
         if self.options is not None:

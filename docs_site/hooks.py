@@ -8,7 +8,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page as SitePage
 
-from docs_site.catalogue.entries import read_catalogue
+from docs_site.catalogue.entries import Catalogue, read_catalogue
 from docs_site.catalogue.index_pages import FIRST, grouped
 from docs_site.catalogue.mutations import PAGE as MUTATIONS
 from docs_site.catalogue.mutations import with_links
@@ -24,11 +24,14 @@ ROOT = Path(__file__).resolve().parents[1]
 STYLE, SCRIPT = "assets/site.css", "assets/site.js"
 _generated: dict[str, Page] = {}
 """The pages of this build, by path."""
+_catalogues: list[Catalogue] = []
+"""The catalogue of this build: reading it takes seconds, and every build begins with ``on_config``."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the suites of the catalogue into the navigation."""
-    groups = grouped(read_catalogue(ROOT / "suites"))
+    _catalogues[:] = [read_catalogue(ROOT / "suites")]
+    groups = grouped(_catalogues[0])
     suites = [
         {name: [{suite.name.rpartition("/")[2]: suite_path(suite.name)} for suite in suites]}
         for name, suites in groups.items()
@@ -44,11 +47,10 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Generate the pages. Raises PluginError if a table or picture is stale."""
-    catalogue = read_catalogue(ROOT / "suites")
     try:
         check_pictures(ROOT)
         _generated.clear()
-        _generated.update({page.path: page for page in generated_pages(catalogue, ROOT)})
+        _generated.update({page.path: page for page in generated_pages(_catalogues[0], ROOT)})
     except (StalePictureError, StaleTableError, ValueError) as error:
         raise PluginError(str(error)) from error
     for page in _generated.values():
@@ -66,7 +68,7 @@ def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files:
     """Lead links to files of the project to their pages."""
     path = page.file.src_uri
     if path == MUTATIONS:
-        cases = read_catalogue(ROOT / "suites").cases
+        cases = _catalogues[0].cases
         markdown = with_links(markdown, {entry.case.id: suite_path(entry.suite) for entry in cases})
     return markdown if path in _generated else rewritten(markdown, path, outside_files(ROOT))
 

@@ -1,9 +1,9 @@
 """Logits processors: apply a request's parameters to its row of logits before a token is chosen.
 
 The order is vLLM's (``apply_logits_processors`` of ``vllm.v1.sample.sampler``): ``allowed_token_ids``, ``bad_words``,
-``min_tokens``, ``logit_bias``, then the penalties for repetition, frequency and presence. Temperature, top-k, top-p and
-min-p come afterwards. Greedy requests are processed too. Logprobs are computed from
-the logits before (engine/model/grammar_masks.py).
+``min_tokens``, ``logit_bias``, then the penalties for repetition, frequency and presence. Temperature, min-p, top-k and
+top-p come afterwards. Greedy requests are processed too. Logprobs are computed from the logits before
+(engine/model/grammar_masks.py).
 """
 
 from collections import Counter

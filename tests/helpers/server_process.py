@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
 from tests.helpers.paths import ROOT
+
+if TYPE_CHECKING:
+    from openai import APIError
 
 SECONDS = 60
 """The timeout of every wait."""
@@ -102,3 +105,9 @@ def started(*arguments: str, module: str = "engine.entrypoints.server", **enviro
     finally:
         process.kill()
         process.communicate(timeout=SECONDS)
+
+
+def error_of(error: "APIError") -> dict[str, Any]:
+    """Return OpenAI's error object of a refused request."""
+    assert isinstance(error.body, dict)
+    return error.body

@@ -1,37 +1,18 @@
 """Golden tokens over HTTP as the plugins take them, through the official client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from openai import APIError, BadRequestError, OpenAI
+from openai import BadRequestError, OpenAI
 
 from engine.entrypoints.llm import LLM
 from engine.request import SamplingParams
-from tests.helpers.server_process import SECONDS, Server, started
+from tests.helpers.server_process import error_of
 
 MODEL = "tiny-granite"
 PROMPT = "Return the number of"
 GIVEN = [40, 41, 42, 43]
-
-
-def error_of(error: APIError) -> dict[str, Any]:
-    """Return OpenAI's error object."""
-    assert isinstance(error.body, dict)
-    return error.body
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with started() as ready:
-        yield ready
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
-        yield ready
 
 
 def complete(client: OpenAI, injector: object, **more: object) -> Any:

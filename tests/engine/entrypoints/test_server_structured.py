@@ -1,13 +1,12 @@
 """Structured outputs over HTTP, through the official client."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from openai import BadRequestError, OpenAI
 
-from tests.helpers.server_process import SECONDS, Server, started
+from tests.helpers.server_process import error_of
 
 MODEL = "tiny-granite"
 MESSAGES: list[Any] = [{"role": "user", "content": "What is a list?"}]
@@ -17,18 +16,6 @@ PERSON = {
     "required": ["old", "size"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with started() as ready:
-        yield ready
-
-
-@pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[OpenAI]:
-    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
-        yield ready
 
 
 def complete(client: OpenAI, structure: object, **more: Any) -> str:
@@ -42,11 +29,6 @@ def chat(client: OpenAI, **more: Any) -> str:
     answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=60, temperature=0, **more)
     content: str = answer.choices[0].message.content
     return content
-
-
-def error_of(refused: BadRequestError) -> dict[str, Any]:
-    assert isinstance(refused.body, dict)
-    return refused.body
 
 
 def test_each_kind_of_structure(client: OpenAI) -> None:

@@ -5,19 +5,13 @@ from typing import Any
 
 import pytest
 
-from harness.cases.test import Test
-from harness.cases.workload import specs_of
-from harness.drivers.reference import SimulationDriver
-from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import shorten
 from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.texts import PlannedText, planned_texts
-from harness.suites.expand import expand
-from harness.suites.loader import load_suite
-from harness.suites.schema import StepsCase
 from harness.types import ChunkingSetup, SchedulingLimits
 from tests.helpers.chunked_recordings import RECORDINGS, texts
+from tests.helpers.golden_cases import golden_cases
 from tests.helpers.narrow import present
 from tests.helpers.paths import SUITES
 
@@ -50,17 +44,10 @@ def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
     """So every golden table of this scheduler is confirmed independently of an engine."""
-    for expanded in expand(load_suite(path).suite, ["tiny-granite"]):
-        case = expanded.case
-        assert isinstance(case, StepsCase)
-        if expanded.configuration.backend != "eager":
-            continue
-        test = Test(path, "", expanded, SimulationDriver.capabilities, "")
-        session = SimulationDriver().open(expanded.setup)
-        limits = session.reset(SchedulingLimits(**expanded.limits.model_dump()))
-        assert isinstance(expanded.options, ChunkingSetup)
-        rows = predict(limits, expanded.options, planned_texts(specs_of(test, case), case.requests, None))
-        assert shorten(rows) == shorten(read_golden(golden_path(path, case.id), "")), case.id
+    for case, limits, options, specs, golden in golden_cases(path):
+        assert isinstance(options, ChunkingSetup)
+        rows = predict(limits, options, planned_texts(specs, case.requests, None))
+        assert shorten(rows) == shorten(golden), case.id
 
 
 def test_it_says_what_the_head_of_the_queue_waits_for() -> None:

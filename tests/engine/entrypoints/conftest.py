@@ -1,0 +1,20 @@
+"""A server with default settings and its official client, one for each file that has no server of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+from openai import OpenAI
+
+from tests.helpers.server_process import SECONDS, Server, started
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with started() as ready:
+        yield ready
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[OpenAI]:
+    with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
+        yield ready

@@ -162,7 +162,10 @@ def _exchanges(runs: int, count: int) -> Iterator[Sequence[int]]:
 
 
 def _statistic(values: Sequence[float], first: Sequence[int], floor: float) -> float:
-    """Return the difference of the means by its spread. ``floor`` keeps series without spread from being infinite."""
+    """Return the difference of the means divided by the standard deviation within the sets.
+
+    ``floor`` is added to the standard deviation, which can be 0.
+    """
     before, after = _divided(values, first)
     return (fmean(after) - fmean(before)) / (_pooled(before, after) + floor)
 

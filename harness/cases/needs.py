@@ -12,7 +12,7 @@ from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
 def missing_capability(
     expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
 ) -> str | None:
-    """Return a capability that the test needs and the driver lacks. Return None if the driver has all of them.
+    """Return a capability that the test needs and the driver lacks, or one of MISFITS. Return None if it can run.
 
     ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
     """

@@ -11,7 +11,7 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.cards.discovery import leased_cards
-from harness.cases.behaviour.needs import wants_a_server_alone
+from harness.cases.behaviour.needs import MISFITS, wants_a_server_alone
 from harness.cases.compared import has_reference
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
 from harness.cases.lint import lint_suite
@@ -101,7 +101,7 @@ class CaseItem(pytest.Item):
         driver = self.settings.driver
         lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
         if lacking:
-            return why_lacking(driver, lacking)
+            return lacking if lacking in MISFITS else why_lacking(driver, lacking)
         case, setup = self.expanded.case, self.expanded.setup
         if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
             limits = SchedulingLimits(**self.expanded.limits.model_dump())

@@ -6,16 +6,18 @@ from harness.drivers.base import ASYNC_API, GOLDEN_TOKENS, OFFLINE_API, PROMPT_L
 from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
-OVER_HTTP_ONLY = "http: the case sends raw HTTP requests, but this configuration calls the engine in-process"
-ECHO_OVER_HTTP_ONLY = "http: the case has prompts echoed, but this configuration calls the engine in-process"
-IN_PROCESS_ONLY = "abort: an HTTP client cannot abort a request, it can only disconnect"
-STEPS_IN_PROCESS = "max_steps: the steps of a request can't be observed over HTTP"
+OVER_HTTP_ONLY = "the case is about an HTTP server, and this configuration calls the engine in-process"
+ECHO_OVER_HTTP_ONLY = "the case has prompts echoed over HTTP, and this configuration calls the engine in-process"
+IN_PROCESS_ONLY = "the case aborts a request, and an HTTP client can only disconnect"
+STEPS_IN_PROCESS = "the case has max_steps, and the steps of a request can't be observed over HTTP"
+MISFITS = frozenset({OVER_HTTP_ONLY, ECHO_OVER_HTTP_ONLY, IN_PROCESS_ONLY, STEPS_IN_PROCESS})
+"""Why a case can't run at an entry point, whatever the driver."""
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
-    """Yield the capabilities that the case needs at this entry point, ``offline``, ``async`` or ``http``.
+    """Yield the capabilities that the case needs at this entry point, ``in-process`` or ``http``.
 
-    If the case can't run at the entry point, yield a name that no driver has. It is the reason of the skip.
+    If the case can't run at the entry point, one of MISFITS is among them, which no driver has.
     """
     yield HTTP if entry_point == "http" else OFFLINE_API
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):

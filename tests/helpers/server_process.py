@@ -111,3 +111,8 @@ def error_of(error: "APIError") -> dict[str, Any]:
     """Return OpenAI's error object of a refused request."""
     assert isinstance(error.body, dict)
     return error.body
+
+
+def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.Response:
+    """Send a body as JSON."""
+    return httpx.post(f"{server.url}{path}", json=body, timeout=SECONDS)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from openai import OpenAI
 
-from tests.helpers.server_process import SECONDS, Server, started
+from tests.helpers.server_process import SECONDS, Server, eventually, started
 
 
 @pytest.fixture(scope="module")
@@ -18,3 +18,11 @@ def server() -> Iterator[Server]:
 def client(server: Server) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=SECONDS) as ready:
         yield ready
+
+
+@pytest.fixture
+def server_is_left_empty(server: Server) -> Iterator[None]:
+    """Check after a test that the server runs, without a request."""
+    yield
+    eventually(server.is_empty)
+    assert server.process.poll() is None

@@ -4,6 +4,7 @@ A case is run on the scheduler of the reference engine, without a model. Its ste
 so no picture of the catalogue can differ from what the suites check.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -18,6 +19,9 @@ from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.suites.schema import MODELS_OF_THE_RUN, OutputCase, StepsCase
 from harness.timeline import as_svg, time_line
 from harness.types import Run, SchedulingLimits, StepRow
+
+HOVER = re.compile(r'<rect class="hover".*?</rect>\n?', re.DOTALL)
+"""What a reader of a picture hovers over, with its numbers as text."""
 
 
 class StaleTableError(Exception):
@@ -118,4 +122,6 @@ def _cell(first: StepRow, last: StepRow, column: str) -> str:
 
 def _picture(entry: Entry, workload: Workload, run: Run) -> str:
     options = asdict(workload.options) if workload.options is not None else {}
-    return as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
+    picture = as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
+    # The table above the picture has these numbers; said twice they would be a twelfth of the site.
+    return HOVER.sub("", picture)

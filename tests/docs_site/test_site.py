@@ -45,6 +45,7 @@ def test_every_scheduler_step_case_has_its_table_and_its_picture(site: Path, cat
         assert tables == pictures
         assert tables == cases if suite.loaded.suite.kind == "scheduler_steps" else set(tables) <= set(cases)
         assert 'class="slot"' not in html
+        assert not re.search('class="?hover', html)
 
 
 def test_no_page_loads_anything_from_elsewhere(site: Path) -> None:

@@ -96,9 +96,9 @@ def test_a_release_is_tagged_with_its_version_and_tried_first() -> None:
     assert workflow[True]["push"] == {"tags": ["v*"]}
     build, publish = workflow["jobs"]["build"], workflow["jobs"]["publish"]
     assert publish["needs"] == "build"
-    said = "\n".join(step.get("run", "") for step in build["steps"])
+    scripts = "\n".join(step.get("run", "") for step in build["steps"])
     for command in ("python -m build", "twine check --strict", "spyre-cb run suites/scheduler_steps --simulate"):
-        assert command in said
+        assert command in scripts
     step = next(step for step in build["steps"] if step.get("name") == "The tag is the version")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -123,5 +123,5 @@ def _cell(first: StepRow, last: StepRow, column: str) -> str:
 def _picture(entry: Entry, workload: Workload, run: Run) -> str:
     options = asdict(workload.options) if workload.options is not None else {}
     picture = as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
-    # The table above the picture has these numbers; said twice they would be a twelfth of the site.
+    # The table above the picture has these numbers; repeated in the picture they would be a twelfth of the site.
     return HOVER.sub("", picture)

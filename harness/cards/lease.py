@@ -1,7 +1,7 @@
 """Lease cards with file locks. The operating system releases the locks of a process that is killed.
 
 A lease contains all cards that one engine needs. The locks are advisory, and other users do not see them. A card that
-any process still has open can't be leased, even if nobody holds its lock.
+any process still has open can't be leased, even if its lock is free.
 """
 
 import contextlib

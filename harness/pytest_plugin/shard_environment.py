@@ -65,9 +65,9 @@ def _part(scheduler: Scheduler, environment: Mapping[str, str]) -> tuple[int, in
     if isinstance(first, str):
         first = _number(first, environment, scheduler)
     step = int(environment.get(SLURM_STEP) or 1) if scheduler.index.startswith("SLURM") else 1
-    part, beside = divmod(index - first, step)
+    part, remainder = divmod(index - first, step)
     last = first + (total - 1) * step
-    if beside or not 0 <= part < total:
+    if remainder or not 0 <= part < total:
         raise ArgumentTypeError(
             f"auto: {scheduler.index} is {index}, but {total} jobs ({scheduler.total}) have the indices "
             f"{first} to {last}{f' in steps of {step}' if step > 1 else ''}"

@@ -234,8 +234,8 @@ def test_the_server_answers(checkout: Path) -> None:
         answer = shell("python client.py", checkout)
         assert answer.returncode == 0, answer.stdout
         assert answer.stdout.strip()
-        said = shell(curl.commands[1].replace("8000", port), checkout)
-        assert '"text_completion"' in said.stdout
+        served = shell(curl.commands[1].replace("8000", port), checkout)
+        assert '"text_completion"' in served.stdout
         server.terminate()
 
 

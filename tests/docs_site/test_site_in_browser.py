@@ -58,7 +58,7 @@ def page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
     opened, reported = context.new_page(), []
     opened.on("console", lambda message: reported.append(message.text))
     opened.on("pageerror", lambda error: reported.append(str(error)))
-    opened.on("request", lambda asked: reported.append(asked.url) if "//127.0.0.1:" not in asked.url else None)
+    opened.on("request", lambda sent: reported.append(sent.url) if "//127.0.0.1:" not in sent.url else None)
     opened.width = width
     yield opened
     context.close()

@@ -68,13 +68,13 @@ def _spyre_cb(arguments: Sequence[str]) -> Iterator[str]:
     if arguments == ["--version"]:
         return
     mine, _ = apart([_there(word) for word in arguments])
-    said = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             command_parser().parse_args(mine)
     except SystemExit as exit_:
         if exit_.code:
-            yield said.getvalue().strip()
+            yield output.getvalue().strip()
 
 
 def _there(word: str) -> str:

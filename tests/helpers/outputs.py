@@ -51,9 +51,9 @@ RIGHT = reference(LETTERS.encode(TEXT))
 class Rescoring(Oracle):
     """An oracle with given results for an engine's tokens."""
 
-    def __init__(self, said: Reference) -> None:
+    def __init__(self, given: Reference) -> None:
         super().__init__(may_compute=True)
-        self.said = said
+        self.given = given
 
     def scored(
         self,
@@ -62,7 +62,7 @@ class Rescoring(Oracle):
         token_ids: tuple[int, ...],
         structure: Structure | None = None,
     ) -> Reference:
-        return self.said
+        return self.given
 
 
 def spec(max_tokens: int = 8, **more: Any) -> RequestSpec:

@@ -46,15 +46,15 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
         return chat_spec(chat, vocabulary)
 
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
-        asked = [request for request in requests for _ in range(request.n)]
-        wanted = widened([wanted_for(request.spec, vocabulary) for request in asked])
+        answers = [request for request in requests for _ in range(request.n)]
+        wanted = widened([wanted_for(request.spec, vocabulary) for request in answers])
         found = test.oracle.references(checkpoint, wanted, file)
-        prompts = [prompt_wanted_for(_compared(request)) for request in asked]
+        prompts = [prompt_wanted_for(_compared(request)) for request in answers]
         scored = iter(test.oracle.references(checkpoint, widened([each for each in prompts if each]), file))
         precision = precision_of(configuration.backend, checkpoint)
         return [
             expected_answer(request, reference, next(scored) if prompt else None, vocabulary, precision)
-            for request, reference, prompt in zip(asked, found, prompts, strict=True)
+            for request, reference, prompt in zip(answers, found, prompts, strict=True)
         ]
 
     def after_generate(label: str, action: Action, requests: Sequence[ClientRequest]) -> list[Verdict]:

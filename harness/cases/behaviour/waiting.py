@@ -26,8 +26,8 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
     if wait.end_of is not None:
         done, _ = await asyncio.wait([context.background[wait.end_of].task], timeout=SECONDS)
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
-    if wait.of is not None and wait.pieces is not None:
-        return await _chunks(context, wait.of, wait.pieces)
+    if wait.of is not None and wait.chunks is not None:
+        return await _chunks(context, wait.of, wait.chunks)
     wanted = {name: getattr(wait, name) for name in ("running", "waiting", "tkv", "used_blocks", "reserved_blocks")}
     last: list[ServingState] = []
 

@@ -166,7 +166,7 @@ class Wait(Model):
     """Wait until a condition holds, for at most one minute.
 
     ``running``, ``waiting``, ``tkv``, ``used_blocks`` and ``reserved_blocks`` are values of the engine's state.
-    ``end_of`` and ``of`` name actions in the background. ``end_of`` waits for the end of its action, ``pieces`` until
+    ``end_of`` and ``of`` name actions in the background. ``end_of`` waits for the end of its action, ``chunks`` until
     the action ``of`` has received this number of chunks. With ``before_tokens``, it is an error if the action ``of``
     has already received this number of tokens when the condition becomes true.
     """
@@ -178,7 +178,7 @@ class Wait(Model):
     used_blocks: Number | None = None
     reserved_blocks: Number | None = None
     end_of: Slug | None = None
-    pieces: Annotated[int, Field(gt=0)] | None = None
+    chunks: Annotated[int, Field(gt=0)] | None = None
     before_tokens: Annotated[int, Field(gt=0)] | None = None
     of: Slug | None = None
 
@@ -189,12 +189,12 @@ class Wait(Model):
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> "Wait":
-        if (self.pieces is None and self.before_tokens is None) != (self.of is None):
+        if (self.chunks is None and self.before_tokens is None) != (self.of is None):
             raise ValueError(
-                "`pieces` and `before_tokens` need `of`, the name of an action, and `of` needs one of them"
+                "`chunks` and `before_tokens` need `of`, the name of an action, and `of` needs one of them"
             )
         if not self.model_fields_set - {"before_tokens", "of"}:
-            raise ValueError("give a condition: idle, running, waiting, end_of, or pieces together with of")
+            raise ValueError("give a condition: idle, running, waiting, end_of, or chunks together with of")
         return self
 
 

@@ -43,7 +43,7 @@ def one_or_many(value: Any) -> Any:
     return as_tuple(value) if isinstance(value, list | tuple) or value is None else (value,)
 
 
-RENAMED_KEYS = MappingProxyType({"door": "entry_point"})
+RENAMED_KEYS = MappingProxyType({"door": "entry_point", "pieces": "chunks"})
 """Keys of earlier versions of the suite format, each with its new name, for error messages."""
 
 

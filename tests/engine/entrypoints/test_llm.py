@@ -163,9 +163,11 @@ def test_a_seeded_request_draws_the_same_in_any_batch(llm: LLM) -> None:
     (prompt,) = prompts([(30, 20)])
     (alone,) = llm.generate([prompt], params, progress=False)
     others = [greedy(40), SamplingParams(temperature=2.0, max_tokens=5), params]
-    beside = llm.generate([*prompts([(100, 40), (3, 5), (64, 20)], seed=1), prompt], [*others, params], progress=False)
-    assert tokens(beside[3:]) == tokens([alone])
-    assert tokens(beside[2:3]) != tokens([alone]), "the same seed on another prompt is another text"
+    in_batch = llm.generate(
+        [*prompts([(100, 40), (3, 5), (64, 20)], seed=1), prompt], [*others, params], progress=False
+    )
+    assert tokens(in_batch[3:]) == tokens([alone])
+    assert tokens(in_batch[2:3]) != tokens([alone]), "the same seed on another prompt is another text"
 
 
 def test_three_answers_are_three_draws_from_seeds_that_follow_each_other(llm: LLM) -> None:

@@ -25,10 +25,10 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def server_is_left_as_it_was_started(server: Server) -> Iterator[None]:
     yield
-    eventually(lambda: ask(server).status_code == 200)
+    eventually(lambda: set_limits(server).status_code == 200)
 
 
-def ask(server: Server, token: str | None = TOKEN, **wanted: Any) -> httpx.Response:
+def set_limits(server: Server, token: str | None = TOKEN, **wanted: Any) -> httpx.Response:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     return httpx.post(f"{server.url}{PATH}", json=wanted, headers=headers, timeout=SECONDS)
 
@@ -55,7 +55,7 @@ def without_its_path(answer: httpx.Response) -> tuple[int, str]:
 def test_without_the_token_there_is_no_such_path(server: Server, token: str | None) -> None:
     nothing = httpx.post(f"{server.url}/no/such/path", json={})
     assert nothing.status_code == 404
-    assert without_its_path(ask(server, token, max_model_len=64)) == without_its_path(nothing)
+    assert without_its_path(set_limits(server, token, max_model_len=64)) == without_its_path(nothing)
     assert PATH not in httpx.get(f"{server.url}/openapi.json").text
     assert httpx.get(f"{server.url}{PATH}", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 404
     assert context_of(server) == 512
@@ -64,7 +64,7 @@ def test_without_the_token_there_is_no_such_path(server: Server, token: str | No
 def test_a_server_that_was_started_without_a_token_has_no_such_path() -> None:
     with started(module=ODD) as server:
         for token in (None, TOKEN):
-            assert ask(server, token, max_model_len=64).status_code == 404
+            assert set_limits(server, token, max_model_len=64).status_code == 404
         assert context_of(server) == 512
 
 
@@ -80,7 +80,7 @@ def test_the_token_is_taken_out_of_the_environment() -> None:
 
 
 def test_limits_are_those_of_a_server_that_was_started_with_them(server: Server) -> None:
-    answer = ask(server, max_model_len=256, max_num_seqs=2)
+    answer = set_limits(server, max_model_len=256, max_num_seqs=2)
     built = EngineConfig(max_model_len=256, max_num_seqs=2)
     assert answer.json() == {
         "max_model_len": 256,
@@ -96,12 +96,14 @@ def test_limits_are_those_of_a_server_that_was_started_with_them(server: Server)
     assert refused.startswith("This model's maximum context length is 256 tokens")
     refused = complete(server, prompt=[5] * 70, max_tokens=129).json()["error"]["message"]
     assert "maximum number of output tokens is 129 tokens, but max model context length is 256." in refused
-    assert ask(server, max_num_seqs=1, num_blocks=9, max_batch_tkv_limit=300).json()["available_blocks"] == 8
-    assert ask(server).json()["available_blocks"] == EngineConfig().available_blocks
+    assert set_limits(server, max_num_seqs=1, num_blocks=9, max_batch_tkv_limit=300).json()["available_blocks"] == 8
+    assert set_limits(server).json()["available_blocks"] == EngineConfig().available_blocks
 
 
 def test_options_are_those_of_the_last_call(server: Server) -> None:
-    assert ask(server, max_queue=0, max_num_seqs=1, api_key="open sesame", max_body_bytes=2000).status_code == 200
+    assert (
+        set_limits(server, max_queue=0, max_num_seqs=1, api_key="open sesame", max_body_bytes=2000).status_code == 200
+    )
     assert complete(server).status_code == 401
     key = {"Authorization": "Bearer open sesame"}
     with httpx.Client(base_url=server.url, headers=key, timeout=SECONDS) as client:
@@ -112,14 +114,14 @@ def test_options_are_those_of_the_last_call(server: Server) -> None:
             full = client.post("/v1/completions", json={"prompt": [5], "max_tokens": 1})
         assert (full.status_code, full.json()["error"]["code"]) == (429, "queue_full")
         assert client.post("/v1/completions", content=b"x" * 2001).status_code == 413
-    eventually(lambda: ask(server).status_code == 200)
+    eventually(lambda: set_limits(server).status_code == 200)
     assert complete(server).status_code == 200
     assert complete(server, prompt=[5] * 400, max_tokens=1, user="x" * 3000).status_code == 200
 
 
 def test_it_is_refused_while_anything_is_under_way_and_changes_nothing(server: Server) -> None:
     with busy(server):
-        refused = ask(server, max_model_len=64, api_key="open sesame")
+        refused = set_limits(server, max_model_len=64, api_key="open sesame")
         assert (refused.status_code, refused.json()["error"]["code"]) == (409, "engine_busy")
         assert "the engine is not idle: " in refused.json()["error"]["message"]
         assert context_of(server) == 512
@@ -129,17 +131,17 @@ def test_it_is_refused_while_anything_is_under_way_and_changes_nothing(server: S
 def test_what_cannot_be_is_refused_as_such_on_a_busy_server_too(server: Server) -> None:
     with busy(server):
         for context in (100, 1024):
-            refused = ask(server, max_model_len=context)
+            refused = set_limits(server, max_model_len=context)
             assert (refused.status_code, refused.json()["error"]["code"]) == (400, "impossible_limits")
 
 
 def test_metrics_restart_at_zero(server: Server) -> None:
-    assert ask(server).status_code == 200
+    assert set_limits(server).status_code == 200
     new = server.metrics()
     assert complete(server, max_tokens=7).is_success
     eventually(server.is_empty)
     assert server.metrics()["spyre_cb_generation_tokens_total"] == 7
-    assert ask(server).status_code == 200
+    assert set_limits(server).status_code == 200
     assert server.metrics() == new
     assert {name for name, value in new.items() if value} == {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
     assert complete(server, max_tokens=5).is_success
@@ -158,8 +160,8 @@ def test_metrics_restart_at_zero(server: Server) -> None:
     ],
 )
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(server: Server, wanted: dict[str, Any], says: str) -> None:
-    assert ask(server, max_model_len=128).status_code == 200
-    refused = ask(server, **wanted)
+    assert set_limits(server, max_model_len=128).status_code == 200
+    refused = set_limits(server, **wanted)
     assert refused.status_code == 400
     assert says in refused.json()["error"]["message"]
     assert context_of(server) == 128

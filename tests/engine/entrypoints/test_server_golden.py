@@ -17,9 +17,16 @@ GIVEN = [40, 41, 42, 43]
 
 def complete(client: OpenAI, injector: object, **more: object) -> Any:
     extra = {"vllm_xargs": {"golden_token_injector": injector}, "return_token_ids": True}
-    asked: dict[str, Any] = {"model": MODEL, "prompt": PROMPT, "max_tokens": 6, "temperature": 0, "logprobs": 0, **more}
+    fields: dict[str, Any] = {
+        "model": MODEL,
+        "prompt": PROMPT,
+        "max_tokens": 6,
+        "temperature": 0,
+        "logprobs": 0,
+        **more,
+    }
     create: Any = client.completions.create
-    return create(**asked, extra_body=extra).choices[0]
+    return create(**fields, extra_body=extra).choices[0]
 
 
 def test_given_tokens_come_and_then_the_models_own(client: OpenAI, llm: LLM) -> None:

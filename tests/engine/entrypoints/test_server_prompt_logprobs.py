@@ -14,9 +14,9 @@ PROMPT = "Return the größte number of"
 
 
 def complete(client: OpenAI, prompt: object = PROMPT, extra: object = None, **more: object) -> Any:
-    asked: dict[str, Any] = {"model": MODEL, "prompt": prompt, "max_tokens": 5, "temperature": 0, **more}
+    fields: dict[str, Any] = {"model": MODEL, "prompt": prompt, "max_tokens": 5, "temperature": 0, **more}
     create: Any = client.completions.create
-    return create(**asked, extra_body=extra)
+    return create(**fields, extra_body=extra)
 
 
 def offline(llm: LLM, prompt: str = PROMPT, **params: Any) -> Any:

@@ -29,7 +29,7 @@ LLAMA = {
 }
 NESTED = {"rope_parameters": {"rope_theta": 5000.0, "rope_type": "default"}}
 
-SAID = {
+SETTINGS_IN_CONFIG = {
     "granite": GRANITE,
     "granite-biased": GRANITE | {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"},
     "granite-head": GRANITE | {"head_dim": 64, "tie_word_embeddings": False},
@@ -40,7 +40,11 @@ SAID = {
     "llama-nested": {k: v for k, v in LLAMA.items() if k != "rope_theta"} | NESTED,
 }
 LEFT_OPEN = {
-    **{f"no-{name}": {k: v for k, v in GRANITE.items() if k != name} for name in GRANITE if name in SAID["llama"]},
+    **{
+        f"no-{name}": {k: v for k, v in GRANITE.items() if k != name}
+        for name in GRANITE
+        if name in SETTINGS_IN_CONFIG["llama"]
+    },
     "other": LLAMA | {"architectures": ["MistralForCausalLM"]},
     "two-thetas": LLAMA | NESTED,
     "scaling": LLAMA | {"rope_scaling": {"rope_type": "default"}},
@@ -52,7 +56,7 @@ LEFT_OPEN = {
 NEEDLESS = ("no-model_type", "no-rope_theta")
 
 
-@pytest.mark.parametrize("settings", SAID.values(), ids=SAID)
+@pytest.mark.parametrize("settings", SETTINGS_IN_CONFIG.values(), ids=SETTINGS_IN_CONFIG)
 def test_they_are_those_that_ibm_fms_infers(settings: dict[str, Any], tmp_path: Path) -> None:
     from fms.models.hf.utils import infer_model_configuration
 

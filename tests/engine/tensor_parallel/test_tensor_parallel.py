@@ -79,7 +79,7 @@ def test_they_sample_alike(llm: LLM, pair: LLM) -> None:
 
 
 def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm: LLM, pair: LLM) -> None:
-    async def ask(front: AsyncLLM, name: str) -> tuple[int, ...]:
+    async def stream(front: AsyncLLM, name: str) -> tuple[int, ...]:
         params = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY)
         (output,) = [o async for o in front.generate({"prompt_token_ids": random_tokens(40, 0)}, params, name)]
         return output.outputs[0].token_ids
@@ -87,7 +87,7 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
     async def both() -> list[tuple[int, ...]]:
         front = AsyncLLM(pair.engine)
         try:
-            return [*await asyncio.gather(ask(front, "a"), ask(front, "b"))]
+            return [*await asyncio.gather(stream(front, "a"), stream(front, "b"))]
         finally:
             front.shutdown()
 

@@ -177,7 +177,7 @@ SimulationDriver.backend_label = lambda self, backend: backend
 opened = SimulationDriver.open
 def open_(self, setup):
     names = ("AIU_WORLD_SIZE", "AIU_WORLD_RANK_0", "AIU_WORLD_RANK_1")
-    with open(os.environ["TOLD"], "a") as file:
+    with open(os.environ["CARDS_FILE"], "a") as file:
         print(os.getpid(), *(os.environ.get(name) for name in names), file=file)
     time.sleep(2)
     return opened(self, setup)
@@ -192,16 +192,21 @@ def test_an_engine_has_a_card_of_its_own(tmp_path: Path, mode: str) -> None:
     two = SENDNN.replace("mine", "two").replace("    requests:", "    limits: {max_num_seqs: 8}\n    requests:")
     write(tmp_path, one=SENDNN.replace("mine", "one"), two=two)
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")
-    expected = tmp_path / "told"
+    expected = tmp_path / "leased"
     arguments = ["-p", "no:schemathesis", "--cb-simulate", mode, "one.yaml", "two.yaml"]
-    done = run(tmp_path, *arguments, "-n2", **environ, TOLD=str(expected))
+    done = run(tmp_path, *arguments, "-n2", **environ, CARDS_FILE=str(expected))
     assert "2 passed" in done.stdout, done.stdout + done.stderr
     lines = [line.split() for line in expected.read_text(encoding="utf-8").splitlines()]
     assert {tuple(line[1:]) for line in lines} == {("1", bus_id, "None") for bus_id in BUS_IDS[:2]}
     assert len({line[0] for line in lines}) == 2
     results = tmp_path / "r.jsonl"
     done = run(
-        tmp_path, *arguments, **environ, TOLD=str(expected), SPYRE_CARDS="1", PYTEST_ADDOPTS=f"--cb-results {results}"
+        tmp_path,
+        *arguments,
+        **environ,
+        CARDS_FILE=str(expected),
+        SPYRE_CARDS="1",
+        PYTEST_ADDOPTS=f"--cb-results {results}",
     )
     header, *_, footer = map(json.loads, results.read_text(encoding="utf-8").splitlines())
     assert (header["cards"], header["simulated"]) == (["1 (0000:2a:00.0)"], False)
@@ -216,7 +221,7 @@ def test_cards_that_do_not_become_free_are_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(RECORDS, encoding="utf-8")
     with lease(find_cards(environ), 1, folder=lock_folder(environ), wait=0):
         for mode in ("none", "engine"):
-            more = {"TOLD": str(tmp_path / "told"), "SPYRE_CARDS_WAIT": "0"}
+            more = {"CARDS_FILE": str(tmp_path / "leased"), "SPYRE_CARDS_WAIT": "0"}
             done = run(tmp_path, "--cb-simulate", f"--cb-isolation={mode}", "mine.yaml", **environ, **more)
             assert done.returncode == 1
             assert (

@@ -190,7 +190,7 @@ def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> 
 
 def test_the_refusal_of_a_background_request_is_reported() -> None:
     named = {"stream": CALL, "name": "first"}
-    output = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"pieces": 3, "of": "first"}}))
+    output = failed(run(ScriptedClient(refuses=REFUSAL), named, {"wait": {"chunks": 3, "of": "first"}}))
     assert output[0] == "action 1 (wait): first ended after 0 chunks, expected 3: the prompt is too long"
 
 
@@ -250,7 +250,7 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
 
 def test_a_named_action_runs_in_the_background() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [9]}}
-    verdicts = run(ScriptedClient(), named, {"wait": {"pieces": 2, "of": "first"}}, complete(token_counts=[3]))
+    verdicts = run(ScriptedClient(), named, {"wait": {"chunks": 2, "of": "first"}}, complete(token_counts=[3]))
     assert failed(verdicts) == ["action 0 (stream first): token counts [3], expected [9]"]
 
 
@@ -258,7 +258,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
     client = ScriptedClient()
     client.go_on.clear()
     named = {"stream": CALL, "name": "first"}
-    verdicts = run(client, named, {"wait": {"pieces": 1, "of": "first"}}, {"disconnect": "first"})
+    verdicts = run(client, named, {"wait": {"chunks": 1, "of": "first"}}, {"disconnect": "first"})
     assert failed(verdicts) == []
     assert client.calls == ["stream r0", "closed r0"]
     assert "the client of first disconnected after 1 chunks" in verdicts[1].headline
@@ -297,13 +297,13 @@ def test_an_action_that_never_ends_is_a_failure_and_not_a_hang() -> None:
     client = ScriptedClient()
     client.go_on.clear()
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
-    output = failed(run(client, named, {"wait": {"pieces": 3, "of": "first"}}))
+    output = failed(run(client, named, {"wait": {"chunks": 3, "of": "first"}}))
     assert output[0] == "action 1 (wait): first sent 1 of 3 chunks within 0.4 s"
 
 
 def test_lateness_is_reported_in_tokens() -> None:
     named = {"stream": CALL, "name": "first", "expect": {"token_counts": [3]}}
-    all_of_it = {"wait": {"pieces": 3, "of": "first"}}
+    all_of_it = {"wait": {"chunks": 3, "of": "first"}}
     output = failed(
         run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}})
     )
@@ -378,6 +378,6 @@ def test_limits_are_compared_as_far_as_the_driver_says_them() -> None:
     assert "Limits" in verdict.rule
 
 
-def test_pieces_add_up() -> None:
-    pieces = [StreamChunk({0: "a", 1: "x"}, {0: 1, 1: 2}), StreamChunk({0: "b"}, {0: 1}, {0: "stop"}, (4, 5))]
-    assert assembled(pieces, 2) == Answer((Choice("ab", 2, "stop"), Choice("x", 2, None)), (4, 5))
+def test_chunks_add_up() -> None:
+    chunks = [StreamChunk({0: "a", 1: "x"}, {0: 1, 1: 2}), StreamChunk({0: "b"}, {0: 1}, {0: "stop"}, (4, 5))]
+    assert assembled(chunks, 2) == Answer((Choice("ab", 2, "stop"), Choice("x", 2, None)), (4, 5))

@@ -175,47 +175,49 @@ def checked_after(margin: float, text: str, leads: Sequence[float]) -> Reference
 
 
 def test_tokens_may_part_where_the_reference_wavers() -> None:
-    said = checked_after(0.02, "abdxy", (0.02, 0, 0))
+    rescored = checked_after(0.02, "abdxy", (0.02, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
-    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=rescored)
     assert verdict.passed, verdict
     assert verdict.headline.startswith("request 3: 5 tokens accepted by the policy")
 
 
 def test_tokens_must_not_part_where_the_reference_is_sure() -> None:
-    said = checked_after(0.2, "abdxy", (0.2, 0, 0))
+    rescored = checked_after(0.2, "abdxy", (0.2, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
-    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.2), rescored=said)
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.2), rescored=rescored)
     assert wrong(verdict) == {"2": ["token"]}
     assert verdict.headline.startswith("request 3: token 2 is 3 'd', Hugging Face says 9 'j'")
 
 
 def test_text_after_a_divergence_is_checked_on_the_engines_tokens() -> None:
-    said = checked_after(0.02, "abdxy", (0.02, 1.5, 0))
+    rescored = checked_after(0.02, "abdxy", (0.02, 1.5, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.9))
-    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said)
+    verdict = checked(seen, spec(5), by=policy("divergence", margin=0.05), right=parting(0.02), rescored=rescored)
     assert wrong(verdict) == {"3": ["token"], "4": ["logprob"]}
 
 
 def test_after_a_divergence_the_requests_own_end_counts() -> None:
-    said = checked_after(0.02, "abdxy", (0.02, 0, 0))
+    rescored = checked_after(0.02, "abdxy", (0.02, 0, 0))
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     by = policy("divergence", margin=0.05)
-    early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=said)
+    early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=rescored)
     assert early.headline.endswith("generated 5 tokens, but the request's stop conditions end it elsewhere")
     stops = spec(8, stop_token_ids=LETTERS.encode("y"))
-    assert checked(seen, stops, by=by, right=parting(0.02), rescored=said).passed
+    assert checked(seen, stops, by=by, right=parting(0.02), rescored=rescored).passed
 
 
 def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
     """The reference's best token would end the text and is masked; the engine's next best token is right."""
     held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
-    said = Reference((*parting(0.02).tokens[:2], *checked_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
+    rescored = Reference((*parting(0.02).tokens[:2], *checked_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
     seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))
     request = spec(4, ignore_eos=False, min_tokens=4)
-    assert checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said).passed
+    assert checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=rescored).passed
     request = spec(4, ignore_eos=False)
-    assert not checked(seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=said).passed
+    assert not checked(
+        seen, request, by=policy("divergence", margin=0.05), right=parting(0.02), rescored=rescored
+    ).passed
 
 
 def test_where_nothing_may_be_computed_a_divergence_is_a_failure_that_says_so() -> None:

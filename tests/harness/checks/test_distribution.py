@@ -40,7 +40,7 @@ def test_what_is_drawn_as_it_should_be_passes(params: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "done", "wrong"),
+    ("requested", "done", "wrong"),
     [
         ({}, {"temperature": 1.0}, {"distance"}),
         ({"temperature": 1.0}, {"temperature": 1.5}, {"distance"}),
@@ -51,8 +51,8 @@ def test_what_is_drawn_as_it_should_be_passes(params: dict[str, Any]) -> None:
     ],
     ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
-def test_what_is_drawn_otherwise_fails(asked: dict[str, Any], done: dict[str, Any], wrong: set[str]) -> None:
-    assert fails(drawn(replace(SPEC, **done)), replace(SPEC, **asked)) >= wrong
+def test_what_is_drawn_otherwise_fails(requested: dict[str, Any], done: dict[str, Any], wrong: set[str]) -> None:
+    assert fails(drawn(replace(SPEC, **done)), replace(SPEC, **requested)) >= wrong
 
 
 def test_a_source_that_is_seeded_anew_at_every_token_repeats_itself() -> None:

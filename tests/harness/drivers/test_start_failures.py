@@ -41,8 +41,8 @@ def test_it_is_tried_once_and_every_case_says_why(tmp_path: Path, mode: str) -> 
     done = simulated(tmp_path, "one.yaml", "two.yaml", "three.yaml", *MODES[mode])
     text = done.stdout + done.stderr
     assert done.returncode == 1
-    told = re.findall(rf"^(\w+)\.yaml:5:5: \w+: {SENTENCE}$", text, re.M)
-    assert told == ["one", "two", "three"], text
+    reported = re.findall(rf"^(\w+)\.yaml:5:5: \w+: {SENTENCE}$", text, re.M)
+    assert reported == ["one", "two", "three"], text
     assert text.count("Traceback (most recent call last)") == 1, text
     assert (tmp_path / "tried").read_text() == "x", "each setup is started once"
 

@@ -105,12 +105,12 @@ def test_without_a_model_one_engine_serves_all_options(
     other = driver.open(SETUP), driver.open(replace(SETUP, options=options))
     assert other[0].core is other[1].core
     scheduler = core_of(other[0]).scheduler
-    for session, told in zip(other, ((128, True, True), (64, False, False)), strict=True):
+    for session, expected in zip(other, ((128, True, True), (64, False, False)), strict=True):
         session.reset(SchedulingLimits())
         config = scheduler.scheduler_config
         seen = scheduler.max_num_scheduled_tokens, config.enable_chunked_prefill
-        assert (*seen, scheduler.cache_config.enable_prefix_caching) == told
-        assert scheduler.kv_cache_manager.made_with[-1] is told[-1]
+        assert (*seen, scheduler.cache_config.enable_prefix_caching) == expected
+        assert scheduler.kv_cache_manager.made_with[-1] is expected[-1]
     install_token_budget(monkeypatch)
     other[0].close()
     third = driver.open(SETUP)

@@ -95,22 +95,22 @@ def context_one_too_lax_where_three_run(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("newest-of-three-is-one-short-after-growth", "sequence 2 needs 58 tokens, 57 left")
-def ask_only_the_oldest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
+def check_only_the_oldest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, r, *rest: admission.fits_context(new, r[-1:], *rest))
 
 
 @schedule_mutation("oldest-of-three-is-one-short-after-growth", "sequence 0 needs 58 tokens, 57 left")
-def ask_only_the_two_newest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
+def check_only_the_two_newest_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, r, *rest: admission.fits_context(new, r[:2], *rest))
 
 
 @schedule_mutation("running-one-just-fits-a-growth-of-one-block", "expected a prefill")
-def ask_for_the_whole_budget_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
+def require_all_max_tokens_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Running, "remaining", property(lambda self: self.max_tokens))
 
 
 @schedule_mutation("older-of-two-beyond-the-context-is-not-asked-without-growth", "expected a prefill")
-def ask_two_running_ones_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None:
+def check_two_running_sequences_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None:
     def always(new: Candidate, running: Sequence[Running], tkv: int, most: int) -> bool:
         room = most - padding.tkv_with_prompt(tkv, new.prompt_length)
         asked = running if len(running) == 2 else ()

@@ -16,7 +16,7 @@ from tests.helpers.narrow import present
 
 
 @chunked_output_mutation("a-prompt-of-two-chunks-and-a-token", "Hugging Face says")
-def positions_of_every_chunk_from_nought(patch: pytest.MonkeyPatch) -> None:
+def positions_of_every_chunk_from_zero(patch: pytest.MonkeyPatch) -> None:
     def shifted(plan: PrefillChunk) -> Any:
         made = chunk_inputs(plan)
         return replace(made, position_ids=(made.position_ids - plan.start).clamp(min=0))

@@ -46,7 +46,7 @@ def abort_without_a_word(patch: pytest.MonkeyPatch) -> None:
 
 
 @client_mutation("a-stream-adds-up-to-the-whole-answer", "Hugging Face's is")
-def lose_a_piece(patch: pytest.MonkeyPatch) -> None:
+def lose_a_chunk_of_a_stream(patch: pytest.MonkeyPatch) -> None:
     put, seen = RequestOutputCollector._put, []
 
     def lossy(self: RequestOutputCollector, delta: Any) -> None:
@@ -69,7 +69,7 @@ def lose_text_that_was_held_back(patch: pytest.MonkeyPatch) -> None:
 
 
 @client_mutation("three-kinds-of-output-agree", "texts")
-def say_a_piece_twice(patch: pytest.MonkeyPatch) -> None:
+def send_a_chunk_of_a_stream_twice(patch: pytest.MonkeyPatch) -> None:
     new = deltas.DeltaMaker._new_text
 
     def stuttering(self: deltas.DeltaMaker, sequence: SequenceState) -> str:
@@ -121,7 +121,7 @@ def take_requests_without_bound(patch: pytest.MonkeyPatch) -> None:
 
 
 @client_mutation("a-padded-prompt-and-its-budget-must-fit-the-context", "expected an error")
-def ask_for_room_without_padding(patch: pytest.MonkeyPatch) -> None:
+def check_the_context_without_padding(patch: pytest.MonkeyPatch) -> None:
     def lax(length: int, params: Any, max_model_len: int) -> Any:
         return admit(length - length % 64 or 1, params, max_model_len)
 

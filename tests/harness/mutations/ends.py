@@ -71,7 +71,7 @@ def hold_off_the_end_one_token_longer(patch: pytest.MonkeyPatch) -> None:
 
 
 @end_mutation("min-tokens-holds-off-a-stop-token-and-not-a-token-longer", "expected [13, 20]")
-def hold_off_the_end_of_text_only(patch: pytest.MonkeyPatch) -> None:
+def hold_off_the_eos_token_only(patch: pytest.MonkeyPatch) -> None:
     def eos_only(self: SequenceState) -> frozenset[int]:
         return self._eos_token_ids if len(self.tokens) < self.params.min_tokens else frozenset()
 

@@ -1,6 +1,6 @@
 """Mutations of the engine: each violates one rule, and names the case that must detect it.
 
-A mutation is a patch of one function of the engine. ``caught_by`` is a case of the suites; test_planted_faults.py runs
+A mutation is a patch of one function of the engine. ``caught_by`` is a case of the suites; test_engine.py runs
 it against the mutated engine.
 """
 

@@ -49,17 +49,17 @@ def number_the_answers_of_each_prompt_from_zero(patch: pytest.MonkeyPatch) -> No
 
 
 @http_mutation("a-conversation-as-chunks", "there is no chunks[0].choices[0].delta.role")
-def say_no_role_in_a_stream(patch: pytest.MonkeyPatch) -> None:
+def send_no_role_in_a_stream(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(chat, "ChatDelta", lambda content, role=None: ChatDelta(content=content))
 
 
 @http_mutation("a-conversation-as-chunks", "chunks[*].choices[0].delta.role is")
-def say_the_role_in_every_chunk(patch: pytest.MonkeyPatch) -> None:
+def send_the_role_in_every_chunk(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(chat, "ChatDelta", lambda content, role="assistant": ChatDelta(content=content, role=role))
 
 
 @http_mutation("positions-of-tokens-in-a-completion", "choices[0].logprobs.text_offset is")
-def say_where_a_token_ends_and_not_where_it_begins(patch: pytest.MonkeyPatch) -> None:
+def send_where_a_token_ends_and_not_where_it_begins(patch: pytest.MonkeyPatch) -> None:
     start = TextOffsets.next
 
     def end(self: TextOffsets, token_id: int) -> int:

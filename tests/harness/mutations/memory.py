@@ -62,7 +62,7 @@ def wait_while_blocks_are_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("a-volume-that-was-too-large-is-counted-anew", "refused until the batch changes")
-def count_the_limit_anew(patch: pytest.MonkeyPatch) -> None:
+def check_the_limit_again_in_every_step(patch: pytest.MonkeyPatch) -> None:
     before_the_limit(patch, lambda self, request_id, tkv: forget(self))
 
 

@@ -117,7 +117,7 @@ def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
 
 
 @output_mutation("temperatures-below-and-above-one", "equal the one before")
-def seed_the_random_source_anew_at_every_token(patch: pytest.MonkeyPatch) -> None:
+def seed_the_random_source_again_at_every_token(patch: pytest.MonkeyPatch) -> None:
     generator = sampler._generator
 
     def anew(sequence: SequenceState, seed: int) -> torch.Generator:
@@ -147,7 +147,7 @@ def draw_the_same_for_all_without_a_seed(patch: pytest.MonkeyPatch) -> None:
 
 
 @output_mutation("filters-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
-def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
+def move_min_p_to_another_row_when_two_leave_in_a_step(patch: pytest.MonkeyPatch) -> None:
     filtered, rows_before = sampler.filtered_probabilities, [0]
 
     def moved(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -163,7 +163,7 @@ def move_min_p_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) 
 
 
 @output_mutation("forbidden-ends-stay-with-their-request-as-others-leave", "its tokens depend on its batch")
-def move_min_tokens_to_another_row_when_two_leave_at_once(patch: pytest.MonkeyPatch) -> None:
+def move_min_tokens_to_another_row_when_two_leave_in_a_step(patch: pytest.MonkeyPatch) -> None:
     without, before = processed, [0]
 
     def moved(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:

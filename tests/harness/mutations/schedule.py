@@ -203,7 +203,7 @@ def batch_tkv_forgets_an_earlier_peak(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("running-sequences-are-not-asked-where-tkv-does-not-grow", "expected a prefill")
-def ask_the_running_ones_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None:
+def check_running_sequences_also_where_tkv_stays(patch: pytest.MonkeyPatch) -> None:
     def always(new: Candidate, running: list[Running], tkv: int, most: int) -> bool:
         room = most - padding.tkv_with_prompt(tkv, new.prompt_length)
         return new.max_tokens <= room and all(sequence.remaining <= room for sequence in running)
@@ -231,12 +231,12 @@ def keep_one_block_back(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("grown-tkv-would-push-a-running-sequence-too-far", "expected a decode")
-def forget_the_running_ones_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
+def ignore_running_sequences_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, _, tkv, most: admission.fits_context(new, [], tkv, most))
 
 
 @schedule_mutation("requested-tokens-do-not-fit-the-remaining-context", "expected a decode")
-def forget_the_context_of_the_new_one(patch: pytest.MonkeyPatch) -> None:
+def ignore_the_context_of_the_new_sequence(patch: pytest.MonkeyPatch) -> None:
     def others_only(new: Candidate, running: list[Running], tkv: int, most: int) -> bool:
         return admission.fits_context(new._replace(max_tokens=0), running, tkv, most)
 
@@ -324,7 +324,7 @@ def take_the_next_block_one_token_early(patch: pytest.MonkeyPatch) -> None:
 
 
 @schedule_mutation("abort-the-newest-while-it-runs", "step 5 differs")
-def free_an_aborted_one_at_once(patch: pytest.MonkeyPatch) -> None:
+def free_an_aborted_sequence_immediately(patch: pytest.MonkeyPatch) -> None:
     abort = ContinuousScheduler.abort
 
     def at_once(self: ContinuousScheduler, request_id: str) -> bool:

@@ -18,7 +18,7 @@ server_mutation = partial(mutation, SERVER_MUTATIONS)
 
 
 @server_mutation("tighter", "/v1/models has max_model_len 512, but it was set to 128")
-def say_yes_to_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
+def accept_limits_and_keep_its_own(patch: pytest.MonkeyPatch) -> None:
     async def agree(self: AsyncLLM, limits: Limits) -> ResolvedLimits:
         return ResolvedLimits(**asdict(limits))
 
@@ -41,9 +41,9 @@ def accept_requests_without_a_key(patch: pytest.MonkeyPatch) -> None:
 
     async def forgetful(self: Administration, wanted: Any) -> Any:
         before = self._service.settings
-        said = await go_on(self, wanted)
+        answer = await go_on(self, wanted)
         self._service.settings = before
-        return said
+        return answer
 
     patch.setattr(Administration, "_go_on_with", forgetful)
 
@@ -60,16 +60,16 @@ def let_requests_of_the_case_before_run_on(patch: pytest.MonkeyPatch) -> None:
 
 
 @server_mutation("as it was", "the server answers /v1/models with status 401")
-def ask_for_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
+def require_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
     go_on, calls = Administration._go_on_with, []
 
     async def once(self: Administration, wanted: Any) -> Any:
         before = self._service.settings
-        said = await go_on(self, wanted)
+        answer = await go_on(self, wanted)
         calls.append(wanted)
         if len(calls) > 1:
             self._service.settings = before
-        return said
+        return answer
 
     patch.setattr(Administration, "_go_on_with", once)
 

@@ -36,12 +36,12 @@ def remember_plans(patch: pytest.MonkeyPatch, scheduler: type[Scheduler]) -> Non
 
 
 @schedule_mutation("aborted-in-the-step-that-finishes-it", "reserved 2, expected 4")
-def free_at_once_what_is_aborted_as_it_finishes(patch: pytest.MonkeyPatch) -> None:
+def free_immediately_what_is_aborted_as_it_finishes(patch: pytest.MonkeyPatch) -> None:
     free_the_finishing(patch)
 
 
 @schedule_mutation("aborted-in-the-step-of-its-only-token", "reserved 2, expected 3")
-def free_at_once_what_is_aborted_as_it_finishes_at_its_prefill(patch: pytest.MonkeyPatch) -> None:
+def free_immediately_what_is_aborted_as_it_finishes_at_its_prefill(patch: pytest.MonkeyPatch) -> None:
     free_the_finishing(patch)
 
 
@@ -241,7 +241,7 @@ def keep_the_blocks_of_an_aborted_one_that_was_paused(patch: pytest.MonkeyPatch)
 
 
 @chunked_mutation("aborted-while-it-is-paused-for-a-second-decode", "step 7")
-def count_the_pauses_of_all_anew_after_an_abort(patch: pytest.MonkeyPatch) -> None:
+def reset_the_pauses_of_all_after_an_abort(patch: pytest.MonkeyPatch) -> None:
     abort = ChunkedScheduler.abort
 
     def forgetting(self: ChunkedScheduler, request: str) -> bool:

@@ -42,8 +42,8 @@ def test_a_broken_client_is_caught_by_its_case(
     mutation.patch(monkeypatch)
     failed = [verdict for verdict in run_test(test, session) if not verdict.passed]
     assert failed, f"{mutation.caught_by} passes at a client that does this: {mutation.name}"
-    said = "\n".join(line for verdict in failed for line in (verdict.headline, *verdict.details))
-    assert mutation.message in said, said
+    text = "\n".join(line for verdict in failed for line in (verdict.headline, *verdict.details))
+    assert mutation.message in text, text
 
 
 @pytest.mark.parametrize("name", sorted({mutation.caught_by for mutation in CLIENT_MUTATIONS}))

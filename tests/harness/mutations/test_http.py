@@ -85,8 +85,8 @@ def test_a_broken_server_is_caught_by_its_case(
 ) -> None:
     assert failures_of(mutation.caught_by, server) == [], "at a server that is right"
     mutation.patch(monkeypatch)
-    said = "\n".join(failures_of(mutation.caught_by, server))
-    assert mutation.message in said, said or f"{mutation.caught_by} passes at a server that does this: {mutation.name}"
+    text = "\n".join(failures_of(mutation.caught_by, server))
+    assert mutation.message in text, text or f"{mutation.caught_by} passes at a server that does this: {mutation.name}"
 
 
 def test_the_table_of_http_mutations_is_true() -> None:

@@ -210,7 +210,7 @@ def change_parts(patch: pytest.MonkeyPatch, change: Any) -> None:
 
 
 @budget_output_mutation("a-prompt-of-five-chunks-beside-a-decode", "Hugging Face says")
-def count_the_positions_of_every_part_from_nought(patch: pytest.MonkeyPatch) -> None:
+def count_the_positions_of_every_part_from_zero(patch: pytest.MonkeyPatch) -> None:
     change_parts(patch, lambda part, made: replace(made, position_ids=made.position_ids - part.start))
 
 

@@ -126,7 +126,7 @@ def cut_prompts_without_chunked_prefill(patch: pytest.MonkeyPatch) -> None:
 
 
 @contradicts("a-first-chunk-would-fit-but-not-the-whole-prompt")
-def ask_for_the_blocks_of_the_first_chunk_alone(patch: pytest.MonkeyPatch) -> None:
+def require_the_blocks_of_the_first_chunk_only(patch: pytest.MonkeyPatch) -> None:
     def needed(self: _Engine, writer: Writer, found: list[Page]) -> int:
         return ceil_div(min(writer.length, self.budget), 64) - sum(page.holders > 0 for page in found)
 
@@ -134,7 +134,7 @@ def ask_for_the_blocks_of_the_first_chunk_alone(patch: pytest.MonkeyPatch) -> No
 
 
 @contradicts("it-comes-back-only-when-its-whole-length-fits")
-def ask_for_the_blocks_of_the_prompt_alone(patch: pytest.MonkeyPatch) -> None:
+def require_the_blocks_of_the_prompt_only(patch: pytest.MonkeyPatch) -> None:
     def needed(self: _Engine, writer: Writer, found: list[Page]) -> int:
         return ceil_div(len(writer.plan.prompt), 64) - sum(page.holders > 0 for page in found)
 
@@ -142,7 +142,7 @@ def ask_for_the_blocks_of_the_prompt_alone(patch: pytest.MonkeyPatch) -> None:
 
 
 @contradicts("max-tokens-do-not-count")
-def ask_for_the_blocks_of_max_tokens(patch: pytest.MonkeyPatch) -> None:
+def require_the_blocks_of_max_tokens(patch: pytest.MonkeyPatch) -> None:
     def needed(self: _Engine, writer: Writer, found: list[Page]) -> int:
         return ceil_div(len(writer.plan.prompt) + writer.plan.max_tokens - 1, 64) - len(found)
 
@@ -150,12 +150,12 @@ def ask_for_the_blocks_of_max_tokens(patch: pytest.MonkeyPatch) -> None:
 
 
 @contradicts("hits-that-are-held-do-not-count-at-admission")
-def ask_for_blocks_that_are_held_anyway(patch: pytest.MonkeyPatch) -> None:
+def require_blocks_that_the_request_holds(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Engine, "_needed", lambda self, writer, found: ceil_div(writer.length, 64))
 
 
 @contradicts("free-hits-and-one-block-short")
-def ask_for_no_block_that_is_found(patch: pytest.MonkeyPatch) -> None:
+def require_no_block_that_is_found(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(_Engine, "_needed", lambda self, writer, found: ceil_div(writer.length, 64) - len(found))
 
 

@@ -17,25 +17,25 @@ from tests.helpers.pytest_runs import GOOD, SPAWNED, WRONG, run, simulated, writ
 
 MODES = ("--cb-isolation=none", "--cb-isolation=case", "--forked", "--cb-isolation=engine")
 WORKERS = ("--cb-isolation=none -n2", "--cb-isolation=case -n2", "--cb-isolation=engine -n2")
-PLANTED = """\
+INJECTED = """\
 import ctypes, os, signal, sys, time
 from engine.core import EngineCore
 step = EngineCore.step
-def planted(self):
-    if "::planted" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+def injected(self):
+    if "::injected" in os.environ.get("PYTEST_CURRENT_TEST", ""):
         print("so far so good")
         {fault}
     return step(self)
-EngineCore.step = planted
+EngineCore.step = injected
 """
-ROWS = GOOD.replace("suite: mine", "suite: rows").replace("five-lines", "planted")
+ROWS = GOOD.replace("suite: mine", "suite: rows").replace("five-lines", "injected")
 TALKS = 'print("to stdout"); os.write(2, b"to stderr"); raise ValueError("no such row")'
 
 
-def planted(folder: Path, fault: str) -> None:
+def injected(folder: Path, fault: str) -> None:
     """Write three suites of one case each; the fault affects the second one."""
-    write(folder, a_good=GOOD.replace("mine", "a_good"), planted=ROWS, z_good=GOOD.replace("mine", "z_good"))
-    (folder / "conftest.py").write_text(PLANTED.replace("{fault}", fault), encoding="utf-8")
+    write(folder, a_good=GOOD.replace("mine", "a_good"), injected=ROWS, z_good=GOOD.replace("mine", "z_good"))
+    (folder / "conftest.py").write_text(INJECTED.replace("{fault}", fault), encoding="utf-8")
 
 
 def results_of(file: Path) -> dict[str, dict[str, Any]]:
@@ -55,7 +55,7 @@ def timeless(text: str) -> str:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     folder = tmp_path_factory.mktemp("modes")
-    planted(folder, TALKS)
+    injected(folder, TALKS)
     write(folder, wrong=WRONG)
     return folder, reports(folder, "--cb-isolation=none")
 
@@ -115,10 +115,10 @@ def test_reports_are_the_same_in_every_mode(plain: tuple[Path, dict[str, str]], 
     ],
 )
 def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, reported: str) -> None:
-    planted(tmp_path, fault)
+    injected(tmp_path, fault)
     done = simulated(tmp_path, *mode.split(), "--cb-results", "r.jsonl", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
-    crashed = results_of(tmp_path / "r.jsonl")["planted.yaml::planted[tiny-granite-eager]"]
+    crashed = results_of(tmp_path / "r.jsonl")["injected.yaml::injected[tiny-granite-eager]"]
     assert crashed["outcome"] == "failed"
     assert reported in crashed["text"]
     assert "request 0: 49 random tokens, max_tokens 3" in crashed["text"]
@@ -126,16 +126,16 @@ def test_a_crash_costs_one_case(tmp_path: Path, mode: str, fault: str, reported:
 
 
 def test_a_crash_in_a_worker_of_xdist_costs_one_case_too(tmp_path: Path) -> None:
-    planted(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    injected(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
     done = simulated(tmp_path, "--cb-isolation=none", "-n1", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
-    assert "crashed while running 'planted.yaml::planted[tiny-granite-eager]'" in done.stdout
+    assert "crashed while running 'injected.yaml::injected[tiny-granite-eager]'" in done.stdout
 
 
 def test_a_known_failure_may_be_a_crash(tmp_path: Path) -> None:
-    planted(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
+    injected(tmp_path, "os.kill(os.getpid(), signal.SIGSEGV)")
     reason = "https://example.org/issues/2 dies now and then"
-    listed = f"known_failures:\n  - {{case: rows/planted, reason: {reason}}}\n"
+    listed = f"known_failures:\n  - {{case: rows/injected, reason: {reason}}}\n"
     (tmp_path / "known-failures.yaml").write_text(listed, encoding="utf-8")
     done = simulated(tmp_path, "--cb-isolation=engine", ".")
     assert "2 passed, 1 xfailed" in done.stdout, done.stdout + done.stderr
@@ -144,11 +144,11 @@ def test_a_known_failure_may_be_a_crash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["--cb-isolation=case", "--cb-isolation=engine", "--cb-isolation=none -n1", SPAWNED])
 def test_a_hang_is_one_failed_case_with_its_stack(tmp_path: Path, mode: str) -> None:
-    planted(tmp_path, "time.sleep(600)")
+    injected(tmp_path, "time.sleep(600)")
     done = simulated(tmp_path, *mode.split(), "--cb-case-timeout", "2", ".")
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "(--cb-case-timeout)" in done.stdout
-    assert re.search(r'File ".*conftest.py", line 7 in planted', done.stdout)
+    assert re.search(r'File ".*conftest.py", line 7 in injected', done.stdout)
     assert "_pytest/runner.py" not in done.stdout
 
 
@@ -156,10 +156,10 @@ def test_a_hang_of_a_tensor_parallel_engine_shows_where_its_workers_are(tmp_path
     one_alone = """\
 from engine.tensor_parallel import workers
 send = workers.Workers._send
-def planted(self, connection, message):
+def injected(self, connection, message):
     if not isinstance(message, workers.Step) or connection is self._connections[0]:
         send(self, connection, message)
-workers.Workers._send = planted
+workers.Workers._send = injected
 """
     write(tmp_path, mine=GOOD.replace("cases:", "parameters: {tensor_parallel_size: [2]}\ncases:"))
     (tmp_path / "conftest.py").write_text(one_alone, encoding="utf-8")
@@ -196,7 +196,7 @@ def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, work
 
 
 def test_with_s_what_is_printed_is_shown_as_it_comes(tmp_path: Path) -> None:
-    planted(tmp_path, "pass")
+    injected(tmp_path, "pass")
     for mode in ("--cb-isolation=engine", "--forked"):
         assert "so far so good" in simulated(tmp_path, "-s", mode, ".").stdout
 

@@ -11,12 +11,12 @@ import pytest
 
 from tests.helpers.pytest_runs import GOOD, WRONG, simulated, write
 
-PLANTED = """\
+INJECTED = """\
 import ctypes, os, time
 import pytest
 from engine.core import EngineCore
 step = EngineCore.step
-def planted(self):
+def injected(self):
     here = os.environ.get("PYTEST_CURRENT_TEST", "")
     if "::crashes" in here:
         ctypes.string_at(0)
@@ -25,7 +25,7 @@ def planted(self):
     if "::listed" in here:
         raise ValueError("it is known")
     return step(self)
-EngineCore.step = planted
+EngineCore.step = injected
 """
 SKIPPED = """\
 suite: skipped
@@ -62,7 +62,7 @@ def suites(folder: Path, breaking: bool) -> None:
     if breaking:
         files |= {name: one(name) for name in BREAKING}
     write(folder, **files)
-    (folder / "conftest.py").write_text(PLANTED, encoding="utf-8")
+    (folder / "conftest.py").write_text(INJECTED, encoding="utf-8")
     (folder / "known-failures.yaml").write_text(KNOWN, encoding="utf-8")
 
 

@@ -310,15 +310,11 @@ def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> Non
 def test_blessing_a_folder_removes_what_suites_left_behind(tmp_path: Path) -> None:
     suites = tmp_path / "suites" / "steps"
     suites.mkdir(parents=True)
-    beside, kept, left = (
-        tmp_path / name for name in ("beside.yaml", "suites/steps/kept.yaml", "suites/steps/left.yaml")
-    )
-    for path in (beside, kept, left):
+    loose, kept, left = (tmp_path / name for name in ("loose.yaml", "suites/steps/kept.yaml", "suites/steps/left.yaml"))
+    for path in (loose, kept, left):
         path.write_text(GOLDEN.replace("suite: mine", f"suite: {path.stem}"), encoding="utf-8")
-    tables = [
-        tmp_path / "expectations" / name / "needs-a-table.yaml" for name in ("beside", "steps/kept", "steps/left")
-    ]
-    assert run(tmp_path, "--cb-simulate", "--cb-bless", "suites", "beside.yaml").returncode == 0
+    tables = [tmp_path / "expectations" / name / "needs-a-table.yaml" for name in ("loose", "steps/kept", "steps/left")]
+    assert run(tmp_path, "--cb-simulate", "--cb-bless", "suites", "loose.yaml").returncode == 0
     reference = tmp_path / "expectations" / "references" / "some-model" / "steps" / "left" / "needs-a-table.json"
     reference.parent.mkdir(parents=True)
     reference.write_text("{}", encoding="utf-8")

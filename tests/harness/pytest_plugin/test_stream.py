@@ -24,13 +24,13 @@ class Run:
     """A stream with a configuration that records terminal output."""
 
     def __init__(self, folder: Path) -> None:
-        self.said: list[str] = []
+        self.terminal_lines: list[str] = []
         self.results = folder / "reports" / "results.jsonl"
         self.page = folder / "reports" / "page.html"
         driver = SimulationDriver()
         stash = pytest.Stash()
         stash[settings_key] = Settings(driver, EnginePool(driver), ("m", "n"), None, None, Oracle(), None)
-        terminal = types.SimpleNamespace(write_line=self.said.append)
+        terminal = types.SimpleNamespace(write_line=self.terminal_lines.append)
         self.config: Any = types.SimpleNamespace(
             stash=stash,
             rootpath=folder,
@@ -66,7 +66,7 @@ class Run:
         """Return every line of the results file."""
         finishing = self.stream.pytest_sessionfinish(ended(exitstatus))
         next(finishing)
-        assert not self.said, "it speaks below everything that pytest says"
+        assert not self.terminal_lines, "it speaks below everything that pytest says"
         with pytest.raises(StopIteration):
             next(finishing)
         return [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines()]
@@ -195,7 +195,7 @@ def test_a_run_of_nothing_has_a_header_and_a_footer(run: Run) -> None:
 def test_the_file_is_written_to_a_new_folder_and_its_path_is_printed(run: Run) -> None:
     run.finish()
     assert run.results.is_file()
-    assert run.said == [f"results: {run.results}"]
+    assert run.terminal_lines == [f"results: {run.results}"]
 
 
 def test_results_are_written_as_they_come_and_a_run_that_dies_leaves_them(run: Run) -> None:
@@ -230,7 +230,7 @@ def test_a_disk_that_is_full_ends_the_file_and_not_the_run(run: Run) -> None:
         run.stream.pytest_runtest_logfinish(test)
     session: Any = types.SimpleNamespace(exitstatus=0)
     assert len([*run.stream.pytest_sessionfinish(session)]) == 1
-    assert run.said == [
+    assert run.terminal_lines == [
         "ERROR: --cb-results /dev/full: cannot be written: No space left on device; results are missing in it"
     ]
     assert session.exitstatus == 3
@@ -256,9 +256,9 @@ def test_a_run_that_was_stopped_says_why_if_tests_are_missing(run: Run, left: in
 
 
 def test_junit_gets_names_that_can_be_looked_for_and_not_what_reports_need(run: Run) -> None:
-    said = {"requirements": ["CB-TKV-01"], "model": "m", "backend": "eager", "verdicts": []}
+    terminal_lines = {"requirements": ["CB-TKV-01"], "model": "m", "backend": "eager", "verdicts": []}
     report = pytest.TestReport(TEST, ("a.yaml", 1, TEST), {}, "passed", None, "call")
-    report.user_properties = [("mine", 1), (RESULT_PROPERTY, json.dumps(said))]
+    report.user_properties = [("mine", 1), (RESULT_PROPERTY, json.dumps(terminal_lines))]
     run.stream.pytest_runtest_logreport(report)
     names = [name for name, _ in report.user_properties]
     assert names == ["mine", "requirement__CB-TKV-01", "model__m", "backend__eager"]
@@ -280,7 +280,7 @@ def test_the_page_is_written_of_what_is_in_the_file(run: Run, monkeypatch: pytes
     [(path, written, earlier)] = pages
     assert (path, earlier) == (run.page, ())
     assert ([*written.results], written.footer) == (entries, footer)
-    assert run.said == [f"results: {run.results}", f"report: {run.page}"]
+    assert run.terminal_lines == [f"results: {run.results}", f"report: {run.page}"]
 
 
 def test_the_page_is_written_into_a_new_folder(run: Run) -> None:
@@ -296,11 +296,11 @@ def test_nothing_is_written_or_printed_by_default(run: Run) -> None:
     run.reports(("setup", "passed"), ("call", "passed"), ("teardown", "passed"))
     finishing = run.stream.pytest_sessionfinish(ended(0))
     assert len([*finishing]) == 1
-    assert not run.said
+    assert not run.terminal_lines
     assert not run.results.parent.exists()
 
 
 def test_it_writes_without_a_terminal(run: Run) -> None:
     run.config.pluginmanager.get_plugin = {}.get
     assert len(run.finish()) == 2
-    assert run.said == []
+    assert run.terminal_lines == []

@@ -239,27 +239,27 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-ASKED = [Wanted((50, 60, 70), 4), Wanted((50, 60, 71), 3)]
+REQUESTS = [Wanted((50, 60, 70), 4), Wanted((50, 60, 71), 3)]
 
 
 def test_what_was_computed_once_is_kept_in_the_process_and_on_this_machine(
     checkpoint: Checkpoint, computed: list[int]
 ) -> None:
     oracle = Oracle()
-    first = oracle.references(checkpoint, ASKED)
-    assert oracle.references(checkpoint, ASKED) == first
-    again = Oracle().references(checkpoint, ASKED)
+    first = oracle.references(checkpoint, REQUESTS)
+    assert oracle.references(checkpoint, REQUESTS) == first
+    again = Oracle().references(checkpoint, REQUESTS)
     assert [r.token_ids for r in again] == [r.token_ids for r in first]
     assert computed == [2]
 
 
 def test_fewer_tokens_are_a_prefix_and_more_are_computed(checkpoint: Checkpoint, computed: list[int]) -> None:
     oracle = Oracle()
-    [long] = oracle.references(checkpoint, [replace(ASKED[0], max_tokens=6)])
-    [short] = oracle.references(checkpoint, [ASKED[0]])
+    [long] = oracle.references(checkpoint, [replace(REQUESTS[0], max_tokens=6)])
+    [short] = oracle.references(checkpoint, [REQUESTS[0]])
     assert short.token_ids == long.token_ids[:4]
-    oracle.references(checkpoint, [replace(ASKED[0], max_tokens=7)])
-    oracle.references(checkpoint, [replace(ASKED[0], top=12)])
+    oracle.references(checkpoint, [replace(REQUESTS[0], max_tokens=7)])
+    oracle.references(checkpoint, [replace(REQUESTS[0], top=12)])
     assert computed == [1, 1, 1]
 
 
@@ -292,15 +292,15 @@ def test_in_ci_what_is_not_on_file_is_an_error(
 def test_a_damaged_file_is_an_error_in_ci_and_computed_around_elsewhere(checkpoint: Checkpoint, file: Path) -> None:
     file.write_text("{", encoding="utf-8")
     with pytest.raises(ReferenceFileError):
-        Oracle(may_compute=False).references(checkpoint, ASKED, file)
-    assert len(Oracle().references(checkpoint, ASKED, file)) == 2
+        Oracle(may_compute=False).references(checkpoint, REQUESTS, file)
+    assert len(Oracle().references(checkpoint, REQUESTS, file)) == 2
 
 
 def test_a_file_holds_just_what_is_wanted_or_is_written_again(checkpoint: Checkpoint, file: Path) -> None:
     oracle = Oracle()
     assert oracle.holds(file, checkpoint, [WANTED])
     assert not oracle.holds(file, checkpoint, [replace(WANTED, max_tokens=3)])
-    assert not oracle.holds(file, checkpoint, [WANTED, ASKED[0]])
+    assert not oracle.holds(file, checkpoint, [WANTED, REQUESTS[0]])
     assert not oracle.holds(file, checkpoint, [])
     assert not oracle.holds(file, replace(checkpoint, digest="0" * 64), [WANTED])
 
@@ -310,5 +310,5 @@ def test_without_a_writable_cache_it_is_computed_again(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SPYRE_CB_CACHE", str(tmp_path / "file" / "below"))
-    assert Oracle().references(checkpoint, ASKED) == Oracle().references(checkpoint, ASKED)
+    assert Oracle().references(checkpoint, REQUESTS) == Oracle().references(checkpoint, REQUESTS)
     assert computed == [2, 2]

@@ -250,12 +250,12 @@ def test_the_page_names_the_requirements_that_do_not_hold(tmp_path: Path) -> Non
     musts = {"CB-TKV-01": {"must": "tkv MUST grow by 1."}, "CB-JOIN-02": {"must": "It MUST join."}}
     html = page(tmp_path, results, 1, requirements=musts)
     listed = html[html.index('class="broken"') : html.index("Tests that went wrong")]
-    named, _, beside = listed.partition("Also violated in the same tests")
+    named, _, others = listed.partition("Also violated in the same tests")
     assert "<b>2 of 2</b> tests went wrong" in named
     assert "tkv MUST grow by 1." in named
     assert '<a href="#r1"><code>narrow</code></a>: step 3 differs' in named
     assert "CB-JOIN-02" not in named
-    assert "CB-JOIN-02" in beside
+    assert "CB-JOIN-02" in others
     assert "docs/scheduling-rules.md &#34;Decode&#34;" in html
 
 

@@ -19,7 +19,7 @@ KNOW_SCHEDULERS = ("schedulers/", "suites/schema/schedulers.py", "types.py", "dr
 OWN_COLUMNS = {known.own_column for known in FORMATS.values() if known.own_column}
 
 
-def asked(source: str) -> Iterator[str]:
+def violations(source: str) -> Iterator[str]:
     """Yield code that depends on the scheduler: comparisons of its name or properties, or its options."""
     names = {*FORMATS, *OPTION_KEYS, *(known.marker for known in FORMATS.values())}
     for node in ast.walk(ast.parse(source)):
@@ -41,7 +41,7 @@ def modules() -> list[str]:
 
 @pytest.mark.parametrize("module", modules())
 def test_no_module_asks_which_scheduler_it_is(module: str) -> None:
-    assert list(asked((HARNESS / module).read_text(encoding="utf-8"))) == []
+    assert list(violations((HARNESS / module).read_text(encoding="utf-8"))) == []
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_no_module_asks_which_scheduler_it_is(module: str) -> None:
     ],
 )
 def test_asking_is_seen(source: str, answer: str | None) -> None:
-    assert [each.split(": ")[1] for each in asked(source)] == ([answer] if answer else [])
+    assert [each.split(": ")[1] for each in violations(source)] == ([answer] if answer else [])
 
 
 def test_every_scheduler_has_a_format_and_a_marker() -> None:

@@ -195,10 +195,10 @@ def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]])
     run, specs = ran
     limits = replace(LIMITS, available_blocks=4)
     assert check_invariants(run, specs, REQUESTS, limits, OPTIONS).passed
-    which, change, told = DOCTORED[name]
+    which, change, message = DOCTORED[name]
     verdict = check_invariants(doctored(run, which, change), specs, REQUESTS, limits, OPTIONS)
     assert not verdict.passed
-    assert verdict.rule == RULES.get(told) or told in " ".join([verdict.headline, *verdict.details]), verdict
+    assert verdict.rule == RULES.get(message) or message in " ".join([verdict.headline, *verdict.details]), verdict
 
 
 def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[RequestSpec]]) -> None:

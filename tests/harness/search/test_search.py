@@ -68,7 +68,7 @@ def never_remove_padding(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ContinuousScheduler, "_remove_padding", lambda self: None)
 
 
-def forget_the_running_ones_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
+def ignore_running_sequences_where_tkv_grows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "fits_context", lambda new, _, tkv, most: admission.fits_context(new, [], tkv, most))
 
 
@@ -88,7 +88,7 @@ def fail_where_tkv_is_large(patch: pytest.MonkeyPatch) -> None:
     [
         (reserve_one_block_too_many, "reserved 2, expected 1"),
         (never_remove_padding, "tkv"),
-        (forget_the_running_ones_where_tkv_grows, "expected a decode"),
+        (ignore_running_sequences_where_tkv_grows, "expected a decode"),
         (fail_where_tkv_is_large, "RuntimeError: no more"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -14,7 +14,7 @@ from harness.search.survey import survey
 from harness.types import ChunkingSetup, SchedulingLimits, Verdict
 
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
-USUAL = ChunkingSetup()
+DEFAULT = ChunkingSetup()
 
 
 @pytest.mark.search
@@ -68,7 +68,7 @@ def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
     assert (sharer.of, sharer.shared) == (0, 64)
     assert sharer.prompt_length < 100  # as small as the number of trials allows
     assert root.prompt_length + root.max_tokens >= 64
-    assert (smallest.limits, smallest.chunking) == (AS_BUILT, USUAL)
+    assert (smallest.limits, smallest.chunking) == (AS_BUILT, DEFAULT)
     assert limits_that_matter(smallest) == ("a shared beginning", "an abort")
 
 
@@ -77,6 +77,6 @@ def test_sharing_with_a_removed_request_is_removed() -> None:
         return Verdict(len(workload.requests) < 2, "two are too many")
 
     requests = (SharingRequest(99, 2), SharingRequest(99, 2, of=0, shared=64), SharingRequest(99, 2, of=1, shared=64))
-    workload = ChunkedWorkload(AS_BUILT, USUAL, requests)
+    workload = ChunkedWorkload(AS_BUILT, DEFAULT, requests)
     smallest, _ = shrunk(workload, judge(workload), judge)
     assert smallest.requests == (SharingRequest(1, 1), SharingRequest(1, 1))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.utils import gc as garbage
+from harness.utils import gc as gc_module
 from harness.utils.gc import freeze_gc, gc_paused
 
 
@@ -20,7 +20,7 @@ def _collecting() -> Iterator[None]:
 def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Unfreeze objects, which a test run freezes after collection."""
     gc.unfreeze()
-    monkeypatch.setattr(garbage, "_frozen_here", False)
+    monkeypatch.setattr(gc_module, "_frozen_here", False)
     yield
     gc.freeze()
 

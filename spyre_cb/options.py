@@ -247,6 +247,13 @@ OPTIONS = (
         former_name="markdown-report",
     ),
     Option("results", REPORTS, "write each result as a JSON line when its test ends", metavar="FILE", type=Path),
+    Option(
+        "resume",
+        REPORTS,
+        "continue the run of the file of --cb-results: keep its results, and run the tests that have none",
+        flag=True,
+        default=False,
+    ),
     Option("plot", REPORTS, "show a text time-line of each failed case (the default with -s)", flag=True),
     Option(
         "no-progress",

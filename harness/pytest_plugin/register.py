@@ -19,9 +19,11 @@ from harness.pytest_plugin.isolation.plugin import Isolation
 from harness.pytest_plugin.isolation.reports import FailuresTravel
 from harness.pytest_plugin.known_failures import plugin as known_failures
 from harness.pytest_plugin.links import Links
+from harness.pytest_plugin.planning import PLANNING, Planning, earlier_for
 from harness.pytest_plugin.progress import Progress
 from harness.pytest_plugin.report_options import wanted_reports
 from harness.pytest_plugin.results import ResultStream
+from harness.pytest_plugin.resuming import NOTHING, EarlierRun, Resuming, earlier_run
 from harness.pytest_plugin.retries import FlakyTests
 from harness.pytest_plugin.shards import Sharding
 from harness.pytest_plugin.stages import Stages
@@ -40,11 +42,14 @@ def register(config: pytest.Config) -> None:
     cards = cards_of_run()
     option.cards_of_run = len(cards)  # Children get this option, because they see only the cards of their lease.
     _register_how_cases_run(config)
+    sharding = None
     if option.cb_shard is not None:
-        manager.register(Sharding(config, option.cb_shard, option.cb_durations_from or ()), "spyre-cb-shard")
+        sharding = Sharding(config, option.cb_shard, option.cb_durations_from or ())
+        manager.register(sharding, "spyre-cb-shard")
     elif option.cb_durations_from:
         raise pytest.UsageError("--cb-durations-from needs --cb-shard I/N")
     if hasattr(config, "workerinput"):
+        manager.register(Planning(config, sharding, earlier_for(config), None), PLANNING)
         end_with_parent(os.getppid())
         if option.cb_isolation == "engine":
             manager.register(Distribution(config, None), "spyre-cb-distribution")
@@ -57,13 +62,30 @@ def register(config: pytest.Config) -> None:
     elif option.cb_allow_flaky:
         raise pytest.UsageError("--cb-allow-flaky needs --cb-retries: without retries no test is flaky")
     manager.register(CardsShown(cards), "spyre-cb-cards")
-    results = ResultStream(config, option.cb_results, wanted_reports(config))
+    earlier = _earlier_run(config)
+    results = ResultStream(config, option.cb_results, wanted_reports(config), earlier)
     manager.register(results, "spyre-cb-results")
+    if earlier is not None:
+        manager.register(Resuming(config, earlier), "spyre-cb-resuming")
+    manager.register(Planning(config, sharding, earlier.tests if earlier else NOTHING, results.plan), PLANNING)
     if option.cb_isolation == "engine":
         stages = Stages(results)
         manager.register(stages, "spyre-cb-stages")
         manager.register(Distribution(config, stages), "spyre-cb-distribution")
     manager.register(Progress(results), "spyre-cb-progress")
+
+
+def _earlier_run(config: pytest.Config) -> EarlierRun | None:
+    """Return the run that ``--cb-resume`` continues. Raises pytest.UsageError."""
+    option = config.option
+    if not option.cb_resume:
+        return None
+    if option.cb_results is None:
+        raise pytest.UsageError("--cb-resume needs --cb-results FILE: it continues the run of that file")
+    for name, given in (("--collect-only", option.collectonly), ("--cb-bless", option.cb_bless)):
+        if given:
+            raise pytest.UsageError(f"--cb-resume can't be combined with {name}")
+    return earlier_run(option.cb_results)
 
 
 def _register_how_cases_run(config: pytest.Config) -> None:

@@ -22,7 +22,9 @@ from harness.cases.lint import requirements_above
 from harness.drivers.compilations import added_up
 from harness.drivers.optional import backend_label
 from harness.pytest_plugin.results_file import ResultsFile
+from harness.pytest_plugin.resuming import EarlierRun, plan_fields
 from harness.report.outcomes import counts_of, properties_of
+from harness.report.plan import Plan
 from harness.report.reading import FORMAT, Recorded
 from harness.report.tested import leases_of, model_digests, models_that_ran
 from harness.report.writing import ReportError, Wanted, write_reports
@@ -45,7 +47,9 @@ class ResultStream:
     Each result is written to the results file when its test ends, so that it is not lost if the run is killed.
     """
 
-    def __init__(self, config: pytest.Config, results: Path | None, wanted: Wanted) -> None:
+    def __init__(
+        self, config: pytest.Config, results: Path | None, wanted: Wanted, earlier: EarlierRun | None = None
+    ) -> None:
         self._config = config
         self._results = results
         self._wanted = wanted
@@ -54,13 +58,36 @@ class ResultStream:
         self._running: dict[str, None] = {}
         self._file: ResultsFile | None = None
         self._began = time.time()
+        self._earlier = earlier
+        self._plan: Plan | None = None
         self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
-        """Create the results file, and write its header. ``register.py`` has checked that it can be written."""
+        """Create the results file with its header, unless an earlier run is to be resumed. Raises pytest.UsageError.
+
+        ``register.py`` has checked that the file can be written.
+        """
         if self._results is not None:
             self._file = ResultsFile(self._results)
-            self._write(self._header())
+        if self._earlier is not None:
+            self._earlier.refuse_another(self._header())
+        elif self._file is not None:
+            self._file.begin([self._header()])
+
+    def plan(self, plan: Plan) -> None:
+        """Take the plan of the run before its first test, and write it, with the results that are kept.
+
+        Raises pytest.UsageError if those are of other tests.
+        """
+        self._plan = plan
+        kept: Mapping[str, Any] = {}
+        if self._earlier is not None:
+            self._earlier.refuse_other_tests(plan)
+            kept = self._earlier.results
+            self._by_test |= {test: dict(result) for test, result in kept.items()}
+            self._written |= kept.keys()
+        if self._file is not None:
+            self._file.begin([self._header(), *kept.values()])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -137,6 +164,8 @@ class ResultStream:
             self._say(line)
         if self._spent:
             self._say(f"time spent in all processes together: {spent.summary(self._spent)}")
+        if self._file is not None and not self._file.begun:
+            return  # This run was ended before it knew its tests, and the file is that of the run to be resumed.
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)
@@ -225,7 +254,8 @@ class ResultStream:
             "command": shlex.join(["pytest", *map(str, self._config.invocation_params.args)]),
             "python": sys.version.split()[0],
             "revision": revision(self._config.rootpath),
-            "began": self._began,
+            **plan_fields(self._config.option, self._plan, self._earlier),
+            "began": self._began if self._earlier is None else self._earlier.header.get("began", self._began),
         }
 
     def _requirements(self) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import json
 import math
 import os
-import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -19,15 +18,42 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problem = ""
+        self.begun = False
         self._file: IO[bytes] | None = None
         self._end = 0
-        self._can_go_back = False
+        self._can_go_back = not path.exists() or path.is_file()
+
+    def begin(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write the first lines, in place of what a regular file had.
+
+        They are written to a new file that then takes the place of the old one, so that what an earlier run has left
+        is not lost if this process is killed meanwhile, or if the disk is full. Into a pipe, only the first
+        call writes.
+        """
+        if self.problem or (self.begun and not self._can_go_back):
+            return
+        self.begun = True
+        self.close()
+        draft = Path(f"{os.path.realpath(self.path)}.part") if self._can_go_back else None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("wb", buffering=0)
-            self._can_go_back = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._opened(draft)
+            for line in lines:
+                self._put_bytes(f"{as_line(line)}\n".encode())
+            if draft is not None:
+                os.fsync(self._file.fileno())
+                self._end = self._file.tell()
+                if draft.exists():
+                    os.replace(draft, os.path.realpath(self.path))
         except OSError as error:
             self._give_up(error)
+            if draft is not None:
+                draft.unlink(missing_ok=True)
+
+    def _opened(self, draft: Path | None) -> IO[bytes]:
+        if draft is None or not os.access(draft.parent, os.W_OK):  # a file may be writable where its folder is not
+            return self.path.open("wb", buffering=0)
+        return draft.open("wb", buffering=0)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Write a line."""
@@ -48,11 +74,13 @@ class ResultsFile:
             if self._can_go_back:
                 self._file.seek(self._end)
                 self._file.truncate()
-            left = text.encode()
-            while left:  # the disk may take a part of it
-                left = left[self._file.write(left) :]
+            self._put_bytes(text.encode())
         except OSError as error:
             self._give_up(error)
+
+    def _put_bytes(self, left: bytes) -> None:
+        while left and self._file is not None:  # the disk may take a part of it
+            left = left[self._file.write(left) :]
 
     def close(self) -> None:
         """Close the file. Idempotent."""

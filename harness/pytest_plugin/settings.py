@@ -34,8 +34,8 @@ class Settings:
     """The settings of a run, and the numbers of tests, which are filled in during collection.
 
     ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs, None for the default one.
-    ``counts`` has the number of cases and tests of each suite file. ``left_out`` has the number of tests that were
-    deselected because ``-m`` does not name their marker, by marker.
+    ``counts`` has the number of cases and tests of each suite file, and ``digests`` the digest of its text.
+    ``left_out`` has the number of tests that were deselected because ``-m`` does not name their marker, by marker.
     """
 
     driver: Driver
@@ -46,6 +46,7 @@ class Settings:
     oracle: Oracle
     policy: Policy | None
     counts: dict[str, Count] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
     @classmethod

@@ -96,7 +96,9 @@ class Sharding:
 
     def __init__(self, config: pytest.Config, wanted: Shard, files: Sequence[Path]) -> None:
         self._config = config
-        self._wanted = wanted
+        self.wanted = wanted
+        self.parts: list[list[str]] = [[] for _ in range(wanted.of)]
+        """The names of the tests of each part, once they are collected."""
         recorded = config.rootpath / RECORDED
         self._recorded: dict[str, float] = {}
         for file in files or ([recorded] if recorded.is_file() else []):
@@ -111,20 +113,21 @@ class Sharding:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        row = by_engine(items)
-        names = [item.nodeid for item in row]
-        parts = cut(expected(names, self._recorded), self._wanted.of)
-        chosen = {id(item) for item, part in zip(row, parts, strict=True) if part == self._wanted.number}
-        out = [item for item in items if id(item) not in chosen]
-        self._summary = f"shard {self._wanted}: {len(items) - len(out)} of {plural(len(items), 'test')}"
-        items[:] = [item for item in items if id(item) in chosen]
+        # Sorted first: the order of the items may depend on what failed last on this machine.
+        names = [item.nodeid for item in by_engine(sorted(items, key=lambda item: item.nodeid))]
+        for name, part in zip(names, cut(expected(names, self._recorded), self.wanted.of), strict=True):
+            self.parts[part - 1].append(name)
+        chosen = set(self.parts[self.wanted.number - 1])
+        out = [item for item in items if item.nodeid not in chosen]
+        self._summary = f"shard {self.wanted}: {len(items) - len(out)} of {plural(len(items), 'test')}"
+        items[:] = [item for item in items if item.nodeid in chosen]
         if out:
             self._config.hook.pytest_deselected(items=out)
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput["spyre_cb_shard"] = self._summary
 
     def pytest_report_header(self) -> str:
-        return f"shard {self._wanted}"
+        return f"shard {self.wanted}"
 
     def pytest_report_collectionfinish(self) -> str:
         return self._summary

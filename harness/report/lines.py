@@ -7,7 +7,7 @@ the same format is read, too.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from harness.report.outcomes import Record
 
@@ -125,8 +125,18 @@ class RunningLine(Line):
     running: list[str]
 
 
+class ShardLine(Line):
+    """The part of the tests that a run has: the part ``part``, from 1, of ``of`` parts."""
+
+    part: Annotated[int, Field(ge=1, le=10**6)]
+    of: Annotated[int, Field(ge=1, le=10**6)]
+
+
 class HeaderLine(Line):
-    """The first line."""
+    """The first line.
+
+    ``plan``: the names of the tests of each part, by suite file; absent if the run ended before they were known.
+    """
 
     engine: str = ""
     models: list[str] = []
@@ -136,7 +146,21 @@ class HeaderLine(Line):
     command: str = ""
     python: str = ""
     revision: str | None = None
+    options: dict[str, str] = {}
+    shard: ShardLine | None = None
+    plan: list[dict[str, list[str]]] | None = None
+    suites: dict[str, str] = {}
+    killed: dict[str, Count] = {}
     began: Instant = 0.0
+
+    @model_validator(mode="after")
+    def _fits(self) -> "HeaderLine":
+        parts = self.shard.of if self.shard else 1
+        if self.shard and self.shard.part > parts:
+            raise ValueError(f"the part must be from 1 to {parts}, not {self.shard.part}")
+        if self.plan is not None and len(self.plan) != parts:
+            raise ValueError(f"the plan has {len(self.plan)} parts, but the run {parts}")
+        return self
 
 
 class FooterLine(Line):

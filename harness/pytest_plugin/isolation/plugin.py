@@ -42,6 +42,7 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
     "numprocesses": None,
     "cb_retries": 0,
     "cb_results": None,
+    "cb_resume": False,
     "cb_shard": None,
     "tx": [],
     "xmlpath": None,

@@ -34,6 +34,7 @@ class Run:
         self.config: Any = types.SimpleNamespace(
             stash=stash,
             rootpath=folder,
+            option=types.SimpleNamespace(),
             pluginmanager=types.SimpleNamespace(get_plugin={"terminalreporter": terminal}.get),
             invocation_params=types.SimpleNamespace(args=("suites/a.yaml", "-m", "cb and cpu")),
         )

@@ -1,0 +1,107 @@
+"""Find out which tests each part of a run has, for the header of the results file, and leave out what has a result.
+
+With xdist, only workers collect tests. They write the plan to a file, which the controller reads.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from harness.pytest_plugin.resuming import Earlier
+from harness.pytest_plugin.settings import settings_key
+from harness.pytest_plugin.shards import Sharding
+from harness.report.plan import Plan, plan_from
+
+PLANNING = "spyre-cb-planning"
+_FOLDER = "spyre_cb_plan"
+_EARLIER = "spyre_cb_earlier"
+_FILE = "plan.json"
+
+
+def earlier_for(config: pytest.Config) -> Earlier:
+    """Return what xdist's controller says of the earlier run to this worker."""
+    worker: Any = config
+    kept, killed = worker.workerinput[_EARLIER]
+    return Earlier(frozenset(kept), frozenset(killed))
+
+
+class Planning:
+    """A pytest plugin in every process that collects tests, and on xdist's controller.
+
+    ``planned`` is called with the plan once it is known, on the controller, before the first test runs.
+    """
+
+    def __init__(
+        self, config: pytest.Config, sharding: Sharding | None, earlier: Earlier, planned: Callable[[Plan], None] | None
+    ) -> None:
+        self._config = config
+        self._sharding = sharding
+        self._planned = planned
+        self._earlier = earlier
+        self._folder: TemporaryDirectory[str] | None = None
+        self._parts: list[list[str]] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Deselect the tests that have a result, and move those to the end that ran when an earlier run was killed."""
+        self._parts = self._sharding.parts if self._sharding else [[item.nodeid for item in items]]
+        out = [item for item in items if item.nodeid in self._earlier.kept]
+        if out:
+            self._config.hook.pytest_deselected(items=out)
+            items[:] = [item for item in items if item.nodeid not in self._earlier.kept]
+        items.sort(key=lambda item: item.nodeid in self._earlier.killed)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell the plan to the controller. This must happen before xdist reports that this worker has collected."""
+        if self._config.option.collectonly:
+            return
+        # Other plugins, as for ``--lf``, may have left out tests since.
+        here = {item.nodeid for item in session.items} | self._earlier.kept
+        mine = self._sharding.wanted.number - 1 if self._sharding else 0
+        self._parts[mine] = [test for test in self._parts[mine] if test in here]
+        plan = Plan(tuple(map(tuple, self._parts)), self._config.stash[settings_key].digests)
+        worker = getattr(self._config, "workerinput", None)
+        if worker is None:
+            self._told(plan)
+            return
+        draft = Path(worker[_FOLDER], worker["workerid"])
+        draft.write_text(json.dumps(plan.as_data()), encoding="utf-8")
+        os.replace(draft, draft.with_name(_FILE))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        self._folder = self._folder or TemporaryDirectory(prefix="spyre-cb-")
+        node.workerinput[_FOLDER] = self._folder.name
+        node.workerinput[_EARLIER] = [list(self._earlier.kept), list(self._earlier.killed)]
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        assert self._folder is not None
+        file = Path(self._folder.name, _FILE)
+        if self._planned is not None and file.exists():
+            plan = plan_from(json.loads(file.read_text(encoding="utf-8")))
+            assert plan is not None
+            self._told(plan)
+
+    def _told(self, plan: Plan) -> None:
+        planned, self._planned = self._planned, None
+        self._parts = [list(part) for part in plan.parts]
+        if planned is not None:
+            planned(plan)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Count a run as successful if there are tests, but none were left for it."""
+        is_controller = not hasattr(self._config, "workerinput")
+        if is_controller and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and any(self._parts):
+            session.exitstatus = pytest.ExitCode.OK
+
+    def pytest_unconfigure(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()

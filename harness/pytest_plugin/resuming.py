@@ -1,0 +1,132 @@
+"""``--cb-resume``: continue the run of a results file. Tests that have a result in the file are not run again.
+
+A run that was killed leaves a file without a footer. Its last line may be incomplete, and then does not count.
+"""
+
+import os
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.report.outcomes import PROBLEMS, Record, counts_of
+from harness.report.plan import Plan, plan_from
+from harness.report.reading import ResultsError, read_run
+from harness.report.same_run import difference, plan_difference
+from harness.utils.text import plural
+from spyre_cb.options import CHECKS, ENGINE, OPTIONS
+
+ANEW = "name another file, or leave out --cb-resume to run all tests again"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Tests of an earlier run: those with a result, and those that ran when the run was killed."""
+
+    kept: frozenset[str]
+    killed: frozenset[str]
+
+
+NOTHING = Earlier(frozenset(), frozenset())
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """The run that is resumed: its header, and the results that are kept, by test.
+
+    ``killed`` has the tests that ran when the process was killed, each with the number of times that happened.
+    """
+
+    path: Path
+    header: Mapping[str, Any]
+    results: Mapping[str, Record]
+    killed: Mapping[str, int]
+
+    @property
+    def tests(self) -> Earlier:
+        return Earlier(frozenset(self.results), frozenset(self.killed))
+
+    def refuse_another(self, header: Mapping[str, Any]) -> None:
+        """Raise pytest.UsageError if ``header``, which may have no plan yet, is that of another run."""
+        mine, its = (_part(each) for each in (header, self.header))
+        what = f"this run is {mine}, and the file is of {its}" if mine != its else difference(self.header, header)
+        self._refuse(what)
+
+    def refuse_other_tests(self, plan: Plan) -> None:
+        """Raise pytest.UsageError if the earlier run had other tests or suites."""
+        old = plan_from(self.header)
+        self._refuse(plan_difference(old, plan) if old is not None else "")
+
+    def _refuse(self, what: str) -> None:
+        if what:
+            raise pytest.UsageError(f"--cb-resume: {self.path} is of another run: {what}; {ANEW}")
+
+
+def _part(header: Mapping[str, Any]) -> str:
+    shard = header.get("shard")
+    return f"part {shard['part']} of {shard['of']}" if shard else "a run without --cb-shard"
+
+
+def earlier_run(path: Path) -> EarlierRun | None:
+    """Return the run of a results file. Return None if there is nothing in it yet. Raises pytest.UsageError."""
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return None
+    if not path.is_file():
+        raise pytest.UsageError(f"--cb-resume: {path} is not a regular file, and so keeps no results to resume from")
+    try:
+        run = read_run(path)
+    except ResultsError as error:
+        raise pytest.UsageError(f"--cb-resume: {error}; {ANEW}") from error
+    results = {str(result["test"]): result for result in run.results if "::" in str(result["test"])}
+    killed: Counter[str] = Counter(run.header.get("killed", {}))
+    if run.footer is None:
+        killed.update(test for test in run.running if test not in results)
+    return EarlierRun(path, run.header, results, {test: times for test, times in killed.items() if test not in results})
+
+
+def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None) -> dict[str, Any]:
+    """Return the fields of a header with which files of one run are recognised, and what should run."""
+    shard = getattr(option, "cb_shard", None)
+    given = {
+        each.name: str(value)
+        for each in OPTIONS
+        if each.group in (ENGINE, CHECKS) and (value := getattr(option, each.dest, each.default)) != each.default
+    }
+    return {
+        "options": given,
+        **({"shard": {"part": shard.number, "of": shard.of}} if shard else {}),
+        **(plan.as_data() if plan else {}),
+        **({"killed": dict(earlier.killed)} if earlier and earlier.killed else {}),
+    }
+
+
+class Resuming:
+    """A pytest plugin on the controller: reports what is kept. Failures that are kept fail the run."""
+
+    def __init__(self, config: pytest.Config, run: EarlierRun) -> None:
+        self._run = run
+        self._allow_flaky = bool(config.option.cb_allow_flaky)
+
+    def pytest_report_header(self) -> list[str]:
+        results = self._run.results.values()
+        counts = ", ".join(f"{number} {outcome}" for outcome, number in counts_of(results).items())
+        kept = (
+            f"{plural(len(results), 'test')} of {os.fspath(self._run.path)} {'is' if len(results) == 1 else 'are'} kept"
+        )
+        lines = [f"resumed: {kept}, and not run again{f' ({counts})' if counts else ''}"]
+        for test, times in self._run.killed.items():
+            lines.append(
+                f"resumed: {test} runs again, last: it ran when the process was killed, {plural(times, 'time')}"
+            )
+        return lines
+
+    @pytest.hookimpl
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        fine = {"xpassed", *(["flaky"] if self._allow_flaky else [])}
+        bad = [result for result in self._run.results.values() if result["outcome"] in set(PROBLEMS) - fine]
+        if bad and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,56 @@
+"""The plan of a run: which tests each of its parts (``--cb-shard``) should run.
+
+The header of a results file has the plan of all parts, so that the tests of a part that never reported are known from
+the files of the others.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The tests of each part, and the digest of each suite file. A run without ``--cb-shard`` has one part.
+
+    The same tests in another order are the same plan.
+    """
+
+    parts: tuple[tuple[str, ...], ...]
+    suites: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return a text that is the same for equal plans only."""
+        data = [[sorted(part) for part in self.parts], sorted(self.suites.items())]
+        return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+    @property
+    def tests(self) -> tuple[str, ...]:
+        """Return the tests of all parts."""
+        return tuple(test for part in self.parts for test in part)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return the fields of a header. The tests of a part are grouped by file: names are shorter so."""
+        return {"plan": [_by_file(part) for part in self.parts], "suites": dict(self.suites)}
+
+
+def plan_from(header: Mapping[str, Any]) -> Plan | None:
+    """Return the plan in a header, None if the run ended before its tests were collected."""
+    if header.get("plan") is None:
+        return None
+    parts = tuple(
+        tuple(f"{file}::{name}" if name else file for file, names in part.items() for name in names)
+        for part in header["plan"]
+    )
+    return Plan(parts, header.get("suites", {}))
+
+
+def _by_file(part: Sequence[str]) -> dict[str, list[str]]:
+    files: dict[str, list[str]] = {}
+    for test in part:
+        file, _, name = test.partition("::")
+        files.setdefault(file, []).append(name)
+    return files

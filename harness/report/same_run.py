@@ -1,0 +1,60 @@
+"""Whether two results files are of one run: of the same engine, models, options and tests.
+
+Only then may results of one file stand in for those of the other, as for a run that is resumed, or for shards.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from harness.report.outcomes import shortened
+from harness.report.plan import Plan, plan_from
+
+COMPARED = {
+    "engine": "engine",
+    "models": "models",
+    "digests": "checkpoints of the models",
+    "simulated": "simulation of sendnn",
+    "options": "options",
+    "revision": "git revision",
+}
+"""Fields of a header that are the same in all files of a run, with their names in sentences."""
+MAX_TEXT = 120
+
+
+def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return what differs first between the headers of two runs, as the end of a sentence; empty if nothing does.
+
+    The part of each run is not compared. Plans are compared if both headers have one.
+    """
+    for field, name in COMPARED.items():
+        if _value(one, field) != _value(other, field):
+            return (
+                f"the {name} differ{'' if name.endswith('s') else 's'}: {_text(one, field)}, and {_text(other, field)}"
+            )
+    planned, its = plan_from(one), plan_from(other)
+    return plan_difference(planned, its) if planned and its else ""
+
+
+def plan_difference(one: Plan, other: Plan) -> str:
+    """Return what differs first between two plans, as the end of a sentence; empty if nothing does."""
+    if one.digest == other.digest:
+        return ""
+    only = sorted(set(one.tests) ^ set(other.tests))
+    if only:
+        return f"the tests differ: only one of them has {only[0]}{f' and {len(only) - 1} more' if only[1:] else ''}"
+    names = sorted(one.suites.keys() | other.suites.keys())
+    changed = [name for name in names if one.suites.get(name) != other.suites.get(name)]
+    if changed:
+        return f"the suite {changed[0]} was changed in between"
+    return "the same tests are divided into other parts (other durations, or another number of parts)"
+
+
+def _value(header: Mapping[str, Any], field: str) -> Any:
+    return header.get(field) or None
+
+
+def _text(header: Mapping[str, Any], field: str) -> str:
+    value = _value(header, field)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return shortened(text, MAX_TEXT)

@@ -1,6 +1,7 @@
 """Find Spyre cards, and select those that a run may use.
 
-Cards are found as in torch-spyre (``spyre_device_enum``). The first of these that is set lists the PCI addresses:
+As in torch-spyre (``spyre_device_enum``), the PCI addresses of the cards come from the first of these sources that
+has any:
 
 1. the environment variables ``AIU_WORLD_RANK_0``, ``AIU_WORLD_RANK_1``, …
 2. the environment variable ``PCIDEVICE_IBM_COM_AIU_PF``
@@ -22,7 +23,7 @@ RANK = "AIU_WORLD_RANK_"
 CLUSTER = "PCIDEVICE_IBM_COM_AIU_PF"
 CHOSEN = "SPYRE_CARDS"
 ROOT = "SPYRE_CARDS_ROOT"
-"""Name of the environment variable with the folder to search in place of ``/``, for tests."""
+"""Name of an environment variable that tests set. Its value is the folder to search for cards in place of ``/``."""
 
 
 class CardsError(ValueError):
@@ -59,7 +60,10 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
 
 
 def leased_cards(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the PCI addresses of the cards that this process leases, from ``AIU_WORLD_RANK_*``, set by the lease."""
+    """Return the PCI addresses in ``AIU_WORLD_RANK_0``, ``AIU_WORLD_RANK_1``, …
+
+    These are the cards that the run has leased for this process (``Lease.environ`` in lease.py).
+    """
     return list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
 
 
@@ -81,7 +85,7 @@ def _is_spyre(device: Path) -> bool:
 
 
 def _node(root: Path, bus_id: str) -> Path | None:
-    """Return the card's device file, ``/dev/vfio/<number of its IOMMU group>``, or None if there is none."""
+    """Return the card's device file, ``/dev/vfio/<number of its IOMMU group>``, or None if the file does not exist."""
     group = root / "sys/bus/pci/devices" / bus_id / "iommu_group"
     if not group.exists():
         return None
@@ -95,6 +99,6 @@ def _chosen(found: list[Card], text: str) -> tuple[Card, ...]:
     unknown = [name for name in names if name not in by_name]
     if unknown or not names:
         there = ", ".join(map(str, found)) or "none"
-        wrong = f"{unknown[0]!r} is not a card of this machine" if names else "names no card"
+        wrong = f"{unknown[0]!r} is not a card of this machine" if names else "the value names no card"
         raise CardsError(f"{CHOSEN}={text}: {wrong}; the cards of this machine are: {there}")
     return tuple(dict.fromkeys(by_name[name] for name in names))

@@ -1,7 +1,8 @@
 """Lease cards with file locks. The operating system releases the locks of a process that is killed.
 
-A lease contains all cards that one engine needs. The locks are advisory, and other users do not see them. A card that
-any process still has open can't be leased, even if its lock is free.
+A lease contains all cards that one engine needs. The locks are advisory: a program that does not use them can still
+open a card. By default, each user has a lock folder of their own. A card that a process still has open can't be
+leased, even if no process holds its lock.
 """
 
 import contextlib
@@ -68,7 +69,11 @@ class Lease:
 
 
 def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder with the lock files: ``SPYRE_CARDS_LOCKS``, else a folder of this user."""
+    """Return the folder with the lock files.
+
+    The environment variable ``SPYRE_CARDS_LOCKS`` names the folder. If it is not set, the folder is in the user's
+    runtime folder (``XDG_RUNTIME_DIR``) or in the folder for temporary files.
+    """
     folder = environ.get(FOLDER)
     if folder:
         return Path(folder)
@@ -79,7 +84,9 @@ def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait: float | None = None) -> Lease:
     """Wait until ``count`` of the cards are free, lease them and return the lease.
 
-    Raises CardsError if the wait takes longer than ``wait`` seconds (default: ``SPYRE_CARDS_WAIT``, else 120).
+    Raises CardsError if ``cards`` has fewer than ``count`` cards, or if the cards are not free after ``wait`` seconds.
+    With ``wait`` None, the environment variable ``SPYRE_CARDS_WAIT`` has the number of seconds; if it is not set, the
+    number is 120.
     """
     if count > len(cards):
         raise CardsError(
@@ -170,4 +177,4 @@ def _who_has_them(cards: Sequence[Card], folder: Path) -> str:
             users.append(f"{card} is leased by process {has.pid}")
         elif open_in:
             users.append(f"{card} is open in process {', '.join(map(str, open_in))}")
-    return "; ".join(users) or "other processes used them until now"
+    return "; ".join(users) or "other processes used them until a moment ago"

@@ -51,7 +51,10 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def with_echoed_logprobs(spec: RequestSpec, call: Request) -> RequestSpec:
-    """Return the request as it is compared: an echo with logprobs has those of the prompt, too."""
+    """Return the request whose reference the answer is compared with.
+
+    An answer that echoes its prompt with logprobs has the logprobs of the prompt's tokens as well.
+    """
     echoed = isinstance(call, Call) and call.echo and call.logprobs is not None
     return replace(spec, prompt_logprobs=call.logprobs) if echoed else spec
 

@@ -9,7 +9,7 @@ from harness.types import Verdict, failures
 
 
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
-    """Return a text with the case and all failed verdicts of a test.
+    """Return the text that pytest shows for a failed test: the case and all failed verdicts.
 
     ``place`` is the file and line of the case. ``bless_command`` is added if blessing could make the test pass.
     """
@@ -45,7 +45,7 @@ def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
 
 
 def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
-    """Return a text about a test that has no verdicts because it was stopped early.
+    """Return the text that pytest shows for a test that has no verdicts because it was stopped early.
 
     ``what`` is a sentence about the reason. ``more`` are lines to add, such as a traceback.
     """
@@ -59,7 +59,10 @@ def _head(expanded: Expanded, place: str) -> list[str]:
 
 
 class CaseFailedError(Exception):
-    """A test has failed verdicts. ``headline`` is that of the first one; the message is the text about all of them."""
+    """A test has failed verdicts.
+
+    ``headline`` is the headline of the first failed verdict. The message is the text about all failed verdicts.
+    """
 
     def __init__(self, headline: str, text: str) -> None:
         super().__init__(text)

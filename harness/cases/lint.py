@@ -23,7 +23,7 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
     ``more_markers`` are the markers registered with pytest, which a suite can use in addition to those of the harness.
     """
     problems = [
-        *_alone_by_its_name(loaded),
+        *_same_stem(loaded),
         *_markers(loaded, {*MARKERS, *more_markers}),
         *_checks(loaded),
         *_requirements_and_name(loaded),
@@ -32,7 +32,7 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
         raise SuiteError(problems)
 
 
-def _alone_by_its_name(loaded: LoadedSuite) -> Iterator[Problem]:
+def _same_stem(loaded: LoadedSuite) -> Iterator[Problem]:
     """Check that no suite in the same folder differs only in its suffix, because both would have the same expectations.
 
     For example, a.yaml and a.yml would both have the folder of expectations ``a``.

@@ -27,7 +27,7 @@ def run_output(test: Test, case: OutputCase, session: Session, limits: Schedulin
 def broken_off(run: Run, steps: Verdict | None = None) -> Verdict:
     """Return the failed verdict about a run in which the engine raised an error or did not finish all requests.
 
-    ``steps`` is the verdict about the steps before that, if they were compared with a table.
+    ``steps`` is the verdict about the steps that were run, if they were compared with a step table.
     """
     assert run.unfinished is not None
     end = ("", *run.traceback) if run.traceback else ()

@@ -17,8 +17,8 @@ from harness.utils import spent
 def run_test(test: Test, session: Session) -> Verdicts:
     """Set the engine's limits to those of the case, run the case and check it. Return the verdicts.
 
-    Raises CaseError if the engine can't have these limits or the model can't have these prompts. Also raises
-    CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
+    Raises CaseError if the engine can't be run with these limits, or if the model's tokenizer can't produce these
+    prompts. Also raises CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
     """
     case = test.expanded.case
     try:

@@ -67,7 +67,7 @@ def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
 
 
 def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
-    """Return the verdict about a run that the engine did not finish.
+    """Return the failed verdict about a run in which the engine raised an error or did not finish all requests.
 
     If the case has a step table, the steps that were run are compared with it.
     """

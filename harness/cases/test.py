@@ -1,4 +1,4 @@
-"""``Test``, the input of ``harness.cases.run.run_test``, and its result, a tuple of verdicts."""
+"""The types of the input and the result of ``harness.cases.run.run_test``: ``Test`` and ``Verdicts``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,16 +17,16 @@ Verdicts = tuple[Verdict, ...]
 
 
 class CaseError(ValueError):
-    """The case can't be run because of a mistake in it. The message is for the author of the case."""
+    """A case can't be run because of a mistake in the case. The message is for the author of the case."""
 
 
 @dataclass(frozen=True)
 class Test:
     """One case in one configuration, with what is needed to run and check it.
 
-    ``expanded`` is the case. ``capabilities`` are those of the driver. ``blessing`` is None except with ``--cb-bless``.
-    ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs if neither the case nor its
-    suite names one.
+    ``expanded`` is the case. ``capabilities`` are those of the driver. ``bless_command`` is the command that accepts
+    the engine's steps as the expected steps. ``blessing`` is None except with ``--cb-bless``. ``oracle`` provides
+    reference outputs. ``policy`` is the policy for comparing outputs if neither the case nor its suite names one.
     """
 
     __test__ = False  # pytest must not collect this class.

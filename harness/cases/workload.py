@@ -24,8 +24,9 @@ from harness.utils import spent
 class Workload:
     """The requests of a case, prepared for an engine with the effective ``limits``.
 
-    ``requests`` are as in the suite file, ``specs`` are the same requests as drivers take them. ``options`` are those
-    of the scheduler. ``comparison`` has the reference outputs, and is None if outputs are not compared with them.
+    ``requests`` are the requests as the suite file has them, and ``specs`` the same requests in the form that drivers
+    take. ``options`` are those of the scheduler. ``comparison`` has the reference outputs; it is None if the outputs
+    are not compared.
     """
 
     case: StepsCase | OutputCase
@@ -58,7 +59,7 @@ class Workload:
     def check(self, run: Run, session: Session) -> list[Verdict]:
         """Check the scheduler's invariants, the events that the case requires or forbids, and the outputs.
 
-        Some checks of outputs run requests again on ``session``, one at a time.
+        Some checks of outputs run the requests again on ``session``, one at a time.
         """
         invariants = self.scheduler.check_invariants(run, self.specs, self.requests, self.limits, self.options)
         happened = check_happens(self.scheduler, self.case, run, self.specs, self.limits, self.options)
@@ -68,9 +69,9 @@ class Workload:
         return [invariants, *([] if happened is None else [happened]), *outputs]
 
     def explain(self, run: Run, step: int) -> str | None:
-        """Return a sentence about what the rules require at a step, with the numbers of this case.
+        """Return a sentence that says what the rules require at step ``step``, with the numbers of this case.
 
-        Return None if the rules can't be applied to the steps before.
+        Return None if the rules can't be applied to the steps before it.
         """
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
@@ -81,10 +82,10 @@ class Workload:
         return [Size(len(spec.prompt_token_ids), spec.max_tokens, request.join_step) for spec, request in pairs]
 
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
-        """Return the verdicts with data about the run in the first, for reports.
+        """Add data about the run to the first verdict, for reports, and return all verdicts.
 
-        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read this data. Steps of engines that run no
-        model have no times.
+        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read this data. The durations of steps are
+        left out if the outputs are not compared with reference outputs.
         """
         first, *others = verdicts
         rows = turns(run.steps)
@@ -98,7 +99,7 @@ class Workload:
 
 
 def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) -> Workload:
-    """Prepare the requests of a case for an engine with these effective limits, and look up their references."""
+    """Prepare the requests of a case for an engine with these effective limits, and look up their reference outputs."""
     specs, comparison = tuple(specs_of(test, case)), None
     if TOKENS in test.capabilities:
         specs, comparison = prepare_outputs(
@@ -118,9 +119,10 @@ def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
 
 
 def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
-    """Return the function that converts a request of the case, given its position, for the driver.
+    """Return a function that converts a request of the case and its position to the form that the driver takes.
 
-    A driver that runs no model gets simulated tokens, or prompts of the right length only.
+    For a driver that runs no model, the result has the tokens that the driver pretends to generate or, if the scheduler
+    does not depend on tokens, a prompt of the right length whose token ids are all 0.
     """
     model = test.expanded.configuration.model
     if TOKENS not in test.capabilities and test.scheduler.reads_tokens:

@@ -19,7 +19,7 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass
 class Background:
-    """An action that runs in the background.
+    """An action that runs in the background while later actions are performed.
 
     ``name`` is the name of its request, ``n`` the number of answers requested, and ``number`` the position of the
     action in the case. ``chunks`` are the stream chunks received so far. ``received`` is notified of each chunk.
@@ -37,9 +37,10 @@ class Background:
 class CaseContext:
     """The state of one running case.
 
-    ``make_request`` converts a request of the case for the client and gives it a unique name. ``make_chat`` renders
-    the prompt of a conversation. ``name_of`` returns a new unique request name. ``background`` and ``results`` have
-    the names of actions as keys.
+    ``make_request`` converts a request from the suite file to a request for the client, and gives it a unique name.
+    ``make_chat`` renders the prompt of a conversation. ``name_of`` returns a new unique request name. ``background``
+    has the actions that still run in the background, and ``results`` the results of actions that have ended, both by
+    the action's name.
     """
 
     client: Client

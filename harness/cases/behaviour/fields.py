@@ -1,4 +1,7 @@
-"""Fields of JSON responses by path, and streams of server-sent events as JSON."""
+"""Look up fields of JSON responses by path, and compare them with expected values.
+
+A stream of server-sent events is first converted to one JSON object.
+"""
 
 import json
 import re
@@ -14,14 +17,16 @@ _END = "[DONE]"
 
 
 class NoFieldError(LookupError):
-    """A path that leads to nothing. The message is a clause about it."""
+    """A response has no value at a path. The message is a clause that contains the path."""
 
 
 def document_of(body: str) -> Any:
-    """Return the JSON of a response or, of server-sent events, an object about them. Raises ValueError.
+    """Return the JSON value in the body of a response. For a body of server-sent events, return a dict about them.
 
-    The object has the ``chunks``, whether they have one id (``one_id``) and end as they must (``done``), the ``texts``
-    that they add up to, by choice, and ``ahead``: the numbers of the chunks that have tokens and no text.
+    The dict has the keys ``chunks`` (the JSON of each event), ``done`` (whether ``[DONE]`` occurs once, at the end),
+    ``one_id`` (whether all chunks have the same id), ``texts`` (the text of each choice, joined from its chunks) and
+    ``ahead`` (positions of the chunks that have token ids, but no text). Raises ValueError if the body is not JSON, and
+    KeyError, AttributeError or TypeError if a chunk does not have the form of OpenAI's API.
     """
     if not body.startswith(_EVENT):
         return json.loads(body)
@@ -60,19 +65,20 @@ def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
     wrong = []
     for path, value in expected.items():
         try:
-            seen, right = at(document, path), _right(document, value)
+            seen, wanted = at(document, path), _expected_value(document, value)
         except NoFieldError as error:
             wrong.append(str(error))
             continue
-        if not same(seen, right):
-            wrong.append(f"{path} is {shown(seen)}, expected {shown(right)}")
+        if not same(seen, wanted):
+            wrong.append(f"{path} is {shown(seen)}, expected {shown(wanted)}")
     return wrong
 
 
 def at(document: Any, path: str) -> Any:
     """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``. Raises NoFieldError.
 
-    ``[*]`` goes through a list: the value is the list of what follows, without what is missing.
+    With ``[*]``, the rest of the path is looked up in each entry of a list, and the result is the list of the values
+    found. Entries without such a value are left out.
     """
     parts: list[str] = [name or index for name, index in _PART.findall(path)]
     return _follow(document, parts, path)
@@ -98,7 +104,8 @@ def _found(value: Any, parts: Sequence[str], path: str) -> list[Any]:
         return []
 
 
-def _right(document: Any, value: Expected) -> Any:
+def _expected_value(document: Any, value: Expected) -> Any:
+    """Return the expected value of a field. It may be computed from other fields of the response."""
     match value:
         case SameAs():
             return at(document, value.same_as)
@@ -111,7 +118,7 @@ def _right(document: Any, value: Expected) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Return whether two values of JSON are equal; in Python ``True == 1``."""
+    """Return whether two JSON values are equal. Unlike in Python, ``true`` does not equal ``1``."""
     if isinstance(one, list) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other and isinstance(one, bool) == isinstance(other, bool)

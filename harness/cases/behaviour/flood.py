@@ -1,6 +1,6 @@
-"""The action ``flood``: many clients send requests concurrently, and some of them disconnect.
+"""Perform the action ``flood``: many clients send requests concurrently, and some of them disconnect.
 
-All other clients must get complete answers.
+The clients that stay connected must get complete answers.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from harness.types import Verdict
 
 
 async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict]:
-    """Run the clients, and return a verdict about the answers of those that stay connected.
+    """Run the clients, and return a verdict about the answers of the clients that stay connected.
 
     Greedy requests are sent again afterwards, one at a time, and must get the same texts.
     """

@@ -59,7 +59,7 @@ async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Ver
     return [Verdict(True, f"{label}: {well}")]
 
 
-# --- over sockets ----------------------------------------------------------------------------------------------
+# --- checks that open connections to the server -----------------------------------------------------------------
 
 
 async def _connected(context: CaseContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -122,7 +122,10 @@ async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
 
 @check
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
-    """Check that the engine finishes the request of a client that does not read, and that no output is lost."""
+    """Check that the engine finishes the request of a client that does not read its answer.
+
+    When the client reads the answer afterwards, no output may be missing.
+    """
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
     await writer.drain()
@@ -146,7 +149,7 @@ async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: floa
 
 @check
 async def silent_connections(context: CaseContext, connections: int = 50) -> str:
-    """Check that the server serves requests while other connections are open that send nothing."""
+    """Check that the server answers while other clients keep connections open and send nothing."""
     opened = [await _connected(context) for _ in range(connections)]
     try:
         if not await context.client.healthy():
@@ -190,7 +193,10 @@ async def body_that_never_comes(context: CaseContext) -> str:
 
 @check
 async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
-    """Check that clients that disconnect immediately after sending a request leave no blocks in use."""
+    """Check that clients that disconnect soon after sending a request leave no blocks in use.
+
+    Every third client disconnects after the first event of its stream, the others before they receive anything.
+    """
     for i in range(times):
         reader, writer = await _connected(context)
         writer.write(_streaming(200))
@@ -199,12 +205,12 @@ async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
             await reader.readuntil(b"data: ")
         writer.transport.abort() if i % 2 else writer.close()
     await _until_idle(context)
-    return f"after {times} of these connections no requests run and no blocks are in use"
+    return f"{times} clients disconnected; afterwards no requests run and no blocks are in use"
 
 
 @check
 async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clients: int = 3) -> str:
-    """Check that requests beyond the batch size wait, and run when others have finished."""
+    """Check that requests that exceed the batch size wait, and run when others have finished."""
     opened = [await _connected(context) for _ in range(clients)]
     for _, writer in opened:
         writer.write(_streaming(300))

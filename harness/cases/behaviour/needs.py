@@ -7,17 +7,18 @@ from harness.drivers.client import ABORT, BLOCK_METRICS, HTTP, RESTART
 from harness.suites.schema import Action, BehaviourCase
 
 OVER_HTTP_ONLY = "the case is about an HTTP server, and this configuration calls the engine in-process"
-ECHO_OVER_HTTP_ONLY = "the case has prompts echoed over HTTP, and this configuration calls the engine in-process"
+ECHO_OVER_HTTP_ONLY = "the case uses echo of the HTTP API, and this configuration calls the engine in-process"
 IN_PROCESS_ONLY = "the case aborts a request, and an HTTP client can only disconnect"
 STEPS_IN_PROCESS = "the case has max_steps, and the steps of a request can't be observed over HTTP"
 MISFITS = frozenset({OVER_HTTP_ONLY, ECHO_OVER_HTTP_ONLY, IN_PROCESS_ONLY, STEPS_IN_PROCESS})
-"""Why a case can't run at an entry point, whatever the driver."""
+"""Reasons why a case can't run at an entry point, whichever driver is used."""
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
     """Yield the capabilities that the case needs at this entry point, ``in-process`` or ``http``.
 
-    If the case can't run at the entry point, one of MISFITS is among them, which no driver has.
+    If the case can't run at the entry point, the reason (from MISFITS) is yielded in place of a capability. No driver
+    has a capability of that name, so the case is skipped.
     """
     yield HTTP if entry_point == "http" else OFFLINE_API
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
@@ -60,5 +61,8 @@ def wants_a_server_alone(case: BehaviourCase) -> bool:
 
 
 def _of_many_clients(action: Action) -> bool:
-    """Return whether an action sends or ends a single request, which needs a client that handles several at a time."""
+    """Return whether an action needs a client that handles several requests at the same time.
+
+    These are the actions that send or end a single request, and ``flood``.
+    """
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

@@ -22,6 +22,7 @@ class ExpectedAnswer:
     ``alternatives`` is the number of top logprobs requested for each token. ``precision`` is the precision in which the
     engine computes, such as ``float16``. ``forks`` are beginnings of other correct texts. Each follows the reference's
     text up to a token where two tokens are nearly equally likely in that precision, and continues with the other token.
+    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt.
     """
 
     text: str
@@ -33,7 +34,10 @@ class ExpectedAnswer:
     prompt_alternatives: int = 0
 
     def allows(self, text: str) -> bool:
-        """Return whether ``text`` equals the reference's text or begins with a fork. The rest is not compared then."""
+        """Return whether ``text`` equals the reference's text or begins with a fork.
+
+        The text after a fork is not compared.
+        """
         return text == self.text or text.startswith(self.forks)
 
 
@@ -82,9 +86,9 @@ def check_outcome(
 
 
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
-    """Check an error against the ``error`` that the case expects, or fail if it expects none.
+    """Check an error against the ``error`` that the case expects. The verdict is a failure if the case expects none.
 
-    Errors of an engine in this process have neither a status nor a type.
+    Errors of an engine in this process have neither a status nor a type, so these two are compared only over HTTP.
     """
     data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
@@ -94,16 +98,16 @@ def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     wrong = [f"the message does not contain: {part}" for part in wanted.message_contains if part not in error.message]
     compared = [("status", error.status, wanted.status), ("type", error.kind, wanted.type)]
     compared += [("param", error.param, wanted.param)] if error.status is not None else []
-    for name, seen, right in compared:
-        if right is not None and (seen is not None or name == "param") and seen != right:
-            wrong.append(f"{name} {seen}, expected {right}")
+    for name, seen, value in compared:
+        if value is not None and (seen is not None or name == "param") and seen != value:
+            wrong.append(f"{name} {seen}, expected {value}")
     if wrong:
         return Verdict(False, f"{label}: the error is not the expected one", (f"error: {text}", *wrong), data=data)
     return Verdict(True, f"{label}: refused as expected", data=data)
 
 
 def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
-    """Check the response to a raw request."""
+    """Check the response to an ``http`` action, whose request is sent as the suite file writes it."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
         error = ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type"), raw.error.get("param"))
@@ -123,12 +127,12 @@ def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
 
 def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
     wrong = []
-    for name, seen, right in (
+    for name, seen, wanted in (
         ("token counts", [choice.tokens for choice in choices], expect.token_counts),
         ("finish reasons", [choice.finish_reason for choice in choices], expect.finish_reasons),
     ):
-        if right is not None and seen != list(right):
-            wrong.append(f"{name} {seen}, expected {list(right)}")
+        if wanted is not None and seen != list(wanted):
+            wrong.append(f"{name} {seen}, expected {list(wanted)}")
     texts = zip(choices, expect.texts or (), strict=False)
     wrong += [f"text {i} is {c.text!r}, expected {text!r}" for i, (c, text) in enumerate(texts) if c.text != text]
     return wrong
@@ -152,21 +156,20 @@ def _texts(result: Result) -> list[str]:
     return [choice.text for choice in result.choices] if isinstance(result, Answer) else [str(result)]
 
 
-def _wrong_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
-    """Return an error message for each logprob that is not close to the reference's.
+def _wrong_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:
+    """Return an error message for each logprob of an answer that is not close to the reference's.
 
-    Return another one if the number of alternatives differs from the requested number. The chosen token may be listed
-    in addition to them.
+    Return one more message if a token does not have the requested number of alternatives. One alternative more is
+    allowed, because an API may list the chosen token in addition to the alternatives.
     """
-    return _apart(f"answer {index}", choice.logprobs, choice.alternatives, right.logprobs, right)
+    return _apart(f"answer {index}", choice.logprobs, choice.alternatives, expected.logprobs, expected)
 
 
-def _wrong_prompt_logprobs(index: int, choice: Choice, right: ExpectedAnswer) -> list[str]:
-    """Return error messages for the logprobs of a prompt likewise. Its first token has none."""
-    right = replace(right, alternatives=right.prompt_alternatives)
-    return _apart(
-        f"answer {index}: prompt", choice.prompt_logprobs, choice.prompt_alternatives, right.prompt_logprobs, right
-    )
+def _wrong_prompt_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:
+    """Return the same messages as ``_wrong_logprobs``, for the tokens of the prompt. The first token has no logprob."""
+    expected = replace(expected, alternatives=expected.prompt_alternatives)
+    what, wanted = f"answer {index}: prompt", expected.prompt_logprobs
+    return _apart(what, choice.prompt_logprobs, choice.prompt_alternatives, wanted, expected)
 
 
 def _apart(
@@ -174,11 +177,11 @@ def _apart(
     seen: Sequence[float | None] | None,
     counts: Sequence[int],
     wanted: Sequence[float | None],
-    right: ExpectedAnswer,
+    expected: ExpectedAnswer,
 ) -> list[str]:
     if seen is None or len(seen) != len(wanted):
         return [f"{what} has {0 if seen is None else len(seen)} logprobs, expected {len(wanted)}"]
-    bounds = DEFAULT_BOUNDS[right.precision]
+    bounds = DEFAULT_BOUNDS[expected.precision]
     wrong = [
         f"{what}: logprob of token {i} is {_shown(ours)}, Hugging Face says {_shown(theirs)}"
         for i, (ours, theirs) in enumerate(zip(seen, wanted, strict=True))
@@ -186,9 +189,10 @@ def _apart(
         or (theirs is not None and not close(ours, theirs, bounds, relative=False))
     ]
     pairs = zip(counts, wanted, strict=False)
-    odd = [n for n, theirs in pairs if theirs is not None and n not in (right.alternatives, right.alternatives + 1)]
-    if odd and right.alternatives:
-        wrong.append(f"{what}: a token has {odd[0]} alternatives, expected {right.alternatives}")
+    allowed = (expected.alternatives, expected.alternatives + 1)
+    odd = [number for number, theirs in pairs if theirs is not None and number not in allowed]
+    if odd and expected.alternatives:
+        wrong.append(f"{what}: a token has {odd[0]} alternatives, expected {expected.alternatives}")
     return wrong
 
 
@@ -199,9 +203,9 @@ def _shown(logprob: float | None) -> str:
 def _wrong_usage(answers: Sequence[Answer], prompt_tokens: Sequence[int]) -> list[str]:
     wrong = []
     for answer, length in zip(answers, prompt_tokens, strict=True):
-        right = (length, sum(choice.tokens or 0 for choice in answer.choices))
-        if answer.usage != right:
-            wrong.append(f"usage (prompt tokens, generated tokens) is {answer.usage}, expected {right}")
+        wanted = (length, sum(choice.tokens or 0 for choice in answer.choices))
+        if answer.usage != wanted:
+            wrong.append(f"usage (prompt tokens, generated tokens) is {answer.usage}, expected {wanted}")
     return wrong
 
 

@@ -24,22 +24,22 @@ from harness.drivers.client import Client, ClientError, ClientRequest, ServingSt
 from harness.suites.schema import Action, BehaviourCase, ServerMetrics
 from harness.types import Verdict
 
-LAST_WORD = "the engine is idle at the end"
+IDLE = "the engine is idle at the end"
 RULE = 'docs/scheduling-rules.md "Entry points"; docs/behaviour.md describes the actions'
 
 ExpectedAnswers = Callable[[Sequence[ClientRequest]], list[ExpectedAnswer]]
-"""Type of a function that returns, for each answer to the requests, the answer that Hugging Face generates."""
+"""Type of a function that returns the answers that Hugging Face generates to requests, in the order of the requests."""
 
 AfterGenerate = Callable[[str, Action, Sequence[ClientRequest]], list[Verdict]]
-"""Type of a function that returns more verdicts after a ``generate`` action, about the engine's steps."""
+"""Type of a function that checks the engine's steps after a ``generate`` action, and returns the verdicts."""
 
 
 @dataclass
 class _Play:
     """The state of one case while its actions are performed.
 
-    ``requests`` has the requests of each action, by the action's position. ``counted`` has the server's metrics from
-    before the first action.
+    ``requests`` has the requests of each action, by the action's position. ``counted`` has the values of the server's
+    metrics before the first action.
     """
 
     case: BehaviourCase
@@ -70,7 +70,7 @@ async def perform(
         if any(action.metrics is not None for action in case.actions):
             play.counted.update(await client.metrics())
         for number, action in enumerate(case.actions):
-            play.verdicts += await _one(play, number, action)
+            play.verdicts += await _perform_action(play, number, action)
         for name in list(context.background):
             play.verdicts += await _ended(play, name)
         play.verdicts.append(await _left_idle(client))
@@ -82,7 +82,7 @@ async def perform(
     return [v if v.passed or v.rule else replace(v, rule=RULE) for v in play.verdicts]
 
 
-async def _one(play: _Play, number: int, action: Action) -> list[Verdict]:
+async def _perform_action(play: _Play, number: int, action: Action) -> list[Verdict]:
     context, label = play.context, f"action {number} ({action.kind})"
     if action.wait is not None:
         verdicts = _verdict(label, await wait_for(context, action.wait), "the condition holds")
@@ -119,13 +119,15 @@ def _verdict(label: str, trouble: str | None, well: str) -> list[Verdict]:
 
 
 async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
-    """Wait until the metrics have the expected values, and return None. After a timeout, return those that differ.
+    """Wait until the metrics have grown by the expected values since the first action, and return None.
+
+    After a timeout, return an error message with the metrics that differ.
 
     A server may update its metrics a step after it sends an answer.
     """
     last: list[str] = []
 
-    async def right() -> bool:
+    async def as_expected() -> bool:
         now = await play.context.client.metrics()
         more = {name: value - play.counted.get(name, 0) for name, value in now.items()}
         last[:] = [
@@ -135,11 +137,11 @@ async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
         ]
         return not last
 
-    return None if await eventually(right) else "; ".join(last)
+    return None if await eventually(as_expected) else "; ".join(last)
 
 
 async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdict]:
-    """Disconnect the client of a background action. It is an error if the request had already finished."""
+    """Disconnect the client of a background action. The verdict is a failure if the request had already finished."""
     background = context.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
@@ -226,13 +228,13 @@ def _checked(play: _Play, number: int, label: str, action: Action, results: list
         return Verdict(fine, f"{label}: {'the request finished' if fine else results[0]}")
     expect = action.expect
     answered = not isinstance(results[0], ClientError)
-    right = play.expected_answers(requests) if action.compared and answered else []
+    wanted = play.expected_answers(requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
             return Verdict(False, f"{label}: {other} has not ended yet; add `wait: {{end_of: {other}}}` before")
     lengths = [len(request.spec.prompt_token_ids) for request in requests]
     return check_outcome(
-        label, results, expect, expected_answers=right, others=play.context.results, prompt_tokens=lengths
+        label, results, expect, expected_answers=wanted, others=play.context.results, prompt_tokens=lengths
     )
 
 
@@ -244,7 +246,10 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Wait until the engine is idle. The engine frees the blocks of a disconnected client in its next step."""
+    """Wait until the engine is idle, and return a verdict. After a timeout the verdict is a failure.
+
+    The engine frees the blocks of a disconnected client in its next step.
+    """
     last: list[ServingState] = []
 
     async def idle() -> bool:
@@ -255,7 +260,7 @@ async def _left_idle(client: Client) -> Verdict:
         return last[0].idle
 
     if await eventually(idle):
-        return Verdict(True, LAST_WORD)
+        return Verdict(True, IDLE)
     return Verdict(False, f"the engine is not idle at the end: {_held(last[0]) if last else 'the server is down'}")
 
 

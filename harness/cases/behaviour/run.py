@@ -1,4 +1,4 @@
-"""Run a behaviour case with a client: create its requests, look up their references, and check the results."""
+"""Run a behaviour case with a client: create the requests, look up their reference outputs, and check the results."""
 
 import asyncio
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
-    """Perform the actions of the case and check their outcomes. With ``watched``, check the engine's steps as well.
+    """Perform the actions of the case and check their outcomes. With ``watched``, also check the engine's steps.
 
     Raises ValueError if the model can't tokenize a prompt, ReferenceMissingError if a reference output has not been
     computed, and ReferenceFileError if the file of references can't be read.
@@ -69,14 +69,21 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request as it is compared: an echo with logprobs has those of the prompt, too."""
+    """Return the request whose reference the answer is compared with.
+
+    An answer that echoes its prompt with logprobs has the logprobs of the prompt's tokens as well.
+    """
     return replace(request.spec, prompt_logprobs=request.logprobs) if request.echo else request.spec
 
 
 def expected_answer(
     request: ClientRequest, reference: Reference, prompt: Reference | None, vocabulary: Vocabulary, precision: str
 ) -> ExpectedAnswer:
-    """Return what one answer is compared with. ``prompt`` has the logprobs of the prompt's tokens after the first."""
+    """Return the answer that Hugging Face generates to a request.
+
+    ``reference`` is the continuation of the prompt. ``prompt`` has the logprobs of the prompt's tokens from the second
+    on; it is None if these are not compared.
+    """
     spec, answer = request.spec, ended(reference, request.spec, vocabulary)
     of_prompt = (None, *(token.logprob for token in prompt.tokens)) if prompt else (None,)
     own = tuple(token.logprob for token in answer.tokens)

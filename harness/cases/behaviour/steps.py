@@ -29,7 +29,7 @@ def check_generate(
     requests: Sequence[Request],
     bounds: StepBounds | None,
 ) -> list[Verdict]:
-    """Check the invariants and the ``max_steps`` of a case on the steps of the last ``generate``.
+    """Check the steps of the engine's last ``generate`` call: the invariants, and the ``max_steps`` of the case.
 
     If the driver does not report these steps, the result is empty, or one failure if the case has ``max_steps``.
     """
@@ -42,7 +42,7 @@ def check_generate(
 
 
 def run_of_generate(session: Session, requests: int) -> Run | None:
-    """Return the last ``generate`` as a run whose requests all join at step 0.
+    """Return the steps and tokens of the last ``generate`` call as a run whose requests all join at step 0.
 
     The result is None if the driver does not report the steps of ``generate``.
     """

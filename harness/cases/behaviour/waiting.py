@@ -46,7 +46,10 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
 
 
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
-    """Return an error message if the action ``of`` had ``before_tokens`` tokens when the condition became true."""
+    """Return an error message if the condition of a ``wait`` action became true too late, else None.
+
+    It was too late if the action that ``of`` names already had ``before_tokens`` tokens.
+    """
     if wait.of is None or wait.before_tokens is None:
         return None
     had = sum(sum(chunk.tokens.values()) for chunk in context.background[wait.of].chunks)

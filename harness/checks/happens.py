@@ -19,15 +19,16 @@ def check_happens(
     limits: SchedulingLimits,
     options: Options,
 ) -> Verdict | None:
-    """Check the events of a run. Return None if the case has neither ``happens`` nor ``never``.
+    """Check that the required events occurred in a run and the forbidden ones did not.
 
-    ``limits`` are the effective limits, none of which may be None.
+    Return None if the case has neither ``happens`` nor ``never``. ``limits`` are the effective limits. None of them may
+    be None.
     """
     if not case.happens and not case.never:
         return None
     events = events_of(scheduler, case, run, specs, limits, options)
-    missing = [wanted for wanted in case.happens if not any(_is(event, wanted) for event in events)]
-    unwanted = [event for event in events if any(_is(event, each) for each in case.never)]
+    missing = [wanted for wanted in case.happens if not any(_matches(event, wanted) for event in events)]
+    unwanted = [event for event in events if any(_matches(event, each) for each in case.never)]
     if not missing and not unwanted:
         without = f"; not: {', '.join(map(str, case.never))}" if case.never else ""
         return Verdict(True, f"happened: {', '.join(map(str, case.happens)) or '-'}{without}")
@@ -57,20 +58,20 @@ def events_of(
     return sorted(events, key=lambda event: event.step)
 
 
-def _is(event: Event, wanted: Happening) -> bool:
+def _matches(event: Event, wanted: Happening) -> bool:
     return event.name == wanted.event and wanted.request in (None, event.request)
 
 
 def _instead(wanted: Happening, events: Sequence[Event]) -> str:
-    """Return the events to list in place of one that is missing.
+    """Return a clause with the events of the run that are most similar to the missing event ``wanted``.
 
-    These are the same event for other requests, else events whose names begin with the same word.
+    These are the same event for other requests or, if there are none, events whose names begin with the same word.
     """
     kind = wanted.event.split("_")[0]
     near = [event for event in events if event.name == wanted.event] or [
         event for event in events if event.name.split("_")[0] == kind
     ]
-    return "there is " + ", ".join(map(_shown, near[:4])) if near else "nothing like it"
+    return "there is " + ", ".join(map(_shown, near[:4])) if near else "there is no similar event"
 
 
 def _shown(event: Event) -> str:

@@ -28,9 +28,9 @@ TOP_COMPARED = 20
 class Comparison:
     """The reference outputs of a case, and the policy for comparing the engine's outputs with them.
 
-    ``wanted`` and ``references`` have one entry for each request: what to compute, and Hugging Face's output, which may
-    have more than ``max_tokens`` tokens. ``file`` is the path of the file with the reference outputs, which need not
-    exist yet.
+    ``wanted`` and ``references`` have one entry for each request. An entry of ``wanted`` says which output Hugging Face
+    has to compute, and the entry of ``references`` is this output. An output may have more than ``max_tokens`` tokens.
+    ``file`` is the path of the file for the reference outputs. The file may not exist yet.
     """
 
     policy: ResolvedPolicy
@@ -45,7 +45,7 @@ class Comparison:
 def requested_policy(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
     """Return the policy for comparing the outputs of a case, None if the default applies.
 
-    It is the policy of the suite's parameters, else that of the case, else that of the command line (``of_the_run``).
+    The first of these that names a policy applies: the suite's parameters, the case, the command line (``of_the_run``).
     """
     named = expanded.configuration.policy
     if named is not None:
@@ -100,7 +100,7 @@ def check_outputs(
     run: Run,
     max_model_len: int | None,
 ) -> list[Verdict]:
-    """Compare each request's output with the reference, and ``simulated_tokens`` of the case with the model's tokens.
+    """Compare each request's output with the reference, and ``simulated_tokens`` of the case with the engine's tokens.
 
     ``max_model_len`` is the effective limit in tokens, at which a request can end early; None if it is not known.
     """
@@ -132,7 +132,10 @@ def _against_reference(
 
 
 def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
-    """Check that the ``simulated_tokens`` of the case are the tokens that the model generated."""
+    """Check that the ``simulated_tokens`` of the case are the tokens that the engine generated.
+
+    Requests whose tokens were simulated in this run are not checked.
+    """
     wrong = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):
         seen = tuple(token.token_id for token in tokens)

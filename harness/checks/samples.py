@@ -1,7 +1,7 @@
 """Check the outputs of an output case without a reference.
 
-Depending on the case, a request must get the same tokens as alone, the same tokens as other requests, different tokens
-from other requests, or tokens with the right distribution.
+Depending on the case, a request must get the same tokens as without other requests in the batch, the same tokens as
+another request, different tokens from another request, or tokens with the right distribution.
 """
 
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ def check_samples(
     session: Session,
     limits: SchedulingLimits,
 ) -> list[Verdict]:
-    """Return the verdicts on what an output case expects of its outputs, apart from the comparison with a reference.
+    """Check what an output case expects of its outputs, apart from the comparison with a reference.
 
-    ``limits`` are the effective limits of the run. If the case expects ``alone`` or ``distribution``, requests are run
-    again, which resets the session.
+    ``limits`` are the effective limits of the run. If the case expects ``alone`` or ``distribution``, its requests are
+    run again, which resets the session.
     """
     specs = [spec.within(limits.max_model_len) for spec in specs]
     verdicts = []
@@ -46,9 +46,9 @@ def check_samples(
 def _as_alone(
     configuration: Configuration, case: OutputCase, specs: Sequence[RequestSpec], run: Run, session: Session
 ) -> list[Verdict]:
-    """Check that requests with repeatable outputs (greedy or seeded) get the same tokens as alone.
+    """Check that greedy and seeded requests get the same tokens when they run alone, without other requests.
 
-    The other requests of the case only fill the batch.
+    Other requests of the case only fill the batch, because their tokens differ from run to run.
     """
     within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
     verdicts = []

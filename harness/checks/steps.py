@@ -54,7 +54,8 @@ def _compared_row_by_row(
 def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
     """Return the kind of a step, such as ``prefill``, from its row of an expected table.
 
-    ``before`` is the row before. ``got_tokens`` are the requests that got a token in an earlier step.
+    ``before`` is the row of the step before, if there is one. ``got_tokens`` are the requests that got a token in an
+    earlier step.
     """
     return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
@@ -74,7 +75,8 @@ def _explain(
         rule = _rule(wanted, _kind_of_row(first, rows, by_number), "outputs") if wanted else ""
         return f"step {first} is missing: {why}", rule
     if first not in by_number:
-        return f"step {first} is unexpected: the table ends at {max(by_number)}", _rule(rows[first], "idle", "outputs")
+        what = f"step {first} is unexpected: the table ends at step {max(by_number)}"
+        return what, _rule(rows[first], "idle", "outputs")
     row, wanted = rows[first], by_number[first]
     kind = _kind_of_row(first, rows, by_number)
     seen = run.steps[first].kind
@@ -122,7 +124,10 @@ def _named(kind: str, row: StepRow) -> str:
 def step_table_lines(
     steps: Sequence[StepRow], expected: dict[int, StepRow], first: int, columns: Sequence[str]
 ) -> list[str]:
-    """Return the rows around step ``first`` as lines with aligned columns. Wrong cells are ``observed≠expected``."""
+    """Return the rows around step ``first`` as lines with aligned columns.
+
+    ``expected`` has the expected rows by step number. A wrong cell is shown as ``observed≠expected``.
+    """
     numbers = range(max(0, first - CONTEXT_ROWS), first + CONTEXT_ROWS + 1)
     table = [["", "step", "kind", *columns]]
     for number in numbers:

@@ -46,7 +46,7 @@ REFERENCES = "references"
 
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
-    """Return the folder ``expectations`` of a suite, and the relative path of the suite's golden tables in it."""
+    """Return the folder ``expectations`` of a suite, and the path of the suite's golden tables relative to it."""
     path = suite_path.resolve()
     for parent in path.parents:
         if parent.name == "suites":
@@ -72,9 +72,9 @@ def reference_folders(suite_path: Path) -> list[Path]:
 
 
 def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield golden tables and reference outputs whose suite in ``folder`` does not exist any more.
+    """Yield the files of golden tables and reference outputs whose suite in ``folder`` does not exist any more.
 
-    Each is yielded with the path of the missing suite.
+    Each entry is (path of the file, path of the missing suite).
     """
     home, name = _home(folder / "any.yaml")
     suites = folder.resolve()
@@ -173,9 +173,10 @@ def _readable(path: Path) -> Golden | None:
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
-    """Write a golden file, without plain decodes. If the file already has these rows, do nothing and return False.
+    """Write a golden file, without plain decodes, and return True.
 
-    Then ``blessed_from`` is not compared. Raises GoldenError if the file can't be written.
+    If the file already has the same suite, case and rows, leave it unchanged and return False, even if its
+    ``blessed_from`` names another engine. Raises GoldenError if the file can't be written.
     """
     there = _readable(path)
     if there and (there.suite, there.case, lengthen(there.steps)) == (suite, case, lengthen(rows)):
@@ -202,7 +203,7 @@ def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow
 
 
 def _text(value: str) -> str:
-    """Return a string as a YAML scalar, in quotes if YAML would read it as another type without them."""
+    """Return a string as a YAML scalar. It has quotes if YAML would otherwise read it as another type."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
     return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
 

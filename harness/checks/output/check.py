@@ -29,8 +29,9 @@ def check_output(
 
     ``full`` is Hugging Face's greedy continuation of the prompt, with ``max_tokens`` tokens. It is cut where the stop
     conditions end the request. If the request was ``aborted``, only the tokens before the abort are compared.
-    ``alternatives`` is the number of alternative tokens that the request asks for at each position, whose logprobs are
-    compared as well; None if it asks for none. ``oracle`` computes logprobs of tokens that the reference does not have.
+    ``alternatives`` is the number of alternative tokens that the request asks for at each position, or None. If it is
+    given, the logprobs of the alternatives are compared as well. ``oracle`` computes the reference model's logprobs of
+    tokens that the reference does not have.
     """
     wanted = ended(full, request, vocabulary)
     if aborted:

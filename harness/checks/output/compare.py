@@ -76,9 +76,9 @@ def compare(policy: ResolvedPolicy, sequences: Sequences) -> list[Position]:
 
 
 def close(seen: float | None, right: float, bounds: Bounds, *, relative: bool) -> bool:
-    """Return whether the logprob ``seen`` is close enough to ``right``.
+    """Return whether the engine's logprob (``seen``) is close enough to the reference's logprob (``right``).
 
-    ``seen`` is None if the driver can't observe logprobs, and the result is True. With ``relative``, the relative
+    If the driver can't observe logprobs, ``seen`` is None and the result is True. With ``relative``, the relative
     tolerance applies in addition to the absolute one.
     """
     if seen is None or seen == right or abs(right - seen) <= bounds.noise:
@@ -106,10 +106,11 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds) -> list[Position]:
-    """Check the alternative tokens at each position, of which the request asks for ``count``.
+    """Check that each position has ``count`` alternative tokens, and compare their logprobs with the reference's.
 
-    There must be ``count`` alternatives. At each rank, the engine's and the reference's logprob must be close. The
-    tokens at a rank may differ only if their logprobs in the reference are close as well.
+    At each rank, the engine's and the reference's logprob must be close. The tokens at a rank may differ only if their
+    logprobs in the reference are close as well. Where this does not hold, ALTERNATIVES is added to the position's
+    ``wrong``.
     """
     return [p if _alternatives_fit(p, count, bounds) else replace(p, wrong=(*p.wrong, ALTERNATIVES)) for p in positions]
 
@@ -177,7 +178,7 @@ def _near(position: Position, bounds: Bounds) -> Position:
 
 
 def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds: Bounds) -> Position:
-    """Evaluate a token at or after the first difference. ``position.right`` has the reference's logprob of it."""
+    """Check a token at or after the first difference. ``position.right`` has the reference's logprob of this token."""
     assert position.right is not None
     best = next((logprob for token, logprob in position.right.top if free(position.index, token)), -math.inf)
     if best - position.right.logprob > bounds.margin:
@@ -212,8 +213,8 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
 def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, float]]) -> float:
     """Return a lower bound of the Kullback-Leibler divergence KL(reference ‖ engine), in nats.
 
-    It is computed over the top tokens that both list. All other tokens count as one event, which can only decrease the
-    divergence. The arguments are (token id, logprob) pairs of the reference and of the engine.
+    ``right`` has the reference's top tokens and ``seen`` the engine's, as (token id, logprob) pairs. The divergence is
+    computed over the tokens that are in both. All other tokens count as one event, which can only decrease it.
     """
     listed = dict(seen)
     pairs = [(logprob, listed[token_id]) for token_id, logprob in right if token_id in listed]

@@ -16,7 +16,8 @@ FALSE_ALARM = 1e-6
 SLACK = {"float32": 1e-3}
 """Tolerance of logits, by the precision of the engine, for tokens at the edge of a filter such as top-k.
 
-A token may be sampled if it would pass the filter with its logit increased by this much.
+A token may be sampled if it would pass the filter with its logit increased by this much. Precisions that are not listed
+have ``LARGE_SLACK``.
 """
 LARGE_SLACK = 0.1
 
@@ -77,10 +78,10 @@ def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: 
     A correct engine exceeds a bound with a probability of at most ``alarm``. ``noise`` is the maximum error of the
     probabilities.
 
-    The distance: map each token to the interval of the cumulative distribution function that belongs to it, and choose
-    a point in this interval uniformly at random. If the engine is correct, these points are independent and uniform
-    between 0 and 1, so the Dvoretzky-Kiefer-Wolfowitz inequality bounds the distance. The repeats: their sum is a
-    martingale with steps of at most 1, so Azuma's inequality bounds it.
+    To compute ``distance``, each token is mapped to its interval of the cumulative distribution function, and a point
+    in this interval is chosen uniformly at random. If the engine is correct, these points are independent and uniform
+    between 0 and 1, so the Dvoretzky-Kiefer-Wolfowitz inequality bounds the distance. ``repeats`` is a martingale with
+    steps of at most 1, so Azuma's inequality bounds it.
     """
     import torch
 

@@ -23,16 +23,19 @@ from harness.suites.schema import Request
 from harness.types import RequestSpec, SchedulingLimits, Token, Verdict
 
 SEEDS_APART = 7919
-"""Difference between the seeds of consecutive runs of one request. A prime, so that requests seldom share a seed."""
+"""Difference between the seeds of consecutive runs of one request. Prime, so that two requests seldom share a seed."""
 NOISE = {"float32": 0.0}
-"""Maximum error of the probabilities, by the precision in which the engine computes. Others have ``LARGE_NOISE``."""
+"""Maximum error of the probabilities, by the precision in which the engine computes.
+
+Precisions that are not listed have ``LARGE_NOISE``.
+"""
 LARGE_NOISE = 0.03
 RULE = 'docs/scheduling-rules.md "Sampling and logprobs": tokens are distributed as the sampling parameters say'
 
 
 @dataclass(frozen=True)
 class _Timing:
-    """The timing of a request: the step at which it joins. It is not aborted."""
+    """The timing of a request that joins at ``join_step`` and is not aborted."""
 
     join_step: int
     abort_step: int | None = None
@@ -48,9 +51,10 @@ def check_distributions(
     vocabulary: Vocabulary,
     precision: str,
 ) -> list[Verdict]:
-    """Run each request ``draws`` times with different seeds, and check its tokens. Return a verdict for each request.
+    """Run each request ``draws`` times with different seeds, and check how its tokens are distributed.
 
-    All runs are in one queue, so that the other requests in the batch differ from run to run. Resets the session.
+    Return a verdict for each request. All runs of all requests are in one queue, so that the other requests in the
+    batch differ from run to run. Resets the session.
     """
     session.reset(limits)
     count = len(specs)
@@ -86,7 +90,7 @@ def _verdict(
     rows = [tuple(token.token_id for token in tokens) for tokens in drawn]
     lengths = sorted({len(row) for row in rows})
     if lengths != [spec.max_tokens]:
-        return Verdict(False, f"{number}: its runs have {lengths} tokens, expected max_tokens, {spec.max_tokens}")
+        return Verdict(False, f"{number}: its runs have {lengths} tokens, expected max_tokens ({spec.max_tokens})")
     logits = raw_logits(checkpoint, spec.prompt_token_ids, rows)
     wrong = list(_logprobs_off(drawn, logits, precision)) if request.logprobs is not None else []
     if wrong:
@@ -110,8 +114,10 @@ def _greedy(number: str, rows: Sequence[tuple[int, ...]], logits: Any, spec: Req
     best = logits.argmax(-1).tolist()
     wrong = [i for i, (row, wanted) in enumerate(zip(rows, best, strict=True)) if list(row) != wanted]
     if wrong:
-        return Verdict(False, f"{number}: is greedy, and {len(wrong)} of {len(rows)} times did not get the best tokens")
-    return Verdict(True, f"{number}: {len(rows)} times {spec.max_tokens} greedy tokens")
+        what = f"greedy, but {len(wrong)} of its {len(rows)} runs did not generate the most likely tokens"
+        return Verdict(False, f"{number}: {what}")
+    what = f"greedy, and all {len(rows)} runs generated the {spec.max_tokens} most likely tokens"
+    return Verdict(True, f"{number}: {what}")
 
 
 def _complaints(found: Statistics, rows: Sequence[tuple[int, ...]], spec: RequestSpec) -> Iterator[str]:
@@ -129,13 +135,13 @@ def _complaints(found: Statistics, rows: Sequence[tuple[int, ...]], spec: Reques
         )
     if found.repeats > found.repeats_bound:
         yield (
-            f"{found.repeats:.0f} more tokens than expected equal the one before, at most {found.repeats_bound:.0f} "
-            "allowed: does the random number generator advance?"
+            f"{found.repeats:.0f} more tokens than expected equal the token before them, at most "
+            f"{found.repeats_bound:.0f} allowed: check that the random number generator advances"
         )
 
 
 def _logprobs_off(drawn: Sequence[Sequence[Token]], logits: Any, precision: str) -> Iterator[str]:
-    """Yield an error message for each logprob that is not that of the reference's raw logits."""
+    """Yield an error message for each logprob that differs from the one computed from the reference's raw logits."""
     right, bounds = logits.log_softmax(-1), DEFAULT_BOUNDS[precision]
     for row, tokens in enumerate(drawn):
         for place, token in enumerate(tokens):

@@ -58,7 +58,7 @@ def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[s
 def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
     """Return the index of the first position with a wrong token, or ``otherwise`` if all tokens are right.
 
-    It can be after the first wrong position, where only the logprob may be wrong.
+    This position can come after the first wrong position, because at that one only the logprob may be wrong.
     """
     return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
 
@@ -121,7 +121,7 @@ def _bounds(policy: ResolvedPolicy) -> str:
     return {
         "exact": f"the same tokens, logprobs within rel_tol {b.rel_tol:g} and abs_tol {b.abs_tol:g}",
         "published": f"logprobs within rel_tol {b.rel_tol:g}" + (", the same tokens" * policy.needs_same_tokens),
-        "divergence": f"other tokens where the margin is {b.margin:g} at most, logprobs within abs_tol {b.abs_tol:g}",
+        "divergence": f"other tokens where the margin is at most {b.margin:g}, logprobs within abs_tol {b.abs_tol:g}",
         "golden": f"logprobs within abs_tol {b.abs_tol:g}, rank 1 where the margin is over {b.margin:g}, "
         f"KL at most {b.max_kl:g}",
     }[policy.name]

@@ -66,7 +66,7 @@ def test_what_does_not_happen_is_named_with_what_did_instead() -> None:
     assert not verdict.passed
     assert verdict.headline == "no abort_of_waiting of request 1 in this run (and 1 more)"
     assert "there is abort_of_decoding of request 1 at step 5" in verdict.details[0]
-    assert verdict.details[1] == "tkv_fall: nothing like it"
+    assert verdict.details[1] == "tkv_fall: there is no similar event"
     assert verdict.details[-1].startswith("happened: block_taken_in_decode, join, ")
     assert "does not test what the case is for" in verdict.rule
 

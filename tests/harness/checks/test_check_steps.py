@@ -198,7 +198,7 @@ def test_a_run_that_lacks_only_the_last_step_is_missing_it() -> None:
 
 def test_a_run_that_goes_on_after_the_table_has_a_step_too_many() -> None:
     verdict = check_steps(SEEN.run, ROWS[:-1])
-    assert verdict.headline == "step 7 is unexpected: the table ends at 6"
+    assert verdict.headline == "step 7 is unexpected: the table ends at step 6"
     assert table_line(verdict, 7).split()[2] == "idle"
     assert "one more step runs" in verdict.rule
 

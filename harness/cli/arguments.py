@@ -93,7 +93,10 @@ def existing(text: str) -> Path:
 
 
 def existing_suite(text: str) -> Path:
-    """Convert an argument to the path of suites: the path itself or, if it does not exist, that of this package."""
+    """Convert an argument to the path of a suite or of a folder with suites.
+
+    If the path does not exist, it is looked up among the suites of this package.
+    """
     return _readable(found(Path(text)), text)
 
 

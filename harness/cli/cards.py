@@ -54,7 +54,7 @@ def _state(card: Card) -> str:
         return f"open in process {', '.join(map(str, open_in))} without a lease: {_command(open_in[0])}"
     if card.node is not None:
         return "free"
-    return "not leased; processes that have the card open can't be found, because it has no file in /dev/vfio"
+    return "not leased; processes that have the card open can't be found, because the card has no file in /dev/vfio"
 
 
 def _command(pid: int) -> str:

@@ -15,7 +15,7 @@ _TITLES = {metric.name: metric.title for metric in METRICS}
 
 
 def compare_folders(arguments: Namespace) -> int:
-    """Compare two folders of results, and return status 1 if requests take longer. Raises CommandError."""
+    """Compare the results in two folders, and return exit status 1 if requests take longer. Raises CommandError."""
     if arguments.html:
         raise CommandError("--html is not available with --latency: its result is text, or JSON with --json")
     try:
@@ -49,7 +49,7 @@ def _lines(comparison: LatencyComparison) -> Iterator[str]:
             times = f"{slow.before * 1000:.3g} ms, now {slow.after * 1000:.3g} ms"
             yield f"  {_name(slow.key)}: {_TITLES[slow.metric]} {times} ({slow.ratio:.2f} x, p {slow.p:.3f})"
         yield ""
-    noise = f"{comparison.series} series compared, noise between runs {comparison.noise:.1%}"
+    noise = f"{comparison.series} values compared, noise between runs {comparison.noise:.1%}"
     if comparison.slower or comparison.later:
         yield f"slower: {len(comparison.slower)} in time, {len(comparison.later)} in steps ({noise})"
     else:

@@ -51,7 +51,9 @@ def add_to(subparsers: Subparsers) -> None:
     about = "compute and write missing reference outputs"
     parser = add_command(subparsers, "references", run, about, _EXAMPLES)
     add_selection(parser, "cases")
-    parser.add_argument("--check", action="store_true", help="list missing outputs only; exit status 1 if any")
+    parser.add_argument(
+        "--check", action="store_true", help="only list missing outputs; exit status 1 if there are any"
+    )
 
 
 def run(arguments: Namespace) -> int:

@@ -21,12 +21,15 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
     parser.add_argument("--html", type=named, metavar="PAGE", help="write a self-contained HTML page to this file")
     parser.add_argument("--allure", type=named, metavar="FOLDER", help="write Allure results to this folder")
-    parser.add_argument("--junit", type=named, metavar="XML", help="JUnit XML")
+    parser.add_argument("--junit", type=named, metavar="XML", help="write JUnit XML to this file")
     parser.add_argument("--markdown", type=named, metavar="MD", help="append a summary in Markdown to this file")
 
 
 def run(arguments: Namespace) -> int:
-    """Write the reports. Return exit status 1 if a results file is incomplete: missing tests may have failed."""
+    """Write the reports.
+
+    Return exit status 1 if a results file is incomplete, because a missing test may have failed.
+    """
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
     if wanted == Wanted():
         raise CommandError("no report is requested; use --html, --allure, --junit or --markdown")

@@ -54,14 +54,15 @@ def add_to(subparsers: Subparsers) -> None:
         "--scheduler",
         choices=SEARCHED,
         metavar="NAME",
-        help=f"{', '.join(SEARCHED)} (default: the only one of the driver, else {DEFAULT_SCHEDULER})",
+        help=f"{', '.join(SEARCHED)} "
+        f"(default: the driver's scheduler, or {DEFAULT_SCHEDULER} if the driver supports several)",
     )
     parser.add_argument(
         "--model-laws",
         type=count,
         default=0,
         metavar="N",
-        help="number of workloads to run with a model; each request must get the same tokens as alone (default: 0)",
+        help="number of workloads to run with a model; each request must get the tokens it gets alone (default: 0)",
     )
     parser.add_argument(
         "--write", type=named, default=FOLDER, metavar="DIR", help=f"folder for failing workloads (default: {FOLDER})"
@@ -88,44 +89,50 @@ def run(arguments: Namespace) -> int:
 
 
 def _scheduler(driver: Driver, given: str | None) -> str:
-    """Return the name of the scheduler to search. Raises CommandError if the driver does not have the given one."""
+    """Return the name of the scheduler to run the workloads with: the given one, else the driver's.
+
+    Raises CommandError if the driver runs only one scheduler, and it is not the given one.
+    """
     own = scheduler_of(driver)
     if given and given != own and hasattr(driver, "scheduler"):
-        raise CommandError(f"--scheduler {given}: {driver.describe()} has the scheduler {own} only")
+        raise CommandError(f"--scheduler {given}: {driver.describe()} has only the scheduler {own}")
     return given or own
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Check before the search that a suite can be written to the folder, without creating it. Raises CommandError."""
+    """Check before the search that suites can be written to the folder. The folder is not created.
+
+    Raises CommandError if they can't.
+    """
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise CommandError(f"{folder}: results cannot be written: {there} is not a writable folder")
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Run all workloads with one driver and print the failures. Return whether there are any."""
+    """Run all workloads with one driver, and print the failures by kind. Return whether there are any failures."""
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
     with _progress(budget) as progress:
         model = test_models()[0]
         result = survey(
-            driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_say_shrinking
+            driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_print_shrinking
         )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
     print(f"{rate}: {len(result.found)} failed, in {plural(len(result.manners), 'way')} (seed {seed})")
-    _tell_alone(result.alone)
+    _print_alone(result.alone)
     for manner, times in result.manners.most_common():
         beyond = result.beyond_entry_points[manner]
         print(
             f"\n{times} times: {manner}\n"
-            f"({beyond} of these workloads have a request that every entry point would refuse); the smallest one:\n"
+            f"({beyond} of these workloads have a request that every entry point would refuse); the smallest one is:\n"
         )
-        _tell(result.smallest[manner], driver, folder)
+        _print_failure(result.smallest[manner], driver, folder)
     return bool(result.found)
 
 
-def _say_shrinking(number: int, count: int) -> None:
+def _print_shrinking(number: int, count: int) -> None:
     """Print the progress of shrinking to stderr. Shrinking takes longer than the search."""
     if number == 1 or number % 10 == 0:
         print(f"shrinking failure {number} of {count}", file=sys.stderr, flush=True)
@@ -140,14 +147,14 @@ def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
         result = search(driver, budget, seed, model=test_models()[0], scheduler=scheduler, progress=progress)
     if result.found is None:
         print(f"{_measured(result)}: no failure found (seed {seed})", flush=True)
-        _tell_alone(result.alone)
+        _print_alone(result.alone)
         return False
     print(f"{_measured(result)}: one failed (seed {seed})\n")
-    _tell(result.found, driver, folder)
+    _print_failure(result.found, driver, folder)
     return True
 
 
-def _tell(found: "Found", driver: Driver, folder: Path) -> None:
+def _print_failure(found: "Found", driver: Driver, folder: Path) -> None:
     from harness.search.report import run_command, write_suite
 
     verdict = found.verdict
@@ -160,8 +167,8 @@ def _tell(found: "Found", driver: Driver, folder: Path) -> None:
     print(f"written to {path}; to see it fail:  {run_command(path, found, driver.name)}")
 
 
-def _tell_alone(alone: "Alone") -> None:
-    """Print how many requests got the tokens they get alone, if a model ran."""
+def _print_alone(alone: "Alone") -> None:
+    """If a model ran, print how many requests got the same tokens in the batch as without other requests."""
     if alone.requests:
         print(f"{alone.requests:,} requests got the tokens they get alone, {alone.preempted:,} of them were preempted")
 

@@ -50,7 +50,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--attention",
         choices=("paged", "fms"),
         metavar="OP",
-        help="attention kernel: paged or fms (default: by backend)",
+        help="attention kernel: paged or fms (default: the backend's)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="run only this workload; may be repeated")
     parser.add_argument("--plot", action="store_true", help="write time-lines as text instead of JSON")
@@ -59,7 +59,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run the workloads of a file and write their steps. Return exit status 1 if one was not finished, else 0."""
+    """Run the workloads of a file and write their steps. Return exit status 1 if a workload is not finished, else 0."""
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so it can't be combined with --model")
     apart([arguments.file], [arguments.output])
@@ -71,7 +71,7 @@ def run(arguments: Namespace) -> int:
         items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
     except TraceError as error:
         raise CommandError(str(error)) from error
-    # Write the output only when all workloads have run. A trace that is cut off can't be told from a complete one.
+    # Write the output only when all workloads have run: an incomplete trace can't be distinguished from a complete one.
     traced = list(trace_items(items, driver))
     drawn = [item for item in traced if "error" not in item]
     if arguments.svg:

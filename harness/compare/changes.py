@@ -21,12 +21,12 @@ class Kind(StrEnum):
 
 
 MEANING: Mapping[Kind, str] = {
-    Kind.WORSE: "passed in the first, fails in the second",
-    Kind.BETTER: "failed in the first, passes in the second",
-    Kind.OTHERWISE: "fails in both, in different ways",
-    Kind.NEW: "ran in the second only",
-    Kind.GONE: "ran in the first only",
-    Kind.SAME: "the same in both",
+    Kind.WORSE: "passed in the first run, fails in the second",
+    Kind.BETTER: "failed in the first run, passes in the second",
+    Kind.OTHERWISE: "fails in both runs, for different reasons",
+    Kind.NEW: "ran in the second run only",
+    Kind.GONE: "ran in the first run only",
+    Kind.SAME: "the same in both runs",
 }
 _RAN = {"passed": True, "xpassed": True, "flaky": False, "xfailed": False, "failed": False, "error": False}
 """Outcomes of tests that ran, each with whether the engine was correct.
@@ -37,7 +37,11 @@ A test with another outcome, such as ``skipped``, is treated as one that the run
 
 @dataclass(frozen=True)
 class Change:
-    """One test in two runs. ``before`` is its record in the first run, ``after`` in the second, None if missing."""
+    """One test in two runs.
+
+    ``before`` is the test's record in the first run and ``after`` that in the second. It is None if the run does not
+    have the test.
+    """
 
     key: Key
     before: Record | None
@@ -64,8 +68,8 @@ class Change:
         return " ".join(filter(None, (suite, case, f"[{configuration}]" if configuration else "")))
 
     def outcome(self, record: Record | None) -> str:
-        """Return the outcome of this test in one of the runs, given its record there."""
-        return str(record["outcome"]) if record is not None else "not there"
+        """Return the outcome of this test in one of the runs, given the test's record in that run."""
+        return str(record["outcome"]) if record is not None else "not in this run"
 
 
 @dataclass(frozen=True)

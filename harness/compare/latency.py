@@ -1,11 +1,13 @@
-"""Find what got slower between two sets of repeated runs, by more than the noise between runs of the same set.
+"""Find metrics that got slower between two sets of repeated runs, by more than the noise between runs of the same set.
 
-A series has one value for each run: the median of a metric in a case, or the mean of these over all cases of a
-configuration. The statistical test is a permutation test with the maximum statistic (Westfall and Young,
-"Resampling-Based Multiple Testing", 1993). The runs are distributed to two sets of the same sizes in every possible
-way. A series got slower if in at most 5 % of these permutations any series has a statistic as large as the one observed
-for this series. So the probability of reporting anything if nothing changed is at most 5 %. This holds for any number
-of cases, and also if a whole run was slow because the machine was busy.
+A series is a metric of one case or of one configuration, with one value for each run. For a case, this is the median
+over its requests; for a configuration, it is the mean of these medians over all cases.
+
+The statistical test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple
+Testing", 1993). The runs are divided into two sets of the same sizes in every possible way. A series got slower if in
+at most 5 % of these permutations any series has a statistic as large as the one observed for this series. So the
+probability of reporting anything if nothing changed is at most 5 %. This holds for any number of cases, and also if a
+whole run was slow because the machine was busy.
 """
 
 import math
@@ -23,11 +25,14 @@ TIMED = tuple(metric for metric in METRICS if metric.name in ("first_token", "be
 LEVEL = 0.05
 MIN_RUNS = 4
 """Minimum number of runs in each set. With 3 there are 20 permutations, so the smallest possible p-value is 5 %."""
-MAX_EXCHANGES = 2000
+MAX_PERMUTATIONS = 2000
 """Maximum number of permutations. If there are more, this number of them is drawn at random, with a fixed seed."""
 
 Series = tuple[Key, str]
-"""A case, or a configuration, and the name of a metric. The key of a configuration has an empty suite and case."""
+"""Identifies a series: the key of a case or of a configuration, and the name of a metric.
+
+The key of a configuration has an empty suite and an empty case.
+"""
 
 
 class LatencyError(ValueError):
@@ -66,10 +71,11 @@ class Later:
 
 @dataclass(frozen=True)
 class LatencyComparison:
-    """The result of a comparison.
+    """The result of a comparison of two sets of runs.
 
-    ``series`` is the number of series that were compared, and ``noise`` the typical relative standard deviation of a
-    series between the runs of a set.
+    ``series`` is the number of series that were compared. A series is a metric of one case or one configuration, with
+    one value for each run. ``noise`` is the median, over all series, of the relative standard deviation between the
+    runs of the same set.
     """
 
     slower: tuple[Slower, ...]
@@ -79,7 +85,10 @@ class LatencyComparison:
 
 
 def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyComparison:
-    """Compare two sets of runs. Raises LatencyError if there are too few, or nothing was timed in all of them."""
+    """Compare two sets of runs.
+
+    Raises LatencyError if a set has fewer than ``MIN_RUNS`` runs, or if no case was timed in all runs.
+    """
     if min(len(before), len(after)) < MIN_RUNS:
         raise LatencyError(
             f"{len(before)} and {len(after)} runs are too few to tell a change from noise: at least {MIN_RUNS} of each "
@@ -124,7 +133,7 @@ def _series(run: Run) -> dict[Series, float]:
 
 
 def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]:
-    """Return the values of the series that all runs have, in the order of the runs.
+    """Return the values of each series that all runs have, in the order of the runs.
 
     The series of configurations are left out unless all runs have the same cases, because they are means over cases.
     """
@@ -142,22 +151,25 @@ def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) 
     runs = len(next(iter(logs.values())))
     observed = {series: _statistic(values, range(count), floor) for series, values in logs.items()}
     exceeded = dict.fromkeys(logs, 0)
-    exchanges = list(_exchanges(runs, count))
-    for first in exchanges:
+    permutations = list(_permutations(runs, count))
+    for first in permutations:
         largest = max(_statistic(values, first, floor) for values in logs.values())
         for series, statistic in observed.items():
             exceeded[series] += largest >= statistic - 1e-12
-    return {series: times / len(exchanges) for series, times in exceeded.items()}
+    return {series: times / len(permutations) for series, times in exceeded.items()}
 
 
-def _exchanges(runs: int, count: int) -> Iterator[Sequence[int]]:
-    """Yield permutations, as the positions of the runs in the first set. The actual first set comes first."""
-    if math.comb(runs, count) <= MAX_EXCHANGES:
+def _permutations(runs: int, count: int) -> Iterator[Sequence[int]]:
+    """Yield divisions of the runs into two sets, each as the positions of the ``count`` runs in the first set.
+
+    The actual division comes first.
+    """
+    if math.comb(runs, count) <= MAX_PERMUTATIONS:
         yield from combinations(range(runs), count)
         return
     draw = random.Random(0)
     yield range(count)
-    for _ in range(MAX_EXCHANGES - 1):
+    for _ in range(MAX_PERMUTATIONS - 1):
         yield draw.sample(range(runs), count)
 
 
@@ -171,7 +183,7 @@ def _statistic(values: Sequence[float], first: Sequence[int], floor: float) -> f
 
 
 def _divided(values: Sequence[float], first: Sequence[int]) -> tuple[list[float], list[float]]:
-    """Return the values of the runs in ``first``, and the others."""
+    """Return the values of the runs at the positions ``first``, and the values of all other runs."""
     return [values[i] for i in first], [value for i, value in enumerate(values) if i not in first]
 
 
@@ -180,7 +192,10 @@ def _pooled(before: Sequence[float], after: Sequence[float]) -> float:
 
 
 def _variance(values: Sequence[float]) -> float:
-    """Return the variance of a sample. That of ``statistics`` computes with fractions, and takes ten times as long."""
+    """Return the variance of a sample.
+
+    ``statistics.variance`` is not used because it computes with fractions, which takes ten times as long.
+    """
     mean = fmean(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
@@ -195,7 +210,7 @@ def _ratio(values: Sequence[float], count: int) -> float:
 
 
 def _later(before: Run, after: Run) -> Iterator[Later]:
-    """Yield the requests whose latency in steps is larger than before."""
+    """Yield the requests whose latency in steps is larger in the second run than in the first."""
     for key, record in after.results.items():
         earlier = before.results.get(key)
         then, now = (latencies_of(each) if each is not None else None for each in (earlier, record))

@@ -11,7 +11,7 @@ from harness.report.reading import ResultsError, read_run
 __all__ = ["Key", "Record", "ResultsError", "Run", "read_results", "reason_of", "steps_of"]
 
 Key = tuple[str, str, str]
-"""Identifies a test in both runs: (suite, case, configuration). For tests not from a suite: (test name, "", "")."""
+"""Identifies a test in both runs: (suite, case, configuration), or (test name, "", "") for a test not from a suite."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Run:
 
 
 def read_results(path: Path) -> Run:
-    """Read a results file. Raises ResultsError for an invalid file and for one of a run that was not finished."""
+    """Read a results file. Raises ResultsError if the file is invalid, or if its run was not finished."""
     run = read_run(path)
     if run.incomplete:
         raise ResultsError(f"{path}: {run.incomplete}")

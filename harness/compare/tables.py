@@ -15,7 +15,7 @@ from harness.types import StepRow
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
-    """Return the merged table of a test. Return None if the tables are equal, or if a run has none."""
+    """Return the merged table of a test. Return None if the tables are equal, or if one of the runs has no table."""
     before, after = steps_of(change.before), steps_of(change.after)
     if before is None or after is None:
         return None

@@ -32,7 +32,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Distribution:
-    """The distribution of one metric: the number of values, those at ``QUANTILES``, and the largest."""
+    """The distribution of one metric: the number of values, the quantiles ``QUANTILES``, and the largest value."""
 
     count: int
     quantiles: tuple[float, ...]
@@ -48,7 +48,10 @@ class Distribution:
 
 
 def distribution(values: Iterable[float]) -> Distribution | None:
-    """Return the distribution of the values, None without values. A quantile is the nearest of the values."""
+    """Return the distribution of the values, None if there are no values.
+
+    Each quantile is one of the values; quantiles are not interpolated.
+    """
     ordered = sorted(values)
     if not ordered:
         return None

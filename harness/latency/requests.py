@@ -20,8 +20,8 @@ class RequestLatency:
 
     ``queue``: from joining the queue to the start of the first step that computes tokens of the request.
     ``first_token``: from joining the queue to the end of the step with the first token.
-    ``between``: the time from each token to the next. ``between_decodes``: those of them in which both tokens come
-    from decode steps that follow each other, so that no other request's prefill lies between.
+    ``between``: the time from each token to the next. ``between_decodes``: the same, but only where both tokens come
+    from consecutive decode steps, so that no prefill of another request lies between them.
     ``prefills``: the time, between the first and the last token, of steps that computed prefills of other requests and
     gave this request no token. ``suspended``: the time, after the first token, in which the request was paused, or
     waited and was computed again after a preemption.

@@ -245,7 +245,7 @@ def test_the_command_lists_cards_and_who_has_them(
     assert lines[1].startswith(f"1  0000:2a:00.0  leased by process {os.getpid()} since 20")
     assert (
         lines[2] == "2  0001:00:00.0  not leased; processes that have the card open can't be found, "
-        "because it has no file in /dev/vfio"
+        "because the card has no file in /dev/vfio"
     )
     monkeypatch.setenv("SPYRE_CARDS", "9")
     assert main(["cards"]) == 2

@@ -110,7 +110,7 @@ def test_the_command_says_it_and_ends_with_one_where_something_is_worse(
     assert main(["compare", *map(str, files), "--html", str(page)]) == 1
     message = capsys.readouterr().out
     assert "first:   engine A" in message
-    assert "worse: passed in the first, fails in the second\n  mine breaks [tiny-eager]  CB-ADMIT-05" in message
+    assert "worse: passed in the first run, fails in the second\n  mine breaks [tiny-eager]  CB-ADMIT-05" in message
     assert "second: failed: step 4 differs" in message
     assert "-≠0" in message
     assert "second: skipped: needs async" in message

@@ -1,4 +1,4 @@
-"""The interface that a driver must implement, and its types. They do not depend on any engine.
+"""The interface that a driver must implement, and the types that it uses. This module does not depend on any engine.
 
 A driver gets requests and limits, and returns what the engine does. It never gets the expectations of a case.
 """
@@ -9,13 +9,13 @@ from typing import NamedTuple, Protocol
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token, Write
 
 STEP_TRACE = "step-trace"
-"""The engine can be stepped, and its queues are observed after each step."""
+"""Capability: the engine can be run step by step, and its queues can be observed after each step."""
 TOKENS = "tokens"
-"""A model runs: tokens are generated, and can be compared."""
+"""Capability: the engine runs a model, so that its tokens can be compared with reference outputs."""
 BLOCK_ACCOUNTING = "block-accounting"
-"""Reserved and used blocks are observed."""
+"""Capability: the numbers of reserved and of used blocks can be observed."""
 LOGPROBS = "logprobs"
-"""Tokens have logprobs and, where a request asks for them, alternatives."""
+"""Capability: generated tokens have logprobs and, if a request asks for alternatives, the top tokens."""
 OFFLINE_API = "offline-api"
 """Capability: the driver has an offline API in this process that takes lists of prompts, like ``LLM.generate``."""
 ASYNC_API = "async"
@@ -23,7 +23,7 @@ ASYNC_API = "async"
 GOLDEN_TOKENS = "golden-tokens"
 """Capability: the driver can make the engine generate given tokens, and return the model's logprobs of them."""
 STRUCTURED_OUTPUTS = "structured-outputs"
-"""Capability: answers can be constrained by a JSON schema, a regular expression, a list of texts, or a grammar."""
+"""Capability: answers can be constrained by a JSON schema, a regular expression, a list of strings, or a grammar."""
 PROMPT_LOGPROBS = "prompt-logprobs"
 """Capability: the logprobs of the tokens of a prompt can be returned."""
 
@@ -35,14 +35,14 @@ class RefusedError(Exception):
 class UnavailableError(Exception):
     """The driver, or an engine with a certain setup, can't run on this machine.
 
-    The message says why and what to do. It is the reason of skipped tests.
+    The message says why and what to do. Tests that need the driver or the engine are skipped with this reason.
     """
 
 
 class Observation(NamedTuple):
     """The observable state between two steps. Fields that the engine does not have are None.
 
-    The fields have the meaning of the columns in ``StepRow``. ``paused`` is that of the chunked scheduler. With the
+    The fields have the meaning of the columns in ``StepRow``. Only the chunked scheduler has ``paused``. With the
     token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are about the last step, and empty before the
     first step. With other schedulers, ``scheduled`` and ``preempted`` are None.
     """
@@ -92,7 +92,7 @@ class Completion:
 
 
 class Compilation(NamedTuple):
-    """What an engine has compiled. ``engine`` identifies the engine among those of all processes of a run.
+    """What an engine has compiled. ``engine`` identifies the engine among the engines of all processes of a run.
 
     ``graphs`` is the number of graphs that were compiled before the first request, and ``recompiles`` how many were
     compiled since then. ``shared`` is how many of ``graphs`` had already been compiled for another engine.
@@ -109,16 +109,17 @@ class Session(Protocol):
     """A started engine. ``optional.py`` has methods that a session can have in addition."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
-        """Remove all requests and set limits that are at most those of the engine, without restarting it.
+        """Remove all requests and set the limits, without restarting the engine.
 
-        Return the effective limits. Those that the driver can't read are None. Raises ValueError for impossible limits.
+        The limits are at most those with which the engine was started. Return the effective limits. Limits that the
+        driver can't read are None. Raises ValueError if the engine can't be run with these limits.
         """
 
     def add_request(self, request: RequestSpec) -> None:
         """Add a request to the queue of the engine core, without the checks of an API."""
 
     def abort(self, request_id: int) -> None:
-        """Abort a request between two steps. Do nothing if it has already ended."""
+        """Abort a request between two steps. Do nothing if the request has already ended."""
 
     def step(self) -> StepRecord:
         """Run one step of the engine, even if it has no work."""
@@ -143,10 +144,13 @@ class Driver(Protocol):
         """Return the name and the version of the engine, for reports."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why an engine with this setup can't run on this machine, as one sentence. Return None if it can.
+        """Return why an engine with this setup can't run on this machine, as one sentence. Return None if it can run.
 
-        This is called for every test before any engine is started, so it must be fast.
+        This method is called for every test before any engine is started, so it must be fast.
         """
 
     def open(self, setup: EngineSetup) -> Session:
-        """Start an engine. Raises UnavailableError if it can't run here, and ValueError for an invalid setup."""
+        """Start an engine.
+
+        Raises UnavailableError if the engine can't run on this machine, and ValueError if the setup is invalid.
+        """

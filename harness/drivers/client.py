@@ -47,7 +47,8 @@ class ClientRequest:
     ``name`` is unique among the requests of the client. ``spec`` has the prompt and the sampling parameters. If there
     are ``messages``, as (role, content), they are sent instead of the prompt. ``n`` is the number of answers. ``kind``
     is vLLM's RequestOutputKind for streams: ``delta``, ``cumulative`` or ``final``. ``logprobs`` is the number of
-    alternatives to return for each token; None if no logprobs are requested.
+    alternatives to return for each token; None if no logprobs are requested. ``model`` is the model's name in an HTTP
+    request, None for the model that the server serves. With ``echo``, the answer begins with the prompt.
     """
 
     name: str
@@ -79,8 +80,9 @@ class Choice:
     """One answer to a request.
 
     ``tokens`` is its number of tokens, None if it is not reported. ``logprobs`` has the logprob of each token, and
-    ``alternatives`` the number of alternatives returned for each token. They are None and empty if not requested.
-    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt. The first has None and 0.
+    ``alternatives`` the number of alternatives returned for each token. Without logprobs, these two are None and empty.
+    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt; the values of the first
+    token are None and 0.
     """
 
     text: str
@@ -115,7 +117,7 @@ class RawAnswer:
 
 @dataclass(frozen=True)
 class ServingState:
-    """The state of an engine: numbers of requests and of blocks, and tkv. Values that it does not report are None."""
+    """The state of an engine: numbers of requests and blocks, and tkv. Values that are not reported are None."""
 
     waiting: int | None
     running: int | None
@@ -158,9 +160,9 @@ class Client(Protocol):
         """Return the current state of the engine."""
 
     async def metrics(self) -> dict[str, int]:
-        """Return the server's counters since its start, such as ``prompt_tokens``, as far as it has them.
+        """Return the values of the server's counters, such as ``prompt_tokens``, since the server was started.
 
-        Only clients with the capability ``http`` can do this.
+        Counters that the server does not have are left out. Only clients with the capability ``http`` can do this.
         """
 
     async def healthy(self) -> bool:

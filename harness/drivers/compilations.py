@@ -9,10 +9,10 @@ from harness.utils.text import plural
 
 
 def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
-    """Start to count compilations. Call this before a case, and the function that it returns after the case.
+    """Start to count the compilations during a case. Return a function to call after the case.
 
-    That function returns the fields of ``Compilation`` as a dict, where ``recompiles`` is the number of recompiles
-    during the case. It returns None if the engine does not compile.
+    The returned function returns the fields of ``Compilation`` as a dict, where ``recompiles`` is the number of
+    recompiles during the case. It returns None if the engine does not compile.
     """
     before = compilation_of(session)
 
@@ -27,15 +27,17 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Return a line for each backend, such as ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``.
+    """Add up what the engines have compiled, and return a line for each backend.
+
+    A line is, for example, ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``.
 
     If engines share graphs, the line has ``4 graphs (2 shared, traced once)``.
     """
     engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}
-    for one in filter(None, seen):
-        engines.setdefault(one["backend"], {})[one["engine"]] = one["graphs"], one["shared"]
-        recompiles[one["backend"]] = recompiles.get(one["backend"], 0) + one["recompiles"]
+    for each in filter(None, seen):
+        engines.setdefault(each["backend"], {})[each["engine"]] = each["graphs"], each["shared"]
+        recompiles[each["backend"]] = recompiles.get(each["backend"], 0) + each["recompiles"]
     return [
         f"{backend}: {plural(len(of), 'engine')}, {_graphs(of.values())}, "
         f"{plural(recompiles[backend], 'recompile')} after warm-up"

@@ -1,4 +1,4 @@
-"""Keep the engines and servers of a process. Each is started by the first case that needs it, and reused by others."""
+"""Keep the engines and servers of a process. The first case that needs one starts it, and later cases use it again."""
 
 import os
 import time
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class EnginePool:
-    """The engines and servers of a process, which its cases share. There is one engine for each setup.
+    """The engines and servers that the cases of a process share. There is one engine for each setup.
 
-    ``made_in`` is the id of the process that owns them.
+    ``made_in`` is the id of the process that owns the engines and servers.
     """
 
     driver: Driver
@@ -37,10 +37,10 @@ class EnginePool:
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
-        """Return the engine for ``setup``, which is started at the first call.
+        """Return the engine for ``setup``. The first call with this setup starts the engine.
 
         Raises UnavailableError, CheckpointError, and ValueError for an invalid setup. Raises EngineStartError if the
-        engine does not start. If it did not start earlier in this run, it is not tried again.
+        engine does not start. If the start of this engine has failed before in the run, it is not tried again.
         """
         if setup not in self.sessions:
             self.start_failures.raise_known(setup)
@@ -75,8 +75,8 @@ class EnginePool:
     def server(self, need: ServerNeed, case: str) -> "Client":
         """Return a client of the server that ``case`` needs. ``case`` is the node id of its test.
 
-        Raises DirtyServerError, UnavailableError if the server does not start, and EngineStartError if it did not start
-        earlier in this run.
+        Raises DirtyServerError, UnavailableError if the server does not start, and EngineStartError if the start of
+        this server has failed before in the run.
         """
         self.start_failures.raise_known(need)
         try:
@@ -86,7 +86,7 @@ class EnginePool:
             raise
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
-        """Start a server that forks of this process can share, or remove the last test's state from it.
+        """Start a server that forks of this process can share. If it is running, remove the state of the last test.
 
         Errors are ignored, because the forks report them.
         """

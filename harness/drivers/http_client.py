@@ -27,7 +27,7 @@ from harness.types import RequestSpec, Structure
 from harness.utils.extras import HTTP_CLIENT, why_missing
 
 INJECTOR = "golden_token_injector"
-"""The name under which the plugins' logits processor, and the reference server, take golden tokens."""
+"""The key of golden tokens in ``vllm_xargs``, for the logits processor of the plugins and for the reference server."""
 
 SECONDS = 120
 """Timeout for reading from a connection, in seconds."""
@@ -53,7 +53,7 @@ COUNTERS = {
     "preemptions": ("vllm:num_preemptions_total",),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
-"""The names of each metric in ``/metrics``: that of the reference server, then that of vLLM."""
+"""For each metric, its name in ``/metrics`` of the reference server, if it has the metric, and in that of vLLM."""
 
 
 class HttpClient:
@@ -207,7 +207,7 @@ def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _response_format(structure: Structure | None) -> dict[str, Any] | None:
-    """Convert a constraint to OpenAI's ``response_format``, None if that has no such kind of constraint."""
+    """Convert a constraint to OpenAI's ``response_format``. Return None if OpenAI has no such kind of constraint."""
     match structure and structure.arguments():
         case {"json_object": True}:
             return {"type": "json_object"}
@@ -234,7 +234,7 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """Return the parameters that vLLM has in addition to OpenAI's. Those with the default value are left out."""
+    """Return the parameters that vLLM has in addition to OpenAI's. Parameters with the default value are left out."""
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
         "top_k": (spec.top_k, 0),
@@ -254,7 +254,7 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
 
 
 def _injected(spec: RequestSpec) -> dict[str, str] | None:
-    """Return golden tokens as the plugins' logits processor takes them over HTTP: JSON in a text."""
+    """Return golden tokens in the form in which the plugins' logits processor takes them over HTTP: a JSON string."""
     if not spec.golden_token_ids:
         return None
     return {INJECTOR: json.dumps({"expected_token_ids": list(spec.golden_token_ids)})}
@@ -305,7 +305,7 @@ def _usage(usage: Any) -> tuple[int, int] | None:
 def _client_error(error: Any) -> ClientError:
     """Convert an exception of the ``openai`` package.
 
-    The message is the server's or, if the connection broke, that of the exception.
+    The message is that of the server or, if the connection broke, that of the exception.
     """
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)

@@ -42,7 +42,7 @@ class ServerError(Exception):
 class RunningServer:
     """A server that the user has started, with its limits and other properties as far as they are known.
 
-    ``tells_blocks`` is whether its metrics include numbers of blocks.
+    ``reports_blocks`` is whether the server's metrics include numbers of blocks.
     """
 
     url: str
@@ -50,7 +50,7 @@ class RunningServer:
     limits: SchedulingLimits
     backend: str = "eager"
     tensor_parallel_size: int = 1
-    tells_blocks: bool = False
+    reports_blocks: bool = False
 
 
 SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_limit", "tensor_parallel_size", "backend")
@@ -68,9 +68,9 @@ def parse_shape(text: str) -> dict[str, str | int]:
 
 
 def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
-    """Ask the server at ``url`` for its model and its limits. ``given`` has values that it does not report.
+    """Request the model and the limits of the server at ``url``, and return them.
 
-    Raises ServerError.
+    ``given`` has values from the user for what the server does not report. Raises ServerError.
     """
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
@@ -82,7 +82,7 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
             limits = {"max_model_len": card.get("max_model_len"), **given}
             backend, size = str(limits.pop("backend", "eager")), int(limits.pop("tensor_parallel_size", 1))
             effective = SchedulingLimits(**limits)
-            return RunningServer(url, str(card["id"]), effective, backend, size, _tells_blocks(url))
+            return RunningServer(url, str(card["id"]), effective, backend, size, _reports_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f"; give the server's API key in the environment variable {API_KEY}" if error.code in (401, 403) else ""
         raise ServerError(f"{url} answers a request for its models with status {error.code}{hint}") from error
@@ -93,7 +93,7 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
         raise ServerError(f"the server at {url} does not answer as an OpenAI-compatible server does") from error
 
 
-def _tells_blocks(url: str) -> bool:
+def _reports_blocks(url: str) -> bool:
     """Return whether the server's metrics include numbers of blocks."""
     request = urllib.request.Request(f"{url}/metrics", headers={"Authorization": f"Bearer {_key()}"})
     try:
@@ -112,7 +112,7 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
     """Return the capabilities of a server. A running server is assumed to support structured outputs, as vLLM does."""
     if running is not None:
         more = {PROMPT_LOGPROBS, STRUCTURED_OUTPUTS}
-        return frozenset({HTTP} | more | ({BLOCK_METRICS} if running.tells_blocks else set()))
+        return frozenset({HTTP} | more | ({BLOCK_METRICS} if running.reports_blocks else set()))
     if start == "reference":
         return frozenset({HTTP, RESTART, BLOCK_METRICS, PROMPT_LOGPROBS, GOLDEN_TOKENS}) | structured_outputs()
     plugin = find_plugin()
@@ -121,7 +121,7 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
 
 
 class OpenAIHttpDriver:
-    """The driver for the server ``running``. If that is None, the driver starts servers of the kind ``start``.
+    """The driver for the server ``running``. If ``running`` is None, the driver starts servers of the kind ``start``.
 
     A server of the reference engine is started once for each engine setup, and its limits are changed between cases.
     Servers of other kinds are started for each case, with its limits.
@@ -154,7 +154,7 @@ class OpenAIHttpDriver:
         return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        """Return why the server that the user has started can't run a case, as one sentence. Return None if it can."""
+        """Return why the server can't be used for a case, as one sentence. Return None if it can."""
         if self._running is None:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
@@ -217,7 +217,7 @@ def make(options: DriverOptions) -> Driver:
 
 
 def _why_not_started(server: str) -> str | None:
-    """Return why no server of this kind can be started or used here, whatever its setup, or None."""
+    """Return why servers of this kind can't be started on this machine with any setup. Return None if they can."""
     if server == "vllm" and find_plugin() is None:
         return why_none()
     return why_missing(*(() if server == "vllm" else (ENGINE, SERVER)), HTTP_CLIENT)

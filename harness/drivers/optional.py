@@ -43,10 +43,10 @@ def vllm_version_of(driver: Driver) -> str | None:
 
 
 class KnowsWhatIsMissing(Protocol):
-    """A driver that lacks capabilities where packages are not installed."""
+    """A driver that has some capabilities only if certain packages are installed."""
 
     def why_lacking(self, capability: str) -> str | None:
-        """Return which packages a capability needs and how to install them; None if packages are not the reason."""
+        """Return which missing packages a capability needs, and how to install them. Return None if none is missing."""
 
 
 def why_lacking(driver: Driver, capability: str) -> str:
@@ -90,7 +90,7 @@ class Forkable(Preloads, Protocol):
     def inheritable(self, setup: EngineSetup) -> bool:
         """Return whether an engine that is started in a process can be used in a fork of that process.
 
-        It can't if it has other processes or threads, or uses a card.
+        An engine with other processes or threads can't, and an engine that uses a card can't either.
         """
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
@@ -121,7 +121,8 @@ class SharedServer(Protocol):
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
         """Set limits and options, check that the server is in the state of a new server, and return a client.
 
-        Raises DirtyServerError (server_pool.py) if it is not, and UnavailableError for impossible limits.
+        Raises DirtyServerError (server_pool.py) if the server is not in this state, and UnavailableError if it can't
+        have these limits.
         """
 
     def end(self) -> None:
@@ -182,7 +183,7 @@ class OfflineSession(Session, Protocol):
     """A session of a driver with the capability ``offline-api``."""
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
-        """Run requests through the engine's offline API. Raises RefusedError if it refuses one."""
+        """Run requests through the engine's offline API. Raises RefusedError if the engine refuses one of them."""
 
     def client(self, options: "ServerOptions") -> "Client":
         """Return a client that uses the engine through its APIs in this process."""
@@ -194,7 +195,7 @@ def is_offline(session: Session) -> TypeGuard[OfflineSession]:
 
 
 def steps_of_generate(session: Session) -> Sequence[tuple[StepRecord, Observation]]:
-    """Return the steps of the last ``generate``, empty if they can't be observed.
+    """Return the steps of the last ``generate`` call. The result is empty if they can't be observed.
 
     Requests are numbered by their position in the list passed to ``generate``.
     """

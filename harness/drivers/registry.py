@@ -29,7 +29,7 @@ BUILT_IN: Mapping[str, str] = {
 }
 """The function that returns each driver, by the name of the driver."""
 UNSTEPPED = frozenset({"simulation", OVER_HTTP})
-"""Names of drivers that commands can't use, because they can't observe steps or run a model."""
+"""Names of drivers that ``spyre-cb trace`` and ``search`` can't use: they can't observe steps, or can't run a model."""
 REQUIRED = ("name", "capabilities", "describe", "unavailable", "open")
 
 
@@ -49,7 +49,7 @@ class DriverOptions:
 
 
 class DriverOptionError(UnavailableError):
-    """The value of a driver option is invalid. ``option`` is its name in ``DriverOptions``, with dashes."""
+    """The value of a driver option is invalid. ``option`` is the option's name in ``DriverOptions``, with dashes."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)

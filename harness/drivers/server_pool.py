@@ -1,8 +1,8 @@
 """Keep the servers of a process. Tests with the same engine setup use the same server, one after the other.
 
 Before a test uses a shared server, the server gets the limits and options of the test, and is checked to be in the
-state of a new server. If it is not, it is replaced, and the report of the test says so. A test that may stop its server
-does not share it.
+state of a new server. If it is not in this state, it is replaced, and the report of the test says so. A test that may
+stop its server gets a server that no other test uses.
 """
 
 import os
@@ -29,7 +29,7 @@ class DirtyServerError(Exception):
 
 @dataclass(frozen=True)
 class ServerNeed:
-    """The server that a test needs. With ``alone``, other tests can't use it, because the test may stop it."""
+    """The server that a test needs. With ``alone``, no other test uses the server, because this test may stop it."""
 
     setup: EngineSetup
     limits: SchedulingLimits
@@ -74,8 +74,8 @@ class ServerPool:
     def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         """Return a client of the server that a test needs. Start a server if there is none that can be used.
 
-        ``case`` is the node id of the test. Raises UnavailableError, and DirtyServerError if even a new server is not
-        in the right state.
+        ``case`` is the node id of the test. Raises UnavailableError, and DirtyServerError if a server that was started
+        for this test is not in the right state.
         """
         try:
             return self._proven(driver, need, case)

@@ -1,4 +1,4 @@
-"""Start servers, each in a process of its own and on a free port. A server never outlives the harness."""
+"""Start servers, each in a separate process and on a free port. All servers end when the harness ends."""
 
 import os
 import re
@@ -43,7 +43,7 @@ class StubbornServerError(Exception):
 class Launched(Protocol):
     """A started process, with a part of the interface of ``subprocess.Popen``.
 
-    It leads a process group of its own, and is killed when this process ends.
+    The started process leads a process group of its own, and is killed when the process that started it ends.
     """
 
     pid: int
@@ -58,7 +58,7 @@ class Launched(Protocol):
 
 
 LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
-"""Type of a function that starts a process. Its arguments are command, environment, and descriptors for its output."""
+"""Type of a function that starts a process, given a command, an environment, and descriptors for stdout and stderr."""
 
 
 def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
@@ -81,9 +81,9 @@ def launch_servers_with(launch: LaunchServer) -> None:
 class ServerProcess:
     """The process of a server. The constructor starts it and waits until it is ready.
 
-    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers there. It leads a
-    process group, so that the processes that it has started end with it. The constructor raises UnavailableError with
-    the last line of output if the server does not start.
+    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers at this URL. It
+    leads a process group, so that the processes that it has started end with it. The constructor raises
+    UnavailableError with the last line of output if the server does not start.
     """
 
     def __init__(
@@ -202,7 +202,8 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
 def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
     """Start the reference engine's server for several tests, with the largest limits that ``setup`` allows.
 
-    Return the server, and the token for ``POST /admin/limits``, which changes its limits. Raises UnavailableError.
+    Return the server and a token. ``POST /admin/limits`` with this token changes the server's limits. Raises
+    UnavailableError.
     """
     token = secrets.token_urlsafe(32)
     flags = {

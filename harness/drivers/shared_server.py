@@ -24,7 +24,7 @@ from harness.types import EngineSetup, SchedulingLimits
 PATH = "/admin/limits"
 ANSWER_SECONDS = 30
 IDLE_SECONDS = 10.0
-"""How long to wait until requests of the last case, whose clients have disconnected, have ended, in seconds."""
+"""How long to wait, in seconds, for the end of requests of the last case, whose clients have disconnected."""
 POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
 """Options of the server that can be changed while it runs."""
@@ -35,9 +35,9 @@ Reply = tuple[int, bytes]
 
 
 class SharedReferenceServer:
-    """A shared server of the reference engine. ``token`` is that for ``POST /admin/limits``.
+    """A shared server of the reference engine. ``token`` is the token for ``POST /admin/limits``.
 
-    It can be used in forks of the process that has started it, because it needs only the URL and the token.
+    The object can be used in forks of the process that has started the server, because it needs only URL and token.
     """
 
     def __init__(self, process: ServerProcess, setup: EngineSetup, token: str) -> None:
@@ -59,7 +59,10 @@ class SharedReferenceServer:
         self._process.end()
 
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
-        """Set the limits, and return those that the server reports. Repeat the call until the engine is idle."""
+        """Set the limits, and return the limits that the server reports.
+
+        The server refuses the call while its engine is not idle. It is repeated for up to ``IDLE_SECONDS``.
+        """
         wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
         give_up = time.monotonic() + IDLE_SECONDS
@@ -99,7 +102,10 @@ class SharedReferenceServer:
             raise DirtyServerError(f"the metrics are not those of a new server: {', '.join(left[:5])}")
 
     def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
-        """Send a request on a new connection, without a thread. Raises DirtyServerError if there is no answer."""
+        """Send a request on a new connection, without a thread, and return status and body of the response.
+
+        Raises DirtyServerError if there is no response.
+        """
         address = urlsplit(self._process.url)
         assert address.hostname is not None
         connection = http.client.HTTPConnection(address.hostname, address.port, timeout=ANSWER_SECONDS)

@@ -38,8 +38,8 @@ class EngineStartError(RuntimeError):
 class StartFailures:
     """The engines that did not start, by setup.
 
-    ``known`` has the message and the traceback of those known to this process. ``folder`` is the folder that the
-    processes of the run share, None if there is only one process.
+    ``known`` has the message and the traceback of each failed start that this process knows of. ``folder`` is the
+    folder that the processes of the run share, None if there is only one process.
     """
 
     folder: Path | None
@@ -67,7 +67,7 @@ class StartFailures:
         return EngineStartError(message)
 
     def shown(self, setup: Hashable) -> tuple[str, ...]:
-        """Return the traceback of an engine that did not start at the first call in a run, later an empty tuple."""
+        """Return the traceback of an engine that did not start. Later calls in the same run return an empty tuple."""
         key = _key(setup)
         return self.known[key][1] if key in self.known and self._first_to_show(key) else ()
 
@@ -96,7 +96,7 @@ class StartFailures:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return a line that says why an engine did not start, from the error that was raised."""
+    """Convert the error that was raised at the start of an engine to a line that says why it did not start."""
     message = " ".join(str(error).split())
     if isinstance(error, UnavailableError):
         return message

@@ -6,7 +6,7 @@ from harness.drivers.client import Answer, Choice, StreamChunk
 
 
 def assembled(chunks: Iterable[StreamChunk], n: int) -> Answer:
-    """Return the answer, with ``n`` choices, that consists of these chunks."""
+    """Join the chunks of a streamed answer with ``n`` choices, and return the answer."""
     texts, tokens = [""] * n, [0] * n
     reasons: list[str | None] = [None] * n
     usage = None

@@ -9,11 +9,11 @@ from typing import Any
 class Request:
     """A client's request for a fork, sent together with file descriptors.
 
-    With ``own_output``, the first two descriptors are the fork's stdout and stderr. The others are passed on together
-    with ``work``, the job of the fork. ``environ`` is the complete environment of the fork, and ``name`` its module in
-    process lists. ``branch`` is the key of a branch, a process between the server and its forks that prepares what the
-    forks share, such as compiled code. With ``without_branch``, the server forks directly, and ends the branch of this
-    key because it has failed.
+    With ``own_output``, the first two descriptors are the fork's stdout and stderr. The other descriptors are passed to
+    the fork together with ``work``, which says what the fork has to do. ``environ`` is the complete environment of the
+    fork, and ``name`` the module that process lists show for it. ``branch`` is the key of a branch, a process between
+    the server and its forks that prepares what the forks share, such as compiled code. With ``without_branch``, the
+    server forks directly, and ends the branch of this key because it has failed.
     """
 
     work: Any

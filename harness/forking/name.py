@@ -1,4 +1,4 @@
-"""Set the command line that ``ps`` and ``/proc`` show for a fork. Without this it is that of the parent process."""
+"""Set the command line that ``ps`` and ``/proc`` show for a fork, in place of the command line of its parent."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""``ForkedProcess``, a client's handle of a fork. Its interface is a part of that of ``subprocess.Popen``."""
+"""``ForkedProcess``, a client's handle of a fork. It has a part of the interface of ``subprocess.Popen``."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ ANSWER_SECONDS = 600.0
 
 
 class ServerGoneError(Exception):
-    """No fork server listens at this address any more."""
+    """The fork server has ended, or closed the connection without an answer."""
 
 
 class ForkRefusedError(Exception):

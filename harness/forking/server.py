@@ -38,7 +38,7 @@ class ForkServer:
     """The loop of the fork server.
 
     ``prepare(key)`` is called in a new branch before its first fork. ``forked()`` is called in the server after each
-    fork. ``first`` is a request that was already received.
+    fork. ``first`` is the first request, which the caller has already received.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ForkServer:
             return request.work, _become(server, request, fds)
         self._forked()
         with contextlib.suppress(OSError):
-            os.setpgid(pid, pid)  # The fork does the same. Either of the two processes may be first.
+            os.setpgid(pid, pid)  # The fork makes the same call, because either of the two processes may run first.
         self._children.append(_Child(pid, os.pidfd_open(pid), client))
         _close(*fds)
         with contextlib.suppress(OSError):  # The client has closed the connection. The next ``_look`` kills its fork.
@@ -128,9 +128,9 @@ class ForkServer:
         return None
 
     def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
-        """Pass a request on to its branch, which is created if necessary. Return whether the branch will answer it.
+        """Pass a request to its branch, which is created if necessary. Return whether the branch will answer it.
 
-        The result is also True in the process of a new branch, where this function returns, too.
+        A new branch is a fork of this process, so this function also returns in the branch, and the result is True.
         """
         key = request.branch
         if self._in_branch or key in self._lost or count_threads() > 1:
@@ -183,7 +183,7 @@ class ForkServer:
         child.client.close()
 
     def _forget_clients(self) -> None:
-        """Close, in a fork, all connections and descriptors that belong to the server."""
+        """Close all inherited connections and descriptors that belong to the server. Called in a fork."""
         self._source.close()
         for child in self._children:
             os.close(child.pidfd)
@@ -213,7 +213,10 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
 
 
 def _kill(child: _Child) -> None:
-    """Kill a child process, and if it is a fork, its process group. ``_look`` then notices its end."""
+    """Kill a child process. If it is a fork for a client, kill its process group.
+
+    The next call of ``_look`` finds that the child has ended.
+    """
     with contextlib.suppress(ProcessLookupError):
         if child.client is None:
             os.kill(child.pid, signal.SIGKILL)
@@ -221,9 +224,9 @@ def _kill(child: _Child) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _close(*those: socket.socket | int) -> None:
-    for one in those:
-        if isinstance(one, int):
-            os.close(one)
+def _close(*opened: socket.socket | int) -> None:
+    for each in opened:
+        if isinstance(each, int):
+            os.close(each)
         else:
-            one.close()
+            each.close()

@@ -11,7 +11,7 @@ MAX_FDS = 8
 
 
 def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
-    """Send a message. Raises OSError if the other end is closed."""
+    """Send a message: a value and file descriptors. Raises OSError if the other end is closed."""
     data = pickle.dumps(value)
     head = _LENGTH.pack(len(data))
     if fds:

@@ -1,6 +1,6 @@
-"""The client of behaviour cases for the reference engine in this process.
+"""The client with which behaviour cases use a reference engine in this process.
 
-It uses the engine's AsyncLLM for single requests, and its LLM for lists of requests (``generate``).
+It sends single requests to the engine's AsyncLLM, and lists of requests (``generate``) to the engine's LLM.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -56,8 +56,8 @@ class ReferenceClient:
         return self._llm
 
     async def complete(self, request: ClientRequest) -> Answer:
-        pieces = [output async for output in self._outputs(request, RequestOutputKind.FINAL_ONLY)]
-        return _answer(pieces[-1])
+        outputs = [output async for output in self._outputs(request, RequestOutputKind.FINAL_ONLY)]
+        return _answer(outputs[-1])
 
     async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         seen: dict[int, tuple[int, int]] = {}
@@ -79,7 +79,7 @@ class ReferenceClient:
             raise ClientError(str(error)) from error
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """Run the requests through the engine's LLM. AsyncLLM's thread is ended first."""
+        """End AsyncLLM's thread, and run the requests through the engine's LLM."""
         await self.leave()
         return generate_answers(self._session, requests)
 

@@ -1,6 +1,6 @@
 """The session of the reference engine's core, with or without a model.
 
-It converts the types of the engine to those of the harness.
+The session converts the types of the engine to those of the harness.
 """
 
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class CoreSession:
         return tuple(map(as_token, record.tokens))
 
     def _writes(self, plan: StepPlan) -> tuple[Write, ...] | None:  # noqa: ARG002
-        """Return what a step wrote to the KV cache, None if there is none in this process."""
+        """Return what a step wrote to the KV cache, None if this process has no KV cache."""
         return None
 
     def has_work(self) -> bool:
@@ -140,7 +140,10 @@ def _checked_params(*values: Any) -> SamplingParams:
 def prompt_values(
     found: PromptLogprobs | None, prompt: Sequence[int]
 ) -> tuple[tuple[float | None, ...] | None, tuple[int, ...]]:
-    """Return the logprob of each token of a prompt, None for the first, and how many tokens each position lists."""
+    """Return the logprob of each token of a prompt, and the number of alternatives at each position.
+
+    The first token's logprob is None. Return None and an empty tuple if the request asks for no prompt logprobs.
+    """
     if found is None:
         return None, ()
     own = tuple([None if at is None else at[token].logprob for at, token in zip(found, prompt, strict=True)])
@@ -179,7 +182,7 @@ def as_token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Converts tuples of request ids to tuples of request numbers, with a cache of the last one.
+    """Converts tuples of request ids to tuples of request numbers, and keeps the last result in a cache.
 
     The engine returns the same tuple until its content changes. If only the first request of a queue has left, the
     other numbers are taken from the cache.
@@ -191,12 +194,14 @@ class _Numbers:
 
     def of(self, request_ids: tuple[str, ...]) -> tuple[int, ...]:
         if request_ids is not self._ids:
-            self._numbers = self._numbers[1:] if self._lost_its_head(request_ids) else tuple(map(int, request_ids))
+            self._numbers = (
+                self._numbers[1:] if self._lacks_only_the_first(request_ids) else tuple(map(int, request_ids))
+            )
             self._ids = request_ids
         return self._numbers
 
-    def _lost_its_head(self, request_ids: tuple[str, ...]) -> bool:
-        """Return whether the queue is the last one without its first request."""
+    def _lacks_only_the_first(self, request_ids: tuple[str, ...]) -> bool:
+        """Return whether the request ids are those of the last call without the first id."""
         before = self._ids
         if not request_ids or len(request_ids) != len(before) - 1:
             return False

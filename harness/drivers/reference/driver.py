@@ -54,7 +54,7 @@ PRELOADED = (
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
-"""The only backend of the driver ``simulation``. Others are not needed, because the steps are the same for all."""
+"""The only backend of the driver ``simulation``. More are not needed, because all backends have the same steps."""
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:
@@ -100,8 +100,8 @@ class ReferenceDriver:
         return reference_label(backend)
 
     def preload(self) -> None:
-        # FMS and transformers import most of their modules when they load the first model of an architecture. The list
-        # names these modules, so that they are imported before.
+        # FMS and transformers import most of their modules when they load the first model of an architecture.
+        # PRELOADED names these modules, so that they are imported before.
         with gc_paused(), spent.timed("imports"):
             for module in PRELOADED:
                 importlib.import_module(module)
@@ -133,7 +133,7 @@ class ReferenceDriver:
 
 
 def become_server(argv: Sequence[str]) -> NoReturn:
-    """Run the reference engine's server in this process, which is a fork made for it. Does not return."""
+    """Run the reference engine's server in this process, which was forked for this purpose. Does not return."""
     from engine.entrypoints.server.__main__ import become
 
     become(argv)

@@ -45,7 +45,7 @@ class ReferenceSession(CoreSession):
     """A session of the reference engine with a model. It also has the engine's offline API."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
-        # The imports take seconds, and garbage collections would be an eighth of that.
+        # The imports take seconds. Without gc_paused, an eighth of this time would be garbage collection.
         with gc_paused(), spent.timed("imports"):
             import torch
 

@@ -17,7 +17,7 @@ from harness.drivers.reference.setup import options_of
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
 
 PLACEHOLDER = Token(-1)
-"""The token id that a simulation returns. It has no meaning, because the driver lacks the capability ``tokens``."""
+"""The token that a simulation generates. Its id has no meaning, because the driver lacks the capability ``tokens``."""
 
 
 class SimulatedSession(CoreSession):
@@ -58,13 +58,14 @@ class SimulatedSession(CoreSession):
             return frozenset()  # The model need not be installed for a simulation.
 
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of tokens. Only requests with stop strings need it, and therefore a tokenizer."""
+        """Return the text of tokens. Only requests with stop strings need the text, so only they need a tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
-        """Return the record of a step.
+        """Convert the engine's record of a step to the harness's.
 
-        While the same batch decodes, it is the same object each time, because all tokens are the same.
+        Consecutive decodes of the same requests with the same blocks return the same StepRecord object. Their records
+        are equal, because every token of a simulation is the same placeholder.
         """
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):

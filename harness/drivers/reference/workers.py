@@ -1,4 +1,7 @@
-"""Fork the worker processes of a tensor-parallel engine from the engine's process, which has imported their modules."""
+"""Fork the worker processes of a tensor-parallel engine from the engine's process.
+
+The engine's process has already imported the modules that the workers need.
+"""
 
 import os
 import select

@@ -1,4 +1,7 @@
-"""What a step of the reference engine wrote to the KV cache, from its plan and the slots that its forwards got."""
+"""Determine what a step of the reference engine wrote to the KV cache.
+
+The writes follow from the plan of the step and the slot mappings of its forward passes.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +15,8 @@ Rows = Sequence[Sequence[int]]
 def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[Write, ...]:
     """Return the writes of a step, in the order of its forwards.
 
-    ``forwards`` are their slot mappings, int64 ``[rows, positions]``. Request numbers start at ``first``.
+    ``forwards`` has the slot mapping of each forward pass, int64 ``[rows, positions]``. Request numbers start at
+    ``first``.
     """
     if isinstance(plan, Idle):  # the slots are those of an earlier step
         return ()
@@ -35,7 +39,7 @@ def _of_parts(parts: Sequence[Part], slots: Sequence[Rows], first: int) -> Itera
     decodes = [part for part in parts if part.is_decode]
     others = [part for part in parts if not part.is_decode]
     for row, part in enumerate(decodes):
-        # A forward has at least two rows: a lone decode is repeated.
+        # A forward has at least two rows: if there is only one decode, its row is repeated.
         yield _write(part.request_id, part.blocks, slots[0][row :: len(decodes)], part.stop, first)
     for part, rows in zip(others, slots[bool(decodes) :], strict=True):
         yield _write(part.request_id, part.blocks, rows, part.stop, first)

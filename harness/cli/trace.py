@@ -50,7 +50,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--attention",
         choices=("paged", "fms"),
         metavar="OP",
-        help="attention kernel: paged or fms (default: the backend's)",
+        help="attention: paged or fms (default: the backend's)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="run only this workload; may be repeated")
     parser.add_argument("--plot", action="store_true", help="write time-lines as text instead of JSON")

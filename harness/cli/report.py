@@ -1,15 +1,19 @@
 """``spyre-cb report``: write reports from the results files of one or more runs."""
 
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
-from harness.report.reading import ResultsError, merged, read_run
+from harness.report.merging import merged
+from harness.report.reading import EmptyResultsError, Recorded, ResultsError, read_run
+from harness.report.whole import shown_tests, verdict, write_results
 from harness.report.writing import ReportError, Wanted, write_reports
 from harness.utils.gc import gc_paused
 
 _EXAMPLES = """\
   spyre-cb report shard-*.jsonl --html nightly.html --junit nightly.xml
+  spyre-cb report part-*.jsonl --results night.jsonl --html night.html --verdict
   spyre-cb report tonight.jsonl --history yesterday.jsonl --html report.html
 """
 
@@ -23,26 +27,63 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--allure", type=named, metavar="FOLDER", help="write Allure results to this folder")
     parser.add_argument("--junit", type=named, metavar="XML", help="write JUnit XML to this file")
     parser.add_argument("--markdown", type=named, metavar="MD", help="append a summary in Markdown to this file")
+    parser.add_argument(
+        "--results", type=named, metavar="JSONL", help="write all results to this file, in the order of their names"
+    )
+    parser.add_argument("--verdict", action="store_true", help="exit with 1 also if a test failed")
 
 
 def run(arguments: Namespace) -> int:
     """Write the reports.
 
-    Return exit status 1 if a results file is incomplete, because a missing test may have failed.
+    Return exit status 1 if results are missing, because a missing test may have failed. With ``--verdict``, also return
+    1 if the results have a failure.
     """
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
-    if wanted == Wanted():
-        raise CommandError("no report is requested; use --html, --allure, --junit or --markdown")
-    apart([*arguments.files, *arguments.history], [wanted.html, wanted.allure, wanted.junit, wanted.markdown])
+    if wanted == Wanted() and not arguments.results and not arguments.verdict:
+        raise CommandError("no report is requested; use --html, --allure, --junit, --markdown, --results or --verdict")
+    outputs = [wanted.html, wanted.allure, wanted.junit, wanted.markdown, arguments.results]
+    apart([*arguments.files, *arguments.history], outputs)
     try:
         with gc_paused():
-            runs = [read_run(path) for path in arguments.files]
+            runs = list(_read(arguments.files))
             earlier = [read_run(path) for path in arguments.history]
-            for line in write_reports(wanted, merged(runs), earlier):
+            whole = merged(runs)
+            for line in write_reports(wanted, whole, earlier):
                 print(line)
+            if arguments.results:
+                write_results(arguments.results, whole)
+                print(f"results: {arguments.results}")
     except (ResultsError, ReportError) as error:
         raise CommandError(str(error)) from error
+    return _status(arguments, runs, whole)
+
+
+def _read(files: Sequence[Path]) -> Iterator[Recorded]:
+    """Yield the runs. An empty file is left out if others are parts of a run: its part has then never reported."""
+    empty: list[EmptyResultsError] = []
+    of_parts = False
+    for path in files:
+        try:
+            run = read_run(path)
+        except EmptyResultsError as error:
+            empty.append(error)
+            continue
+        of_parts |= "shard" in run.header
+        yield run
+    for each in empty:
+        if not of_parts:
+            raise each
+        print(each)
+
+
+def _status(arguments: Namespace, runs: Sequence[Recorded], whole: Recorded) -> int:
     incomplete = [run for run in runs if run.incomplete]
-    for each in incomplete:
-        print(f"{each.path}: {each.incomplete}")
-    return 1 if incomplete else 0
+    for run in incomplete:
+        print(f"{run.path}: {run.incomplete}")
+    for each in whole.missing:
+        print(f"{each.sentence}{shown_tests(each.tests or ())}")
+    bad = verdict(whole) if arguments.verdict else ""
+    if bad:
+        print(bad)
+    return 1 if incomplete or whole.missing or bad else 0

@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.checks.steps import cell_text
 from harness.report.outcomes import Record, reason
+from harness.report.parts import absent
 from harness.report.picture_view import picture
 from harness.report.reading import Recorded
 from harness.report.records import completed
@@ -42,7 +43,7 @@ def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    for record in completed(run.results):
+    for record in completed([*run.results, *absent(run)]):
         _Writer(folder, run).write(record)
     (folder / "environment.properties").write_text("".join(_environment(run)), encoding="utf-8")
 

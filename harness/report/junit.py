@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from harness.report.outcomes import Record, properties_of, reason
+from harness.report.parts import absent
 from harness.report.printable import printable
 from harness.report.reading import Recorded
 from harness.utils.files import write_whole
@@ -18,7 +19,7 @@ def write_junit(path: Path, run: Recorded) -> None:
     """Write the results of a run as JUnit XML. Raises OSError."""
     root = Element("testsuites", name="continuous batching conformance")
     by_file: dict[str, list[Record]] = {}
-    for record in run.results:
+    for record in (*run.results, *absent(run)):
         by_file.setdefault(str(record["test"]).partition("::")[0], []).append(record)
     for file, records in by_file.items():
         root.append(_suite(file, records))

@@ -24,7 +24,7 @@ def write_markdown(path: Path, run: Recorded) -> None:
 def _lines(run: Recorded) -> Iterator[str]:
     views = result_views(run.results)
     footer = run.footer or {}
-    about = {**run.header, **footer, "running": run.running}
+    about = {**run.header, **footer, "running": run.running, "missing": run.missing}
     yield f"## {_plain(summary_of(views, about, cut_off=run.footer is None).sentence)}"
     yield ""
     backends = ", ".join(map(str, about.get("backends", ()))) or "none"
@@ -38,6 +38,11 @@ def _lines(run: Recorded) -> Iterator[str]:
     if matrix.rows:
         yield ""
         yield matrix.sentence
+    for each in run.missing:
+        yield from ("", f"### {_plain(each.sentence)}", "")
+        tests = each.tests or ()
+        yield from (f"- `{_plain(test, code=True)}`" for test in tests[:MAX_LISTED])
+        yield from ([f"- and {len(tests) - MAX_LISTED} more"] if len(tests) > MAX_LISTED else [])
     bad = [record for status in PROBLEMS for record in run.results if record["outcome"] == status]
     rules = Counter(rule for record in bad if (rule := _rule(record)))
     if rules:

@@ -44,7 +44,7 @@ def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
     """Write the page about a run to ``path``. It has a history if there are ``earlier`` runs. Raises OSError."""
     views = result_views(run.results)
-    about = {**run.header, **(run.footer or {}), "running": run.running}
+    about = {**run.header, **(run.footer or {}), "running": run.running, "missing": run.missing}
     problems = [view for status in PROBLEMS for view in views if view.status == status]
     inline = {view.anchor for view in problems[:MAX_INLINE]}
     templates = environment("harness.report")
@@ -53,6 +53,7 @@ def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> N
         run=run_view(about),
         summary=summary_of(views, about, cut_off=run.footer is None),
         counts=counted(views),
+        missing=run.missing,
         problems=problems,
         broken=broken_requirements(about, views),
         rules=Counter(view.rule for view in problems if view.rule).most_common(),

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.utils.text import plural
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -35,6 +37,23 @@ class Plan:
     def as_data(self) -> dict[str, Any]:
         """Return the fields of a header. The tests of a part are grouped by file: names are shorter so."""
         return {"plan": [_by_file(part) for part in self.parts], "suites": dict(self.suites)}
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Tests without a result, and ``why``: the beginning of a sentence, such as ``part 2 of 3 never reported``.
+
+    ``tests`` is None if it is not known which tests there should be.
+    """
+
+    why: str
+    tests: tuple[str, ...] | None
+
+    @property
+    def sentence(self) -> str:
+        if self.tests is None:
+            return f"{self.why}, and it is not known which tests it should have run"
+        return f"{self.why}: {plural(len(self.tests), 'test')} without a result"
 
 
 def plan_from(header: Mapping[str, Any]) -> Plan | None:

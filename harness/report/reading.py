@@ -5,13 +5,14 @@ not finished. Then the last line has the tests that were running.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.report.lines import FooterLine, HeaderLine, Line, ResultLine, RunningLine, problem_of
-from harness.report.outcomes import Record, counts_of, named
-from harness.report.tested import leases_of
+from harness.report.outcomes import Record, named
+from harness.report.plan import Missing, plan_from
+from harness.utils.text import plural
 
 FORMAT = 2
 """Version of the format of results files. In version 1, the rows of step tables were lists without column names."""
@@ -19,6 +20,10 @@ FORMAT = 2
 
 class ResultsError(ValueError):
     """A file is not a results file, or one with another version of the format. The message is one sentence."""
+
+
+class EmptyResultsError(ResultsError):
+    """A file is empty, as a full disk leaves it."""
 
 
 INTERRUPTED = (2, 3)
@@ -33,7 +38,8 @@ class NotFiniteError(ValueError):
 class Recorded:
     """A run, from its results file. ``footer`` is None if the run was not finished, so that results are missing.
 
-    ``running``: the tests that ran when the run ended, in the order of their start.
+    ``running``: the tests that ran when the run ended, in the order of their start. ``missing``: tests without a
+    result, where ``missing_tests`` has looked for them.
     """
 
     path: Path
@@ -41,6 +47,20 @@ class Recorded:
     results: tuple[Record, ...]
     footer: Record | None
     running: tuple[str, ...] = ()
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def part(self) -> int:
+        """Return the part of the tests that this run has, from 1."""
+        shard = self.header.get("shard")
+        return int(shard["part"]) if shard else 1
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Return the tests that this run should have run and has no result of, in the order of its plan."""
+        plan = plan_from(self.header)
+        there = {str(result["test"]) for result in self.results}
+        return tuple(test for test in plan.parts[self.part - 1] if test not in there) if plan else ()
 
     @property
     def engine(self) -> str:
@@ -55,6 +75,8 @@ class Recorded:
             return f"the results are incomplete: the run ended early ({stopped})"
         if self.footer.get("exitstatus", 0) in INTERRUPTED:
             return f"the results are incomplete: the run was interrupted{named(self.running)}"
+        if lacking := self.lacking:
+            return f"the results are incomplete: {plural(len(lacking), 'test')} without a result, such as {lacking[0]}"
         return ""
 
 
@@ -69,6 +91,8 @@ def read_run(path: Path) -> Recorded:
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
+        raise EmptyResultsError(f"{path}: this file is empty: its run ended before it could write anything")
     records = [_record(path, number, line, number == numbered[-1][0]) for number, line in numbered]
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
@@ -115,59 +139,3 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
 
 def _refuse_constant(name: str) -> None:
     raise NotFiniteError(name)
-
-
-def merged(runs: Sequence[Recorded]) -> Recorded:
-    """Merge several runs, such as the shards of a nightly run, or runs of different engines.
-
-    If several runs of the same engine have a test, its result is that of the run that began last. If the runs are of
-    different engines, each result is marked with its engine.
-    """
-    if len(runs) == 1:
-        return runs[0]
-    engines = {run.engine for run in runs}
-    results: dict[tuple[str, str], Record] = {}
-    for run in sorted(runs, key=lambda run: float(run.header.get("began", 0.0))):
-        for result in run.results:
-            record = {**result, "engine": run.engine} if len(engines) > 1 else result
-            results[run.engine, str(result["test"])] = record
-    footers = [run.footer for run in runs]
-    return Recorded(
-        runs[0].path,
-        _merged_header([run.header for run in runs]),
-        tuple(results.values()),
-        _merged_footer([footer for footer in footers if footer is not None], results) if all(footers) else None,
-        tuple(name for run in runs for name in run.running),
-    )
-
-
-def _merged_header(headers: Sequence[Record]) -> Record:
-    def all_of(name: str) -> list[object]:
-        return list(dict.fromkeys(value for header in headers for value in header.get(name, ())))
-
-    return {
-        **headers[0],
-        "engine": "; ".join(dict.fromkeys(str(header.get("engine", "unknown engine")) for header in headers)),
-        "models": all_of("models"),
-        "command": "\n".join(dict.fromkeys(str(header.get("command", "")) for header in headers)),
-        "digests": {name: digest for header in headers for name, digest in header.get("digests", {}).items()},
-        **({"cards": all_of("cards")} if any("cards" in header for header in headers) else {}),
-        "simulated": any(header.get("simulated") for header in headers),
-        "began": min(float(header.get("began", 0.0)) for header in headers),
-    }
-
-
-def _merged_footer(footers: Sequence[Record], results: Mapping[tuple[str, str], Record]) -> Record:
-    requirements = {name: fields for footer in footers for name, fields in footer.get("requirements", {}).items()}
-    return {
-        "footer": 1,
-        "digests": {name: digest for footer in footers for name, digest in footer.get("digests", {}).items()},
-        "leases": leases_of(results.values()),
-        "counts": counts_of(results.values()),
-        "stopped": "; ".join(dict.fromkeys(filter(None, (footer.get("stopped", "") for footer in footers)))),
-        "exitstatus": max(int(footer.get("exitstatus", 0)) for footer in footers),
-        "seconds": sum(float(footer.get("seconds", 0.0)) for footer in footers),
-        "compiled": list(dict.fromkeys(line for footer in footers for line in footer.get("compiled", ()))),
-        "backends": list(dict.fromkeys(line for footer in footers for line in footer.get("backends", ()))),
-        "requirements": requirements,
-    }

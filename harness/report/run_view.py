@@ -63,7 +63,7 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
 
     The tone is ``passed`` only if there are tests, all that ran have passed, and pytest's exit status is that of a
     successful run. ``cut_off`` is whether the results are those of a run that was not finished. ``about`` also has the
-    tests that were ``running`` when the run ended.
+    tests that were ``running`` when the run ended, and sentences about ``missing`` tests of its parts.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
@@ -71,7 +71,10 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
         tone = "failed" if tone == "failed" else "unknown"
         return Summary(f"The run is not finished. So far: {_uncapitalised(sentence)}", tone)
     if missing := _missing(about, exitstatus, cut_off=cut_off):
-        return Summary(f"{missing}. {'So far' if cut_off else 'Until then'}: {_uncapitalised(sentence)}", "failed")
+        return Summary(
+            f"{missing}. {'So far' if cut_off or about.get('missing') else 'Until then'}: {_uncapitalised(sentence)}",
+            "failed",
+        )
     if tone == "passed" and exitstatus:
         return Summary(f"{sentence}. But pytest itself failed (exit status {exitstatus})", "failed")
     return Summary(sentence, tone)
@@ -79,6 +82,8 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
 
 def _missing(about: Record, exitstatus: int, *, cut_off: bool) -> str:
     """Return why results are missing, as the beginning of a sentence; empty if none are."""
+    if about.get("missing"):
+        return f"Results are missing: {'; '.join(each.sentence for each in about['missing'])}"
     ran = named(about.get("running", ()))
     if cut_off:
         return f"The run was not finished{ran}, so results are missing"

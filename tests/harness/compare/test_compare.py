@@ -147,7 +147,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
     ("text", "message"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "this is not a results file (pytest --cb-results FILE): the header is missing"),
+        ("", "this file is empty: its run ended before it could write anything"),
         ("hello\n", ":1: this line is not JSON. Is this a results file, written with --cb-results FILE?"),
         ('{"test": "a", "outcome": "passed"}\n', "this is not a results file"),
         ('{"header": 2}\n{"test": "a", "outcome": "passed"}\n', "the results are incomplete: the run was not finished"),

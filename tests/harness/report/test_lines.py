@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from harness.cli import main
 from harness.report.lines import Outcome
+from harness.report.merging import merged
 from harness.report.outcomes import SYMBOLS
-from harness.report.reading import ResultsError, merged, read_run
+from harness.report.reading import ResultsError, read_run
 from harness.report.writing import Wanted, write_reports
 from tests.helpers.result_records import (
     HEADER,

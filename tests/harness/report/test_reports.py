@@ -218,7 +218,7 @@ def test_a_page_that_cannot_be_written_leaves_the_one_that_is_there(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["{run}"], "no report is requested; use --html, --allure, --junit or --markdown"),
+        (["{run}"], "no report is requested; use --html, --allure, --junit, --markdown, --results or --verdict"),
         (["nowhere.jsonl", "--html", "x.html"], "nowhere.jsonl: cannot be read"),
         (["{run}", "--html", "/proc/no/x.html"], "/proc/no/x.html: cannot be written"),
         (["{run}", "--html", "{run}"], "would overwrite the input"),

@@ -8,7 +8,8 @@ from checkpoints import resolve
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.report.allure_files import write_allure
 from harness.report.markdown import write_markdown
-from harness.report.reading import Recorded, merged
+from harness.report.merging import merged
+from harness.report.reading import Recorded
 from harness.report.tested import cards_in_words, leases_of, model_digests, models_in_words, models_that_ran
 from tests.helpers.result_records import HEADER, page, record, verdict
 

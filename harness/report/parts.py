@@ -1,0 +1,72 @@
+"""Which tests have no result: those of parts that never reported, and those of runs that were not finished.
+
+Nothing counts as passed because it is absent: every report names these tests.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from harness.report.outcomes import Record, named
+from harness.report.plan import Missing, plan_from
+from harness.report.reading import Recorded, ResultsError
+from harness.report.same_run import difference
+
+APART = "to report runs side by side, merge the parts of each with --results FILE, and give these files"
+
+
+def missing_tests(runs: Sequence[Recorded]) -> tuple[Missing, ...]:
+    """Return the tests that have no result in these runs, for each part or run that should have run them.
+
+    Runs with ``--cb-shard`` must be the parts of one run. Raises ResultsError if they are not.
+    """
+    parts = sorted((run for run in runs if run.header.get("shard")), key=lambda run: run.part)
+    whole = [run for run in runs if not run.header.get("shard") and run.lacking]
+    names = (f"{run.path}: the run" if len(runs) > 1 else "the run" for run in whole)
+    alone = [Missing(f"{name} {_why(run)}", run.lacking) for name, run in zip(names, whole, strict=True)]
+    return (*alone, *_of_parts(parts)) if parts else tuple(alone)
+
+
+def absent(run: Recorded) -> list[Record]:
+    """Return a record with the outcome error for each test without a result, for reports that have only tests."""
+    return [
+        {"test": test, "outcome": "error", "seconds": 0.0, "text": f"this test has no result: {each.sentence}"}
+        for each in run.missing
+        for test in each.tests or (f"{each.why}: tests",)
+    ]
+
+
+def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
+    """Yield what is missing in parts of one run, which are in the order of their numbers."""
+    of = _checked(runs)
+    plan = next(filter(None, (plan_from(run.header) for run in runs)), None)
+    by_part = {run.part: run for run in runs}
+    for number in range(1, of + 1):
+        run, name = by_part.get(number), f"part {number} of {of}"
+        tests = plan.parts[number - 1] if plan else None
+        if run is None:
+            if tests != ():
+                yield Missing(f"{name} never reported", tests)
+            continue
+        there = {str(result["test"]) for result in run.results}
+        lacking = None if tests is None else tuple(test for test in tests if test not in there)
+        if lacking or (lacking is None and run.footer is None):
+            yield Missing(f"{name} ({run.path}) {_why(run)}", lacking)
+
+
+def _why(run: Recorded) -> str:
+    return "ended before its last test" if run.footer else f"was not finished{named(run.running)}"
+
+
+def _checked(runs: Sequence[Recorded]) -> int:
+    """Return the number of parts. Raises ResultsError if the files are not those of different parts of one run."""
+    first, of = runs[0], int(runs[0].header["shard"]["of"])
+    first_planned = next((run for run in runs if plan_from(run.header)), first)
+    for before, run in pairwise(runs):
+        its = int(run.header["shard"]["of"])
+        what = f"one has {of} parts, the other {its}" if its != of else difference(first.header, run.header)
+        other = first if what else first_planned
+        if what := what or difference(first_planned.header, run.header):
+            raise ResultsError(f"{other.path} and {run.path} are parts of different runs: {what}; {APART}")
+        if run.part == before.part:
+            raise ResultsError(f"{before.path} and {run.path} are both part {run.part} of {of}; give one of them")
+    return of

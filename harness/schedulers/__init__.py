@@ -17,7 +17,10 @@ def scheduler_named(name: str) -> SchedulerSpec:
 
 
 def search_tools_of(name: str) -> SearchTools:
-    """Return what the search needs for a scheduler. Raises ValueError if the scheduler has no model of its rules."""
+    """Return the functions that the search needs for a scheduler.
+
+    Raises ValueError if the scheduler has no model of its rules.
+    """
     tools = SPECS[name].search_tools
     if tools is None:
         raise ValueError(f"the scheduler {name} has no model of its rules, which a search needs; use another scheduler")
@@ -25,5 +28,5 @@ def search_tools_of(name: str) -> SearchTools:
 
 
 def scheduler_of_row(row: StepRow) -> SchedulerSpec:
-    """Return the specification of the scheduler to which a row of a step table belongs, judging by its columns."""
+    """Return the specification of the scheduler whose step tables have the columns of this row."""
     return SPECS[format_of_row(row).name]

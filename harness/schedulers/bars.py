@@ -1,4 +1,4 @@
-"""The bars of time-lines. A bar shows what a sequence has in the KV cache after a step, as numbers of tokens."""
+"""The bars of time-lines. A bar shows the blocks of one sequence in the KV cache after a step, in tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +16,11 @@ class Size(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """The blocks of one sequence, held or reserved, divided into parts. All numbers are in tokens.
+    """The blocks that one sequence holds or has reserved, divided into parts. All numbers are in tokens.
 
-    ``left_padding`` also counts whole blocks of padding, which the sequence does not hold. ``right_padding`` is the
-    rest of the last held block. ``unused`` are blocks that are reserved but not held. ``found`` are tokens of the
-    prompt that were found in the prefix cache and are not computed again.
+    ``left_padding`` includes whole blocks of padding, which the sequence does not hold. ``prompt`` are the computed
+    tokens of the prompt, and ``found`` those that were found in the prefix cache and are not computed again.
+    ``right_padding`` is the unused rest of the last held block. ``unused`` are blocks that are reserved but not held.
     """
 
     left_padding: int
@@ -55,7 +55,10 @@ class Bar(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """The blocks ``first`` to ``last`` of a sequence, counted from 0, which the sequences ``others`` hold as well."""
+    """Blocks of a sequence that the sequences ``others`` hold as well.
+
+    ``first`` and ``last`` are the positions of these blocks in the block table of the sequence, counted from 0.
+    """
 
     first: int
     last: int
@@ -64,14 +67,15 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """A range of consecutive steps that are drawn as one shape: the step of ``row`` and those after it up to ``last``.
+    """Consecutive steps that are drawn as one shape: the step of ``row``, and the steps after it up to ``last``.
 
-    From one step to the next, tkv and the number of generated tokens grow by 1, and nothing else changes. ``bars`` has
-    the bar of each sequence after the first of the steps, including sequences that ended in it. ``prefilled`` is the
-    sequence whose prompt is computed. With chunked prefill, ``chunk`` is (number of the chunk from 1, number of
-    chunks). ``shared`` has the shared blocks of each sequence. With the token-budget scheduler, ``catching_up`` are the
-    requests that compute tokens of their prompt, or tokens lost in a preemption, and ``decoding`` are the other
-    scheduled ones. With other schedulers, these follow from ``prefilled`` and the row.
+    From one of these steps to the next, tkv and the number of generated tokens grow by 1, and nothing else changes.
+    ``bars`` has the bar of each sequence after the first of the steps, including sequences that ended in it.
+    ``prefilled`` is the sequence whose prompt is computed, None if there is none. With chunked prefill, ``chunk`` is
+    (number of the chunk from 1, number of chunks). ``shared`` has the shared blocks of each sequence.
+
+    ``catching_up`` and ``decoding`` are empty except with the token-budget scheduler: the sequences that compute tokens
+    of their prompt, or tokens lost in a preemption, and the other scheduled sequences.
     """
 
     row: StepRow
@@ -103,7 +107,7 @@ class Stretch:
 
     @property
     def computed(self) -> str:
-        """Return a text with the number of tokens that each request computes, "" without the token-budget scheduler."""
+        """Return how many tokens each request computes, as text. It is empty except with the token-budget scheduler."""
         return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
 
     @property
@@ -134,7 +138,7 @@ def _grown(bar: Bar, tokens: int) -> Bar:
 
 
 def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Return the blocks of each sequence that other sequences hold as well. ``tables`` has the block ids of each."""
+    """Return the blocks of each sequence that other sequences hold as well. ``tables`` has the block table of each."""
     holders: dict[int, list[int]] = {}
     for sequence, table in tables.items():
         for block in dict.fromkeys(table):

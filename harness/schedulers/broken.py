@@ -1,17 +1,20 @@
 """Violations of invariants, the verdict about them, and a check of how requests end that all schedulers use."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.suites.schema import Request
-from harness.types import RequestSpec, Verdict
+from harness.types import RequestSpec, Run, Verdict
 
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class Broken:
-    """A violation of an invariant after a step. ``what`` is a sentence, and ``rule`` the key of the invariant."""
+    """A violation of an invariant, seen after step ``step``.
+
+    ``what`` is a sentence, and ``rule`` the key of the invariant in the ``RULES`` of the scheduler.
+    """
 
     step: int
     what: str
@@ -19,9 +22,9 @@ class Broken:
 
 
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
-    """Return the verdict about the violations found in a run, whose step table has ``observations`` rows.
+    """Return the verdict about the violations that were found in a run.
 
-    ``rules`` has the text of each invariant by its key.
+    ``rules`` has the sentence of each invariant by its key. ``observations`` is the number of rows of the step table.
     """
     broken = sorted(found, key=lambda each: each.step)
     if not broken:
@@ -35,17 +38,36 @@ def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: 
 def length_broken(
     request: RequestSpec, timing: Request, count: int, max_model_len: int | None, finished: int | None, last: int
 ) -> Iterator[Broken]:
-    """Yield violations if a request has too many or too few tokens. ``count`` is how many it got.
+    """Yield violations if a request generated too many or too few tokens. ``count`` is how many it generated.
 
     A request ends after ``max_tokens`` tokens, or when prompt and generated tokens fill ``max_model_len``, which is
-    None if it is not known. ``finished`` is the step at which the request finished, None if it did not, and ``last``
-    the last step of the run.
+    None if it is not known. ``finished`` is the step at which the request finished, None if it did not finish, and
+    ``last`` the last step of the run.
     """
-    number, most = request.request_id, request.within(max_model_len).max_tokens
+    number, largest = request.request_id, request.within(max_model_len).max_tokens
     limit = f"max_tokens is {request.max_tokens}"
-    if most < request.max_tokens:
-        limit = f"its prompt of {len(request.prompt_token_ids)} leaves {most} of max_model_len {max_model_len}"
-    if count > most:
-        yield Broken(last, f"request {number} got {count} tokens, {limit}", "end")
-    if finished is not None and timing.runs_to_max_tokens and count != most:
-        yield Broken(finished, f"request {number} finished with {count} of {most} tokens", "end")
+    if largest < request.max_tokens:
+        limit = f"its prompt of {len(request.prompt_token_ids)} leaves {largest} of max_model_len {max_model_len}"
+    if count > largest:
+        yield Broken(last, f"request {number} got {count} tokens, but {limit}", "end")
+    if finished is not None and timing.runs_to_max_tokens and count != largest:
+        yield Broken(finished, f"request {number} finished with {count} of {largest} tokens", "end")
+
+
+def ends_broken(
+    run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], max_model_len: int | None
+) -> Iterator[Broken]:
+    """Yield violations if a request that was not aborted did not finish exactly once, with the right number of tokens.
+
+    ``max_model_len`` is as in ``length_broken``.
+    """
+    last = run.steps[-1].step
+    for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
+        number = request.request_id
+        ends = [step.step for step in run.steps if number in step.finished]
+        if len(ends) > 1:
+            yield Broken(ends[-1], f"request {number} finished more than once, at steps {ends}", "end")
+        elif not ends and timing.abort_step is None:
+            yield Broken(last, f"request {number} never finished", "end")
+        else:
+            yield from length_broken(request, timing, len(tokens), max_model_len, ends[0] if ends else None, last)

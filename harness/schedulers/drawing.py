@@ -1,9 +1,9 @@
-"""``Drawing``, which says how the time-lines of a scheduler are drawn."""
+"""``Drawing``: how the time-lines of a scheduler are drawn."""
 
 from dataclasses import dataclass
 
 TOKENS_OF_A_CHARACTER = 8
-"""Minimum number of tokens that one character of a time-line as text stands for."""
+"""Minimum number of tokens that one character stands for in a time-line that consists of text."""
 LANE_HEIGHT = 46
 """Height of a sequence's lane in an SVG time-line, in pixels."""
 PADDED = frozenset({"left", "unused"})
@@ -15,11 +15,12 @@ UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} to
 class Drawing:
     """How the time-lines of a scheduler are drawn.
 
-    ``text_legend`` has the lines of the legend for time-lines as text. With ``takes_turns``, not every running request
-    takes part in every step. The time-line then marks the requests that do, and shows pauses, the tkv of each request,
-    and shared blocks. With ``aligned``, all sequences end at the same position in the KV cache. ``legend`` has the
-    names of legend entries that not all schedulers have (``harness/timeline/legend.py``). ``measure`` is what the line
-    at the top shows: ``tkv``, or ``tokens``, the number of tokens computed in each step. ``lane_height`` is in pixels.
+    ``text_legend`` has the lines of the legend for time-lines that consist of text. With ``takes_turns``, not every
+    running request takes part in every step. The time-line then marks the requests that take part, and shows pauses,
+    the tkv of each request, and shared blocks. With ``aligned``, all sequences end at the same position in the KV
+    cache. ``legend`` has the names of legend entries that not all schedulers have (``harness/timeline/legend.py``).
+    ``measure`` is what the line at the top of the time-line shows: ``tkv``, or ``tokens`` for the number of tokens
+    computed in each step. ``lane_height`` is in pixels.
     """
 
     text_legend: tuple[str, ...]

@@ -18,7 +18,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
 
 
 class Event(NamedTuple):
-    """An event in step ``step``. ``request`` is the request to which it happened, None if it is not about one."""
+    """An event in step ``step``. ``request`` is the request that the event is about, None if it is about the batch."""
 
     step: int
     name: EventName
@@ -46,7 +46,10 @@ def seen_events(
 
 
 def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield events about the kind of a step, tkv and blocks. ``got`` has each request's number of tokens before it."""
+    """Yield events about the kind of the step ``after``, and about tkv and blocks.
+
+    ``got`` is the number of tokens that each request had generated before this step.
+    """
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
     tkv, tkv_before = after.tkv_or_0, before.tkv_or_0
@@ -76,7 +79,10 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
 
 
 def _by_tokens(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield the events of a step of the token-budget scheduler."""
+    """Yield the events of the step ``after`` of the token-budget scheduler.
+
+    ``got`` is the number of tokens that each request had generated before this step.
+    """
     scheduled = dict(after.scheduled or ())
     decodes = [request for request in scheduled if request in before.running and got[request]]
     yield from (Event(after.step, "join", r) for r in scheduled if decodes and r not in before.running)
@@ -129,7 +135,7 @@ def _aborts(run: Run, timings: Sequence[Request]) -> Iterator[Event]:
 
 
 def _aborted_as(steps: Sequence[StepRow], request: int, timing: Request) -> EventName:
-    """Return the event for an abort, which names the state that the request had before."""
+    """Return the event for the abort of a request. Its name says in which state the request was when it was aborted."""
     assert timing.abort_step is not None
     step = timing.abort_step
     row = steps[step]

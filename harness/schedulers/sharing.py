@@ -16,10 +16,10 @@ BOUNDARY_BUDGETS = (1, 2, 3, 63, 64, 65, 66)
 
 @dataclass(frozen=True)
 class SharingRequest:
-    """A request whose prompt begins with tokens of an earlier request.
+    """A request whose prompt can begin with tokens of an earlier request.
 
-    These are the first ``shared`` tokens of the text of the request with the number ``of``. Its text is its prompt,
-    followed by its generated tokens.
+    ``of`` is the number of the earlier request, None if no tokens are shared. The prompt begins with the first
+    ``shared`` tokens of that request's prompt and, after the end of its prompt, of its generated tokens.
     """
 
     prompt_length: int
@@ -34,7 +34,7 @@ class SharingRequest:
 def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Request, ...]:
     """Return the requests in the form of suites.
 
-    If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
+    A request whose generated tokens are repeated in the prompts of other requests has them as ``simulated_tokens``.
     """
     # Each part of a prompt is (seed of the random tokens, number of tokens).
     parts: list[list[tuple[str, int]]] = []
@@ -51,8 +51,8 @@ def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Reque
                 generated = continued[request.of][:beyond]
         own = request.prompt_length - sum(length for _, length in begin) - len(generated)
         tail = [(f"{case_id}-{number}", own)] if own else []
-        # A prompt that repeats generated tokens is not repeated beyond them by later prompts. These would have to list
-        # its token ids.
+        # Later prompts can share a prompt that repeats generated tokens only up to these tokens. To share more, they
+        # would have to list the token ids.
         parts.append(begin + (tail if not generated else []))
         made.append((begin, generated, tail))
     return tuple(
@@ -100,7 +100,7 @@ def _prompt(begin: Sequence[tuple[str, int]], generated: tuple[int, ...], tail: 
 
 
 def sharing_requests(sizes: Sizes, *, decoded: bool) -> st.SearchStrategy[list[SharingRequest]]:
-    """Return a strategy for lists of requests in the order in which they join.
+    """Return a hypothesis strategy for lists of requests, each in the order in which the requests join.
 
     With ``decoded``, prompts may repeat the generated tokens of another request.
     """
@@ -141,20 +141,23 @@ def _request(prompt_length: int, max_tokens: int, join_step: int, aborted_after:
 def _sharing(
     request: SharingRequest, which: int, amount: int | str | None, earlier: Sequence[SharingRequest], *, decoded: bool
 ) -> SharingRequest:
-    """Return the request with the beginning of an earlier request's text, as far as suites can express this."""
+    """Return ``request`` with a prompt that begins with tokens of an earlier request, if suites can express this.
+
+    ``which`` selects the earlier request, and ``amount`` how many tokens are shared.
+    """
     if amount is None or not earlier:
         return request
     of = which % len(earlier)
     while (root := earlier[of].of) is not None and earlier[of].shared > earlier[root].prompt_length:
         of = root
-    text = earlier[of].prompt_length + (earlier[of].max_tokens if decoded else 0)
+    length = earlier[of].prompt_length + (earlier[of].max_tokens if decoded else 0)
     match amount:
         case "all":
-            shared = text
+            shared = length
         case "all but one":
-            shared = text - 1
+            shared = length - 1
         case int():
             shared = amount
         case _:
             shared = 0
-    return replace(request, of=of, shared=min(shared, text, request.prompt_length))
+    return replace(request, of=of, shared=min(shared, length, request.prompt_length))

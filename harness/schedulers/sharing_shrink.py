@@ -1,4 +1,4 @@
-"""Shrink lists of requests whose prompts have the same beginnings. Equal beginnings stay equal."""
+"""Shrink lists of requests whose prompts begin with the same tokens. Equal beginnings stay equal."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -10,20 +10,20 @@ from harness.schedulers.sizes import towards
 Requests = tuple[SharingRequest, ...]
 
 
-def habits(requests: Sequence[SharingRequest]) -> tuple[str, ...]:
-    """Return the names of the features that the requests have, such as an abort."""
+def features_of(requests: Sequence[SharingRequest]) -> tuple[str, ...]:
+    """Return the names of the features that the requests have: ``a shared beginning`` and ``an abort``."""
     shares = ("a shared beginning",) if any(request.shared for request in requests) else ()
     return (*shares, *(("an abort",) if any(request.abort_step is not None for request in requests) else ()))
 
 
 def with_one_fewer(requests: Requests) -> Iterator[Requests]:
-    """Yield the lists that have one request less."""
+    """Yield copies of the list in which one request is missing."""
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _fitted(_without(requests, i))
 
 
 def with_less(requests: Requests) -> Iterator[Requests]:
-    """Yield the lists in which requests join earlier, or one request is simpler or has a smaller number."""
+    """Yield copies of the list in which all requests join earlier, or one request is simpler."""
     if earliest := min(request.join_step for request in requests):
         yield _fitted([_moved(request, -earliest) for request in requests])
     for i, request in enumerate(requests):
@@ -34,7 +34,10 @@ def with_less(requests: Requests) -> Iterator[Requests]:
 
 
 def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingRequest]:
-    """Return the requests without the one numbered ``gone``. Requests that shared its beginning share none then."""
+    """Return the requests without number ``gone``.
+
+    If a prompt began with tokens of the removed request, other tokens take their place.
+    """
     left = []
     for request in (*requests[:gone], *requests[gone + 1 :]):
         if request.of == gone:
@@ -45,12 +48,12 @@ def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingReque
 
 
 def _fitted(requests: Sequence[SharingRequest]) -> Requests:
-    """Return the requests with ``shared`` reduced to the length of the text that is shared."""
+    """Return the requests with ``shared`` reduced to the number of tokens that the earlier request has."""
     fitted: list[SharingRequest] = []
     for request in requests:
         root = request if request.of is None else fitted[request.of]
-        most = min(request.shared, root.prompt_length + root.max_tokens, request.prompt_length)
-        fitted.append(replace(request, shared=most))
+        shared = min(request.shared, root.prompt_length + root.max_tokens, request.prompt_length)
+        fitted.append(replace(request, shared=shared))
     return tuple(fitted)
 
 

@@ -1,4 +1,4 @@
-"""The sizes of random workloads and of the engine that runs them, and functions to shrink limits and numbers."""
+"""The maximum sizes of random workloads, the limits of the engine that runs them, and functions that shrink both."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from harness.types import SchedulingLimits
 
 CONTEXT, BATCH, BLOCKS = 512, 4, 35
-"""The shape of the engine, the default of suites: max_model_len, max_num_seqs, and number of blocks for requests."""
+"""max_model_len, max_num_seqs and number of blocks of the engine. They are also the defaults in suites."""
 
 AS_BUILT = {
     "max_model_len": CONTEXT,
@@ -32,11 +32,11 @@ def tightened(limits: SchedulingLimits) -> tuple[str, ...]:
 
 
 def loosened(limits: SchedulingLimits) -> Iterator[SchedulingLimits]:
-    """Yield the limits with one of them set to that with which the engine is built."""
+    """Yield copies of ``limits``. In each, one changed limit is replaced with that with which the engine is built."""
     return (replace(limits, **{name: AS_BUILT[name]}) for name in tightened(limits))
 
 
-def towards(number: int, least: int) -> Iterator[int]:
-    """Yield some numbers from ``least`` up to ``number``, which is not included, the smallest first."""
-    if number > least:
-        yield from dict.fromkeys((least, (least + number) // 2, number - 1))
+def towards(number: int, smallest: int) -> Iterator[int]:
+    """Yield up to three numbers that are less than ``number`` and at least ``smallest``, the smallest first."""
+    if number > smallest:
+        yield from dict.fromkeys((smallest, (smallest + number) // 2, number - 1))

@@ -1,4 +1,4 @@
-"""``SchedulerSpec``, all that the harness must know about a scheduler. Each folder next to this file has a ``SPEC``.
+"""``SchedulerSpec``: all that the harness must know about a scheduler. Each folder next to this file has a ``SPEC``.
 
 Code outside ``schedulers/`` has no branches on the scheduler. It looks up the specification by the scheduler's name.
 """
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 Options = SchedulerOptions | None
-"""The options with which the scheduler of an engine is started, None if it has no options."""
+"""The options of a scheduler, None if the scheduler has no options."""
 Specs = Sequence[RequestSpec]
 Tokens = Sequence[Sequence[int]]
-"""Token ids by request."""
+"""The token ids that each request generated, in the order of the requests."""
 Timings = Sequence[Request]
+"""The requests as a case lists them, with the steps at which they join and are aborted."""
 
 
 class Workload(Protocol):
-    """A random workload: requests, limits, none of which is None, and the steps that the scheduler's rules predict."""
+    """A random workload: requests, limits, none of which is None, and the step table that the rules predict."""
 
     scheduler: ClassVar[str]
 
@@ -36,7 +37,7 @@ class Workload(Protocol):
     def options(self) -> Options: ...
     @property
     def requests(self) -> Sequence[Any]:
-        """Return the requests. They have prompt_length, max_tokens, join_step, abort_step and stops_after."""
+        """Return the requests. Each has prompt_length, max_tokens, join_step, abort_step and stops_after."""
 
     @property
     def case_id(self) -> str:
@@ -46,10 +47,10 @@ class Workload(Protocol):
     def as_requests(self) -> tuple[Request, ...]: ...
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]: ...
     def expected(self, generated: Tokens | None = None) -> Sequence[StepRow]:
-        """Return the rows predicted by the rules. ``generated`` are the tokens that a model generated, by request."""
+        """Return the predicted step table. ``generated`` are the tokens that an LLM generated, None if none ran."""
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
-        """Return what step ``step`` does by the rules."""
+        """Return a phrase about what the rules require at step ``step``."""
 
 
 class Bars(Protocol):
@@ -64,12 +65,13 @@ class SearchTools:
     """Functions that the search needs for a scheduler.
 
     ``strategy(on_a_model, early_stops)`` returns the hypothesis strategy for workloads. ``smaller(workload)`` yields
-    simpler workloads. ``takes(workload)`` returns the names of the limits and features that a workload uses.
+    simpler workloads. ``features(workload)`` returns the names of limits, options and features of requests that
+    distinguish a workload from a plain one, for example ``max_num_seqs`` or ``an abort``.
     """
 
     strategy: Callable[[bool, bool], "SearchStrategy[Any]"]
     smaller: Callable[[Any], Iterator[Any]]
-    takes: Callable[[Any], tuple[str, ...]]
+    features: Callable[[Any], tuple[str, ...]]
 
 
 def _no_events(*_: Any) -> Iterable[Event]:
@@ -81,21 +83,24 @@ class SchedulerSpec:
     """All that the harness must know about a scheduler.
 
     - ``format``: its marker, columns and options (``harness/suites/schema/schedulers.py``)
-    - ``reads_tokens``: whether its steps depend on the tokens of prompts, and not only on their number
-    - ``rule_for(kind, column)``: returns the rule that determines a column in a step of that kind
-    - ``rule_for_kinds(expected, seen)``: returns the rule that a step of the wrong kind violates
+    - ``reads_tokens``: whether its steps depend on the token ids of prompts, and not only on the number of tokens
+    - ``rule_for(kind, column)``: returns the rule that determines a column of the step table in a step of that kind
+    - ``rule_for_kinds(expected, seen)``: returns the rule that a step of the kind ``seen`` violates
     - ``kind_of_row(row, before, got_tokens)``: returns the kind of the step that a row describes
     - ``check_invariants``: checks a run, and returns a verdict
     - ``impossible``: returns why no engine can finish the requests, None if the rules give no reason
     - ``explain``: returns what the rules require at a step, None if they can't be applied
-    - ``requirements_of(verdict, broken_off=…)``: returns the ids of the requirements that a failed run violates
+    - ``requirements_of(verdict, unfinished=…)``: returns the ids of the requirements that a failed run violates.
+      ``unfinished`` is whether the engine failed, or did not finish all requests
     - ``bars(sizes, options, rows)``: returns an object that computes the bars of time-lines
     - ``drawing``: says how time-lines are drawn
-    - ``causes``: the columns from cause to effect. The rule of the first wrong one is reported
-    - ``search_tools``: returns what the search needs. It is a function because it imports hypothesis, and None if the
-      scheduler has no model of its rules
+    - ``causes``: the columns of the step table from cause to effect. If several columns of a step are wrong, the rule
+      of the first one is reported
+    - ``search_tools``: returns the functions that the search needs. This import of hypothesis is delayed until the
+      call. None if the scheduler has no model of its rules
     - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` has the others)
-    - ``invariants``: the sentences of what ``check_invariants`` checks, each with its page and heading, as in verdicts
+    - ``invariants``: the sentences about what ``check_invariants`` checks. Each begins with the page and the heading of
+      the rule, as in verdicts
     """
 
     format: SchedulerFormat

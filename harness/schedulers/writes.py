@@ -1,6 +1,7 @@
-"""Checks of the slots that each step wrote, where a driver can observe them: no block that can be found is written.
+"""Check the slots of the KV cache that each step wrote, if the driver can observe them.
 
-A block with the right content that is written again with the same content cannot be detected in any output.
+No step may write to a block that can be found in the prefix cache. If a step writes the same content again, no output
+shows the mistake.
 """
 
 from collections import Counter
@@ -11,15 +12,15 @@ from harness.schedulers.broken import Broken
 from harness.types import BLOCK_SIZE, RequestSpec, Run, StepRow, Write
 
 RULE = "written"
-"""The key of the rule in the texts of each scheduler."""
+"""The key of this invariant in the ``RULES`` of each scheduler."""
 
-Text = tuple[int, ...]
+TokenIds = tuple[int, ...]
 
 
 def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool = False) -> Iterator[Broken]:
-    """Yield the writes to blocks that the writing request found, does not hold, or shares.
+    """Yield the writes of requests to blocks that they found in the prefix cache, do not hold, or share.
 
-    ``caching``: blocks are shared by content.
+    ``caching`` is whether prefix caching is enabled.
     """
     if not any(step.writes for step in run.steps):
         return
@@ -32,8 +33,10 @@ def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool 
 class _Written:
     """Block tables and the content of blocks, updated write by write.
 
-    ``tables`` and ``found`` are by request, from its first write on until it no longer runs: its blocks, and the number
-    of those that it found. ``content`` is the text up to the end of each block that can be found.
+    ``tables`` has the block table of each request, from its first write until it no longer runs, and ``found`` the
+    number of its blocks that were found in the prefix cache. ``content`` has, for each block that can be found, all
+    tokens from the start of the sequence to the end of the block. ``got`` is the number of tokens that each request has
+    generated.
     """
 
     run: Run
@@ -42,15 +45,16 @@ class _Written:
     got: Counter[int] = field(default_factory=Counter)
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     found: dict[int, int] = field(default_factory=dict)
-    content: dict[int, Text] = field(default_factory=dict)
+    content: dict[int, TokenIds] = field(default_factory=dict)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
+        """Yield the violations in the next row of the step table."""
         self._forget(step.preempted or ())
         for write in step.writes or ():
             self._hold(write)
             yield from self._check(step.step, write)
             for place in range(self.found[write.request], min(write.computed // BLOCK_SIZE, len(write.table))):
-                self.content[write.table[place]] = self._text(write.request, place)
+                self.content[write.table[place]] = self._token_ids(write.request, place)
         self.got.update(step.outputs)
         holds = {*step.running, *(step.paused or ())}
         self._forget([request for request in self.tables if request not in holds])
@@ -61,7 +65,7 @@ class _Written:
             self.found.pop(request, None)
 
     def _hold(self, write: Write) -> None:
-        """Take over the table of a request. The content of blocks that it did not find is lost."""
+        """Store the block table of a request. Its newly allocated blocks can no longer be found in the prefix cache."""
         request, table = write.request, write.table
         if request not in self.found:
             self.found[request] = self._findable(request, table) if self.caching else 0
@@ -71,19 +75,20 @@ class _Written:
         self.tables[request] = table
 
     def _findable(self, request: int, table: Sequence[int]) -> int:
-        """Return how many blocks of a new table were found: the first ones that have the request's own text.
+        """Return how many blocks of a new block table were found in the prefix cache.
 
-        The block of its last token is never found.
+        These are the blocks at the beginning that contain the tokens of the request. The block of the last token is
+        never found.
         """
         length = len(self.requests[request].prompt_token_ids) + self.got[request]
         found = 0
         while found < min(len(table), (length - 1) // BLOCK_SIZE):
-            if self.content.get(table[found]) != self._text(request, found):
+            if self.content.get(table[found]) != self._token_ids(request, found):
                 break
             found += 1
         return found
 
-    def _text(self, request: int, place: int) -> Text:
+    def _token_ids(self, request: int, place: int) -> TokenIds:
         spec = self.requests[request]
         generated = (token.token_id for token in self.run.tokens[request])
         return (*spec.prompt_token_ids, *generated)[: (place + 1) * BLOCK_SIZE]
@@ -93,8 +98,14 @@ class _Written:
         for block in sorted({slot // BLOCK_SIZE for slot in write.slots}):
             others = sorted(other for other, held in self.tables.items() if other != request and block in held)
             if block not in table:
-                yield Broken(number, f"{request} writes to block {block}, and holds {table}", RULE)
+                yield Broken(number, f"request {request} writes to block {block}, but holds blocks {table}", RULE)
             elif table.index(block) < self.found[request]:
-                yield Broken(number, f"{request} writes to block {block}, which it found", RULE)
+                yield Broken(
+                    number, f"request {request} writes to block {block}, which it found in the prefix cache", RULE
+                )
             elif others:
-                yield Broken(number, f"{request} writes to block {block}, which {others} hold", RULE)
+                yield Broken(number, f"request {request} writes to block {block}, which {_named(others)} as well", RULE)
+
+
+def _named(requests: Sequence[int]) -> str:
+    return f"request {requests[0]} holds" if len(requests) == 1 else f"requests {requests} hold"

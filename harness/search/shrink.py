@@ -22,7 +22,7 @@ def manner(verdict: Verdict) -> str:
 
 def limits_that_matter(workload: Workload) -> tuple[str, ...]:
     """Return the limits and features of a shrunk workload. Without any of them it would not fail in this way."""
-    return search_tools_of(workload.scheduler).takes(workload)
+    return search_tools_of(workload.scheduler).features(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:

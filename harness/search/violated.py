@@ -4,11 +4,12 @@ from harness.schedulers.spec import SchedulerSpec
 from harness.types import Verdict
 
 TOKENS = ("CB-OUTPUT-03",)
+"""The requirements that an engine violates if a request gets other tokens than without other requests in the batch."""
 FAILED = ("CB-PREFILL-02", "CB-END-02")
-"""The requirements that an engine violates if it fails or does not finish."""
+"""The requirements that an engine violates if it fails or does not finish all requests."""
 
 
 def violated(scheduler: SchedulerSpec, verdict: Verdict) -> tuple[str, ...]:
     """Return the ids of the violated requirements, from suites/requirements.yaml. There is at least one."""
-    broken_off = "failed" in verdict.headline or "not done" in verdict.headline
-    return scheduler.requirements_of(verdict, broken_off=broken_off) or (FAILED if broken_off else TOKENS)
+    unfinished = "failed" in verdict.headline or "not done" in verdict.headline
+    return scheduler.requirements_of(verdict, unfinished=unfinished) or (FAILED if unfinished else TOKENS)

@@ -15,10 +15,10 @@ RUNNING = "running is newest first"
 QUEUE = "strict first in, first out"
 
 
-END = "every sequence ends exactly once: with its tokens, or where it fills the context"
+END = "every sequence finishes exactly once: with its last token, or when it fills the context"
 
 
-IDLE = "nothing is held and tkv is 0 when nothing is left to do"
+IDLE = "when no request is left, no block is held and tkv is 0"
 
 
 def checked(seen: Simulated, run: Run | None = None, **limits: int) -> Verdict:

@@ -16,7 +16,7 @@ from harness.types import ChunkingSetup
 def _search_tools() -> SearchTools:
     from harness.schedulers.chunked import shrink, workloads
 
-    return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
+    return SearchTools(workloads.strategy, shrink.smaller, shrink.features)
 
 
 def _options(options: Options) -> ChunkingSetup:

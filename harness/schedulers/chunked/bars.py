@@ -1,9 +1,9 @@
 """Compute the bars of the chunked scheduler from its step table (docs/scheduling-rules-chunked.md).
 
 A prompt has whole blocks of padding on its left, so that its last chunk ends with its last block. In a decode, padding
-aligns the requests so that their new tokens are in the same block. How many blocks a chunk takes is not in the step
-table. It follows from the number of reserved blocks, because the reservations of all other requests are known. Shared
-blocks are recognised by block ids, if the driver can observe them.
+aligns the requests so that their new tokens are in the same block. The step table does not show how many blocks are
+allocated for a chunk. This number follows from the number of reserved blocks, because the reservations of all other
+requests are known. Shared blocks are recognised by block ids, if the driver can observe them.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 class ChunkedBars:
     """Computes the bars of a run row by row.
 
-    ``rows`` must be the whole run, because the block ids of a request are observed only after its first token.
+    ``rows`` must be all rows of the run, because the block ids of a request are observed only after its first token.
     """
 
     def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:
@@ -51,7 +51,7 @@ class ChunkedBars:
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
 
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
-        """Process a chunk of a prompt. Return the number of the chunk, from 1, and the number of chunks."""
+        """Update the state for a chunk of a prompt. Return (number of the chunk from 1, number of chunks)."""
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
         chunks = max(1, ceil_div(prompt, size))
         padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
@@ -64,8 +64,12 @@ class ChunkedBars:
         number = min(self._chunk[sequence], chunks - 1)
         done = prompt if row.outputs else min(prompt, (number + 1) * size - padding)
         self._cached[sequence], self._padding[sequence] = max(0, done), padding
-        promised = sum(self._most(other) - self._held[other] for other in others if other in self._held)
-        left = blocks_for(done) if row.reserved is None else self._most(sequence) - (row.reserved - promised)
+        reserved_by_others = sum(self._worst_case(other) - self._held[other] for other in others if other in self._held)
+        left = (
+            blocks_for(done)
+            if row.reserved is None
+            else self._worst_case(sequence) - (row.reserved - reserved_by_others)
+        )
         whole = blocks_for(prompt)
         self._held[sequence] = whole if row.outputs else min(whole, max(blocks_for(done), left))
         return number + 1, chunks
@@ -75,9 +79,9 @@ class ChunkedBars:
             prompt = size_of(self._sizes, sequence).prompt_length
             self._cached[sequence] = self._cached.get(sequence, prompt) + 1
             self._held[sequence] = blocks_for(self._cached[sequence])
-        most = max((self._held[i] for i in sequences), default=0)
+        largest = max((self._held[i] for i in sequences), default=0)
         for sequence in sequences:
-            self._padding[sequence] = (most - self._held[sequence]) * BLOCK_SIZE
+            self._padding[sequence] = (largest - self._held[sequence]) * BLOCK_SIZE
 
     def _bar(self, sequence: int) -> Bar:
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
@@ -87,11 +91,11 @@ class ChunkedBars:
             min(prompt, cached) - found,
             max(0, cached - prompt),
             max(0, held * BLOCK_SIZE - cached),
-            max(0, self._most(sequence) - held) * BLOCK_SIZE,
+            max(0, self._worst_case(sequence) - held) * BLOCK_SIZE,
             found,
         )
 
-    def _most(self, sequence: int) -> int:
+    def _worst_case(self, sequence: int) -> int:
         """Return how many blocks the sequence needs if it generates ``max_tokens`` tokens."""
         size = size_of(self._sizes, sequence)
         return blocks_for(size.prompt_length + size.max_tokens)
@@ -103,7 +107,7 @@ class ChunkedBars:
 
 
 def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
-    """Return the first observed block table of each request. Earlier chunks have used the beginning of this table."""
+    """Return the first observed block table of each request. Its earlier chunks used the blocks at the beginning."""
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):

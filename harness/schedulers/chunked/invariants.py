@@ -1,15 +1,15 @@
 """Check the invariants of the chunked scheduler, properties that every step of every run has.
 
-They need no expected step table. The number of tokens that a request has in the KV cache follows from the tokens that
-it has got, and which blocks two requests may share follows from their texts. What the driver can't observe is not
-checked.
+These checks need no expected step table. The number of tokens that a request has in the KV cache follows from the
+number of tokens that it has generated, and the blocks that two requests may share follow from their token ids. What the
+driver can't observe is not checked.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken, as_verdict, length_broken
+from harness.schedulers.broken import Broken, as_verdict, ends_broken
 from harness.schedulers.chunked.rules import DOC
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
@@ -26,21 +26,24 @@ from harness.types import (
 )
 
 RULES = {
-    "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; what is reserved is what may still be taken',
-    "owner": f'{DOC} "Prefix caching": requests share a block only if their texts are equal up to its end',
-    "written": f'{DOC} "Prefix caching": a block that can be found is never written',
-    "held": f'{DOC} "Decode" and "Chunks": a request that has its prompt holds ceil(tokens/64) blocks, in order',
+    "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; reserved blocks may still be needed',
+    "owner": f'{DOC} "Prefix caching": requests share a block only if their tokens are equal up to its end',
+    "written": f'{DOC} "Prefix caching": a step never writes to a block that can be found',
+    "held": f'{DOC} "Decode" and "Chunks": a decoding request holds exactly the blocks for its tokens, in order',
     "batch": f'{DOC} "May prefill": never more than max_num_seqs requests run',
     "batch_tkv": f'{DOC} "Pausing": batch size × tkv of a decode never exceeds max_batch_tkv_limit',
-    "tkv": f'{DOC} "Chunks" and "Decode": L in a prefill; the largest (m − b)·64 + computed + 1 in a decode',
-    "outputs": f'{DOC} "Decode": a decode gives a token to each running request that is not in prefill, in order',
-    "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and no request is prefilled meanwhile',
-    "interleave": f'{DOC} "May prefill": with interleaving no chunk runs right after another while any request decodes',
+    "tkv": f'{DOC} "Chunks" and "Decode": tkv of a prefill is the length of the prompt; tkv of a decode is the largest '
+    "number of tokens of a request, with the whole blocks of padding that align all requests to the same block",
+    "outputs": f'{DOC} "Decode": a decode gives a token to each running request that is not in prefill, in this order',
+    "pausing": f'{DOC} "Pausing": a paused request neither runs nor waits, and no request is prefilled while one is '
+    "paused",
+    "interleave": f'{DOC} "May prefill": with interleaving, no chunk runs right after another while any request '
+    "decodes",
     "queue": f'{DOC} "Candidates": first in, first out, and never two prefills at the same time',
-    "chunks": f'{DOC} "Chunks" and "Prefix caching": a prompt takes its chunks, less those that were entirely hit',
-    "end": f'{DOC} "Steps": every request ends exactly once: with its tokens, or where it fills the context',
+    "chunks": f'{DOC} "Chunks" and "Prefix caching": every chunk of a prompt runs once, except those entirely hit',
+    "end": f'{DOC} "Steps": every request finishes exactly once: with its last token, or when it fills the context',
     "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',
-    "idle": f'{DOC} "Steps": nothing is held and tkv is 0 when nothing is left to do',
+    "idle": f'{DOC} "Steps": when no request is left, no block is held and tkv is 0',
 }
 
 
@@ -56,7 +59,7 @@ def check_invariants(
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(requests, timings, limits, chunking)
     broken = [found for step in run.steps for found in watch.see(step)]
-    broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
+    broken += [*watch.left(run.steps[-1]), *ends_broken(run, requests, timings, limits.max_model_len)]
     broken += wrongly_written(run, requests, caching=chunking.enable_prefix_caching)
     return as_verdict(broken, RULES, len(run.steps))
 
@@ -65,8 +68,9 @@ def check_invariants(
 class _Watch:
     """The state of all requests, which is updated step by step.
 
-    ``got`` is the number of tokens that each request has got, ``chunks`` the number of its chunks, ``tables`` its block
-    table, and ``queue`` the waiting requests.
+    ``got`` is the number of tokens that each request has generated, ``chunks`` the number of its chunks that have run,
+    and ``tables`` its block table. ``queue`` are the waiting requests, ``after_chunk`` is whether the last step ran a
+    chunk, and ``prefilled`` is the request whose chunk ran last.
     """
 
     requests: Sequence[RequestSpec]
@@ -111,12 +115,12 @@ class _Watch:
 
     def _always(self, step: StepRow) -> Iterator[Broken]:
         paused, number, limits = step.paused or (), step.step, self.limits
-        everybody = [*step.running, *paused, *step.waiting]
-        if len(set(everybody)) != len(everybody):
+        requests = [*step.running, *paused, *step.waiting]
+        if len(set(requests)) != len(requests):
             states = f"running {step.running}, paused {paused}, waiting {step.waiting}"
             yield Broken(number, f"a request is in two states: {states}", "pausing")
         if limits.max_num_seqs and len(step.running) > limits.max_num_seqs:
-            what = f"{len(step.running)} requests run, max_num_seqs is {limits.max_num_seqs}"
+            what = f"{len(step.running)} requests run, but max_num_seqs is {limits.max_num_seqs}"
             yield Broken(number, what, "batch")
         if limits.available_blocks and (step.used or 0) + (step.reserved or 0) > limits.available_blocks:
             what = f"{step.used} blocks are used and {step.reserved} reserved, but {limits.available_blocks} available"
@@ -189,7 +193,7 @@ class _Watch:
         most = max(map(blocks_for, tokens.values()), default=0)
         tkv = max(((most - blocks_for(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
         if step.tkv != tkv:
-            yield Broken(number, f"tkv {step.tkv} after a decode of {sorted(tokens.items())}, not {tkv}", "tkv")
+            yield Broken(number, f"tkv is {step.tkv}, expected {tkv} after a decode with {_listed(tokens)}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
         if limit and size * step.tkv_or_0 > limit:
             yield Broken(
@@ -203,7 +207,7 @@ class _Watch:
         return len(self.requests[request].prompt_token_ids) + self.got[request] - 1
 
     def _tables(self, step: StepRow) -> Iterator[Broken]:
-        """Check block tables, if they are observed. They must be complete, and shared only for equal texts."""
+        """Check block tables, if the driver reports them. Requests may share blocks only if their tokens are equal."""
         if not step.block_tables:
             return
         for request, table in zip(step.outputs, step.block_tables, strict=True):
@@ -232,8 +236,8 @@ class _Watch:
     def _alike(self, one: int, other: int, place: int) -> bool:
         """Return whether two requests may share the block at position ``place`` of their block tables.
 
-        They may if the block is full and their prompts are equal up to its end. Blocks with generated tokens are always
-        accepted, because these tokens are not known.
+        They may share it if the block is full and their prompts are equal up to its end. Generated tokens in the block
+        are not compared, because they are not known.
         """
         end = (place + 1) * BLOCK_SIZE
         if not self.chunking.enable_prefix_caching:
@@ -243,7 +247,7 @@ class _Watch:
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
     def _events(self, step: StepRow) -> Iterator[Broken]:
-        """Check the queue. It must have the requests that joined, in order, without those prefilled or aborted."""
+        """Check that the queue has the requests that joined, in order, without those that were prefilled or aborted."""
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)
         started = self.prefilled if step.kind == "prefill" else None
@@ -261,14 +265,5 @@ class _Watch:
                 yield Broken(step.step, f"request {request} got a token after it was aborted", "abort")
 
 
-def _ends(
-    run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
-) -> Iterator[Broken]:
-    last = run.steps[-1].step
-    for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
-        number = request.request_id
-        ends = [step.step for step in run.steps if number in step.finished]
-        if len(ends) > 1 or (not ends and timing.abort_step is None):
-            yield Broken(ends[-1] if ends else last, f"request {number} finished at steps {ends}", "end")
-            continue
-        yield from length_broken(request, timing, len(tokens), limits.max_model_len, ends[0] if ends else None, last)
+def _listed(tokens: Mapping[int, int]) -> str:
+    return ", ".join(f"{count} tokens of request {request}" for request, count in sorted(tokens.items()))

@@ -8,8 +8,8 @@ from harness.types import StepRow
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
     """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
 
-    ``got_tokens`` are the requests that got a token before this step. The last chunk of a prompt gives a request its
-    first token. Other chunks give no token, but their steps have a tkv.
+    ``got_tokens`` are the requests that got a token before this step. The last chunk of a prompt gives the request its
+    first token. The other chunks give no token, but tkv is not 0 in their steps.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -1,8 +1,8 @@
 """A model of the chunked scheduler, which predicts every step of a workload without using code of the engine.
 
-It is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no block
-ids: a block is a ``Page`` with the number of its holders and, when it is full, the text up to its end. The list of free
-pages is in the order in which they are used.
+The model is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no
+block ids: a ``Block`` stores how many requests hold it and, when it is full, all tokens of the request up to the end of
+the block. The list of free blocks is in the order in which blocks are allocated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,37 +11,39 @@ from itertools import takewhile
 from math import inf
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import PlannedText, Text
+from harness.schedulers.request_tokens import RequestWithTokens, TokenIds
 from harness.types import BLOCK_SIZE, ChunkingSetup, SchedulingLimits, StepRow, blocks_for, ceil_div
 
 
 @dataclass(eq=False)
-class Page:
+class Block:
     """A block of the KV cache. ``holders`` is the number of requests that hold it.
 
-    ``text`` is its key in the prefix cache, all tokens up to its end. It is None if the page is not in the cache.
+    ``key`` is the key of the block in the prefix cache: all tokens from the start of the sequence to the end of the
+    block. It is None if the block is not in the prefix cache.
     """
 
     holders: int = 0
-    text: Text | None = None
+    key: TokenIds | None = None
 
 
 @dataclass(eq=False)
-class Reader:
-    """A request that has joined and not ended.
+class ModelRequest:
+    """The state of a request in the model, from the step at which it joins until it ends.
 
-    ``done`` is the number of its tokens that were scheduled, ``hit`` the number of pages that were found in the prefix
-    cache, and ``outputs`` the number of its generated tokens.
+    ``computed`` is the number of its tokens that are in the KV cache or scheduled, ``hit`` the number of its tokens
+    that were found in the prefix cache, and ``outputs`` the number of its generated tokens. ``steps_paused`` is the
+    number of consecutive decode steps in which it was paused.
     """
 
     number: int
-    plan: PlannedText
-    size: int
-    pages: list[Page] = field(default_factory=list)
-    done: int = 0
+    plan: RequestWithTokens
+    chunk_size: int
+    blocks: list[Block] = field(default_factory=list)
+    computed: int = 0
     hit: int = 0
     outputs: int = 0
-    skipped_turns: int = 0
+    steps_paused: int = 0
 
     @property
     def length(self) -> int:
@@ -49,11 +51,11 @@ class Reader:
 
     @property
     def padding(self) -> int:
-        return ceil_div(self.length, self.size) * self.size - _whole(self.length)
+        return ceil_div(self.length, self.chunk_size) * self.chunk_size - _rounded_up(self.length)
 
     @property
     def reserved(self) -> int:
-        return blocks_for(self.length + self.plan.max_tokens) - len(self.pages)
+        return blocks_for(self.length + self.plan.max_tokens) - len(self.blocks)
 
     @property
     def prefilling(self) -> bool:
@@ -61,13 +63,13 @@ class Reader:
 
     @property
     def usable(self) -> int:
-        """Return how many of the hit blocks are not computed again by a chunk."""
-        chunks = ceil_div(self.length, self.size)
-        whole = min((self.padding + self.hit) // self.size, chunks - 1)
-        return max(0, whole * self.size - self.padding) // BLOCK_SIZE
+        """Return the number of blocks that were found in the prefix cache and that no chunk computes again."""
+        chunks = ceil_div(self.length, self.chunk_size)
+        whole = min((self.padding + self.hit) // self.chunk_size, chunks - 1)
+        return max(0, whole * self.chunk_size - self.padding) // BLOCK_SIZE
 
-    def text(self, end: int) -> Text:
-        """Return the first ``end`` tokens of the request, from its prompt and its generated tokens."""
+    def token_ids(self, end: int) -> TokenIds:
+        """Return the first ``end`` tokens of the request: its prompt, followed by its generated tokens."""
         return (self.plan.prompt + self.plan.generated)[:end]
 
 
@@ -75,73 +77,78 @@ class Reader:
 class Engine:
     """The state of the model between two steps, with the results of the last step.
 
-    ``library`` are the pages in the prefix cache. ``exceeded`` has the values of batch size x tkv that were above the
-    limit. ``started`` is the request that had its first chunk, and ``hits`` the pages that it found in the prefix
-    cache, each with the number of its other holders. ``why`` describes the step.
+    ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. The other attributes describe the last
+    step. ``chunk_before`` is whether it ran a chunk, and ``withdrawn`` whether a waiting request was aborted after it.
+    ``exceeded`` has the values of batch size x tkv that were above the limit when decodes were chosen. ``started`` is
+    the request whose first chunk ran, and ``hits`` the blocks that this request found in the prefix cache, each with
+    the number of other requests that held it. ``why`` is a phrase that describes the step.
     """
 
     limits: SchedulingLimits
     options: ChunkingSetup
-    free: list[Page]
+    free: list[Block]
     step: int = 0
     tkv: int = 0
-    waiting: list[Reader] = field(default_factory=list)
-    running: list[Reader] = field(default_factory=list)
-    paused: list[Reader] = field(default_factory=list)
+    waiting: list[ModelRequest] = field(default_factory=list)
+    running: list[ModelRequest] = field(default_factory=list)
+    paused: list[ModelRequest] = field(default_factory=list)
     outputs: tuple[int, ...] = ()
     finished: tuple[int, ...] = ()
-    library: list[Page] = field(default_factory=list)
+    cached: list[Block] = field(default_factory=list)
     chunk_before: bool = False
     withdrawn: bool = False
     kind: str = "start"
     exceeded: list[int] = field(default_factory=list)
-    started: Reader | None = None
-    hits: tuple[tuple[Page, int], ...] = ()
+    started: ModelRequest | None = None
+    hits: tuple[tuple[Block, int], ...] = ()
     why: str = "the state before any step"
 
     # --- admission ----------------------------------------------------------------------------------------------
 
     @property
-    def decoding(self) -> list[Reader]:
-        return [reader for reader in self.running if not reader.prefilling]
+    def decoding(self) -> list[ModelRequest]:
+        return [request for request in self.running if not request.prefilling]
 
-    def found(self, reader: Reader) -> list[Page]:
-        """Return the pages of the longest prefix of the request's prompt that is in the prefix cache."""
+    def found(self, request: ModelRequest) -> list[Block]:
+        """Return the blocks of the longest beginning of the request's prompt that is in the prefix cache."""
         if not self.options.enable_prefix_caching:
             return []
-        most = (reader.length - 1) // BLOCK_SIZE
-        matches = (self.findable(reader.plan.prompt[: (i + 1) * BLOCK_SIZE]) for i in range(most))
-        return [page for page in takewhile(lambda page: page is not None, matches) if page is not None]
+        blocks = (request.length - 1) // BLOCK_SIZE
+        matches = (self.cached_block(request.plan.prompt[: (i + 1) * BLOCK_SIZE]) for i in range(blocks))
+        return [block for block in takewhile(lambda block: block is not None, matches) if block is not None]
 
-    def findable(self, text: Text) -> Page | None:
-        """Return the page with this text in the prefix cache, the oldest if there are several, or None."""
-        return next((page for page in self.library if page.text == text), None)
+    def cached_block(self, key: TokenIds) -> Block | None:
+        """Return the block with this key in the prefix cache, the oldest one if there are several, or None."""
+        return next((block for block in self.cached if block.key == key), None)
 
-    def lacking(self, reader: Reader) -> str | None:
-        """Return a phrase that says how many blocks the head of the queue lacks, None if there are enough."""
-        if self.spare(reader) >= 0:
+    def lacking(self, request: ModelRequest) -> str | None:
+        """Return a phrase that says why the free blocks do not suffice for the head of the queue, None if they do."""
+        if self.blocks_left(request) >= 0:
             return None
-        return f"blocks: {self.needed(reader)} needed, {len(self.free)} free, {self.promised} of them reserved"
+        return f"blocks: {self.needed(request)} needed, {len(self.free)} free, {self.promised} of them reserved"
 
-    def needed(self, reader: Reader) -> int:
+    def needed(self, request: ModelRequest) -> int:
         """Return how many free blocks the request needs to run to ``max_tokens``.
 
-        Blocks of its prefix cache hit that other requests hold are not needed.
+        Blocks that are found in the prefix cache and that other requests hold are not counted.
         """
-        held_now = sum(page.holders > 0 for page in self.found(reader))
-        return blocks_for(reader.length + reader.plan.max_tokens) - held_now
+        held_now = sum(block.holders > 0 for block in self.found(request))
+        return blocks_for(request.length + request.plan.max_tokens) - held_now
 
     @property
     def promised(self) -> int:
         return sum(other.reserved for other in (*self.running, *self.paused))
 
-    def spare(self, reader: Reader) -> int:
-        """Return how many free, unreserved blocks would be left if the request started. Negative: there are too few."""
-        return len(self.free) - self.promised - self.needed(reader)
+    def blocks_left(self, request: ModelRequest) -> int:
+        """Return how many free blocks would be neither reserved nor needed if the request started.
 
-    def obstacle(self, reader: Reader) -> str | None:
+        The number is negative if there are too few blocks for the request.
+        """
+        return len(self.free) - self.promised - self.needed(request)
+
+    def obstacle(self, request: ModelRequest) -> str | None:
         """Return a phrase that says why the next chunk of a request can't run now, None if it can."""
-        new = reader.done == 0
+        new = request.computed == 0
         if new and not self.running:
             return None
         if self.paused:
@@ -150,20 +157,20 @@ class Engine:
             return f"a decode of {_named(self.decoding)}"
         if new and any(other.prefilling for other in self.running):
             return "the current prefill to end"
-        most = self.limits.max_num_seqs or 0
-        if new and len(self.running) >= most:
-            return f"batch: {len(self.running)} run of {most}"
+        max_num_seqs = self.limits.max_num_seqs or 0
+        if new and len(self.running) >= max_num_seqs:
+            return f"batch: {len(self.running)} of {max_num_seqs} run"
         applies = self.options.interleave or new
         if (
             applies
-            and reader.length - max(reader.done, self.hit_of(reader)) <= reader.size
-            and len(self.decoding) >= most
+            and request.length - max(request.computed, self.computed_or_hit(request)) <= request.chunk_size
+            and len(self.decoding) >= max_num_seqs
         ):
-            return f"batch: {len(self.decoding)} decode of {most}"
+            return f"batch: {len(self.decoding)} of {max_num_seqs} decode"
         return None
 
-    def hit_of(self, reader: Reader) -> int:
-        return len(self.found(reader)) * BLOCK_SIZE if reader.done == 0 else reader.done
+    def computed_or_hit(self, request: ModelRequest) -> int:
+        return len(self.found(request)) * BLOCK_SIZE if request.computed == 0 else request.computed
 
     # --- one step -----------------------------------------------------------------------------------------------
 
@@ -173,65 +180,66 @@ class Engine:
         self.withdrawn = False
         self.outputs = self.finished = ()
         self.exceeded, self.started, self.hits = [], None, ()
-        reader = next((reader for reader in self.running if reader.prefilling), None)
-        if reader is None and self.waiting:
-            reader = self.waiting[0]
-        reason = None if reader is None else self.obstacle(reader)
-        if reader is not None and reason is None and reader.done == 0:
-            reason = self.lacking(reader)
-        if reader is not None and reason is None:
-            self.kind, self.why = "prefill", f"chunk of {reader.number}"
-            self.chunk(reader)
+        request = next((request for request in self.running if request.prefilling), None)
+        if request is None and self.waiting:
+            request = self.waiting[0]
+        reason = None if request is None else self.obstacle(request)
+        if request is not None and reason is None and request.computed == 0:
+            reason = self.lacking(request)
+        if request is not None and reason is None:
+            self.kind, self.why = "prefill", f"chunk of {request.number}"
+            self.chunk(request)
         else:
-            head = "nothing to prefill" if reader is None else f"{reader.number} waits for {reason}"
+            head = "nothing to prefill" if request is None else f"{request.number} waits for {reason}"
             self.decode(head)
-        self.chunk_before = reader is not None and reason is None
+        self.chunk_before = request is not None and reason is None
         for ended in [r for r in self.running if r.number in self.finished]:
             self.leave(ended)
 
-    def chunk(self, reader: Reader) -> None:
-        if reader.done == 0:
-            self.waiting.remove(reader)
-            found = self.found(reader)
-            self.started, self.hits = reader, tuple((page, page.holders) for page in found)
-            self.share(reader, found)
+    def chunk(self, request: ModelRequest) -> None:
+        if request.computed == 0:
+            self.waiting.remove(request)
+            found = self.found(request)
+            self.started, self.hits = request, tuple((block, block.holders) for block in found)
+            self.share(request, found)
         else:
-            self.running.remove(reader)
-        self.running.insert(0, reader)
-        first_room = reader.size - reader.padding
-        room = reader.size if reader.done >= first_room else first_room
-        end_of_chunk = ((reader.padding + reader.done) // reader.size + 1) * reader.size - reader.padding
-        self.extend(reader, min(reader.length, reader.done + room), min(end_of_chunk, reader.length))
-        self.tkv = reader.length
-        if reader.done == reader.length:
-            self.give_token([reader])
+            self.running.remove(request)
+        self.running.insert(0, request)
+        first_room = request.chunk_size - request.padding
+        room = request.chunk_size if request.computed >= first_room else first_room
+        chunks = (request.padding + request.computed) // request.chunk_size + 1
+        end_of_chunk = chunks * request.chunk_size - request.padding
+        self.extend(request, min(request.length, request.computed + room), min(end_of_chunk, request.length))
+        self.tkv = request.length
+        if request.computed == request.length:
+            self.give_token([request])
 
-    def share(self, reader: Reader, pages: list[Page]) -> None:
-        for page in pages:
-            page.holders += 1
-            if page in self.free:
-                self.free.remove(page)
-        reader.pages = list(pages)
-        reader.done = reader.hit = len(pages) * BLOCK_SIZE
+    def share(self, request: ModelRequest, blocks: list[Block]) -> None:
+        for block in blocks:
+            block.holders += 1
+            if block in self.free:
+                self.free.remove(block)
+        request.blocks = list(blocks)
+        request.computed = request.hit = len(blocks) * BLOCK_SIZE
 
-    def extend(self, reader: Reader, done: int, written: int) -> None:
-        """Give the request pages for its first ``done`` tokens.
+    def extend(self, request: ModelRequest, computed: int, written: int) -> None:
+        """Allocate blocks for the first ``computed`` tokens of the request.
 
-        Pages that the first ``written`` tokens fill enter the prefix cache.
+        Blocks that the first ``written`` tokens fill are added to the prefix cache.
         """
-        while len(reader.pages) < blocks_for(done):
-            page = self.free.pop(0)
-            if page.text is not None:
-                self.library.remove(page)
-            page.holders, page.text = 1, None
-            reader.pages.append(page)
-        reader.done = done
+        while len(request.blocks) < blocks_for(computed):
+            block = self.free.pop(0)
+            if block.key is not None:
+                self.cached.remove(block)
+            block.holders, block.key = 1, None
+            request.blocks.append(block)
+        request.computed = computed
         if self.options.enable_prefix_caching:
             for place in range(written // BLOCK_SIZE):
-                page = reader.pages[place]
-                if page.text is None:
-                    page.text = reader.text((place + 1) * BLOCK_SIZE)
-                    self.library.append(page)
+                block = request.blocks[place]
+                if block.key is None:
+                    block.key = request.token_ids((place + 1) * BLOCK_SIZE)
+                    self.cached.append(block)
 
     def decode(self, head: str) -> None:
         self.choose()
@@ -243,66 +251,66 @@ class Engine:
             return
         self.kind, self.why = "decode", f"decode of {_named(batch)}, {head}"
         self.tkv = _tkv(batch)
-        for reader in batch:
-            self.extend(reader, reader.done + 1, reader.done + 1)
+        for request in batch:
+            self.extend(request, request.computed + 1, request.computed + 1)
         self.give_token(batch)
 
     def choose(self) -> None:
         """Choose which requests decode in this step, and which are paused."""
         sign = -1 if self.options.long_output_priority else 1
-        turn = [*self.paused, *self.decoding]
-        turn.sort(key=lambda reader: (-reader.skipped_turns, sign * (reader.done - reader.length)))
-        batch: list[Reader] = []
-        for reader in turn:
-            trial = [*batch, reader]
+        candidates = [*self.paused, *self.decoding]
+        candidates.sort(key=lambda request: (-request.steps_paused, sign * (request.computed - request.length)))
+        batch: list[ModelRequest] = []
+        for request in candidates:
+            trial = [*batch, request]
             if len(trial) * _tkv(trial) <= (self.limits.max_batch_tkv_limit or 0):
                 batch = trial
             else:
                 self.exceeded.append(len(trial) * _tkv(trial))
-        prefilling = [reader for reader in self.running if reader.prefilling]
-        staying = [reader for reader in self.decoding if reader in batch]
-        self.running = [*staying, *(reader for reader in batch if reader in self.paused), *prefilling]
-        self.paused = [reader for reader in turn if reader not in batch]
-        for reader in turn:
-            reader.skipped_turns = 0 if reader in batch else reader.skipped_turns + 1
+        prefilling = [request for request in self.running if request.prefilling]
+        staying = [request for request in self.decoding if request in batch]
+        self.running = [*staying, *(request for request in batch if request in self.paused), *prefilling]
+        self.paused = [request for request in candidates if request not in batch]
+        for request in candidates:
+            request.steps_paused = 0 if request in batch else request.steps_paused + 1
 
     def check_for_a_dead_end(self) -> None:
         if self.paused:
-            reader = self.paused[0]
+            request = self.paused[0]
             limit = self.limits.max_batch_tkv_limit
             raise ImpossibleWorkload(
-                f"request {reader.number} alone exceeds max_batch_tkv_limit {limit} at tkv {reader.done + 1}"
+                f"request {request.number} alone exceeds max_batch_tkv_limit {limit} at tkv {request.computed + 1}"
             )
         if self.waiting and not self.running:
             raise ImpossibleWorkload(f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}")
 
-    def give_token(self, batch: Sequence[Reader]) -> None:
-        for reader in batch:
-            reader.outputs += 1
-        self.outputs = tuple(reader.number for reader in batch)
-        self.finished = tuple(reader.number for reader in batch if self.is_done(reader))
+    def give_token(self, batch: Sequence[ModelRequest]) -> None:
+        for request in batch:
+            request.outputs += 1
+        self.outputs = tuple(request.number for request in batch)
+        self.finished = tuple(request.number for request in batch if self.is_done(request))
 
-    def is_done(self, reader: Reader) -> bool:
+    def is_done(self, request: ModelRequest) -> bool:
         """Return whether the request has generated all its tokens, or fills the context."""
-        fills_context = reader.length + reader.outputs >= (self.limits.max_model_len or inf)
-        return fills_context or reader.outputs == len(reader.plan.generated)
+        fills_context = request.length + request.outputs >= (self.limits.max_model_len or inf)
+        return fills_context or request.outputs == len(request.plan.generated)
 
-    def leave(self, reader: Reader) -> None:
-        """Remove the request, and free its pages that no other request holds, the last page first.
+    def leave(self, request: ModelRequest) -> None:
+        """Remove a request that has ended or was aborted, and free its blocks that no other request holds.
 
-        Freed pages that are not in the prefix cache are used again before all other free pages, those in the prefix
-        cache after all others. Without prefix caching, pages are used again in the order in which they were freed.
+        The last block is freed first. Freed blocks that are not in the prefix cache go to the front of the list of free
+        blocks, and those in the prefix cache to its end. Without prefix caching, all freed blocks go to its end.
         """
-        self.withdrawn = self.withdrawn or reader in self.waiting
+        self.withdrawn = self.withdrawn or request in self.waiting
         for place in (self.waiting, self.running, self.paused):
-            if reader in place:
-                place.remove(reader)
-        for page in reader.pages:
-            page.holders -= 1
-        freed = [page for page in reversed(reader.pages) if not page.holders]
-        first = [page for page in freed if page.text is None and self.options.enable_prefix_caching]
-        self.free = [*first, *self.free, *(page for page in freed if page not in first)]
-        reader.pages = []
+            if request in place:
+                place.remove(request)
+        for block in request.blocks:
+            block.holders -= 1
+        freed = [block for block in reversed(request.blocks) if not block.holders]
+        first = [block for block in freed if block.key is None and self.options.enable_prefix_caching]
+        self.free = [*first, *self.free, *(block for block in freed if block not in first)]
+        request.blocks = []
 
     # --- observation -------------------------------------------------------------------------------------------
 
@@ -312,7 +320,7 @@ class Engine:
 
     def row(self) -> StepRow:
         alive = [*self.running, *self.paused]
-        pages = {id(page) for reader in alive for page in reader.pages}
+        blocks = {id(block) for request in alive for block in request.blocks}
         return StepRow(
             self.step,
             self.tkv,
@@ -320,62 +328,72 @@ class Engine:
             _numbers(self.running),
             self.outputs,
             self.finished,
-            sum(reader.reserved for reader in alive),
-            len(pages),
+            sum(request.reserved for request in alive),
+            len(blocks),
             _numbers(self.paused),
-            tuple(sorted((reader.number, reader.usable) for reader in alive if reader.usable)),
+            tuple(sorted((request.number, request.usable) for request in alive if request.usable)),
         )
 
 
-def predict(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> tuple[StepRow, ...]:
+def predict(
+    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[RequestWithTokens]
+) -> tuple[StepRow, ...]:
     """Return the step table of a workload, up to the step after which there is no more work. No limit may be None.
 
-    Raises ImpossibleWorkload.
+    Raises ImpossibleWorkload if a request can never run or continue.
     """
-    return tuple(engine.row() for engine in moments(limits, options, requests))
+    return tuple(engine.row() for engine in predicted_steps(limits, options, requests))
 
 
-def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText], step: int) -> str:
+def explain(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[RequestWithTokens], step: int) -> str:
     """Return a phrase about what step ``step`` does and, if a request waits for its prefill, why."""
-    for engine in moments(limits, options, requests):
+    for engine in predicted_steps(limits, options, requests):
         if engine.step == step:
             return f"step {step}: {engine.why}"
     return f"step {step}: the workload is done"
 
 
-def moments(limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[PlannedText]) -> Iterator[Engine]:
-    """Yield the state after each step, when requests have joined and were aborted. It is always the same object."""
-    readers = [Reader(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
-    engine = Engine(limits, options, [Page() for _ in range(limits.available_blocks or 0)])
+def predicted_steps(
+    limits: SchedulingLimits, options: ChunkingSetup, requests: Sequence[RequestWithTokens]
+) -> Iterator[Engine]:
+    """Yield the state before the first step and after each step.
+
+    The requests that join or are aborted at a step have already been added or removed. Every yield is the same, mutated
+    ``Engine`` object. Raises ImpossibleWorkload if a request can never run or continue.
+    """
+    model_requests = [ModelRequest(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
+    engine = Engine(limits, options, [Block() for _ in range(limits.available_blocks or 0)])
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
 
-    def happen() -> None:
-        engine.waiting += [reader for reader in readers if reader.plan.join_step == engine.step]
-        for reader in readers:
-            if reader.plan.abort_step == engine.step:
-                engine.leave(reader)
+    def join_and_abort() -> None:
+        engine.waiting += [request for request in model_requests if request.plan.join_step == engine.step]
+        for request in model_requests:
+            if request.plan.abort_step == engine.step:
+                engine.leave(request)
 
-    happen()
+    join_and_abort()
     yield engine
     while engine.has_work or engine.step < last:
         engine.advance()
-        happen()
+        join_and_abort()
         yield engine
 
 
-def _tkv(batch: Sequence[Reader]) -> int:
-    ahead = [reader.done + 1 for reader in batch]
-    most = max(map(blocks_for, ahead))
-    return max((most - blocks_for(tokens)) * BLOCK_SIZE + tokens for tokens in ahead)
+def _tkv(batch: Sequence[ModelRequest]) -> int:
+    """Return tkv after a decode of these requests, in tokens (docs/scheduling-rules-chunked.md, "Decode")."""
+    lengths = [request.computed + 1 for request in batch]
+    largest = max(map(blocks_for, lengths))
+    return max((largest - blocks_for(tokens)) * BLOCK_SIZE + tokens for tokens in lengths)
 
 
-def _whole(tokens: int) -> int:
+def _rounded_up(tokens: int) -> int:
+    """Return the smallest number of whole blocks that have room for these tokens, as a number of tokens."""
     return blocks_for(tokens) * BLOCK_SIZE
 
 
-def _numbers(readers: Sequence[Reader]) -> tuple[int, ...]:
-    return tuple(reader.number for reader in readers)
+def _numbers(requests: Sequence[ModelRequest]) -> tuple[int, ...]:
+    return tuple(request.number for request in requests)
 
 
-def _named(readers: Sequence[Reader]) -> str:
-    return " ".join(map(str, _numbers(readers)))
+def _named(requests: Sequence[ModelRequest]) -> str:
+    return " ".join(map(str, _numbers(requests)))

@@ -1,4 +1,4 @@
-"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
+"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
 
 from harness.schedulers.chunked.rules import DOC
 from harness.types import Verdict
@@ -18,6 +18,9 @@ BY_HEADING = {
 """Ids of requirements, by the heading of docs/scheduling-rules-chunked.md with which the text of a rule begins."""
 
 
-def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:  # noqa: ARG001
-    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
+def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:  # noqa: ARG001
+    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+
+    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    """
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

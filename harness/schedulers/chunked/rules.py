@@ -1,33 +1,38 @@
 """The rule for each column of a step table, for error messages, abridged from docs/scheduling-rules-chunked.md."""
 
 _ALWAYS = {
-    "waiting": '"Candidates": first in, first out; the head leaves the queue at its first chunk',
-    "paused": '"Pausing": the longest paused resumes first; a request that exceeds the batch x tkv limit is paused',
-    "hits": '"Prefix caching": usable = min(floor((lp + h)/chunk), n − 1)·chunk − lp tokens, in blocks',
-    "finished": '"Steps": a request ends with its last token; its blocks are free in that step',
+    "waiting": '"Candidates": first in, first out; a request leaves the queue when its first chunk runs',
+    "paused": '"Pausing": a request is paused if the batch x tkv limit would be exceeded with it; of the paused '
+    "requests, the one that has been paused longest is tried first",
+    "hits": '"Prefix caching": blocks of the hit that are not computed again; chunks that are entirely hit are '
+    "skipped, except for the last chunk",
+    "finished": '"Steps": a request finishes with its last token, and its blocks are freed in the same step',
 }
 _PREFILL = _ALWAYS | {
-    "tkv": '"Chunks": a prefill step reports the length of the prompt, at every chunk',
+    "tkv": '"Chunks": tkv of a prefill step is the length of the prompt, whichever chunk runs',
     "running": '"Which kind of step": the request whose chunk runs is at the front of running',
     "outputs": '"Chunks": only the last chunk of a prompt yields a token',
-    "reserved": '"Reservation": ceil((L + max_tokens)/64) less the blocks it holds; it shrinks with each new one',
-    "used": '"Prefix caching" and "Chunks": blocks are taken chunk by chunk; shared ones count once',
+    "reserved": '"Reservation": each request reserves ceil((prompt length + max_tokens)/64) blocks, minus those it '
+    "holds",
+    "used": '"Prefix caching" and "Chunks": each chunk allocates the blocks for its tokens; a shared block counts once',
 }
 _DECODE = _ALWAYS | {
-    "tkv": '"Decode": the largest of (m − b)·64 + computed + 1, where a request has b blocks, and m is the largest b',
-    "running": '"Pausing" and "Which kind of step": a resumed request goes to the end, before only the one in prefill',
-    "outputs": '"Pausing": a request decodes if batch size (including it) × its tkv is within the limit',
-    "reserved": '"Reservation": it shrinks with each new block and goes when the request ends',
-    "used": '"Decode": a request whose next token starts a block takes one; a finished one gives its own back',
+    "tkv": '"Decode": the largest tkv of the decoding requests, which is the number of their tokens in the KV cache '
+    "after the step, plus the whole blocks of padding with which all these requests end in the same block",
+    "running": '"Pausing" and "Which kind of step": a resumed request goes to the end of running, but before a request '
+    "that is in prefill",
+    "outputs": '"Pausing": a request decodes if batch size × tkv stays within the batch x tkv limit with it',
+    "reserved": '"Reservation": it decreases by one with each allocated block, and is freed when the request ends',
+    "used": '"Decode": a request gets a block if its next token starts one; the blocks of a finished request are freed',
 }
 _IDLE = _ALWAYS | dict.fromkeys(
-    ("tkv", "running", "outputs", "reserved", "used"), '"Steps": with nothing to run the step is empty: tkv 0'
+    ("tkv", "running", "outputs", "reserved", "used"), '"Steps": if no request can run, the step is empty and tkv is 0'
 )
 _START = dict.fromkeys(_DECODE, '"Steps": step 0 is the state before any step ran')
 _BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _START}
 _WHICH = (
-    '"May prefill" and "Which kind of step": a chunk runs unless a request is paused, decoding requests are due for a '
-    "step, or the batch is full; a first chunk needs free, unreserved blocks for its worst case"
+    '"May prefill" and "Which kind of step": a chunk runs unless a request is paused, it is the turn of the decoding '
+    "requests, or the batch is full; a first chunk also needs enough free, unreserved blocks for prompt and max_tokens"
 )
 DOC = "docs/scheduling-rules-chunked.md"
 

@@ -4,23 +4,23 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from harness.schedulers.chunked.workloads import ChunkedWorkload
-from harness.schedulers.sharing_shrink import habits, with_less, with_one_fewer
+from harness.schedulers.sharing_shrink import features_of, with_less, with_one_fewer
 from harness.schedulers.sizes import loosened, tightened
 from harness.types import ChunkingSetup
 
 DEFAULT = ChunkingSetup()
 
 
-def takes(workload: ChunkedWorkload) -> tuple[str, ...]:
-    """Return the names of the limits and options that differ from the defaults, and of features of the requests."""
+def features(workload: ChunkedWorkload) -> tuple[str, ...]:
+    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
-    return (*tightened(workload.limits), *options, *habits(workload.requests))
+    return (*tightened(workload.limits), *options, *features_of(workload.requests))
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
-    """Yield workloads that are simpler, the simplest first.
+    """Yield simpler workloads, the simplest first.
 
-    They have one request less, a limit or option with its default value, or smaller numbers.
+    Each has one request less, one more limit or option with its default value, or a smaller number.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

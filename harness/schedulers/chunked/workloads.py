@@ -1,4 +1,4 @@
-"""Generate random workloads for the chunked scheduler, with shared beginnings of prompts and with sizes at limits."""
+"""Generate random workloads for the chunked scheduler, with shared beginnings of prompts and sizes close to limits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from typing import ClassVar
 from hypothesis import strategies as st
 
 from harness.schedulers.chunked.model import explain, predict
+from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens
 from harness.schedulers.sharing import NUMBERS, SharingRequest, as_requests, sharing_requests
 from harness.schedulers.sizes import BATCH, BLOCKS, CONTEXT, Sizes
-from harness.schedulers.texts import PlannedText, planned_texts
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
 from harness.suites.schema import Request
 from harness.types import (
@@ -54,7 +54,7 @@ class ChunkedWorkload:
     def as_requests(self) -> tuple[Request, ...]:
         """Return the requests in the form of suites.
 
-        If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
+        A request whose generated tokens are repeated in the prompts of other requests has them as ``simulated_tokens``.
         """
         return self._requests
 
@@ -72,22 +72,22 @@ class ChunkedWorkload:
     def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
         """Return the step table that the model of the scheduler predicts.
 
-        It depends on which tokens are equal, but not on their ids.
+        The table depends on which tokens are equal, but not on their ids.
         """
-        return predict(self.limits, self.chunking, self._texts())
+        return predict(self.limits, self.chunking, self._requests_with_tokens())
 
     def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
         """Return a phrase about what the rules require at step ``step``."""
-        return explain(self.limits, self.chunking, self._texts(), step)
+        return explain(self.limits, self.chunking, self._requests_with_tokens(), step)
 
-    def _texts(self) -> list[PlannedText]:
-        return planned_texts(self.specs(None), self.as_requests(), None)
+    def _requests_with_tokens(self) -> list[RequestWithTokens]:
+        return requests_with_tokens(self.specs(None), self.as_requests(), None)
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWorkload]:  # noqa: ARG001
     """Return the hypothesis strategy for a search.
 
-    If the engine runs a model, prompts do not repeat generated tokens, because these are not known before.
+    If the engine runs a model, prompts do not repeat generated tokens, because they are not known before the run.
     """
     return chunked_workloads(CHUNKED_SIZES_ON_A_MODEL if on_a_model else CHUNKED_SIZES, decoded=not on_a_model)
 
@@ -115,7 +115,7 @@ _CHUNKINGS = st.builds(
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
     """Draw limits that are those of the engine, or close to a value that matters for these requests.
 
-    Each request alone fits them.
+    Each request fits the limits if it runs alone.
     """
     fewest = max(blocks_for(request.prompt_length + request.max_tokens) for request in requests)
     longest = max(request.prompt_length + request.max_tokens for request in requests)

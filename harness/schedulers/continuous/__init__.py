@@ -15,7 +15,7 @@ from harness.suites.schema import FORMATS
 def _search_tools() -> SearchTools:
     from harness.schedulers.continuous import shrink, workloads
 
-    return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
+    return SearchTools(workloads.strategy, shrink.smaller, shrink.features)
 
 
 # The scheduler has no options, so the lambdas do not pass any on.

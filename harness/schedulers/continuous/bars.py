@@ -1,8 +1,8 @@
 """Compute the bars of the continuous scheduler from its step table (docs/scheduling-rules.md, "Prefill" and "Decode").
 
-A bar follows from three numbers: the sequence's tokens in the KV cache, which are its prompt and one more for each
-decode; tkv; and the number of blocks reserved at its prefill. What is left of tkv is padding. Whole blocks of padding
-are not held.
+A bar follows from three numbers: the number of the sequence's tokens in the KV cache, which is the length of its prompt
+plus one for each decode; tkv; and the number of blocks reserved at its prefill. The rest of tkv is padding. Whole
+blocks of padding are not held.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
@@ -33,7 +33,7 @@ class ContinuousBars:
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """Return the bar of a sequence. If tkv is wrong and too small, tokens that do not fit are not drawn."""
+        """Return the bar of a sequence. If an engine reports too small a tkv, tokens that do not fit are not drawn."""
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE

@@ -1,4 +1,4 @@
-"""Find the events of the continuous scheduler that its step table does not show, with the model of the scheduler.
+"""Use the model of the continuous scheduler to find the events that its step table does not show.
 
 These are the reasons why requests wait, and how close they were to a limit.
 """
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from harness.schedulers.continuous.explain import planned_requests
-from harness.schedulers.continuous.model import State, moments, obstacles
+from harness.schedulers.continuous.model import State, obstacles, predicted_steps
 from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.events import Event
 from harness.suites.schema import Request
@@ -19,16 +19,19 @@ _LIMITS = {"context": "max_model_len", "blocks": "available_blocks", "batch_tkv"
 def rule_events(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> Iterator[Event]:
-    """Yield the events that follow from the rules. No limit may be None. Raises ValueError if the run is not valid."""
-    for moment in moments(limits, planned_requests(specs, timings, run)):
-        if moment.state.waiting and moment.state.running:
-            yield from _admission(limits, moment.step + 1, moment.state)
+    """Yield the events that the model finds. No limit may be None.
+
+    Raises ValueError if the model can't predict the run.
+    """
+    for predicted in predicted_steps(limits, planned_requests(specs, timings, run)):
+        if predicted.state.waiting and predicted.state.running:
+            yield from _admission(limits, predicted.step + 1, predicted.state)
 
 
 def _admission(limits: SchedulingLimits, step: int, state: State) -> Iterator[Event]:
     """Yield why the head of the queue waits, or which limits it fits exactly.
 
-    A limit is fitted exactly if the request would have to wait if the limit were smaller by one.
+    A request fits a limit exactly if it is admitted but would have to wait if the limit were smaller by one.
     """
     head, request = state.waiting[0]
     short = _short(limits, state, request)

@@ -14,8 +14,8 @@ def by_the_rules(
 ) -> str | None:
     """Return a phrase about what the rules require at step ``step``, and why the head of the queue waits.
 
-    Return None if the driver does not report all limits, or if the requests can't be finished by the rules. The model
-    assumes that a request that can end early ends where it ended in ``run``.
+    Return None if the driver does not report all limits, or if the rules do not allow the requests to finish. A request
+    that can end before ``max_tokens`` gets as many tokens in the model as in ``run``.
     """
     try:
         return explain(limits, planned_requests(specs, timings, run), step)
@@ -26,7 +26,7 @@ def by_the_rules(
 def impossible(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> str | None:
-    """Return why no engine can finish the requests with these limits. Return None if the rules give no reason."""
+    """Return why the rules do not allow the requests to finish with these limits, None if they do."""
     try:
         predict(limits, planned_requests(specs, timings, run))
     except ImpossibleWorkload as reason:
@@ -37,7 +37,10 @@ def impossible(
 
 
 def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
-    """Convert the requests for the model. A request that can end early ends where it ended in ``run``."""
+    """Convert the requests of a case to the form that the model needs.
+
+    A request that can end before ``max_tokens`` gets as many tokens in the model as in ``run``.
+    """
     return [
         PlannedRequest(
             len(spec.prompt_token_ids),

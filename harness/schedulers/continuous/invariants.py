@@ -1,7 +1,7 @@
 """Check the invariants of the continuous scheduler, properties that every step of every run has.
 
-They need no expected step table. This module checks each row of the observed step table by itself, and ``moves.py``
-checks the changes from each row to the next. What the driver can't observe is not checked.
+These checks need no expected step table. This module checks each row of the observed step table by itself, and
+``moves.py`` checks the changes from each row to the next. What the driver can't observe is not checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +25,15 @@ def check_invariants(
     """
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
-    telling = _telling(run.steps, timings)
+    checked = _rows_to_check(run.steps, timings)
     broken = [
-        *_each_step(telling, limits),
+        *_each_step(checked, limits),
         *_batch_tkv(run.steps, limits),
         *_nothing_is_left(run.steps[-1]),
-        *each_move(run.steps, telling, requests, timings),
-        *_every_request_ends_once(run, telling, requests, timings, limits),
-        *_aborted_ones_are_gone(telling, timings),
-        *_blocks_have_one_owner(telling),
+        *each_move(run.steps, checked, requests, timings),
+        *_every_request_ends_once(run, checked, requests, timings, limits),
+        *_aborted_ones_are_gone(checked, timings),
+        *_blocks_have_one_owner(checked),
         *wrongly_written(run, requests),
     ]
     return as_verdict(broken, RULES, len(run.steps))
@@ -41,28 +41,30 @@ def check_invariants(
 
 RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
-    "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until it ends; block 0 to none',
+    "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until this sequence ends; block 0 '
+    "belongs to none",
     "written": 'docs/scheduling-rules.md "Words": a step writes to blocks of the sequences that it computes',
-    "held": 'docs/scheduling-rules.md "Prefill" and "Decode": used = ceil(tkv/64) − blocks that are all padding, and '
-    "reserved = ceil((tkv + max_tokens − 1)/64) − those, of every sequence that holds blocks",
+    "held": 'docs/scheduling-rules.md "Prefill" and "Decode": every sequence uses ceil(tkv/64) blocks and reserves '
+    "ceil((tkv at its prefill + max_tokens − 1)/64), both minus its blocks that are all padding",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',
     "batch_tkv": 'docs/scheduling-rules.md "Admission", 5: batch size x tkv never exceeds max_batch_tkv_limit',
-    "tkv": 'docs/scheduling-rules.md "One step", 3, "Prefill" and "Decode": whole blocks of padding that all share go; '
-    "a longer prompt makes tkv grow by ceil((L − tkv)/64)·64; a decode adds 1",
-    "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, one a step',
+    "tkv": 'docs/scheduling-rules.md "One step", 3, "Prefill" and "Decode": whole blocks of padding that all '
+    "sequences have are removed; a prompt that is longer than tkv makes tkv grow by whole blocks; a decode adds 1",
+    "outputs": 'docs/scheduling-rules.md "Steps": only a running sequence gets a token, and only one token in a step',
     "running": 'docs/scheduling-rules.md "Steps": running is newest first',
     "queue": 'docs/scheduling-rules.md "One step", 1: strict first in, first out',
-    "end": 'docs/scheduling-rules.md "One step", 4: every sequence ends exactly once: with its tokens, or where it '
-    "fills the context",
+    "end": 'docs/scheduling-rules.md "One step", 4: every sequence finishes exactly once: with its last token, or '
+    "when it fills the context",
     "abort": 'docs/scheduling-rules.md "Aborts": an aborted request leaves immediately and gets no further token',
-    "idle": 'docs/scheduling-rules.md "Steps": nothing is held and tkv is 0 when nothing is left to do',
+    "idle": 'docs/scheduling-rules.md "Steps": when no request is left, no block is held and tkv is 0',
 }
 
 
-def _telling(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
-    """Return the rows that can violate an invariant.
+def _rows_to_check(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
+    """Return the rows that have to be checked.
 
-    Of several consecutive plain decodes, only the first one can, because padding may have to be removed before it.
+    Of several consecutive plain decodes, only the first one has to be checked, because padding may have to be removed
+    before it.
     """
     events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
     plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
@@ -74,9 +76,9 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
     for step in steps:
         size, number = len(step.running), step.step
         if len(set(step.running)) != size:
-            yield Broken(number, f"running is {step.running}, which has a sequence twice", "outputs")
+            yield Broken(number, f"running is {step.running}, which lists a sequence twice", "outputs")
         if limits.max_num_seqs and size > limits.max_num_seqs:
-            yield Broken(number, f"{size} sequences run, max_num_seqs is {limits.max_num_seqs}", "batch")
+            yield Broken(number, f"{size} sequences run, but max_num_seqs is {limits.max_num_seqs}", "batch")
         if step.used is not None and step.reserved is not None and step.used > step.reserved:
             yield Broken(number, f"{step.used} blocks are used, but only {step.reserved} are reserved", "blocks")
         if limits.available_blocks and (step.reserved or 0) > limits.available_blocks:
@@ -85,7 +87,7 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 
 
 def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
-    """Check the batch x tkv limit. Sequences that end in a step count, and the limit does not apply to one sequence."""
+    """Check the batch x tkv limit, which does not apply to a single sequence. Sequences that end in a step count."""
     limit = limits.max_batch_tkv_limit
     if not limit:
         return
@@ -146,9 +148,10 @@ def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request])
 
 
 def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
-    """Check block tables, if they are observed.
+    """Check block tables, if the driver reports them.
 
-    A block belongs to one sequence until that sequence ends. Block 0 belongs to none. The tables have all used blocks.
+    A block belongs to one sequence until that sequence ends. Block 0 belongs to no sequence. Together, the tables have
+    as many blocks as are used.
     """
     tables: dict[int, tuple[int, ...]] = {}
     seen = any(step.block_tables for step in steps)

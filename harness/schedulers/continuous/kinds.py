@@ -8,7 +8,7 @@ from harness.types import StepRow
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
     """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
 
-    A step is a prefill if a request of ``row`` was not running in ``before``, the row before.
+    A step is a prefill if a request that got a token in ``row`` was not running in the previous row, ``before``.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -1,10 +1,10 @@
 """A model of the continuous scheduler, which predicts every step of a workload without using code of the engine.
 
-It is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of the
-rules make it short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So the left
-padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache. Second, padding
-changes only together with tkv and by the same number of whole blocks. So a sequence always holds ceil(tkv/64) − padding
-// 64 blocks.
+The model is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of
+the rules make the model short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So
+the left padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache.
+Second, padding changes only together with tkv and by the same number of whole blocks. So a sequence always holds
+ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,11 @@ _GivenLimits = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Seat:
-    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` its number of blocks."""
+class ModelSequence:
+    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` a number of blocks.
+
+    Its methods take tkv as an argument, because all sequences have the same tkv.
+    """
 
     request_id: int
     request: PlannedRequest
@@ -36,7 +39,7 @@ class Seat:
         return blocks_for(tkv) - self.padding // BLOCK_SIZE
 
     def is_done(self, tkv: int, max_model_len: int) -> bool:
-        """Return whether the last token of the sequence has been generated."""
+        """Return whether the sequence has generated its last token."""
         return self.decoded(tkv) + 1 >= self.request.length(max_model_len)
 
 
@@ -45,15 +48,15 @@ class State:
     """The state of the scheduler between two steps.
 
     ``waiting`` has the waiting requests with their numbers. ``running`` is newest first. ``leaving`` are sequences that
-    have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the batch x tkv limit refused
-    the head of the queue since ``running`` last changed. ``withdrawn`` is whether a waiting request was aborted since
-    the last step, because the scheduler then runs one more step.
+    have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the head of the queue had to
+    wait for the batch x tkv limit since ``running`` last changed. ``withdrawn`` is whether a waiting request was
+    aborted since the last step. The scheduler then runs one more step.
     """
 
     tkv: int = 0
     waiting: tuple[tuple[int, PlannedRequest], ...] = ()
-    running: tuple[Seat, ...] = ()
-    leaving: tuple[Seat, ...] = ()
+    running: tuple[ModelSequence, ...] = ()
+    leaving: tuple[ModelSequence, ...] = ()
     refused_at: tuple[int, ...] = ()
     withdrawn: bool = False
 
@@ -64,8 +67,8 @@ class State:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """The state after a step, with the outputs of the step."""
+class PredictedStep:
+    """The state after a step, with the numbers of the requests that got a token and of those that finished in it."""
 
     step: int
     state: State
@@ -76,22 +79,22 @@ class Moment:
 def predict(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> tuple[StepRow, ...]:
     """Return the step table of a workload, up to the step after which there is no more work.
 
-    Requests are named by their position. No limit may be None (see ``filled_in``). Raises ImpossibleWorkload, and
-    ValueError if a limit is None.
+    The number of a request is its position in ``requests``. No limit may be None (see ``filled_in``). Raises
+    ImpossibleWorkload if a request can never be admitted, and ValueError if a limit is None.
     """
-    return tuple(_row(moment) for moment in moments(limits, requests))
+    return tuple(_row(predicted) for predicted in predicted_steps(limits, requests))
 
 
 def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: int) -> str:
-    """Return a phrase about what step ``step`` does, and why the head of the queue joins or waits.
+    """Return a phrase about what step ``step`` does, and why the head of the queue is admitted or waits.
 
     Raises ImpossibleWorkload if a request can never be admitted before that step.
     """
     if step < 1:
         return "the state before any step"
-    for moment in moments(limits, requests):
-        if moment.step == step - 1 and (moment.state.has_work or step <= _last_event(requests)):
-            return f"step {step}: {decision(limits, moment.state)}"
+    for predicted in predicted_steps(limits, requests):
+        if predicted.step == step - 1 and (predicted.state.has_work or step <= _last_event(requests)):
+            return f"step {step}: {decision(limits, predicted.state)}"
     return f"step {step}: the workload is done"
 
 
@@ -106,12 +109,12 @@ def decision(limits: SchedulingLimits, state: State) -> str:
             why = f"admissible at tkv {state.tkv}" if state.running else "nothing runs"
             return f"prefill of {head_id}, {why}"
         head = f"{head_id} waits for {reason}"
-    ids = " ".join(str(seat.request_id) for seat in state.running)
+    ids = " ".join(str(sequence.request_id) for sequence in state.running)
     return f"decode of {ids}, {head}" if ids else f"nothing to run, {head}"
 
 
 def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
-    """Return ``limits`` with the values that are None taken from the setup of the engine."""
+    """Return ``limits`` in which the limits of the engine's setup replace those that are None."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
         blocks = ceil_div(batch * context // BLOCK_SIZE + 1, batch) * batch
@@ -129,7 +132,7 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
 def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
     """Return a phrase with the admission conditions that the head of the queue violates, None if it is admitted.
 
-    ``state`` is the state before the step, in which the blocks of sequences that ended in the last step are still
+    ``state`` is the state before the step. In this state, the blocks of sequences that ended in the last step are still
     reserved.
     """
     if not state.running:
@@ -144,7 +147,7 @@ def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> 
 
 
 def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
-    """Return the results of all admission conditions except the last, which is evaluated only if the others hold."""
+    """Return the result of each admission condition except the batch x tkv limit: None, or why it is violated."""
     return (
         _batch_is_full(limits, state),
         _context_is_short(limits, state, request, tkv),
@@ -155,8 +158,8 @@ def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, 
 def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -> dict[str, str | None]:
     """Return a phrase for each admission condition that the head of the queue violates, None for those that hold.
 
-    The keys are the names of the conditions. The key ``freed_blocks`` is used instead of ``blocks`` if there will be
-    enough blocks when those of sequences that have ended are freed.
+    The keys are the names of the conditions. The key is ``freed_blocks`` instead of ``blocks`` if there will be enough
+    blocks as soon as the blocks of ended sequences are freed.
     """
     given, tkv = _given(limits), _tkv_with(request.prompt_length, state.tkv)
     batch, context, blocks = _other_reasons(given, state, request, tkv)
@@ -167,14 +170,18 @@ def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -
     return {"batch": batch, "context": context, **of_blocks, "batch_tkv": now, "earlier refusal": before}
 
 
-def moments(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[Moment]:
-    """Yield the state after each step, until no request runs or waits, or will join or be aborted."""
+def predicted_steps(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[PredictedStep]:
+    """Yield the state before the first step and after each step.
+
+    The requests that join or are aborted at a step have already been added or removed. The last step is the one after
+    which no request runs or waits, and none will join or be aborted.
+    """
     last_event = _last_event(requests)
-    moment = _with_events(Moment(0, State()), requests)
-    yield moment
-    while moment.state.has_work or moment.step < last_event:
-        moment = _with_events(_next(limits, moment), requests)
-        yield moment
+    predicted = _with_events(PredictedStep(0, State()), requests)
+    yield predicted
+    while predicted.state.has_work or predicted.step < last_event:
+        predicted = _with_events(_next(limits, predicted), requests)
+        yield predicted
 
 
 def _last_event(requests: Sequence[PlannedRequest]) -> int:
@@ -189,9 +196,10 @@ def _given(limits: SchedulingLimits) -> _GivenLimits:
 
 
 def _tkv_with(prompt_length: int, tkv: int) -> int:
-    """Return tkv after the prefill of a prompt: the smallest value that is at least as long as the prompt.
+    """Return tkv after the prefill of a prompt: the smallest value that is at least the length of the prompt.
 
-    tkv grows by whole blocks. If ``tkv`` is 0, the result is the length of the prompt rounded up to whole blocks.
+    tkv grows by whole blocks, and does not shrink. If ``tkv`` is 0, the result is the length of the prompt rounded up
+    to whole blocks.
     """
     return tkv + blocks_for(max(0, prompt_length - tkv)) * BLOCK_SIZE
 
@@ -202,12 +210,12 @@ def _worst_case(request: PlannedRequest, tkv: int) -> int:
     return blocks_for(tkv + request.max_tokens - 1) - all_padding
 
 
-# --- admission, one function a condition: why it is violated, or None -------------------------------------------------
+# --- admission: each function returns why one condition is violated, or None if it holds -----------------------------
 
 
 def _batch_is_full(limits: _GivenLimits, state: State) -> str | None:
-    most = limits[1]
-    return None if len(state.running) < most else f"batch: {len(state.running)} of {most}"
+    max_num_seqs = limits[1]
+    return None if len(state.running) < max_num_seqs else f"batch: {len(state.running)} of {max_num_seqs}"
 
 
 def _context_is_short(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
@@ -216,33 +224,33 @@ def _context_is_short(limits: _GivenLimits, state: State, request: PlannedReques
     if request.max_tokens > left:
         return f"context: {request.max_tokens} tokens requested, {left} left at tkv {tkv}{grown}"
     if grown:
-        for seat in state.running:
-            budget = seat.request.max_tokens - seat.decoded(state.tkv)
+        for sequence in state.running:
+            budget = sequence.request.max_tokens - sequence.decoded(state.tkv)
             if budget > left:
-                return f"context: sequence {seat.request_id} needs {budget} tokens, {left} left at tkv {tkv}{grown}"
+                return f"context: sequence {sequence.request_id} needs {budget} tokens, {left} left at tkv {tkv}{grown}"
     return None
 
 
 def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
     available = limits[2]
-    ended = sum(seat.reserved for seat in state.leaving)
-    needed, free = _worst_case(request, tkv), available - ended - sum(seat.reserved for seat in state.running)
+    ended = sum(sequence.reserved for sequence in state.leaving)
+    needed, free = _worst_case(request, tkv), available - ended - sum(sequence.reserved for sequence in state.running)
     late = f" ({ended} more are freed after this step's admission)" if needed <= free + ended else ""
     return None if needed <= free else f"blocks: {needed} needed, {free} of {available} not reserved{late}"
 
 
 def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
-    """Check the largest value of batch size x tkv while the new sequence decodes together with others.
+    """Check the largest value of batch size x tkv while the new sequence decodes together with other sequences.
 
-    When all others have finished, the limit does not apply, because a single sequence is left.
+    The limit does not apply after all other sequences have finished, because a single sequence is left.
     """
     limit = limits[3]
-    newcomer_ends = tkv + request.max_tokens - 1
-    ends = sorted(tkv + seat.request.max_tokens - 1 - seat.decoded(state.tkv) for seat in state.running)
+    new_ends = tkv + request.max_tokens - 1
+    ends = sorted(tkv + sequence.request.max_tokens - 1 - sequence.decoded(state.tkv) for sequence in state.running)
     size, peak = len(ends) + 1, (0, 0)
     for end in ends:
-        peak = max(peak, (size, min(end, newcomer_ends)), key=_batch_tkv)
-        if newcomer_ends <= end:
+        peak = max(peak, (size, min(end, new_ends)), key=_batch_tkv)
+        if new_ends <= end:
             break
         size -= 1
     if _batch_tkv(peak) <= limit:
@@ -251,9 +259,9 @@ def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedR
 
 
 def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
-    """Check whether the batch x tkv limit refused the request at a smaller tkv, and the batch has not changed since.
+    """Check whether the request would have exceeded the batch x tkv limit at a smaller tkv, with the same batch.
 
-    The request is then refused again without a new calculation.
+    The request then continues to wait, without a new calculation, until the batch changes.
     """
     at = min(state.refused_at, default=tkv + 1)
     return None if at > tkv else f"batch x tkv: was exceeded at tkv {at}; refused until the batch changes"
@@ -266,13 +274,13 @@ def _batch_tkv(peak: tuple[int, int]) -> int:
 # --- one step ---------------------------------------------------------------------------------------------------
 
 
-def _next(limits: SchedulingLimits, moment: Moment) -> Moment:
-    state = moment.state
+def _next(limits: SchedulingLimits, predicted: PredictedStep) -> PredictedStep:
+    state = predicted.state
     joins = bool(state.waiting) and why_not(limits, state, state.waiting[0][1]) is None
     packed = _without_shared_padding(_freed(_remembering(limits, state)))
     if joins:
-        return _prefill(limits, moment.step + 1, packed)
-    return _decode(limits, moment.step + 1, packed)
+        return _prefill(limits, predicted.step + 1, packed)
+    return _decode(limits, predicted.step + 1, packed)
 
 
 def _freed(state: State) -> State:
@@ -281,7 +289,7 @@ def _freed(state: State) -> State:
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
-    """Return the state with tkv added to ``refused_at`` if only the batch x tkv limit refuses the head of the queue."""
+    """Return the state with tkv added to ``refused_at`` if the queue waits only for the batch x tkv limit."""
     if not state.waiting or not state.running:
         return state
     given, request = _given(limits), state.waiting[0][1]
@@ -292,17 +300,17 @@ def _remembering(limits: SchedulingLimits, state: State) -> State:
 
 
 def _without_shared_padding(state: State) -> State:
-    shared = min((seat.padding for seat in state.running), default=0) // BLOCK_SIZE * BLOCK_SIZE
+    shared = min((sequence.padding for sequence in state.running), default=0) // BLOCK_SIZE * BLOCK_SIZE
     return _shifted(state, -shared) if shared else state
 
 
 def _shifted(state: State, tokens: int) -> State:
-    """Return the state with ``tokens`` added to tkv and to the left padding of all sequences. It is whole blocks."""
-    running = tuple(replace(seat, padding=seat.padding + tokens) for seat in state.running)
+    """Return the state with ``tokens``, whole blocks, added to tkv and to the left padding of all running sequences."""
+    running = tuple(replace(sequence, padding=sequence.padding + tokens) for sequence in state.running)
     return replace(state, tkv=state.tkv + tokens, running=running)
 
 
-def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
+def _prefill(limits: SchedulingLimits, step: int, state: State) -> PredictedStep:
     request_id, request = state.waiting[0]
     tkv = _tkv_with(request.prompt_length, state.tkv)
     needed, available = _worst_case(request, tkv), _given(limits)[2]
@@ -311,68 +319,68 @@ def _prefill(limits: SchedulingLimits, step: int, state: State) -> Moment:
             f"request {request_id} (prompt {request.prompt_length}, max_tokens {request.max_tokens}) needs {needed} "
             f"blocks with nothing else running, but {available} are available"
         )
-    seat = Seat(request_id, request, tkv - request.prompt_length, needed)
+    sequence = ModelSequence(request_id, request, tkv - request.prompt_length, needed)
     grown = _shifted(state, tkv - state.tkv) if tkv > state.tkv else state
-    after = replace(grown, waiting=state.waiting[1:], running=(seat, *grown.running), refused_at=())
-    return _finish(limits, Moment(step, after, (request_id,)))
+    after = replace(grown, waiting=state.waiting[1:], running=(sequence, *grown.running), refused_at=())
+    return _finish(limits, PredictedStep(step, after, (request_id,)))
 
 
-def _decode(limits: SchedulingLimits, step: int, state: State) -> Moment:
+def _decode(limits: SchedulingLimits, step: int, state: State) -> PredictedStep:
     if not state.running:
-        return Moment(step, state)
-    outputs = tuple(seat.request_id for seat in state.running)
-    return _finish(limits, Moment(step, replace(state, tkv=state.tkv + 1), outputs))
+        return PredictedStep(step, state)
+    outputs = tuple(sequence.request_id for sequence in state.running)
+    return _finish(limits, PredictedStep(step, replace(state, tkv=state.tkv + 1), outputs))
 
 
-def _finish(limits: SchedulingLimits, moment: Moment) -> Moment:
-    """Remove the sequences that got their last token in this step. ``finished`` lists them in the order of outputs."""
-    state, context = moment.state, _given(limits)[0]
-    ran = [seat for seat in state.running if seat.request_id in moment.outputs]
-    done = tuple(seat for seat in ran if seat.is_done(state.tkv, context))
+def _finish(limits: SchedulingLimits, predicted: PredictedStep) -> PredictedStep:
+    """Move the sequences that got their last token in this step from ``running`` to ``leaving``."""
+    state, context = predicted.state, _given(limits)[0]
+    ran = [sequence for sequence in state.running if sequence.request_id in predicted.outputs]
+    done = tuple(sequence for sequence in ran if sequence.is_done(state.tkv, context))
     if not done:
-        return moment
-    stay = tuple(seat for seat in state.running if seat not in done)
+        return predicted
+    stay = tuple(sequence for sequence in state.running if sequence not in done)
     return replace(
-        moment,
+        predicted,
         state=replace(state, running=stay, leaving=done, refused_at=()),
-        finished=tuple(seat.request_id for seat in done),
+        finished=tuple(sequence.request_id for sequence in done),
     )
 
 
 # --- between steps ----------------------------------------------------------------------------------------------
 
 
-def _with_events(moment: Moment, requests: Sequence[PlannedRequest]) -> Moment:
+def _with_events(predicted: PredictedStep, requests: Sequence[PlannedRequest]) -> PredictedStep:
     """Add the requests that join after this step to the queue, then remove those that are aborted."""
-    joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == moment.step)
-    aborted = {i for i, r in enumerate(requests) if r.abort_step == moment.step}
+    joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == predicted.step)
+    aborted = {i for i, r in enumerate(requests) if r.abort_step == predicted.step}
     if not joining and not aborted:
-        return moment
-    state = moment.state
+        return predicted
+    state = predicted.state
     waiting = tuple((i, r) for i, r in (*state.waiting, *joining) if i not in aborted)
-    running = tuple(seat for seat in state.running if seat.request_id not in aborted)
+    running = tuple(sequence for sequence in state.running if sequence.request_id not in aborted)
     same = running == state.running and waiting[:1] == state.waiting[:1]
     after = State(
         tkv=state.tkv,
         waiting=waiting,
         running=running,
-        leaving=(*state.leaving, *(seat for seat in state.running if seat.request_id in aborted)),
+        leaving=(*state.leaving, *(sequence for sequence in state.running if sequence.request_id in aborted)),
         refused_at=state.refused_at if same else (),
         withdrawn=len(waiting) < len(state.waiting) + len(joining),
     )
-    return replace(moment, state=after)
+    return replace(predicted, state=after)
 
 
-def _row(moment: Moment) -> StepRow:
-    state = moment.state
+def _row(predicted: PredictedStep) -> StepRow:
+    state = predicted.state
     holding = (*state.running, *state.leaving)
     return StepRow(
-        moment.step,
+        predicted.step,
         state.tkv,
         tuple(request_id for request_id, _ in state.waiting),
-        tuple(seat.request_id for seat in state.running),
-        moment.outputs,
-        moment.finished,
-        sum(seat.reserved for seat in holding),
-        sum(seat.used(state.tkv) for seat in holding),
+        tuple(sequence.request_id for sequence in state.running),
+        predicted.outputs,
+        predicted.finished,
+        sum(sequence.reserved for sequence in holding),
+        sum(sequence.used(state.tkv) for sequence in holding),
     )

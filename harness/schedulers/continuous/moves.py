@@ -1,7 +1,7 @@
-"""Check the changes from each row of an observed step table to the next: what a step must change and must not change.
+"""Check the changes from each row of an observed step table to the next row.
 
-The state of a running sequence is its left padding, because a decode adds 1 to tkv and to the number of tokens of every
-sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
+Only the left padding of each running sequence must be stored for this, because a decode adds 1 to tkv and to the number
+of tokens of every sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections import defaultdict
@@ -14,12 +14,12 @@ from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 
 
 def each_move(
-    steps: Sequence[StepRow], telling: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
+    steps: Sequence[StepRow], checked: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
-    """Yield the violations in the steps ``telling``. The other ``steps`` are plain decodes, which have none."""
+    """Yield the violations in the rows ``checked`` of the step table ``steps``. Its other rows need no check."""
     events = _Events.of(timings)
     ledger = _Ledger(requests)
-    for step in telling:
+    for step in checked:
         before = steps[step.step - 1] if step.step else None
         gone = events.aborts.get(step.step, frozenset())
         came = events.joins.get(step.step, ())
@@ -39,7 +39,7 @@ def each_move(
 
 @dataclass(frozen=True)
 class _Events:
-    """The requests that join, and those that are aborted, by the number of the step."""
+    """The requests that join at each step, and the requests that are aborted at each step."""
 
     joins: Mapping[int, Sequence[int]]
     aborts: Mapping[int, frozenset[int]]
@@ -56,7 +56,10 @@ class _Events:
 
 
 def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
-    """Check that only the head of the queue is prefilled, and that new requests join the queue at its end."""
+    """Check that only the head of the queue is prefilled, and that new requests join the queue at its end.
+
+    ``came`` are the requests that join at this step, and ``gone`` the requests that are aborted at it.
+    """
     waiting = before.waiting
     if after.kind == "prefill" and after.outputs:
         new = after.outputs[0]
@@ -74,7 +77,7 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
 
 
 def _check_running(before: StepRow, after: StepRow, gone: frozenset[int]) -> Iterator[Broken]:
-    """Check which sequences get a token, and that ``running`` is newest first, without those that have ended."""
+    """Check which sequences get a token, and that ``running`` is newest first, without sequences that have ended."""
     running = before.running
     if after.kind == "prefill":
         if len(after.outputs) != 1:

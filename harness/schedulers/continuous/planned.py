@@ -1,4 +1,4 @@
-"""``PlannedRequest``, a request in the form that the model of the continuous scheduler needs."""
+"""``PlannedRequest``: a request in the form that the model of the continuous scheduler needs."""
 
 from dataclasses import dataclass
 
@@ -26,6 +26,6 @@ class PlannedRequest:
             raise ValueError(f"stops_after must be at least 1: {self}")
 
     def length(self, max_model_len: int) -> int:
-        """Return how many tokens the request generates if it is not aborted. It also ends when it fills the context."""
+        """Return how many tokens the request generates if it is not aborted. A request that fills the context ends."""
         length = min(self.max_tokens, max(1, max_model_len - self.prompt_length))
         return length if self.stops_after is None else min(length, self.stops_after)

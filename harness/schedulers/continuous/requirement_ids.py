@@ -1,4 +1,4 @@
-"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
+"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
 
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.rules import rule_for
@@ -22,6 +22,7 @@ BY_CELL = {
     ("idle", "outputs"): ("CB-IDLE-01",),
     ("start", "outputs"): ("CB-FIFO-02",),
 }
+"""Ids of requirements, by the kind of the step and the column of the step table that a rule determines."""
 BY_INVARIANT = {
     "blocks": ("CB-ADMIT-05", "CB-BLOCK-02"),
     "owner": ("CB-BLOCK-04",),
@@ -37,6 +38,7 @@ BY_INVARIANT = {
     "abort": ("CB-ABORT-01", "CB-ABORT-02"),
     "idle": ("CB-IDLE-01",),
 }
+"""Ids of requirements, by the key of an invariant in ``RULES``."""
 BY_REASON = {
     "waits for batch: ": "CB-ADMIT-02",
     "context: sequence": "CB-ADMIT-04",
@@ -44,11 +46,14 @@ BY_REASON = {
     "blocks: ": "CB-ADMIT-05",
     "batch x tkv: ": "CB-ADMIT-06",
 }
-"""Ids of requirements, by a part of the phrase with which ``why_not`` says why the head of the queue waits."""
+"""Id of a requirement, by a part of the phrase about why the head of the queue waits (``model.why_not``)."""
 
 
-def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
+def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:
+    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+
+    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    """
     for (kind, column), ids in BY_CELL.items():
         if verdict.rule == rule_for(kind, column):
             return ids
@@ -59,4 +64,4 @@ def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
     reasons = tuple(requirement for words, requirement in BY_REASON.items() if words in explanation)
     if "Admission" in verdict.rule:
         return reasons or ("CB-PREFILL-02", "CB-FIFO-01")
-    return reasons if broken_off else ()
+    return reasons if unfinished else ()

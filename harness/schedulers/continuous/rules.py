@@ -1,31 +1,32 @@
-"""The rule for each column of a step table, for error messages, abridged from docs/scheduling-rules.md."""
+"""The rule for each column of a step table, abridged from docs/scheduling-rules.md for messages about failures."""
 
 _PREFILL = {
     "tkv": (
-        '"Prefill": a new batch has tkv = prompt rounded up to 64; a longer prompt makes tkv grow by '
-        "ceil((L − tkv)/64)·64; a shorter one leaves it"
+        '"Prefill": in a new batch, tkv is the prompt length rounded up to a multiple of 64; afterwards a prompt of '
+        "L > tkv tokens makes tkv grow by ceil((L − tkv)/64)·64, and a shorter prompt does not change tkv"
     ),
     "reserved": '"Prefill": reserved = ceil((tkv + max_tokens − 1)/64) − blocks that are all padding',
     "used": '"Prefill": used = ceil(tkv/64) − blocks that are all padding',
-    "waiting": '"Admission": strict first in, first out; the request that runs leaves the head of the queue',
+    "waiting": '"Admission": strict first in, first out; the prefilled request was the head of the queue, and leaves '
+    "the queue",
     "running": '"Steps": running is newest first; a prefilled sequence goes to the front',
     "outputs": '"Steps": in a prefill step only the prefilled sequence gets a token',
-    "finished": '"Steps": a sequence finishes with its last token, at its prefill where max_tokens is 1',
+    "finished": '"Steps": a sequence finishes with its last token, which is that of its prefill if max_tokens is 1',
 }
 _DECODE = {
     "tkv": '"Decode": tkv grows by 1, after whole blocks of shared padding were removed ("One step", 3)',
-    "reserved": '"Steps": a reservation is fixed at the prefill and goes back in the step after the last token',
-    "used": '"Decode": where tkv is a multiple of 64 every running sequence takes one block; blocks of the finished go '
-    "back in the next step",
+    "reserved": '"Steps": a reservation is fixed at the prefill, and is freed in the step after the last token',
+    "used": '"Decode": if tkv is a multiple of 64, every running sequence gets one block; blocks of finished sequences '
+    "are freed in the next step",
     "waiting": '"One step", 1: strict first in, first out; no request leaves the queue in a decode',
-    "running": '"Steps": running is newest first; a sequence that finishes leaves it in that step',
+    "running": '"Steps": running is newest first; a sequence that finishes leaves running in that step',
     "outputs": '"Steps": every running sequence gets one token in a decode, in running order',
-    "finished": '"One step", 4: a sequence ends at max_tokens, EOS (unless ignored), a stop condition, or with '
-    "the context full",
+    "finished": '"One step", 4: a sequence finishes at max_tokens, with EOS (unless ignored) or a stop condition, '
+    "or when it fills the context",
 }
 _IDLE = dict.fromkeys(
     (*_DECODE, "kind"),
-    '"Steps": after the last sequence one more step runs: it frees the blocks and puts tkv back to 0',
+    '"Steps": after the last sequence has finished, one more step runs, which frees the blocks and sets tkv to 0',
 )
 _START = dict.fromkeys(
     (*_DECODE, "kind"), '"Steps": step 0 is the state before any step ran, with the requests that join at 0 queued'

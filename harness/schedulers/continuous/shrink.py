@@ -8,13 +8,13 @@ from harness.schedulers.continuous.workloads import Workload
 from harness.schedulers.sizes import loosened, tightened, towards
 
 
-def takes(workload: Workload) -> tuple[str, ...]:
-    """Return the names of the limits that are smaller than those of the engine."""
+def features(workload: Workload) -> tuple[str, ...]:
+    """Return the names of the limits that differ from those with which the engine is built."""
     return tightened(workload.limits)
 
 
 def smaller(workload: Workload) -> Iterator[Workload]:
-    """Yield workloads that are simpler, the simplest first: without one request or limit, or with smaller numbers."""
+    """Yield simpler workloads, the simplest first: without one of the requests or limits, or with a smaller number."""
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _with(workload, [*requests[:i], *requests[i + 1 :]])

@@ -1,4 +1,4 @@
-"""Generate random workloads for the continuous scheduler, often with lengths and limits at which the rules change."""
+"""Generate random workloads for the continuous scheduler, often with lengths and limits close to multiples of 64."""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
 
 
 MADE_UP_TOKEN = -1
-"""The token that an engine without a model generates. As a stop token it ends a request after ``min_tokens`` tokens."""
+"""The token that an engine without a model generates. As a stop token, it ends a request at ``min_tokens`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,10 @@ class Workload:
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in the form of suites, with random prompts. A stop token ends those that end early."""
+        """Return the requests in the form of suites, with random prompts.
+
+        Requests that end before ``max_tokens`` have a stop token.
+        """
         return tuple(
             Request(
                 prompt=Prompt(random_tokens=request.prompt_length),
@@ -84,7 +87,7 @@ def setup_for_search(model: str) -> EngineSetup:
 
 
 SIZES = Sizes()
-# Workloads are smaller if a model runs, because every step takes a forward, and each request is run again alone.
+# Workloads are smaller if a model runs, because every step needs a forward pass, and each request is run again alone.
 SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, max_tokens=70, join_step=40)
 
 
@@ -132,11 +135,13 @@ def _request(
     )
 
 
-def _crowded(boundaries: Sequence[int], most: int) -> st.SearchStrategy[int]:
-    """Return a strategy for numbers up to ``most``: a third are ``boundaries``, a third small, and a third any."""
-    near = [b for b in boundaries if b <= most]
-    few = range(1, min(most, 12) + 1)
-    return st.sampled_from([*near * (most // len(near)), *[*few] * (most // len(few)), *range(1, most + 1)])
+def _crowded(boundaries: Sequence[int], largest: int) -> st.SearchStrategy[int]:
+    """Return a strategy for numbers up to ``largest``: a third are ``boundaries``, a third small, and a third any."""
+    near = [b for b in boundaries if b <= largest]
+    small = range(1, min(largest, 12) + 1)
+    return st.sampled_from(
+        [*near * (largest // len(near)), *[*small] * (largest // len(small)), *range(1, largest + 1)]
+    )
 
 
 _BATCHES = st.sampled_from(range(BATCH, 0, -1))
@@ -151,7 +156,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
-    """Draw limits that are those of the engine, any, or within one of a number that matters for these requests."""
+    """Draw limits that are those of the engine, arbitrary, or within 1 of a number that matters for these requests."""
     context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):
@@ -176,8 +181,8 @@ def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
     return end + draw(_MORE_BLOCKS) * BLOCK_SIZE + draw(_BESIDE)
 
 
-def _between(least: int, number: int, most: int) -> int:
-    return max(least, min(number, most))
+def _between(smallest: int, number: int, largest: int) -> int:
+    return max(smallest, min(number, largest))
 
 
 def _end(request: PlannedRequest) -> int:

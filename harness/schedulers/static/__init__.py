@@ -1,6 +1,7 @@
-"""The static scheduler, a baseline: a batch is filled, and runs to its end before the next batch is filled.
+"""The static scheduler, a baseline: the next batch is filled only when all requests of a batch have ended.
 
-It has the same invariants as the continuous scheduler, but no model of its rules, so wrong steps are not explained.
+The scheduler has the same invariants as the continuous scheduler. There is no model of its rules, so wrong steps are
+not explained.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """The token-budget scheduler, which is vLLM's own scheduler (docs/scheduling-rules-token-budget.md).
 
-A step computes at most ``max_num_batched_tokens`` tokens, the budget. There are prefix caching and preemption.
+A step computes at most ``max_num_batched_tokens`` tokens, the budget. The scheduler has prefix caching and preemption.
 """
 
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
@@ -19,7 +19,7 @@ from harness.types import TokenBudgetSetup
 def _search_tools() -> SearchTools:
     from harness.schedulers.token_budget import shrink, workloads
 
-    return SearchTools(workloads.strategy, shrink.smaller, shrink.takes)
+    return SearchTools(workloads.strategy, shrink.smaller, shrink.features)
 
 
 def _options(options: Options) -> TokenBudgetSetup:

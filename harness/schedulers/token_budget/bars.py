@@ -1,7 +1,7 @@
 """Compute the bars of the token-budget scheduler from its step table.
 
-There is no padding except the rest of the last block. In one step, several requests can compute tokens of their prompts
-while others decode. Preempted requests hold no blocks.
+There is no padding except the unused rest of the last block. In one step, several requests can compute tokens of their
+prompts while other requests decode. Preempted requests hold no blocks.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of

@@ -1,6 +1,7 @@
-"""Check block tables by the ids of blocks.
+"""Check the block ids in block tables.
 
-No block may be lost or belong to two requests, and no block may be written after it was found in the prefix cache.
+A block belongs to several requests only if they found it in the prefix cache, and the blocks in block tables are as
+many as are used.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -9,23 +10,25 @@ from dataclasses import dataclass, field
 from harness.schedulers.broken import Broken
 from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
-Text = tuple[int, ...]
+TokenIds = tuple[int, ...]
 
 
 @dataclass
 class BlocksHeld:
     """The block tables of all requests, updated step by step.
 
-    ``tables`` has the block table of each request. ``found`` is how many of its blocks were found in the prefix cache
-    at its admission. ``content`` has the key of each block in the prefix cache, which is all tokens up to its end.
-    ``text_of(request, end)`` returns the first ``end`` tokens of a request.
+    ``tables`` has the block table of each request, and ``found`` the number of its blocks that were found in the prefix
+    cache at its admission. ``content`` has the key of each block in the prefix cache: all tokens from the start of the
+    sequence to the end of the block. ``seen`` has all block ids that were ever in a block table.
+    ``token_ids_of(request, end)`` returns the first ``end`` tokens of a request. ``available`` is the number of blocks
+    for requests, None if it is not known.
     """
 
-    text_of: Callable[[int, int], Text]
+    token_ids_of: Callable[[int, int], TokenIds]
     available: int | None
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     found: dict[int, int] = field(default_factory=dict)
-    content: dict[int, Text] = field(default_factory=dict)
+    content: dict[int, TokenIds] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
 
     def lose(self, requests: Sequence[int]) -> None:
@@ -35,16 +38,16 @@ class BlocksHeld:
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """Yield the violations in the block tables of a step, before any request frees blocks.
+        """Yield the violations in the block tables of a step. They are observed before any request frees blocks.
 
-        ``computed`` has the number of tokens that each request has in its blocks at the end of the step.
+        ``computed`` has the number of tokens that each request has in the KV cache at the end of the step.
         """
         self.found |= {request: tokens // BLOCK_SIZE for request, tokens in step.hits or ()}
         for (request, _), table in zip(step.scheduled or (), step.block_tables, strict=False):
             yield from self._extended(step.step, request, table, computed.get(request, 0))
 
     def conserved(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the number of used blocks, after blocks were freed."""
+        """Yield the violations in the number of used blocks at the end of a step, after blocks were freed."""
         held = {block for request in step.running for block in self.tables.get(request, ())}
         if step.used != len(held):
             yield Broken(step.step, f"{step.used} blocks are used, but {len(held)} are in block tables", "conserved")
@@ -65,16 +68,16 @@ class BlocksHeld:
         self.tables[request] = table
         self.seen.update(table)
         for place in range(found, min(computed // BLOCK_SIZE, len(table))):
-            self.content[table[place]] = self.text_of(request, (place + 1) * BLOCK_SIZE)
+            self.content[table[place]] = self.token_ids_of(request, (place + 1) * BLOCK_SIZE)
 
     def _got(self, number: int, request: int, block: int, place: int, *, by_finding: bool) -> Iterator[Broken]:
-        """Check a block that a request has got.
+        """Check a block that was added to the block table of a request, at position ``place``.
 
-        If it was found in the prefix cache, its content must be the request's own text. Otherwise no other request may
-        hold it.
+        If the block was found in the prefix cache, it must contain the tokens of the request. Otherwise no other
+        request may hold it.
         """
         if by_finding:
-            if self.content.get(block) != self.text_of(request, (place + 1) * BLOCK_SIZE):
+            if self.content.get(block) != self.token_ids_of(request, (place + 1) * BLOCK_SIZE):
                 what = f"request {request} found block {block}, which does not have the tokens of the request"
                 yield Broken(number, what, "content")
             return

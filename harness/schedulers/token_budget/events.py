@@ -1,4 +1,4 @@
-"""Find the events of the token-budget scheduler that its step table does not show, with the model of the scheduler.
+"""Use the model of the token-budget scheduler to find the events that its step table does not show.
 
 These are the reasons why requests wait, and how close they were to a limit.
 """
@@ -6,8 +6,8 @@ These are the reasons why requests wait, and how close they were to a limit.
 from collections.abc import Iterator, Sequence
 
 from harness.schedulers.events import Event
-from harness.schedulers.texts import planned_texts
-from harness.schedulers.token_budget.model import moments
+from harness.schedulers.request_tokens import requests_with_tokens
+from harness.schedulers.token_budget.model import predicted_steps
 from harness.suites.schema import EventName, Request
 from harness.types import RequestSpec, Run, SchedulingLimits, TokenBudgetSetup
 
@@ -21,12 +21,15 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events that follow from the rules. No limit may be None. Raises ValueError if the run is not valid."""
-    for moment in moments(limits, options, planned_texts(specs, timings, run)):
-        step = moment.row.step
-        if moment.waits is not None:
-            request, obstacle = moment.waits
+    """Yield the events that the model finds. No limit may be None.
+
+    Raises ValueError if the model can't predict the run.
+    """
+    for predicted in predicted_steps(limits, options, requests_with_tokens(specs, timings, run)):
+        step = predicted.row.step
+        if predicted.waits is not None:
+            request, obstacle = predicted.waits
             yield Event(step, _WAITS[obstacle.what], request)
             if obstacle.lacking == 1:
                 yield Event(step, "blocks_short_by_one", request)
-        yield from (Event(step, "fits_blocks_exactly", request) for request in moment.exact)
+        yield from (Event(step, "fits_blocks_exactly", request) for request in predicted.fits_exactly)

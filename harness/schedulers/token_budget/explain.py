@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import planned_texts
+from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.token_budget.model import explain, predict
 from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits, TokenBudgetSetup
@@ -19,7 +19,7 @@ def by_the_rules(
 ) -> str | None:
     """Return a phrase about what the rules require at step ``step``, None if the rules can't be applied to the run."""
     try:
-        return explain(limits, options, planned_texts(specs, timings, run), step)
+        return explain(limits, options, requests_with_tokens(specs, timings, run), step)
     except ValueError:
         return None
 
@@ -31,9 +31,9 @@ def impossible(
     timings: Sequence[Request],
     run: Run,
 ) -> str | None:
-    """Return why no engine can finish the requests with these limits. Return None if the rules give no reason."""
+    """Return why the rules do not allow the requests to finish with these limits, None if they do."""
     try:
-        predict(limits, options, planned_texts(specs, timings, run))
+        predict(limits, options, requests_with_tokens(specs, timings, run))
     except ImpossibleWorkload as reason:
         return str(reason)
     except ValueError:

@@ -1,15 +1,15 @@
 """Check the invariants of the token-budget scheduler, properties that every step of every run has.
 
-They need no expected step table. The progress of a request follows from the number of its tokens that were scheduled or
-found in the prefix cache, and its blocks from its block table. What the driver can't observe is not checked.
+These checks need no expected step table. The progress of a request follows from the number of its tokens that were
+scheduled or found in the prefix cache. What the driver can't observe is not checked.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken, as_verdict, length_broken
-from harness.schedulers.token_budget.blocks_held import BlocksHeld, Text
+from harness.schedulers.broken import Broken, as_verdict, ends_broken
+from harness.schedulers.token_budget.blocks_held import BlocksHeld, TokenIds
 from harness.schedulers.token_budget.rules import DOC
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
@@ -25,22 +25,23 @@ from harness.types import (
 )
 
 RULES = {
-    "budget": f'{DOC} "TB-BUDGET" and "TB-THRESHOLD": the tokens of a step never exceed max_num_batched_tokens, nor '
-    "those of one request the threshold",
+    "budget": f'{DOC} "TB-BUDGET" and "TB-THRESHOLD": a step never has more tokens than max_num_batched_tokens, and '
+    "one request never more than long_prefill_token_threshold",
     "places": f'{DOC} "TB-ADMIT": never more than max_num_seqs requests run',
-    "order": f'{DOC} "TB-RUNNING" and "TB-ADMIT": running requests in the order they joined, then those at the head of '
-    "the queue",
-    "queue": f'{DOC} "TB-ADMIT": waiting in order of arrival, behind those that were preempted',
-    "victim": f'{DOC} "TB-PREEMPT": the last of running is preempted, and nothing starts in that step',
-    "lost": f'{DOC} "TB-PREEMPT" and "TB-TOKEN": a request keeps its tokens, and gets the next when all are computed',
-    "hits": f'{DOC} "TB-HIT": whole blocks of the first length − 1 tokens, found at admission',
-    "content": f'{DOC} "TB-REGISTER": a block is found by all tokens up to its end, until it is handed out again',
-    "written": f'{DOC} "TB-HIT" and "TB-FREE": a block that another request holds is never handed out or written',
-    "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed/64) blocks, in order, never block 0',
-    "conserved": f'{DOC} "TB-FREE": every block is in use or free: used counts what running requests hold',
-    "end": f'{DOC} "TB-END": every request ends exactly once: with its tokens, or where it fills the context',
+    "order": f'{DOC} "TB-RUNNING" and "TB-ADMIT": running requests are scheduled in the order in which they joined, '
+    "then requests from the head of the queue",
+    "queue": f'{DOC} "TB-ADMIT": requests wait in order of arrival, behind preempted requests',
+    "victim": f'{DOC} "TB-PREEMPT": the last running request is preempted, and no request starts in that step',
+    "lost": f'{DOC} "TB-PREEMPT" and "TB-TOKEN": a preempted request keeps its tokens, and a request gets its next '
+    "token when all its tokens are computed",
+    "hits": f'{DOC} "TB-HIT": a hit is found at admission, and consists of whole blocks without the last token',
+    "content": f'{DOC} "TB-REGISTER": a block is found by all tokens up to its end, until it is allocated again',
+    "written": f'{DOC} "TB-HIT" and "TB-FREE": a block that another request holds is never allocated or written to',
+    "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed tokens/64) blocks, in order, and never block 0',
+    "conserved": f'{DOC} "TB-FREE": every block is in use or free; used is the number of blocks of running requests',
+    "end": f'{DOC} "TB-END": every request finishes exactly once: with its last token, or when it fills the context',
     "abort": f'{DOC} "TB-ABORT": an aborted request leaves immediately and gets no further token',
-    "idle": f'{DOC} "TB-END": nothing is held when nothing is left to do',
+    "idle": f'{DOC} "TB-END": when no request is left, no block is held',
 }
 
 
@@ -56,7 +57,7 @@ def check_invariants(
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     watch = _Watch(run, requests, timings, limits, options)
     broken = [found for step in run.steps for found in watch.see(step)]
-    broken += [*watch.left(run.steps[-1]), *_ends(run, requests, timings, limits)]
+    broken += [*watch.left(run.steps[-1]), *ends_broken(run, requests, timings, limits.max_model_len)]
     broken += wrongly_written(run, requests, caching=options.enable_prefix_caching)
     return as_verdict(broken, RULES, len(run.steps))
 
@@ -65,7 +66,8 @@ def check_invariants(
 class _Watch:
     """The state of all requests, which is updated step by step.
 
-    ``got`` is the number of tokens that each request has got, and ``computed`` the number of tokens in its blocks.
+    ``got`` is the number of tokens that each request has generated, and ``computed`` the number of its tokens that are
+    in the KV cache.
     """
 
     run: Run
@@ -78,7 +80,7 @@ class _Watch:
     before: StepRow = field(default_factory=lambda: StepRow(-1, None, (), (), (), ()))
 
     def __post_init__(self) -> None:
-        self.blocks = BlocksHeld(self._text, self.limits.available_blocks)
+        self.blocks = BlocksHeld(self._token_ids, self.limits.available_blocks)
         self.by_id = any(step.block_tables for step in self.run.steps)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
@@ -108,8 +110,8 @@ class _Watch:
     def _length(self, request: int) -> int:
         return len(self.requests[request].prompt_token_ids) + self.got[request]
 
-    def _text(self, request: int, end: int) -> Text:
-        # If no model runs, the generated tokens are those that the case gives.
+    def _token_ids(self, request: int, end: int) -> TokenIds:
+        # If no model runs, the generated tokens are the simulated tokens of the case.
         spec = self.requests[request]
         generated = spec.simulated_token_ids or (token.token_id for token in self.run.tokens[request])
         return (*spec.prompt_token_ids, *generated)[:end]
@@ -120,14 +122,14 @@ class _Watch:
 
     def _tokens(self, step: StepRow) -> Iterator[Broken]:
         number, options = step.step, self.options
-        total, most = sum(tokens for _, tokens in step.scheduled or ()), options.max_num_batched_tokens
-        if total > most:
-            yield Broken(number, f"{total} tokens are scheduled, but max_num_batched_tokens is {most}", "budget")
+        total, budget = sum(tokens for _, tokens in step.scheduled or ()), options.max_num_batched_tokens
+        if total > budget:
+            yield Broken(number, f"{total} tokens are scheduled, but max_num_batched_tokens is {budget}", "budget")
         threshold = options.long_prefill_token_threshold
         alone = len(self.before.running) + len(self.before.waiting) <= 1 and options.rules == "0.32"
         for request, tokens in step.scheduled or ():
             if tokens < 1 or (threshold and not alone and tokens > threshold):
-                bound = f"long_prefill_token_threshold is {threshold}" if threshold else "none can be"
+                bound = f"long_prefill_token_threshold is {threshold}" if threshold else "at least 1 must be"
                 what = f"{tokens} tokens of request {request} are scheduled, but {bound}"
                 yield Broken(number, what, "budget")
         places = self.limits.max_num_seqs
@@ -182,7 +184,7 @@ class _Watch:
             elif done == length:
                 caught_up.append(request)
         if step.outputs != tuple(caught_up):
-            what = f"requests {step.outputs} got a token, but all tokens are computed of {tuple(caught_up)}"
+            what = f"requests {step.outputs} got a token, but all tokens are computed of requests {tuple(caught_up)}"
             yield Broken(step.step, what, "lost")
         if not set(step.finished) <= set(step.outputs):
             yield Broken(step.step, f"requests {step.finished} finished, but {step.outputs} got a token", "end")
@@ -222,19 +224,6 @@ class _Watch:
             yield from self.blocks.conserved(step)
             return
         held = [blocks_for(self.computed.get(request, 0)) for request in step.running]
-        least, most = max(held, default=0), sum(held)
-        if not (least if self.options.enable_prefix_caching else most) <= step.used <= most:
+        largest, total = max(held, default=0), sum(held)
+        if not (largest if self.options.enable_prefix_caching else total) <= step.used <= total:
             yield Broken(step.step, f"{step.used} blocks are used, but the requests need {held}", "conserved")
-
-
-def _ends(
-    run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
-) -> Iterator[Broken]:
-    last = run.steps[-1].step
-    for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
-        number = request.request_id
-        ends = [step.step for step in run.steps if number in step.finished]
-        if len(ends) > 1 or (not ends and timing.abort_step is None):
-            yield Broken(ends[-1] if ends else last, f"request {number} finished at steps {ends}", "end")
-            continue
-        yield from length_broken(request, timing, len(tokens), limits.max_model_len, ends[0] if ends else None, last)

@@ -6,7 +6,7 @@ from harness.types import StepRow
 
 
 def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
-    """Return the requests that decode: those that were running before, and compute only their last token."""
+    """Return the requests that decode: they were running before this step, and compute only their last token."""
     return tuple(r for r, tokens in row.scheduled or () if tokens == 1 and r in row.outputs and r in before.running)
 
 

@@ -1,7 +1,7 @@
 """A model of the token-budget scheduler, which predicts every step of a workload without using code of the engine.
 
-It is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. A request is a
-text that grows.
+The model is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. It does
+not distinguish prefill and decode: a request is a list of tokens that grows, some of which are not computed yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,22 +10,22 @@ from math import inf
 from typing import NamedTuple
 
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import PlannedText
-from harness.schedulers.token_budget.pages import Page, Pages, Text
+from harness.schedulers.request_tokens import RequestWithTokens
+from harness.schedulers.token_budget.block_pool import Block, BlockPool, TokenIds
 from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetup, ceil_div
 
 
 @dataclass(eq=False)
-class Writer:
-    """A request that has joined and not ended.
+class ModelRequest:
+    """The state of a request in the model, from the step at which it joins until it ends.
 
-    ``computed`` is the number of its tokens that are in its pages at the end of the step, and ``outputs`` the number of
-    its generated tokens.
+    ``computed`` is the number of its tokens that are in the KV cache at the end of the step, and ``outputs`` the number
+    of its generated tokens.
     """
 
     number: int
-    plan: PlannedText
-    pages: list[Page] = field(default_factory=list)
+    plan: RequestWithTokens
+    blocks: list[Block] = field(default_factory=list)
     computed: int = 0
     outputs: int = 0
 
@@ -33,15 +33,16 @@ class Writer:
     def length(self) -> int:
         return len(self.plan.prompt) + self.outputs
 
-    def text(self, end: int | None = None) -> Text:
-        """Return the first ``end`` tokens of the request, or all tokens that it has so far."""
+    def token_ids(self, end: int | None = None) -> TokenIds:
+        """Return the first ``end`` tokens of the request, or all tokens that it has so far if ``end`` is None."""
         return (self.plan.prompt + self.plan.generated[: self.outputs])[:end]
 
 
 class Obstacle(NamedTuple):
-    """Why the head of the queue can't start. ``what`` is batch, budget or blocks, and ``phrase`` says why.
+    """The reason why the head of the queue can't start, described by ``phrase``.
 
-    ``lacking`` is the number of blocks that are missing.
+    ``what`` is the limit that keeps the request waiting: ``batch``, ``budget`` or ``blocks``. ``lacking`` is the number
+    of missing blocks.
     """
 
     what: str
@@ -50,20 +51,22 @@ class Obstacle(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Moment:
+class PredictedStep:
     """The observable state after a step. ``why`` is a phrase that describes the step.
 
-    ``pages`` has the ids of the pages that each request had in the step. ``waits`` is the head of the queue with the
-    reason why it can't start. ``exact`` are the requests that started with the last free blocks.
+    ``held`` has, for each scheduled request, its number and the numbers of the blocks that it held in the step.
+    ``free_queue`` has the numbers of the free blocks, and ``computed`` the computed tokens of each running request.
+    ``waits`` is the number of the head of the queue with the reason why it can't start. ``fits_exactly`` are the
+    requests that started and needed exactly the blocks that were free.
     """
 
     row: StepRow
     why: str
-    pages: tuple[tuple[int, tuple[int, ...]], ...]
-    queue: tuple[int, ...]
+    held: tuple[tuple[int, tuple[int, ...]], ...]
+    free_queue: tuple[int, ...]
     computed: tuple[int, ...]
     waits: tuple[int, Obstacle] | None
-    exact: tuple[int, ...]
+    fits_exactly: tuple[int, ...]
 
 
 class _Engine:
@@ -71,27 +74,27 @@ class _Engine:
 
     def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
         self.context = limits.max_model_len or inf
-        self.seats = limits.max_num_seqs or inf
+        self.max_num_seqs = limits.max_num_seqs or inf
         self.options = options
-        self.pages = Pages(limits.available_blocks or 0, options, size)
+        self.pool = BlockPool(limits.available_blocks or 0, options, size)
         self.step = 0
         self.budget = 0
-        self.waiting: list[Writer] = []
-        self.running: list[Writer] = []
+        self.waiting: list[ModelRequest] = []
+        self.running: list[ModelRequest] = []
         self.gone = False
         self._clear()
         self.head = "nothing waits"
 
     def _clear(self) -> None:
-        self.scheduled: dict[Writer, int] = {}
-        self.preempted: list[Writer] = []
+        self.scheduled: dict[ModelRequest, int] = {}
+        self.preempted: list[ModelRequest] = []
         self.hits: list[tuple[int, int]] = []
         self.outputs: tuple[int, ...] = ()
         self.finished: tuple[int, ...] = ()
         self.held: list[tuple[int, tuple[int, ...]]] = []
         self.decoding: set[int] = set()
         self.waits: tuple[int, Obstacle] | None = None
-        self.exact: list[int] = []
+        self.fits_exactly: list[int] = []
 
     # --- one step ---------------------------------------------------------------------------------------------
 
@@ -101,133 +104,134 @@ class _Engine:
         self.step += 1
         self.gone = False
         self.budget = self.options.max_num_batched_tokens
-        self._go_on()
+        self._schedule_running()
         if self.preempted:
             self.head = f"nothing starts in the step of a preemption of {_named(self.preempted)}"
         else:
-            self._start()
+            self._schedule_waiting()
         self._run()
 
-    def _go_on(self) -> None:
+    def _schedule_running(self) -> None:
         """Schedule the running requests in the order in which they joined."""
         place = 0
         while place < len(self.running) and self.budget > 0:
-            writer = self.running[place]
-            wanted = min(self._capped(writer.length - writer.computed), self.budget)
-            wanted = min(wanted, int(min(self.context - 1 - writer.computed, wanted)))
-            if wanted and not self._make_room(writer, wanted):
+            request = self.running[place]
+            wanted = min(self._within_threshold(request.length - request.computed), self.budget)
+            wanted = min(wanted, int(min(self.context - 1 - request.computed, wanted)))
+            if wanted and not self._make_room(request, wanted):
                 return
             if wanted:
-                self._schedule(writer, wanted)
+                self._schedule(request, wanted)
             place += 1
 
-    def _make_room(self, writer: Writer, tokens: int) -> bool:
-        """Preempt running requests, the last first, until ``writer`` can get pages for ``tokens`` more tokens.
+    def _make_room(self, request: ModelRequest, tokens: int) -> bool:
+        """Preempt running requests, the last first, until ``request`` can get blocks for ``tokens`` more tokens.
 
-        Return False if ``writer`` itself was preempted.
+        Return False if ``request`` itself was preempted.
         """
-        while self._lacking(writer, tokens) > len(self.pages.free):
+        while self._blocks_to_allocate(request, tokens) > len(self.pool.free):
             victim = self.running.pop()
-            self.pages.give_back(victim.pages)
-            victim.pages, victim.computed = [], 0
+            self.pool.release(victim.blocks)
+            victim.blocks, victim.computed = [], 0
             self.waiting.insert(0, victim)
             self.preempted.append(victim)
-            if victim is writer:
+            if victim is request:
                 return False
         return True
 
-    def _start(self) -> None:
+    def _schedule_waiting(self) -> None:
         """Start waiting requests, from the head of the queue on, until one can't start."""
         while self.waiting:
-            writer = self.waiting[0]
-            found = self.pages.found(writer.text()) if self.options.enable_prefix_caching else []
-            obstacle = self._obstacle(writer, found)
+            request = self.waiting[0]
+            found = self.pool.found(request.token_ids()) if self.options.enable_prefix_caching else []
+            obstacle = self._obstacle(request, found)
             if obstacle:
-                self.head = f"{writer.number} waits for {obstacle.phrase}"
-                self.waits = writer.number, obstacle
+                self.head = f"{request.number} waits for {obstacle.phrase}"
+                self.waits = request.number, obstacle
                 return
-            if self._needed(writer, found) == len(self.pages.free):
-                self.exact.append(writer.number)
+            if self._needed(request, found) == len(self.pool.free):
+                self.fits_exactly.append(request.number)
             self.waiting.pop(0)
-            self.running.append(writer)
-            self.pages.share(found)
-            writer.pages, writer.computed = list(found), len(found) * self.pages.size
+            self.running.append(request)
+            self.pool.share(found)
+            request.blocks, request.computed = list(found), len(found) * self.pool.size
             if found:
-                self.hits.append((writer.number, writer.computed))
-            self._schedule(writer, min(self._capped(writer.length - writer.computed), self.budget), new=True)
+                self.hits.append((request.number, request.computed))
+            wanted = self._within_threshold(request.length - request.computed)
+            self._schedule(request, min(wanted, self.budget), new=True)
         self.head = "nothing waits"
 
-    def _needed(self, writer: Writer, found: Sequence[Page]) -> int:
-        """Return how many free blocks all tokens of a request need.
+    def _needed(self, request: ModelRequest, found: Sequence[Block]) -> int:
+        """Return how many free blocks a request needs for all tokens that it has so far.
 
-        Blocks that were found in the prefix cache count only if no other request holds them.
+        Of the blocks that were found in the prefix cache, those that other requests hold are not counted.
         """
-        return ceil_div(writer.length, self.pages.size) - sum(page.holders > 0 for page in found)
+        return ceil_div(request.length, self.pool.size) - sum(block.holders > 0 for block in found)
 
-    def _obstacle(self, writer: Writer, found: Sequence[Page]) -> Obstacle | None:
+    def _obstacle(self, request: ModelRequest, found: Sequence[Block]) -> Obstacle | None:
         """Return why a request can't start now, None if it can."""
-        if len(self.running) >= self.seats:
-            return Obstacle("batch", f"a place: {len(self.running)} run of {self.seats}")
+        if len(self.running) >= self.max_num_seqs:
+            return Obstacle("batch", f"a place in the batch: {len(self.running)} of {self.max_num_seqs} run")
         if self.budget == 0:
             return Obstacle("budget", f"budget: all {self.options.max_num_batched_tokens} tokens are used")
-        wanted = self._capped(writer.length - len(found) * self.pages.size)
+        wanted = self._within_threshold(request.length - len(found) * self.pool.size)
         if not self.options.enable_chunked_prefill and wanted > self.budget:
             left = f"{self.budget} left of {self.options.max_num_batched_tokens}"
             return Obstacle("budget", f"budget: {wanted} tokens in one step, {left}")
-        needed, free = self._needed(writer, found), len(self.pages.free)
+        needed, free = self._needed(request, found), len(self.pool.free)
         if needed > free:
-            phrase = f"blocks: {needed} needed for all its {writer.length} tokens, {free} free"
+            phrase = f"blocks: {needed} needed for all its {request.length} tokens, {free} free"
             return Obstacle("blocks", phrase, needed - free)
         return None
 
-    def _capped(self, tokens: int) -> int:
-        """Return ``tokens``, but at most ``long_prefill_token_threshold``."""
+    def _within_threshold(self, tokens: int) -> int:
+        """Return ``tokens``, but at most ``long_prefill_token_threshold`` if this threshold applies."""
         threshold = self.options.long_prefill_token_threshold
         alone = len(self.running) + len(self.waiting) <= 1
         if not threshold or (alone and self.options.rules == "0.32"):
             return tokens
         return min(tokens, threshold)
 
-    def _lacking(self, writer: Writer, tokens: int) -> int:
-        return ceil_div(writer.computed + tokens, self.pages.size) - len(writer.pages)
+    def _blocks_to_allocate(self, request: ModelRequest, tokens: int) -> int:
+        return ceil_div(request.computed + tokens, self.pool.size) - len(request.blocks)
 
-    def _schedule(self, writer: Writer, tokens: int, *, new: bool = False) -> None:
+    def _schedule(self, request: ModelRequest, tokens: int, *, new: bool = False) -> None:
         """Schedule tokens of a request for this step.
 
-        Pages that these tokens fill enter the prefix cache immediately, before they are computed.
+        Blocks that these tokens fill are added to the prefix cache immediately, before the tokens are computed.
         """
-        writer.pages += self.pages.take(max(0, self._lacking(writer, tokens)))
-        if tokens == 1 and writer.computed + 1 == writer.length and not new:
-            self.decoding.add(writer.number)
-        writer.computed += tokens
-        self.pages.remember(writer.pages, writer.text(writer.computed))
-        self.scheduled[writer] = tokens
+        request.blocks += self.pool.allocate(max(0, self._blocks_to_allocate(request, tokens)))
+        if tokens == 1 and request.computed + 1 == request.length and not new:
+            self.decoding.add(request.number)
+        request.computed += tokens
+        self.pool.register(request.blocks, request.token_ids(request.computed))
+        self.scheduled[request] = tokens
         self.budget -= tokens
 
     def _run(self) -> None:
-        """Give a token to each request whose tokens are all computed, and end the request if it was the last one."""
-        self.held = [(w.number, tuple(page.number for page in w.pages)) for w in self.scheduled]
-        caught_up = [writer for writer in self.scheduled if writer.computed == writer.length]
-        for writer in caught_up:
-            writer.outputs += 1
-        ended = [writer for writer in caught_up if self._is_done(writer)]
-        self.outputs = tuple(writer.number for writer in caught_up)
-        self.finished = tuple(writer.number for writer in ended)
-        for writer in ended:
-            self.leave(writer)
+        """Give a token to each request whose tokens are all computed. Requests that got their last token end."""
+        self.held = [(r.number, tuple(block.number for block in r.blocks)) for r in self.scheduled]
+        caught_up = [request for request in self.scheduled if request.computed == request.length]
+        for request in caught_up:
+            request.outputs += 1
+        ended = [request for request in caught_up if self._is_done(request)]
+        self.outputs = tuple(request.number for request in caught_up)
+        self.finished = tuple(request.number for request in ended)
+        for request in ended:
+            self.leave(request)
 
-    def _is_done(self, writer: Writer) -> bool:
+    def _is_done(self, request: ModelRequest) -> bool:
         """Return whether the request has generated all its tokens, or fills the context."""
-        return writer.length >= self.context or writer.outputs == len(writer.plan.generated)
+        return request.length >= self.context or request.outputs == len(request.plan.generated)
 
-    def leave(self, writer: Writer) -> None:
-        """Remove a request that has ended or was aborted, and free its pages."""
+    def leave(self, request: ModelRequest) -> None:
+        """Remove a request that has ended or was aborted, and free its blocks."""
         for place in (self.waiting, self.running):
-            if writer in place:
-                place.remove(writer)
+            if request in place:
+                place.remove(request)
                 self.gone = True
-        self.pages.give_back(writer.pages)
-        writer.pages = []
+        self.pool.release(request.blocks)
+        request.blocks = []
 
     # --- observation -----------------------------------------------------------------------------------------------
 
@@ -238,7 +242,7 @@ class _Engine:
 
     @property
     def stuck(self) -> str | None:
-        """Return why no more steps would change the state, None if another step would."""
+        """Return why no further step would change the state, None if the next step would change it."""
         if self.scheduled or self.preempted or not (self.waiting or self.running):
             return None
         if self.running:
@@ -247,7 +251,7 @@ class _Engine:
 
     @property
     def kind(self) -> str:
-        kinds = {"decode" if writer.number in self.decoding else "prefill" for writer in self.scheduled}
+        kinds = {"decode" if request.number in self.decoding else "prefill" for request in self.scheduled}
         return "start" if self.step == 0 else "mixed" if len(kinds) == 2 else next(iter(kinds), "idle")
 
     @property
@@ -256,13 +260,13 @@ class _Engine:
         if self.step == 0:
             return "the state before any step"
         budget = self.options.max_num_batched_tokens
-        given = " and ".join(f"{tokens} of {writer.number}" for writer, tokens in self.scheduled.items())
+        given = " and ".join(f"{tokens} of {request.number}" for request, tokens in self.scheduled.items())
         done = f"{given} (a budget of {budget})" if given else "nothing to run"
         lost = f", {_named(self.preempted)} preempted for blocks" if self.preempted else ""
         return f"{done}{lost}, {self.head}"
 
-    def moment(self) -> Moment:
-        held = {page.number for writer in self.running for page in writer.pages}
+    def predicted_step(self) -> PredictedStep:
+        held = {block.number for request in self.running for block in request.blocks}
         row = StepRow(
             self.step,
             None,
@@ -276,63 +280,70 @@ class _Engine:
             tuple(self.hits),
             self.kind,
             (),
-            tuple((writer.number, tokens) for writer, tokens in self.scheduled.items()),
+            tuple((request.number, tokens) for request, tokens in self.scheduled.items()),
             _numbers(self.preempted),
         )
-        queue = tuple(page.number for page in self.pages.free)
-        computed = tuple(writer.computed for writer in self.running)
-        return Moment(row, self.why, tuple(self.held), queue, computed, self.waits, tuple(self.exact))
+        queue = tuple(block.number for block in self.pool.free)
+        computed = tuple(request.computed for request in self.running)
+        return PredictedStep(row, self.why, tuple(self.held), queue, computed, self.waits, tuple(self.fits_exactly))
 
 
 def predict(
-    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText]
+    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[RequestWithTokens]
 ) -> tuple[StepRow, ...]:
     """Return the step table of a workload, up to the step after which there is no more work.
 
     The three limits of this scheduler must not be None. The rows have no kind, like those of expected tables. Raises
-    ImpossibleWorkload.
+    ImpossibleWorkload if a request can never run or continue.
     """
-    return tuple(moment.row._replace(kind="") for moment in moments(limits, options, requests))
+    return tuple(predicted.row._replace(kind="") for predicted in predicted_steps(limits, options, requests))
 
 
-def explain(limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], step: int) -> str:
+def explain(
+    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[RequestWithTokens], step: int
+) -> str:
     """Return a phrase about what step ``step`` does and, if the head of the queue waits, why."""
-    for moment in moments(limits, options, requests):
-        if moment.row.step == step:
-            return f"step {step}: {moment.why}"
+    for predicted in predicted_steps(limits, options, requests):
+        if predicted.row.step == step:
+            return f"step {step}: {predicted.why}"
     return f"step {step}: the workload is done"
 
 
-def moments(
-    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[PlannedText], block_size: int = BLOCK_SIZE
-) -> Iterator[Moment]:
-    """Yield the state after each step. Raises ImpossibleWorkload.
+def predicted_steps(
+    limits: SchedulingLimits,
+    options: TokenBudgetSetup,
+    requests: Sequence[RequestWithTokens],
+    block_size: int = BLOCK_SIZE,
+) -> Iterator[PredictedStep]:
+    """Yield the state before the first step and after each step.
 
-    ``block_size`` is in tokens. It is 64 on cards, and can also be 32 with vLLM's CPU backend.
+    The requests that join or are aborted at a step have already been added or removed. ``block_size`` is in tokens. It
+    is 64 on cards, and can also be 32 with vLLM's CPU backend. Raises ImpossibleWorkload if a request can never run or
+    continue.
     """
-    writers = [Writer(number, plan) for number, plan in enumerate(requests)]
+    model_requests = [ModelRequest(number, plan) for number, plan in enumerate(requests)]
     engine = _Engine(limits, options, block_size)
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
 
-    def happen() -> None:
-        engine.waiting += [writer for writer in writers if writer.plan.join_step == engine.step]
-        for writer in writers:
-            if writer.plan.abort_step == engine.step:
-                engine.leave(writer)
+    def join_and_abort() -> None:
+        engine.waiting += [request for request in model_requests if request.plan.join_step == engine.step]
+        for request in model_requests:
+            if request.plan.abort_step == engine.step:
+                engine.leave(request)
 
-    happen()
-    yield engine.moment()
+    join_and_abort()
+    yield engine.predicted_step()
     while engine.has_work or engine.step < last:
         engine.advance()
         if engine.step >= last and (reason := engine.stuck):
             raise ImpossibleWorkload(reason)
-        happen()
-        yield engine.moment()
+        join_and_abort()
+        yield engine.predicted_step()
 
 
-def _numbers(writers: Sequence[Writer]) -> tuple[int, ...]:
-    return tuple(writer.number for writer in writers)
+def _numbers(requests: Sequence[ModelRequest]) -> tuple[int, ...]:
+    return tuple(request.number for request in requests)
 
 
-def _named(writers: Sequence[Writer]) -> str:
-    return " ".join(map(str, _numbers(writers)))
+def _named(requests: Sequence[ModelRequest]) -> str:
+    return " ".join(map(str, _numbers(requests)))

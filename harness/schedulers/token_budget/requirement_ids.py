@@ -1,4 +1,4 @@
-"""Determine which requirements a verdict reports as violated, for the suites that the search writes."""
+"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
 
 from harness.schedulers.token_budget.rules import DOC
 from harness.types import Verdict
@@ -20,8 +20,11 @@ BY_HEADING = {
 """Ids of requirements, by the heading of docs/scheduling-rules-token-budget.md with which the text of a rule begins."""
 
 
-def requirements_of(verdict: Verdict, *, broken_off: bool) -> tuple[str, ...]:
-    """Return the ids of the violated requirements, none if the verdict does not name a rule of this scheduler."""
-    if broken_off:
+def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:
+    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+
+    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    """
+    if unfinished:
         return ("TB-RUNNING-02", "TB-END-01")
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

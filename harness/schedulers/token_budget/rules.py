@@ -1,21 +1,25 @@
-"""The rule for each column of a step table, for error messages, abridged from the page that ``DOC`` names."""
+"""The rule for each column of a step table, abridged from the page ``DOC`` for messages about failures."""
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
-    "scheduled": '"TB-RUNNING" and "TB-ADMIT": running requests in the order they joined, then waiting ones from the '
-    "head; each gets min(length − computed, threshold, budget left) tokens",
-    "waiting": '"TB-ADMIT": strictly in order, preempted requests in front; the head starts exactly when budget, '
-    "places and free blocks for its whole length allow it",
-    "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end; the last is preempted',
-    "outputs": '"TB-TOKEN": every request that caught up with its length gets a token, in the order of scheduling',
-    "finished": '"TB-END": a request ends by a stop, at max_model_len, or with its token number max_tokens',
-    "preempted": '"TB-PREEMPT": if a running request lacks blocks, the last running one loses its own, repeatedly',
-    "used": '"TB-RUNNING" and "TB-END": blocks are taken for the tokens of this step, and free when a request ends',
-    "hits": '"TB-HIT": the longest run of cached blocks over the first length − 1 tokens',
+    "scheduled": '"TB-RUNNING" and "TB-ADMIT": running requests in the order in which they joined, then waiting '
+    "requests from the head of the queue; each gets all its tokens that are not computed yet, or as many as the "
+    "threshold and the rest of the budget allow",
+    "waiting": '"TB-ADMIT": first in, first out, with preempted requests in front; the head starts exactly when '
+    "budget and max_num_seqs allow it, and the free blocks suffice for all its tokens",
+    "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end of running; if blocks are missing, '
+    "the last request of running is preempted",
+    "outputs": '"TB-TOKEN": every request whose tokens are all computed gets a token, in the order of scheduling',
+    "finished": '"TB-END": a request ends with a stop condition, at max_model_len, or with its token number max_tokens',
+    "preempted": '"TB-PREEMPT": if a running request lacks blocks, the last running request is preempted, and then the '
+    "next one, until there are enough",
+    "used": '"TB-RUNNING" and "TB-END": blocks are allocated for the tokens of this step, and freed when a request '
+    "ends",
+    "hits": '"TB-HIT": the longest beginning of the request, without its last token, that is in the prefix cache',
 }
 CAUSES = ("preempted", "hits", "scheduled", "running", "waiting", "outputs", "finished", "used")
-"""The columns from cause to effect. If several columns of a step are wrong, the rule of the first one is reported."""
-_IDLE = '"TB-END": with nothing to run the step is empty; one follows the end of the last request'
+"""The columns of the step table from cause to effect. If several are wrong, the rule of the first one is reported."""
+_IDLE = '"TB-END": if no request can run, the step is empty; one empty step follows the end of the last request'
 _START = '"One step": step 0 is the state before any step ran'
 _WHICH = BY_COLUMN["scheduled"]
 

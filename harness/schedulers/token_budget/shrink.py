@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
-from harness.schedulers.sharing_shrink import habits, with_less, with_one_fewer
+from harness.schedulers.sharing_shrink import features_of, with_less, with_one_fewer
 from harness.schedulers.sizes import BATCH, CONTEXT
 from harness.schedulers.token_budget.workloads import BLOCKS, TokenBudgetWorkload
 from harness.types import TokenBudgetSetup
@@ -12,18 +12,18 @@ DEFAULT = TokenBudgetSetup()
 AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks": BLOCKS}
 
 
-def takes(workload: TokenBudgetWorkload) -> tuple[str, ...]:
-    """Return the names of the limits and options that differ from the defaults, and of features of the requests."""
+def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
+    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
     preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()
     limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
-    return (*limits, *options, *preempts, *habits(workload.requests))
+    return (*limits, *options, *preempts, *features_of(workload.requests))
 
 
 def smaller(workload: TokenBudgetWorkload) -> Iterator[TokenBudgetWorkload]:
-    """Yield workloads that are simpler, the simplest first.
+    """Yield simpler workloads, the simplest first.
 
-    They have one request less, a limit or option with its default value, or smaller numbers.
+    Each has one request less, one more limit or option with its default value, or a smaller number.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

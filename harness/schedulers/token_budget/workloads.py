@@ -1,6 +1,6 @@
 """Generate random workloads for the token-budget scheduler.
 
-Prompts share their beginnings, and there are few blocks and small budgets, so that requests wait and are preempted.
+Prompts begin with the same tokens, and there are few blocks and small budgets, so that requests wait and are preempted.
 """
 
 import hashlib
@@ -11,10 +11,10 @@ from typing import ClassVar
 
 from hypothesis import strategies as st
 
+from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens
 from harness.schedulers.sharing import NUMBERS, SharingRequest, as_requests, sharing_requests
 from harness.schedulers.sizes import BATCH, CONTEXT, Sizes
 from harness.schedulers.spec import Tokens
-from harness.schedulers.texts import PlannedText, planned_texts
 from harness.schedulers.token_budget.model import explain, predict
 from harness.suites.prompts import Vocabulary, request_spec, simulated_spec
 from harness.suites.schema import Request
@@ -32,10 +32,10 @@ BLOCKS = blocks_for(CONTEXT * BATCH)
 """Number of blocks of the engine, which is enough for a full batch."""
 SIZES = Sizes(requests=6, prompt=300, max_tokens=90, join_step=40)
 SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=66, join_step=10)
-SPARE, SPARE_ON_A_MODEL = 6, 2
-"""Blocks beyond those of the longest request: fewer where requests are shorter, so that they preempt each other."""
+EXTRA_BLOCKS, EXTRA_BLOCKS_ON_A_MODEL = 6, 2
+"""Maximum number of blocks beyond those that the longest request needs. With few blocks, requests are preempted."""
 BEYOND_PROMPTS = 1_000_000
-"""Added to the ids of tokens that a model generated, which prompts of these workloads do not contain."""
+"""Added to the ids of tokens that a model generated, so that they differ from all ids in prompts."""
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
 """Values of max_num_batched_tokens. With 512, every prompt fits into one step without chunked prefill."""
 THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)
@@ -63,7 +63,7 @@ class TokenBudgetWorkload:
     def as_requests(self) -> tuple[Request, ...]:
         """Return the requests in the form of suites.
 
-        If other prompts repeat generated tokens of a request, it has these as ``simulated_tokens``.
+        A request whose generated tokens are repeated in the prompts of other requests has them as ``simulated_tokens``.
         """
         return self._requests
 
@@ -72,10 +72,10 @@ class TokenBudgetWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take. Without a ``vocabulary``, token ids are arbitrary.
+        """Return the requests in the form that drivers take.
 
-        Without a model every request has simulated tokens, because a preempted request can find its own tokens in the
-        prefix cache.
+        ``vocabulary`` is None if no model runs. Token ids are then arbitrary, and every request has simulated tokens,
+        because a preempted request can find its own generated tokens in the prefix cache.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -86,21 +86,22 @@ class TokenBudgetWorkload:
     def expected(self, generated: Tokens | None = None) -> tuple[StepRow, ...]:
         """Return the step table that the model of the scheduler predicts.
 
-        It depends on which tokens are equal, but not on their ids. Without ``generated``, no two requests generate the
-        same tokens; on a model, requests with equal prompts do, and find each other's blocks.
+        The table depends on which tokens are equal, but not on their ids. ``generated`` are the tokens that a model
+        generated. Without a model, no two requests generate the same tokens. With a model, requests with equal prompts
+        generate equal tokens, and find each other's blocks.
         """
-        return predict(self.limits, self.options, self._texts(generated))
+        return predict(self.limits, self.options, self._requests_with_tokens(generated))
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
         """Return a phrase about what the rules require at step ``step``."""
-        return explain(self.limits, self.options, self._texts(generated), step)
+        return explain(self.limits, self.options, self._requests_with_tokens(generated), step)
 
-    def _texts(self, generated: Tokens | None) -> list[PlannedText]:
+    def _requests_with_tokens(self, generated: Tokens | None) -> list[RequestWithTokens]:
         specs = self.specs(None)
         if generated is not None:
             given = [tuple(BEYOND_PROMPTS + token for token in tokens) for tokens in generated]
             specs = [replace(spec, simulated_token_ids=g) for spec, g in zip(specs, given, strict=True)]
-        return planned_texts(specs, self.as_requests(), None)
+        return requests_with_tokens(specs, self.as_requests(), None)
 
 
 def _own(spec: RequestSpec) -> tuple[int, ...]:
@@ -112,10 +113,10 @@ def _own(spec: RequestSpec) -> tuple[int, ...]:
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudgetWorkload]:  # noqa: ARG001
     """Return the hypothesis strategy for a search.
 
-    If the engine runs a model, prompts do not repeat generated tokens, because these are not known before.
+    If the engine runs a model, prompts do not repeat generated tokens, because they are not known before the run.
     """
     if on_a_model:
-        return token_budget_workloads(SIZES_ON_A_MODEL, decoded=False, spare=SPARE_ON_A_MODEL)
+        return token_budget_workloads(SIZES_ON_A_MODEL, decoded=False, extra_blocks=EXTRA_BLOCKS_ON_A_MODEL)
     return token_budget_workloads(SIZES)
 
 
@@ -125,13 +126,13 @@ def token_budget_workloads(
     sizes: Sizes = SIZES,
     *,
     decoded: bool = True,
-    spare: int = SPARE,
+    extra_blocks: int = EXTRA_BLOCKS,
     rules: Sequence[TokenBudgetRules] = ("0.27", "0.32"),
 ) -> TokenBudgetWorkload:
     """Draw a workload in which each request alone fits into the KV cache.
 
-    With ``decoded``, prompts may repeat the generated tokens of another request. ``spare`` is the maximum number of
-    blocks beyond those of the longest request, if the workload has fewer than the engine.
+    With ``decoded``, prompts may repeat the generated tokens of another request. ``extra_blocks`` is the
+    maximum number of blocks beyond those that the longest request needs, if the workload has fewer than the engine.
     """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunks = draw(st.sampled_from((True, True, True, False)))
@@ -142,14 +143,14 @@ def token_budget_workloads(
         draw(st.sampled_from(THRESHOLDS)),
         draw(st.sampled_from(tuple(rules))),
     )
-    return TokenBudgetWorkload(_limits(draw, requests, spare), options, tuple(requests))
+    return TokenBudgetWorkload(_limits(draw, requests, extra_blocks), options, tuple(requests))
 
 
-def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest], spare: int) -> SchedulingLimits:
-    """Draw limits that are those of the engine, or have so few blocks that running requests preempt each other.
+def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest], extra_blocks: int) -> SchedulingLimits:
+    """Draw limits that are those of the engine, or have so few blocks that running requests are preempted.
 
-    Each request alone fits them.
+    Each request fits the limits if it runs alone.
     """
     fewest = max(blocks_for(request.prompt_length + request.max_tokens - 1) for request in requests)
-    blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + spare) + 1))))
+    blocks = draw(st.sampled_from((BLOCKS, *range(fewest, min(BLOCKS, fewest + extra_blocks) + 1))))
     return SchedulingLimits(CONTEXT, draw(st.sampled_from((BATCH, BATCH, BATCH, 3, 2, 1))), blocks)

@@ -10,7 +10,7 @@ from harness.drivers.reference import SimulationDriver
 from harness.golden.tables import golden_path, read_golden
 from harness.runs.step_table import lengthen
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import planned_texts
+from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.token_budget.model import predict
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
@@ -37,7 +37,7 @@ def predicted(test: Test) -> list[StepRow]:
     assert isinstance(case, StepsCase)
     assert isinstance(options, TokenBudgetSetup)
     limits = SchedulingLimits(given.max_model_len or 512, given.max_num_seqs or 4, given.available_blocks or 32)
-    return list(predict(limits, options, planned_texts(specs_of(test, case), case.requests, None)))
+    return list(predict(limits, options, requests_with_tokens(specs_of(test, case), case.requests, None)))
 
 
 def named(mutation: tuple[str, Patch]) -> str:

@@ -191,7 +191,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "a block too many": ("decode", {"block_tables": lambda step: ((*step.block_tables[0], 30),)}, "held"),
     "the padding block": ("decode", {"block_tables": lambda step: ((0, *step.block_tables[0][1:]),)}, "held"),
-    "never finished": ("end", {"finished": ()}, "finished at steps []"),
+    "never finished": ("end", {"finished": ()}, "never finished"),
     "lost in the queue": ("waits", {"waiting": ()}, "queue"),
     "left behind": ("idle", {"used": 1}, "idle"),
 }

@@ -14,9 +14,9 @@ from tests.helpers.narrow import present
 BLOCKS = "used ≤ reserved ≤ available"
 BATCH = "never more than max_num_seqs sequences run"
 BATCH_TKV = "batch size x tkv never exceeds max_batch_tkv_limit"
-TKV = "whole blocks of padding that all share go; a longer prompt makes tkv grow"
-HELD = "used = ceil(tkv/64)"
-OUTPUTS = "only a running sequence gets a token, one a step"
+TKV = "whole blocks of padding that all sequences have are removed; a prompt that is longer than tkv makes tkv grow"
+HELD = "every sequence uses ceil(tkv/64) blocks"
+OUTPUTS = "only a running sequence gets a token, and only one token in a step"
 
 
 # --- good runs -------------------------------------------------------------------------------------------------
@@ -74,7 +74,7 @@ DOCTORED: dict[str, tuple[int, dict[str, Any], str, str]] = {
     ),
     "a prefill with two tokens": (3, {"outputs": (1, 0)}, OUTPUTS, "a prefill gave tokens to the requests (1, 0)"),
     "a request waits and runs": (4, {"waiting": (1,)}, QUEUE, "waiting is 1, expected in order of arrival none"),
-    "a request runs twice": (4, {"running": (1, 1, 0)}, OUTPUTS, "running is (1, 1, 0), which has a sequence twice"),
+    "a request runs twice": (4, {"running": (1, 1, 0)}, OUTPUTS, "running is (1, 1, 0), which lists a sequence twice"),
     "an end without a token": (
         3,
         {"finished": (0,), "running": (1,)},
@@ -101,8 +101,8 @@ def test_more_sequences_than_the_batch_holds() -> None:
     broken(
         checked(SEEN, max_num_seqs=1),
         BATCH,
-        "step 3: 2 sequences run, max_num_seqs is 1",
-        "step 4: 2 sequences run, max_num_seqs is 1",
+        "step 3: 2 sequences run, but max_num_seqs is 1",
+        "step 4: 2 sequences run, but max_num_seqs is 1",
     )
 
 

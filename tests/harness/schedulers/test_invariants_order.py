@@ -116,7 +116,7 @@ def test_more_tokens_than_max_tokens() -> None:
         checked(SEEN, with_tokens(SEEN, 6)),
         END,
         "step 6: request 0 finished with 6 of 5 tokens",
-        "step 7: request 0 got 6 tokens, max_tokens is 5",
+        "step 7: request 0 got 6 tokens, but max_tokens is 5",
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from harness.runs.step_table import shorten
 from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import PlannedText, planned_texts
+from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens
 from harness.types import ChunkingSetup, SchedulingLimits
 from tests.helpers.chunked_recordings import RECORDINGS, texts
 from tests.helpers.golden_cases import golden_cases
@@ -19,9 +19,9 @@ PATHS = sorted((SUITES / "scheduler_steps").glob("chunked_*.yaml"))
 AS_BUILT = SchedulingLimits(512, 4, 35, 2048)
 
 
-def planned(recording: dict[str, Any]) -> list[PlannedText]:
+def planned(recording: dict[str, Any]) -> list[RequestWithTokens]:
     return [
-        PlannedText(
+        RequestWithTokens(
             tuple(text[: request["prompt"]]),
             tuple(text[request["prompt"] :]),
             request["max_tokens"],
@@ -46,12 +46,12 @@ def test_it_has_every_golden_table(path: Path) -> None:
     """So every golden table of this scheduler is confirmed independently of an engine."""
     for case, limits, options, specs, golden in golden_cases(path):
         assert isinstance(options, ChunkingSetup)
-        rows = predict(limits, options, planned_texts(specs, case.requests, None))
+        rows = predict(limits, options, requests_with_tokens(specs, case.requests, None))
         assert shorten(rows) == shorten(golden), case.id
 
 
 def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
-    two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 2, 2)]
+    two = [RequestWithTokens((1,) * 64, (2,) * 3, 3), RequestWithTokens((3,) * 64, (4,) * 2, 2)]
     tight = SchedulingLimits(128, 2, 2, 2048)
     options = ChunkingSetup(chunk_size=64)
     assert explain(tight, options, two, 1) == "step 1: chunk of 0"
@@ -62,7 +62,7 @@ def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
 
 
 def test_requests_that_can_never_continue_are_reported() -> None:
-    long = PlannedText((1,) * 64, (2,) * 70, 70)
+    long = RequestWithTokens((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
         predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
     with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at tkv 67"):

@@ -9,8 +9,8 @@ import pytest
 
 from harness.runs.step_table import shorten
 from harness.schedulers.errors import ImpossibleWorkload
-from harness.schedulers.texts import PlannedText, planned_texts
-from harness.schedulers.token_budget.model import Moment, explain, moments, predict
+from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens
+from harness.schedulers.token_budget.model import PredictedStep, explain, predict, predicted_steps
 from harness.types import SchedulingLimits, TokenBudgetSetup
 from tests.helpers.golden_cases import golden_cases
 from tests.helpers.paths import SUITES
@@ -21,13 +21,13 @@ WORKLOADS = RECORDED["workloads"]
 AS_BUILT = SchedulingLimits(512, 4, 32)
 
 
-def planned(workload: dict[str, Any]) -> Iterator[PlannedText]:
+def planned(workload: dict[str, Any]) -> Iterator[RequestWithTokens]:
     """Yield the requests; events before step n of a recording are after step n − 1 here."""
     for request, tokens in zip(workload["requests"], workload["tokens"], strict=True):
         aborted = request.get("aborted_before_step")
         # Further tokens of an aborted request were not recorded, and nothing depends on them.
         generated = tokens if aborted is None else [*tokens, *[-1] * request["max_tokens"]][: request["max_tokens"]]
-        yield PlannedText(
+        yield RequestWithTokens(
             tuple(request["prompt"]),
             tuple(generated),
             request["max_tokens"],
@@ -36,30 +36,30 @@ def planned(workload: dict[str, Any]) -> Iterator[PlannedText]:
         )
 
 
-def replayed(workload: dict[str, Any], rules: str) -> list[Moment]:
+def replayed(workload: dict[str, Any], rules: str) -> list[PredictedStep]:
     given = dict(workload["token_budget"])
     size = given.pop("block_size", 64)
     options = TokenBudgetSetup(**given, rules=rules)  # type: ignore[arg-type]
-    return list(moments(SchedulingLimits(**workload["limits"]), options, list(planned(workload)), size))
+    return list(predicted_steps(SchedulingLimits(**workload["limits"]), options, list(planned(workload)), size))
 
 
-def seen(moment: Moment) -> dict[str, Any]:
-    """Return a moment in the columns of the recording."""
-    row = moment.row
+def seen(step: PredictedStep) -> dict[str, Any]:
+    """Return a step in the columns of the recording."""
+    row = step.row
     return {
         "step": row.step,
         "kind": "idle" if row.kind == "start" else row.kind,
         "scheduled": [list(pair) for pair in row.scheduled or ()],
         "preempted": list(row.preempted or ()),
         "hits": [list(pair) for pair in row.hits or ()],
-        "computed": [list(pair) for pair in zip(row.running, moment.computed, strict=True)],
+        "computed": [list(pair) for pair in zip(row.running, step.computed, strict=True)],
         "running": list(row.running),
         "waiting": list(row.waiting),
         "outputs": list(row.outputs),
         "finished": list(row.finished),
         "used": row.used,
-        "held": [[request, list(blocks)] for request, blocks in moment.pages],
-        "queue": list(moment.queue),
+        "held": [[request, list(blocks)] for request, blocks in step.held],
+        "queue": list(step.free_queue),
     }
 
 
@@ -83,8 +83,8 @@ def recorded(workload: dict[str, Any], rules: str) -> Iterator[tuple[dict[str, A
 @pytest.mark.parametrize("rules", VERSIONS)
 @pytest.mark.parametrize("workload", WORKLOADS, ids=[w["name"] for w in WORKLOADS])
 def test_it_has_every_column_of_every_recorded_step(workload: dict[str, Any], rules: str) -> None:
-    for moment, (row, left_out) in zip(replayed(workload, rules), recorded(workload, rules), strict=True):
-        compared = {name: value for name, value in seen(moment).items() if name not in left_out}
+    for step, (row, left_out) in zip(replayed(workload, rules), recorded(workload, rules), strict=True):
+        compared = {name: value for name, value in seen(step).items() if name not in left_out}
         assert compared == {name: row[name] for name in compared}
 
 
@@ -93,13 +93,13 @@ def test_it_has_every_golden_table(path: Path) -> None:
     """So every golden table of this scheduler is confirmed independently of an engine."""
     for case, limits, options, specs, golden in golden_cases(path):
         assert isinstance(options, TokenBudgetSetup)
-        rows = predict(limits, options, planned_texts(specs, case.requests, None))
+        rows = predict(limits, options, requests_with_tokens(specs, case.requests, None))
         assert shorten(rows) == shorten(golden), case.id
         assert ("preemption" in case.markers) == any(row.preempted for row in rows), case.id
 
 
 def test_it_says_why_the_head_waits() -> None:
-    two = [PlannedText((1,) * 500, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 2, 2)]
+    two = [RequestWithTokens((1,) * 500, (2,) * 3, 3), RequestWithTokens((3,) * 64, (4,) * 2, 2)]
     options = TokenBudgetSetup(enable_chunked_prefill=False)
     assert explain(AS_BUILT, options, two, 1) == (
         "step 1: 500 of 0 (a budget of 512), 1 waits for budget: 64 tokens in one step, 12 left of 512"
@@ -108,11 +108,11 @@ def test_it_says_why_the_head_waits() -> None:
     assert explain(few, TokenBudgetSetup(max_num_batched_tokens=64), two, 1) == (
         "step 1: 64 of 0 (a budget of 64), 1 waits for budget: all 64 tokens are used"
     )
-    assert "1 waits for a place: 1 run of 1" in explain(replace(AS_BUILT, max_num_seqs=1), options, two, 1)
+    assert "1 waits for a place in the batch: 1 of 1 run" in explain(replace(AS_BUILT, max_num_seqs=1), options, two, 1)
 
 
 def test_it_says_who_is_preempted() -> None:
-    two = [PlannedText((1,) * 64, (2,) * 3, 3), PlannedText((3,) * 64, (4,) * 3, 3)]
+    two = [RequestWithTokens((1,) * 64, (2,) * 3, 3), RequestWithTokens((3,) * 64, (4,) * 3, 3)]
     message = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
     assert message == (
         "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts in the step of a preemption of 1"
@@ -120,6 +120,6 @@ def test_it_says_who_is_preempted() -> None:
 
 
 def test_a_request_that_can_never_start_is_impossible() -> None:
-    long = PlannedText((1,) * 64, (2,) * 70, 70)
+    long = RequestWithTokens((1,) * 64, (2,) * 70, 70)
     with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 2 needed for all its 65 tokens, 1 free"):
         predict(SchedulingLimits(512, 4, 1), TokenBudgetSetup(enable_prefix_caching=False), [long])

@@ -170,7 +170,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a token before all is computed": (
         "chunk",
         {"outputs": (0, 1)},
-        "(0, 1) got a token, but all tokens are computed of (0,)",
+        "(0, 1) got a token, but all tokens are computed of requests (0,)",
     ),
     "no token where all is computed": ("two decode", {"outputs": lambda s: s.outputs[:1]}, "lost"),
     "a hit of half a block": ("hit", {"hits": ((1, 32),)}, "hits"),
@@ -179,7 +179,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "the victim is lost": ("preemption", {"waiting": ()}, "queue"),
     "a block too many in use": ("two decode", {"used": 9}, "conserved"),
     "a block too few in use": ("two decode", {"used": 1}, "conserved"),
-    "never finished": ("end", {"finished": ()}, "finished at steps []"),
+    "never finished": ("end", {"finished": ()}, "never finished"),
     "lost in the queue": ("waits", {"waiting": ()}, "queue"),
     "left behind": ("idle", {"used": 1}, "conserved"),
     "the null block": (

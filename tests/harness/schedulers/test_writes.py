@@ -29,25 +29,29 @@ FIRST = row(1, (0,), write(0, (1, 2, 3, 4), (1, 2, 3, 4), 200))
 
 def test_what_is_found_is_not_written() -> None:
     assert wrong(FIRST, row(2, (0, 1), write(1, (1, 2, 3, 5), (5,), 200))) == []
-    assert wrong(FIRST, row(2, (0, 1), write(1, (1, 2, 3, 5), (3, 5), 200))) == ["1 writes to block 3, which it found"]
+    assert wrong(FIRST, row(2, (0, 1), write(1, (1, 2, 3, 5), (3, 5), 200))) == [
+        "request 1 writes to block 3, which it found in the prefix cache"
+    ]
 
 
 def test_what_is_found_of_one_that_ended_is_not_written_either() -> None:
     assert wrong(FIRST, row(2, ()), row(3, (1,), write(1, (1, 2, 3, 5), (1, 5), 200))) == [
-        "1 writes to block 1, which it found"
+        "request 1 writes to block 1, which it found in the prefix cache"
     ]
 
 
 def test_a_block_that_another_holds_is_not_written() -> None:
     texts = (TEXT, TEXT[::-1])
     later = row(2, (0, 1), write(1, (4, 5, 6, 7), (4, 5, 6, 7), 200))
-    assert wrong(FIRST, later, texts=texts) == ["1 writes to block 4, which [0] hold"]
-    assert wrong(FIRST, later, texts=texts, caching=False) == ["1 writes to block 4, which [0] hold"]
+    assert wrong(FIRST, later, texts=texts) == ["request 1 writes to block 4, which request 0 holds as well"]
+    assert wrong(FIRST, later, texts=texts, caching=False) == [
+        "request 1 writes to block 4, which request 0 holds as well"
+    ]
 
 
 def test_a_block_that_the_request_does_not_hold_is_not_written() -> None:
     assert wrong(FIRST, row(2, (0,), write(0, (1, 2, 3, 4), (5,), 201))) == [
-        "0 writes to block 5, and holds (1, 2, 3, 4)"
+        "request 0 writes to block 5, but holds blocks (1, 2, 3, 4)"
     ]
 
 

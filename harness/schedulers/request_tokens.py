@@ -1,0 +1,47 @@
+"""``RequestWithTokens``: a request with its tokens, in the form that models of schedulers with prefix caching need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.suites.schema import Request
+from harness.types import RequestSpec, Run
+
+UNKNOWN_TOKEN = -1
+"""Token id that stands for a token that was not observed. No prompt contains it."""
+TokenIds = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class RequestWithTokens:
+    """A request with the token ids of its prompt, and those that it generates if it is not aborted.
+
+    ``generated`` has ``max_tokens`` token ids, or fewer if a stop condition ends the request.
+    """
+
+    prompt: TokenIds
+    generated: TokenIds
+    max_tokens: int
+    join_step: int = 0
+    abort_step: int | None = None
+
+
+def requests_with_tokens(
+    specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run | None
+) -> list[RequestWithTokens]:
+    """Convert the requests of a case to the form that the model of a scheduler needs.
+
+    Generated tokens are the simulated tokens of the request if it has some, and otherwise the tokens that it got in
+    ``run``. A request that can end before ``max_tokens`` gets as many tokens as in ``run``.
+    """
+    planned = []
+    for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):
+        seen = tuple(token.token_id for token in run.tokens[number]) if run else ()
+        known = spec.simulated_token_ids or seen
+        length = spec.max_tokens
+        if timing.abort_step is None and not timing.runs_to_max_tokens:
+            length = len(seen if run else spec.simulated_token_ids) or length
+        generated = (*known, *[UNKNOWN_TOKEN] * length)[:length]
+        planned.append(
+            RequestWithTokens(spec.prompt_token_ids, generated, spec.max_tokens, timing.join_step, timing.abort_step)
+        )
+    return planned

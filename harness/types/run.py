@@ -1,0 +1,54 @@
+"""The result of a run, its tokens, and the verdicts of checks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from harness.types.step_table import StepRow
+
+
+class Token(NamedTuple):
+    """A generated token. ``logprob`` is the natural logarithm of its probability under the model's raw logits.
+
+    ``rank`` is the token's rank among all tokens, from 1. ``top`` holds the top tokens as (token id, logprob), best
+    first, as many as the request's ``logprobs``. All three are unset if the driver lacks the capability ``logprobs``.
+    """
+
+    token_id: int
+    logprob: float | None = None
+    rank: int | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """The result of running a workload: its step table and, by request, the generated tokens.
+
+    ``unfinished`` is the reason why the run was stopped early, None if it ran to its end. ``traceback`` is that of an
+    engine failure. ``step_seconds`` has the duration of each step in seconds, 0 for step 0.
+    """
+
+    steps: tuple[StepRow, ...]
+    tokens: Sequence[tuple[Token, ...]]
+    unfinished: str | None = None
+    traceback: tuple[str, ...] = ()
+    step_seconds: tuple[float, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of a check. ``headline`` is one line; ``details`` are the lines below it; ``data`` is for reports.
+
+    ``data`` holds builtins only, because it is sent between processes.
+    """
+
+    passed: bool
+    headline: str
+    details: tuple[str, ...] = ()
+    rule: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def failures(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that did not pass."""
+    return [verdict for verdict in verdicts if not verdict.passed]

@@ -1,0 +1,69 @@
+"""The row of a step table: one field for each column that a scheduler can have."""
+
+from typing import NamedTuple
+
+
+class Write(NamedTuple):
+    """What a step wrote to the KV cache for one request.
+
+    ``table`` has the ids of the blocks that it held, oldest first. ``slots`` are the positions in the cache that were
+    written: block id times 64, plus the offset in the block; without those of the padding block. ``computed`` is the
+    number of its tokens in the cache after the step, 0 if the driver does not report it.
+    """
+
+    request: int
+    table: tuple[int, ...]
+    slots: tuple[int, ...]
+    computed: int = 0
+
+
+class StepRow(NamedTuple):
+    """One row of a step table: the observable state after a step.
+
+    Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, ``running`` newest
+    first. ``outputs`` are the requests that got a token in this step, ``finished`` those of them that ended with it.
+    ``reserved`` and ``used`` count blocks; None if the driver can't observe them.
+
+    Columns that a scheduler does not have are None. ``paused`` and ``hits`` are columns of the chunked scheduler.
+    ``paused`` is in the order in which requests are resumed. ``hits`` holds (request, number of prefix blocks found in
+    the cache and not computed again).
+
+    The token-budget scheduler has no ``tkv`` and no ``reserved``. Its ``running`` is in the order in which requests
+    joined. Its ``hits`` holds (request, tokens) for the admissions of this step, without requests with 0 tokens.
+    ``scheduled`` holds (request, tokens computed in the step) in scheduling order; ``preempted`` are the requests that
+    lost their blocks in the step, the first evicted first.
+
+    ``kind`` is prefill, decode, mixed, idle or start; expected tables leave it empty. ``block_tables`` is in the order
+    of ``tabled``, and empty if the driver can't observe block ids. ``writes`` is in the order in which the step
+    computes its requests; None if the driver can't observe them. A row may be omitted if it is a plain decode:
+    compared with the row before, tkv grows by one, the same sequences run, and no request joins, ends or takes a block.
+    """
+
+    step: int
+    tkv: int | None
+    waiting: tuple[int, ...]
+    running: tuple[int, ...]
+    outputs: tuple[int, ...]
+    finished: tuple[int, ...]
+    reserved: int | None = None
+    used: int | None = None
+    paused: tuple[int, ...] | None = None
+    hits: tuple[tuple[int, int], ...] | None = None
+    kind: str = ""
+    block_tables: tuple[tuple[int, ...], ...] = ()
+    scheduled: tuple[tuple[int, int], ...] | None = None
+    preempted: tuple[int, ...] | None = None
+    writes: tuple[Write, ...] | None = None
+
+    @property
+    def tkv_or_0(self) -> int:
+        """Return tkv, 0 for schedulers that have none."""
+        return self.tkv or 0
+
+    @property
+    def tabled(self) -> tuple[int, ...]:
+        """Return the requests to which the entries of ``block_tables`` belong.
+
+        These are the scheduled requests if ``scheduled`` is known, else the requests that got a token.
+        """
+        return self.outputs if self.scheduled is None else tuple(request for request, _ in self.scheduled)

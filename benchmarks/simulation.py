@@ -19,8 +19,8 @@ from engine.request import Request, SamplingParams
 from engine.simulation import simulated_core
 from harness.checks.steps import check_steps
 from harness.drivers.reference import SimulationDriver
+from harness.runs.plain_decodes import as_row, shorten
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row, shorten
 from harness.schedulers.continuous.invariants import check_invariants
 from harness.schedulers.continuous.model import filled_in, predict
 from harness.schedulers.continuous.planned import PlannedRequest

@@ -26,8 +26,8 @@ from checkpoints import resolve
 from harness.drivers.base import TOKENS, Driver
 from harness.drivers.engine_pool import EnginePool
 from harness.drivers.start_failures import EngineStartError
+from harness.runs.plain_decodes import as_data
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_data
 from harness.schedulers import scheduler_named
 from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.expand import Configuration, Expanded, expand

@@ -15,7 +15,7 @@ from harness.cases.workload import Workload, prepare
 from harness.checks.steps import cell_text
 from harness.drivers.engine_pool import EnginePool
 from harness.golden.tables import GoldenError
-from harness.runs.step_table import as_row, columns_of, lengthen, shorten
+from harness.runs.plain_decodes import as_row, columns_of, lengthen, shorten
 from harness.suites.schema import MODELS_OF_THE_RUN, OutputCase, StepsCase
 from harness.timeline import as_svg, time_line
 from harness.types import Run, SchedulingLimits, StepRow

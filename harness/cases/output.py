@@ -7,7 +7,7 @@ from harness.cases.test import Test, Verdicts
 from harness.cases.workload import prepare
 from harness.checks.steps import step_table_lines
 from harness.drivers.base import Session
-from harness.runs.step_table import as_row, columns_of
+from harness.runs.plain_decodes import as_row, columns_of
 from harness.suites.schema import OutputCase
 from harness.types import Run, SchedulingLimits, Verdict
 

@@ -13,7 +13,7 @@ from harness.cases.workload import Workload, prepare
 from harness.checks.steps import check_steps
 from harness.drivers.base import BLOCK_ACCOUNTING, Session
 from harness.golden.tables import GoldenError, golden_path, read_golden
-from harness.runs.step_table import as_row
+from harness.runs.plain_decodes import as_row
 from harness.suites.schema import StepsCase
 from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
 

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from harness.runs.plain_decodes import as_data, as_row, columns_of, lengthen, shorten
 from harness.runs.runner import turns
-from harness.runs.step_table import as_data, as_row, columns_of, lengthen, shorten
 from harness.schedulers import scheduler_of_row
 from harness.types import Run, StepRow, Verdict
 

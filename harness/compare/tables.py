@@ -9,8 +9,8 @@ from typing import Any
 from harness.compare.changes import Change
 from harness.compare.results import steps_of
 from harness.report.step_view import Line, StepTable, full_rows, step_table
-from harness.runs.step_table import as_data as row_as_data
-from harness.runs.step_table import columns_of
+from harness.runs.plain_decodes import as_data as row_as_data
+from harness.runs.plain_decodes import columns_of
 from harness.types import StepRow
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from harness.runs.step_table import cells_of, columns_of, lengthen, shorten
+from harness.runs.plain_decodes import cells_of, columns_of, lengthen, shorten
 from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.schema import Model, StepTable
 from harness.suites.yaml import Source, YamlError, described, read_yaml, shown_path

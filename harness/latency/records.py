@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from harness.latency.requests import RequestLatency, request_latencies
-from harness.runs.step_table import from_data, lengthen
+from harness.runs.plain_decodes import from_data, lengthen
 from harness.schedulers.bars import Size
 
 Record = Mapping[str, Any]

@@ -12,16 +12,16 @@ import pytest
 
 from checkpoints import CheckpointError
 from harness.cards.discovery import leased_cards
-from harness.cases.behaviour.needs import MISFITS, wants_a_server_alone
+from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.cases.compared import has_reference
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
 from harness.cases.lint import lint_suite
-from harness.cases.needs import missing_capability
 from harness.cases.run import run_at_client, run_test
+from harness.cases.skip_reasons import why_skipped
 from harness.cases.test import CaseError, Test, Verdicts, as_data
 from harness.drivers.base import UnavailableError
 from harness.drivers.compilations import watch
-from harness.drivers.optional import backend_label, scheduler_of, serves, why_lacking
+from harness.drivers.optional import backend_label, scheduler_of
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
 from harness.drivers.start_failures import EngineStartError
 from harness.golden.tables import GoldenError
@@ -95,21 +95,8 @@ class CaseItem(pytest.Item):
         if self.backend_label != expanded.configuration.backend:
             self.add_marker("simulated")
         self._compiled: dict[str, Any] | None = None
-        reason = self._why_skipped()
-        if reason:
+        if reason := why_skipped(expanded, self.settings.driver, self.settings.policy):
             self.add_marker(pytest.mark.skip(reason=reason))
-
-    def _why_skipped(self) -> str | None:
-        driver = self.settings.driver
-        lacking = missing_capability(self.expanded, driver.capabilities, self.settings.policy)
-        if lacking:
-            return lacking if lacking in MISFITS else why_lacking(driver, lacking)
-        case, setup = self.expanded.case, self.expanded.setup
-        if self.expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase):
-            limits = SchedulingLimits(**self.expanded.limits.model_dump())
-            unfit = driver.unfit(setup, limits, case.server) if serves(driver) else None
-            return driver.unavailable(setup) or unfit
-        return driver.unavailable(setup)
 
     @property
     def backend_label(self) -> str:

@@ -20,7 +20,7 @@ from harness.report.picture_view import picture
 from harness.report.reading import Recorded
 from harness.report.records import completed
 from harness.report.tested import cards_in_words
-from harness.runs.step_table import cells_of, columns_of, from_data, lengthen
+from harness.runs.plain_decodes import cells_of, columns_of, from_data, lengthen
 
 STATUS: Mapping[str, str] = {
     "passed": "passed",

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from harness.checks.steps import BLOCK_COLUMNS, cell_text
-from harness.runs.step_table import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
+from harness.runs.plain_decodes import as_expected, as_row, columns_of, from_data, lengthen, plain_decode
 from harness.types import StepRow
 
 CONTEXT_ROWS = 2

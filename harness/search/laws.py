@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from harness.checks.output import check_alone
 from harness.checks.steps import check_steps
 from harness.drivers.base import Session
+from harness.runs.plain_decodes import as_row
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row
 from harness.schedulers import scheduler_named
 from harness.schedulers.spec import Tokens, Workload
 from harness.types import RequestSpec, Run, StepRow, Verdict

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.drivers.registry import DEFAULT
-from harness.runs.step_table import cells_of, columns_of, shorten
+from harness.runs.plain_decodes import cells_of, columns_of, shorten
 from harness.schedulers import scheduler_named
 from harness.search.run import Found
 from harness.search.violated import violated

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from harness.runs.step_table import as_row
+from harness.runs.plain_decodes import as_row
 from harness.schedulers.bars import Stretch
 from harness.timeline.model import TimeLine
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.checks.steps import expected_kind
-from harness.runs.step_table import as_expected, from_data
+from harness.runs.plain_decodes import as_expected, from_data
 from harness.schedulers.bars import Size
 from harness.suites.schema import OPTION_KEYS, columns_of_cells
 from harness.timeline.apart import steps_apart

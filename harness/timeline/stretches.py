@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from harness.runs.step_table import plain_decode
+from harness.runs.plain_decodes import plain_decode
 from harness.schedulers import scheduler_of_row
 from harness.schedulers.bars import Size, Stretch
 from harness.timeline.model import TimeLine

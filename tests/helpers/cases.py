@@ -4,8 +4,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from harness.cases.failure_text import failure_text
-from harness.cases.needs import missing_capability
 from harness.cases.run import run_test
+from harness.cases.skip_reasons import missing_capability
 from harness.cases.test import Test
 from harness.drivers.base import Driver, Session
 from harness.suites.expand import expand

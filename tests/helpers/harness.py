@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.reference import SimulationDriver
+from harness.runs.plain_decodes import as_row
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row
 from harness.suites.prompts import nameless_spec
 from harness.suites.schema import Prompt, Request, StepsSuite
 from harness.types import EngineSetup, RequestSpec, Run, SchedulingLimits, StepRow

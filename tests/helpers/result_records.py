@@ -13,8 +13,8 @@ from harness.checks.steps import check_steps
 from harness.drivers.reference import SimulationDriver
 from harness.report.page import write_page
 from harness.report.reading import Recorded
+from harness.runs.plain_decodes import as_row
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row
 from harness.schedulers.sharing import NUMBERS
 from harness.suites.prompts import simulated_spec
 from harness.suites.schema import Request

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.checks.steps import check_steps, expected_kind
-from harness.runs.step_table import shorten
+from harness.runs.plain_decodes import shorten
 from harness.schedulers.continuous.rules import rule_for
 from harness.suites.schema import COLUMNS
 from harness.types import Run, StepRow, Verdict

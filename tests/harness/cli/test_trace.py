@@ -11,7 +11,7 @@ from harness.cli import main
 from harness.drivers.base import Driver
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.golden.tables import golden_path, read_golden
-from harness.runs.step_table import cells_of, lengthen
+from harness.runs.plain_decodes import cells_of, lengthen
 from harness.suites.loader import load_suite
 from harness.suites.schema import COLUMNS, StepsCase
 from harness.trace import RECORDED_AS, TraceError, as_json, read_items, trace_items

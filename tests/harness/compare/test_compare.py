@@ -11,7 +11,7 @@ from harness.cli import main
 from harness.compare import compare_runs, read_results
 from harness.compare.changes import Kind
 from harness.compare.tables import as_cells, tables_side_by_side
-from harness.runs.step_table import as_data
+from harness.runs.plain_decodes import as_data
 from harness.types import StepRow
 
 STEPS = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.cases.blessing import Blessing
 from harness.golden import tables as expectations
 from harness.golden.tables import GoldenError, golden_folder, golden_path, golden_text, read_golden, write_golden
-from harness.runs.step_table import cells_of, lengthen, shorten
+from harness.runs.plain_decodes import cells_of, lengthen, shorten
 from harness.suites.schema import COLUMNS
 from harness.types import StepRow
 from tests.helpers.harness import a_request, simulate, two_that_overlap

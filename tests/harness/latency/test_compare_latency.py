@@ -11,8 +11,8 @@ from harness.cli import main
 from harness.compare.latency import LatencyError, compare_latency
 from harness.compare.results import Run, read_results
 from harness.report.reading import FORMAT
+from harness.runs.plain_decodes import as_data
 from harness.runs.runner import turns
-from harness.runs.step_table import as_data
 from tests.helpers.harness import a_request, simulate
 
 SEEN = simulate(a_request(60, 20), a_request(10, 12, join_step=2))

@@ -4,8 +4,8 @@ import pytest
 
 from harness.latency import latencies_of, request_latencies
 from harness.latency.metrics import distribution
+from harness.runs.plain_decodes import as_data
 from harness.runs.runner import turns
-from harness.runs.step_table import as_data
 from harness.schedulers.bars import Size
 from harness.types import StepRow
 from tests.helpers.harness import two_that_overlap

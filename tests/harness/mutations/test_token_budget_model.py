@@ -8,7 +8,7 @@ from harness.cases.test import Test
 from harness.cases.workload import specs_of
 from harness.drivers.reference import SimulationDriver
 from harness.golden.tables import golden_path, read_golden
-from harness.runs.step_table import lengthen
+from harness.runs.plain_decodes import lengthen
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.token_budget.model import predict

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from harness.runs.step_table import shorten
+from harness.runs.plain_decodes import shorten
 from tests.helpers.pages import Elements, matrix_cells, plain
 from tests.helpers.result_records import (
     REASON,

@@ -13,8 +13,8 @@ from harness.checks.steps import check_steps
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.golden.tables import golden_text, read_golden
 from harness.report.step_view import step_table
+from harness.runs.plain_decodes import as_row, columns_of, lengthen, shorten
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_row, columns_of, lengthen, shorten
 from harness.schedulers.chunked import SPEC
 from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.rules import DOC, rule_for, rule_for_kinds

@@ -8,7 +8,7 @@ import pytest
 from engine.config import EngineConfig, resolve_limits
 from engine.config import Limits as EngineLimits
 from harness.golden.tables import golden_path, read_golden
-from harness.runs.step_table import lengthen
+from harness.runs.plain_decodes import lengthen
 from harness.schedulers.continuous.model import explain, filled_in, predict
 from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.errors import ImpossibleWorkload

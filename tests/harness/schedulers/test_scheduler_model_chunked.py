@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.runs.step_table import shorten
+from harness.runs.plain_decodes import shorten
 from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.runs.step_table import shorten
+from harness.runs.plain_decodes import shorten
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.request_tokens import RequestWithTokens, requests_with_tokens
 from harness.schedulers.token_budget.model import PredictedStep, explain, predict, predicted_steps

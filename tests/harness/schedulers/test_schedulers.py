@@ -14,7 +14,7 @@ from harness.types import StepRow
 from tests.helpers.paths import ROOT
 
 HARNESS = ROOT / "harness"
-KNOW_SCHEDULERS = ("schedulers/", "suites/schema/schedulers.py", "types.py", "drivers/vllm/", "drivers/reference/")
+KNOW_SCHEDULERS = ("schedulers/", "suites/schema/schedulers.py", "types/", "drivers/vllm/", "drivers/reference/")
 """Modules that may depend on the scheduler: its folder, its format, and drivers, which read different internals."""
 OWN_COLUMNS = {known.own_column for known in FORMATS.values() if known.own_column}
 

@@ -13,8 +13,8 @@ from harness.checks.steps import check_steps
 from harness.cli import main
 from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.report.step_view import step_table
+from harness.runs.plain_decodes import as_data, as_row, from_data, lengthen, shorten
 from harness.runs.runner import run_workload
-from harness.runs.step_table import as_data, as_row, from_data, lengthen, shorten
 from harness.schedulers.sharing import NUMBERS, SharingRequest
 from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants

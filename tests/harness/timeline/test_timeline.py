@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from harness.drivers.reference import SimulationDriver
+from harness.runs.plain_decodes import as_data, as_row, from_data, shorten
 from harness.runs.runner import run_workload, turns
-from harness.runs.step_table import as_data, as_row, from_data, shorten
 from harness.schedulers.continuous.workloads import Workload, workloads
 from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_rows, time_line
 from harness.timeline.apart import steps_apart

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from harness.checks.steps import steps_as_data
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
+from harness.runs.plain_decodes import as_row, from_data, shorten
 from harness.runs.runner import run_workload, turns
-from harness.runs.step_table import as_row, from_data, shorten
 from harness.schedulers.chunked.workloads import ChunkedWorkload, chunked_workloads
 from harness.schedulers.sharing import NUMBERS
 from harness.suites.prompts import simulated_spec

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.golden.tables import read_golden
-from harness.runs.step_table import as_row, lengthen, plain_decode, shorten
+from harness.runs.plain_decodes import as_row, lengthen, plain_decode, shorten
 from harness.suites.schema import COLUMNS
 from harness.types import StepRow
 from tests.helpers.harness import a_request, simulate, two_that_overlap

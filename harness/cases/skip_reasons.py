@@ -1,12 +1,30 @@
-"""Determine whether a driver has all capabilities that a case needs. If not, the case is skipped."""
+"""Determine whether and why a test is skipped with a driver: it lacks a capability, or cannot start the engine."""
 
 from collections.abc import Iterator
 
-from harness.cases.behaviour.needs import needs_of
+from harness.cases.behaviour.needs import MISFITS, needs_of
 from harness.checks.outputs import requested_policy
-from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, STRUCTURED_OUTPUTS, TOKENS
+from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, STRUCTURED_OUTPUTS, TOKENS, Driver
+from harness.drivers.optional import serves, why_lacking
 from harness.suites.expand import Expanded
 from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
+from harness.types import SchedulingLimits
+
+
+def why_skipped(expanded: Expanded, driver: Driver, policy_of_the_run: Policy | None = None) -> str | None:
+    """Return, as one sentence, why the test is skipped with this driver. Return None if the driver can run it.
+
+    ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
+    """
+    lacking = missing_capability(expanded, driver.capabilities, policy_of_the_run)
+    if lacking is not None:
+        return lacking if lacking in MISFITS else why_lacking(driver, lacking)
+    case, setup = expanded.case, expanded.setup
+    if reason := driver.unavailable(setup):
+        return reason
+    if expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase) and serves(driver):
+        return driver.unfit(setup, SchedulingLimits(**expanded.limits.model_dump()), case.server)
+    return None
 
 
 def missing_capability(

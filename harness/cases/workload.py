@@ -10,7 +10,7 @@ from harness.checks.outputs import Comparison, check_outputs, prepare_outputs
 from harness.checks.samples import check_samples
 from harness.checks.steps import steps_as_data
 from harness.drivers.base import TOKENS, Session
-from harness.runs.runner import run_workload, turns
+from harness.runs.runner import run_workload, without_plain_decodes
 from harness.schedulers.spec import SchedulerSpec
 from harness.suites.expand import Configuration
 from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
@@ -88,7 +88,7 @@ class Workload:
         left out if the outputs are not compared with reference outputs.
         """
         first, *others = verdicts
-        rows = turns(run.steps)
+        rows = without_plain_decodes(run.steps)
         steps = first.data.get("steps") or steps_as_data(rows)
         more: dict[str, Any] = {"steps": steps, "sizes": list(map(list, self.sizes))}
         if self.comparison is not None:

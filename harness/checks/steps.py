@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from harness.runs.plain_decodes import as_data, as_row, columns_of, lengthen, shorten
-from harness.runs.runner import turns
+from harness.runs.runner import without_plain_decodes
 from harness.schedulers import scheduler_of_row
 from harness.types import Run, StepRow, Verdict
 
@@ -19,7 +19,7 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     are not compared, for drivers that can't observe blocks. The verdict's ``data`` has both tables without plain
     decodes.
     """
-    rows, wanted = turns(run.steps), shorten(expected)
+    rows, wanted = without_plain_decodes(run.steps), shorten(expected)
     data = {"steps": steps_as_data(rows), "expected": [as_data(row) for row in wanted], "differing": {}}
     if run.unfinished is None and blocks and shorten(map(as_row, rows)) == wanted:
         return Verdict(True, f"{len(run.steps) - 1} steps as expected", data=data)

@@ -26,7 +26,10 @@ Progress = Callable[[int], None]
 def continuations(
     checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: Progress | None = None
 ) -> list[Reference]:
-    """Return the greedy continuation of each prompt, in the order of ``wanted``."""
+    """Return the continuation of each prompt, in the order of ``wanted``.
+
+    The continuation is greedy, or consists of the tokens ``given`` of the entry if there are any.
+    """
     found = {i: scored(checkpoint, w.prompt_token_ids, w.given, w.top) for i, w in enumerate(wanted) if w.given}
     if progress and found:
         progress(len(found))

@@ -1,6 +1,6 @@
 """Read and write files of reference outputs.
 
-They are JSON files with one line for each token, so that a diff shows which tokens changed. A file names its model by a
+The files are JSON with one line for each token, so that a diff shows which tokens changed. A file names its model by a
 digest of the checkpoint's files, and each request by a digest of the prompt and of what affects the tokens. It also has
 a digest of its own content, so that a file that was edited by hand, or is incomplete, is rejected.
 """
@@ -69,7 +69,7 @@ def read_references(path: Path) -> ReferenceFile | None:
         data = json.loads(text)
         file = _ADAPTER.validate_python(data)
         if file.reference != FORMAT or file.digest != _digest(data):
-            what = "this file of references is damaged or was edited by hand, because its digest is wrong"
+            what = "this file of references is damaged or was edited by hand: its digest is wrong"
             raise ReferenceFileError(f"{path}: {what}; to write it again, run spyre-cb references")
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:

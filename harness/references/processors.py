@@ -1,8 +1,8 @@
 """Change the reference's logits as a request asks for, such as by penalties, before the best token is chosen.
 
-Logits processors of Hugging Face are used if they have the definition that vLLM has. Others are implemented here. They
-are applied in vLLM's order: allowed tokens, bad words, tokens that would end the request before ``min_tokens``, logit
-bias, repetition penalty, and then the frequency and presence penalties.
+Logits processors of Hugging Face are used if they compute the same as those of vLLM. Others are implemented in this
+module. The changes are made in vLLM's order: allowed tokens, bad words, tokens that would end the request before
+``min_tokens``, logit bias, repetition penalty, and then the frequency and presence penalties.
 """
 
 from collections.abc import Iterable, Sequence

@@ -12,7 +12,7 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
     """Return what to compute as the reference of a request: a greedy continuation of ``max_tokens`` tokens.
 
-    It does not end at stop conditions. ``ended`` cuts it there.
+    The continuation does not end at stop conditions. ``ended`` cuts it where one of them ends the request.
     """
     return Wanted(
         request.prompt_token_ids,
@@ -26,7 +26,10 @@ def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
 
 
 def prompt_wanted_for(request: RequestSpec) -> Wanted | None:
-    """Return what the logprobs of a prompt are compared with; None if none are wanted, or it is a single token."""
+    """Return what to compute as the reference for the logprobs of a request's prompt.
+
+    Return None if the request asks for no logprobs of its prompt, or if the prompt is a single token, which has none.
+    """
     prompt = request.prompt_token_ids
     if request.prompt_logprobs is None or len(prompt) == 1:
         return None
@@ -34,7 +37,7 @@ def prompt_wanted_for(request: RequestSpec) -> Wanted | None:
 
 
 def all_wanted(specs: Iterable[RequestSpec], vocabulary: Vocabulary) -> tuple[Wanted, ...]:
-    """Return everything with which requests are compared: continuations, and logprobs of prompts."""
+    """Return all references to compute for these requests: their continuations, and the logprobs of their prompts."""
     specs = list(specs)
     prompts = [wanted for spec in specs if (wanted := prompt_wanted_for(spec)) is not None]
     return widened([*(wanted_for(spec, vocabulary) for spec in specs), *prompts])
@@ -54,8 +57,9 @@ def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
 def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
     """Yield the token sequences that ``bad_words`` forbids.
 
-    These are each word at the start of a text, and each word after a space if that has the same number of tokens and
-    another first token. This is vLLM's rule (``SamplingParams.update_from_tokenizer``).
+    These are the tokens of each word at the start of a text. The tokens of the word after a space are forbidden as well
+    if there are as many of them and the first one differs. This is vLLM's rule
+    (``SamplingParams.update_from_tokenizer``).
     """
     for word in words:
         first = vocabulary.encode_plain(word.lstrip())
@@ -74,7 +78,7 @@ def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) ->
 def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
     """Return the text of the reference that a client should get.
 
-    It ends before the stop token or the stop string, or with it if the request includes it.
+    The text ends before the stop token or the stop string or, with ``include_stop_str_in_output``, after it.
     """
     ids, shown = ended(reference, request, vocabulary).token_ids, _shown(request, vocabulary)
     if len(ids) < request.min_tokens:
@@ -126,6 +130,6 @@ def _shown(request: RequestSpec, vocabulary: Vocabulary) -> Callable[[tuple[int,
 
 
 def _completed_at(stop: str, ids: tuple[int, ...], shown: Callable[[tuple[int, ...]], str]) -> int:
-    """Return the position in the text at which a stop string begins that the last token completes, -1 if none does."""
+    """Return the position in the text at which the stop string begins, if the last token completes it, else -1."""
     before, after = shown(ids[:-1]).rstrip(UNFINISHED_CHARACTER), shown(ids)
     return after.find(stop, max(0, len(before) - len(stop) + 1))

@@ -21,7 +21,10 @@ Decode = Callable[[tuple[int, ...]], str]
 
 @dataclass
 class Oracle:
-    """Provides reference outputs. With ``may_compute`` False, only the files of expectations are used, as in CI."""
+    """Provides reference outputs.
+
+    With ``may_compute`` False, reference outputs are only read from the files of expectations, as in CI.
+    """
 
     may_compute: bool = True
     _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
@@ -29,8 +32,9 @@ class Oracle:
     def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
         """Return the reference for each entry of ``wanted``.
 
-        ``file`` is the path of the case's reference outputs, and need not exist. Raises ReferenceMissingError, and
-        ReferenceFileError if the file is damaged. The latter is only raised if ``may_compute`` is False.
+        ``file`` is the path of the case's reference outputs, and need not exist. If ``may_compute`` is False, raises
+        ReferenceMissingError for references that are not in the file, and ReferenceFileError if the file is damaged.
+        Otherwise such references are computed.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]
@@ -42,9 +46,9 @@ class Oracle:
         return [(by_place[i] if r is None else r).upto(w.max_tokens) for i, (r, w) in enumerate(pairs)]
 
     def on_file(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None) -> list[Reference | None]:
-        """Return the references in the file, in the order of ``wanted``. Those that the file does not have are None.
+        """Return the references in the file, in the order of ``wanted``.
 
-        All are None if the file belongs to another model.
+        An entry of the result is None if the file does not have the reference, or if the file is of another model.
         """
         try:
             held = read_references(file) if file is not None else None
@@ -57,7 +61,7 @@ class Oracle:
         return [_if_it_answers(held.by_key.get(each.key), each) for each in wanted]
 
     def holds(self, file: Path, checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> bool:
-        """Return whether the file has references for all of ``wanted`` and no others."""
+        """Return whether the file has a reference for each entry of ``wanted``, and no other references."""
         try:
             held = read_references(file)
         except ReferenceFileError:
@@ -69,7 +73,10 @@ class Oracle:
     def computed(
         self, checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: compute.Progress | None = None
     ) -> list[Reference]:
-        """Return the references, from memory or from this machine's cache. Compute and store those that are missing."""
+        """Return the reference for each entry of ``wanted``, from memory or from the cache on this machine.
+
+        References that are in neither are computed and stored in both.
+        """
         found = [self._recall(checkpoint, each) for each in wanted]
         missing = [i for i, reference in enumerate(found) if reference is None]
         if progress and len(missing) < len(wanted):

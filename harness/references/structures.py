@@ -1,6 +1,7 @@
-"""Exclude the tokens that a structured output (JSON schema, regular expression, ...) does not allow from logits.
+"""Set the logits of tokens to -inf that a constraint (JSON schema, regular expression, …) does not allow.
 
-The masks are computed with ``llguidance``, each from the first token of the answer, and for one request at a time.
+``llguidance`` determines which tokens are allowed. At each position it processes the answer from its first token on.
+Requests are processed one at a time.
 """
 
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ def constrained(
 def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, generated: list[int]) -> Any:
     """Return one row of logits (``[vocabulary]``) with -inf for tokens that ``structure`` does not allow next.
 
-    ``generated`` are the tokens before. Raises StructureError.
+    ``generated`` are the tokens that were generated before. Raises StructureError.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Types for reference outputs: ``Wanted``, what to compute, and ``Reference``, the result."""
+"""Types for reference outputs: ``Wanted`` says what to compute, and ``Reference`` is the result."""
 
 import hashlib
 import json
@@ -14,7 +14,10 @@ TOP = 5
 
 
 class ReferenceMissingError(LookupError):
-    """Reference outputs are not in any file and must not be computed. ``numbers`` are their positions."""
+    """Reference outputs are not in any file, and must not be computed.
+
+    ``numbers`` are the positions of the requests without a reference output.
+    """
 
     def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
         super().__init__(message)
@@ -47,7 +50,7 @@ class Wanted:
     The token ids in ``forbidden`` are not chosen at the first ``forbidden_until`` positions. ``top`` is the number of
     most likely tokens to store at each position; if a constraint allows fewer tokens there, fewer are stored.
     ``structure`` is the constraint that the tokens up to EOS must satisfy.
-    With ``given``, the tokens are these, and only their logprobs are computed.
+    If there are tokens in ``given``, they are the continuation, and only their logprobs are computed.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -61,7 +64,10 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """Return the SHA-256, as hex, of everything that affects which tokens are chosen. It is the key in files."""
+        """Return the SHA-256, as hex, of everything that affects which tokens are chosen.
+
+        Files of references have this key for each reference.
+        """
         forbidden = self.forbidden if self.forbidden_until else ()
         parts: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
         if self.processors != NO_PROCESSORS:
@@ -75,9 +81,10 @@ class Wanted:
 
 
 def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
-    """Return ``wanted`` with the largest ``max_tokens`` and ``top`` among entries with the same key.
+    """Return the entries with ``max_tokens`` and ``top`` raised to the largest values among entries with the same key.
 
-    One reference is then enough for all requests with the same key.
+    Entries have the same ``Wanted.key`` if they have the same prompt and the same parameters. One reference is then
+    enough for all of them, because the shorter continuations are beginnings of the longest one.
     """
     longest: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -125,6 +132,9 @@ class Reference:
         return self if count >= len(self.tokens) else Reference(self.tokens[:count])
 
     def answers(self, wanted: Wanted) -> bool:
-        """Return whether the reference has as many tokens and top tokens as ``wanted``, which has the same key."""
+        """Return whether the reference has at least as many tokens and top tokens as ``wanted`` needs.
+
+        The reference must have been computed for an entry with the same ``Wanted.key``.
+        """
         enough = (len(token.top) >= wanted.top for token in self.tokens[:1])
         return len(self.tokens) >= wanted.max_tokens and (wanted.structure is not None or all(enough))

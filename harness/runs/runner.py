@@ -28,12 +28,12 @@ class Timing(Protocol):
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
     """Run the requests until the engine has no more work. ``timings`` has the timing of each request.
 
-    If the engine raises an error or does not finish, the result has the steps until then, and the reason.
+    If the engine raises an error or does not finish the requests, the result has the steps until then, and the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
     last_event = max(events)
-    _let_happen(session, events[0])
+    _apply(session, events[0])
     rows = [as_step(0, StepRecord("start", (), (), ()), session.observe())]
     most = _max_steps(last_event, requests, by_tokens="scheduled" in format_of_row(rows[0]).columns)
     unfinished: str | None = None
@@ -52,7 +52,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             seconds.append(perf_counter() - began)
             tokens.take(record)
             if step in events:
-                _let_happen(session, events[step])
+                _apply(session, events[step])
             rows.append(as_step(step, record, session.observe()))
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
@@ -63,15 +63,15 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: bool) -> int:
     """Return an upper bound for the number of steps that a correct engine needs.
 
-    ``last_event`` is the last step at which a request is added or aborted. ``by_tokens`` is for the token-budget
-    scheduler, which may compute one prompt token in a step.
+    ``last_event`` is the last step at which a request is added or aborted. ``by_tokens`` is True for the token-budget
+    scheduler, which may compute as little as one prompt token in a step.
     """
     prompts = sum(len(request.prompt_token_ids) for request in requests) if by_tokens else 0
     return last_event + sum(request.max_tokens + 3 for request in requests) + prompts + 10
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request. They are assembled when they are first needed, which simulations never do."""
+    """The tokens of each request. They are assembled when they are first read. Simulations never read them."""
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)
@@ -114,7 +114,7 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
 @dataclass
 class _Events:
-    """What happens between two steps: requests that are added, then ids of requests that are aborted."""
+    """The requests to add between two steps, and the ids of the requests to abort after that."""
 
     joins: list[RequestSpec] = field(default_factory=list)
     aborts: list[int] = field(default_factory=list)
@@ -129,7 +129,7 @@ def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[
     return events
 
 
-def _let_happen(session: Session, events: _Events) -> None:
+def _apply(session: Session, events: _Events) -> None:
     for request in events.joins:
         session.add_request(request)
     for request_id in events.aborts:
@@ -137,7 +137,7 @@ def _let_happen(session: Session, events: _Events) -> None:
 
 
 def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
-    """Return the row of the observed step table: the results of the step (``record``), and the state after it."""
+    """Return a row of the observed step table, from the results of the step (``record``) and the state after it."""
     return StepRow(
         step=step,
         tkv=seen.tkv,
@@ -157,8 +157,11 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
     )
 
 
-def turns(steps: Sequence[StepRow]) -> list[StepRow]:
-    """Return the steps without plain decodes. The last step is always kept, because it shows where the run ends."""
+def without_plain_decodes(steps: Sequence[StepRow]) -> list[StepRow]:
+    """Return the steps without plain decodes (see ``StepRow``), except that the last step is always kept.
+
+    The last step shows where the run ends.
+    """
     kept = [
         after
         for before, after in zip([None, *steps], steps, strict=False)

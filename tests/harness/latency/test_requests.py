@@ -5,7 +5,7 @@ import pytest
 from harness.latency import latencies_of, request_latencies
 from harness.latency.metrics import distribution
 from harness.runs.plain_decodes import as_data
-from harness.runs.runner import turns
+from harness.runs.runner import without_plain_decodes
 from harness.schedulers.bars import Size
 from harness.types import StepRow
 from tests.helpers.harness import two_that_overlap
@@ -82,7 +82,10 @@ def test_durations_of_other_steps_are_refused() -> None:
 
 
 def test_results_have_omitted_decodes_and_durations() -> None:
-    data = {"steps": [as_data(row) for row in turns(SEEN.run.steps)], "sizes": [list(size) for size in SIZES]}
+    data = {
+        "steps": [as_data(row) for row in without_plain_decodes(SEEN.run.steps)],
+        "sizes": [list(size) for size in SIZES],
+    }
     untimed = latencies_of({"verdicts": [{"data": {}}, {"data": data}]})
     assert untimed is not None
     assert untimed.steps == tuple(request_latencies(SEEN.run.steps, SIZES))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from harness.drivers.reference import SimulationDriver
 from harness.runs.plain_decodes import as_data, as_row, from_data, shorten
-from harness.runs.runner import run_workload, turns
+from harness.runs.runner import run_workload, without_plain_decodes
 from harness.schedulers.continuous.workloads import Workload, workloads
 from harness.timeline import Bar, Size, TimeLine, as_svg, as_text, of_rows, time_line
 from harness.timeline.apart import steps_apart
@@ -59,7 +59,7 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: Workload) -
             assert sum(bar.held for bar in held) == (step.used or 0) * 64
             assert sum(bar.held + bar.unused for bar in held) == (step.reserved or 0) * 64
     # The short forms give the same.
-    assert time_line(turns(steps), planned) == line
+    assert time_line(without_plain_decodes(steps), planned) == line
     assert time_line(of_rows(shorten(map(as_row, run.steps))), planned) == line
     assert list(steps_apart(line, line)) == []
     assert all(len(text) <= 60 for text in as_text(line, 60))

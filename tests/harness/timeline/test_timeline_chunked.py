@@ -13,7 +13,7 @@ from harness.checks.steps import steps_as_data
 from harness.cli import main
 from harness.drivers.reference import SimulationDriver
 from harness.runs.plain_decodes import as_row, from_data, shorten
-from harness.runs.runner import run_workload, turns
+from harness.runs.runner import run_workload, without_plain_decodes
 from harness.schedulers.chunked.workloads import ChunkedWorkload, chunked_workloads
 from harness.schedulers.sharing import NUMBERS
 from harness.suites.prompts import simulated_spec
@@ -127,7 +127,7 @@ def again(stretch: Stretch) -> int:
 
 
 def test_results_are_read_as_they_are_written(twins: Run) -> None:
-    expected = turns(twins.steps)
+    expected = without_plain_decodes(twins.steps)
     data = json.loads(json.dumps({"steps": steps_as_data(expected), "tables": tables_of(expected)}))
     line = time_line(with_tables(map(from_data, data["steps"]), data["tables"]), SIZES, asdict(CHUNKING))
     assert line == line_of(twins, SIZES)

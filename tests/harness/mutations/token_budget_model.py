@@ -394,8 +394,7 @@ def keep_the_blocks_of_an_aborted_request(patch: pytest.MonkeyPatch) -> None:
     leave = _Engine.leave
 
     def kept(self: _Engine, request: ModelRequest) -> None:
-        if request.number not in self.finished:
-            request.blocks = []
+        request.blocks = request.blocks if request.number in self.finished else []
         leave(self, request)
 
     patch.setattr(_Engine, "leave", kept)

@@ -1,7 +1,7 @@
 """The driver ``vllm``: vLLM in this process, with a Spyre plugin or without one.
 
-Importing this package imports neither vLLM nor torch. ``plugins.py`` describes the supported plugins, each with an
-adapter module for what differs between them.
+Importing this package imports neither vLLM nor torch. ``plugins.py`` describes the supported plugins. Each plugin has
+an adapter module, which contains what differs between plugins.
 """
 
 from harness.drivers.base import Driver

@@ -66,7 +66,8 @@ def held_blocks(manager: Any) -> dict[str, tuple[int, ...]]:
 def use_config(vllm_config: Any) -> None:
     """Make the plugin use the configuration of this engine.
 
-    The plugin checks requests with the configuration in its platform class, which is that of the engine started last.
+    The plugin checks requests with the configuration in its platform class. Without this call, the class has the
+    configuration of the engine that was started last.
     """
     from vllm.platforms import current_platform
 
@@ -95,19 +96,22 @@ def same_logits(rows: int, vocabulary: int) -> Any:
 
 
 def without_card(setup: EngineSetup) -> str | None:
-    """Return why a setup that needs a card can't run here, as one sentence. Return None if it needs none or can run."""
+    """Return why a setup that needs a card can't run on this machine, as one sentence.
+
+    Return None if the setup needs no card, or if torch_sendnn is installed.
+    """
     if setup.backend == "sendnn" and find_spec("torch_sendnn") is None:
         return "backend sendnn needs a Spyre card and torch_sendnn, but torch_sendnn is not installed"
     return None
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Return the limits. Those that are not given are taken from ``most``, the limits with which the engine was built.
+    """Return ``limits`` with every None replaced by the value in ``most``, the limits with which the engine was built.
 
     Raises ValueError if a limit is below 1 or above that of the engine.
     """
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)
         if value is not None and not 1 <= value <= bound:
-            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, with which the engine was built")
+            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, the limit of the engine")
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

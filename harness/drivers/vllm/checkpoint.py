@@ -6,9 +6,10 @@ from checkpoints import Checkpoint, CheckpointError, check_supported, resolve
 
 
 def checked(model: str, transformers_version: str | None) -> Checkpoint:
-    """Return the checkpoint of a model. Raises CheckpointError if there is none, or if it would be loaded incorrectly.
+    """Return the checkpoint of a model.
 
-    The plugin loads models with ibm-fms, so they must be supported by it. In addition, transformers before version 5
+    Raises CheckpointError if the model has no checkpoint, or if the plugin would load it incorrectly. The plugin loads
+    models with ibm-fms, so ibm-fms must support the model. In addition, transformers before version 5
     reads ``rope_theta`` only from the top level of config.json, but version 5 may write it to ``rope_parameters`` only.
     """
     checkpoint = resolve(model)

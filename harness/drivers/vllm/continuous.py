@@ -1,7 +1,7 @@
-"""The adapter for the plugin with continuous batching (vllm-spyre): reads its state, and sets limits between cases.
+"""The adapter for the plugin with continuous batching, vllm-spyre.
 
-It uses attributes of vLLM's EngineCore, of the scheduler and of the model runner that the plugin's own tests use as
-well. It does not import vLLM.
+It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore, of the
+scheduler and of the model runner that the plugin's own tests use as well. It does not import vLLM.
 """
 
 import sys
@@ -49,7 +49,7 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
-    """Return the decision of a step. It is a prefill if the step has a new request."""
+    """Return what the scheduler decided for a step. The step is a prefill if it has a new request."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if scheduled.scheduled_new_reqs else "decode")
@@ -81,7 +81,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:  # noqa: ARG001
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return the environment variables with which the plugin's options are set."""
+    """Return the environment variables that set the plugin's options."""
     return {}
 
 
@@ -104,8 +104,8 @@ def built(core: Any) -> SchedulingLimits:
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
     """Set the limits of an idle engine, and give it a new block pool, as the plugin's tests do. No limit may be None.
 
-    The scheduler has copies of ``max_model_len`` and ``max_num_seqs``, which the plugin's tests do not set. They are
-    set as well, so that the engine behaves like one that was started with these limits.
+    The scheduler has copies of ``max_model_len`` and ``max_num_seqs``, which the plugin's tests do not set. The copies
+    are set as well, so that the engine behaves like one that was started with these limits.
     """
     scheduler, runner = core.scheduler, model_runner(core)
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len

@@ -17,10 +17,10 @@ SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
 
 
 class VllmDriver:
-    """The driver of vLLM in this process. The constructor raises UnavailableError if no supported version is installed.
+    """The driver of vLLM in this process.
 
-    With ``schedule_only``, scheduler and model runner are vLLM's and the plugin's, but the model does not run, so that
-    only steps can be checked.
+    With ``schedule_only``, the scheduler and the model runner of vLLM and the plugin run, but the model does not, so
+    only steps can be checked. The constructor raises UnavailableError if no supported version is installed.
     """
 
     def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
@@ -44,7 +44,7 @@ class VllmDriver:
         if setup.tensor_parallel_size > 1:
             return (
                 f"tensor_parallel_size {setup.tensor_parallel_size}: the driver can observe steps only if the worker "
-                "runs in its own process, which is with tensor_parallel_size 1"
+                "runs in the driver's process, which requires tensor_parallel_size 1"
             )
         return None
 
@@ -60,7 +60,7 @@ class VllmDriver:
         return VllmSession(self.plugin, setup, self._started(setup))
 
     def _started(self, setup: EngineSetup) -> StartedEngine:
-        """Start an engine. Without a model, an engine that was started for other options is used if possible."""
+        """Return a started engine. If the model does not run, sessions with different options can share an engine."""
         if not self._schedule_only:
             return StartedEngine(self.plugin, setup)
         shape = self.plugin.adapter.shape(setup)

@@ -39,7 +39,7 @@ def prepare(plugin: Plugin) -> None:
 
 
 def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
-    """Set the variables that an engine reads when it starts, its options and a free port.
+    """Set the variables that an engine reads when it starts: the options of the setup, and a free port.
 
     Variables that the last engine has set are removed.
     """
@@ -56,7 +56,7 @@ def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
 
 
 def free_port() -> int:
-    """Return a free port. The operating system gives a different one to each process that asks for one."""
+    """Return a port that is free at the time of the call. The operating system chooses it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""Make vLLM without a plugin generate golden tokens, with one of vLLM's logits processors for single requests."""
+"""Make vLLM without a plugin generate golden tokens, with a logits processor for each request that has some."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def given_tokens(params: Any) -> GivenTokens | None:
     ``requests.py`` writes the golden tokens into the parameters.
     """
     given = (params.extra_args or {}).get(INJECTOR)
-    if isinstance(given, str):  # over HTTP it is JSON in a text
+    if isinstance(given, str):  # over HTTP, the value is a JSON string
         given = json.loads(given)
     return GivenTokens(given["expected_token_ids"]) if given else None
 
@@ -41,7 +41,8 @@ def given_tokens(params: Any) -> GivenTokens | None:
 def processor_class() -> type:
     """Return the class of logits processors to pass to vLLM.
 
-    The class is created by a function, because its base class is vLLM's and vLLM must not be imported before.
+    The class is created in a function, because its base class is vLLM's, and vLLM must not be imported with this
+    module.
     """
     from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
@@ -56,7 +57,7 @@ def processor_class() -> type:
 
 
 def __getattr__(name: str) -> type:
-    """Return the class by the name by which a server imports it (``--logits-processors``)."""
+    """Return the class ``GoldenTokens``, which a server imports by this name (``--logits-processors``)."""
     if name == "GoldenTokens":
         return processor_class()
     raise AttributeError(name)

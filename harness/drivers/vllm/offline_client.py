@@ -1,4 +1,4 @@
-"""The client of behaviour cases for vLLM in this process. It has vLLM's offline API only (``generate``)."""
+"""The client with which behaviour cases use vLLM in this process. It can only use the offline API (``generate``)."""
 
 from collections.abc import AsyncGenerator, Sequence
 
@@ -10,7 +10,10 @@ OFFLINE_ONLY = "the driver vllm has the offline API only; use --cb-driver openai
 
 
 class OfflineClient:
-    """A client that passes lists of requests to ``LLM.generate`` of a session. Its other methods are not available."""
+    """A client that passes lists of requests to ``LLM.generate`` of a session.
+
+    The methods for other APIs raise NotImplementedError.
+    """
 
     capabilities = frozenset[str]()
 

@@ -44,7 +44,10 @@ class Adapter(Protocol):
         """Return what the scheduler decided for a step. ``scheduled`` is the step's SchedulerOutput."""
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        """Return why an engine with this setup can't be started here, None if it can. The scheduler is not checked."""
+        """Return why an engine with this setup can't be started here, as one sentence. Return None if it can.
+
+        The caller has already checked the scheduler.
+        """
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         """Set the limits of the core and the options of ``setup``, and remove all state of earlier requests."""
@@ -58,7 +61,8 @@ class Adapter(Protocol):
     def shape(self, setup: EngineSetup) -> EngineSetup:
         """Return the setup with which to start an engine for ``setup``.
 
-        It has the same value for all setups between which ``tighten`` can switch, so that they share an engine.
+        The result is the same for all setups between which ``tighten`` can switch, so that these setups share an
+        engine.
         """
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
@@ -144,7 +148,7 @@ def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG
 
 
 def _nothing_to_enter(vllm_config: Any) -> None:
-    """Do nothing, because vLLM without a plugin always uses the configuration of the right engine."""
+    """Do nothing, because vLLM without a plugin has no configuration that engines share."""
 
 
 ONE_TKV = Plugin(

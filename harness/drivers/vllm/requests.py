@@ -55,7 +55,7 @@ def _structured_outputs(structure: Structure) -> Any:
 
 
 def _processors(request: RequestSpec) -> dict[str, Any]:
-    """Return the arguments of the request that change logits, such as penalties. Defaults are left out."""
+    """Return the arguments of SamplingParams that change logits, such as penalties. Defaults are left out."""
     wanted: dict[str, tuple[Any, Any]] = {
         "presence_penalty": (request.presence_penalty, 0.0),
         "frequency_penalty": (request.frequency_penalty, 0.0),

@@ -11,7 +11,7 @@ from harness.drivers.vllm.versions import version_of
 from harness.suites.schema import Scheduler, ServerOptions
 from harness.types import EngineSetup, SchedulingLimits
 
-NOT_KNOWN_THERE = ("max_queue", "max_body_bytes", "drain_seconds")
+NOT_IN_VLLM = ("max_queue", "max_body_bytes", "drain_seconds")
 """Names of the server options of a case that ``vllm serve`` does not have."""
 BATCH_TKV = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 
@@ -42,8 +42,8 @@ def vllm_unavailable(setup: EngineSetup) -> str | None:
 
 
 def vllm_unfit(options: ServerOptions) -> str | None:
-    """Return which options of a case ``vllm serve`` does not have, as one sentence. Return None if it has all."""
-    wanted = [name for name in NOT_KNOWN_THERE if getattr(options, name) is not None]
+    """Return a sentence with the server options of a case that ``vllm serve`` does not have, None if it has all."""
+    wanted = [name for name in NOT_IN_VLLM if getattr(options, name) is not None]
     return f"the case needs a server with {', '.join(wanted)}, but vllm serve has no such option" if wanted else None
 
 

@@ -1,4 +1,4 @@
-"""The session of an engine of vLLM in this process. It runs the engine core step by step, and has the offline API."""
+"""The session of a vLLM engine in this process, which runs the engine core step by step and has the offline API."""
 
 import time
 from collections.abc import Sequence
@@ -23,8 +23,6 @@ class VllmSession:
 
     Every request gets an id that is used only once in the process, because a plugin remembers decisions by request id.
     """
-
-    """The plugin does not report what it compiles."""
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, started: StartedEngine) -> None:
         self._plugin, self._setup, self._started = plugin, setup, started
@@ -159,7 +157,7 @@ class VllmSession:
 
         def watched() -> Any:
             if not self._steps:
-                self._name(requests)
+                self._record_ids(requests)
             outputs = step()
             self._steps.append((self._record(), self.observe()))
             return outputs
@@ -180,8 +178,8 @@ class VllmSession:
         self._until_idle()
         return list(map(_completion, outputs))
 
-    def _name(self, requests: Sequence[RequestSpec]) -> None:
-        """Record which ids ``LLM.generate`` will give to these requests. It numbers requests in their order."""
+    def _record_ids(self, requests: Sequence[RequestSpec]) -> None:
+        """Record the ids that ``LLM.generate`` has given to these requests. It adds the requests in their order."""
         names = list(self.core.scheduler.requests)
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))

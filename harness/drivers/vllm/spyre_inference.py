@@ -1,10 +1,10 @@
-"""The adapter for spyre-inference, vLLM's plugin for torch-spyre with vLLM's own scheduler: arguments of an engine.
+"""The adapter for spyre-inference, vLLM's plugin for torch-spyre, which uses vLLM's own scheduler.
 
-It was written from the plugin's source at commit 4744aed and never run, because it needs a card. The plugin accepts
-only float16 and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``), and runs
-only on cards (``TorchSpyreWorker`` loads ``torch_spyre``). It keeps vLLM's Scheduler, so steps are read and limits are
-set as in vLLM without a plugin. The number of blocks is passed explicitly. Otherwise the plugin would choose the number
-for a full batch, including the null block. With ``schedule_only``, the plugin's wrapper of the model
+The adapter was written from the plugin's source at commit 4744aed and never run, because it needs a card. The plugin
+accepts only float16 and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``),
+and runs only on cards (``TorchSpyreWorker`` loads ``torch_spyre``). It keeps vLLM's Scheduler, so steps are read and
+limits are set as in vLLM without a plugin. The number of blocks is passed explicitly. Otherwise the plugin would choose
+the number for a full batch, including the null block. With ``schedule_only``, the plugin's wrapper of the model
 (``_SpyreModelWrapper``) calls the replaced forward.
 """
 
@@ -58,9 +58,9 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return no environment variables. Those for vLLM's CPU backend are not needed, because the worker is another one.
+    """Return no environment variables. The plugin does not use the worker of vLLM's CPU backend, so it needs none.
 
-    The plugin sets the memory of the KV cache on the card itself (``VLLM_CPU_KVCACHE_SPACE``, by default 4 GiB).
+    The plugin itself sets the memory of the KV cache on the card (``VLLM_CPU_KVCACHE_SPACE``, by default 4 GiB).
     """
     return {}
 

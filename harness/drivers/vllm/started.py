@@ -75,7 +75,10 @@ class StartedEngine:
 
 
 def start(plugin: Plugin, setup: EngineSetup) -> Any:
-    """Start vLLM's LLM with a setup. Raises CheckpointError, and ValueError if vLLM or the plugin refuses the setup."""
+    """Start vLLM's LLM with a setup, and return it.
+
+    Raises CheckpointError, and ValueError if vLLM or the plugin refuses the setup.
+    """
     prepare_engine(plugin, setup)
     path = str(checked(setup.model, version_of("transformers")).path)
     # Some imports print text, which must not be mixed with JSON that a command writes to standard output.

@@ -1,7 +1,8 @@
-"""The adapter for vLLM's own scheduler: reads the state of the engine, and sets limits between cases.
+"""The adapter for vLLM's own scheduler.
 
-It uses attributes of vLLM's EngineCore. The scheduled requests of a step are read from its SchedulerOutput, queues from
-the scheduler, and blocks from the KVCacheManager. The core runs each step to its end before it schedules the next one.
+It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore. The scheduled
+requests of a step are read from the step's SchedulerOutput, queues from the scheduler, and blocks from the
+KVCacheManager. The core runs each step to its end before it schedules the next one.
 """
 
 import inspect
@@ -25,13 +26,13 @@ from harness.types import (
 )
 
 VOCABULARY_WITHOUT_A_MODEL = 16_384
-"""Size of the vocabulary if the model does not run."""
+"""Minimum size of the vocabulary if the model does not run."""
 IDLE = Decision("idle", (), (), ())
 """The decision of a step in which no request is scheduled, and before the first step."""
 CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 """Environment variable with the memory, in GiB, that vLLM's CPU backend may use for the KV cache.
 
-It allocates only as much as the blocks need.
+vLLM allocates only as much memory as the blocks need.
 """
 THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 """Environment variable with the cores to which the threads of each worker are bound.
@@ -110,7 +111,8 @@ def other_rules(setup: EngineSetup) -> str | None:
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
         return None
-    return f"rules {options.rules} of long_prefill_token_threshold: vLLM {version} has those of {rules_of(version)}"
+    what = f"the case needs the rules {options.rules} for long_prefill_token_threshold"
+    return f"{what}, but vLLM {version} has the rules {rules_of(version)}"
 
 
 def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
@@ -129,9 +131,9 @@ def options_of(setup: EngineSetup) -> TokenBudgetSetup:
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup with the options that allow the most, with which an engine is started.
+    """Return the setup with which to start an engine: the same setup with the least restrictive options.
 
-    The scheduler reads its options at every step, so ``tighten`` can set others later.
+    The scheduler reads its options at every step, so ``tighten`` can set more restrictive options later.
     """
     budget = max(TokenBudgetSetup().max_num_batched_tokens, options_of(setup).max_num_batched_tokens)
     return replace(setup, options=TokenBudgetSetup(max(budget, setup.max_model_len)))
@@ -166,7 +168,7 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
     vLLM requires that ``max_num_batched_tokens`` is at least ``max_num_seqs`` and, without chunked prefill, at least
     ``max_model_len``. If the setup has a smaller value, the engine is started with the smallest value that vLLM
-    accepts, and ``tighten`` sets that of the setup.
+    accepts, and ``tighten`` sets the setup's value.
     """
     options = options_of(setup)
     smallest = max(setup.max_num_seqs, 1 if options.enable_chunked_prefill else setup.max_model_len)
@@ -186,8 +188,8 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
 def server_command(model: str, setup: EngineSetup) -> list[str]:
     """Return the command that starts vLLM's server with ``python -m``.
 
-    The command ``vllm`` can't be used if the package vllm-cpu is installed, because it looks up the version of the
-    package ``vllm``.
+    The command ``vllm`` looks up the version of the package ``vllm``, so it fails if only the package vllm-cpu is
+    installed.
     """
     structured = json.dumps({"backend": STRUCTURED_BY})
     return command_of_server(model, {**common_arguments(setup), "structured_outputs_config": structured})
@@ -209,7 +211,8 @@ def _flag(name: str, value: object) -> list[str]:
 def leave_out_the_model(core: Any) -> None:
     """Replace the model's forward by one that always returns the same token. Scheduler and model runner are unchanged.
 
-    Token ids that a case gives need not be in the model's vocabulary.
+    The vocabulary has at least VOCABULARY_WITHOUT_A_MODEL tokens, because token ids that a case gives need not be in
+    the model's vocabulary.
     """
     vocabulary = max(core.vllm_config.model_config.get_vocab_size(), VOCABULARY_WITHOUT_A_MODEL)
     logits = same_logits(core.scheduler.max_num_running_reqs, vocabulary)
@@ -254,5 +257,5 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         "hash_block_size": scheduler.hash_block_size,
         "watermark": scheduler.scheduler_config.watermark,
     }
-    known = inspect.signature(type(manager).__init__).parameters  # They depend on the version of vLLM.
+    known = inspect.signature(type(manager).__init__).parameters  # The parameters depend on the version of vLLM.
     manager.__init__(**{name: value for name, value in arguments.items() if name in known})

@@ -16,7 +16,7 @@ def version_of(package: str) -> str | None:
 
 
 def number_of_vllm() -> str | None:
-    """Return the version of vLLM, from the package that contains it. Return None if vLLM is not installed."""
+    """Return the version of the package that contains vLLM. Return None if vLLM is not installed."""
     return next(filter(None, map(version_of, NAMES_OF_VLLM)), None)
 
 

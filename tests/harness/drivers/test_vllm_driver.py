@@ -193,7 +193,7 @@ def test_the_description_has_the_version_of_everything(installed: dict[str, str]
     [
         ({"backend": "sendnn"}, "needs a Spyre card and torch_sendnn"),
         ({"scheduler": "static"}, "continuous batching only"),
-        ({"tensor_parallel_size": 2}, "the driver can observe steps only if the worker runs in its own process"),
+        ({"tensor_parallel_size": 2}, "the driver can observe steps only if the worker runs in the driver's process"),
         ({"max_model_len": 1024}, None),
     ],
 )

@@ -232,7 +232,8 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     setup = replace(SETUP, options=TokenBudgetSetup(128, rules="0.32"))
     assert NATIVE.unavailable(setup) is None  # no effect on tables
     reason = NATIVE.unavailable(replace(SETUP, options=TokenBudgetSetup(long_prefill_token_threshold=9, rules="0.32")))
-    assert reason == "rules 0.32 of long_prefill_token_threshold: vLLM 0.27.1 has those of 0.27"
+    what = "the case needs the rules 0.32 for long_prefill_token_threshold"
+    assert reason == f"{what}, but vLLM 0.27.1 has the rules 0.27"
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
         (
             NATIVE,
             {"tensor_parallel_size": 2},
-            "the driver can observe steps only if the worker runs in its own process",
+            "the driver can observe steps only if the worker runs in the driver's process",
         ),
         (SPYRE_INFERENCE, {}, "backend eager: spyre-inference runs on cards only"),
         (SPYRE_INFERENCE, {"backend": "sendnn"}, "but torch_spyre is not installed"),

@@ -1,4 +1,4 @@
-"""Run ``spyre-cb`` with ``python -m harness``."""
+"""Run the command ``spyre-cb`` when Python is started with ``python -m harness``."""
 
 import sys
 

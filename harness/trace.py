@@ -1,13 +1,14 @@
 """Run workloads and record every step as JSON, for ``spyre-cb trace``.
 
-A file of workloads is either a suite, or a JSON list of items. An item has the keys ``name``, ``limits`` and
-``requests``, of which only ``requests`` is required. A request has ``prompt_len`` or ``prompt_token_ids``, and the
-other fields of a suite's request. Requests can be in any order of ``join_step``. An item with the options of a
-scheduler, such as ``chunking``, is run with that scheduler.
+The input is either a suite, or a JSON list of items, each of which describes a workload. An item is an object with the
+keys ``name``, ``limits`` and ``requests``, of which only ``requests`` is required. A request has ``prompt_len`` or
+``prompt_token_ids``, and the other fields of a request in a suite. Requests can be in any order of ``join_step``. An
+item with the options of a scheduler, such as ``chunking``, is run with that scheduler.
 
-The output has the same items, with ``columns`` and ``steps`` added, so it is also a valid input. If an item has options
-of a scheduler, ``tables`` is added as well: the block ids of each request whenever they change, as [step, request,
-ids]. An item that the engine did not finish has ``error``, a sentence, instead of ``columns`` and ``steps``.
+The output is a list of the same items with the keys ``columns`` and ``steps`` added, so the output is also a valid
+input. If an item has options of a scheduler, the key ``tables`` is added as well: [step, request, block ids] for each
+step in which the block table of a request changes. An item that the engine did not finish has the key ``error``, a
+sentence, instead of ``columns`` and ``steps``.
 """
 
 import json
@@ -55,12 +56,12 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""Columns whose names in traces differ from those in step tables. Traces have the names of the plugins' recordings."""
+"""The columns that have other names in traces than in step tables: the names in recordings of the plugins."""
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
-"""Keys that a trace adds to an item. If the input already has them, they are replaced."""
+"""Keys that a trace adds to an item. If an item of the input already has such a key, its value is replaced."""
 KEPT = MADE | {"mode", "validate"}
-"""Other keys that an item can have, in traces or recordings. They are ignored."""
+"""Keys that are ignored in the items of the input, because traces or recordings have them."""
 MEANT = {
     "aborts": "a request has abort_step",
     "scheduler": "; ".join(f"the key {key} selects the {owner.name} scheduler" for key, owner in OPTION_KEYS.items()),
@@ -69,12 +70,12 @@ MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
-    """A workload can't be read or run. The message is one sentence with the file, the item and the field."""
+    """A workload can't be read or run. The message is one sentence, with the file, the item and, if any, the field."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A workload. ``where`` is its place for error messages, ``data`` its JSON.
+    """A workload. ``where`` names its file and item in error messages, and ``data`` is the item as JSON.
 
     ``name`` is also the seed of random prompts.
     """
@@ -88,7 +89,7 @@ class Item:
 
 
 def read_items(path: Path, model: str) -> list[Item]:
-    """Return the workloads in a file, which are to be run with ``model``.
+    """Return the workloads in a file, prepared for a run with the model ``model``.
 
     Raises TraceError if a workload is invalid, and SuiteError if the file is a suite with mistakes.
     """
@@ -161,7 +162,7 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
         raise TraceError(f"{path}: this file is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except UnicodeEncodeError as error:
         raise TraceError(
-            f"{path}: a \\u escape is half of a surrogate pair; write both halves, or the character itself"
+            f"{path}: a \\u escape is only half of a surrogate pair; write both halves, or the character itself"
         ) from error
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
@@ -224,7 +225,7 @@ def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
 
 
 def _options_data(setup: EngineSetup) -> dict[str, Any]:
-    """Return the scheduler options of ``setup`` as in an item: a dict with the options under their key."""
+    """Return the scheduler options of ``setup`` as a key of an item with its value, or {} if there are no options."""
     return {} if setup.options is None else {FORMATS[setup.scheduler].options_key: asdict(setup.options)}
 
 
@@ -297,7 +298,7 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """Convert a request of a suite to its JSON form, without the length of the prompt if that needs a tokenizer."""
+    """Convert a request of a suite to its JSON form. ``prompt_len`` is None if only a tokenizer can tell the length."""
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
         data["prompt_token_ids"] = list(request.prompt.token_ids)
@@ -310,7 +311,8 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
-    # An unknown model is an error of the command. A token that is not in its vocabulary is an error of the item.
+    # An unknown model is a mistake in the command, which ends with an error. A token that is not in the vocabulary of
+    # the model is a mistake in the item.
     scheduler = scheduler_named(item.setup.scheduler)
     # The prompt's tokens matter if a model runs, or if the scheduler shares blocks between requests with equal tokens.
     meant = TOKENS in engines.driver.capabilities or scheduler.reads_tokens
@@ -350,7 +352,10 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
 
 
 def _vocabulary_for(item: Item, meant: bool) -> Vocabulary | None:
-    """Return the vocabulary of the item's model, None if only the lengths of prompts are needed."""
+    """Return the vocabulary of the item's model, None if only the lengths of prompts are needed and known.
+
+    ``meant`` is whether the token ids of prompts matter.
+    """
     texts = any(request.prompt.length is None for request in item.requests)
     return _vocabulary(item.setup.model) if meant or texts else None
 
@@ -361,9 +366,9 @@ def _vocabulary(model: str) -> Vocabulary:
 
 
 def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
-    """Return ``data`` with the length of the prompt and, if they do not follow from the item's name, its tokens.
+    """Return ``data`` with the length of the prompt added, and with its token ids if they matter (``meant``).
 
-    ``meant`` is whether ``spec`` has the real tokens of the prompt, and not only the right number of them.
+    Token ids that follow from the item's name, the seed of random prompts, are not added.
     """
     if "prompt_token_ids" in data:
         return data

@@ -120,15 +120,15 @@ def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path
             driver, budget, seed, model=model, scheduler=scheduler, progress=progress, shrinking=_print_shrinking
         )
     rate = f"{result.tried:,} workloads, {result.steps:,} steps in {result.seconds:.1f} s"
-    print(f"{rate}: {len(result.found)} failed, in {plural(len(result.manners), 'way')} (seed {seed})")
+    print(f"{rate}: {len(result.found)} failed, in {plural(len(result.kinds), 'way')} (seed {seed})")
     _print_alone(result.alone)
-    for manner, times in result.manners.most_common():
-        beyond = result.beyond_entry_points[manner]
+    for kind, times in result.kinds.most_common():
+        beyond = result.beyond_entry_points[kind]
         print(
-            f"\n{times} times: {manner}\n"
+            f"\n{times} times: {kind}\n"
             f"({beyond} of these workloads have a request that every entry point would refuse); the smallest one is:\n"
         )
-        _print_failure(result.smallest[manner], driver, folder)
+        _print_failure(result.smallest[kind], driver, folder)
     return bool(result.found)
 
 

@@ -1,4 +1,4 @@
-"""Search for random workloads that an engine handles incorrectly, and shrink them while they still fail.
+"""Search for random workloads that an engine handles incorrectly, and shrink each as long as it still fails.
 
 result = search(SimulationDriver(), 10_000)
 if result.found:

@@ -1,6 +1,7 @@
-"""The laws that every workload must obey.
+"""The laws, which are properties that the run of every random workload must have.
 
-Its steps are those of the scheduler's rules, no step violates an invariant, and its tokens do not depend on the batch.
+The steps are those that the rules of the scheduler require, no step violates an invariant, and the tokens of a request
+do not depend on the other requests in the batch.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from harness.types import RequestSpec, Run, StepRow, Verdict
 
 @dataclass(frozen=True)
 class Trial:
-    """A workload, and the result of running it. ``specs`` are its requests in the form that drivers take."""
+    """A workload with its run. ``specs`` are the requests of the workload in the form that drivers take."""
 
     workload: Workload
     specs: Sequence[RequestSpec]
@@ -26,7 +27,7 @@ class Trial:
 
 
 def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
-    """Run a workload with its own limits."""
+    """Run a workload with its limits. ``specs`` are its requests in the form that drivers take."""
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))
 
@@ -60,7 +61,7 @@ def keeps_invariants(trial: Trial) -> Verdict:
 def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
     """Check that each request gets the same tokens as without other requests in the batch.
 
-    Every request is run again, alone and with the limits with which the engine was built.
+    Every request is run again without other requests, and with the limits with which the engine was built.
     """
     specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
     for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
@@ -71,7 +72,7 @@ def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
 
 
 def _generated(trial: Trial) -> Tokens | None:
-    """Return the tokens that a model generated; None if they were given beforehand, or no model ran."""
+    """Return the tokens that a model generated. Return None if the tokens were simulated, or no model ran."""
     if any(spec.simulated_token_ids for spec in trial.specs) or not any(trial.run.tokens):
         return None
     return [[token.token_id for token in tokens] for tokens in trial.run.tokens]

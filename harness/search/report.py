@@ -1,4 +1,4 @@
-"""Write a failing workload, which the search has found, as a suite file."""
+"""Write a failing workload that the search has found to a suite file."""
 
 import json
 from collections.abc import Sequence
@@ -17,9 +17,10 @@ from harness.utils.files import write_text_whole
 
 
 def write_suite(folder: Path, found: Found) -> Path:
-    """Write a suite with the workload as its only case, and return the path.
+    """Write a suite with the failing workload as its only case to ``folder``, and return the path of the file.
 
-    The name of the file is derived from the workload. Raises OSError, and ValueError as ``suite_text`` does.
+    The name of the file is derived from the workload. Raises OSError if it can't be written, and ValueError as
+    ``suite_text`` does.
     """
     path = folder / f"{found.workload.case_id}.yaml"
     text = suite_text(found, name_of(path))
@@ -29,29 +30,33 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return the name for the suite in a file: its path in the folder ``suites``, or the file's name."""
+    """Return the name for the suite in a file: its path below a folder ``suites``, or else the name of the file."""
     parts = path.resolve().with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])
 
 
 def run_command(path: Path, found: Found, driver: str = "reference") -> str:
-    """Return the pytest command that reproduces the failure. ``driver`` is the name of the driver that was searched."""
+    """Return the pytest command that runs the suite file ``path`` and so reproduces the failure.
+
+    ``driver`` is the name of the driver on whose engine the search found the failure.
+    """
     engine = driver.removeprefix("simulated ")
     named = "" if engine in (DEFAULT, "simulation") else f" --cb-driver {engine}"
     return f'python -m pytest "{path}"{named}' + ("" if found.on_a_model else " --cb-simulate")
 
 
 def suite_text(found: Found, name: str = "") -> str:
-    """Return the text of the suite file. Its step table is what the rules require, so the engine fails the case.
+    """Return the text of the suite file. Its step table is that of the rules, so the engine under test fails the case.
 
     ``name`` is the name of the suite, by default the id of its case. Raises ValueError if a request of the workload
-    ends before ``max_tokens``, because a suite would need tokens that end it.
+    ends before ``max_tokens``, because a suite would have to name the token that ends it.
     """
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError(
-            "a workload with early stops cannot be written as a suite, because it has no tokens to stop at"
+            "a workload with early stops cannot be written as a suite, because a suite must name the token at which a "
+            "request stops, and the workload has none"
         )
     options, scheduler = workload.options, scheduler_named(workload.scheduler)
     lines = [
@@ -98,8 +103,8 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 def _flow(value: Any) -> str:
     """Return a value as YAML on one line, in the style of the suites.
 
-    It must consist of numbers, text, lists, and mappings whose keys need no quotes. Text that YAML would read as a
-    number is quoted.
+    The value must consist of numbers, strings, lists, and mappings whose keys need no quotes. Strings that do not begin
+    with a letter are quoted, because YAML could read them as numbers.
     """
     if isinstance(value, str) and not value[:1].isalpha():
         return _quoted(value)

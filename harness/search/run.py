@@ -1,4 +1,4 @@
-"""Search for a failing workload: hypothesis generates workloads, checks the laws, and shrinks the first that fails."""
+"""Search with hypothesis for a workload that violates a law (``laws.py``), and shrink the first one."""
 
 import time
 from collections.abc import Callable
@@ -24,13 +24,14 @@ from harness.suites.prompts import vocabulary_of
 from harness.types import DEFAULT_SCHEDULER, Run, Verdict
 
 Progress = Callable[[int, int], None]
+"""Called with the number of workloads and the number of engine steps that were run so far."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A failing workload after shrinking, and the verdict about it.
+    """A failing workload after shrinking, and the verdict about its run.
 
-    ``engine`` is the driver's description of the engine. ``on_a_model`` is whether the engine ran a model.
+    ``engine`` is the driver's description of the engine. ``on_a_model`` is whether the engine ran an LLM.
     """
 
     workload: Workload
@@ -41,13 +42,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Alone:
-    """Number of requests that got the same tokens as alone, and how many of them were preempted at least once."""
+    """Number of requests that got the same tokens as without other requests in the batch.
+
+    ``preempted`` is the number of those requests that were preempted at least once.
+    """
 
     requests: int = 0
     preempted: int = 0
 
     def plus(self, run: Run) -> "Alone":
-        """Return these numbers plus those of the requests of another run."""
+        """Return these numbers plus the numbers of the requests in ``run``."""
         preempted = {request for step in run.steps for request in step.preempted or ()}
         return Alone(self.requests + len(run.tokens), self.preempted + len(preempted))
 
@@ -56,8 +60,9 @@ class Alone:
 class SearchResult:
     """The result of a search. ``found`` is the failing workload, None if there is none.
 
-    ``tried`` is the number of workloads that were run, and ``steps`` that of their engine steps. Both include workloads
-    that were run for shrinking. ``alone`` counts the requests whose tokens were compared with those they get alone.
+    ``tried`` is the number of workloads that were run, and ``steps`` the number of their engine steps. Both include
+    workloads that were run for shrinking. ``seconds`` is the duration of the search. ``alone`` counts the requests that
+    were run again without other requests, and got the same tokens.
     """
 
     tried: int
@@ -80,26 +85,25 @@ def search(
     """Run up to ``budget`` random workloads on engines of ``driver``, and shrink the first that violates a law.
 
     The same seed gives the same workloads only while the code is the same, because hypothesis also generates constants
-    that it finds in the code. If the driver generates tokens, ``model`` is run, and each request must get the same
-    tokens as alone. With other drivers, only the steps are checked. ``scheduler`` is the name of a scheduler that has a
-    model of its rules. With ``early_stops``, which needs a driver that runs no model, requests may end before
-    ``max_tokens`` if the scheduler's strategy supports this. ``progress`` is called with the number of workloads and of
-    steps so far.
+    that it finds in the code. If the driver generates tokens, the engine runs ``model``, and each request must get the
+    same tokens as without other requests in the batch. With other drivers, only the steps are checked. ``scheduler`` is
+    the name of a scheduler that has a model of its rules. With ``early_stops``, which needs a driver that runs no
+    model, requests may end before ``max_tokens`` if the scheduler's strategy supports this.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
         raise ValueError("early stops need a driver that runs no model, because a model's tokens are not known before")
     engines = EnginePool(driver)
     try:
-        hunt = Hunt(engines, model, progress)
+        checker = WorkloadChecker(engines, model, progress)
         started = time.perf_counter()
         workloads = strategy_for(driver, scheduler, model, early_stops=early_stops)
-        found = _smallest_failure(hunt.check, workloads, budget, seed)
+        found = _smallest_failure(checker.check, workloads, budget, seed)
         seconds = time.perf_counter() - started
     finally:
         engines.close()
     smallest = None if found is None else Found(*found, driver.describe(), tokens)
-    return SearchResult(hunt.tried, hunt.steps, seconds, smallest, hunt.alone)
+    return SearchResult(checker.tried, checker.steps, seconds, smallest, checker.alone)
 
 
 def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: bool = False) -> SearchStrategy[Workload]:
@@ -116,8 +120,8 @@ class _LawBrokenError(AssertionError):
         self.broken = (workload, verdict)
 
 
-class Hunt:
-    """Runs workloads on engines that stay open, checks the laws, and counts workloads and steps.
+class WorkloadChecker:
+    """Runs workloads on engines that stay open, checks the laws (``laws.py``), and counts workloads and steps.
 
     ``broken`` is whether the last workload left its engine in an undefined state.
     """
@@ -141,7 +145,7 @@ class Hunt:
             session = self.engines.session(workload.setup(self.model))
             trial = try_workload(session, workload, workload.specs(self.vocabulary))
         except Exception as error:
-            return Verdict(False, f"the engine failed between two steps: {type(error).__name__}: {error}")
+            return Verdict(False, f"the engine failed outside of a step: {type(error).__name__}: {error}")
         self.broken = trial.run.unfinished is not None
         self.tried += 1
         self.steps += len(trial.run.steps) - 1
@@ -186,5 +190,5 @@ def _smallest_failure(
         return failure.broken
     except FlakyFailure:
         workload, verdict = last[-1].broken
-        return workload, replace(verdict, headline=f"not every time: {verdict.headline}")
+        return workload, replace(verdict, headline=f"fails only sometimes: {verdict.headline}")
     return None

@@ -1,6 +1,6 @@
-"""Shrink a failing workload: try smaller ones, as long as they fail in the same way.
+"""Shrink a failing workload: try simpler workloads, and continue with those that fail in the same way.
 
-This is for ``survey``, which shrinks many failures. hypothesis would shrink only the first one.
+``survey`` uses this module because it shrinks many failures. hypothesis would shrink only the first one.
 """
 
 import re
@@ -15,19 +15,22 @@ MAX_TRIALS = 200
 W = TypeVar("W", bound=Workload)
 
 
-def manner(verdict: Verdict) -> str:
-    """Return the kind of a failure, which is the verdict's headline with ``N`` in place of numbers."""
+def failure_kind(verdict: Verdict) -> str:
+    """Return the kind of a failure: the headline of the verdict, in which ``N`` replaces each number."""
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
-def limits_that_matter(workload: Workload) -> tuple[str, ...]:
-    """Return the limits and features of a shrunk workload. Without any of them it would not fail in this way."""
+def features_of(workload: Workload) -> tuple[str, ...]:
+    """Return the names of the limits and features of a shrunk workload, all of which it needs to fail in this way."""
     return search_tools_of(workload.scheduler).features(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """Return the smallest workload that fails in the same way, and its verdict, after at most MAX_TRIALS trials."""
-    wrong, trials = manner(verdict), 0
+    """Return the simplest workload that fails in the same way, and its verdict.
+
+    ``check`` runs a workload. At most ``MAX_TRIALS`` workloads are run.
+    """
+    wrong, trials = failure_kind(verdict), 0
     tried = {workload}
     smaller_ones: Callable[[Any], Any] = search_tools_of(workload.scheduler).smaller
     again = True
@@ -39,7 +42,7 @@ def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tupl
             tried.add(smaller)
             trials += 1
             result = check(smaller)
-            if not result.passed and manner(result) == wrong:
+            if not result.passed and failure_kind(result) == wrong:
                 workload, verdict, again = smaller, result, True
                 break
             if trials >= MAX_TRIALS:

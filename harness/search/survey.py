@@ -1,4 +1,4 @@
-"""Survey an engine that fails many workloads: run a number of workloads, and shrink and count all failures."""
+"""Survey an engine that fails many workloads: run random workloads, and shrink and count all that fail."""
 
 import time
 from collections import Counter
@@ -11,20 +11,20 @@ from hypothesis import seed as with_seed
 from harness.drivers.base import Driver
 from harness.drivers.engine_pool import EnginePool
 from harness.schedulers.spec import Workload
-from harness.search.run import Alone, Found, Hunt, Progress, strategy_for
-from harness.search.shrink import limits_that_matter, manner, shrunk
+from harness.search.run import Alone, Found, Progress, WorkloadChecker, strategy_for
+from harness.search.shrink import failure_kind, features_of, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
 DRAWS = 3
-"""How many workloads hypothesis generates for each one that is needed, because it generates some repeatedly."""
+"""Maximum number of workloads to generate for each different one, because hypothesis generates some repeatedly."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The result of a survey. ``found`` has each failing workload after shrinking, in the order of the search.
+    """The result of a survey. ``found`` has each failing workload after shrinking, in the order in which they failed.
 
-    ``tried`` is the number of workloads that were run, and ``steps`` that of their engine steps. Workloads that were
-    run for shrinking do not count. ``alone`` is as in ``SearchResult``.
+    ``tried`` is the number of workloads that were run, ``steps`` the number of their engine steps, and ``seconds`` the
+    duration. None of them includes shrinking. ``alone`` is as in ``SearchResult``.
     """
 
     tried: int
@@ -34,21 +34,21 @@ class Survey:
     alone: Alone
 
     @property
-    def manners(self) -> Counter[str]:
+    def kinds(self) -> Counter[str]:
         """Return the number of failures of each kind."""
-        return Counter(map(way, self.found))
+        return Counter(map(kind_with_features, self.found))
 
     @property
     def beyond_entry_points(self) -> Counter[str]:
-        """Return, for each kind, the number of failures with a request that every entry point would refuse."""
-        return Counter(way(each) for each in self.found if beyond_entry_points(each))
+        """Return, for each kind of failure, how many workloads have a request that every entry point would refuse."""
+        return Counter(kind_with_features(each) for each in self.found if beyond_entry_points(each))
 
     @property
     def smallest(self) -> dict[str, Found]:
         """Return the smallest workload of each kind of failure."""
         kept: dict[str, Found] = {}
         for each in sorted(self.found, key=_size):
-            kept.setdefault(way(each), each)
+            kept.setdefault(kind_with_features(each), each)
         return kept
 
 
@@ -62,13 +62,13 @@ def survey(
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Run ``budget`` different workloads on engines of ``driver``, check the laws, and shrink every failing workload.
+    """Run ``budget`` different workloads on engines of ``driver``, and shrink every workload that violates a law.
 
     ``scheduler`` is the name of the scheduler whose workloads and rules are used. ``shrinking`` is called before each
     failing workload is shrunk, with its number, from 1, and the number of failing workloads.
     """
     engines = EnginePool(driver)
-    hunt = Hunt(engines, model, progress)
+    checker = WorkloadChecker(engines, model, progress)
     wrong: list[tuple[Workload, Verdict]] = []
     checked: dict[Workload, Verdict] = {}
 
@@ -92,8 +92,8 @@ def survey(
     def check(workload: Workload) -> Verdict:
         # Shrinking different failures leads to many equal workloads, which need to be run only once.
         if workload not in checked:
-            checked[workload] = hunt.check(workload)
-            if hunt.broken:
+            checked[workload] = checker.check(workload)
+            if checker.broken:
                 # The state of the engine is undefined, so the next workload gets a new engine.
                 engines.discard(workload.setup(model))
         return checked[workload]
@@ -101,28 +101,28 @@ def survey(
     try:
         started = time.perf_counter()
         check_one()
-        seconds, tried, steps = time.perf_counter() - started, len(checked), hunt.steps
-        alone = hunt.alone
-        hunt.progress = None
+        seconds, tried, steps = time.perf_counter() - started, len(checked), checker.steps
+        alone = checker.alone
+        checker.progress = None
         found = []
         for number, each in enumerate(wrong, 1):
             shrinking(number, len(wrong))
-            found.append(Found(*shrunk(*each, check), driver.describe(), hunt.tokens))
+            found.append(Found(*shrunk(*each, check), driver.describe(), checker.tokens))
     finally:
         engines.close()
     return Survey(tried, steps, seconds, tuple(found), alone)
 
 
-def way(found: Found) -> str:
-    """Return the kind of a failure, with the limits that the shrunk workload needs to fail."""
-    limits = ", ".join(limits_that_matter(found.workload))
-    return manner(found.verdict) + (f" [{limits}]" if limits else "")
+def kind_with_features(found: Found) -> str:
+    """Return the kind of a failure, with the limits and features that the shrunk workload needs to fail."""
+    limits = ", ".join(features_of(found.workload))
+    return failure_kind(found.verdict) + (f" [{limits}]" if limits else "")
 
 
 def beyond_entry_points(found: Found) -> bool:
-    """Return whether the workload has a request that every entry point would refuse, because its context is too short.
+    """Return whether the workload has a request that every entry point would refuse, because it exceeds max_model_len.
 
-    The search adds requests to the engine core directly, which does not check this (docs/scheduling-rules.md "Limits").
+    The search adds requests directly to the engine core, which does not check this (docs/scheduling-rules.md "Limits").
     """
     context = found.workload.limits.max_model_len
     requests = found.workload.requests

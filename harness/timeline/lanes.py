@@ -1,6 +1,6 @@
 """Draw the lane of one sequence in an SVG time-line: how many tokens it has in the KV cache at each step.
 
-Coordinates are whole pixels, and each part is one path, because a page can have a thousand time-lines.
+Coordinates are whole pixels, and each part of a bar is one SVG path, to keep pages with a thousand time-lines small.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,8 @@ PARTS = ("left", "found", "prompt", "made", "right", "unused")
 class Scale:
     """Converts steps and numbers of tokens to coordinates, in pixels.
 
-    A step has the width ``step``. A lane has the height ``lane``, which is that of ``tokens`` tokens.
+    ``step`` is the width of a step. ``lane`` is the height of a lane, and stands for ``tokens`` tokens. ``tkv`` is the
+    largest value of the line at the top of the time-line.
     """
 
     step: float
@@ -38,6 +39,7 @@ class Scale:
 
 
 def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
+    """Yield the SVG elements of the lane of one sequence. ``bottom`` is the y coordinate of the bottom of the lane."""
     size = line.sizes[sequence]
     yield f'<text class="label" x="{LABELS - 6}" y="{place(bottom - scale.lane / 2)}">{sequence}</text>'
     words = f"{size.prompt_length} + {size.max_tokens}"
@@ -88,7 +90,7 @@ class _Edge(NamedTuple):
 
 
 def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
-    """Yield the outlines of a part of the bar. Where the part is empty, an outline ends."""
+    """Yield the outlines of the part with the number ``part`` of the bar. An outline ends where the part is empty."""
     edges: list[_Edge] = []
     for each in held:
         begin = _Edge(each.left, each.begin[part], each.begin[part + 1])
@@ -104,7 +106,7 @@ def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
 
 
 def _area(edges: Sequence[_Edge], bottom: int) -> str:
-    """Return the SVG path around an outline. Moves are relative, because that gives the shortest text."""
+    """Return the SVG path around an outline. Coordinates are relative, because then the path is shortest."""
     corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
     path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
     for (x, y), (next_x, next_y) in pairwise(corners):
@@ -134,7 +136,7 @@ def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
 
 
 def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of steps of the stretches for which ``holds`` is true, as (first step, last step)."""
+    """Yield (first step, last step) of each range of stretches for which ``holds(stretch)`` is true."""
     first = None
     for stretch in stretches:
         now = holds(stretch)
@@ -148,5 +150,5 @@ def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Ite
 
 
 def place(value: float) -> str:
-    """Return a coordinate as text in whole pixels. Fractions would not be visible."""
+    """Return a coordinate as text, rounded to whole pixels. Fractions would not be visible."""
     return str(round(value))

@@ -19,7 +19,7 @@ _WORDS = dict(zip(PARTS, PART_NAMES, strict=True)) | {
     "waits": "waits",
     "wanted": "expected, where it differs",
 }
-_OF_SOME = frozenset[str]().union(*(scheduler.drawing.legend for scheduler in SPECS.values()))
+_NOT_ALWAYS = frozenset[str]().union(*(scheduler.drawing.legend for scheduler in SPECS.values()))
 """Entries of the legend that only some schedulers have."""
 _SHAPES = {
     "chunk": "M{x} {y}h14",
@@ -53,14 +53,14 @@ def patterns() -> str:
 
 
 def legend_height(width: float, own: Collection[str]) -> int:
-    """Return the height of the legend that ``legend_parts`` yields, in pixels."""
+    """Return the height of the legend in pixels. The arguments are those of ``legend_parts``."""
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
 def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str]:
-    """Yield the elements of the legend, arranged in lines of ``width`` pixels.
+    """Yield the SVG elements of the legend, arranged in lines of ``width`` pixels below the y coordinate ``top``.
 
-    ``own`` has the names of the entries to include that only some schedulers have.
+    ``own`` has the names of the entries to include of those that only some schedulers have.
     """
     for name, x, line in _placed(width, own):
         y = top + line * ROW
@@ -72,10 +72,10 @@ def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str
 
 
 def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
-    """Yield the name of each entry with its x coordinate and the number of its line."""
+    """Yield the name, the x coordinate and the number of the line of each legend entry."""
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():
-        if name in _OF_SOME and name not in own:
+        if name in _NOT_ALWAYS and name not in own:
             continue
         needed = 34 + 6 * len(words)
         if x + needed > width and x > LABELS:

@@ -1,4 +1,4 @@
-"""``TimeLine``, the data from which time-lines are drawn. ``stretches.py`` creates it."""
+"""``TimeLine``: the data from which a time-line is drawn. ``stretches.py`` creates ``TimeLine`` objects."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class TimeLine:
 
     @property
     def widest(self) -> int:
-        """Return the maximum number of tokens that one sequence has in the KV cache or reserved, with left padding."""
+        """Return the length of the longest bar in tokens, from its left padding to the end of its reserved blocks."""
         bars = [bar for stretch in self.stretches for bar in stretch.bars.values()]
         return max((bar.top + bar.unused for bar in bars), default=BLOCK_SIZE)
 

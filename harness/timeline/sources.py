@@ -24,7 +24,7 @@ def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
 
 
 def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> Iterator[StepRow]:
-    """Yield the steps with their block tables filled in from ``tables``, the result of ``tables_of``."""
+    """Yield the steps with their block tables. ``tables`` is the result of ``tables_of``."""
     changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for number, request, table in tables:
         changes.setdefault(number, []).append((request, tuple(table)))
@@ -36,7 +36,7 @@ def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> It
 
 
 def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
-    """Return the block ids of each request at each step in which they change, as [step, request, block ids]."""
+    """Return [step, request, block ids] for each step in which the block table of a request changes."""
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
     for step in steps:
@@ -61,11 +61,11 @@ def _row(values: Sequence[Any]) -> StepRow:
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the observed and the expected time-line for a verdict's ``data``, None if the data has no steps.
+    """Return the observed and the expected time-line for the ``data`` of a verdict, None if the data has no steps.
 
-    The expected time-line is None if the data has no expected steps. ``steps`` and ``expected`` in the data are step
-    tables. ``sizes`` has [prompt length, max_tokens, join_step] for each request. If the scheduler has options, the
-    data also has ``options``, and ``tables`` (see ``tables_of``).
+    The expected time-line is None if the data has no expected steps. The keys ``steps`` and ``expected`` have step
+    tables. The key ``sizes`` has [prompt length, max_tokens, join_step] for each request. If the scheduler has options,
+    the data also has the keys ``options``, and ``tables`` (see ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
@@ -78,9 +78,10 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 
 
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the time-lines of the first of several verdicts' ``data`` that can be drawn.
+    """Return the observed and the expected time-line of the first verdict that can be drawn, None if there is none.
 
-    The expected time-line is None if it does not differ from the observed one.
+    ``data`` has the ``data`` of several verdicts. The expected time-line is None if it does not differ from the
+    observed one.
     """
     for each in data:
         try:

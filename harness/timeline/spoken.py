@@ -32,7 +32,7 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
 
 
 def _size(stretch: Stretch) -> str:
-    """Return a text with tkv or, for the token-budget scheduler, with the number of tokens of each request."""
+    """Return tkv as text or, for the token-budget scheduler, the number of computed tokens of each request."""
     if not stretch.by_tokens:
         return f"tkv {_range(stretch.row.tkv_or_0, stretch.tkv_at(stretch.last))}"
     return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({stretch.computed})" if stretch.computed else "")
@@ -54,7 +54,7 @@ def _kind(stretch: Stretch) -> str:
 
 
 def _tkv(bar: Bar) -> int:
-    """Return the tkv of a decoding request, the number of its padding positions and tokens."""
+    """Return the tkv of a decoding request: the number of its left-padding positions plus its tokens."""
     return bar.top - bar.right_padding
 
 

@@ -1,4 +1,4 @@
-"""Convert a step table to a time-line, in which similar consecutive steps are one stretch."""
+"""Convert a step table to a time-line. A stretch of the time-line stands for consecutive similar steps."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,11 +15,11 @@ from harness.types import StepRow
 def time_line(
     steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
 ) -> TimeLine:
-    """Convert the rows of a step table, which may omit plain decodes, to a time-line.
+    """Convert the rows of a step table to a time-line. The table may omit plain decodes.
 
-    ``options`` are the options of the scheduler, which is recognised by the columns of the rows. Rows that break the
-    rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong runs. Raises
-    ValueError if there are no rows.
+    ``options`` are the options of the scheduler. The scheduler is recognised by the columns of the rows. Rows that
+    break the rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong runs.
+    Raises ValueError if there are no rows.
     """
     rows, all_sizes = list(steps), tuple(sizes)
     if not rows:
@@ -44,7 +44,7 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
-    """Yield each row with the number of steps that it stands for, which includes the omitted plain decodes after it."""
+    """Yield each row with the number of steps that the row stands for. A row is added for omitted plain decodes."""
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
@@ -69,5 +69,5 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 
 def _held(row: StepRow) -> StepRow:
-    """Return a row with the values that change in a plain decode removed, for comparison."""
+    """Return a row without the values that change in a plain decode, for comparison with the next row."""
     return row._replace(step=0, tkv=None, running=(), block_tables=())

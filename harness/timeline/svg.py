@@ -1,7 +1,7 @@
 """Draw a time-line as SVG, with a lane for each request. Time goes to the right, and heights are numbers of tokens.
 
 No information is conveyed by colour only: padding is hatched, unused reservations are empty, and prefills have letters.
-Each stretch has its numbers as a title, which browsers show as a tooltip and screen readers read out.
+Each stretch has an SVG title with its numbers, which browsers show as a tooltip and screen readers read out.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -27,7 +27,8 @@ LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
     """Return the SVG of a time-line. Steps that differ from ``expected`` also show the expected values.
 
-    With ``alone``, the SVG has its own style sheet and legend, for a file. A page has these only once (``legend.py``).
+    With ``alone``, the SVG contains the style sheet and a legend, so that it can be a file. An HTML page with several
+    time-lines contains them only once (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
@@ -64,7 +65,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
 
 
 def legend(own: Collection[str]) -> str:
-    """Return the legend as an SVG of its own, for a page with many time-lines. ``own`` is that of ``legend_parts``."""
+    """Return the legend as a separate SVG, for a page with many time-lines. ``own`` is as in ``legend_parts``."""
     height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
     parts = legend_parts(0, WIDTH, own)
@@ -99,7 +100,7 @@ def _tkv_line(stretches: Sequence[Stretch], scale: Scale, name: str) -> str:
 
 
 def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Scale) -> str:
-    """Return a dashed line at the height that a sequence's bar has in the expected run."""
+    """Return the SVG path of a dashed line at the height of the sequence's bar in the expected time-line."""
     path = "".join(
         f"M{place(scale.x(s.first))} {place(bottom - scale.up(s.bars[sequence].top))}H{place(scale.x(s.last + 1))}"
         for s in wanted

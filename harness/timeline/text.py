@@ -1,4 +1,4 @@
-"""Draw a time-line as text: a row for each request and a column for each step, then the batch after each prefill."""
+"""Draw a time-line as text, with a row for each request and a column for each step, and the batch after some steps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class _Column:
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
     """Return the time-line as lines of at most ``width`` characters. ``legend_of`` explains the characters.
 
-    If there are too many steps, plain decodes are left out. If there are still too many, the rows continue below the
-    first ones.
+    If there are too many steps, plain decodes are left out. If there are still too many, the time-line continues below
+    the first rows.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -98,7 +98,10 @@ def _tkv(column: _Column) -> int:
 
 
 def _height(values: Sequence[int], highest: int) -> str:
-    """Return a character for each value, a bar of one of eight heights. ``highest`` is the full height, 0 a space."""
+    """Return a character for each value: one of eight bars of different height, or a space for 0.
+
+    The highest bar stands for ``highest``.
+    """
     return "".join(" " if not v else HEIGHTS[max(0, v * len(HEIGHTS) // max(1, highest) - 1)] for v in values)
 
 

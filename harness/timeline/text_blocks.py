@@ -1,4 +1,4 @@
-"""Draw the batch in the KV cache at some steps as text, with the blocks of each request in a row."""
+"""Draw the batch in the KV cache after some steps as text, with the blocks of each request in a row."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,11 +14,11 @@ LABEL = 6
 
 
 def batches(line: TimeLine, width: int) -> Iterator[str]:
-    """Yield lines with the batch after each prefill of a request that joins a running batch.
+    """Yield lines that show the batch after each prefill of a request that joins a running batch.
 
-    If no request joins a running batch, the batch after the first prefill is drawn. For the chunked scheduler, the
-    batch is drawn after the first decode of each request. If a row has more than ``width`` characters, each character
-    stands for more tokens.
+    If no request joins a running batch, they show the batch after the first prefill. With the chunked scheduler, they
+    show the batch after the first decode of each request instead. If a row has more than ``width`` characters, each
+    character stands for more tokens.
     """
     several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
     for stretch in several or _shown(line)[:1]:
@@ -55,12 +55,15 @@ def _title(stretch: Stretch) -> str:
 
 
 def _columns(tokens: int, of_a_character: int) -> int:
-    """Return how many characters ``tokens`` tokens take, including the line after each block."""
+    """Return how many characters a row needs for ``tokens`` tokens, including the vertical line after each block.
+
+    ``of_a_character`` is the number of tokens that one character stands for.
+    """
     return blocks_for(tokens) * (BLOCK_SIZE // of_a_character + 1)
 
 
 def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
-    """Return the letter of each shared block, by the sequence and the position of the block in it, from 0."""
+    """Return the letter of each shared block, by sequence and by the position of the block in the block table."""
     letters: dict[int, dict[int, str]] = {}
     names: dict[tuple[int, tuple[int, ...]], str] = {}
     for sequence, runs in stretch.shared.items():
@@ -73,9 +76,9 @@ def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
 
 
 def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
-    """Return the row of one sequence.
+    """Return the row of one sequence. A shared block begins with its letter.
 
-    If a character stands for tokens of several kinds, it shows the rarest kind. A shared block begins with its letter.
+    A character that stands for tokens of several kinds shows the kind that comes first in ``RAREST_FIRST``.
     """
     tokens = "".join(sign * count for sign, count in zip(SIGNS, bar.parts, strict=True))
     groups = [tokens[at : at + of_a_character] for at in range(0, len(tokens), of_a_character)]

@@ -1,4 +1,4 @@
-"""Draw what only some schedulers have: steps of single requests, pauses, preemptions, shared blocks, own tkv."""
+"""Draw the parts of a lane that only some schedulers have, such as pauses, preemptions, shared blocks and own tkv."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -24,7 +24,10 @@ def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
 def turns(
     line: TimeLine, sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Yield the additional elements of one sequence, which are drawn over its lane."""
+    """Yield the SVG elements that are drawn over the lane of one sequence, such as pauses and shared blocks.
+
+    ``letters`` is the result of ``groups``. ``bottom`` is the y coordinate of the bottom of the lane.
+    """
     low = bottom + 3
     kinds = {
         "chunk": lambda stretch: sequence in stretch.prefills,
@@ -46,7 +49,7 @@ def turns(
 
 
 def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return dashed lines for what is expected: the steps of the sequence below its lane, and its pauses at the top."""
+    """Return dashed lines for the expected steps of a sequence, below its lane, and its expected pauses, at the top."""
     path = ""
     for stretch in wanted:
         left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
@@ -67,7 +70,7 @@ def _preemptions(stretches: Sequence[Stretch], sequence: int, bottom: int, scale
 
 
 def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
-    """Yield the elements of each pause: the blocks of the sequence in a pale colour, and the sign for a pause."""
+    """Yield the SVG elements of each pause: the blocks of the sequence in a pale colour, and the sign for a pause."""
     for first, last in spans(stretches, lambda stretch: sequence in (stretch.row.paused or ())):
         stretch = next(s for s in stretches if s.first == first)
         bar = stretch.bars.get(sequence)
@@ -107,7 +110,7 @@ def _shared_areas(
 
 
 def _own_tkv(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return a line at the height of the sequence's tkv, in all decodes in which the sequence takes part."""
+    """Return the SVG path of a line at the height of the sequence's tkv, for the decodes that include the sequence."""
     path = ""
     at: tuple[int, int] | None = None
     for stretch in stretches:

@@ -1,1 +1,1 @@
-"""Helpers that have nothing to do with batching: text, subprocesses, garbage collection and timing."""
+"""Helpers that have nothing to do with batching: files, subprocesses, garbage collection, time, optional packages."""

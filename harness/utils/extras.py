@@ -1,4 +1,4 @@
-"""What this package is installed with: its extras, and what to install where one is missing."""
+"""The extras of spyre-cb (``pip install 'spyre-cb[engine]'``), and a message about missing packages of an extra."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -10,11 +10,11 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
     HTTP_CLIENT: {"httpx": "httpx", "openai": "openai"},
     STRUCTURED: {"llguidance": "llguidance"},
 }
-"""By extra of pyproject.toml: the packages that cannot be done without, with the module that each is."""
+"""The required packages of each extra in pyproject.toml, each with the name of its module."""
 
 
 def why_missing(*extras: str) -> str | None:
-    """Return which packages of these extras are missing and how to install them, as one sentence, or None."""
+    """Return one sentence that says which packages of these extras are missing and how to install them, or None."""
     missing = {name: extra for extra in extras for name, module in EXTRAS[extra].items() if find_spec(module) is None}
     if not missing:
         return None

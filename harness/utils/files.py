@@ -1,4 +1,4 @@
-"""Write a file whole: a reader, and a disk that is full, never leave half of it in its place."""
+"""Write files so that they never have incomplete content, not even if the disk is full or the process is killed."""
 
 import os
 from contextlib import suppress
@@ -6,17 +6,18 @@ from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file next to ``path`` and rename it, so that ``path`` has its old content or all of the new one.
+    """Write a temporary file and rename it to ``path``, so that ``path`` has either its old content or the new one.
 
-    What is not a regular file (a pipe, ``/dev/stdout``) is written directly, and a link's target is replaced instead of
-    the link. Raises OSError.
+    If ``path`` is a symbolic link, the file to which the link points is replaced. ``path`` is written directly, without
+    a temporary file, if it is not a regular file, for example ``/dev/stdout``, or if its folder is not writable. Raises
+    OSError.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         path.write_bytes(content)
         return
     draft = target.with_name(f".{target.name[:100]}.{os.getpid()}.part")
-    if not os.access(target.parent, os.W_OK):  # a file may be writable where its folder is not
+    if not os.access(target.parent, os.W_OK):  # A file can be writable although its folder is not.
         path.write_bytes(content)
         return
     try:
@@ -31,5 +32,5 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """Write text as ``write_whole`` does, in UTF-8. Half of a surrogate pair, which has no encoding, is an escape."""
+    """Write text as ``write_whole`` does, in UTF-8. A lone surrogate is written as an escape such as ``\\ud83d``."""
     write_whole(path, text.encode("utf-8", "backslashreplace"))

@@ -1,6 +1,6 @@
-"""Pause Python's garbage collector.
+"""Pause Python's garbage collector while many long-lived objects are created.
 
-Garbage collections would take a quarter of the time while many long-lived objects are created.
+Otherwise, garbage collections would take a quarter of this time.
 """
 
 import gc
@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _frozen_here = False
-"""Whether ``freeze_gc`` was called. ``gc.get_freeze_count`` would tell, but it takes longer than a case."""
+"""Whether ``freeze_gc`` was called. ``gc.get_freeze_count`` also shows this, but takes longer than a test case."""
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Pause the garbage collector in a ``with`` block, and move the objects created in it to the oldest generation."""
+    """Pause the garbage collector in the body of a ``with`` statement.
+
+    Afterwards, objects that were created in the body are in the oldest generation.
+    """
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""Count the time that a run spends on imports, on starting engines, on steps, and so on.
+"""Measure the time that a test run spends on imports, on starting engines, on steps, and so on.
 
-Each process has counters, which it sends with its next test result. A fork inherits the counters that its parent has
-not sent and sends them, so that processes that only fork need not send results.
+Each process has counters, which it sends with its next test result. A forked process inherits the counters that its
+parent has not sent yet, and sends them. So a process that only forks other processes need not send results.
 """
 
 import time
@@ -21,12 +21,13 @@ _spent: dict[str, float] = defaultdict(float)
 
 
 def add(name: Name, amount: float) -> None:
+    """Add ``amount`` to a counter of this process."""
     _spent[name] += amount
 
 
 @contextmanager
 def timed(name: Name) -> Generator[None, None, None]:
-    """Add the seconds that the ``with`` block takes to a counter, even if the block raises an exception."""
+    """Add the seconds that the body of the ``with`` statement takes to a counter, even if it raises an exception."""
     began = time.perf_counter()
     try:
         yield
@@ -42,7 +43,7 @@ def take() -> dict[str, float]:
 
 
 def summary(spent: Mapping[str, float]) -> str:
-    """Return a line with the counters, "" if nothing was counted."""
+    """Return one line of text with the counters, "" if all are zero."""
 
     def seconds(name: Name) -> str:
         return f"{spent.get(name, 0.0):.1f} s"

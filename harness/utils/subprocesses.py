@@ -4,8 +4,8 @@ On Linux the kernel sends a signal to the child (parent-death signal, ``PR_SET_P
 *thread* that has started the child ends, so ``start_with_parent`` starts children from a thread that lives as long as
 the process. On other systems, children notice the end of their parent because the pipe to it is closed.
 
-The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` so that it ends with the
-process ``PARENT``.
+The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` so that it ends when the
+process with the id ``PARENT`` ends.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the process ``parent`` ends. If it has already ended, exit immediately."""
+    """Let the kernel kill this process when the process ``parent`` ends. If that process has ended, exit now."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
@@ -33,19 +33,19 @@ def end_with_parent(parent: int) -> None:
 def start_with_parent(
     command: Sequence[str], *, env: Mapping[str, str] | None = None, **more: Any
 ) -> "subprocess.Popen[Any]":
-    """Start a command as ``subprocess.Popen`` does, so that it is killed when this process ends.
+    """Start a command as ``subprocess.Popen`` does, but so that its process is killed when this process ends.
 
-    The command itself need not do anything for this.
+    The program that is started need not be written for this. ``more`` are arguments of ``subprocess.Popen``.
     """
     wrapped = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
-    # The main thread lives long enough. Another thread is avoided if possible, because it would prevent forks.
+    # The main thread lives as long as the process. A second thread is avoided, because it would prevent forks.
     if threading.current_thread() is threading.main_thread():
         return subprocess.Popen(wrapped, env=env, **more)
     return _starter(os.getpid()).submit(lambda: subprocess.Popen(wrapped, env=env, **more)).result()
 
 
 @lru_cache(maxsize=1)
-def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - the key of the cache: each fork needs its own thread
+def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - the cache key: each forked process needs a thread of its own
     """Return a pool with one thread, which lives as long as the process. ``process`` is the id of this process."""
     return ThreadPoolExecutor(1, thread_name_prefix="starter")
 

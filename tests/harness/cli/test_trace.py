@@ -152,7 +152,7 @@ def item_with(**request: object) -> list[object]:
         ([{"scheduler": "chunked", "requests": [{}]}], "scheduler: is an unknown field: the key chunking selects"),
         ([{"x": 1, "name": "y", "requests": [{}]}], "item 0 (y): x: is an unknown field: an item has name,"),
         ('[{"requests": [{"prompt_len": 1, "prompt_len": 2}]}]', 'w.json: the key "prompt_len" occurs twice in one'),
-        ('[{"name": "\\ud800", "requests": []}]', "w.json: a \\u escape is half of a surrogate pair"),
+        ('[{"name": "\\ud800", "requests": []}]', "w.json: a \\u escape is only half of a surrogate pair"),
     ],
 )
 def test_mistakes_are_one_sentence_with_the_item_and_the_field(data: object, says: str, tmp_path: Path) -> None:

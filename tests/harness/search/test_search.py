@@ -179,7 +179,7 @@ def test_an_intermittent_failure_is_reported_as_such() -> None:
     verdicts = iter([Verdict(False, "it failed")])
     found = _smallest_failure(lambda _: next(verdicts, Verdict(True, "it did not")), workloads(), 5, 0)
     assert found is not None
-    assert found[1].headline == "not every time: it failed"
+    assert found[1].headline == "fails only sometimes: it failed"
 
 
 def test_a_case_is_named_by_its_content() -> None:

@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.drivers.reference import SimulationDriver
 from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.continuous.workloads import Workload
-from harness.search.shrink import limits_that_matter, manner, shrunk
+from harness.search.shrink import failure_kind, features_of, shrunk
 from harness.search.survey import beyond_entry_points, survey
 from harness.types import SchedulingLimits, Verdict
 
@@ -35,7 +35,7 @@ def test_every_workload_that_goes_wrong_is_counted_and_shrunk(monkeypatch: pytes
     expected: list[tuple[int, int]] = []
     result = survey(SimulationDriver(), 20, seed=1, shrinking=lambda *message: expected.append(message))
     assert result.tried == len(result.found) == len(expected) == 20
-    assert sum(result.manners.values()) == 20
+    assert sum(result.kinds.values()) == 20
     for found in result.found:
         [request] = found.workload.requests
         assert (request.prompt_length, request.join_step, request.abort_step) == (1, 0, None)
@@ -78,7 +78,7 @@ def test_a_manner_is_the_message_without_its_numbers() -> None:
     one, two = (
         Verdict(False, f"step {n} is a decode of {ids}, expected a prefill of 2") for n, ids in ((3, 0), (14, "1 0"))
     )
-    assert manner(one) == manner(two)
+    assert failure_kind(one) == failure_kind(two)
 
 
 def test_requests_that_only_come_late_come_at_once() -> None:
@@ -91,4 +91,4 @@ def test_requests_that_only_come_late_come_at_once() -> None:
     workload = Workload(AS_BUILT, (PlannedRequest(1, 1, 51), PlannedRequest(1, 1, 54, 60)))
     smallest, _ = shrunk(workload, judge(workload), judge)
     assert [request.join_step for request in smallest.requests] == [0, 3]
-    assert limits_that_matter(smallest) == ()
+    assert features_of(smallest) == ()

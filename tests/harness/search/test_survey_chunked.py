@@ -9,7 +9,7 @@ from harness.cli import main
 from harness.drivers.reference import SimulationDriver
 from harness.schedulers.chunked.workloads import ChunkedWorkload
 from harness.schedulers.sharing import SharingRequest
-from harness.search.shrink import limits_that_matter, shrunk
+from harness.search.shrink import features_of, shrunk
 from harness.search.survey import survey
 from harness.types import ChunkingSetup, SchedulingLimits, Verdict
 
@@ -69,7 +69,7 @@ def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
     assert sharer.prompt_length < 100  # as small as the number of trials allows
     assert root.prompt_length + root.max_tokens >= 64
     assert (smallest.limits, smallest.chunking) == (AS_BUILT, DEFAULT)
-    assert limits_that_matter(smallest) == ("a shared beginning", "an abort")
+    assert features_of(smallest) == ("a shared beginning", "an abort")
 
 
 def test_sharing_with_a_removed_request_is_removed() -> None:

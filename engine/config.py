@@ -12,7 +12,7 @@ from engine.backends import BACKENDS, label
 from engine.kv_cache.blocks import BLOCK_SIZE
 
 SMALLEST_BLOCK = 32
-"""In tokens: the block sizes that vLLM's attention on CPU supports are multiples of it."""
+"""In tokens. vLLM's attention on CPU supports block sizes that are multiples of this number."""
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked", "token_budget")
 DEFAULT_CHUNK_SIZE = 128
@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of scheduling. ``None`` means the value that the engine was built with.
+    """The limits of scheduling. For a limit that is ``None``, the value applies that the engine was built with.
 
     ``max_model_len`` limits a sequence (padded prompt plus new tokens, in tokens), ``max_num_seqs`` the decode batch,
     ``available_blocks`` the blocks for sequences (block 0 not counted), ``max_batch_tkv_limit`` the product of batch
@@ -52,11 +52,11 @@ class ResolvedLimits:
 
 @dataclass(frozen=True)
 class Chunking:
-    """Options of the chunked scheduler, with the names of the plugin.
+    """Options of the chunked scheduler, as in the plugin sendnn-inference.
 
-    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. When the batch x tkv limit
-    forces sequences to pause, those with the most generated tokens are paused last with ``long_output_priority``, and
-    those with the fewest generated tokens without it.
+    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. If the batch x tkv limit
+    forces sequences to pause, a decode selects the sequences with the fewest generated tokens first; with
+    ``long_output_priority`` it selects those with the most generated tokens first.
     """
 
     chunk_size: int = DEFAULT_CHUNK_SIZE
@@ -67,11 +67,11 @@ class Chunking:
 
 @dataclass(frozen=True)
 class TokenBudget:
-    """Options of the token-budget scheduler, with the names of vLLM.
+    """Options of the token-budget scheduler. All names except ``rules`` are vLLM's.
 
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens of one step. Without
     ``enable_chunked_prefill`` a whole prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum
-    number of tokens of one request in one step, 0 for no maximum. ``rules`` is the version of vLLM whose rules apply:
+    number of tokens of one request in one step; 0 means unlimited. ``rules`` is the version of vLLM whose rules apply:
     "0.27" for 0.27.1, "0.32" for 0.32.0. ``block_size`` is in tokens; on Spyre it must be 64.
     """
 
@@ -84,7 +84,7 @@ class TokenBudget:
 
 
 OPTIONS: Mapping[str, type[Chunking | TokenBudget]] = {"chunked": Chunking, "token_budget": TokenBudget}
-"""The option classes of the schedulers that have options of their own."""
+"""The class of options for each scheduler that has options of its own."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class EngineConfig:
     for the backend's default; ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``, ``static`` (a
     baseline), ``chunked`` or ``token_budget``. The fields from ``chunk_size`` on are the options of ``chunked``
     (see ``Chunking``) and ``token_budget`` (see ``TokenBudget``); None means the default of that class.
-    ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in this process.
+    ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in the engine's own
+    process.
     ``seed`` seeds the random generators of requests that have no seed.
 
     Raises ConfigError for invalid values.
@@ -232,7 +233,7 @@ class EngineConfig:
 def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
     """Return ``limits`` with missing values filled in from ``config``.
 
-    Raises ConfigError where a limit is below 1 or above the value that the engine was built with: limits only tighten.
+    Raises ConfigError if a limit is below 1 or above the value that the engine was built with.
     """
     _at_least_one(limits)
     built = ResolvedLimits(config.max_model_len, config.max_num_seqs, config.available_blocks, config.batch_tkv_limit)

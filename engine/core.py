@@ -19,7 +19,7 @@ DecodeText = Callable[..., str]
 
 
 class Executor(Protocol):
-    """The interface of what runs a plan and returns tokens: a model, or a simulation with made-up tokens."""
+    """The interface for running a plan. A model implements it, and so does a simulation that returns made-up tokens."""
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
         """Return one token for each of ``plan.request_ids``, in that order."""
@@ -27,13 +27,13 @@ class Executor(Protocol):
 
 
 class GrammarCompiler(Protocol):
-    """What compiles structured outputs (engine/grammars.py)."""
+    """The interface for compiling structured outputs to grammars. Implemented by ``Grammars`` in engine/grammars.py."""
 
     def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
-        """Compile. Raises SamplingParamsError."""
+        """Compile ``params``. Raises SamplingParamsError if that fails, or if the grammar forbids a golden token."""
 
     def start(self, params: StructuredOutputsParams) -> Grammar:
-        """Return the grammar of a new request. Raises StructuredOutputsError."""
+        """Return a new grammar for a request, at its first token. Raises StructuredOutputsError."""
         ...
 
 
@@ -41,7 +41,7 @@ class StepRecord(NamedTuple):
     """The record of one engine step: its plan, its tokens, and the scheduler's state after the step.
 
     ``request_outputs`` lists the requests that got a token in this step, in running order; ``tokens`` has the tokens in
-    the same order. ``finished_requests`` lists those of these requests that ended. With the continuous scheduler,
+    the same order. ``finished_requests`` lists the requests that ended with their token. With the continuous scheduler,
     ``n_reserved_blocks`` and ``n_used_blocks`` still count the blocks of requests that ended in this step. ``chunked``
     and ``token_budget`` are None with other schedulers.
     """
@@ -87,7 +87,7 @@ class EngineCore:
         return self.restart(resolve_limits(self.config, limits))
 
     def restart(self, limits: ResolvedLimits) -> ResolvedLimits:
-        """Do what ``reset`` does, with limits that an earlier ``reset`` of this engine returned."""
+        """Do what ``reset`` does, but with ``limits`` that an earlier ``reset`` of this engine returned."""
         self.limits = limits
         self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}
@@ -119,7 +119,8 @@ class EngineCore:
     def check_grammar(self, params: SamplingParams) -> None:
         """Compile the structured outputs of a request, so that ``add_request`` finds them compiled.
 
-        Entry points call this, in a thread of theirs, before they queue a request. Raises SamplingParamsError.
+        Entry points call this before they queue a request. AsyncLLM does so outside the engine's thread, since
+        compiling can take long. Raises SamplingParamsError.
         """
         if params.structured_outputs is not None:
             self._compiler().check(params.structured_outputs, params.golden_token_ids)

@@ -1,4 +1,4 @@
-"""Environment variables that the server and the examples read: two of the plugin's, and ``OMP_NUM_THREADS``."""
+"""The environment variables that the server and the examples read: two of vllm-spyre, and ``OMP_NUM_THREADS``."""
 
 from collections.abc import Mapping
 

@@ -1,6 +1,6 @@
 """Command-line flags for the options of the chunked and the token-budget scheduler.
 
-The server and the examples share them.
+The server and the examples share these flags.
 """
 
 import argparse
@@ -22,15 +22,15 @@ FLAGS: Mapping[str, _Flag] = {
     "long_output_priority": _Flag("yes|no", "at the batch x tkv limit, pause the requests with the fewest tokens"),
     "max_num_batched_tokens": _Flag("N", "maximum number of tokens per step"),
     "enable_chunked_prefill": _Flag("yes|no", "divide prompts among steps"),
-    "long_prefill_token_threshold": _Flag("N|0", "maximum number of tokens of one request per step; 0 for no maximum"),
+    "long_prefill_token_threshold": _Flag("N|0", "maximum number of tokens of one request per step; 0: unlimited"),
     "rules": _Flag("VERSION", f"rules of vLLM {' or '.join(TOKEN_BUDGET_RULES)}"),
     "block_size": _Flag("N", "tokens per block of the cache, a multiple of 32"),
 }
-"""The flags, each by the name of its field in Chunking or TokenBudget."""
+"""The flags. A key is the name of the field in Chunking or TokenBudget that the flag sets."""
 
 
 def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> None:
-    """Add the flags to ``parser``. ``--help`` lists them only with ``in_help``; a flag that is not given is None."""
+    """Add the flags to ``parser``. ``--help`` lists them only with ``in_help``. The default of each flag is None."""
     kinds: Mapping[str, Callable[[str], Any]] = {"N": positive, "N|0": not_negative, "yes|no": _yes, "VERSION": str}
     for name, flag in FLAGS.items():
         of = ", ".join(scheduler for scheduler, options in OPTIONS.items() if name in options.__annotations__)
@@ -54,7 +54,7 @@ def _yes(text: str) -> bool:
 
 
 def positive(text: str) -> int:
-    """Parse a positive integer for argparse. EngineConfig checks whether it is a multiple of 64."""
+    """Parse a positive integer for argparse. EngineConfig checks which integers a flag allows."""
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)

@@ -1,4 +1,7 @@
-"""Compile what answers must look like to grammars over tokens, with llguidance (docs/structured-outputs.md)."""
+"""Compile structured outputs (a JSON schema, a regular expression, …) to grammars over tokens, with llguidance.
+
+See docs/structured-outputs.md.
+"""
 
 import copy
 import json
@@ -14,11 +17,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COMPILED = 64
-"""How many compiled grammars are kept: clients often send the same one again."""
+"""The size of the cache of compiled grammars. Clients often send the same grammar again."""
 
 
 class Grammar:
-    """The grammar of one request (engine.sequence.Grammar)."""
+    """The grammar of one request, after the tokens generated so far. Implements ``engine.sequence.Grammar``."""
 
     def __init__(self, matcher: Any, size: int, eos_token_ids: frozenset[int]) -> None:
         self._matcher = matcher
@@ -28,7 +31,7 @@ class Grammar:
         self.error = ""
 
     def allowed(self) -> "NDArray[numpy.bool_] | None":
-        """Return which tokens may come next, as bool ``[vocabulary]``; None for any, after EOS."""
+        """Return which tokens may come next, as bool ``[vocabulary]``; None after EOS, where any token may come."""
         if self._ended:
             return None
         import numpy
@@ -53,25 +56,31 @@ class Grammar:
 
 
 class Grammars:
-    """Compiles for one tokenizer. llguidance is imported at the first use."""
+    """Compiles structured outputs to grammars over the tokens of one tokenizer.
+
+    Implements ``engine.core.GrammarCompiler``. llguidance is imported at the first use.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._compiled = lru_cache(maxsize=COMPILED)(self._compile)
 
     def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
-        """Compile. Raises StructuredOutputsError, and SamplingParamsError for golden tokens that do not fit."""
+        """Compile ``params``.
+
+        Raises StructuredOutputsError if that fails, and SamplingParamsError if the grammar forbids a golden token.
+        """
         matcher = self._compiled(params)
         given = list(golden_token_ids)
         end = next((i for i, token_id in enumerate(given) if token_id in self._tokenizer.eos_token_ids), len(given))
         fits = matcher.deep_copy().validate_tokens(given[:end])
         if fits < end:
             raise SamplingParamsError(
-                f"golden_token_ids must fit structured_outputs, and token {fits} of them, {given[fits]}, does not"
+                f"golden_token_ids must fit structured_outputs, but the token at index {fits}, {given[fits]}, does not"
             )
 
     def start(self, params: StructuredOutputsParams) -> Grammar:
-        """Return the grammar of a new request. Raises StructuredOutputsError."""
+        """Return a new grammar for a request, at its first token. Raises StructuredOutputsError."""
         eos = self._tokenizer.eos_token_ids
         return Grammar(self._compiled(params).deep_copy(), self._tokenizer.vocabulary_size, eos)
 
@@ -100,7 +109,7 @@ class Grammars:
 
 
 def grammar_text(params: StructuredOutputsParams) -> str:
-    """Return the grammar as llguidance takes it. Raises ValueError for a JSON schema that is not valid JSON.
+    """Return the grammar in the format of llguidance. Raises ValueError for a JSON schema that is not valid JSON.
 
     Source: ``serialize_guidance_grammar`` of ``vllm.v1.structured_output.backend_guidance``.
     """
@@ -120,7 +129,10 @@ def grammar_text(params: StructuredOutputsParams) -> str:
 
 
 def closed(schema: Any) -> Any:
-    """Return a JSON schema whose objects with ``properties`` allow no others, unless they say so."""
+    """Return a copy of a JSON schema in which objects may have only the properties that the schema lists.
+
+    An object whose schema sets ``additionalProperties`` keeps that value.
+    """
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):
@@ -136,5 +148,5 @@ def _cannot(params: StructuredOutputsParams, reason: str) -> StructuredOutputsEr
 
 
 def one_line(text: str) -> str:
-    """Return a message of llguidance in one line of bounded length."""
+    """Return a message of llguidance as one line of at most 300 characters."""
     return " ".join(text.split())[:300]

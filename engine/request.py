@@ -12,7 +12,7 @@ from engine.structured_outputs import StructuredOutputsParams
 MAX_LOGPROBS = 20
 MAX_BIAS = 100.0
 SEEDS = range(-(2**63), 2**63)
-"""The accepted seeds. A request with ``n`` answers uses the ``n`` consecutive seeds from its seed on."""
+"""The accepted seeds. The ``n`` answers to a request have the seeds ``seed`` to ``seed + n - 1``."""
 
 
 class FinishReason(StrEnum):
@@ -25,7 +25,7 @@ class FinishReason(StrEnum):
 
 
 class RequestOutputKind(Enum):
-    """What each output of a stream contains.
+    """The content of each output of a stream.
 
     CUMULATIVE: all tokens so far. DELTA: only the new tokens. FINAL_ONLY: a single output at the end, with all tokens.
     """
@@ -44,18 +44,21 @@ class SamplingParams:
     None a request gets as many tokens as the context allows. Before ``min_tokens`` tokens are generated, the
     end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored. The first
     ``golden_token_ids`` replace the tokens sampled at the same positions (teacher forcing), so that an engine can be
-    compared with a reference at every position; logprobs are still the model's. ``output_kind`` is used by AsyncLLM
-    only.
+    compared with a reference at every position; logprobs are still computed by the model. Only AsyncLLM uses
+    ``output_kind``.
 
     ``presence_penalty`` and ``frequency_penalty`` (-2 to 2) are OpenAI's and count generated tokens;
     ``repetition_penalty`` (above 0, 1: none) is Hugging Face's and counts prompt tokens too. ``logit_bias`` maps token
     ids to values that are added to their logits, clamped to -100 to 100 as in vLLM. ``allowed_token_ids`` None allows
-    all. ``bad_words`` are texts that must not be generated; entry points fill in ``bad_words_token_ids``, which the
-    core uses. All of these apply before temperature, to greedy requests too (engine/model/logits.py).
+    all. ``bad_words`` are strings that must not be generated; entry points fill in ``bad_words_token_ids``, which the
+    core uses. The parameters of this paragraph apply before temperature, to greedy requests too
+    (engine/model/logits.py).
+
     ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
-    ``structured_outputs`` is what the answer must look like; it ends with EOS where that is complete.
-    ``prompt_logprobs`` is the number of alternatives per prompt token (0 to 20, None: no logprobs of it). Such a
-    request does not read the prefix cache, as in vLLM: a position that is not computed has no logits.
+    ``structured_outputs`` prescribes the format of the answer; EOS can be sampled only where the answer is complete.
+    ``prompt_logprobs`` is the number of alternatives per prompt token (0 to 20, None: no logprobs of the prompt). As in
+    vLLM, a request with ``prompt_logprobs`` does not read the prefix cache, because only computed positions have
+    logits.
 
     Raises SamplingParamsError for invalid values.
     """
@@ -220,8 +223,8 @@ PromptLogprobs = tuple[Mapping[int, Logprob] | None, ...]
 class CompletionOutput:
     """One of the ``n`` answers to a request. ``logprobs`` has a mapping from token id to Logprob for each position.
 
-    ``prompt_logprobs`` has one for each token of the prompt, None for the first token, which no other precedes. Of a
-    stream the first output of the answer has it.
+    ``prompt_logprobs`` has such a mapping for each token of the prompt, except that the element of the first token is
+    None, because no token precedes it. In a stream of deltas, only the first output of an answer has them.
     """
 
     index: int

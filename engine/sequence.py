@@ -14,15 +14,16 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class Grammar(Protocol):
-    """The grammar of one request, which follows the request's tokens (engine/grammars.py).
+    """The interface of the grammar of one request, after the tokens generated so far.
 
-    ``error`` is why it cannot go on: a limit of its library, or a token that does not fit; empty otherwise.
+    Implemented in engine/grammars.py. ``error`` is empty, or says why the grammar accepts no further tokens: a limit of
+    llguidance was reached, or a token did not fit.
     """
 
     error: str
 
     def allowed(self) -> "NDArray[numpy.bool_] | None":
-        """Return which tokens may come next, as bool ``[vocabulary]``; None for any, after EOS."""
+        """Return which tokens may come next, as bool ``[vocabulary]``; None after EOS, where any token may come."""
 
     def accept(self, token_id: int) -> None:
         """Record that ``token_id`` was generated."""
@@ -31,7 +32,7 @@ class Grammar(Protocol):
 class TextStream:
     """The text of a growing list of tokens. ``push`` decodes only the last tokens, not all tokens each time.
 
-    ``is_whole``: whether ``text`` has the text of all tokens, so that no token waits for the rest of its character.
+    ``is_whole`` is False while the last tokens form only a part of a character, which ``text`` does not have yet.
     """
 
     def __init__(self, decode: Decode) -> None:
@@ -60,11 +61,12 @@ class SequenceState:
     """The state of a request, with everything that an executor needs to run it and to sample its tokens.
 
     The request ends with the finish reason ``length`` at ``max_tokens``, or when its prompt and generated tokens
-    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4), and with ``error`` if its grammar cannot
-    go on. ``generator`` is the request's random generator, which the sampler creates at its first use, and ``grammar``
-    that of its structured outputs, which the core sets. Each request has its own, so that its tokens do not depend on
-    the other requests in the batch; both stay as they are while it waits, is paused or preempted.
-    ``prompt_tokens`` are the logprobs of prompt tokens by position, if they are wanted.
+    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4), and with ``error`` if its grammar
+    accepts no further tokens. ``generator`` is the request's random generator, which the sampler creates at its first
+    use. ``grammar`` is the grammar of the request's structured outputs, which the core sets. No two requests share a
+    generator or a grammar, so the tokens of a request do not depend on the other requests in the batch. Waiting, pauses
+    and preemptions change neither. ``prompt_tokens`` has the logprobs of prompt tokens by position, if the request
+    wants any.
     """
 
     __slots__ = (
@@ -92,7 +94,7 @@ class SequenceState:
         self.tokens: list[TokenOutput] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
-        self._stop_at = 0  # where in the text the stop string begins that ended the request
+        self._stop_at = 0  # the index in the text at which the stop string begins that ended the request
         self.generator: object | None = None
         self.grammar: Grammar | None = None
         self.prompt_tokens: dict[int, TokenOutput] = {}
@@ -119,12 +121,18 @@ class SequenceState:
 
     @property
     def skip_reading_prefix_cache(self) -> bool:
-        """Return whether all of the prompt must be computed, since its logits are wanted; so does vLLM."""
+        """Return whether the whole prompt must be computed, without cached blocks, because its logprobs are requested.
+
+        vLLM has the same rule.
+        """
         return self.params.prompt_logprobs is not None
 
     @property
     def wants_logprobs_of_its_prompt(self) -> bool:
-        """Return whether logprobs of the prompt are wanted and not all known; its first token has none."""
+        """Return whether logprobs of the prompt are requested and some of them are not computed yet.
+
+        The first token of a prompt has no logprob.
+        """
         if self.params.prompt_logprobs is None:
             return False
         return len(self.prompt_tokens) < len(self.request.prompt_token_ids) - 1
@@ -135,14 +143,14 @@ class SequenceState:
 
     @property
     def forbidden_token_ids(self) -> frozenset[int]:
-        """Return the token ids that would end the request before ``min_tokens``, so must not be sampled now."""
+        """Return the token ids that must not be sampled now: they would end the request before ``min_tokens``."""
         if len(self.tokens) < self.params.min_tokens:
             return self._ending_token_ids | self._eos_token_ids
         return frozenset()
 
     @property
     def golden_token_id(self) -> int | None:
-        """Return the golden token that replaces the next sampled token; None if none does."""
+        """Return the golden token that replaces the next sampled token; None if that position has no golden token."""
         golden, done = self.params.golden_token_ids, len(self.tokens)
         return golden[done] if done < len(golden) else None
 
@@ -162,7 +170,7 @@ class SequenceState:
         return True
 
     def _broke_its_grammar(self, token_id: int) -> bool:
-        """Advance the grammar, and end the request with ``error`` where that is impossible."""
+        """Advance the grammar by one token. If the grammar fails, end the request with ``error`` and return True."""
         assert self.grammar is not None
         self.grammar.accept(token_id)
         if self.grammar.error:
@@ -199,7 +207,7 @@ class SequenceState:
     def _stop_string(self, token_id: int) -> tuple[int, str] | None:
         """Return the stop string that the new token completes, and where it begins in the text; None if there is none.
 
-        If the token completes several, return the one that begins earliest.
+        If the token completes several stop strings, return the one that begins earliest.
         """
         if self._stream is None:
             return None

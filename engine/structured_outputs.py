@@ -1,4 +1,7 @@
-"""What an answer must look like, as vLLM names it: a JSON schema, a regular expression, a choice, or a grammar."""
+"""Structured outputs: the format that an answer must have, with the names of vLLM.
+
+A format is a JSON schema, any JSON object, a regular expression, a choice of strings, or a grammar.
+"""
 
 import json as json_text
 from collections.abc import Mapping
@@ -14,16 +17,21 @@ class SamplingParamsError(ValueError):
 
 
 class StructuredOutputsError(SamplingParamsError):
-    """What an answer should look like cannot be compiled, or the engine cannot compile; the message is one sentence."""
+    """Structured outputs that cannot be compiled: they are invalid, or the engine has no tokenizer or no llguidance.
+
+    The message is one sentence.
+    """
 
 
 @dataclass(frozen=True)
 class StructuredOutputsParams:
-    """Exactly one of: a JSON schema (as text or as an object), a regular expression that the whole answer matches, a
-    list of texts, a grammar (Lark, or EBNF as in llama.cpp), or ``json_object`` for any JSON object.
+    """The format that an answer must have. Exactly one of the first five fields must be set.
 
-    ``disable_any_whitespace``: no white space between the parts of JSON but one space after a comma or colon.
-    ``disable_additional_properties``: objects of a JSON schema have no properties beyond those it lists.
+    ``json`` is a JSON schema, as a string or as an object. ``regex`` is a regular expression that the whole answer must
+    match. ``choice`` is a list of strings, one of which is the answer. ``grammar`` is in the format of Lark, or EBNF as
+    in llama.cpp. ``json_object`` means any JSON object. With ``disable_any_whitespace``, JSON has no white space except
+    one space after a comma or colon. With ``disable_additional_properties``, objects have only the properties that the
+    JSON schema lists.
 
     Raises StructuredOutputsError.
     """
@@ -44,7 +52,7 @@ class StructuredOutputsParams:
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none of them"
-            raise StructuredOutputsError(f"structured_outputs needs exactly one of {', '.join(KINDS)}, and has {found}")
+            raise StructuredOutputsError(f"structured_outputs needs exactly one of {', '.join(KINDS)}, but has {found}")
         value = getattr(self, given[0])
         if value in ("", ()) or (isinstance(value, str) and not value.strip()):
             raise StructuredOutputsError(f"structured_outputs: {given[0]} must not be empty")
@@ -53,5 +61,5 @@ class StructuredOutputsParams:
 
     @property
     def kind(self) -> Kind:
-        """The one that is given."""
+        """Return the name of the field with the format: the first field that is not None."""
         return next(name for name in KINDS if getattr(self, name) is not None)

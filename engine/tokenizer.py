@@ -16,8 +16,8 @@ class ChatTemplateError(ValueError):
 class Tokenizer:
     """The tokenizer of a checkpoint.
 
-    It is loaded by ``load`` or at its first use, because importing transformers takes more than a second.
-    ``eos_token_ids`` is known before that.
+    The tokenizer is loaded by ``load`` or at its first use, because importing transformers takes more than a second.
+    ``eos_token_ids`` can be read without loading it.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -36,7 +36,7 @@ class Tokenizer:
 
     @property
     def fast(self) -> Any:
-        """The tokenizer of transformers, for libraries that read its vocabulary."""
+        """Return the tokenizer of transformers, for libraries that read its vocabulary."""
         return self._tokenizer
 
     @property

@@ -11,7 +11,7 @@ BYTES = {"float32": 4, "float16": 2}
 class Backend:
     """The properties of a backend.
 
-    ``dtype`` is the dtype of weights, KV cache and mask; a checkpoint of another dtype is cast. With ``compiled``,
+    ``dtype`` is the dtype of weights, KV cache and mask; weights of another dtype are cast. With ``compiled``,
     ``torch.compile`` compiles the model with ``options`` during the warm-up, and never afterwards. ``attention`` lists
     the attention operations that the backend supports, the default first. ``shape_rules`` lists what the backend
     requires of the tensors of a step, one sentence per rule.

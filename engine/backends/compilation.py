@@ -7,8 +7,8 @@ class Compilation(NamedTuple):
     """The number of compiled graphs of an engine, summed over all of its processes.
 
     ``backend`` is the name of the backend for reports. ``recompiles`` counts the steps after the warm-up that matched
-    no compiled graph; each of these steps failed. ``shared`` counts those of the ``graphs`` that an earlier engine of
-    the same process had already traced.
+    no compiled graph; each of these steps failed. ``shared`` is the number of ``graphs`` that an earlier engine of the
+    same process had already compiled.
     """
 
     backend: str

@@ -25,13 +25,13 @@ BACKEND = Backend(
     options={"sendnn.dynamic": True},
     shape_rules=(
         "a prefill is one prompt",
-        "a decode has at least two rows, and at most as many as was compiled for",
+        "a decode has at least two rows, and at most as many as the graph was compiled for",
         "lengths are whole blocks",
         "a block table is rectangular: as wide as tkv, padded with block 0 on the left",
         "block 0 is never written",
-        "numbers with a fraction are float16",
-        "batch x tkv is at most what was compiled for",
-        "nothing is longer than max_model_len",
+        "floating-point tensors are float16",
+        "batch x tkv is at most the limit that the graph was compiled for",
+        "no sequence is longer than max_model_len",
     ),
 )
 
@@ -45,7 +45,8 @@ def simulated() -> bool:
 def warm_up_mode() -> AbstractContextManager[object]:
     """Return the context manager for the warm-up.
 
-    On a card it is ``torch_sendnn.warmup_mode()``, which collects the compiled graphs and loads them when it exits.
+    On a card it is ``torch_sendnn.warmup_mode()``, which collects the compiled graphs, and loads them at the end of the
+    ``with`` statement.
     """
     if simulated():
         return nullcontext()

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 ENCODERS = 2
 """The number of threads that encode prompts and compile grammars.
 
-A long prompt takes a second, which must not block the event loop.
+Encoding a long prompt takes a second, which must not block the event loop.
 """
 
 
@@ -40,7 +40,7 @@ class AsyncLLM:
 
     ``model`` is the name of a model, with keyword arguments for EngineConfig, or an engine that is already built. The
     caller must not use a built engine until ``shutdown``, and must close it afterwards. ``max_unfinished`` is the
-    maximum number of unfinished answers, including waiting ones; None is no maximum.
+    maximum number of unfinished answers, including waiting ones; None means unlimited.
 
     Raises ConfigError, CheckpointError and WorkerDiedError.
     """
@@ -178,14 +178,14 @@ class AsyncLLM:
                 await asyncio.wrap_future(self._thread.abort(request_ids))
 
     async def reset(self, limits: Limits) -> ResolvedLimits:
-        """Abort every request and set other limits. Raises ConfigError for impossible limits."""
+        """Abort every request and set other limits. Raises ConfigError as ``resolve_limits`` does."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
         """Set other limits, if no request is unfinished.
 
-        Raises ConfigError for impossible limits, and EngineBusyError if a request is unfinished.
+        Raises ConfigError as ``resolve_limits`` does, and EngineBusyError if a request is unfinished.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:

@@ -1,4 +1,4 @@
-"""Convert the state of a sequence to an answer with text, tokens and logprobs, for every entry point."""
+"""Convert the state of a sequence to an answer with text, tokens and logprobs. All entry points use this module."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,7 +32,7 @@ def prompt_entries(sequence: SequenceState, tokenizer: Tokenizer) -> PromptLogpr
 
 
 def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:
-    """Return the error of a request that ended with ``error``."""
+    """Return the exception for a request with the finish reason ``error``: its grammar accepted no further tokens."""
     assert sequence.grammar is not None
     return StructuredOutputsError(
         f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot go on: {sequence.grammar.error}"
@@ -52,7 +52,7 @@ def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:
 def logprob_entries(tokens: Sequence[TokenOutput], tokenizer: Tokenizer) -> tuple[Mapping[int, Logprob], ...]:
     """Return a mapping from token id to Logprob for each of ``tokens``.
 
-    It has the most likely tokens, most likely first, and after them the chosen token if it is not one of these.
+    A mapping has the most likely tokens, most likely first, and then the chosen token if it is not among them.
     """
 
     def entry(token_id: int, logprob: float, rank: int | None) -> Logprob:

@@ -49,7 +49,10 @@ class DeltaMaker:
         )
 
     def _read(self, sequence: SequenceState) -> None:
-        """Hold every new token together with the end of its text, once its last character is known."""
+        """Append new tokens to ``_held``, each with the length of the text up to its end.
+
+        A token that ends within a character is kept in ``_incomplete`` until the character is complete.
+        """
         for token in sequence.tokens[self._tokens_seen :]:
             self._stream.push(token.token_id)
             self._incomplete.append(token)
@@ -59,7 +62,10 @@ class DeltaMaker:
         self._tokens_seen = len(sequence.tokens)
 
     def _new_tokens(self, sequence: SequenceState) -> list[TokenOutput]:
-        """Return the tokens whose text was given; at the end all that are left, whose text may be cut off."""
+        """Return the tokens whose text was returned; after the last token, all that are left.
+
+        The text of the tokens that are left may be missing from the answer, since a stop string is cut off.
+        """
         new = []
         while self._held and (sequence.finish_reason is not None or self._held[0][0] <= self._text_given):
             new.append(self._held.popleft()[1])
@@ -91,7 +97,7 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 def merged(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutput:
-    """Return two consecutive deltas of an answer as one."""
+    """Return one delta for two consecutive deltas of an answer."""
     both = earlier.logprobs is not None and later.logprobs is not None
     return replace(
         later,

@@ -38,9 +38,9 @@ class EngineBusyError(RuntimeError):
 
 
 class Subscriber(Protocol):
-    """The interface of what receives the progress of one request.
+    """The interface of an object that receives the progress of one request.
 
-    Its methods are called in the engine's thread, so they must be quick and must not block.
+    The methods are called in the engine's thread, so they must be quick and must not block.
     """
 
     def progressed(self, sequence: SequenceState) -> None:
@@ -51,9 +51,9 @@ class Subscriber(Protocol):
 
 
 class Observer(Protocol):
-    """The interface of what receives every step record, for metrics and traces.
+    """The interface of an object that receives every step record, for metrics and traces.
 
-    Its methods are called in the engine's thread.
+    The methods are called in the engine's thread.
     """
 
     def queued(self, request: Request) -> None: ...
@@ -78,11 +78,11 @@ class EngineThread:
         self._subscribers: dict[str, Subscriber] = {}
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
         self._idle_waiters: list[Future[None]] = []
-        self._closing = threading.Lock()  # so that no call is queued after the thread has answered the last one
+        self._closing = threading.Lock()  # so that no call is queued after the thread has run the last one
         self._end: EngineDeadError | EngineStoppedError | None = None
         self._stopping = False
         self.seen: SchedulerState = core.state()
-        self._thread = threading.Thread(target=self._live, name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
     @property
@@ -96,42 +96,42 @@ class EngineThread:
         Raises EngineDeadError or EngineStoppedError if the engine has ended.
         """
 
-        def tell(answer: Future[None]) -> None:
+        def pass_error(answer: Future[None]) -> None:
             error = answer.exception()
             if isinstance(error, Exception):
                 subscriber.failed(error)
 
-        self._leave(partial(self._add, request, subscriber)).add_done_callback(tell)
+        self._queue_call(partial(self._add, request, subscriber)).add_done_callback(pass_error)
 
     def abort(self, request_ids: Sequence[str]) -> Future[None]:
         """Abort requests before the next step, which frees their blocks. Ids of ended requests are ignored."""
-        return self._leave(partial(self._abort, tuple(request_ids)))
+        return self._queue_call(partial(self._abort, tuple(request_ids)))
 
     def reset(self, limits: Limits) -> Future[ResolvedLimits]:
-        """Abort every request, then call EngineCore.reset. The Future raises ConfigError for impossible limits."""
-        return self._leave(partial(self._reset, limits))
+        """Abort every request, then call EngineCore.reset. The Future has its result or its ConfigError."""
+        return self._queue_call(partial(self._reset, limits))
 
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
         """Call EngineCore.restart, if no request is unfinished and no block is held.
 
         Otherwise the Future raises EngineBusyError.
         """
-        return self._leave(partial(self._tighten, limits))
+        return self._queue_call(partial(self._tighten, limits))
 
     def when_idle(self) -> Future[None]:
         """Return a Future that is done as soon as no request is left and no block is held."""
         idle: Future[None] = Future()
-        self._leave(partial(self._idle_waiters.append, idle))
+        self._queue_call(partial(self._idle_waiters.append, idle))
         return idle
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop the thread after its current step; every open request fails with EngineStoppedError."""
         with suppress(EngineDeadError, EngineStoppedError):
-            self._leave(self._stop)
+            self._queue_call(self._stop)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
-    def _leave(self, call: Callable[[], Result]) -> "Future[Result]":
+    def _queue_call(self, call: Callable[[], Result]) -> "Future[Result]":
         answer: Future[Result] = Future()
         with self._closing:
             if self._end is not None:
@@ -139,17 +139,17 @@ class EngineThread:
             self._calls.put((call, answer))
         return answer
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             while not self._stopping:
                 self._answer_calls()
                 if self._core.has_work:
                     self._step()
-                self._tell_who_waits_for_idle()
+                self._notify_idle_waiters()
             self._empty_the_core()
             self._finish(EngineStoppedError("the engine was shut down"))
         except BaseException as error:
-            # Whatever the error is: clients that wait for an answer must get one.
+            # Clients that wait for an answer must get one after any error, so every exception is caught.
             dead = EngineDeadError(f"the engine died of {type(error).__name__}: {error}")
             dead.__cause__ = error
             self._finish(dead)
@@ -225,12 +225,12 @@ class EngineThread:
         unschedulable = self._unschedulable(error)
         self._core.abort(unschedulable)
         self._core.release(unschedulable)
-        self._tell_ended(unschedulable, FinishReason.ABORT)
+        self._notify_ended(unschedulable, FinishReason.ABORT)
         self.seen = self._core.state()
         self._subscribers.pop(unschedulable).failed(error)
 
     def _unschedulable(self, error: OutOfBlocksError) -> str:
-        """Return the id of the request that can never run. Raises ``error`` if it is not about a single request."""
+        """Return the id of the request that can never run. Raises ``error`` again if no single request caused it."""
         if isinstance(error, UnschedulableRequestError):
             return error.request_id
         state = self._core.state()
@@ -244,14 +244,14 @@ class EngineThread:
         if sequence.finish_reason is not None:
             del self._subscribers[request_id]
             self._core.release(request_id)
-            self._tell_ended(request_id, sequence.finish_reason)
+            self._notify_ended(request_id, sequence.finish_reason)
         subscriber.progressed(sequence)
 
-    def _tell_ended(self, request_id: str, reason: FinishReason) -> None:
+    def _notify_ended(self, request_id: str, reason: FinishReason) -> None:
         for observer in self._observers:
             observer.ended(request_id, reason)
 
-    def _tell_who_waits_for_idle(self) -> None:
+    def _notify_idle_waiters(self) -> None:
         if self._idle_waiters and not self._core.has_work:
             for idle in self._idle_waiters:
                 if idle.set_running_or_notify_cancel():
@@ -263,7 +263,7 @@ class EngineThread:
         for request_id in self._subscribers:
             self._core.abort(request_id)
             self._core.release(request_id)
-            self._tell_ended(request_id, FinishReason.ABORT)
+            self._notify_ended(request_id, FinishReason.ABORT)
         while self._core.has_work:
             self._core.step()
         self.seen = self._core.state()

@@ -28,7 +28,7 @@ class LLM:
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
-        """Drop every request and set other limits. Raises ConfigError for impossible limits."""
+        """Drop every request and set other limits. Raises ConfigError as ``resolve_limits`` does."""
         self.engine.core.reset(limits)
 
     def close(self) -> None:
@@ -45,8 +45,8 @@ class LLM:
     ) -> list[RequestOutput]:
         """Run all prompts to their end. ``on_step`` is called with the record of every step.
 
-        Raises RequestRefusedError before the first step if a prompt with its ``max_tokens`` exceeds the context,
-        SamplingParamsError if its structured outputs cannot be compiled, and ValueError if the numbers of prompts and
+        Raises, before the first step: RequestRefusedError if a prompt with its ``max_tokens`` exceeds the context,
+        SamplingParamsError if structured outputs cannot be compiled, and ValueError if the numbers of prompts and
         parameters differ.
         """
         wanted = [prompts] if isinstance(prompts, str | Mapping) else list(prompts)
@@ -91,7 +91,7 @@ class LLM:
                 bar.update(task, advance=len(record.finished_requests), speed=speed)
 
     def _forget(self, groups: list[list[Request]]) -> None:
-        """Remove the requests of an interrupted run, so that the next one does not run them."""
+        """Remove the requests of an interrupted ``generate``, so that the next ``generate`` does not run them."""
         core = self.engine.core
         for request in chain.from_iterable(groups):
             if request.request_id in core.sequences:

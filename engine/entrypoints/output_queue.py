@@ -17,8 +17,8 @@ from engine.tokenizer import Tokenizer
 class RequestOutputCollector:
     """The deltas of answers 0 to ``count`` - 1 that one client has not taken yet.
 
-    Only the event loop in which it was created may use it, except for the methods ``…_from_thread``. It holds at most
-    ``max_tokens`` tokens per answer. The caller must call ``close``, which aborts unfinished answers.
+    A collector may only be used in the event loop in which it was created, except for the methods ``…_from_thread``. It
+    holds at most ``max_tokens`` tokens per answer. The caller must call ``close``, which aborts unfinished answers.
     """
 
     def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:

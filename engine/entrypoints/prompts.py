@@ -1,4 +1,7 @@
-"""Check a prompt and its parameters, and convert them to requests of the engine core, for every entry point."""
+"""Check a prompt and its parameters, and convert them to requests of the engine core.
+
+All entry points use this module.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +14,7 @@ from engine.request import Request, SamplingParams
 from engine.tokenizer import Tokenizer
 
 Prompt = str | Mapping[str, Sequence[int]]
-"""A text, or ``{"prompt_token_ids": [...]}``."""
+"""A string, or ``{"prompt_token_ids": [...]}``."""
 
 
 class Admitted(NamedTuple):
@@ -44,11 +47,11 @@ def admitted(
 
 
 def check_prompt_logprobs(config: EngineConfig, params: SamplingParams) -> None:
-    """Raise RequestRefusedError for logprobs of the prompt on a backend that compiles."""
+    """Raise RequestRefusedError if logprobs of the prompt are requested from a backend that compiles the model."""
     if params.prompt_logprobs is not None and BACKENDS[config.backend].compiled:
         raise RequestRefusedError(
-            f"Could not add request: prompt_logprobs need the logits of every position, and the graphs of backend "
-            f"{config.backend} return those of the last block.",
+            f"Could not add request: prompt_logprobs need the logits of every position, but the graphs of backend "
+            f"{config.backend} return those of the last block only.",
             "prompt_logprobs",
         )
 
@@ -80,7 +83,7 @@ def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len:
 def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
     """Return ``params`` with ``bad_words_token_ids``, the token ids of its ``bad_words``.
 
-    A bad word has up to two lists of token ids: at the start of a text and after a space. Source:
+    A bad word has up to two lists of token ids: one for the start of a text, and one for after a space. Source:
     ``SamplingParams.update_from_tokenizer`` of vLLM.
     """
     if not params.bad_words:

@@ -10,9 +10,9 @@ from engine.request import SamplingParams
 
 
 class RequestRefusedError(ValueError):
-    """The request can never run on this engine. The message has the words of the plugin's message.
+    """The request can never run on this engine. The message is worded as in the Spyre plugins.
 
-    ``field`` is the parameter that it is about, None for the prompt.
+    ``field`` is the parameter that the message is about; None if it is about the prompt.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:

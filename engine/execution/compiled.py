@@ -32,7 +32,7 @@ from engine.execution.graphs import (
 )
 from engine.execution.simulated.program import PROGRAM, Program
 
-NO_GRAPH = "it compiled none for this kind of step"
+NO_GRAPH = "no graph was compiled for this kind of step"
 
 
 def register_sendnn() -> None:
@@ -108,9 +108,9 @@ class CompiledModel:
         return function.compiling(self._model, cache, tensors, others)
 
     def _check_sizes(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
-        """Raise RecompileError if a size differs from that of this engine's warm-up.
+        """Raise RecompileError if a dimension in FIXED has another size than in this engine's warm-up.
 
-        These dimensions are dynamic in shared graphs, so torch's guards do not check them.
+        The dimensions in FIXED are dynamic in shared graphs, so torch's guards do not check them.
         """
         for (name, dimension), size in self._sizes.get(kind, {}).items():
             actual = tensors[name].shape[dimension]
@@ -145,17 +145,17 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
         reason = get_guard_fail_reason(
             entry.guard_manager, entry.code, dict(local), entry.compile_id, entry.backend, skip_logging=True
         )
-        # torch's text has the number of the compilation, the guard, and the source line that created the guard.
+        # torch's message has the number of the compilation, the guard, and the source line that created the guard.
         reasons.append(" ".join(reason.split()).partition(": ")[2].partition(" # ")[0])
     return reasons
 
 
 @contextmanager
 def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
-    """Prepare this process for compilation, and restore it at the end.
+    """Prepare this process for compilation, and restore its settings at the end.
 
-    The environment variables of the device's compiler are set: ``context`` is in tokens, ``batch`` in sequences,
-    ``batch_tkv`` is the limit on batch x tkv.
+    The three arguments are passed to the device's compiler in environment variables: ``context`` is in tokens,
+    ``batch`` in sequences, ``batch_tkv`` is the limit on batch x tkv.
     """
     variables = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
     before = {name: os.environ.get(name) for name in variables}

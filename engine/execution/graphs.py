@@ -1,8 +1,8 @@
 """Functions compiled by ``torch.compile``, which engines of the same model and shape share.
 
-torch stores compiled graphs by code object. Each TracedFunction has a code object of its own, for one signature: all
-values that are constants in a graph. An engine calls only the functions for the signatures of its own warm-up, so it
-never uses a graph that its own warm-up would not have created.
+torch stores compiled graphs by code object. Each TracedFunction has a code object of its own, for one signature. A
+signature consists of all values that are constants in a graph. An engine calls only the functions for the signatures of
+its own warm-up, so it never uses a graph that its own warm-up would not have created.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -54,13 +54,13 @@ FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 and each engine checks its own values; in other graphs they are constants."""
 
 CACHE = (0,)
-"""The same for the tensors of the KV cache: the dimension with the number of blocks."""
+"""The dimensions of the tensors of the KV cache that are dynamic in a shared graph: the number of blocks."""
 
 _SHARED: "WeakKeyDictionary[nn.Module, Functions]" = WeakKeyDictionary()
 
 
 class TracedFunction:
-    """A copy of ``function`` with its own code object, compiled by ``torch.compile``, so with its own graphs."""
+    """A copy of ``function``, compiled by ``torch.compile``, with its own code object and therefore its own graphs."""
 
     def __init__(self, function: Callable[..., Any], kind: str, backend: Backend) -> None:
         assert isinstance(function, FunctionType)
@@ -86,14 +86,14 @@ class TracedFunction:
 
 
 def sharable(backend: Backend) -> bool:
-    """Return whether engines can share graphs. Not on a real card, where an engine's limits are compiled into them."""
+    """Return whether engines can share graphs. A real card's graphs are compiled for one engine's limits: False."""
     return backend.name != sendnn.BACKEND.name or sendnn.simulated()
 
 
 def functions_for(model: nn.Module, backend: Backend) -> Functions:
-    """Return the functions that earlier engines compiled for ``model``, by signature, to which new ones are added.
+    """Return the functions that earlier engines compiled for ``model``, by signature. Callers add new functions to it.
 
-    The mapping is a new one if engines cannot share functions. Shared functions are kept as long as the model.
+    If engines cannot share functions, return a new mapping. Shared functions are kept as long as the model exists.
     """
     return _SHARED.setdefault(model, {}) if sharable(backend) else {}
 
@@ -101,14 +101,14 @@ def functions_for(model: nn.Module, backend: Backend) -> Functions:
 def signature(
     backend: Backend, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]
 ) -> Hashable:
-    """Return all values that are constants in a shared graph: dtypes, sizes, other arguments, number of threads."""
+    """Return all values that are constants in a shared graph: dtypes, sizes, ``others``, and the number of threads."""
     inputs = tuple((name, _facts(tensor, _dynamic(kind, name))) for name, tensor in tensors.items())
     caches = tuple(_facts(tensor, CACHE) for layer in cache for tensor in layer)
     return backend.name, kind, inputs, caches, tuple(others.items()), torch.get_num_threads()
 
 
 def mark(kind: str, tensors: Mapping[str, Tensor]) -> None:
-    """Mark the dimensions in DYNAMIC as dynamic, and all others as constant. To be called before compilation."""
+    """Mark the dimensions in DYNAMIC as dynamic, and all others as constant. Must be called before compilation."""
     for name, tensor in tensors.items():
         _mark(tensor, DYNAMIC[kind].get(name, ()))
 

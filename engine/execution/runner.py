@@ -85,7 +85,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], parts: Sequence[PromptPart]) -> StepLogits:
-        """As ``logits``, with the logits of these parts of prompts, which no compiled graph has."""
+        """Do what ``logits`` does, and also return the logits of ``parts``, which are parts of prompts.
+
+        ``parts`` must be empty for a compiled model, whose graphs do not return logits of a whole prompt.
+        """
         wanted = {part.request_id: part for part in parts}
         if isinstance(plan, Prefill):
             if self._quick:
@@ -105,7 +108,10 @@ class ModelRunner:
         return StepLogits(self.forward(decode_inputs(plan, token_ids)))
 
     def _of_a_prompt(self, inputs: ModelInputs, part: PromptPart | None) -> StepLogits:
-        """Run one prompt, or a part of it, which ends at the position to sample from."""
+        """Run a prompt or a part of a prompt. Its last position is the one to sample from.
+
+        If ``part`` is not None, the result also has the logits of all positions of ``part``.
+        """
         if part is None:
             return StepLogits(self.forward(inputs))
         [values] = self._last_logits(inputs, part.stop - part.start)
@@ -119,7 +125,10 @@ class ModelRunner:
         return self._last_logits(inputs, 1)[:, 0]
 
     def _last_logits(self, inputs: ModelInputs, count: int) -> Tensor:
-        """As ``forward``, with the ``count`` positions that end at the one to sample from: ``[rows, count, …]``."""
+        """Do what ``forward`` does, but return the logits of ``count`` positions, ``[rows, count, vocabulary]``.
+
+        The last of these positions is the one to sample from.
+        """
         if self._quick:
             inputs = without_padding(inputs)
         self.written.append(inputs.slot_mapping)
@@ -139,7 +148,7 @@ class ModelRunner:
         return last
 
     def _mixed(self, plan: MixedStep, wanted: Mapping[str, PromptPart]) -> StepLogits:
-        """Run a mixed step: all decodes in one forward, then each other part in its own.
+        """Run a mixed step: all decodes in one forward, then each other part in a forward of its own.
 
         The result has a row for each of ``plan.request_ids``.
         """
@@ -191,9 +200,10 @@ class ModelRunner:
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
-        """Set ``blocks`` of the KV cache to zero: new blocks that the step writes only in part.
+        """Set ``blocks`` of the KV cache to zero. Called for new blocks that the step writes only in part.
 
-        Attention masks the rest of such a block, but a NaN that an earlier request left there would pass the mask.
+        Attention masks the rest of such a block, but a NaN of an earlier request in a masked position would still make
+        the result NaN.
         """
         if not blocks:
             return

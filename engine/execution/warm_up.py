@@ -11,7 +11,7 @@ from engine.scheduling.plan import AlignedDecode, Decode, MixedStep, Part, Prefi
 PREFILL_BLOCKS = 2
 DECODE_BLOCKS = 3
 ROWS = 2
-"""The number of rows of a decode in the warm-up. torch would compile 0 or 1 as a constant; the number is dynamic."""
+"""The number of rows of a decode in the warm-up. It must not be 0 or 1, which torch would compile as a constant."""
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
@@ -33,7 +33,7 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
 
 
 def warm_up_plans(context: int) -> tuple[Runnable, ...]:
-    """Return a prefill and a decode that fit in ``context`` tokens; only a prefill if that is a single block."""
+    """Return a prefill and a decode that fit in ``context`` tokens; only a prefill if ``context`` is a single block."""
     blocks = context // BLOCK_SIZE
     prompt = _first_blocks(min(PREFILL_BLOCKS, blocks))
     length = len(prompt) * BLOCK_SIZE
@@ -46,7 +46,7 @@ def warm_up_plans(context: int) -> tuple[Runnable, ...]:
 
 
 def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
-    """Return a chunk and a decode that fit in ``context`` tokens; only a chunk if that is a single block.
+    """Return a chunk and a decode that fit in ``context`` tokens; only a chunk if ``context`` is a single block.
 
     The chunk is the second one of a prompt if the context has room for two chunks. Otherwise it is the first one, with
     as much left padding as a prompt of ``context`` tokens has.

@@ -10,11 +10,11 @@ from typing import Protocol
 
 ContentKey = bytes
 NOTHING: ContentKey = b""
-"""The ``before`` of the first block of a sequence."""
+"""The argument ``before`` of ``content_key`` for the first block of a sequence."""
 
 
 class TokenSource(Protocol):
-    """The interface of what knows the tokens of a request: its prompt, followed by its generated tokens."""
+    """The interface of an object that has the tokens of a request: its prompt, followed by its generated tokens."""
 
     def token_ids_between(self, start: int, stop: int) -> Sequence[int]:
         """Return the token ids at positions ``start`` to ``stop`` - 1, counted from the start of the prompt."""
@@ -22,7 +22,7 @@ class TokenSource(Protocol):
 
     @property
     def skip_reading_prefix_cache(self) -> bool:
-        """Return whether every token must be computed, also those whose blocks are in the prefix cache."""
+        """Return whether all tokens of the prompt must be computed, even if their blocks are in the prefix cache."""
         ...
 
 
@@ -32,7 +32,7 @@ def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
 
 
 def extend_keys(keys: list[ContentKey], blocks: int, tokens: TokenSource, block_size: int) -> None:
-    """Append keys to ``keys``, the keys of a request's first blocks, until there are ``blocks`` of them.
+    """Append content keys to ``keys`` until it has the keys of a request's first ``blocks`` blocks.
 
     ``block_size`` is in tokens. All tokens of these blocks must be known.
     """

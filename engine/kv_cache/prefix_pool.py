@@ -1,7 +1,8 @@
 """The block pool of the chunked scheduler: shared blocks with reservations. Pure bookkeeping, no tensors.
 
-It differs from ``BlockPool`` in three ways. A block may have several holders. A freed block keeps its content until it
-is allocated again. A reservation counts only the blocks that its holder may still take, not those that it holds.
+The pool differs from ``BlockPool`` in three ways. A block may have several holders. A freed block keeps its content
+until it is allocated again. A reservation counts only the blocks that its holder may still take, not those that the
+holder has.
 """
 
 from collections.abc import Sequence
@@ -11,11 +12,11 @@ from engine.kv_cache.shared_pool import SharedPool
 
 
 class PrefixPool(SharedPool):
-    """A SharedPool in which each holder has a reservation: the number of blocks that it may still take.
+    """A SharedPool in which each holder has a reservation: the number of blocks that the holder may still take.
 
     With ``enable_prefix_caching``, a freed block without a content key goes to the front of the free queue, because it
-    cannot be found again, and a block with a key goes to the end. Without it, every freed block goes to the end. This
-    is the behaviour of vLLM 0.27 (its class ``BlockPool``).
+    cannot be found again, and a block with a key goes to the end. Without ``enable_prefix_caching``, every freed block
+    goes to the end. vLLM 0.27 does the same (class ``BlockPool``).
     """
 
     def __init__(self, available: int, *, enable_prefix_caching: bool) -> None:

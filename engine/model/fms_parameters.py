@@ -1,9 +1,9 @@
 """Read the parameters of an ibm-fms model from a checkpoint's config.json. This file does not import torch.
 
 ibm-fms can infer the parameters itself (architecture ``hf_pretrained``), but for that it imports most of transformers,
-which takes two seconds per process. So they are passed to its ``get_model`` as arguments. Both ways give the same
-parameters (tests/engine/model/test_fms_parameters.py). If a config.json relies on defaults of transformers, ibm-fms
-infers the parameters.
+which takes two seconds per process. So the parameters are passed to ``get_model`` of ibm-fms as arguments. Both ways
+give the same parameters (tests/engine/model/test_fms_parameters.py). If a config.json relies on defaults of
+transformers, ibm-fms infers the parameters.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class FmsModel(NamedTuple):
 def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
     """Return the model that a config.json describes.
 
-    Return None for other architectures than Granite and Llama, and if a parameter is missing.
+    Return None if the architecture is neither Granite nor Llama, or if a parameter is missing.
     """
     granite = settings.get("architectures") == ["GraniteForCausalLM"]
     llama = settings.get("architectures") == ["LlamaForCausalLM"]

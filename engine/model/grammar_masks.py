@@ -1,7 +1,7 @@
-"""Masks of structured outputs: what a request's grammar forbids now is impossible in its row of logits.
+"""Masks of structured outputs: set the logits of the tokens that a request's grammar forbids to minus infinity.
 
-As in vLLM (``sample_tokens`` of ``vllm.v1.worker.gpu_model_runner``), the mask comes before everything else that
-changes logits, and logprobs are taken from the masked logits.
+As in vLLM (``sample_tokens`` of ``vllm.v1.worker.gpu_model_runner``), the mask is applied before everything else that
+changes logits, and logprobs are computed from the masked logits.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from engine.sequence import SequenceState
 def constrained(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
     """Return ``logits`` (float32, ``[rows, vocabulary]``) with each row masked by its own request's grammar.
 
-    Returns ``logits`` themselves where no request has a grammar; they are never written to.
+    ``logits`` is never written to. It is returned itself if no request has a grammar.
     """
     rows = [row for row, sequence in enumerate(sequences) if sequence.grammar is not None]
     if not rows:
@@ -27,7 +27,7 @@ def constrained(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
 
 
 def _mask(logits: Tensor, sequence: SequenceState) -> None:
-    """Mask one row (``[vocabulary]``) in place; logits beyond the tokenizer's vocabulary are forbidden, too."""
+    """Mask one row (``[vocabulary]``) in place. Logits beyond the tokenizer's vocabulary are masked, too."""
     assert sequence.grammar is not None
     allowed = sequence.grammar.allowed()
     if allowed is None:

@@ -66,7 +66,7 @@ class ModelInputs:
 def token_ids_for(plan: Runnable, rows: Sequence[SequenceState]) -> tuple[int, ...]:
     """Return the input tokens of a plan: the prompt or its chunk, or the newest token of each row of a decode.
 
-    ``rows`` are the sequences of ``plan.request_ids``. For a mixed step, whose parts have their tokens, return ().
+    ``rows`` are the sequences of ``plan.request_ids``. Return () for a mixed step, whose parts contain their tokens.
     """
     if isinstance(plan, MixedStep):
         return ()
@@ -124,8 +124,8 @@ def one_token_a_row(
 ) -> ModelInputs:
     """Return the tensors of a decode from arrays ``[rows]``; a lone sequence has two rows.
 
-    ``positions`` are those of the new tokens, ``tkvs`` include them. This uses numpy, because torch takes ten times as
-    long for arrays of this size.
+    ``positions`` has the positions of the new tokens; ``tkvs`` counts the new tokens. The function uses numpy, because
+    torch takes ten times as long for arrays of this size.
     """
     rows = len(plan.request_ids)
     block_table = numpy.array(tables)
@@ -145,9 +145,10 @@ def one_token_a_row(
 
 
 def with_outputs(inputs: ModelInputs, count: int) -> ModelInputs:
-    """Return the inputs with outputs for the ``count`` positions that end at the one to sample from, if more than one.
+    """Return ``inputs`` for a forward that returns logits of ``count`` positions up to the one to sample from.
 
-    Only without compilation: a graph has a fixed number of outputs.
+    With ``count`` 1, ``inputs`` is returned unchanged. Other values must not be used with a compiled model, whose
+    graphs have a fixed number of outputs.
     """
     if count == 1:
         return inputs

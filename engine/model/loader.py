@@ -18,7 +18,7 @@ from engine.model.fms_parameters import fms_model
 LOG = logging.getLogger("engine")
 DEFAULT_DTYPE = "float32"
 MODELS_KEPT = 4
-"""The number of models that are kept in memory after their last engine was closed, for engines that follow."""
+"""The number of models that are kept in memory after their last engine was closed, for later engines."""
 
 
 class _Weights(NamedTuple):
@@ -96,7 +96,7 @@ def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
     described = fms_model(settings)
     if described is None:
         return {"architecture": "hf_pretrained"}
-    # Any variant of the architecture will do: the parameters override all of its values.
+    # Which variant of the architecture is named does not matter: the parameters override all of its values.
     architecture = {"architecture": described.architecture, "variant": list_variants(described.architecture)[0]}
     return architecture | {"source": "hf"} | described.parameters
 

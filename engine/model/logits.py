@@ -2,8 +2,8 @@
 
 The order is vLLM's (``apply_logits_processors`` of ``vllm.v1.sample.sampler``): ``allowed_token_ids``, ``bad_words``,
 ``min_tokens``, ``logit_bias``, then the penalties for repetition, frequency and presence. Temperature, min-p, top-k and
-top-p come afterwards. Greedy requests are processed too. Logprobs are computed from the logits before
-(engine/model/grammar_masks.py).
+top-p come afterwards. Greedy requests are processed too. Logprobs are computed from the logits before these processors,
+but after the masks of engine/model/grammar_masks.py.
 """
 
 from collections import Counter
@@ -71,7 +71,10 @@ def _forbid(logits: Tensor, token_ids: Iterable[int]) -> None:
 
 
 def _forbid_ends(logits: Tensor, sequence: SequenceState) -> None:
-    """Forbid what would end the request before ``min_tokens``, unless its grammar is complete and allows only that."""
+    """Forbid the tokens that would end the request before ``min_tokens``, in place.
+
+    If the request's grammar allows no other tokens, forbid nothing.
+    """
     ends = sequence.forbidden_token_ids
     if ends and sequence.grammar is not None:
         others = [token_id for token_id in logits.isfinite().nonzero().flatten().tolist() if token_id not in ends]

@@ -1,7 +1,7 @@
-"""Logprobs of prompts: which logits of a step belong to prompt tokens, and what they say about the next token.
+"""Logprobs of prompts: the logits at a prompt position give the logprob of the next prompt token.
 
-As in vLLM (``_get_prompt_logprobs_dict`` of ``vllm.v1.worker.gpu_model_runner``), they are collected while the prompt
-is computed, chunk by chunk, from the raw logits.
+As in vLLM (``_get_prompt_logprobs_dict`` of ``vllm.v1.worker.gpu_model_runner``), logprobs are computed chunk by chunk
+while the prompt is computed, from the raw logits.
 """
 
 from collections.abc import Mapping
@@ -30,15 +30,15 @@ class StepLogits(NamedTuple):
 
 
 def wanted_parts(plan: Runnable, sequences: Mapping[str, SequenceState]) -> tuple[PromptPart, ...]:
-    """Return the parts of prompts in a step whose logits are wanted."""
+    """Return the parts of prompts in a step whose logits are needed for logprobs of prompts."""
     parts = prompt_parts(plan)
     return tuple([part for part in parts if sequences[part.request_id].wants_logprobs_of_its_prompt])
 
 
 def take(logits: PromptLogits, sequence: SequenceState) -> None:
-    """Give a request the logprobs of its prompt tokens that follow the positions of ``logits``.
+    """Store the logprobs of the prompt tokens that follow the positions of ``logits`` in ``sequence``.
 
-    The last prompt token is followed by a generated one, whose logprobs do not belong to the prompt.
+    The logits at the last prompt token are not used, because the next token is a generated one.
     """
     prompt, count = sequence.request.prompt_token_ids, sequence.params.prompt_logprobs
     following = prompt[logits.start + 1 : logits.start + 1 + len(logits.values)]

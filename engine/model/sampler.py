@@ -15,7 +15,10 @@ _SEEDS_TORCH_TELLS_APART = range(2**32)
 """The seeds that torch's generator distinguishes. It uses the last 32 bits only, so -1 and 2**63 - 1 are the same."""
 
 SMALLEST_TEMPERATURE = 1e-20
-"""Lower temperatures are replaced by this one, at which every draw is greedy: logits would overflow float32."""
+"""Lower temperatures are replaced by this one: logits divided by them would overflow float32.
+
+At this temperature the most likely token is always drawn.
+"""
 
 
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
@@ -39,7 +42,8 @@ def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> lis
 def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
     """Return a token id for each row (``[rows, vocabulary]``), drawn from the filtered probabilities.
 
-    It draws an exponential number for each token and chooses the largest ratio of probability and number.
+    An exponential random number is drawn for each token. The token with the largest ratio of probability to random
+    number is chosen.
     """
     probabilities = filtered_probabilities(logits, [sequence.params for sequence in sequences])
     race = torch.empty_like(probabilities)
@@ -50,10 +54,9 @@ def _draw(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list
 
 
 def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Return probabilities (``[rows, vocabulary]``, rows sum to 1) after temperature, min-p, top-k and top-p, in
-    vLLM's order.
+    """Return probabilities ``[rows, vocabulary]`` after temperature, min-p, top-k and top-p, in vLLM's order.
 
-    Each row has its own parameters. ``logits`` is not modified.
+    Each row sums to 1 and has its own parameters. ``logits`` is not modified.
     """
     logits = logits / torch.tensor([[max(each.temperature, SMALLEST_TEMPERATURE)] for each in params])
     vocabulary = logits.shape[1]
@@ -101,7 +104,10 @@ def hash_text(text: str) -> int:
 
 
 def with_logprobs(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> list[TokenOutput]:
-    """Return a token for each row of ``logits`` (``[rows, vocabulary]``), with its logprobs where they are wanted."""
+    """Return a token for each row of ``logits`` (``[rows, vocabulary]``), with logprobs if its request wants them.
+
+    ``wanted`` has ``SamplingParams.logprobs`` for each row: a number of most likely tokens, or None for no logprobs.
+    """
     most = max((count for count in wanted if count is not None), default=None)
     if most is None:
         return [TokenOutput(token_id) for token_id in token_ids]

@@ -1,8 +1,8 @@
 """The ``paged`` attention for eager mode: the same results as engine/model/attention.py in less time.
 
 A compiled graph needs tensors of fixed shapes, filled up with padding. In eager mode a prefill can omit its padding,
-and a decode can read keys and values in place instead of gathering those of all rows. It reads them with the loops of
-kernels.py; without numba it reads them row by row if the context is long.
+and a decode can read keys and values in place instead of gathering those of all rows. The loops of kernels.py read
+them. If numba is not installed, torch computes a long context row by row, and a short one in a single call.
 """
 
 from dataclasses import replace
@@ -22,7 +22,10 @@ NAME = "spyre_cb_eager_attn"
 """The name under which the operation is registered with ibm-fms."""
 
 LONG_CONTEXT = 8
-"""The length in blocks from which on rows are computed one by one; one call for all rows is faster below it."""
+"""The context length in blocks from which on rows are computed one by one, if the loops of kernels.py cannot be used.
+
+For shorter contexts one call for all rows is faster.
+"""
 
 
 class Span(NamedTuple):
@@ -59,7 +62,9 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """Return the keyword arguments of a model's forward for the operation; ``cache`` is the keys of one layer.
+    """Return the keyword arguments of a model's forward for the operation of this file.
+
+    ``cache`` has the keys of one layer.
 
     Raises IndexError for a block outside the KV cache: the loops of kernels.py do not check bounds.
     """
@@ -79,7 +84,7 @@ def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
 
 
 def spans(inputs: ModelInputs) -> tuple[Span, ...]:
-    """Return, for each row, where the keys are that its new token attends to: those after its left padding."""
+    """Return, for each row, the location of the keys that its new token attends to: all keys after its left padding."""
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None
     assert inputs.left_padded_prompt_mask is not None
@@ -103,7 +108,10 @@ def _span(blocks: Any, offset: int, length: int) -> Span:
 def _store(
     keys: Tensor, values: Tensor, key_cache: Tensor | None, value_cache: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Store keys and values with ``attention.store``, which takes a step without a block table for a prefill."""
+    """Write keys and values to the cache with ``attention.store``.
+
+    That function treats a step without a block table as a prefill, so ``spans`` are passed as the block table.
+    """
     table = kwargs.get("spans") or kwargs.get("block_table")
     return attention.store(keys, values, key_cache, value_cache, slot_mapping=kwargs["slot_mapping"], block_table=table)
 

@@ -13,7 +13,7 @@ class Prefill(NamedTuple):
 
     ``blocks`` are the ids of the sequence's blocks. ``left_padding`` is the padding in the first of them, 0 to 63
     tokens: whole blocks of padding are not computed. ``len(blocks) * 64`` positions are computed: the left padding, the
-    prompt, and right padding to the end of the last block. ``tkv`` is that of the batch after the sequence has joined.
+    prompt, and right padding to the end of the last block. ``tkv`` is the tkv of the batch after the sequence joined.
     """
 
     request_id: str
@@ -69,9 +69,9 @@ class PrefillChunk(NamedTuple):
 class AlignedDecode(NamedTuple):
     """A decode of the chunked scheduler: compute one token of each of ``request_ids``, each at its own tkv.
 
-    The other fields have one element for each request. ``computed`` is the number of its tokens in the KV cache before
-    the step. ``tkvs`` is its padding and tokens after the step; all sequences end in the same block. ``block_tables``
-    lists the blocks that it holds, without padding.
+    The other fields have one element for each request. ``computed`` has the numbers of tokens in the KV cache before
+    the step. ``tkvs`` has the lengths after the step, in tokens, including padding; all sequences end in the same
+    block. ``block_tables`` lists the blocks that each request holds, without padding.
     """
 
     request_ids: tuple[str, ...]
@@ -150,7 +150,7 @@ StepPlan = Runnable | Idle
 
 
 class PromptPart(NamedTuple):
-    """Tokens ``start`` to ``stop`` - 1 of a request, which a step computes and which are no decode."""
+    """Tokens ``start`` to ``stop`` - 1 of a request, which a step computes in a prefill, not in a decode."""
 
     request_id: str
     start: int
@@ -158,7 +158,11 @@ class PromptPart(NamedTuple):
 
 
 def prompt_parts(plan: Runnable) -> list[PromptPart]:
-    """Return the parts of a step that are no decodes; with a token budget they may go beyond the prompt."""
+    """Return the parts of a step that are not decodes.
+
+    With the token-budget scheduler, a part may go beyond the prompt: after a preemption, generated tokens are computed
+    again.
+    """
     if isinstance(plan, Prefill):
         return [PromptPart(plan.request_id, 0, plan.prompt_length)]
     if isinstance(plan, PrefillChunk):
@@ -213,9 +217,9 @@ class SchedulerState(NamedTuple):
     and ``n_reserved_blocks`` are 0.
 
     The numbers of blocks are sums over the sequences that hold blocks. With the continuous scheduler these include
-    sequences that ended in the last step. With the other two a shared block counts once. With the chunked scheduler
-    ``n_reserved_blocks`` counts only blocks that are still to be allocated. ``chunked`` and ``token_budget`` are None
-    with other schedulers.
+    sequences that ended in the last step. With the chunked and the token-budget scheduler a shared block counts once.
+    With the chunked scheduler ``n_reserved_blocks`` counts only blocks that are still to be allocated. ``chunked`` and
+    ``token_budget`` are None with other schedulers.
     """
 
     tkv: int

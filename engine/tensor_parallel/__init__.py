@@ -1,1 +1,1 @@
-"""Tensor parallelism: worker processes share a model of ibm-fms. The engine's own process has no part of it."""
+"""Tensor parallelism: worker processes share a model of ibm-fms. The engine's own process does not load the model."""

@@ -18,9 +18,9 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A message to every worker: run this plan. ``token_ids`` are those of ``token_ids_for``.
+    """A message to every worker: run ``plan``. ``token_ids`` is the result of ``token_ids_for``.
 
-    ``wanted`` are the parts of prompts whose logits are wanted, too.
+    ``wanted`` are the parts of prompts whose logits the answer must have, too.
     """
 
     plan: Runnable
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """A message from every worker, once: its weights are loaded and its warm-up is done."""
+    """The first message from a worker: its weights are loaded and its warm-up is done."""
 
     compilation: Compilation | None
 

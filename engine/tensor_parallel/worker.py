@@ -38,14 +38,14 @@ def main() -> None:
     serve(Connection(int(sys.argv[1])), int(sys.argv[2]), sys.argv[3])
 
 
-def serve(connection: Connection, parent: int, meeting_place: str) -> None:
+def serve(connection: Connection, parent: int, folder: str) -> None:
     """Run steps until the connection is closed, then end this process."""
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # prints the stacks of a hanging worker
     # The thread checks the parent's id: a fork of the parent may keep the connection open after the parent has ended.
-    threading.Thread(target=_leave_with, args=(parent, meeting_place), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent, folder), daemon=True).start()
     try:
         start: Start = connection.recv()
-        runner = _set_up(start, meeting_place)
+        runner = _set_up(start, folder)
         connection.send(Ready(runner.compilation))
         while True:
             step: Step = connection.recv()
@@ -61,14 +61,14 @@ def serve(connection: Connection, parent: int, meeting_place: str) -> None:
         os._exit(1)  # a regular exit may hang in torch while other workers wait in a collective
 
 
-def _leave_with(parent: int, meeting_place: str) -> None:
+def _leave_with(parent: int, folder: str) -> None:
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
-    shutil.rmtree(meeting_place, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
-def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
+def _set_up(start: Start, folder: str) -> "ModelRunner":
     """Join the process group, load this worker's part of the weights, and warm up with the other workers."""
     # This must precede the import of torch: otherwise gloo resolves the host name, which may be wrong.
     os.environ["GLOO_SOCKET_IFNAME"] = next(name for _, name in socket.if_nameindex() if name in ("lo", "lo0"))
@@ -80,8 +80,8 @@ def _set_up(start: Start, meeting_place: str) -> "ModelRunner":
 
     torch.set_num_threads(threads(os.environ))
     size = start.config.tensor_parallel_size
-    # The workers meet in a file instead of at a port, because another engine could take the port.
-    store = Path(meeting_place, "store").as_uri()
+    # The workers connect through a file instead of a port, because another engine could take the port.
+    store = Path(folder, "store").as_uri()
     distributed.init_process_group("gloo", init_method=store, rank=start.rank, world_size=size, timeout=PATIENCE)
     return ModelRunner(start.config, resolve(start.config.model, start.config.revision))
 

@@ -32,8 +32,8 @@ WORKER = "engine.tensor_parallel.worker"
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS = 1.0
 """The interval in seconds at which the engine checks, while it waits for messages, that its workers are alive."""
-LAST_WORDS_SECONDS = 1.0
-"""How many seconds to wait for error messages of the other workers after one has failed."""
+ERROR_SECONDS = 1.0
+"""The time to wait for error messages of the other workers after one has failed, in seconds."""
 
 
 class WorkerProcess(Protocol):
@@ -50,8 +50,10 @@ class WorkerProcess(Protocol):
 
 
 Starter = Callable[[str], tuple[WorkerProcess, Connection]]
-"""A function that starts a worker. Its argument is the worker's ``FOLDER``; it returns the worker's process and the
-connection to it."""
+"""A function that starts a worker, and returns its process and the connection to it.
+
+The argument is the folder in which the workers form torch's process group (``FOLDER`` in worker.py).
+"""
 
 
 class WorkerDiedError(RuntimeError):
@@ -64,23 +66,23 @@ class WorkerDiedError(RuntimeError):
 class Workers:
     """The ``config.tensor_parallel_size`` worker processes of an engine, which run steps after ``ready``.
 
-    They end when ``close`` is called, when this object is deleted, and when this process ends for any reason.
+    The workers end when ``close`` is called, when this object is deleted, and when this process ends for any reason.
     """
 
     def __init__(self, config: EngineConfig) -> None:
         self._processes: list[WorkerProcess] = []
         self._connections: list[Connection] = []
-        self._meeting_place = tempfile.mkdtemp(prefix="spyre-cb-")
+        self._folder = tempfile.mkdtemp(prefix="spyre-cb-")
         self._owner = os.getpid()
         self._compiled: list[Compilation] = []
         self._recompiles = 0
         self._end: str | None = None
         self._traceback: str | None = None
-        # Connections are not closed: another thread may be waiting for them, which the end of the workers wakes.
-        self._finalizer = weakref.finalize(self, _end, self._processes, self._meeting_place, self._owner)
+        # Connections are not closed here: another thread may be waiting for them. It wakes up when the workers end.
+        self._finalizer = weakref.finalize(self, _end, self._processes, self._folder, self._owner)
         try:
             for rank in range(config.tensor_parallel_size):
-                process, connection = _starter(self._meeting_place)
+                process, connection = _starter(self._folder)
                 self._processes.append(process)
                 self._connections.append(connection)
                 self._send(connection, Start(config, rank))
@@ -106,7 +108,7 @@ class Workers:
         except BaseException:
             self.close("the engine did not start")
             raise
-        shutil.rmtree(self._meeting_place, ignore_errors=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def compilation(self) -> Compilation | None:
@@ -120,7 +122,7 @@ class Workers:
         return self.step_logits(plan, token_ids, ()).values
 
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], wanted: tuple[PromptPart, ...]) -> Logits:
-        """As ``logits``, with the logits of the ``wanted`` parts of prompts."""
+        """Do what ``logits`` does, and also return the logits of the ``wanted`` parts of prompts."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("only the process that started the engine's workers can run steps, not a fork of it")
         if self._end is not None:
@@ -184,10 +186,10 @@ class Workers:
     def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
         """Return why the workers failed, in one line, and the traceback if there is one.
 
-        If one worker ends, the others fail because of it. The cause is the worker that ended without a message, or, if
-        all sent one, the worker that failed first.
+        If one worker ends, the others fail because of that. The cause is the worker that ended without a message, or,
+        if all workers sent a message, the worker that failed first.
         """
-        give_up = time.monotonic() + LAST_WORDS_SECONDS
+        give_up = time.monotonic() + ERROR_SECONDS
         of = f"of {len(self._processes)}"
         open_ends = {connection: rank for rank, connection in enumerate(self._connections) if rank not in failed}
         while open_ends and (left := give_up - time.monotonic()) > 0:
@@ -207,13 +209,13 @@ class Workers:
         return f"worker {rank} {of} failed: {first.error}", first.traceback.rstrip()
 
 
-def spawn_worker(meeting_place: str) -> tuple[WorkerProcess, Connection]:
+def spawn_worker(folder: str) -> tuple[WorkerProcess, Connection]:
     """Start a worker as a new Python process."""
     ours, its = Pipe()
     with its:
         process = subprocess.Popen(
             # -P: the worker must not import modules from the working directory.
-            [sys.executable, "-P", "-m", WORKER, str(its.fileno()), str(os.getpid()), meeting_place],
+            [sys.executable, "-P", "-m", WORKER, str(its.fileno()), str(os.getpid()), folder],
             env=os.environ | {"PYTHONPATH": _python_path(), "OMP_NUM_THREADS": str(threads(os.environ))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # ibm-fms prints to stdout, where a server's first line is its URL
@@ -234,25 +236,25 @@ def start_workers_with(starter: Starter) -> None:
 
 def _python_path() -> str:
     """Return a PYTHONPATH for workers, so that they import the engine from the same folder as this process."""
-    # In site-packages the engine is found anyway. PYTHONPATH would put it before Python's own library.
+    # Workers find an engine in site-packages anyway. In PYTHONPATH, that folder would precede Python's own library.
     own = None if str(ROOT) in site.getsitepackages() else str(ROOT)
     return os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
 
 
 def _how_it_ended(process: WorkerProcess) -> str:
     try:
-        status = process.wait(LAST_WORDS_SECONDS)
+        status = process.wait(ERROR_SECONDS)
     except subprocess.TimeoutExpired:
         return "closed its connection"
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
 
 
-def _end(processes: Sequence[WorkerProcess], meeting_place: str, owner: int) -> None:
-    """Kill the workers. In a fork of the process that started them (``owner``), do nothing."""
+def _end(processes: Sequence[WorkerProcess], folder: str, owner: int) -> None:
+    """Kill the workers, if this is the process that started them (``owner``) and not a fork of it."""
     if os.getpid() != owner:
         return
     for process in processes:
         process.kill()
     for process in processes:
         process.wait()
-    shutil.rmtree(meeting_place, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -146,8 +146,8 @@ def test_what_cannot_be_compiled_is_told_with_the_reason(grammars: Grammars, par
 @pytest.mark.parametrize(
     ("params", "says"),
     [
-        ({}, "needs exactly one of json, regex, choice, grammar, json_object, and has none of them"),
-        ({"regex": "a", "choice": ("a",)}, "and has regex and choice"),
+        ({}, "needs exactly one of json, regex, choice, grammar, json_object, but has none of them"),
+        ({"regex": "a", "choice": ("a",)}, "but has regex and choice"),
         ({"choice": ()}, "choice must not be empty"),
         ({"grammar": "  "}, "grammar must not be empty"),
         ({"json_object": False}, "json_object must be true, or left out"),

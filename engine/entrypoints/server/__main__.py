@@ -8,7 +8,7 @@ from typing import NoReturn
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until a signal, and return its exit status: 2 for invalid arguments, with a sentence on stderr."""
-    # Before torch is imported, which reads OMP_NUM_THREADS once.
+    # This must precede the import of torch, which reads OMP_NUM_THREADS once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -32,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def become(argv: Sequence[str]) -> NoReturn:
-    """Run the server in this process, which was forked from one that has imported the server's modules.
+    """Run the server in this process, which was forked from a process that had imported the server's modules.
 
-    This does what ``python -m engine.entrypoints.server`` does with these arguments, but does not return. Torch must
-    not have started threads before the fork.
+    ``become`` does what ``python -m engine.entrypoints.server`` does with these arguments, and then ends the process.
+    Torch must not have started threads before the fork.
     """
     sys.stdout, sys.stderr = (open(fd, "w", closefd=False) for fd in (1, 2))  # noqa: SIM115 - to the end of the process
     _end(main(argv))

@@ -1,8 +1,8 @@
 """The administrative call ``POST /admin/limits``: sets limits and options of a running server between two test cases.
 
-It is enabled if the environment variable ``SPYRE_CB_ADMIN_TOKEN`` had a value when the server started; requests must
-send that value as a bearer token. The harness sets it when it starts a server for several cases. All other requests to
-this path get status 404.
+The call is enabled if the environment variable ``SPYRE_CB_ADMIN_TOKEN`` had a value when the server started; requests
+must send that value as a bearer token. The harness sets the variable when it starts a server for several cases. All
+other requests to this path get status 404.
 """
 
 from dataclasses import asdict, replace
@@ -25,7 +25,7 @@ from engine.entrypoints.server.metrics import Metrics
 
 PATH = "/admin/limits"
 MAX_BYTES = 2**16
-"""The maximum size of the body of the administrative call, whatever ``max_body_bytes`` is."""
+"""The maximum size of the body of the administrative call in bytes. ``max_body_bytes`` does not apply to it."""
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -43,7 +43,7 @@ class Wanted(Body):
 
 
 class Administration:
-    """ASGI middleware that answers ``POST /admin/limits`` with the right token, and passes on all other requests."""
+    """ASGI middleware that answers ``POST /admin/limits`` if the token is right, and passes on all other requests."""
 
     def __init__(self, app: ASGIApp, token: str, settings: ServerSettings, service: Service, metrics: Metrics) -> None:
         self._app = app
@@ -69,7 +69,7 @@ class Administration:
         return has_key(Headers(scope=scope), self._token)
 
     async def _go_on_with(self, wanted: Wanted) -> dict[str, object]:
-        """Set limits and options, reset the metrics, and return the values in effect. If it raises, nothing changes."""
+        """Set limits and options, reset the metrics, and return the values in effect. An error changes nothing."""
         service, started = self._service, self._settings
         service.check_open()
         effective = await service.llm.tighten(self._limits(wanted))
@@ -99,7 +99,10 @@ class Administration:
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
-    """Return ``built``; None if ``wanted`` sets the context or the batch, from which the value is then derived."""
+    """Return ``built``; None if ``wanted`` sets the context or the batch size.
+
+    For None, EngineConfig derives the value from the context and the batch size.
+    """
     return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
 
 

@@ -26,8 +26,8 @@ PROGRAM = "SPYRE_CB_PROG"
 class ServerSettings:
     """The settings of a server, from its command line and environment.
 
-    ``max_queue`` is the maximum number of waiting sequences. ``port`` 0 is any free port. ``drain_seconds`` is how long
-    requests may run after SIGTERM. With ``admin_token`` None the administrative call (admin.py) is disabled.
+    ``max_queue`` is the maximum number of waiting sequences. ``port`` 0 is any free port. ``drain_seconds`` is the time
+    that running requests have after SIGTERM. With ``admin_token`` None the administrative call (admin.py) is disabled.
     """
 
     engine: EngineConfig
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(flag, default=default, type=kind, metavar=metavar, help=about + shown, **more)
 
     add("--model", "tiny-granite", str, "NAME", "built-in name, folder, or Hugging Face id")
-    add("--host", "127.0.0.1", str, "ADDR", "where to listen")
+    add("--host", "127.0.0.1", str, "ADDR", "address to listen on")
     add("--port", 8000, _port, "PORT", "0 is any free port; it is printed")
     add("--max-model-len", 512, positive, "N", "context: padded prompt plus new tokens")
     add("--max-num-seqs", 4, positive, "N", "maximum number of sequences in the decode batch")
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--require-hardware", action="store_true", help=argparse.SUPPRESS)
     add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
     add("--seed", 0, not_negative, "N", "for requests that sample without a seed")
-    add("--api-key", None, _key, "KEY", f"required of clients under /v1; or ${API_KEY}")
+    add("--api-key", None, _key, "KEY", f"key that clients must send for paths under /v1; or ${API_KEY}")
     add("--max-queue", 256, not_negative, "N", "sequences that may wait beyond the batch")
     add("--max-body-bytes", 2**20, positive, "N", "maximum size of a request's body")
     add("--drain-seconds", 30, _seconds, "S", "seconds that running requests have after SIGTERM")

@@ -103,7 +103,7 @@ class ChatForm:
 def _logprobs(output: CompletionOutput, top: int) -> ChatLogprobs | None:
     """Return the logprobs of the chosen tokens, each with the ``top`` most likely tokens at its position.
 
-    The most likely token comes first. The chosen token need not be among these.
+    The most likely token comes first. The chosen token need not be among the most likely tokens.
     """
     if output.logprobs is None:
         return None

@@ -20,7 +20,7 @@ async def begin(service: Service, body: CompletionRequest) -> Job:
 
 
 def _each(prompt: str | list[str] | list[int] | list[list[int]]) -> list[str | tuple[int, ...]]:
-    """Return the prompts of a body as a list; each is a text or token ids."""
+    """Return the prompts of a body as a list. Each prompt is a string or a tuple of token ids."""
     if isinstance(prompt, str):
         return [prompt]
     if isinstance(prompt[0], int):
@@ -45,7 +45,11 @@ class CompletionForm:
         return self._response(choices, self._job.usage(tokens_in(outputs)))
 
     def opening(self) -> Iterable[CompletionResponse]:
-        """Return the echoed prompts; with logprobs they come with the first token, when those are known."""
+        """Return the chunks with the echoed prompts, one per answer.
+
+        If logprobs are requested, return nothing: the logprobs of a prompt are known only after the prefill, so
+        ``chunk`` then returns the prompt with the first token.
+        """
         if not self._body.echo or self._body.logprobs is not None:
             return ()
         indices = range(self._job.collector.count)
@@ -64,7 +68,7 @@ class CompletionForm:
         return "" if self._body.echo_alone else output.text
 
     def _prompt_text(self, index: int) -> str:
-        """Return the text of the prompt if ``echo`` is set, else an empty text."""
+        """Return the text of the prompt of answer ``index`` if ``echo`` is set, else an empty string."""
         echo = self._echoes[index]
         return "" if echo is None else echo.text
 

@@ -1,4 +1,4 @@
-"""Responses that end when the client disconnects: the work for its request is cancelled."""
+"""Cancel the work for a request when its client disconnects."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -34,7 +34,7 @@ async def _disconnect(receive: Receive) -> None:
 
 
 class EventStream(Response):
-    """A response that sends server-sent events until they end or the client disconnects; then it calls ``on_end``.
+    """A response that sends server-sent events, and calls ``on_end`` after the last one or when the client disconnects.
 
     A slow client delays the sending (uvicorn waits if more than 64 KiB are buffered), but not the engine.
     """

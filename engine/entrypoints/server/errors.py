@@ -20,7 +20,7 @@ from engine.request import SamplingParams, SamplingParamsError
 RETRY_AFTER_SECONDS = 1
 MAX_MESSAGE = 500
 MAX_NAME = 100
-"""Bounds of what an error repeats of a request, in characters: a message, and a name in it."""
+"""The maximum lengths, in characters, of an error message and of a name from the request that a message repeats."""
 _FIELDS = frozenset({*SamplingParams.__dataclass_fields__, "max_completion_tokens"})
 logger = logging.getLogger("uvicorn.error")
 
@@ -41,7 +41,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(Exception):
-    """An error response in OpenAI's format. ``param`` is the name of the field of the body that is wrong, if any."""
+    """An error response in OpenAI's format. ``param`` is the name of the wrong field of the body, or None."""
 
     def __init__(
         self,
@@ -138,6 +138,6 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return at most ``most`` characters of ``text``, without those that UTF-8 cannot encode."""
+    """Return at most ``most`` characters of ``text``, with backslash escapes for those that UTF-8 cannot encode."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,4 +1,4 @@
-"""Building blocks of request bodies."""
+"""The base class of request bodies and the type of their strings."""
 
 from typing import Annotated
 
@@ -8,6 +8,6 @@ Text = Annotated[str, Field(strict=True)]
 
 
 class Body(BaseModel):
-    """The base class of bodies: strict types, no unknown fields."""
+    """The base class of request bodies. Types are strict, and unknown fields are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)

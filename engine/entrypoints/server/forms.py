@@ -1,4 +1,4 @@
-"""The interface for the response formats of the two APIs, and the server-sent events of a stream."""
+"""The interface for the response formats (completions, chat completions), and the server-sent events of a stream."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol
@@ -32,9 +32,9 @@ class Form(Protocol):
 
 
 async def events(job: Job, form: Form, *, include_usage: bool, every_token: bool) -> AsyncIterator[str]:
-    """Yield the server-sent events of a job. If it fails, the last event is the error, without ``[DONE]`` after it.
+    """Yield the server-sent events of a job. If the job fails, the last event is the error and ``[DONE]`` is not sent.
 
-    With ``every_token`` there is an event for every delta, also for a delta without text.
+    With ``every_token`` there is an event for every delta. Otherwise deltas without text are left out.
     """
     completion_tokens = 0
     try:

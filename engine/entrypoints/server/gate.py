@@ -18,7 +18,7 @@ READ_SECONDS = 30.0
 class Gate:
     """ASGI middleware that refuses requests with a wrong API key or a body that is too large.
 
-    The key is checked for paths under ``/v1``, if the server has one.
+    The key is checked for paths under ``/v1``, if the server has an API key.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Callable[[], AppSettings]) -> None:
@@ -52,7 +52,7 @@ def _check_key(path: str, headers: Headers, key: str | None) -> None:
 def has_key(headers: Headers, key: str) -> bool:
     """Return whether a request has the header ``Authorization: Bearer KEY`` with this key.
 
-    The comparison takes the same time for any wrong key.
+    The comparison takes the same time for every wrong key, so that its duration reveals nothing about the right key.
     """
     scheme, _, given = headers.get("authorization", "").partition(" ")
     return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
@@ -61,7 +61,8 @@ def has_key(headers: Headers, key: str) -> bool:
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
     """Return the body of a request; None if the client disconnects.
 
-    Raises ApiError if the body has more than ``most`` bytes, without reading the rest, or if it takes too long.
+    Raises ApiError if the body has more than ``most`` bytes, without reading the rest, or does not arrive within
+    READ_SECONDS.
     """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
@@ -98,7 +99,7 @@ def _too_large(most: int) -> ApiError:
 
 
 def _first(body: bytes, receive: Receive) -> Receive:
-    """Return a receive function with ``body`` as its first message, followed by those of ``receive``."""
+    """Return a receive function whose first message is ``body``, followed by the messages of ``receive``."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:

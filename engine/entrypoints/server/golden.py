@@ -1,7 +1,8 @@
-"""Golden tokens over HTTP, as the Spyre plugins' logits processor takes them: ``vllm_xargs`` with JSON in a text.
+"""The field ``vllm_xargs``: golden tokens, which replace the sampled tokens.
 
-Source: ``vllm_spyre.v1.sample.golden_token_injector``. The tokens are always given: without ``expected_logprobs`` and
-``error_threshold`` the plugins do the same.
+They are a JSON string in the format of the Spyre plugins' logits processor. Source:
+``vllm_spyre.v1.sample.golden_token_injector``. Tokens are replaced unconditionally, as the plugins do without
+``expected_logprobs`` and ``error_threshold``. This server refuses these two keys.
 """
 
 from collections.abc import Mapping
@@ -15,21 +16,24 @@ INJECTOR = "golden_token_injector"
 
 
 class GoldenTokens(Body):
-    """The arguments of the injector. ``label`` names it in logs of the plugins; it has no effect here."""
+    """The keys of the JSON string. The plugins write ``label`` to their logs; it has no effect on this server."""
 
     expected_token_ids: Annotated[list[int], Field(min_length=1)]
     label: str | None = None
 
 
 def check_extra_arguments(value: object) -> object:
-    """Check ``vllm_xargs``: golden tokens as JSON in a text, and nothing else. Raises ValueError with one sentence."""
+    """Return ``vllm_xargs`` if it has golden tokens as a JSON string and nothing else.
+
+    Otherwise raise ValueError with one sentence.
+    """
     if value is None:
         return value
     if not isinstance(value, dict) or set(value) - {INJECTOR}:
         raise ValueError(f"only {INJECTOR} is supported")
     for text in value.values():
         if not isinstance(text, str):
-            raise ValueError(f"{INJECTOR} must be JSON in a text")
+            raise ValueError(f"{INJECTOR} must be a JSON string")
         try:
             GoldenTokens.model_validate_json(text)
         except ValidationError as error:
@@ -43,7 +47,7 @@ ExtraArguments = Annotated[dict[str, Any], BeforeValidator(check_extra_arguments
 
 
 def golden_token_ids(arguments: Mapping[str, Any] | None) -> tuple[int, ...]:
-    """Return the golden tokens in checked ``vllm_xargs``, none if there are none."""
+    """Return the golden tokens in ``vllm_xargs``, which must be checked before; () if there are none."""
     if not arguments:
         return ()
     return tuple(GoldenTokens.model_validate_json(arguments[INJECTOR]).expected_token_ids)

@@ -1,4 +1,4 @@
-"""The state that all handlers share (Service), and one HTTP request in progress (Job)."""
+"""The state that all request handlers share (Service), and an HTTP request in progress (Job)."""
 
 import time
 import uuid
@@ -17,7 +17,7 @@ from engine.request import CompletionOutput, SamplingParams
 
 @dataclass(frozen=True)
 class AppSettings:
-    """The settings that Gate checks requests with. With ``api_key`` None no key is required."""
+    """The settings against which ``Gate`` checks requests. With ``api_key`` None no key is required."""
 
     api_key: str | None = None
     max_body_bytes: int = 2**20
@@ -25,7 +25,7 @@ class AppSettings:
 
 @dataclass
 class Service:
-    """The objects that every handler needs.
+    """The objects that every request handler needs.
 
     ``draining`` is set once, when the server begins to shut down. ``settings`` change only through the administrative
     call (admin.py).
@@ -53,13 +53,13 @@ class Service:
 
 @dataclass(frozen=True)
 class Fields:
-    """The names that a body has for its prompt and its budget of tokens."""
+    """The names of the fields of a request body that have the prompt and the maximum number of new tokens."""
 
     prompt: str
     max_tokens: str = "max_tokens"
 
     def wrong(self, refusal: RequestRefusedError) -> str:
-        """Return the field that a refusal is about."""
+        """Return the name of the field that a refusal is about."""
         return {None: self.prompt, "max_tokens": self.max_tokens}.get(refusal.field, refusal.field or self.prompt)
 
 
@@ -91,9 +91,10 @@ class Job:
 async def start(
     service: Service, kind: str, prompts: Sequence[tuple[int, ...]], params: SamplingParams, fields: Fields
 ) -> Job:
-    """Check the prompts of a request and queue them, all or none. Errors name the ``fields`` of the body.
+    """Check the prompts of a request and queue all of them, or none if one is refused.
 
-    ``kind`` begins the id of the response. Raises ApiError and the errors of AsyncLLM.prepare and AsyncLLM.submit.
+    Error messages use the names in ``fields``. The id of the response begins with ``kind``. Raises ApiError, and the
+    errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
     try:
@@ -120,9 +121,9 @@ async def start(
 
 
 def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
-    """Raise ApiError if a prompt without padding leaves no room for a token, as vLLM does.
+    """Raise ApiError if a prompt without padding leaves no room for a new token, as vLLM's server does.
 
-    AsyncLLM.prepare refuses prompts that do not fit with padding.
+    AsyncLLM.prepare later refuses prompts that do not fit because of their padding.
     """
     if len(token_ids) >= max_model_len:
         raise bad_request(
@@ -134,9 +135,10 @@ def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -
 
 
 def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int, param: str) -> None:
-    """Raise ApiError if prompt and ``max_tokens`` exceed the context, as vLLM's server does without padding.
+    """Raise ApiError if prompt and ``max_tokens`` together exceed the context, as vLLM's server does.
 
-    LLM and AsyncLLM accept such a request, which then ends when the context is full.
+    This applies to schedulers that do not pad prompts. LLM and AsyncLLM accept such a request, which then ends when the
+    context is full.
     """
     if max_tokens is not None and prompt_length + max_tokens > max_model_len:
         raise bad_request(

@@ -1,6 +1,6 @@
 """Parse request bodies with pydantic's JSON parser.
 
-Unlike Python's parser it refuses lone surrogates and deep nesting, and its errors name line and column.
+Unlike Python's ``json``, that parser refuses lone surrogates and deep nesting, and its errors name line and column.
 """
 
 from collections.abc import Callable, Coroutine
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 
 class JsonRequest(Request):
-    """A request whose body is parsed by pydantic. NaN and infinity pass; the types of the fields refuse them."""
+    """A request whose body is parsed by pydantic. The parser accepts NaN and infinity; types of fields refuse them."""
 
     async def json(self) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""Logprobs of completions in OpenAI's lists, with those of an echoed prompt before them; and vLLM's of prompts."""
+"""Logprobs in responses: OpenAI's ``logprobs`` of completions and echoed prompts, and vLLM's ``prompt_logprobs``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,17 @@ from engine.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Echo:
-    """A prompt that is returned before its answer: its text and its tokens."""
+    """The text and the tokens of a prompt that the response repeats before the answer (``echo``)."""
 
     text: str
     token_ids: Sequence[int]
 
 
 class LogprobLists:
-    """Makes the lists of one answer, whole or in parts. ``echo`` is set if the prompt is returned before it."""
+    """Creates OpenAI's ``logprobs`` of one answer, for all of it or for one delta after the other.
+
+    ``echo`` is the prompt if the response repeats it before the answer, else None.
+    """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, echo: Echo | None) -> None:
         self._tokenizer = tokenizer
@@ -28,9 +31,10 @@ class LogprobLists:
         self._offsets = TextOffsets(tokenizer, skip_special_tokens, len(echo.text) if echo else 0)
 
     def of(self, output: CompletionOutput, *, prompt_alone: bool = False) -> CompletionLogprobs | None:
-        """Return the lists of what is new in an answer; the first output of an echo has those of the prompt, too.
+        """Return the logprobs of ``output``, which is a whole answer or its next delta; None if it has no logprobs.
 
-        ``prompt_alone``: without those of the answer.
+        With ``echo``, the first call also returns the logprobs of the prompt, before those of the answer. With
+        ``prompt_alone`` the logprobs of the answer are left out.
         """
         if output.logprobs is None:
             return None
@@ -53,7 +57,10 @@ class LogprobLists:
 
 
 class TextOffsets:
-    """The offset of each token in a growing text, computed from the text, since a character may take several tokens."""
+    """The offset of each token in the text of all tokens so far.
+
+    Tokens are decoded together, not one by one, because several tokens may form one character.
+    """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, begin: int = 0) -> None:
         self._stream = TextStream(partial(tokenizer.decode, skip_special_tokens=skip_special_tokens))
@@ -67,7 +74,10 @@ class TextOffsets:
 
 
 def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Return logprobs by text; of tokens with the same text (bytes of a character) that of the most likely one."""
+    """Return logprobs by the text of their tokens.
+
+    If several tokens have the same text, as single bytes of a character do, return that of the most likely token.
+    """
     texts: dict[str, float] = {}
     for entry in position.values():
         texts.setdefault(entry.decoded_token, for_json(entry.logprob))
@@ -75,7 +85,7 @@ def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
 
 
 def prompt_list(found: PromptLogprobs | None) -> list[dict[int, PromptLogprob] | None] | None:
-    """Return the logprobs of a prompt as vLLM has them in ``prompt_logprobs``: by token id, with rank and text."""
+    """Return the logprobs of a prompt in the format of vLLM's ``prompt_logprobs``: by token id, with rank and text."""
     if found is None:
         return None
     return [None if position is None else {t: _entry(entry) for t, entry in position.items()} for position in found]

@@ -35,8 +35,8 @@ class Metrics:
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens prefilled")
         self._tokens = self._counter("generation_tokens", "Tokens generated")
         self._pauses = self._counter("pauses", "Times a decoding sequence was paused")
-        # What vLLM counts, too, has vLLM's name.
-        self._preempted = self._named("vllm:num_preemptions", "Times a sequence lost its blocks, to be computed again")
+        # Counters that vLLM has, too, have vLLM's names.
+        self._preempted = self._named("vllm:num_preemptions", "Times a sequence lost its blocks to other sequences")
         self._queries = self._named("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache")
         self._hits = self._named("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache")
         self._steps = self._counter("steps", "Engine steps", "kind")
@@ -94,7 +94,7 @@ class Metrics:
             for request_id, hit in record.plan.hits:
                 self._started(request_id, hit)
         elif isinstance(record.plan, AlignedDecode):
-            # Sequences with a token that have not ended all decode, except those that are paused.
+            # Every sequence that has a token and has not ended is either in this decode or paused.
             paused = self._last_token.keys() - set(record.plan.request_ids)
             self._pauses.inc(len(paused - self._paused))
             self._paused = frozenset(paused)
@@ -113,7 +113,10 @@ class Metrics:
         self._ended.labels(reason).inc()
 
     def _started(self, request_id: str, found: int) -> None:
-        """Count the look-up of a prompt, once: not again for the next chunk, or after a preemption."""
+        """Count the lookup of a prompt in the prefix cache. ``found`` is the number of cached prompt tokens.
+
+        Only the first call for a request counts: later chunks, and a new start after a preemption, do not.
+        """
         length = self._not_started.pop(request_id, None)
         if length is not None and self._has_prefix_cache:
             self._queries.inc(length)

@@ -1,8 +1,8 @@
 """The bodies of requests: OpenAI's fields, and those of vLLM that the engine supports.
 
 Types are strict: a string is not accepted for a number. A field of OpenAI or vLLM that this engine does not support is
-refused, unless it has its neutral value; an unknown field is always refused. So no field is silently ignored. An error
-about several fields names the one to change.
+refused, unless its value has no effect (WITHOUT_EFFECT); an unknown field is always refused. So no field is silently
+ignored. If fields contradict each other, the error names the field to change.
 """
 
 from collections.abc import Mapping
@@ -38,16 +38,16 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
     "store": (None, False),
     "service_tier": (None, "auto", "default"),
 }
-"""Fields that are not supported, and their neutral values, which are accepted."""
+"""Fields that are not supported, with the values that are accepted because they have no effect."""
 
 
 def _same(given: object, neutral: object) -> bool:
-    """Whether two values of JSON are equal; in Python ``True == 1``."""
+    """Return whether two JSON values are equal and have the same type: in Python ``True == 1``, in JSON they differ."""
     return type(given) is type(neutral) and given == neutral
 
 
 def check_prompt(value: object) -> object:
-    """Return ``value`` if it is a text, token ids, or a list of either; otherwise raise ValueError with a sentence."""
+    """Return ``value`` if it is a string, token ids, or a list of either; else raise ValueError with a sentence."""
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -57,7 +57,7 @@ def check_prompt(value: object) -> object:
             return value
         if all(isinstance(item, list) and _are_tokens(item) for item in value):
             return value
-    raise ValueError("must be a text, a list of texts, a list of token ids, or a list of such lists")
+    raise ValueError("must be a string, a list of strings, a list of token ids, or a list of lists of token ids")
 
 
 def _are_tokens(items: list[Any]) -> bool:
@@ -65,37 +65,37 @@ def _are_tokens(items: list[Any]) -> bool:
 
 
 def check_stop(value: object) -> object:
-    """Return ``value`` if it is a text or a list of texts; otherwise raise ValueError with a sentence.
+    """Return ``value`` if it is None, a string or a list of strings; otherwise raise ValueError with a sentence.
 
-    The number of stop strings and their length are limited, because they are searched for after every token.
+    The number of stop strings and their length are limited, because every token is followed by a search for them.
     """
     stops = [value] if isinstance(value, str) else value
     if value is None:
         return value
     if not isinstance(stops, list) or not all(isinstance(stop, str) for stop in stops):
-        raise ValueError("must be a text or a list of texts")
+        raise ValueError("must be a string or a list of strings")
     if len(stops) > MAX_STOPS or any(len(stop) > LONGEST_STOP for stop in stops):
         raise ValueError(f"must have at most {MAX_STOPS} stop strings of at most {LONGEST_STOP} characters")
     return value
 
 
 def check_bias(value: object) -> object:
-    """Return a ``logit_bias`` with integer keys: the keys of a JSON object are strings.
+    """Return ``logit_bias`` with its keys converted to integers: in a JSON object, keys are strings.
 
-    Raises ValueError with a sentence for anything but an object with token ids as keys.
+    Raises ValueError with a sentence if ``value`` is not an object with token ids as keys.
     """
     if value is None:
         return value
     if not isinstance(value, dict) or not all(str(key).isascii() and str(key).isdecimal() for key in value):
-        raise ValueError('must be an object from token ids to numbers, such as {"42": -100}')
+        raise ValueError('must be an object that maps token ids to numbers, such as {"42": -100}')
     return {int(key): bias for key, bias in value.items()}
 
 
 def check_content(value: object) -> object:
-    """Return ``value`` if it is a text or a list of text parts; otherwise raise ValueError with a sentence."""
+    """Return ``value`` if it is a string or a list of text parts; otherwise raise ValueError with a sentence."""
     if isinstance(value, str) or (isinstance(value, list) and all(map(_is_text_part, value))):
         return value
-    raise ValueError('must be a text, or a list of parts {"type": "text", "text": "..."}')
+    raise ValueError('must be a string, or a list of parts {"type": "text", "text": "..."}')
 
 
 def _is_text_part(part: object) -> bool:
@@ -181,14 +181,14 @@ class CommonRequest(Body):
 
     @property
     def structure(self) -> StructuredOutputsParams | None:
-        """What the answer must look like. Raises StructuredOutputsError."""
+        """Return the format that the answer must have; None if there is none. Raises StructuredOutputsError."""
         if self.response_format is not None and self.structured_outputs is None:
             return self.response_format.params()
         return None if self.structured_outputs is None else self.structured_outputs.params()
 
     @property
     def structure_field(self) -> str:
-        """The field that errors about the structure are about."""
+        """Return the name of the field with the format of the answer, for error messages."""
         free = self.response_format is None or self.response_format.type == "text"
         return "structured_outputs" if free else "response_format"
 
@@ -206,7 +206,10 @@ class CompletionRequest(CommonRequest):
 
     @property
     def echo_alone(self) -> bool:
-        """Whether nothing is generated: the prompt is returned, with its logprobs if they are wanted."""
+        """Return whether the response repeats the prompt and has no generated text.
+
+        The response has the logprobs of the prompt if they are requested.
+        """
         return bool(self.echo) and self.max_tokens == 0
 
 

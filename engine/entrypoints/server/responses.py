@@ -19,8 +19,8 @@ class Usage(BaseModel):
 class CompletionLogprobs(BaseModel):
     """The logprobs of a choice: lists with one element per token.
 
-    ``text_offset`` is the offset of the token in the text of the choice, in characters.
-    The first token of an echoed prompt has no logprob, since no other precedes it.
+    ``text_offset`` is the offset of the token in the text of the choice, in characters. The first token of an echoed
+    prompt has no logprob, since no token precedes it.
     """
 
     tokens: list[str]
@@ -30,7 +30,7 @@ class CompletionLogprobs(BaseModel):
 
 
 class PromptLogprob(BaseModel):
-    """One token in vLLM's ``prompt_logprobs``."""
+    """The logprob, rank and text of one token in vLLM's ``prompt_logprobs``."""
 
     logprob: float
     rank: int | None
@@ -49,7 +49,7 @@ class CompletionChoice(BaseModel):
 
 
 class CompletionResponse(BaseModel):
-    """A completion; with ``stream``, one chunk of it."""
+    """The body of a response of ``POST /v1/completions``, or one chunk of a stream."""
 
     id: str
     object: Literal["text_completion"] = "text_completion"

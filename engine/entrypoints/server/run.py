@@ -26,7 +26,7 @@ from engine.entrypoints.server.job import Service
 from engine.entrypoints.server.metrics import Metrics
 
 BACKLOG = 1024
-LAST_WORDS_SECONDS = 3
+CLOSE_SECONDS = 3
 """The seconds for sending the last data and closing connections after the last request has ended."""
 
 
@@ -104,7 +104,7 @@ async def _serve(engine: Engine, settings: ServerSettings, listener: socket.sock
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
-            timeout_graceful_shutdown=ceil(settings.drain_seconds) + LAST_WORDS_SECONDS,
+            timeout_graceful_shutdown=ceil(settings.drain_seconds) + CLOSE_SECONDS,
         )
     )
     url = _url(listener)
@@ -142,7 +142,7 @@ def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: flo
 
 
 async def _drain(llm: AsyncLLM, seconds: float) -> None:
-    """Wait until all requests have ended; after ``seconds`` abort the unfinished ones, whose clients get an error."""
+    """Wait until all requests have ended, at most ``seconds``, then shut down. Unfinished requests get an error."""
     with suppress(TimeoutError, EngineDeadError, EngineStoppedError):
         await asyncio.wait_for(llm.idle(), seconds)
     await asyncio.to_thread(llm.shutdown)

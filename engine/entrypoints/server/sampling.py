@@ -35,8 +35,8 @@ _SAME_NAMES = (
 def completion_params(body: CompletionRequest) -> SamplingParams:
     """Return the sampling parameters of a completion. ``max_tokens`` is 16 by default, as in OpenAI's API.
 
-    As in vLLM, ``echo`` with logprobs requests those of the prompt, and if no tokens are to be generated, one is.
-    Raises SamplingParamsError.
+    As in vLLM, ``echo`` with ``logprobs`` also requests the logprobs of the prompt, and ``echo`` with ``max_tokens`` 0
+    generates one token, which the response leaves out. Raises SamplingParamsError.
     """
     budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     params = _params(body, 1 if body.echo_alone else budget, body.logprobs)
@@ -58,7 +58,7 @@ def chat_params(body: ChatRequest) -> SamplingParams:
 
 
 def budget_field(body: ChatRequest) -> str:
-    """Return which of the two fields for ``max_tokens`` of a chat was given."""
+    """Return which field of a chat request sets ``max_tokens``: ``max_tokens`` or ``max_completion_tokens``."""
     return "max_completion_tokens" if body.max_tokens is None else "max_tokens"
 
 

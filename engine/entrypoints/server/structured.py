@@ -1,6 +1,6 @@
-"""The fields of bodies that say what an answer must look like: vLLM's ``structured_outputs`` and ``response_format``.
+"""The fields that prescribe the format of an answer: vLLM's ``structured_outputs`` and OpenAI's ``response_format``.
 
-Only their types are checked here; whether they can be compiled, engine/grammars.py knows.
+This module checks only their types; engine/grammars.py compiles them.
 """
 
 from typing import Annotated, Any, Literal
@@ -12,17 +12,17 @@ from engine.structured_outputs import StructuredOutputsParams
 
 
 def check_schema(value: object) -> object:
-    """Check that a JSON schema is an object, or its text; raise ValueError with one sentence otherwise."""
+    """Return ``value`` if it is an object or a string; otherwise raise ValueError with one sentence."""
     if isinstance(value, str | dict):
         return value
-    raise ValueError("must be a JSON schema: an object, or its text")
+    raise ValueError("must be a JSON schema, as an object or as a string")
 
 
 Schema = Annotated[str | dict[str, Any], BeforeValidator(check_schema)]
 
 
 class StructuredOutputs(Body):
-    """vLLM's ``structured_outputs``. ``schema_`` is ``json`` in the body."""
+    """vLLM's ``structured_outputs``. The field ``schema_`` is called ``json`` in the body."""
 
     schema_: Schema | None = Field(default=None, alias="json")
     regex: Text | None = None
@@ -33,7 +33,7 @@ class StructuredOutputs(Body):
     disable_additional_properties: bool = False
 
     def params(self) -> StructuredOutputsParams:
-        """Return the parameters. Raises StructuredOutputsError where not exactly one constraint is given."""
+        """Return the parameters for the engine. Raises StructuredOutputsError unless exactly one format is given."""
         return StructuredOutputsParams(
             json=self.schema_,
             regex=self.regex,
@@ -46,7 +46,7 @@ class StructuredOutputs(Body):
 
 
 class JsonSchema(Body):
-    """OpenAI's schema with a name. Only ``schema`` has an effect: it always applies strictly, as in vLLM."""
+    """OpenAI's ``json_schema``. Only ``schema`` has an effect. As in vLLM, ``strict: false`` is ignored."""
 
     name: Text
     schema_: dict[str, Any] = Field(alias="schema")

@@ -1,7 +1,7 @@
 """The simulated backend ``sendnn`` of ``torch.compile``. Importing this module registers it with torch.
 
-It finds the inputs of a graph by the operations that use them: the token ids by the embedding, the slots by the store
-operation of ibm-fms, and tkv, left padding and block table by its attention operation.
+The backend finds the inputs of a graph by the operations that use them: the token ids by the embedding, the slots by
+the store operation of ibm-fms, and tkv, left padding and block table by the attention operation of ibm-fms.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -24,7 +24,7 @@ COMPUTE = torch.ops.spyre.paged_attn_compute
 
 
 class Inputs(NamedTuple):
-    """The index of each input among the arguments of a graph; -1 if the graph has no such input."""
+    """The index of each input among the arguments of a graph; -1 if the graph does not have the input."""
 
     ids: int
     slots: int
@@ -62,7 +62,7 @@ def compile_graph(
 
 
 def _plain(name: str) -> str:
-    """Return the caller's name of an input from torch's name: ``mask`` for ``l_tensors_mask_``."""
+    """Return the name that an input has in this package, from its name in torch: ``mask`` for ``l_tensors_mask_``."""
     return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
 
 

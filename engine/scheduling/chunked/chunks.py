@@ -11,7 +11,7 @@ from engine.kv_cache.blocks import BLOCK_SIZE, round_up_to_block
 class Chunks(NamedTuple):
     """A prompt of ``prompt_length`` tokens, divided into chunks of ``chunk_size`` tokens.
 
-    Whole blocks of padding precede the prompt, so that the end of its last block is the end of the last chunk.
+    Whole blocks of padding precede the prompt, so that the prompt's last block is the last block of the last chunk.
     """
 
     prompt_length: int
@@ -33,7 +33,7 @@ class Chunks(NamedTuple):
         return self.chunk_size - self.left_padding
 
     def next_step(self, computed: int) -> int:
-        """Return how many prompt tokens the next step counts as computed, after the first ``computed`` tokens."""
+        """Return how many prompt tokens the next step adds to the ``computed`` tokens that are already computed."""
         room = self.chunk_size if computed >= self.in_first else self.in_first
         return min(room, self.prompt_length - computed)
 
@@ -42,7 +42,7 @@ class Chunks(NamedTuple):
         return (self.left_padding + computed) // self.chunk_size
 
     def usable(self, hit: int) -> int:
-        """Return how many of the ``hit`` tokens found in the cache are in chunks that need not run.
+        """Return how many of the first ``hit`` tokens, found in the prefix cache, are in chunks that need not run.
 
         The last chunk always runs.
         """

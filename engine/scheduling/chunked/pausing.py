@@ -1,4 +1,4 @@
-"""Which sequences decode in a step, which of them pause, and the tkv of each.
+"""Choose which sequences decode in a step and which pause, and compute the tkv of each.
 
 Source: docs/scheduling-rules-chunked.md, "Pausing" and "Decode".
 """
@@ -28,8 +28,8 @@ def batch_tkv(batch: Sequence[ChunkedSequence]) -> int:
 def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> list[ChunkedSequence]:
     """Return the sequences in the order in which a decode selects them.
 
-    Sequences that have been paused for more steps come first. Of the others, those with the fewest generated tokens
-    come first, or those with the most with ``longest_first``.
+    Sequences that have been paused for more steps come first. Sequences with equal pauses are sorted by generated
+    tokens: fewest first, or most first with ``longest_first``.
     """
     by_length = sorted(sequences, key=lambda sequence: sequence.generated, reverse=longest_first)
     return sorted(by_length, key=lambda sequence: sequence.paused_for, reverse=True)
@@ -38,7 +38,8 @@ def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> lis
 def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[ChunkedSequence], list[ChunkedSequence]]:
     """Divide ``candidates`` into the sequences that decode in the next step and those that pause.
 
-    A candidate decodes if batch size x tkv stays within ``limit``, together with the candidates before it that decode.
+    Candidates are checked in order. A candidate decodes if the batch of the candidates selected so far and this one has
+    a batch size x tkv of at most ``limit``.
     """
     decoding: list[ChunkedSequence] = []
     paused: list[ChunkedSequence] = []

@@ -143,7 +143,8 @@ class ChunkedScheduler:
     def _may_interleave(self) -> bool:
         """Return whether a chunk may run in this step.
 
-        It may not while a sequence is paused. With interleaving, it may not after a chunk while sequences can decode.
+        No chunk runs while a sequence is paused. With ``interleave``, no chunk runs directly after another while
+        sequences can decode.
         """
         if self._paused:
             return False
@@ -200,8 +201,8 @@ class ChunkedScheduler:
 
         ``written`` is the number of tokens of the sequence in the KV cache after the step. It can be smaller than
         ``sequence.computed``: if a hit ends in the middle of a chunk, the step counts more tokens than its chunk
-        contains. These are written one step later. Their blocks are not registered before, so that no other request
-        finds them if this one is aborted between the two steps.
+        contains. The tokens that the chunk does not contain are written one step later. Their blocks are registered
+        only then, so that no other request finds them if this request is aborted between the two steps.
         """
         holder, held = sequence.request_id, blocks_for(sequence.computed)
         sequence.computed += tokens
@@ -218,7 +219,7 @@ class ChunkedScheduler:
 
     def _pause(self) -> None:
         """Choose which sequences decode and which pause ("Pausing")."""
-        # If the whole batch is within the limit, so is each part of it.
+        # Nothing needs to pause if the whole batch is within the limit.
         if not self._paused and batch_tkv(self._decoding()) <= self.limits.max_batch_tkv_limit:
             return
         before = [*self._paused, *self._decoding()]

@@ -12,10 +12,11 @@ from engine.scheduling.chunked.chunks import Chunks
 class ChunkedSequence:
     """The state of a request in the chunked scheduler.
 
-    ``computed`` is the number of its tokens that are in the KV cache or scheduled. The first ``hit`` of them, whole
-    blocks, were found in the prefix cache when the request started. Other requests can find its first ``shareable``
-    blocks. ``paused_for`` is the number of consecutive decode steps in which it was paused. ``keys`` are the content
-    keys of its first blocks, as far as they have been computed.
+    ``computed`` is the number of tokens of the request that are in the KV cache or scheduled. The first ``hit`` of
+    these tokens, whole blocks, were found in the prefix cache when the request started. Other requests can find the
+    first ``shareable`` blocks of this request in the prefix cache. ``paused_for`` is the number of consecutive decode
+    steps in which the request was paused. ``keys`` are the content keys of its first blocks, as far as they have been
+    computed.
     """
 
     request_id: str
@@ -34,12 +35,12 @@ class ChunkedSequence:
 
     @property
     def generated(self) -> int:
-        """Return the number of its generated tokens in the KV cache."""
+        """Return the number of generated tokens of the request that are in the KV cache."""
         return self.computed - self.prompt_length
 
     @property
     def usable_blocks(self) -> int:
-        """Return the number of blocks that its prefill skipped because they were found in the prefix cache."""
+        """Return the number of blocks that the prefill skips because they were found in the prefix cache."""
         return self.chunks.usable_blocks(self.hit)
 
     @property
@@ -48,13 +49,13 @@ class ChunkedSequence:
         return blocks_for(self.prompt_length + self.max_tokens)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the content keys of its first ``blocks`` blocks. All tokens of these blocks must be known."""
+        """Return the content keys of the request's first ``blocks`` blocks, whose tokens must all be known."""
         extend_keys(self.keys, blocks, self.tokens, BLOCK_SIZE)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """Return the content keys of the blocks that it may share: the full blocks before the last prompt token.
+        """Return the content keys of the blocks that the request may share: full blocks before its last prompt token.
 
         The last prompt token is always computed, because the first new token is sampled from its logits.
         """

@@ -30,9 +30,9 @@ class Running(NamedTuple):
 
 
 def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model_len: int) -> bool:
-    """Check condition 3: every sequence can generate its ``max_tokens`` within the context.
+    """Return whether every sequence can generate its ``max_tokens`` within the context (condition 3).
 
-    Running sequences are checked only if the new one increases tkv.
+    Running sequences are checked only if the new sequence increases tkv.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     room = max_model_len - grown
@@ -42,7 +42,7 @@ def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model
 
 
 def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
-    """Check condition 4: at most ``unreserved`` blocks are needed if the new sequence runs to its ``max_tokens``."""
+    """Return whether ``unreserved`` blocks suffice for the new sequence to run to its ``max_tokens`` (condition 4)."""
     grown = tkv_with_prompt(tkv, new.prompt_length)
     return blocks_reserved(grown, new.prompt_length, new.max_tokens) <= unreserved
 

@@ -1,4 +1,4 @@
-"""The continuous scheduler, the first one on Spyre: all running sequences have the same tkv.
+"""The continuous scheduler, the first scheduler on Spyre: all running sequences have the same tkv.
 
 Source of every rule: docs/scheduling-rules.md. The engine core calls ``plan`` for the next step, runs that step, and
 then calls ``commit`` with the sequences that ended in it.
@@ -46,7 +46,7 @@ class _Rows(NamedTuple):
 
 
 class _Refusal(NamedTuple):
-    """A request that the batch × tkv limit kept from joining the batch ``running``, and the smallest such tkv."""
+    """The last refusal by the batch × tkv limit: the request, the running requests, and the tkv if it had joined."""
 
     request_id: str
     running: tuple[str, ...]
@@ -170,10 +170,10 @@ class ContinuousScheduler:
         )
 
     def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
-        """Check condition 5 ("Admission").
+        """Return whether the batch x tkv limit allows the request to join: condition 5 of "Admission".
 
-        A request that this condition refused is refused again, without a check, while the same sequences run and tkv
-        is not smaller.
+        A request that was refused before is refused again, without a check, while the same sequences run and tkv is not
+        smaller.
         """
         grown = tkv_with_prompt(self._tkv, new.prompt_length)
         refused = self._refusal
@@ -185,7 +185,7 @@ class ContinuousScheduler:
         return False
 
     def _remove_padding(self) -> None:
-        """Remove whole blocks of left padding that all sequences have. They only appear when a sequence leaves."""
+        """Remove whole blocks of left padding that all sequences have. Such blocks appear when a sequence leaves."""
         if self._left_since_shift:
             self._left_since_shift = False
             shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE

@@ -20,7 +20,7 @@ class _Draft:
     """A step while it is planned.
 
     ``budget`` is the number of tokens that may still be scheduled. ``threshold`` is the maximum number of tokens of one
-    request, 0 for no maximum. ``parts``, ``preempted`` and ``hits`` become those of the MixedStep.
+    request; 0 means unlimited. ``parts``, ``preempted`` and ``hits`` become those of the MixedStep.
     """
 
     budget: int
@@ -118,7 +118,7 @@ class TokenBudgetScheduler:
     # --- running requests -----------------------------------------------------------------------------------------
 
     def _threshold(self) -> int:
-        """Return the maximum number of tokens of one request in this step; 0 for no maximum ("TB-THRESHOLD")."""
+        """Return the maximum number of tokens of one request in this step; 0 means unlimited ("TB-THRESHOLD")."""
         alone = len(self._running) + len(self._waiting) <= 1
         return 0 if self.options.rules == "0.32" and alone else self.options.long_prefill_token_threshold
 
@@ -189,7 +189,7 @@ class TokenBudgetScheduler:
             self._schedule(head, min(tokens, draft.budget), draft, is_decode=False)
 
     def _found(self, sequence: BudgetSequence) -> tuple[int, ...]:
-        """Return the blocks of the longest prefix of its tokens that is in the prefix cache ("TB-HIT")."""
+        """Return the blocks of the longest prefix of the request that is in the prefix cache ("TB-HIT")."""
         if not self.options.enable_prefix_caching or sequence.tokens.skip_reading_prefix_cache:
             return ()
         return self.pool.find(sequence.keys_to_look_for)

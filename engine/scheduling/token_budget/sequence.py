@@ -11,8 +11,9 @@ class BudgetSequence:
     """The state of a request in the token-budget scheduler.
 
     ``generated`` is the number of tokens generated so far; a preempted request keeps them. ``computed`` is the number
-    of its tokens that are in the KV cache or scheduled. Other requests can find its first ``shareable`` blocks.
-    ``keys`` are the content keys of its first blocks, as far as they have been computed.
+    of tokens of the request that are in the KV cache or scheduled. Other requests can find the first ``shareable``
+    blocks of this request in the prefix cache. ``keys`` are the content keys of its first blocks, as far as they have
+    been computed.
     """
 
     request_id: str
@@ -26,27 +27,28 @@ class BudgetSequence:
 
     @property
     def length(self) -> int:
-        """Return the number of its tokens: prompt and generated."""
+        """Return the number of tokens of the request: prompt and generated."""
         return self.prompt_length + self.generated
 
     @property
     def missing(self) -> int:
-        """Return the number of its tokens that are not computed yet."""
+        """Return the number of tokens of the request that are not computed yet."""
         return self.length - self.computed
 
     def blocks_for(self, tokens: int) -> int:
-        """Return the number of blocks that its first ``tokens`` tokens need."""
+        """Return the number of blocks that the first ``tokens`` tokens of the request need."""
         return -(-tokens // self.block_size)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the content keys of its first ``blocks`` blocks. All tokens of these blocks must be known."""
+        """Return the content keys of the request's first ``blocks`` blocks, whose tokens must all be known."""
         extend_keys(self.keys, blocks, self.tokens, self.block_size)
         return self.keys[:blocks]
 
     @property
     def keys_to_look_for(self) -> Sequence[ContentKey]:
-        """Return the content keys of the blocks that it may share: the full blocks before its last token ("TB-HIT").
+        """Return the content keys of the blocks that the request may share ("TB-HIT").
 
-        The last token is always computed, because the next token is sampled from its logits.
+        These are the full blocks before its last token, which is always computed, because the next token is sampled
+        from its logits.
         """
         return self.keys_of((self.length - 1) // self.block_size)

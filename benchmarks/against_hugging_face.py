@@ -3,9 +3,9 @@
     python benchmarks/against_hugging_face.py [--json FILE]
 
 Ragged workloads have prompts of 8 to 256 tokens and 4 to 128 new tokens: a static batch pads to its longest prompt and
-runs until its longest answer ends. Equal lengths (64 + 64) are the best case of static batching. Only requested tokens
-count. Greedy, one thread, float32; every request must get the same tokens from both. Prefill: the logits after a prompt
-of 2,048 tokens.
+runs until its longest answer ends. Equal lengths (64 + 64) are the best case of static batching. Only the tokens that a
+request asks for are counted. Sampling is greedy, with one thread and float32, and every request must get the same
+tokens from the engine and from Hugging Face. The last measurement is a prefill of 2,048 tokens.
 """
 
 import random
@@ -41,7 +41,7 @@ def equal(count: int, vocabulary: int) -> list[Work]:
 
 
 class Both:
-    """One model in both engines, with the tokens of their last runs."""
+    """A model in the engine ("ours") and in Hugging Face ("theirs"), and the tokens of the last run of each."""
 
     def __init__(self, name: str) -> None:
         import transformers
@@ -90,7 +90,7 @@ class Both:
         self.tokens["theirs"] = tokens
 
     def same(self) -> int:
-        """Return how many requests got the same tokens from both."""
+        """Return how many requests got the same tokens from the engine and from Hugging Face."""
         return sum(a == b for a, b in zip(self.tokens["ours"], self.tokens["theirs"], strict=True))
 
 

@@ -3,7 +3,8 @@
     python benchmarks/all.py [NAME ...] [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER]
 
 Each benchmark writes benchmarks/results/NAME.json; the tables between the markers in docs/performance.md are made from
-those files. ``--only-write`` runs nothing. It takes about half an hour; the machine should be idle otherwise.
+those files. With ``--only-write`` no benchmark runs. All of them take about half an hour, on a machine that should be
+idle otherwise.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def main() -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(ORDER + LONG)}; default: all but {', '.join(LONG)}",
+        help=f"benchmarks to run: {', '.join(ORDER + LONG)}; default: all but {', '.join(LONG)}",
     )
     parser.add_argument("--plugin-python", type=Path, default=Path(".venv-vllm/bin/python"))
     parser.add_argument("--plugin-tests", type=Path, metavar="FOLDER", help="a checkout of vllm-spyre 1.6.1")

@@ -2,10 +2,10 @@
 
     python benchmarks/attention_ops.py [--json FILE]
 
-The step has four sequences of 64 to 2,048 tokens, on tiny-granite in eager mode. Its time includes tensors, forward and
-logits. The operation of ibm-fms copies the whole KV cache in every layer, so both engines have a cache of the same
-size, for four sequences of 2,048 tokens. The blocks of a sequence are consecutive, as after long prompts; in the last
-measurement they are in random order.
+The step has four sequences of 64 to 2,048 tokens, on tiny-granite in eager mode. The measured time includes the input
+tensors, the forward and the logits. The operation of ibm-fms copies the whole KV cache in every layer, so both engines
+have a cache of the same size, for four sequences of 2,048 tokens. The blocks of a sequence are consecutive, as after
+long prompts; in the last measurement they are in random order.
 """
 
 import random
@@ -17,7 +17,7 @@ from measuring import Metric, in_turn, medians, milliseconds, one_thread, parser
 BATCH = 4
 CONTEXTS = (64, 512, 2048)
 STEPS = {"paged": 10, "fms": 1}
-"""Steps per round."""
+"""The number of steps per round, for each operation."""
 
 
 def decode(context: int, scattered: bool) -> Any:

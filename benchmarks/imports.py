@@ -1,9 +1,9 @@
-"""The time to import the harness, to the libraries that it is made with.
+"""Compare the time to import the harness with the time to import the libraries that the harness uses.
 
     python benchmarks/imports.py [--json FILE]
 
-Each import is a Python process of its own; all of them alternate. ``import harness`` is what another package pays for
-naming it; a session with suites, and the command ``spyre-cb``, import more. None of them may import torch.
+Each import runs in a Python process of its own, and the processes alternate. ``import harness`` imports the least; a
+session of pytest with suites, and the command ``spyre-cb``, import more. None of them may import torch.
 """
 
 import os
@@ -22,7 +22,10 @@ IMPORTS = {
     "a session with suites": ("harness.pytest_plugin.session", None),
     "the command spyre-cb": ("harness.cli", None),
 }
-"""By what it is: the module that is imported after the libraries, and how much longer that may take."""
+"""For each description: the module that is imported after the libraries, and the maximum of its additional time.
+
+The maximum is a fraction of the time for the libraries; None means that there is no target.
+"""
 
 
 def main() -> None:

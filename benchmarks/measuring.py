@@ -1,7 +1,7 @@
 """Code that all benchmarks use: alternating measurements, metrics with targets, a table, and a JSON file.
 
-Durations vary on a shared machine. So the variants that are compared are measured alternately, several times in one
-run. Results are medians and their ratios. Results of different runs are never compared.
+Durations vary on a shared machine. So a benchmark measures the variants that it compares alternately, several times in
+one run. Results are medians and ratios of medians. Results of different runs are never compared.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Metric:
 
     @property
     def verdict(self) -> str:
-        """``met``, ``missed``, or a dash without a target."""
+        """Return ``met`` or ``missed``; a dash if there is no target."""
         if self.at_least is None and self.at_most is None:
             return "–"
         low = self.at_least is not None and self.value < self.at_least
@@ -60,13 +60,13 @@ def parser_of(description: str | None, repeat: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument(
-        "--repeat", type=int, default=repeat, help="number of rounds, of which the medians count (default: %(default)s)"
+        "--repeat", type=int, default=repeat, help="number of rounds; results are medians (default: %(default)s)"
     )
     return parser
 
 
 def one_thread() -> None:
-    """Set torch to one thread. Call this before torch is imported, because torch reads the environment then."""
+    """Set torch to one thread. Must be called before torch is imported, because the import reads OMP_NUM_THREADS."""
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
@@ -111,7 +111,7 @@ def _processor() -> str:
 
 
 def report(title: str, metrics: Sequence[Metric], file: Path | None, *, began: float) -> None:
-    """Print the metrics as a table, and write them to ``file`` as JSON if it is given.
+    """Print the metrics as a table, and write them to ``file`` as JSON if ``file`` is not None.
 
     ``began`` is the ``time.perf_counter()`` at which the benchmark began.
     """

@@ -2,8 +2,8 @@
 
     python benchmarks/memory_floor.py [--json FILE]
 
-A decode cannot be faster than reading the weights, for which the time of a sum over all weights is measured. The matrix
-products of the step are also measured alone: as the engine computes them, and as torch computes them by default.
+A decode cannot be faster than reading the weights. The time to read them is measured with a sum over all weights. The
+matrix products of the step are also measured alone: as the engine computes them, and as torch computes them by default.
 """
 
 import time

@@ -3,8 +3,8 @@
     python benchmarks/profile_step.py [--model tiny-granite] [--kind decode|prefill] [--rows 12]
 
 The script prints, in milliseconds per step, the time in each operator of torch and in each loop of
-engine/optimized/kernels.py, without the operators that it calls. "outside operators" is the time in Python. The
-profiler slows Python down, so that time is too large; the times of operators can be compared with each other.
+engine/optimized/kernels.py, without the time in operators that it calls. "outside operators" is the time in Python,
+which is too large, because the profiler slows Python down. The times of operators can be compared with each other.
 """
 
 import argparse

@@ -1,14 +1,16 @@
-"""Compare the reference engine and its suites with the plugin: vLLM with vllm-spyre on CPU, in its own environment.
+"""Compare the reference engine and the suites with the plugin vllm-spyre in vLLM on CPU, in a separate environment.
 
     make venv-vllm
     python benchmarks/real_plugin.py [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER] [--json FILE]
 
-Measures the wall time of the twelve scheduler-step scenarios of the plugin's own tests, with outputs checked, in one
-process and with --forked; tokens per second on 16 x (64 + 64) at batch 4, with the same model and tokens on both sides;
-and a simulated step of ours compared with a step of the plugin's engine, which its tests need to check a schedule.
+The script measures three things. First, the wall time of twelve scheduler-step scenarios from the plugin's own tests,
+with outputs checked, in one process and with --forked. Second, tokens per second for 16 requests of 64 prompt tokens
+and 64 new tokens at batch 4; both engines have the same model and must generate the same tokens. Third, the time of a
+simulated step of the reference engine and of a step of the plugin's engine: the suites can check a schedule with the
+former, the plugin's tests need the latter.
 
-With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, the plugin's side of the first is its own test file. Without
-it, the plugin runs our twelve cases with ``--cb-driver vllm``, which starts fewer engines.
+With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, the plugin runs its own test file for the twelve scenarios.
+Without that option, the plugin runs our twelve cases with ``--cb-driver vllm``, which starts fewer engines.
 """
 
 import json
@@ -57,11 +59,11 @@ ITS_ENVIRONMENT = {
     "MASTER_ADDR": "localhost",
 }
 UNUSED_IMPORT = "class SentenceTransformer: ...\nclass util: ...\n"
-"""The plugin's tests always import sentence_transformers, which these twelve do not use."""
+"""A replacement for sentence_transformers, which the plugin's tests import but the twelve scenarios do not use."""
 
 
 def run_to_verdict(command: list[str], folder: Path, more: dict[str, str]) -> None:
-    """Run pytest. Raises SystemExit with its last lines if a test fails or the number of tests is not twelve."""
+    """Run pytest. Raises SystemExit with the end of the output if a test fails or the number of tests is not twelve."""
     done = subprocess.run(command, cwd=folder, env=os.environ | more, capture_output=True, text=True, check=False)
     if done.returncode or "12 passed" not in done.stdout:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -114,7 +116,7 @@ def wall_times(python: Path, tests: Path | None, repeat: int) -> list[Metric]:
 
 
 class Side:
-    """A process that runs driven.py."""
+    """A process that runs driven.py, in the environment of one of the two engines."""
 
     def __init__(self, python: str, name: str) -> None:
         self._process = subprocess.Popen(
@@ -210,7 +212,9 @@ def side_by_side(python: Path, repeat: int) -> list[Metric]:
 def main() -> None:
     began = time.perf_counter()
     parser = parser_of(__doc__, 5)
-    parser.add_argument("--plugin-python", type=Path, default=PLUGIN_PYTHON, help="its Python (default: %(default)s)")
+    parser.add_argument(
+        "--plugin-python", type=Path, default=PLUGIN_PYTHON, help="Python with the plugin (default: %(default)s)"
+    )
     parser.add_argument("--plugin-tests", type=Path, metavar="FOLDER", help="a checkout of vllm-spyre 1.6.1")
     parser.add_argument("--verdicts", type=int, default=1, help="rounds of the twelve scenarios (default: %(default)s)")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Simulate when jobs run on a number of slots: of those that fit, the longest starts first. Pure functions."""
+"""Simulate when jobs run on a number of slots: the largest job (slots x seconds) that fits starts first."""
 
 import heapq
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ class Outcome(NamedTuple):
 
 
 def simulate(jobs: Sequence[Job], slots: int) -> Outcome:
-    """Simulate jobs: when slots are free, the longest job that fits starts.
+    """Simulate jobs: when slots become free, the job with the largest product of slots and seconds that fits starts.
 
-    Raises ValueError if a job needs more slots than there are.
+    Raises ValueError if a job needs more than ``slots`` slots.
     """
     waiting = sorted(jobs, key=lambda job: (-job.seconds * job.slots, -job.slots))
     if any(job.slots > slots for job in jobs):

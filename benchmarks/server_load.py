@@ -2,10 +2,10 @@
 
     python benchmarks/server_load.py [--streams 200] [--churn 1000] [--soak 60] [--json FILE]
 
-The test has four parts, each on a server with a batch of 4. Concurrent streams are compared with the same requests when
-they run alone. Random connects, aborts and disconnects happen between requests that must still be right. The server is
-killed with SIGKILL during streams and restarted. A soak test does all of these for a given time. The exit status is 1
-if anything was wrong.
+The test has four parts, on a server with a batch of 4. First, concurrent streams are compared with the same requests
+when they run alone. Second, clients connect, abort and disconnect at random, and the answers of all other clients must
+still be correct. Third, the server is killed with SIGKILL during streams, and restarted. Fourth, a soak test repeats
+the second part for a given time. The exit status is 1 if any answer was wrong or anything leaked.
 """
 
 import argparse
@@ -133,7 +133,7 @@ async def concurrently(count: int, most: int, act: Callable[[int], Awaitable[Non
 
 
 async def until_empty(client: httpx.AsyncClient) -> dict[str, float]:
-    """Wait and return what is still held after all clients have left; should be nothing."""
+    """Return the metrics in HELD when all of them are 0, or after 30 s. Called after all clients have left."""
     give_up = time.monotonic() + 30
     while True:
         lines = (await client.get("/metrics")).text.splitlines()
@@ -159,7 +159,7 @@ async def streams_part(server: Server, count: int) -> Part:
 
 
 class Crowd:
-    """Clients with random behaviour from a seed; the answers of those that do not disconnect are checked."""
+    """Clients with random behaviour from a seed. The answers of clients that do not disconnect are checked."""
 
     def __init__(
         self, server: Server, client: httpx.AsyncClient, known: list[tuple[ClientRequest, tuple[int, ...]]]
@@ -229,7 +229,10 @@ async def churn_part(server: Server, count: int) -> Part:
 
 
 async def kill_part(server: Server) -> Part:
-    """Kill the server during 20 streams: clients must get an error immediately, and a restart the same answers."""
+    """Kill the server during 20 streams, and restart it.
+
+    Clients must get an error immediately. After the restart the same requests must get the same answers.
+    """
     part = Part("kill -9 and restart")
     async with server.client() as client:
         everything = await known_answers(client)

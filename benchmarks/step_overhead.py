@@ -3,7 +3,7 @@
     python benchmarks/step_overhead.py [--json FILE]
 
 The overhead is the time of the step minus the time of ibm-fms's forward in that step. The batch has four greedy
-sequences, without logprobs and with five of them, on both models.
+sequences. It is measured on both models, without logprobs and with 5 logprobs per token.
 """
 
 import statistics

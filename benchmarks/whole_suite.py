@@ -3,8 +3,8 @@
     python benchmarks/whole_suite.py --before FOLDER [--only NAME …] [--repeat N] [--json FILE]
 
 FOLDER is a checkout of the commit to compare with; both checkouts run in the environment of this Python. The script
-measures the wall time of each command and the CPU time of all its processes, and reports the ratios of their medians. A
-round takes an hour or more; `--only` selects commands.
+measures the wall time of each command and the CPU time of all its processes, and reports ratios of medians: the earlier
+checkout's time divided by this checkout's. A round takes an hour or more; ``--only`` selects commands.
 """
 
 import ctypes
@@ -42,14 +42,17 @@ class Taken:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, and its targets: the factor by which ``wall`` and ``cpu`` must decrease."""
+    """A command for a checkout, and its targets: the factors by which wall time and CPU time must have decreased."""
 
     words: Callable[[Path], Sequence[str]]
     at_least: Mapping[str, float]
 
 
 def made(target: str) -> Callable[[Path], Sequence[str]]:
-    """Return a target of the checkout's own Makefile, whose environment must exist."""
+    """Return a function that returns, for a checkout, the command that makes ``target`` with the checkout's Makefile.
+
+    The command uses the environment of this Python instead of creating one.
+    """
 
     def words(folder: Path) -> Sequence[str]:
         page = folder / "reports" / "whole-suite.html"
@@ -69,7 +72,7 @@ COMMANDS: Mapping[str, Command] = {
 
 
 def run(words: Sequence[str], checkout: Path) -> Taken:
-    """Run a command. Raises SystemExit with its last lines if it fails."""
+    """Run a command. Raises SystemExit with the last lines of its output if it fails."""
     before, began = _cpu(), time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
@@ -110,7 +113,7 @@ def environ(checkout: Path) -> dict[str, str]:
 
 
 def be_the_reaper() -> None:
-    """Become the parent of orphaned subprocesses: their CPU time counts only after a wait."""
+    """Become the parent of orphaned subprocesses: their CPU time is counted only when their parent waits for them."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -127,7 +130,7 @@ def _cpu() -> float:
 
 
 def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Metric]:
-    """Run each command alternately: before, now, before, now."""
+    """Run each command alternately in the earlier checkout and in this one."""
     taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
     for _ in range(repeat):
         for name, rounds in taken.items():

@@ -1,4 +1,4 @@
-"""The workload that both sides of real_plugin.py run: 16 prompts of 64 tokens, 64 new tokens each, a batch of 4."""
+"""The workload that both engines of real_plugin.py run: 16 prompts of 64 tokens, 64 new tokens each, a batch of 4."""
 
 import random
 

@@ -55,7 +55,7 @@ def content_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of one file, cached if the file is big (see the top of this module).
+    """Return the hex SHA-256 of one file, cached as the docstring of this module describes.
 
     Raises CheckpointError if the file cannot be read.
     """
@@ -92,7 +92,7 @@ def check_sums(folder: Path, remedy: str) -> None:
     """Check the files in a folder against its ``SHA256SUMS``.
 
     Every listed file must exist with its digest, and every file that determines outputs must be listed. Raises
-    CheckpointError with the first file that fails. ``remedy``, the end of the message, says what the user can do.
+    CheckpointError for the first file that fails. ``remedy`` is the end of the message and says what the user can do.
     """
     try:
         text = (folder / SUMS).read_text()
@@ -119,7 +119,7 @@ def check_sums(folder: Path, remedy: str) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _digest_of_small(path: Path, size: int, modified: int, inode: int) -> str:  # noqa: ARG001 - they make the key
+def _digest_of_small(path: Path, size: int, modified: int, inode: int) -> str:  # noqa: ARG001 - parts of the cache key
     """Return the digest of a file. It is computed once per process, since every test of a run needs it."""
     return hash_file(path)
 
@@ -133,7 +133,7 @@ def _recall(note: Path) -> str | None:
 
 
 def _remember(note: Path, digest: str) -> None:
-    """Store a digest in the cache folder. If the folder is not writable, do nothing: the file is then hashed again."""
+    """Store a digest in the cache folder. If the folder is not writable, do nothing: the next process hashes again."""
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         draft = note.with_name(f"{note.name}.{os.getpid()}")

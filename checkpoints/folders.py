@@ -10,10 +10,10 @@ INDEX = "model.safetensors.index.json"
 
 
 def why_unusable(folder: Path) -> str | None:
-    """Return why ``folder`` is not a complete checkpoint, as the end of a sentence that begins with its name.
+    """Return why ``folder`` is not a complete checkpoint, as the end of a sentence that begins with the folder's name.
 
-    Return None if it is complete. The shards that the index of the weights names must exist, because ibm-fms would
-    leave missing weights uninitialised without an error.
+    Return None if the checkpoint is complete. The shards that the index of the weights names must exist, because
+    ibm-fms would leave missing weights uninitialised without an error.
     """
     try:
         names = {path.name for path in folder.iterdir() if os.path.isfile(path)}

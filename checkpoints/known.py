@@ -17,8 +17,8 @@ NAMES = (TINY_GRANITE, SMOLLM2)
 class CatalogueEntry:
     """A model with a built-in name.
 
-    ``parameters`` is the number of parameters, with tied weights counted once. ``source`` says where the weights come
-    from. ``present`` means that the model needs neither a download nor a conversion.
+    ``parameters`` is the number of parameters, with tied weights counted once. ``source`` is the origin of the weights.
+    ``present`` is whether the model is on this machine, so that it needs neither a download nor a conversion.
     """
 
     name: str

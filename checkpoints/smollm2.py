@@ -96,8 +96,8 @@ def ensure(build: Build | None = None) -> Path:
 
     The conversion takes a download of 90 MB, about 20 seconds, 1.2 GiB of memory and 540 MB of disk. One process
     converts while others wait. The folder is created atomically, and is checked against its ``SHA256SUMS`` at every
-    call. ``build`` fills an empty folder with the model; tests replace it. Raises CheckpointError if the model cannot
-    be downloaded, converted or stored, or if the folder is damaged.
+    call. ``build`` is a function that fills an empty folder with the model, None for ``fetch_and_convert``; tests pass
+    others. Raises CheckpointError if the model cannot be downloaded, converted or stored, or if the folder is damaged.
     """
     target = folder()
     if not target.is_dir():

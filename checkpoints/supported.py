@@ -26,7 +26,7 @@ def check_supported(checkpoint: Checkpoint) -> None:
     for check in (_architecture, _quantisation, _head_size, _rope, _activation):
         complaint = check(config)
         if complaint is not None:
-            raise CheckpointError(f"{checkpoint.name!r} cannot be the reference: {complaint}")
+            raise CheckpointError(f"{checkpoint.name!r} cannot run on the reference engine: {complaint}")
 
 
 def _read_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
@@ -46,7 +46,7 @@ def _architecture(config: Mapping[str, Any]) -> str | None:
     if isinstance(names, list) and names and names[0] in SUPPORTED:
         return None
     name = names[0] if isinstance(names, list) and names else names
-    return f"its architecture is {name!r} and only {' and '.join(SUPPORTED)} are known to load right"
+    return f"its architecture is {name!r}, but only {' and '.join(SUPPORTED)} are known to load correctly"
 
 
 def _quantisation(config: Mapping[str, Any]) -> str | None:
@@ -67,15 +67,15 @@ def _head_size(config: Mapping[str, Any]) -> str | None:
     hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
     if not (isinstance(size, int) and isinstance(hidden, int) and isinstance(heads, int) and heads > 0):
         return (
-            f"head_dim is {size!r} but hidden_size ({hidden!r}) and num_attention_heads ({heads!r})"
-            " cannot be compared with it"
+            f"head_dim is {size!r}, which cannot be compared with hidden_size ({hidden!r}) and"
+            f" num_attention_heads ({heads!r})"
         )
     if size * heads == hidden:
         return None
     what_happens = "refuses such weights" if llama else "silently reorders the query and key weights wrong"
     return (
         f"head_dim is {size} but hidden_size / num_attention_heads is {hidden / heads:g},"
-        f" and FMS {what_happens} unless the two are equal"
+        f" and ibm-fms {what_happens} unless the two are equal"
     )
 
 
@@ -89,7 +89,7 @@ def _rope(config: Mapping[str, Any]) -> str | None:
         for kind in _rope_types(value):
             if kind != "default":
                 return (
-                    f"{key} has {kind!r} rotary scaling, which FMS silently ignores,"
+                    f"{key} has {kind!r} rotary scaling, which ibm-fms silently ignores,"
                     " so every position would be rotated wrong"
                 )
     return None
@@ -110,4 +110,4 @@ def _activation(config: Mapping[str, Any]) -> str | None:
     name = config.get("hidden_act", "silu")
     if config["architectures"][0] != "LlamaForCausalLM" or name in ("silu", "swish"):
         return None
-    return f"hidden_act is {name!r}, and FMS silently runs every llama with silu"
+    return f"hidden_act is {name!r}, but ibm-fms silently runs every llama with silu"

@@ -23,9 +23,9 @@ from harness.timeline.legend import patterns, style
 ROOT = Path(__file__).resolve().parents[1]
 STYLE, SCRIPT = "assets/site.css", "assets/site.js"
 _generated: dict[str, Page] = {}
-"""The pages of this build, by path."""
+"""The generated pages of this build, by path."""
 _catalogues: list[Catalogue] = []
-"""The catalogue of this build: reading it takes seconds, and every build begins with ``on_config``."""
+"""The catalogue of this build, in a list of one element. ``on_config`` reads it once, because that takes seconds."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -65,7 +65,7 @@ def _text(name: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Lead links to files of the project to their pages."""
+    """Return a page's Markdown in which links to files of the project lead to the pages of these files."""
     path = page.file.src_uri
     if path == MUTATIONS:
         cases = _catalogues[0].cases
@@ -85,13 +85,13 @@ def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # n
 
 
 def with_names(html: str) -> str:
-    """Return a page for screen readers: the theme's search has a name, and no head of a table is empty."""
+    """Return a page that screen readers can read: name the theme's search, and replace empty heads of tables."""
     search = 'data-md-component="search" role="dialog"'
     return html.replace(search, f'{search} aria-label="Search"').replace("<th></th>", "<td></td>")
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Remove what no reader loads: source maps of the theme, and its search in other languages."""
+    """Remove files of the theme that browsers do not load: source maps, and the search in other languages."""
     scripts = Path(config.site_dir, "assets")
     for path in scripts.rglob("*.map"):
         path.unlink()
@@ -99,7 +99,7 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def site_style(sheet: str) -> str:
-    """Return the style of time-lines for a page whose reader chooses the colours, instead of the system.
+    """Return the style of time-lines for the site, where the reader and not the system chooses dark or light colours.
 
     Raises ValueError if the style sheet has no dark colours in the expected place.
     """

@@ -24,7 +24,7 @@ def escaped(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return text as inline code; it may have no backticks."""
+    """Return text as inline code. ``text`` must not contain backticks."""
     return f"`{text}`"
 
 
@@ -40,12 +40,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def unsearched(markdown: str) -> str:
-    """Return Markdown that the search leaves out."""
+    """Return ``markdown`` marked such that the site's search leaves it out."""
     return f"<div markdown data-search-exclude>\n\n{markdown}\n\n</div>"
 
 
 def slot(name: str) -> str:
-    """Return the place of a slot in a page."""
+    """Return the HTML element that marks the place of a slot in a page; ``filled`` replaces it."""
     return f'<div class="slot" data-slot="{name}"></div>'
 
 

@@ -34,7 +34,10 @@ def rewritten(markdown: str, page: str, known: Iterable[str]) -> str:
 
 
 def as_markdown(root: Path, path: str) -> str:
-    """Return the page of a file: its text as code. A Markdown file keeps its text, with its links as on the site."""
+    """Return the Markdown of a file's page: the content as a code block.
+
+    A Markdown file is returned as it is, except that its links lead to the pages of the site.
+    """
     text = (root / path).read_text(encoding="utf-8")
     if path.endswith(".md"):
         return re.sub(r"(?<=\]\()docs/", relpath(".", dirname(file_page(path))) + "/", text)

@@ -1,4 +1,4 @@
-"""Committed pictures of ``docs/pictures``: they must be what the commands next to them write."""
+"""Check the committed pictures in ``docs/pictures`` against the commands in pages of ``docs/`` that write them."""
 
 import re
 import shlex
@@ -13,7 +13,7 @@ FOLDER = "docs/pictures"
 
 
 class StalePictureError(Exception):
-    """A committed picture is not what its command writes. The message names it, and what to do."""
+    """A committed picture differs from what its command writes. The message names the picture and what to do."""
 
 
 def commands(root: Path) -> Iterator[str]:

@@ -4,12 +4,12 @@
 
 Steps:
 
-1. collects the docstrings of the standard library of the interpreter that runs it,
-2. trains a byte-level BPE tokenizer of 2,048 entries on them,
-3. trains a 2-layer granite (see ``CONFIG``) on documents and on questions about them in granite's chat format, so that
-both plain prompts and chats get readable answers,
-4. writes weights (float16 values, which are exact in float32), tokenizer, configuration, a note of its provenance and
-the SHA-256 of every file.
+1. Collect the docstrings of the standard library of the Python that runs this script.
+2. Train a byte-level BPE tokenizer of 2,048 entries on them.
+3. Train a 2-layer granite (see ``CONFIG``) on the docstrings, and on questions about them in granite's chat format, so
+that both plain prompts and chats get readable answers.
+4. Write weights (float16 values, which are exact in float32), tokenizer, configuration, a note about how the model was
+made, and the SHA-256 of every file.
 
 The result depends on the version of Python and on the floating-point arithmetic of the machine: a second run gives a
 different model of the same kind, and every committed expectation that was computed with the old weights has to be
@@ -111,7 +111,7 @@ def documented(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
 
 
 def collect() -> dict[str, str]:
-    """Return tidied docstring -> dotted name for the whole standard library, each text once."""
+    """Return a mapping from each tidied docstring of the standard library to the dotted name that has it."""
     root = Path(sysconfig.get_paths()["stdlib"])
     texts: dict[str, str] = {}
     for path in sorted(root.rglob("*.py")):
@@ -153,7 +153,7 @@ def question_and_answer(name: str, text: str) -> str:
 
 
 def token_stream(texts: dict[str, str], tokenizer: Tokenizer, rng: random.Random) -> torch.Tensor:
-    """Return one epoch: every text plain, every second one also as a chat, shuffled; int64 ``[tokens]``."""
+    """Return the tokens of one epoch, int64 ``[tokens]``: all texts, and every second one also as a chat, shuffled."""
     documents = []
     for index, (text, name) in enumerate(texts.items()):
         documents.append(text + "<|end_of_text|>")
@@ -264,8 +264,8 @@ def main() -> None:
 A granite of {parameters:,} parameters ({CONFIG["num_hidden_layers"]} layers, hidden {CONFIG["hidden_size"]}, 4
 query heads and 2 key/value heads of 64), with a byte-level BPE tokenizer of {VOCABULARY:,} entries. It writes fragments
 of Python
-documentation, and answers "What is os.path.join?" in granite's chat form. It is here to give engines real, peaked
-logits to agree on; it knows nothing else.
+documentation, and answers "What is os.path.join?" in granite's chat format. Its purpose is to test engines: its logits
+are trained, so the most likely token usually has a clear lead, and engines that compute correctly choose the same one.
 
 | | |
 | --- | --- |
@@ -276,7 +276,7 @@ logits to agree on; it knows nothing else.
 | took | {cpu:.0f} CPU seconds ({wall:.0f} s on the clock), torch {torch.__version__} |
 | weights | float16 values; loaded as float32 they are the same numbers |
 
-`SHA256SUMS` has the digest of every file; `checkpoints` checks it when the model is resolved.
+`SHA256SUMS` has the digest of every file. The package `checkpoints` checks the files against it before each use.
 """
     save(arguments.out, model.eval(), tokenizer, note)
     print(f"wrote {arguments.out}")

@@ -1,4 +1,4 @@
-"""Where requirements are explained and tested: headings of the rules, and tests of the project."""
+"""Find where requirements are explained (headings of the rules) and which tests of the project test them."""
 
 import ast
 from collections.abc import Iterator, Mapping

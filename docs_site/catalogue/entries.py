@@ -1,4 +1,4 @@
-"""What the catalogue lists: suites with their cases, and requirements with the cases that test them."""
+"""The content of the catalogue: suites with their cases, and requirements with the cases that test them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class SuiteEntry:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A requirement, and the cases that test it. ``by_tests``: only tests of the project can observe it."""
+    """A requirement, and the cases that test it. ``by_tests`` means that no case can observe it, only unit tests."""
 
     name: str
     must: str

@@ -16,7 +16,7 @@ GROUPS = {
     "Output": ("output", None),
     "Behaviour": ("behaviour", None),
 }
-"""Groups of suites by kind and, where it matters, scheduler. Every suite is in one."""
+"""The groups of suites: for each, the kind and the scheduler (None for any). Every suite is in one group."""
 
 
 def grouped(catalogue: Catalogue) -> dict[str, list[SuiteEntry]]:
@@ -91,7 +91,7 @@ def requirements_page(catalogue: Catalogue) -> Page:
         "# Requirements",
         f"{len(catalogue.requirements)} requirements, with the key words of RFC 2119. *Within* and *beyond* count the "
         "cases in which a request just fits a limit, and those in which it is one token, block or unit beyond it. "
-        "*By tests*: no case can observe it, so tests of the reference engine cover it.",
+        "*By tests*: no case can observe the requirement, so tests of the reference engine cover it.",
     ]
     for rules, rows in by_rules.items():
         parts.append(f"## {_TITLES[rules]}\n\n{link('The rules', rules, INDEX)}.")

@@ -19,7 +19,10 @@ def rules_page(requirement: Requirement) -> str:
 
 
 def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entry]]:
-    """Return the cases just within a limit, those one beyond it (a case may have both), and the others."""
+    """Return three lists: the cases just within a limit, the cases one beyond a limit, and all others.
+
+    A case can be in both of the first two lists.
+    """
     within = [entry for entry in requirement.cases if entry.events & WITHIN]
     beyond = [entry for entry in requirement.cases if entry.events & BEYOND]
     others = [entry for entry in requirement.cases if not entry.events & (WITHIN | BEYOND)]
@@ -34,7 +37,7 @@ def invariants_of(requirement: Requirement) -> list[str]:
 
 
 def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence[str]) -> Page:
-    """Return the page of a requirement. ``tests`` are the project's tests that name it, if no case can observe it."""
+    """Return the page of a requirement. ``tests`` are the project's tests that name the requirement."""
     path = requirement_path(requirement.name)
     rule = link(escaped(requirement.source), rules_page(requirement), path, rule_anchor)
     parts = [
@@ -48,7 +51,8 @@ def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence
 
 
 def _by_tests(tests: Sequence[str]) -> Iterator[str]:
-    yield f"No case can observe it. Covered by {plural(len(tests), 'test')} of the reference engine:"
+    covered = f"It is covered by {plural(len(tests), 'test')} of the reference engine:"
+    yield f"No case can observe this requirement. {covered}"
     yield "\n".join(f"- `{test}`" for test in tests)
 
 

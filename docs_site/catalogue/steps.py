@@ -21,7 +21,7 @@ from harness.timeline import as_svg, time_line
 from harness.types import Run, SchedulingLimits, StepRow
 
 HOVER = re.compile(r'<rect class="hover".*?</rect>\n?', re.DOTALL)
-"""What a reader of a picture hovers over, with its numbers as text."""
+"""The elements of a picture that show the numbers of a step when the pointer is over them."""
 
 
 class StaleTableError(Exception):
@@ -30,7 +30,10 @@ class StaleTableError(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """Consecutive steps that do the same. ``number`` is ``9`` or ``9–14``; ``what`` is a sentence without its stop."""
+    """A line of a step table, for one step or for consecutive steps that do the same.
+
+    ``number`` is ``9`` or ``9–14``; ``what`` is a sentence without its full stop.
+    """
 
     number: str
     what: str
@@ -47,9 +50,10 @@ class CaseSteps:
 
 
 def steps_of(entry: Entry, engines: EnginePool) -> CaseSteps | None:
-    """Run a case and return its steps; None if it has none, or they depend on the tokens that a model generates.
+    """Run a case and return its steps.
 
-    Raises StaleTableError if they are not those of its golden table.
+    Return None if the case has no steps, or if its steps depend on the tokens that a model generates. Raises
+    StaleTableError if the steps differ from the golden table of the case.
     """
     case = entry.case
     if not isinstance(case, StepsCase | OutputCase) or not all(request.can_be_simulated for request in case.requests):
@@ -123,5 +127,5 @@ def _cell(first: StepRow, last: StepRow, column: str) -> str:
 def _picture(entry: Entry, workload: Workload, run: Run) -> str:
     options = asdict(workload.options) if workload.options is not None else {}
     picture = as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
-    # The table above the picture has these numbers; repeated in the picture they would be a twelfth of the site.
+    # The table above the picture has these numbers. A second copy would be a twelfth of the site's size.
     return HOVER.sub("", picture)

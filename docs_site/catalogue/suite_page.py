@@ -14,7 +14,7 @@ Caught = Mapping[str, Sequence[tuple[str, str]]]
 
 
 def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf, caught: Caught) -> Page:
-    """Return the page of a suite. ``caught`` are the mutations that cases catch, by case."""
+    """Return the page of a suite. ``caught`` has the mutations that each case catches, by the id of the case."""
     path = suite_path(suite.name)
     steps = {entry.case.id: steps_of(entry) for entry in suite.cases}
     about = suite.loaded.suite.about
@@ -77,7 +77,7 @@ def details_html(entry: Entry) -> str:
 
 
 def steps_html(name: str, steps: CaseSteps) -> str:
-    """Return the step table and the time-line of a case. Both scroll within the page where it is narrow."""
+    """Return the step table and the time-line of a case. On a narrow page, each scrolls horizontally on its own."""
     head = "".join(f"<th scope=col>{column}</th>" for column in ("step", "what happens", *steps.columns))
     body = "".join(map(_row, steps.lines))
     label = f"Step table of {escape(name)}"

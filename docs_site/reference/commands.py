@@ -16,7 +16,7 @@ COLUMNS = "100"
 def commands_page() -> Page:
     """Return the page of commands."""
     parser = command_parser()
-    parts = ["# Commands", "What `--help` prints.", f"## spyre-cb\n\n{_help(parser)}"]
+    parts = ["# Commands", "The output of `--help` for each command.", f"## spyre-cb\n\n{_help(parser)}"]
     for name, command in _subcommands(parser):
         parts.append(f"## spyre-cb {name}\n\n{_help(command)}")
         parts += [f"### spyre-cb {name} {inner}\n\n{_help(each)}" for inner, each in _subcommands(command)]

@@ -9,7 +9,7 @@ from harness.suites.json_schema import schema_text
 
 PATH = "reference/suite-format.md"
 FIRST = ("StepsSuite", "OutputSuite", "BehaviourSuite", "Parameters", "StepsCase", "OutputCase", "BehaviourCase")
-"""Mappings that come first, from the outside to the inside; the others follow by name."""
+"""The mappings at the top of the page, from the outermost to the innermost. The others follow by name."""
 MAX_CHOICES = 8
 
 Schema = Mapping[str, Any]
@@ -64,7 +64,7 @@ def in_words(schema: Schema) -> str:
     return _plain(schema)
 
 
-_NAMES = {"string": "text", "boolean": "`true` or `false`", "null": "nothing"}
+_NAMES = {"string": "string", "boolean": "`true` or `false`", "null": "nothing"}
 
 
 def _plain(schema: Schema) -> str:

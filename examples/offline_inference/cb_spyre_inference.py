@@ -30,7 +30,7 @@ INSTRUCTIONS = (
 
 
 def budgets(text: str) -> list[int]:
-    """A comma-separated list of positive numbers, for argparse."""
+    """Parse a comma-separated list of positive integers for argparse."""
     return [positive(part.strip()) for part in text.split(",")]
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         type=budgets,
         default=[20, 65],
         metavar="N[,N...]",
-        help="new tokens of each prompt, repeated over the prompts (default: 20,65)",
+        help="new tokens of each prompt; prompts beyond the list start at its first number again (default: 20,65)",
     )
     arguments = parser.parse_args()
 

@@ -97,7 +97,7 @@ def test_a_requirement_without_cases_lists_tests(catalogue: Catalogue) -> None:
     for requirement in catalogue.requirements:
         assert bool(tests.get(requirement.name)) == requirement.by_tests
     page = requirement_page(catalogue.by_requirement["CB-DECODE-03"], "decode", tests["CB-DECODE-03"]).markdown
-    assert "No case can observe it" in page
+    assert "No case can observe this requirement" in page
     assert "- `tests/engine/" in page
     assert "by tests" in requirements_page(catalogue).markdown
 

@@ -36,7 +36,7 @@ def test_values_are_in_words() -> None:
     assert in_words({"anyOf": [{"$ref": "#/$defs/Chunking"}, {"type": "null"}]}) == "[Chunking](#chunking)"
     assert in_words({"type": "array", "items": {"type": "integer", "minimum": 0}}) == "list of whole number from 0"
     assert in_words({"enum": ["a", "b"]}) == "`a`, `b`"
-    assert in_words({"type": "object", "additionalProperties": {"type": "string"}}) == "mapping to text"
+    assert in_words({"type": "object", "additionalProperties": {"type": "string"}}) == "mapping to string"
 
 
 def test_a_link_out_of_docs_leads_to_the_page_of_the_file() -> None:

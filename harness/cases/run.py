@@ -39,7 +39,6 @@ def run_at_client(test: Test, client: Client, watched: Watched | None = None) ->
 
     ``watched`` is the engine if it runs in this process and its steps are to be checked, else None.
 
-
     Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
     """
     try:

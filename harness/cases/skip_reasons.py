@@ -1,4 +1,4 @@
-"""Determine whether and why a test is skipped with a driver: it lacks a capability, or cannot start the engine."""
+"""Determine whether and why a test is skipped: the driver lacks a capability, or can't start the engine."""
 
 from collections.abc import Iterator
 
@@ -30,7 +30,7 @@ def why_skipped(expanded: Expanded, driver: Driver, policy_of_the_run: Policy | 
 def missing_capability(
     expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
 ) -> str | None:
-    """Return a capability that the test needs and the driver lacks, or one of MISFITS. Return None if it can run.
+    """Return a capability that the test needs and the driver lacks, or one of MISFITS. Return None if the test can run.
 
     ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
     """

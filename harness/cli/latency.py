@@ -44,7 +44,7 @@ def _lines(comparison: LatencyComparison) -> Iterator[str]:
             yield f"  {place}: {_TITLES[late.metric]} {late.before:.0f} steps, now {late.after:.0f}"
         yield ""
     if comparison.slower:
-        yield "more time per step (adjusted p at most 0.05):"
+        yield "more time per step (adjusted p-value at most 0.05):"
         for slow in comparison.slower:
             times = f"{slow.before * 1000:.3g} ms, now {slow.after * 1000:.3g} ms"
             yield f"  {_name(slow.key)}: {_TITLES[slow.metric]} {times} ({slow.ratio:.2f} x, p {slow.p:.3f})"

@@ -60,7 +60,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _read(files: Sequence[Path]) -> Iterator[Recorded]:
-    """Yield the runs. An empty file is left out if others are parts of a run: its part has then never reported."""
+    """Yield the runs of the files.
+
+    An empty file is left out if other files are parts of a run: it is then the file of a part that never reported.
+    """
     empty: list[EmptyResultsError] = []
     of_parts = False
     for path in files:

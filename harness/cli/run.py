@@ -1,7 +1,7 @@
 """``spyre-cb run``: run suites with pytest.
 
-Unlike ``python -m pytest``, it also finds the suites of the installed package, and its options have short names: it has
-``--html`` for pytest's ``--cb-html``.
+Unlike ``python -m pytest``, this command also finds the suites of the installed package. Its options have shorter
+names, such as ``--html`` for pytest's ``--cb-html``.
 """
 
 import os

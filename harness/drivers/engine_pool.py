@@ -1,4 +1,7 @@
-"""Keep the engines and servers of a process. The first case that needs one starts it, and later cases use it again."""
+"""Keep the engines and servers of a process.
+
+An engine or server is started for the first case that needs it, and used again for later cases.
+"""
 
 import os
 import time
@@ -73,7 +76,7 @@ class EnginePool:
             session.close()
 
     def server(self, need: ServerNeed, case: str) -> "Client":
-        """Return a client of the server that ``case`` needs. ``case`` is the node id of its test.
+        """Return a client of the server that a test needs. ``case`` is the node id of the test.
 
         Raises DirtyServerError, UnavailableError if the server does not start, and EngineStartError if the start of
         this server has failed before in the run.

@@ -82,7 +82,7 @@ class HttpClient:
         return self._url
 
     def _clients(self) -> tuple[Any, Any]:
-        """Return the ``openai`` and httpx clients of this case, which belong to its event loop."""
+        """Return the ``openai`` and httpx clients of this case. They belong to the event loop that runs the case."""
         if self._client is None:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
             self._raw = self._httpx.AsyncClient(base_url=self._url, timeout=SECONDS, limits=limits)
@@ -266,7 +266,7 @@ def _token_count(choice: Any) -> int | None:
 
 
 def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
-    """Return an answer with the logprobs of its prompt, which vLLM adds to OpenAI's answers by token id."""
+    """Return an answer with the logprobs of its prompt. vLLM has these in addition to OpenAI's fields, by token id."""
     found = (choice.model_extra or {}).get("prompt_logprobs")
     if found is None:
         return _choice(choice)

@@ -1,6 +1,6 @@
 """The driver ``openai-http`` for OpenAI-compatible servers, which are already running or are started by the harness.
 
-It can run behaviour cases over HTTP only. Cases that need the engine's steps are skipped.
+With this driver, only behaviour cases over HTTP are run. Cases that need the engine's steps are skipped.
 """
 
 import http.client

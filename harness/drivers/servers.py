@@ -114,7 +114,7 @@ class ServerProcess:
     def _announced(self) -> str:
         """Wait for the first line of output, ``ready: URL``, and return the URL. Raises UnavailableError.
 
-        This must not use a thread, because this process may be forked later.
+        No thread is used, because this process may be forked later.
         """
         line = b""
         give_up = time.monotonic() + START_SECONDS

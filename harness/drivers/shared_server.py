@@ -61,7 +61,7 @@ class SharedReferenceServer:
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
         """Set the limits, and return the limits that the server reports.
 
-        The server refuses the call while its engine is not idle. It is repeated for up to ``IDLE_SECONDS``.
+        The server refuses the call while its engine is not idle. The call is repeated for up to ``IDLE_SECONDS``.
         """
         wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()

@@ -46,7 +46,7 @@ class StartFailures:
     known: dict[str, tuple[str, tuple[str, ...]]]
 
     def raise_known(self, setup: Hashable) -> None:
-        """Raise EngineStartError if an engine with this setup did not start before, in any process of the run."""
+        """Raise EngineStartError if the start of an engine with this setup has failed in any process of the run."""
         key = _key(setup)
         found = self.known.get(key) or self._read(key)
         if found is not None:

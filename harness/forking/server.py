@@ -59,9 +59,9 @@ class ForkServer:
         self._serving = True
 
     def serve(self) -> tuple[Any, list[int]] | None:
-        """Serve requests. Return in every fork, with its ``work`` and file descriptors.
+        """Serve requests. In each fork, return the ``work`` and the file descriptors of the fork.
 
-        In a branch, return None when the server closes the connection to it. In the server itself, never return.
+        In a branch, return None when the server closes the connection to the branch. In the server, never return.
         """
         while self._serving:
             while self._waiting:

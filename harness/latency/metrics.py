@@ -15,7 +15,7 @@ class Metric:
     values: Callable[[RequestLatency], Sequence[float]]
 
     def of_all(self, requests: Iterable[RequestLatency]) -> list[float]:
-        """Return the values of all requests."""
+        """Return the values of this metric for all requests."""
         return [value for request in requests for value in self.values(request)]
 
 

@@ -60,7 +60,7 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """Return the names of the columns that all rows have, which may be of different schedulers."""
+    """Return the names of the columns that all rows have. The rows may be of different schedulers."""
     formats = {known.name: known for known in map(format_of_row, rows)}
     first, *others = formats.values()
     return tuple(column for column in first.columns if all(column in other.columns for other in others))

@@ -33,7 +33,7 @@ def check(function: CheckFunction) -> CheckFunction:
 
 
 def find(name: str) -> CheckFunction | None:
-    """Return the check with that name. Return None if there is no such check, or if its module can't be imported."""
+    """Return the check with the given name. Return None if it does not exist, or if its module can't be imported."""
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
@@ -210,7 +210,7 @@ async def connects_and_leaves(context: CaseContext, times: int = 60) -> str:
 
 @check
 async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clients: int = 3) -> str:
-    """Check that requests that exceed the batch size wait, and run when others have finished."""
+    """Check that at most ``batch`` requests run at the same time, and that the others wait and run later."""
     opened = [await _connected(context) for _ in range(clients)]
     for _, writer in opened:
         writer.write(_streaming(300))

@@ -107,7 +107,7 @@ def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
 
 
 def _check_raw(label: str, raw: RawAnswer, expect: Outcome) -> Verdict:
-    """Check the response to an ``http`` action, whose request is sent as the suite file writes it."""
+    """Check the response to an ``http`` action, which sends an HTTP request exactly as the suite file has it."""
     data = {"status": raw.status, "body": raw.body[:2000]}
     if raw.error and raw.status >= 400 and expect.error is not None:
         error = ClientError(str(raw.error.get("message")), raw.status, raw.error.get("type"), raw.error.get("param"))

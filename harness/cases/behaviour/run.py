@@ -81,8 +81,8 @@ def expected_answer(
 ) -> ExpectedAnswer:
     """Return the answer that Hugging Face generates to a request.
 
-    ``reference`` is the continuation of the prompt. ``prompt`` has the logprobs of the prompt's tokens from the second
-    on; it is None if these are not compared.
+    ``reference`` is Hugging Face's continuation of the prompt. ``prompt`` has the logprobs of the prompt's tokens from
+    the second on; it is None if these are not compared.
     """
     spec, answer = request.spec, ended(reference, request.spec, vocabulary)
     of_prompt = (None, *(token.logprob for token in prompt.tokens)) if prompt else (None,)

@@ -40,7 +40,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
         RANK: f"token {index} ranks {seen.rank} in the engine, and 1 in Hugging Face (margin {right.margin:.3g})",
         KL: f"the top tokens at position {index} differ from Hugging Face's: KL divergence {first.kl or 0:.3g}",
         ALTERNATIVES: f"the alternatives to token {index} differ from Hugging Face's",
-        COUNT: f"the engine generated {came} tokens, but the request's stop conditions end it elsewhere",
+        COUNT: f"the engine generated {came} tokens, but by its stop conditions the request has another number",
     }
     return f"request {request_id}: {sentences[what]}"
 

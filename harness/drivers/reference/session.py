@@ -67,7 +67,10 @@ class ReferenceSession(CoreSession):
         return None if compiled is None else Compilation(self._name, *compiled)
 
     def params_of(self, request: RequestSpec) -> SamplingParams:
-        """Return the request's SamplingParams with the tokens of its bad words, which the engine's APIs would add."""
+        """Return the request's SamplingParams, with the token ids of its bad words.
+
+        The engine's APIs would add these token ids, but a session passes requests to the core directly.
+        """
         params = super().params_of(request)
         return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params
 

@@ -62,10 +62,10 @@ class SimulatedSession(CoreSession):
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
-        """Convert the engine's record of a step to the harness's.
+        """Convert the engine's record of a step to a StepRecord of the harness.
 
-        Consecutive decodes of the same requests with the same blocks return the same StepRecord object. Their records
-        are equal, because every token of a simulation is the same placeholder.
+        Consecutive decodes of the same requests with the same blocks return the same object, because their records are
+        equal: every token of a simulation is the same placeholder.
         """
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):

@@ -1,4 +1,4 @@
-"""Find the files of a model, and refuse a model that the plugin would load incorrectly without an error."""
+"""Find the files of a model, and refuse models that the plugin would load incorrectly without raising an error."""
 
 import json
 

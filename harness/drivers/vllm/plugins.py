@@ -85,9 +85,9 @@ class Adapter(Protocol):
 class Plugin:
     """A supported plugin of vLLM, or vLLM without a plugin.
 
-    ``package`` and ``module`` are its names, and ``also_as`` other names of the package. ``versions`` are the first
-    supported version and the first one after it that is not supported. ``scheduler`` is the name of its scheduler in
-    suites, and ``batching`` describes it. ``adapter`` is the adapter module.
+    ``package`` and ``module`` are the names of its package and module, and ``also_as`` other names of the package.
+    ``versions`` are the first supported version and the first one after it that is not supported. ``scheduler`` is the
+    name of its scheduler in suites, and ``batching`` describes it. ``adapter`` is the adapter module.
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if

@@ -23,7 +23,7 @@ def vllm_describe() -> str:
 
 
 def vllm_scheduler() -> Scheduler:
-    """Return the name of the scheduler that the servers have."""
+    """Return the name of the scheduler that vLLM's server has with the installed plugin."""
     plugin = find_plugin()
     return plugin.scheduler if plugin is not None else "continuous"
 

@@ -51,9 +51,9 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def with_echoed_logprobs(spec: RequestSpec, call: Request) -> RequestSpec:
-    """Return the request whose reference the answer is compared with.
+    """Return the request for which the reference of an answer is computed.
 
-    An answer that echoes its prompt with logprobs has the logprobs of the prompt's tokens as well.
+    If the answer echoes the prompt with logprobs, the reference needs the logprobs of the prompt's tokens as well.
     """
     echoed = isinstance(call, Call) and call.echo and call.logprobs is not None
     return replace(spec, prompt_logprobs=call.logprobs) if echoed else spec

@@ -30,7 +30,7 @@ def run_test(test: Test, session: Session) -> Verdicts:
     if isinstance(case, OutputCase):
         return run_output(test, case, session, limits)
     assert isinstance(case, BehaviourCase)
-    assert is_offline(session)  # A driver without the capability would have skipped the case.
+    assert is_offline(session)  # Without the capability, the case would have been skipped.
     return run_at_client(test, session.client(case.server), Watched(session, limits, test.scheduler))
 
 

@@ -53,7 +53,7 @@ COUNTERS = {
     "preemptions": ("vllm:num_preemptions_total",),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
-"""For each metric, its name in ``/metrics`` of the reference server, if it has the metric, and in that of vLLM."""
+"""The names of each metric in ``/metrics``: first that of the reference server if it has the metric, then vLLM's."""
 
 
 class HttpClient:

@@ -22,7 +22,7 @@ from harness.types import EngineSetup, SchedulingLimits, ceil_div
 from harness.utils.subprocesses import start_with_parent
 
 START_SECONDS = 600
-"""Timeout for the start of a server, in seconds. It loads a model and, on a card, compiles it."""
+"""Timeout for the start of a server, in seconds. The server loads a model and, on a card, compiles it."""
 END_SECONDS = 60
 CLOSE_SECONDS = 5
 """How long a server may take to end after SIGTERM, in seconds, before it is killed."""

@@ -69,9 +69,9 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request whose reference the answer is compared with.
+    """Return the request for which the reference of an answer is computed.
 
-    An answer that echoes its prompt with logprobs has the logprobs of the prompt's tokens as well.
+    If the answer echoes the prompt with logprobs, the reference needs the logprobs of the prompt's tokens as well.
     """
     return replace(request.spec, prompt_logprobs=request.logprobs) if request.echo else request.spec
 

@@ -80,7 +80,7 @@ def resolve_policy(requested: Policy | None, precision: str, capabilities: Colle
     policy = requested or Policy.model_validate({"name": default_policy(precision, capabilities)})
     default = DEFAULT_BOUNDS[precision]
     given = policy.model_dump(exclude={"name"}, exclude_none=True)
-    # If the requested abs_tol is smaller than the default noise, it is also the noise.
+    # If the requested abs_tol is smaller than the default noise, noise is reduced to abs_tol.
     noise = min(default.noise, given.get("abs_tol", default.noise))
     return ResolvedPolicy(policy.name, precision, Bounds(**{**_as_dict(default), **given, "noise": noise}))
 

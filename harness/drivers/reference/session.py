@@ -51,7 +51,7 @@ class ReferenceSession(CoreSession):
 
             from engine.entrypoints.llm import LLM
 
-            if setup.tensor_parallel_size == 1:  # With more, the model runs in worker processes, which import it.
+            if setup.tensor_parallel_size == 1:  # Else the model runs in worker processes, which import this module.
                 importlib.import_module("engine.execution.runner")
 
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -122,7 +122,7 @@ class ReferenceSession(CoreSession):
 
 def _completion(output: RequestOutput) -> Completion:
     first, prompt = output.outputs[0], prompt_values(output.prompt_logprobs, output.prompt_token_ids)
-    # The value, not the engine's enum member, because reports show it.
+    # The engine's finish reason is an enum member. Reports show its value, so it is converted to a string.
     return Completion(first.token_ids, first.text, first.finish_reason and str(first.finish_reason), *prompt)
 
 

@@ -28,7 +28,7 @@ class ForkedWorker:
         self.pid = pid
         self.returncode: int | None = None
         self._pidfd = os.pidfd_open(pid)
-        weakref.finalize(self, os.close, self._pidfd)  # Closed last, because another thread may be waiting with it.
+        weakref.finalize(self, os.close, self._pidfd)  # Not earlier: another thread may wait with it.
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:

@@ -18,7 +18,7 @@ def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[
     ``forwards`` has the slot mapping of each forward pass, int64 ``[rows, positions]``. Request numbers start at
     ``first``.
     """
-    if isinstance(plan, Idle):  # the slots are those of an earlier step
+    if isinstance(plan, Idle):  # No forward was run, so ``forwards`` are those of an earlier step.
         return ()
     slots = [forward.tolist() for forward in forwards]
     if isinstance(plan, MixedStep):

@@ -145,7 +145,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.request_last_decode_step.clear()
     scheduler.ongoing_prefills, scheduler.paused_decoding_requests = [], []
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    scheduler.kv_cache_manager.__init__(  # Not a new object, because others refer to this one.
+    scheduler.kv_cache_manager.__init__(  # In place, because other objects refer to the manager.
         kv_cache_config=scheduler.kv_cache_config,
         max_model_len=scheduler.max_model_len,
         enable_caching=scheduler.cache_config.enable_prefix_caching,

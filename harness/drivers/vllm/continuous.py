@@ -110,7 +110,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler, runner = core.scheduler, model_runner(core)
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
-    # The plugin has the value of an environment variable here, which it converts to a number.
+    # The plugin keeps this limit as a string, the value of an environment variable, and converts it to a number.
     scheduler.max_batch_tkv_limit = str(limits.max_batch_tkv_limit)
     scheduler._cache_check_batch_tkv_limit.clear()
     scheduler.tkv = 0

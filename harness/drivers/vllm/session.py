@@ -106,7 +106,7 @@ class VllmSession:
         """Return the result of the last step, including requests that a stop string has ended outside the core."""
         outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
-        # With the token-budget scheduler, there is a table for each scheduled request, from when it was scheduled.
+        # With the token-budget scheduler, each scheduled request has a block table, from when the step was scheduled.
         blocks = (
             self._started.held
             if scheduled is not None

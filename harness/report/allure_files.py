@@ -88,7 +88,7 @@ class _Writer:
         (self._folder / f"{uid}-result.json").write_text(text, encoding="utf-8")
 
     def _step(self, verdict: Mapping[str, Any], start: int) -> dict[str, Any]:
-        """Return a verdict as a step of Allure, with its step table or texts as attachments."""
+        """Return a verdict as a step of an Allure result, with its details as an attachment."""
         attached = []
         if verdict.get("details"):
             name = "tokens" if "reference_text" in verdict.get("data", {}) else "details"
@@ -147,7 +147,7 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(record: Record) -> Iterator[dict[str, str]]:
-    """Yield the parameters of a test. Allure finds earlier results by them, so they must be the same in every run."""
+    """Yield the parameters of a test, the same in every run, because Allure finds earlier results by them."""
     for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
         if record.get(name):
             yield {"name": name, "value": str(record[name])}
@@ -189,7 +189,7 @@ def _environment(run: Recorded) -> Iterator[str]:
 
 
 def _key(text: str) -> str:
-    """Return ``text`` with escapes, so that it can be a key in a Java properties file."""
+    """Return ``text`` with hyphens in place of characters that a key in a Java properties file can't have."""
     return re.sub(r"[^A-Za-z0-9._/@-]+", "-", text)
 
 

@@ -1,4 +1,4 @@
-"""Select the violated requirements to show at the top of the page."""
+"""Select the violated requirements to show at the top of the HTML page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class BrokenRequirement:
-    """A violated requirement.
+    """A violated requirement. ``name`` is its id, and ``must`` its sentence, "" if the sentence is not known.
 
-    ``must`` is its sentence, "" if not known. ``failed`` of ``ran`` tests with this requirement failed. ``worst`` is
-    the failed test that shows the violation best.
+    ``ran`` is the number of tests of this requirement that ran, and ``failed`` the number of those that failed.
+    ``worst`` is the failed test that shows the violation best.
     """
 
     name: str
@@ -24,9 +24,10 @@ class BrokenRequirement:
 
 @dataclass(frozen=True)
 class Broken:
-    """The violated requirements. ``named`` are as few as possible such that every failed test has one of them.
+    """The violated requirements. ``named`` are the few that most likely explain the failures.
 
-    ``others`` are the other requirements of the failed tests.
+    Every failed test with requirements has at least one of ``named``. ``others`` are the other requirements of the
+    failed tests.
     """
 
     named: tuple[BrokenRequirement, ...]
@@ -66,9 +67,9 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
-    """Return a violated requirement, with the failed test that shows the violation best.
+    """Return a violated requirement with the test of ``shown`` that shows the violation best.
 
-    That is a test with few requirements whose first failed check is of the kind that the test is for.
+    This is a test with few requirements, few failed checks and, in an output case, wrong outputs.
     """
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     worst = min(shown, key=lambda view: (len(view.requirements.split()), _failed_elsewhere(view), view.also_failed))
@@ -77,5 +78,5 @@ def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence
 
 
 def _failed_elsewhere(view: ResultView) -> bool:
-    """Return whether the first failed check of an output case is not about its outputs."""
+    """Return whether the test is an output case whose first failed check is not about its outputs."""
     return view.kind == "output" and view.first_failure is not None and view.first_failure.output is None

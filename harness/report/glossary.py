@@ -15,9 +15,12 @@ WORDS = (
         "64 tokens of the KV cache. Reserved blocks are set aside for running requests; used blocks hold tokens.",
     ),
     ("batch x tkv", "Batch size times tkv. It must not exceed max_batch_tkv_limit, for which the device is compiled."),
-    ("left padding", "Positions before a prompt that is shorter than tkv. Whole blocks of padding take no memory."),
+    (
+        "left padding",
+        "Positions before a prompt that is shorter than tkv. Whole blocks of padding use no blocks of the KV cache.",
+    ),
     ("a ≠ b", "Observed a, expected b. In a step table, > marks the rows in which the two differ."),
-    ("invariant", "A property that every step of every run must have, whatever its expected table."),
+    ("invariant", "A property that every step of every run must have, whatever table the case expects."),
     ("margin", "The logprob of the reference's best token minus that of its second-best token."),
     (
         "golden tokens",

@@ -1,4 +1,4 @@
-"""Compare a run with earlier runs: since when tests fail or pass, which are flaky, and which got slower."""
+"""Compare a run with earlier runs: since when tests fail or pass, how often that changed, and which got slower."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
 MUCH_LONGER, LONGER_BY = 1.5, 1.0
-"""A test is shown as slower if it takes ``MUCH_LONGER`` times as long as before and ``LONGER_BY`` seconds longer."""
+"""A test got slower if its duration is ``MUCH_LONGER`` times that of earlier runs and ``LONGER_BY`` seconds longer."""
 MAX_SLOWER = 20
 
 
 @dataclass(frozen=True)
-class Night:
+class HistoryRun:
     """One run in the history, with its start, engine, duration and numbers of outcomes as text."""
 
     began: str
@@ -26,11 +26,11 @@ class Night:
 
 
 @dataclass(frozen=True)
-class Past:
-    """A test that did not pass in all runs.
+class PastOutcomes:
+    """A test that had a problem, or was a known failure, in at least one run.
 
-    ``outcomes`` has its outcome in each run, the oldest first, "" if the run does not have the test. ``since`` is a
-    sentence about how long the test has had its present outcome.
+    ``outcomes`` has the outcome in each run, the oldest first, "" if the run does not have the test. ``since`` is a
+    phrase about how long the test has had its latest outcome.
     """
 
     test: str
@@ -40,16 +40,19 @@ class Past:
 
 @dataclass(frozen=True)
 class Slower:
-    """A test that takes longer than before. ``usually`` is the median of earlier runs, and ``now`` is this run."""
+    """A test that got slower. ``before`` is its median duration in earlier runs, and ``now`` that in this run."""
 
     test: str
-    usually: str
+    before: str
     now: str
 
 
 @dataclass(frozen=True)
 class Latencies:
-    """The medians of a latency metric in one configuration, with their unit; empty for runs without it."""
+    """The median of a latency metric in one configuration, for each run, with its unit.
+
+    A median is "" if the run does not have the metric.
+    """
 
     configuration: str
     metric: str
@@ -58,13 +61,13 @@ class Latencies:
 
 @dataclass(frozen=True)
 class History:
-    """Several runs, the oldest first, with the tests that did not pass in all of them, and those that got slower.
+    """The history of a run. ``runs_shown`` are earlier runs, the oldest first, and this run.
 
-    The last run is the one that the page is about.
+    ``tests`` are the tests that did not pass in all runs, and ``slower`` the tests that got slower.
     """
 
-    nights: tuple[Night, ...]
-    tests: tuple[Past, ...]
+    runs_shown: tuple[HistoryRun, ...]
+    tests: tuple[PastOutcomes, ...]
     slower: tuple[Slower, ...] = ()
     latency: tuple[Latencies, ...] = ()
 
@@ -74,19 +77,19 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
     if not earlier:
         return None
     runs = [*sorted(earlier, key=_began), run]
-    nights = tuple(_night(each) for each in runs)
+    runs_shown = tuple(_history_run(each) for each in runs)
     by_test: dict[str, list[str]] = {}
     for i, each in enumerate(runs):
         for record in each.results:
             by_test.setdefault(str(record["test"]), [""] * len(runs))[i] = str(record["outcome"])
     bad = {*PROBLEMS, "xfailed"}
     changed = [
-        Past(name, tuple(outcomes), _since(outcomes, nights))
+        PastOutcomes(name, tuple(outcomes), _since(outcomes, runs_shown))
         for name, outcomes in by_test.items()
         if any(outcome in bad for outcome in outcomes)
     ]
     return History(
-        nights,
+        runs_shown,
         tuple(sorted(changed, key=lambda past: _worst_last(past.outcomes))),
         tuple(_slower(run, earlier)),
         tuple(_latencies(runs)),
@@ -94,9 +97,9 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
 
 
 def _latencies(runs: Sequence[Recorded]) -> Iterator[Latencies]:
-    """Yield the medians of first-token and inter-token latency: in milliseconds where steps were timed, else in steps.
+    """Yield the medians of first-token and inter-token latency, in milliseconds if steps were timed, else in steps.
 
-    A metric that is in steps and the same in all runs is left out: it is the schedule's and did not change.
+    A metric in steps that is the same in all runs is left out, because it shows only that the schedule did not change.
     """
     medians = [medians_of(run.results) for run in runs]
     for key in dict.fromkeys(key for each in medians for key in each):
@@ -114,10 +117,11 @@ def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
                 before.setdefault(str(record["test"]), []).append(float(record.get("seconds", 0.0)))
     found = []
     for record in run.results:
-        usually = median(before.get(str(record["test"]), [0.0]))
+        median_before = median(before.get(str(record["test"]), [0.0]))
         now = float(record.get("seconds", 0.0))
-        if record["outcome"] == "passed" and usually and now > MUCH_LONGER * usually and now - usually > LONGER_BY:
-            found.append((now - usually, Slower(str(record["test"]), duration(usually), duration(now))))
+        longer = now - median_before
+        if record["outcome"] == "passed" and median_before and now > MUCH_LONGER * median_before and longer > LONGER_BY:
+            found.append((longer, Slower(str(record["test"]), duration(median_before), duration(now))))
     worst = sorted(found, key=lambda pair: -pair[0])[:MAX_SLOWER]
     yield from (slower for _, slower in worst)
 
@@ -126,18 +130,18 @@ def _began(run: Recorded) -> float:
     return float(run.header.get("began", 0.0))
 
 
-def _night(run: Recorded) -> Night:
+def _history_run(run: Recorded) -> HistoryRun:
     counts = counts_of(run.results)
     counted = ", ".join(f"{counts[status]} {status}" for status in SYMBOLS if status in counts)
     began = datetime.fromtimestamp(_began(run)).astimezone().strftime("%Y-%m-%d %H:%M")
     seconds = float((run.footer or {}).get("seconds", 0.0))
     took = duration(seconds) if run.footer else "cut off"
     ended_early = ", ended early" if run.footer and run.incomplete else ""
-    return Night(began, run.engine, f"{took}{ended_early}", counted or "nothing ran")
+    return HistoryRun(began, run.engine, f"{took}{ended_early}", counted or "nothing ran")
 
 
-def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:
-    """Return a sentence that says since which run a test has had its present outcome."""
+def _since(outcomes: Sequence[str], runs_shown: Sequence[HistoryRun]) -> str:
+    """Return a phrase that says since which run a test has had its latest outcome."""
     last = len(outcomes) - 1
     if not outcomes[last]:
         return "no longer run"
@@ -149,7 +153,7 @@ def _since(outcomes: Sequence[str], nights: Sequence[Night]) -> str:
     ran = [outcome for outcome in outcomes if outcome]
     changes = sum(one != other for one, other in pairwise(ran))
     often = f", changed {changes} times" if changes > 1 else ""
-    return f"{outcomes[last]} since {nights[first].began}{often}"
+    return f"{outcomes[last]} since {runs_shown[first].began}{often}"
 
 
 def _worst_last(outcomes: Sequence[str]) -> int:

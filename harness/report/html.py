@@ -1,4 +1,4 @@
-"""Load the jinja2 templates, the style sheet and the script of HTML pages. A page is one file with all of these."""
+"""Load the jinja2 templates, the style sheet and the script of HTML pages. Each page is one file that contains them."""
 
 from importlib.resources import files
 
@@ -26,7 +26,7 @@ def asset(name: str) -> Markup:
 
 
 def _printable(value: object) -> object:
-    """Return a text with escapes in place of control characters, which HTML does not allow. Else return the value."""
+    """Return a string with control characters escaped, because HTML does not allow them. Return other values as is."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return printable(value)

@@ -1,6 +1,6 @@
-"""The section about latency: the distribution of each metric, for each configuration, as a box plot with numbers.
+"""Prepare the section of the HTML page about latency: the distribution of each metric in each configuration.
 
-Times in steps depend on the schedule only. Times in milliseconds also depend on the machine.
+Latencies in steps depend only on the schedule. Latencies in milliseconds also depend on the machine.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,10 @@ WIDTH, HEIGHT, MARGIN = 240, 18, 4
 
 @dataclass(frozen=True)
 class LatencyRow:
-    """The distribution of a metric in one configuration. Numbers are texts with their unit."""
+    """The distribution of a metric in one configuration, as text and as a box plot.
+
+    ``values`` is the number of requests.
+    """
 
     configuration: str
     values: int
@@ -38,9 +41,10 @@ class LatencyTable:
 
 
 def latency_tables(results: Iterable[Record]) -> list[LatencyTable]:
-    """Return a table for each metric: first in steps, then in milliseconds where steps were timed.
+    """Return a table for each metric in steps and, if steps were timed, then a table for each metric in milliseconds.
 
-    Metrics that are 0 for all requests are left out. So is, in steps, the latency of decode steps: it is always 1.
+    Metrics that are 0 for all requests are left out. The latency of decode steps is also left out in steps, because it
+    is always 1.
     """
     measured = measured_by_configuration(results)
     in_steps = {name: distributions(_requests(each.steps for each in found)) for name, found in measured.items()}
@@ -49,7 +53,7 @@ def latency_tables(results: Iterable[Record]) -> list[LatencyTable]:
 
 
 def medians_of(results: Iterable[Record]) -> Mapping[tuple[str, str], str]:
-    """Return the medians of first-token and inter-token latency by configuration and title, with their unit."""
+    """Return the medians of first-token and inter-token latency with units, by (configuration, title of the metric)."""
     found: dict[tuple[str, str], str] = {}
     for name, measured in measured_by_configuration(results).items():
         timed = _requests(each.seconds for each in measured)
@@ -62,7 +66,7 @@ def medians_of(results: Iterable[Record]) -> Mapping[tuple[str, str], str]:
 
 
 def measured_by_configuration(results: Iterable[Record]) -> Mapping[str, list[Measured]]:
-    """Return the latencies of all tests with a step table, by configuration."""
+    """Return the latencies of the requests of all tests with a step table, by configuration."""
     found: dict[str, list[Measured]] = {}
     for record in results:
         measured = latencies_of(record)
@@ -84,17 +88,17 @@ def _tables(by_name: Mapping[str, Mapping[str, Distribution]], unit: str, scale:
     tables = []
     for metric in METRICS:
         found = {name: metrics[metric.name] for name, metrics in by_name.items() if metric.name in metrics}
-        most = max((each.largest for each in found.values()), default=0.0)
-        if most and (metric.name, unit) != ("between_decodes", "steps"):
-            rows = (_row(name, each, unit, scale, most) for name, each in sorted(found.items()))
+        largest = max((each.largest for each in found.values()), default=0.0)
+        if largest and (metric.name, unit) != ("between_decodes", "steps"):
+            rows = (_row(name, each, unit, scale, largest) for name, each in sorted(found.items()))
             tables.append(LatencyTable(metric.title, unit, tuple(rows)))
     return tables
 
 
-def _row(name: str, found: Distribution, unit: str, scale: float, most: float) -> LatencyRow:
+def _row(name: str, found: Distribution, unit: str, scale: float, scale_end: float) -> LatencyRow:
     median, p95, largest = (number(value * scale) for value in (found.median, found.p95, found.largest))
     words = f"{name}: median {median}, 95 % at most {p95}, largest {largest} {unit}"
-    return LatencyRow(name, found.count, median, p95, largest, box_plot(found, most, words))
+    return LatencyRow(name, found.count, median, p95, largest, box_plot(found, scale_end, words))
 
 
 def number(value: float) -> str:
@@ -104,14 +108,15 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def box_plot(found: Distribution, most: float, words: str) -> Markup:
-    """Return a box plot as SVG, on a scale from 0 to ``most``, with the title ``words``.
+def box_plot(found: Distribution, scale_end: float, words: str) -> Markup:
+    """Return a box plot as SVG, on a scale from 0 to ``scale_end``, with the title ``words``.
 
-    The whiskers end at 5 % and 95 %, the box at 25 % and 75 %, the bar is the median, the dot the largest value.
+    The whiskers end at the 5th and the 95th percentile, and the box at the 25th and the 75th. The bar is the median,
+    and the dot the largest value.
     """
 
     def x(value: float) -> int:
-        return MARGIN + round(value / most * (WIDTH - 2 * MARGIN))
+        return MARGIN + round(value / scale_end * (WIDTH - 2 * MARGIN))
 
     low, first, middle, third, high = map(x, found.quantiles)
     centre, top, bottom = HEIGHT // 2, 3, HEIGHT - 3

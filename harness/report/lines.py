@@ -1,7 +1,7 @@
-"""The form of each line of a file of results, for files that this program did not write as they are now.
+"""Pydantic models of the lines of a results file, to check files that were edited or damaged.
 
-Fields are checked that reports and comparisons read; others are let through, so that a file of a newer program with
-the same format is read, too.
+Only the fields that reports and comparisons read are checked. Other fields are allowed, so that files of newer versions
+of this program with the same format can be read.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from harness.report.outcomes import Record
+from harness.utils.text import plural
 
 Outcome = Literal["passed", "failed", "error", "flaky", "xpassed", "xfailed", "skipped"]
 """The outcomes of harness.report.outcomes.SYMBOLS."""
@@ -19,17 +20,17 @@ Size = Annotated[int, Field(ge=0, le=10**7)]
 Cell = Annotated[int, Field(ge=-(10**9), le=10**9)]
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 Instant = Annotated[float, Field(ge=0, le=2.5e11, allow_inf_nan=False)]
-"""Seconds since 1970, up to the year 9892: Python's calendar ends soon after."""
+"""Seconds since 1970, up to the year 9892. Python's ``datetime`` ends with the year 9999."""
 Logprob = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)] | None
 Pair = Annotated[list[Cell], Field(min_length=2, max_length=2)]
 
 
 Table = Annotated[tuple[Step, Cell, list[Cell]], Strict(False)]
-"""The block ids that a request has from a step on."""
+"""(step, request, block ids): the block table that a request has from this step on."""
 
 
 class Line(BaseModel):
-    """The base class of lines: strict types, and fields of other versions of this program are allowed."""
+    """The base class of all models of this module. Types are strict, and unknown fields are allowed."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
@@ -83,7 +84,7 @@ class VerdictLine(Line):
 
 
 class KnownFailure(Line):
-    """The entry of the list of known failures that a test has."""
+    """The entry of the list of known failures that applies to a test."""
 
     case: str = ""
     reason: str = ""
@@ -120,22 +121,23 @@ class ResultLine(Line):
 
 
 class RunningLine(Line):
-    """The last line of a run that goes on or was killed: the tests that were running."""
+    """The last line of a run that is not finished or was killed: the tests that were running."""
 
     running: list[str]
 
 
 class ShardLine(Line):
-    """The part of the tests that a run has: the part ``part``, from 1, of ``of`` parts."""
+    """The part of the tests that a run with ``--cb-shard`` has: part ``part``, counted from 1, of ``of`` parts."""
 
     part: Annotated[int, Field(ge=1, le=10**6)]
     of: Annotated[int, Field(ge=1, le=10**6)]
 
 
 class HeaderLine(Line):
-    """The first line.
+    """The first line of a results file.
 
-    ``plan``: the names of the tests of each part, by suite file; absent if the run ended before they were known.
+    ``plan`` has, for each part of the run, the names of its tests by suite file. It is None if the run ended before the
+    tests were collected.
     """
 
     engine: str = ""
@@ -159,14 +161,15 @@ class HeaderLine(Line):
         if self.shard and self.shard.part > parts:
             raise ValueError(f"the part must be from 1 to {parts}, not {self.shard.part}")
         if self.plan is not None and len(self.plan) != parts:
-            raise ValueError(f"the plan has {len(self.plan)} parts, but the run {parts}")
+            raise ValueError(f"the plan has {plural(len(self.plan), 'part')}, but the run has {parts}")
         return self
 
 
 class FooterLine(Line):
-    """The last line of a run that ended.
+    """The last line of the results file of a run that was not killed.
 
-    ``stopped``: why it ended before its last test, empty if it did not. ``running``: the tests that were interrupted.
+    ``stopped`` is why the run ended before its last test, "" if it did not. ``running`` are the tests that were running
+    when the run was interrupted.
     """
 
     exitstatus: Annotated[int, Field(ge=0, le=255)] = 0
@@ -183,7 +186,7 @@ class FooterLine(Line):
 
 
 def problem_of(line: Record, form: type[Line]) -> str:
-    """Return what is wrong with a line, in one sentence; empty if nothing is."""
+    """Return one sentence that says what is wrong with a line, "" if nothing is wrong."""
     try:
         form.model_validate(line)
     except ValidationError as error:

@@ -16,7 +16,7 @@ MAX_LISTED = 50
 
 
 def write_markdown(path: Path, run: Recorded) -> None:
-    """Append the summary to a file, to which CI systems let all steps of a job append theirs. Raises OSError."""
+    """Append the summary to a file. In CI, all steps of a job append to the same file. Raises OSError."""
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join([*_lines(run), ""]))
 
@@ -74,7 +74,7 @@ def _rule(record: Record) -> str:
 
 
 def _plain(text: str, *, code: bool = False) -> str:
-    """Return a text with Markdown's special characters escaped, on one line, so that it fits into a table cell."""
+    """Return ``text`` on one line and with Markdown's special characters escaped, so that it fits into a table cell."""
     text = " ".join(printable(text).split())
     for sign in "\\<>|" if code else "\\<>|*_`[":
         text = text.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])

@@ -45,7 +45,7 @@ def merged(runs: Sequence[Recorded]) -> Recorded:
 
 
 def merged_header(headers: Sequence[Record]) -> Record:
-    """Return the header of several runs together."""
+    """Return the header of a merged run, from the headers of the runs."""
 
     def all_of(name: str) -> list[object]:
         return list(dict.fromkeys(value for header in headers for value in header.get(name, ())))
@@ -65,9 +65,9 @@ def merged_header(headers: Sequence[Record]) -> Record:
 
 
 def _merged_plan(headers: Sequence[Record]) -> Record:
-    """Return the fields of a header about what should run: all tests of all parts, in the order of their names.
+    """Return the header's fields for the plan of a merged run: all tests of all runs, sorted by name.
 
-    Without the plan of each run it is not known, and there are no such fields.
+    Return {} if it is not known which tests should run, because a header has no plan.
     """
     plans = [plan_from(header) for header in headers]
     known = [plan for plan in plans if plan is not None]
@@ -79,7 +79,7 @@ def _merged_plan(headers: Sequence[Record]) -> Record:
 
 
 def merged_footer(footers: Sequence[Record], results: Collection[Record]) -> dict[str, Any]:
-    """Return the footer of several runs together, which have these results."""
+    """Return the footer of a merged run, from those of the runs. ``results`` are the results of the merged run."""
     spent: Counter[str] = Counter()
     for footer in footers:
         spent.update(footer.get("spent", {}))

@@ -8,7 +8,7 @@ Record = Mapping[str, Any]
 """A line of a results file as a dict. ``harness/pytest_plugin/results.py`` writes it."""
 
 SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpassed": "⁺", "xfailed": "ˣ", "skipped": "–"}
-"""All outcomes, each with the symbol that is shown before its name."""
+"""All outcomes of tests, each with the symbol that is shown before the name of the outcome."""
 
 ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
 """Outcomes whose numbers the top of the page always shows, even if they are 0."""
@@ -18,7 +18,7 @@ PROBLEMS = ("failed", "error", "flaky", "xpassed")
 
 
 MAX_NAMED = 3
-"""Number of running tests that a sentence names."""
+"""Maximum number of running tests that a sentence names."""
 
 
 class HasStatus(Protocol):
@@ -48,13 +48,13 @@ def cause(record: Record) -> str:
 
 
 def reason(record: Record) -> str:
-    """Return a line that says why a test did not pass. For a known failure it has the reason of the entry."""
+    """Return one line that says why a test did not pass. For a known failure, it is the reason in the list."""
     known = record.get("known_failure", {})
     return str(known.get("reason", "")) if record["outcome"] in ("xfailed", "xpassed") and known else cause(record)
 
 
 def properties_of(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield the properties of a test for JUnit, with names for queries, such as ``requirement__CB-TKV-03``."""
+    """Yield the JUnit properties of a test as (name, value). Names are such as ``requirement__CB-TKV-03``."""
     for requirement in record.get("requirements", ()):
         yield f"requirement__{requirement}", "true"
     for name in ("model", "backend", "tensor_parallel_size", "kind", "suite"):
@@ -65,7 +65,7 @@ def properties_of(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def named(running: Sequence[str]) -> str:
-    """Return the tests that were running when a run ended, in parentheses; empty if none were."""
+    """Return the names of the tests that were running when a run ended, in parentheses. Return "" if there are none."""
     if not running:
         return ""
     more = f" and {len(running) - MAX_NAMED} more" if len(running) > MAX_NAMED else ""
@@ -83,14 +83,14 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-def beginning(text: str, most: int) -> str:
-    """Return ``text``, cut off at the end if it has more than ``most`` characters."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def beginning(text: str, length: int) -> str:
+    """Return ``text``, cut off at the end if it has more than ``length`` characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def shortened(text: str, most: int) -> str:
-    """Return ``text`` without its middle if it has more than ``most`` characters."""
-    if len(text) <= most:
+def shortened(text: str, length: int) -> str:
+    """Return ``text`` without its middle if it has more than ``length`` characters."""
+    if len(text) <= length:
         return text
-    begin = most // 3
-    return f"{text[:begin]} … {len(text) - most:,} more characters … {text[-(most - begin) :]}"
+    begin = length // 3
+    return f"{text[:begin]} … {len(text) - length:,} more characters … {text[-(length - begin) :]}"

@@ -1,4 +1,4 @@
-"""Prepare the output of a request for the page, next to that of Hugging Face."""
+"""Prepare the output of a request for the HTML page, with the output of Hugging Face transformers for comparison."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,15 +12,15 @@ MAX_OUTPUT = 2_000
 MAX_EQUAL_OUTPUT = 60
 
 TEXTS = ("Hugging Face: ", "engine: ")
-"""Beginnings of the lines of a verdict that have the two texts. The page shows the texts side by side instead."""
+"""Beginnings of the lines of a verdict that have the two outputs. The page shows these outputs in another way."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The output of one request and that of Hugging Face.
+    """The output of one request, compared with the output of Hugging Face transformers.
 
-    ``tokens`` is a text with the number of equal tokens. ``same`` is the common beginning of both texts. ``engine`` and
-    ``reference`` are the rest of each.
+    ``tokens`` is text that says how many tokens are equal. ``same`` is the common beginning of both outputs, and
+    ``engine`` and ``reference`` are the rest of each output.
     """
 
     tokens: str
@@ -32,6 +32,7 @@ class Output:
 
 
 def output_view(data: Record) -> Output:
+    """Return the outputs in the ``data`` of a verdict, which has the keys ``text`` and ``reference_text``."""
     engine, reference = _on_one_line(data.get("text", "")), _on_one_line(data["reference_text"])
     seen, wanted = data.get("token_ids", ()), data.get("reference_token_ids", ())
     total = max(len(seen), len(wanted))

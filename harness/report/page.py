@@ -1,4 +1,4 @@
-"""Write the HTML page about a run, one file without external resources.
+"""Write the HTML page about a run, as one file without external resources.
 
 The outcomes of all tests, and the details of the first problems, are plain HTML that needs no script. The details of
 other tests are compressed, and are unpacked by the page's script when the reader opens a test, so that a page with a
@@ -35,14 +35,14 @@ MAX_INLINE = 10
 
 
 def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
-    """Return the entries of the legend that only some schedulers have (``Drawing.legend``), for those on the page."""
+    """Return the legend entries that are needed only for some schedulers, for the schedulers on the page."""
     markers = {marker for view in views for marker in view.markers}
     shown = (scheduler.drawing.legend for scheduler in SPECS.values() if scheduler.format.marker in markers)
     return frozenset[str]().union(*shown)
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
-    """Write the page about a run to ``path``. It has a history if there are ``earlier`` runs. Raises OSError."""
+    """Write the page about a run to ``path``. The page has a history if there are ``earlier`` runs. Raises OSError."""
     views = result_views(run.results)
     about = {**run.header, **(run.footer or {}), "running": run.running, "missing": run.missing}
     problems = [view for status in PROBLEMS for view in views if view.status == status]

@@ -1,6 +1,6 @@
-"""Which tests have no result: those of parts that never reported, and those of runs that were not finished.
+"""Find the tests without a result: those of parts without a results file, and those of runs that were not finished.
 
-Nothing counts as passed because it is absent: every report names these tests.
+Every report names these tests, so that they do not seem to have passed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ def absent(run: Recorded) -> list[Record]:
 
 
 def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
-    """Yield what is missing in parts of one run, which are in the order of their numbers."""
+    """Yield the tests without a result of each part. ``runs`` are parts of one run, sorted by number."""
     of = _checked(runs)
     plan = next(filter(None, (plan_from(run.header) for run in runs)), None)
     by_part = {run.part: run for run in runs}

@@ -10,7 +10,7 @@ from harness.timeline import as_svg, first_of
 def picture(record: Record, *, alone: bool) -> str:
     """Return the time-line of a test as SVG, "" if the record has no steps.
 
-    With ``alone``, the SVG is a complete file. Otherwise it is for a page that contains the style sheet.
+    With ``alone``, the SVG is a complete file. Otherwise it is for a page that contains the style sheet and the legend.
     """
     runs = [verdict.get("data", {}) for verdict in record.get("verdicts", ())]
     return _picture(json.dumps(runs), f"Time-line of {record.get('case', 'the run')}", alone)
@@ -18,6 +18,6 @@ def picture(record: Record, *, alone: bool) -> str:
 
 @lru_cache(maxsize=2000)
 def _picture(runs: str, title: str, alone: bool) -> str:
-    """Draw the steps. The result is cached, because a case usually has the same steps in all configurations."""
+    """Draw the steps. The result is cached, because a case often has the same steps in all configurations."""
     drawn = first_of(json.loads(runs))
     return "" if drawn is None else as_svg(*drawn, alone=alone, title=title)

@@ -1,7 +1,7 @@
 """The plan of a run: which tests each of its parts (``--cb-shard``) should run.
 
-The header of a results file has the plan of all parts, so that the tests of a part that never reported are known from
-the files of the others.
+The header of each results file has the plan of all parts. So the tests of a part without a results file are known from
+the results files of the other parts.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from harness.utils.text import plural
 class Plan:
     """The tests of each part, and the digest of each suite file. A run without ``--cb-shard`` has one part.
 
-    The same tests in another order are the same plan.
+    ``parts`` has the tests of each part, and ``suites`` the digest of each suite file. Plans with the same tests in
+    another order are considered equal.
     """
 
     parts: tuple[tuple[str, ...], ...]
@@ -25,7 +26,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Return a text that is the same for equal plans only."""
+        """Return a string that is the same only for equal plans."""
         data = [[sorted(part) for part in self.parts], sorted(self.suites.items())]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
@@ -35,15 +36,15 @@ class Plan:
         return tuple(test for part in self.parts for test in part)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the fields of a header. The tests of a part are grouped by file: names are shorter so."""
+        """Return the plan as fields of a header. The tests of a part are grouped by file, so that names are shorter."""
         return {"plan": [_by_file(part) for part in self.parts], "suites": dict(self.suites)}
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Tests without a result, and ``why``: the beginning of a sentence, such as ``part 2 of 3 never reported``.
+    """Tests without a result. ``why`` is the beginning of a sentence, such as ``part 2 of 3 never reported``.
 
-    ``tests`` is None if it is not known which tests there should be.
+    ``tests`` is None if it is not known which tests should have run.
     """
 
     why: str

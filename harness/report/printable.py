@@ -6,8 +6,8 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with escapes such as ``\\x1b`` in place of characters that HTML, XML or terminals can't show."""
-    if text.isprintable():  # This is true for nearly all texts, and faster than the rest.
+    """Return ``text`` with escapes such as ``\\x1b`` in place of characters that HTML or XML do not allow."""
+    if text.isprintable():  # This is true for nearly all strings, and is faster than the substitution.
         return text
     return _UNPRINTABLE.sub(lambda match: _escaped(match.group()), text)
 

@@ -1,7 +1,7 @@
 """Read results files, which ``pytest --cb-results FILE`` writes.
 
-A results file has a line of JSON for the header, for each test and for the footer. The footer is missing if the run was
-not finished. Then the last line has the tests that were running.
+A results file has a line of JSON for the header, for each test and for the footer. If the run was not finished, the
+last line is not a footer but a list of the tests that were running.
 """
 
 import json
@@ -19,27 +19,27 @@ FORMAT = 2
 
 
 class ResultsError(ValueError):
-    """A file is not a results file, or one with another version of the format. The message is one sentence."""
+    """A file is not a results file, or has another version of the format. The message is one sentence."""
 
 
 class EmptyResultsError(ResultsError):
-    """A file is empty, as a full disk leaves it."""
+    """A file is empty, for example because the disk was full."""
 
 
 INTERRUPTED = (2, 3)
-"""Exit statuses of pytest after which results are missing: interrupted, and an error of pytest itself."""
+"""Exit statuses of pytest after which results are missing: 2 is an interrupted run, 3 an internal error of pytest."""
 
 
 class NotFiniteError(ValueError):
-    """NaN or infinity, which Python's JSON has and JSON does not."""
+    """A file has NaN or Infinity, which Python's ``json`` module accepts but JSON does not allow."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A run, from its results file. ``footer`` is None if the run was not finished, so that results are missing.
+    """A run, as recorded in its results file. ``footer`` is None if the run was not finished.
 
-    ``running``: the tests that ran when the run ended, in the order of their start. ``missing``: tests without a
-    result, where ``missing_tests`` has looked for them.
+    ``running`` are the tests that were running when the run ended, in the order of their start. ``missing`` are tests
+    without a result, as returned by ``missing_tests``.
     """
 
     path: Path
@@ -57,7 +57,7 @@ class Recorded:
 
     @property
     def lacking(self) -> tuple[str, ...]:
-        """Return the tests that this run should have run and has no result of, in the order of its plan."""
+        """Return the tests of this run's plan that have no result, in the order of the plan."""
         plan = plan_from(self.header)
         there = {str(result["test"]) for result in self.results}
         return tuple(test for test in plan.parts[self.part - 1] if test not in there) if plan else ()
@@ -68,7 +68,7 @@ class Recorded:
 
     @property
     def incomplete(self) -> str:
-        """Return a sentence about why results are missing, empty if none are."""
+        """Return a sentence that says why results are missing, "" if no results are missing."""
         if self.footer is None:
             return f"the results are incomplete: the run was not finished, or is still running{named(self.running)}"
         if stopped := self.footer.get("stopped"):
@@ -81,12 +81,12 @@ class Recorded:
 
 
 def read_run(path: Path) -> Recorded:
-    """Read a results file, which may be that of a run that was not finished. Raises ResultsError."""
+    """Read a results file. The run need not be finished. Raises ResultsError."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ResultsError(
-            f"{path}: this file is not UTF-8 text (byte {error.start}), so not a results file"
+            f"{path}: this file is not UTF-8 text (byte {error.start}), so it is not a results file"
         ) from error
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -124,9 +124,9 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
         record = json.loads(line, parse_constant=_refuse_constant)
         json.dumps(record, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise ResultsError(f"{path}:{number}: has half of a character (a lone surrogate)") from None
+        raise ResultsError(f"{path}:{number}: this line has half of a character (a lone surrogate)") from None
     except NotFiniteError as error:
-        raise ResultsError(f"{path}:{number}: {error} is not a number of JSON") from None
+        raise ResultsError(f"{path}:{number}: {error} is not a number in JSON") from None
     except (ValueError, RecursionError):
         if last and number > 1:
             return None

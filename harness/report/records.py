@@ -1,7 +1,7 @@
-"""Fill in missing fields of records.
+"""Fill in missing fields of records, which are the lines of a results file.
 
-The record of a test that was skipped, or whose process died, has little more than the test's name. Its other fields are
-taken from the name, and from records of the same case in other configurations.
+The record of a test that was skipped, or whose process died, has little more than the name of the test. Its other
+fields are taken from the name, and from records of the same case in other configurations.
 """
 
 import re
@@ -22,9 +22,9 @@ def completed(results: Sequence[Record]) -> list[Record]:
 
 
 def _from_name(test: str) -> dict[str, str]:
-    """Return file, case and configuration from a test's name, ``file::case[configuration]``.
+    """Return the fields that follow from the name of a test, ``file::case[configuration]``.
 
-    The name of a file that could not be collected has no ``::``.
+    If a file could not be collected, its record has the name of the file, without ``::``.
     """
     file, _, name = test.partition("::")
     match = _TEST_NAME.fullmatch(name) if file.endswith((".yaml", ".yml")) else None

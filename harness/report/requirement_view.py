@@ -1,4 +1,4 @@
-"""Prepare the matrix of requirements and configurations, which shows how many tests of a requirement passed where."""
+"""Prepare the matrix that shows how many tests of each requirement passed in each configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from harness.utils.text import plural
 class RequirementCell:
     """A cell of the matrix: the tests of one requirement in one configuration.
 
-    ``status`` is their worst outcome, "" if none ran. ``anchor`` is the anchor of one of the tests on the page, and
-    ``find`` the search text that lists all of them.
+    ``status`` is the worst outcome of these tests, "" if there are none. ``text`` is a count, such as ``2 of 3``.
+    ``anchor`` is the anchor of one of the tests on the page, and ``find`` the filter text that shows all of them.
     """
 
     status: str
@@ -24,7 +24,7 @@ class RequirementCell:
 
 @dataclass(frozen=True)
 class RequirementRow:
-    """A row of the matrix: one requirement. ``must`` is its sentence, "" if not known."""
+    """A row of the matrix: one requirement. ``must`` is its sentence, "" if the sentence is not known."""
 
     name: str
     must: str
@@ -35,7 +35,7 @@ class RequirementRow:
 
 @dataclass(frozen=True)
 class RequirementMatrix:
-    """The matrix of all requirements. ``sentence`` has the number of requirements and of violated ones."""
+    """The matrix of all requirements. ``sentence`` says how many hold, how many are violated, and so on."""
 
     sentence: str
     columns: tuple[str, ...]
@@ -43,7 +43,7 @@ class RequirementMatrix:
 
 
 def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Return the matrix. Violated requirements come first, and those without tests last."""
+    """Return the matrix. Violated requirements come first, and requirements that were not tested last."""
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
@@ -84,7 +84,7 @@ def _cell(name: str, column: str, views: Sequence[ResultView]) -> RequirementCel
 
 
 def _sentence(rows: Sequence[RequirementRow]) -> str:
-    """Return the summary. Every requirement is counted once in it."""
+    """Return the sentence about the matrix, in which every requirement is counted once."""
     states = [_state(row) for row in rows]
     parts = [f"{states.count('hold')} hold in all configurations that were tested"]
     parts += [f"{states.count('broken')} are violated in at least one"] if "broken" in states else []

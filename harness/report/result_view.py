@@ -1,4 +1,4 @@
-"""Prepare the results of tests for the page."""
+"""Prepare the results of tests for the HTML page."""
 
 import re
 import shlex
@@ -34,7 +34,7 @@ class VerdictView:
 
 @dataclass(frozen=True)
 class ResultView:
-    """One test, as the page shows it. ``reason`` is a line that says why it did not pass."""
+    """One test, as the page shows it. ``reason`` is one line of text that says why the test did not pass."""
 
     anchor: str
     test: str
@@ -59,12 +59,12 @@ class ResultView:
 
     @cached_property
     def verdicts(self) -> tuple[VerdictView, ...]:
-        """Return the checks of the test. They are created only if needed, because most tests show only an outcome."""
+        """Return the checks of the test. They are prepared only if needed, because most tests show only an outcome."""
         return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
 
     @cached_property
     def picture(self) -> Markup:
-        """Return the time-line as SVG for a page with its style sheet, "" if there is none."""
+        """Return the time-line as SVG, "" if there is none. Its style sheet is in the page."""
         return Markup(picture(self.record, alone=False))
 
     @property
@@ -74,7 +74,7 @@ class ResultView:
 
     @property
     def searchable(self) -> str:
-        """Return the text in which the page's search finds this test, in addition to the text that is visible."""
+        """Return the text that the filter of the page searches for this test, in addition to the visible text."""
         return " ".join(filter(None, [f"@{self.column}", self.kind, *self.markers, self.place]))
 
     @property
@@ -112,7 +112,7 @@ class ResultView:
 
     @property
     def unexplained(self) -> str:
-        """Return pytest's text about the test if no check of the test has failed, else ""."""
+        """Return pytest's text about the test if no check has failed that explains the outcome. Otherwise return ""."""
         return "" if self.first_failure or self.text == self.reason else self.text
 
 
@@ -163,7 +163,7 @@ def _column(record: Record) -> str:
 
 
 def _own_text(record: Record) -> str:
-    """Return pytest's text about a test, without outcome and name, which the page shows elsewhere."""
+    """Return pytest's text about a test without the outcome and the name, which the page shows elsewhere."""
     text = str(record.get("text", "")).removeprefix("Skipped: ")
     return text.removeprefix(f"{record.get('test', '')}: ").strip()
 
@@ -187,13 +187,13 @@ def _verdict(verdict: Record) -> VerdictView:
 
 
 def _without_table(lines: Sequence[str]) -> list[str]:
-    """Return the details of a verdict without its lines of a step table, because the page shows the whole table."""
+    """Return the details of a verdict without the excerpt of the step table, because the page shows the whole table."""
     rest = list(dropwhile(lambda line: line.startswith((" ", ">")) and line.strip() != "", lines))
     return [line for line in rest if not re.match(r"\d+ more steps? differ", line)]
 
 
 def _gist(text: str) -> str:
-    """Return the line of the last exception if the text is a traceback, else its first line."""
+    """Return the line of the last exception if the text is a traceback. Otherwise return the first line of the text."""
     lines = text.splitlines()
     raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
     gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")

@@ -1,4 +1,4 @@
-"""Prepare the top of the page: facts about the run, and a sentence about its outcome."""
+"""Prepare the top of the HTML page: facts about the run, and a sentence about its outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,14 +33,14 @@ class RunView:
 
 @dataclass(frozen=True)
 class Summary:
-    """A sentence about the outcome of the run. ``tone``, its colour on the page, is passed, failed or unknown."""
+    """A sentence about the outcome of the run. ``tone`` selects its colour: ``passed``, ``failed`` or ``unknown``."""
 
     sentence: str
     tone: str
 
 
 def run_view(about: Record) -> RunView:
-    """Return the facts about a run. ``about`` has the fields of its header and its footer."""
+    """Return the facts about a run. ``about`` has the fields of the header and the footer of its results file."""
     began = datetime.fromtimestamp(about["began"]).astimezone() if "began" in about else None
     return RunView(
         engine=str(about.get("engine", "unknown")),
@@ -59,11 +59,12 @@ def run_view(about: Record) -> RunView:
 
 
 def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = False) -> Summary:
-    """Return the sentence about the outcome of a run. ``about`` has the fields of its header and its footer.
+    """Return the sentence about the outcome of a run, and its tone.
 
-    The tone is ``passed`` only if there are tests, all that ran have passed, and pytest's exit status is that of a
-    successful run. ``cut_off`` is whether the results are those of a run that was not finished. ``about`` also has the
-    tests that were ``running`` when the run ended, and sentences about ``missing`` tests of its parts.
+    The tone is ``passed`` only if there are tests, all tests that ran have passed, and pytest's exit status is that of
+    a successful run. ``about`` has the fields of the header and the footer of the results file, and the keys
+    ``running``, the tests that were running when the run ended, and ``missing``, descriptions of tests without a
+    result. ``cut_off`` is whether the footer is missing because the run was not finished.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
@@ -81,7 +82,7 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
 
 
 def _missing(about: Record, exitstatus: int, *, cut_off: bool) -> str:
-    """Return why results are missing, as the beginning of a sentence; empty if none are."""
+    """Return why results are missing, as the beginning of a sentence. Return "" if no results are missing."""
     if about.get("missing"):
         return f"Results are missing: {'; '.join(each.sentence for each in about['missing'])}"
     ran = named(about.get("running", ()))
@@ -97,7 +98,7 @@ def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str
     xfailed, xpassed, skipped = (count(views, s) for s in ("xfailed", "xpassed", "skipped"))
     ran = passed + failed + flaky + xfailed + xpassed
     besides = f"; {xfailed} failed as expected" if xfailed else ""
-    besides += f"; {xpassed} passed though listed as known failures" if xpassed else ""
+    besides += f"; {xpassed} passed although listed as known failures" if xpassed else ""
     besides += f"; {skipped} skipped" if skipped else ""
     if not ran and not errors:
         if skipped:
@@ -114,6 +115,7 @@ def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str
 
 
 def counted(views: Sequence[HasStatus]) -> list[tuple[str, str, int]]:
+    """Return (outcome, symbol, number of tests) for each outcome that the top of the page shows."""
     counted = [(status, symbol, count(views, status)) for status, symbol in SYMBOLS.items()]
     return [each for each in counted if each[2] or each[0] in ALWAYS_COUNTED]
 

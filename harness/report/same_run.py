@@ -1,6 +1,6 @@
-"""Whether two results files are of one run: of the same engine, models, options and tests.
+"""Check that two results files belong to one run: that they have the same engine, models, options and tests.
 
-Only then may results of one file stand in for those of the other, as for a run that is resumed, or for shards.
+This is required of the shards of a run, and of a run that is resumed.
 """
 
 import json
@@ -18,14 +18,14 @@ COMPARED = {
     "options": "options",
     "revision": "git revision",
 }
-"""Fields of a header that are the same in all files of a run, with their names in sentences."""
+"""Fields of a header that must be the same in all results files of a run, with their names in messages."""
 MAX_TEXT = 120
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return what differs first between the headers of two runs, as the end of a sentence; empty if nothing does.
+    """Return the first difference between the headers of two runs, as the end of a sentence, or "".
 
-    The part of each run is not compared. Plans are compared if both headers have one.
+    The number of the part is not compared. Plans are compared if both headers have one.
     """
     for field, name in COMPARED.items():
         if _value(one, field) != _value(other, field):
@@ -37,7 +37,7 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def plan_difference(one: Plan, other: Plan) -> str:
-    """Return what differs first between two plans, as the end of a sentence; empty if nothing does."""
+    """Return the first difference between two plans, as the end of a sentence. Return "" if there is none."""
     if one.digest == other.digest:
         return ""
     only = sorted(set(one.tests) ^ set(other.tests))

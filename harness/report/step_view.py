@@ -1,4 +1,4 @@
-"""Prepare a step table for the page: cells that differ show both values, and many plain decodes are one line."""
+"""Prepare a step table for the HTML page. Cells that differ show both values, and many plain decodes are one line."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ FEWEST_FOLDED = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a step table. ``expected`` is the expected value, None if it is the same or if there is none."""
+    """A cell of a step table. ``expected`` is None if it equals ``seen``, or if no value is expected."""
 
     seen: str
     expected: str | None = None
@@ -27,7 +27,7 @@ class Cell:
 class Line:
     """A line of a step table. ``mark`` is ``differs``, ``missing``, ``extra`` or "".
 
-    A line that stands for many plain decodes has a text about them in ``folded``, and no cells.
+    A line that stands for many plain decodes has no cells, but text about these steps in ``folded``.
     """
 
     step: int
@@ -39,7 +39,7 @@ class Line:
 
 @dataclass(frozen=True)
 class StepTable:
-    """An observed step table compared with the expected one. ``first`` is the first wrong step, or None."""
+    """An observed step table, compared with the expected one. ``first`` is the first wrong step, if any."""
 
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -49,7 +49,10 @@ class StepTable:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A step as observed (``seen``) and as expected (``wanted``), one of which can be missing."""
+    """A step as observed (``seen``) and as expected (``wanted``). One of the two can be missing.
+
+    ``blind`` is whether the driver can't observe block counts.
+    """
 
     number: int
     seen: StepRow | None
@@ -61,7 +64,7 @@ class _Pair:
 
     @property
     def wrong(self) -> tuple[str, frozenset[str]]:
-        """Return ``mark``, which is "" if the step is as expected, and the names of the columns that differ."""
+        """Return ``mark``, which is "" if the step is as expected, with the names of the columns that differ."""
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:
@@ -84,16 +87,16 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 
 
 def step_table(data: Mapping[str, Any]) -> StepTable:
-    """Return the step table for a verdict's ``data``, which has ``steps`` and, if they were compared, ``expected``.
+    """Return the step table for the ``data`` of a verdict (described in ``harness/checks/steps.py``).
 
-    checks/steps.py describes the data.
+    ``data`` has the key ``steps`` and, if the steps were compared with a table, the key ``expected``.
     """
     return _step_table(json.dumps(data))
 
 
 @lru_cache(maxsize=2000)
 def _step_table(data: str) -> StepTable:
-    """Return the step table. It is cached, because a case usually has the same table in all configurations."""
+    """Return the step table. The result is cached, because a case often has the same table in all configurations."""
     pairs = _pairs(json.loads(data))
     known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
     columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))

@@ -1,4 +1,4 @@
-"""Prepare the suites of a run for the page, each with a matrix of its cases and configurations."""
+"""Prepare the suites of a run for the HTML page, each with a matrix of its cases and configurations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A row of the matrix: a case with its results in each configuration.
+    """A row of the matrix: a case with its results. ``cells`` has the results in each configuration.
 
     A cell has more than one result only if several tests have the same name.
     """
@@ -20,7 +20,7 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class SuiteView:
-    """A suite, with the matrix of its results."""
+    """A suite file, with the matrix of its results."""
 
     anchor: str
     name: str
@@ -41,6 +41,7 @@ class SuiteView:
 
 
 def suite_views(views: Sequence[ResultView]) -> list[SuiteView]:
+    """Return the suites of these tests, in the order of their first tests."""
     by_file: dict[str, list[ResultView]] = {}
     for view in views:
         by_file.setdefault(view.file, []).append(view)

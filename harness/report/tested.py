@@ -10,7 +10,7 @@ from harness.report.outcomes import Record
 from harness.utils.text import plural
 
 SHOWN = 12
-"""Number of characters of a digest that reports show."""
+"""Number of characters that reports show of a digest."""
 
 
 def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
@@ -34,21 +34,21 @@ def models_that_ran(results: Iterable[Record]) -> list[str]:
 
 
 def leases_of(results: Iterable[Record]) -> dict[str, int]:
-    """Return how many tests leased each set of cards."""
+    """Return how many tests leased each set of cards. A key is the ids of the cards, separated by spaces."""
     return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
 
 
 def models_in_words(about: Mapping[str, Any]) -> str:
-    """Return a text with the models of a run, each with the beginning of its digest if that is known."""
+    """Return the models of a run as text, each with the beginning of its digest if the digest is known."""
     digests = about.get("digests", {})
     names = dict.fromkeys([*map(str, about.get("models", ())), *digests])
     return ", ".join(f"{name} ({digests[name][:SHOWN]})" if name in digests else name for name in names) or "none"
 
 
 def cards_in_words(about: Mapping[str, Any]) -> str:
-    """Return a text with the cards of a run, whether sendnn was simulated, and how many tests ran on which cards.
+    """Return text that lists the cards of a run, and says how many tests ran on which cards.
 
-    Return "" if the run has not recorded its cards.
+    It also says whether the backend sendnn was simulated. Return "" if the run did not record its cards.
     """
     if "cards" not in about:
         return ""

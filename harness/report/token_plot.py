@@ -1,4 +1,4 @@
-"""Plot the logprobs of a request's tokens: those of engine and Hugging Face as lines, their differences as bars.
+"""Plot the logprobs of a request's tokens in the engine and in Hugging Face as lines, and their differences as bars.
 
 Coordinates are whole numbers, and details that would not be visible are omitted, because a page can have thousands of
 plots.
@@ -20,7 +20,7 @@ Pair = tuple[float | None, float | None]
 
 
 def token_plot(data: Record) -> Markup:
-    """Return the plot for the ``data`` of a verdict about one request as SVG, "" if there are no logprobs.
+    """Return the plot as SVG for the ``data`` of a verdict about one request. Return "" if there are no logprobs.
 
     Wrong tokens have tooltips with their logprobs.
     """
@@ -31,28 +31,28 @@ def token_plot(data: Record) -> Markup:
     step = max(1, min(MAX_PER_TOKEN, WIDTH // len(pairs)))
     lowest = min(-0.1, *values)
     apart = [abs(a - b) if a is not None and b is not None else 0.0 for a, b in pairs]
-    most = max(apart)
+    largest = max(apart)
     different = _first_different(data.get("token_ids", ()), data.get("reference_token_ids", ()))
     height = LINES + BARS + 6
     seen, wanted = (_points([pair[i] for pair in pairs], step, lowest) for i in (0, 1))
-    labels = ("logprob", 12), (f"0 to {lowest:.1f}", 25), ("apart", LINES + 18), (f"most {most:.2g}", LINES + 30)
+    labels = ("logprob", 12), (f"0 to {lowest:.1f}", 25), ("difference", LINES + 18), (f"max {largest:.2g}", LINES + 30)
     parts = [
         f'<svg class="tokens" viewBox="0 0 {LEFT + WIDTH + 4} {height}" role="img">',
-        f"<title>{escape(_words(most, different, len(pairs)))}</title>",
+        f"<title>{escape(_words(largest, different, len(pairs)))}</title>",
         *(f'<text x="{LEFT - 6}" y="{y}">{escape(text)}</text>' for text, y in labels),
         *([f'<path class="parts" d="M{LEFT + different * step} 0V{height}"/>'] if different is not None else []),
         *([f'<path class="hf" d="{wanted}"/>'] if wanted and wanted != seen else []),
         *([f'<path class="engine" d="{seen}"/>'] if seen else []),
-        _bars(apart, most, step),
+        _bars(apart, largest, step),
         *(_hovers(data, pairs, step, height) if data.get("wrong") else ()),
         "</svg>",
     ]
     return Markup("\n".join(filter(None, parts)))
 
 
-def _words(most: float, different: int | None, tokens: int) -> str:
+def _words(largest: float, different: int | None, tokens: int) -> str:
     parted = "" if different is None else f"; the tokens differ from position {different}"
-    return f"Logprobs of {tokens} tokens, at most {most:.2g} apart{parted}"
+    return f"Logprobs of {tokens} tokens, at most {largest:.2g} apart{parted}"
 
 
 def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
@@ -60,17 +60,17 @@ def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
 
 
 def _points(values: Sequence[float | None], step: int, lowest: float) -> str:
-    """Return an SVG path through the values, from left to right. It uses relative moves, which are shorter."""
+    """Return an SVG path through the values, from left to right. Coordinates are relative to keep the path short."""
     ys = [round(value / lowest * (LINES - 4)) + 2 for value in values if value is not None]
     if not ys:
         return ""
     return f"M{LEFT + step // 2} {ys[0]}l" + " ".join(f"{step} {after - before}" for before, after in pairwise(ys))
 
 
-def _bars(apart: Sequence[float], most: float, step: int) -> str:
-    if not most:
+def _bars(apart: Sequence[float], largest: float, step: int) -> str:
+    if not largest:
         return ""
-    heights = [round(each / most * BARS) for each in apart]
+    heights = [round(each / largest * BARS) for each in apart]
     path = "".join(f"v{-height}m{step} {height}" if height else f"m{step} 0" for height in heights)
     return f'<path class="apart" stroke-width="{max(1, step // 2)}" d="M{LEFT + step // 2} {LINES + BARS + 4}{path}"/>'
 

@@ -1,4 +1,4 @@
-"""The verdict about merged runs, and the results file with all their results."""
+"""Decide whether a merged run passes, and write a results file with all its results."""
 
 import json
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ MAX_SHOWN = 20
 
 
 def verdict(run: Recorded) -> str:
-    """Return why a run fails, in a few words; empty if it passes.
+    """Return a phrase that says why a run fails, "" if the run passes.
 
-    Flaky tests fail a run if they failed it when it ran (``--cb-allow-flaky``).
+    Flaky tests count as failures unless the run had the option ``--cb-allow-flaky``.
     """
     counts = counts_of(run.results)
     bad = [f"{counts[outcome]} {outcome}" for outcome in PROBLEMS if counts.get(outcome)]
@@ -27,16 +27,16 @@ def verdict(run: Recorded) -> str:
 
 
 def shown_tests(tests: Sequence[str]) -> str:
-    """Return the first tests of a list as lines that follow a sentence."""
+    """Return the names of the first tests, each on an indented line, to append to a sentence."""
     more = [f"and {len(tests) - MAX_SHOWN} more"] if len(tests) > MAX_SHOWN else []
     return "".join(f"\n  {line}" for line in (*tests[:MAX_SHOWN], *more))
 
 
 def write_results(path: Path, run: Recorded) -> None:
-    """Write the results of a run as a results file, in the order of the tests' names. Raises ReportError.
+    """Write the results of a run to a results file, sorted by the names of the tests. Raises ReportError.
 
-    The file is the same from one run or from its parts, except for times and commands. If results are missing, its
-    footer says so.
+    Except for times and commands, the file does not depend on whether the run was divided into parts. If results are
+    missing, the footer says so.
     """
     footer = merged_footer([run.footer] if run.footer else [], run.results)
     if run.footer is None:

@@ -1,4 +1,4 @@
-"""Write the requested reports. It is used at the end of a pytest run, and by ``spyre-cb report``."""
+"""Write the requested reports, at the end of a pytest run or for ``spyre-cb report``."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,15 @@ from harness.report.reading import Recorded
 
 
 class ReportError(Exception):
-    """A report can't be written. The message is one sentence for the user."""
+    """A report can't be written. The message is one sentence with the path of the report."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """The path of each report, None if it is not requested. With ``clean_allure``, Allure's folder is emptied first."""
+    """The path of each report, None if the report is not requested.
+
+    With ``clean_allure``, the folder of Allure results is emptied before they are written.
+    """
 
     html: Path | None = None
     allure: Path | None = None
@@ -23,7 +26,10 @@ class Wanted:
 
 
 def write_reports(wanted: Wanted, run: Recorded, earlier: Sequence[Recorded] = ()) -> Iterator[str]:
-    """Write the requested reports, and yield a line with the path of each. Raises ReportError."""
+    """Write the requested reports about a run, and yield a line of text with the path of each.
+
+    ``earlier`` are runs for the history on the HTML page. Raises ReportError.
+    """
     # The modules of reports are imported only if needed. The page needs jinja2.
     if wanted.html:
         from harness.report.page import write_page

@@ -63,7 +63,7 @@ WRONG = {
     "seconds null": (1, {"seconds": None}, "seconds: input should be a valid number"),
     "seconds text": (1, {"seconds": "1"}, "seconds: input should be a valid number"),
     "seconds below 0": (1, {"seconds": -1}, "seconds: input should be greater than or equal to 0"),
-    "seconds NaN": (1, {"seconds": float("nan")}, "NaN is not a number of JSON"),
+    "seconds NaN": (1, {"seconds": float("nan")}, "NaN is not a number in JSON"),
     "an unknown outcome": (1, {"outcome": "fine"}, "outcome: input should be 'passed', 'failed'"),
     "no outcome": (1, {"outcome": None}, "outcome: input should be"),
     "a test that is a number": (1, {"test": 5}, "test: input should be a valid string"),
@@ -82,7 +82,7 @@ WRONG = {
         {"verdicts": [verdict(True, "a", data={"steps": [{"step": 10**9}]})]},
         "verdicts.0.data.steps.0.step: input should be less than or equal to 100000",
     ),
-    "half a character": (1, {"text": "a\ud800"}, "has half of a character (a lone surrogate)"),
+    "half a character": (1, {"text": "a\ud800"}, "this line has half of a character (a lone surrogate)"),
     "half a character in an unknown field": (1, {"x": ["\udfff"]}, "has half of a character (a lone surrogate)"),
     "a start after the end of time": (1, {"start": 1e18}, "start: input should be less than"),
     "began null": (0, {"began": None}, "began: input should be a valid number"),
@@ -95,7 +95,7 @@ WRONG = {
     "exitstatus text": (2, {"exitstatus": "0"}, "exitstatus: input should be a valid integer"),
     "exitstatus null": (2, {"exitstatus": None}, "exitstatus: input should be a valid integer"),
     "requirements of another form": (2, {"requirements": {"A": 1}}, "requirements.A: input should be"),
-    "spent infinite": (2, {"spent": {"steps": float("inf")}}, "Infinity is not a number of JSON"),
+    "spent infinite": (2, {"spent": {"steps": float("inf")}}, "Infinity is not a number in JSON"),
 }
 
 

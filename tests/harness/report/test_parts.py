@@ -149,7 +149,7 @@ CUT = Plan((PARTS[0][:1], (PARTS[0][1], *PARTS[1]), PARTS[2]), PLAN.suites)
         (part(2, revision="abc+"), "the git revision differs: null, and abc+"),
         (part(1), "are both part 1 of 3; give one of them"),
         ([part(4, Plan((*PARTS, ()), {}))[0] | {"shard": {"part": 4, "of": 3}}], "the part must be from 1 to 3, not 4"),
-        ([part(2)[0] | {"shard": {"part": 2, "of": 4}}], "the plan has 3 parts, but the run 4"),
+        ([part(2)[0] | {"shard": {"part": 2, "of": 4}}], "the plan has 3 parts, but the run has 4"),
     ],
 )
 def test_parts_of_different_runs_are_refused_in_one_sentence(

@@ -157,7 +157,7 @@ def test_a_history_tells_what_changes_and_what_got_slower(tmp_path: Path) -> Non
     html = (tmp_path / "r.html").read_text(encoding="utf-8")
     history = html[html.index('id="history"') : html.index('id="requirements"')]
     assert ", changed 3 times" in history
-    slower = history[history.index("take longer") :]
+    slower = history[history.index("got slower") :]
     assert slower.index("b[tiny-granite-eager]</code><td>2.1 s<td>9.0 s") < slower.index("c[tiny-granite-eager]")
 
 

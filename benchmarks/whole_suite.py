@@ -2,21 +2,23 @@
 
     python benchmarks/whole_suite.py --before FOLDER [--only NAME …] [--repeat N] [--json FILE]
 
-FOLDER is a checkout of the commit to compare with; both checkouts run in the environment of this Python. The script
-measures the wall time of each command and the CPU time of all its processes, and reports ratios of medians: the earlier
-checkout's time divided by this checkout's. A round takes an hour or more; ``--only`` selects commands.
+FOLDER is a checkout of the commit to compare with, after `make venv` in it; each checkout runs in its own .venv. The
+script measures the wall time of each command and the CPU time of all its processes, and reports ratios of medians:
+the earlier checkout's time divided by this checkout's. This checkout runs only the tests of suites that FOLDER has too, as more cases take more time. Unit tests are
+not matched. A round takes an hour or more; `--only` selects commands.
 """
 
 import ctypes
 import os
 import resource
+import shlex
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +27,9 @@ from measuring import Metric, parser_of, report
 from real_plugin import CASES
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = Path(sys.prefix)
-PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider")
 IMPORTS = (sys.executable, "-c", "import torch, fms.models")
-FIRST_EAGER = (*PYTEST, "-v", "--cb-isolation=engine", "suites/scheduler_steps")
+FIRST_EAGER = (sys.executable, *PYTEST, "-v", "--cb-isolation=engine", "suites/scheduler_steps")
 SET_CHILD_SUBREAPER = 36
 
 
@@ -51,32 +52,38 @@ class Command:
 def made(target: str) -> Callable[[Path], Sequence[str]]:
     """Return a function that returns, for a checkout, the command that makes ``target`` with the checkout's Makefile.
 
-    The command uses the environment of this Python instead of creating one.
+    The command uses the checkout's ``.venv``, which must exist.
     """
 
     def words(folder: Path) -> Sequence[str]:
-        page = folder / "reports" / "whole-suite.html"
-        there = ["-o", f"{VENV}/.installed", f"VENV={VENV}", f"REPORT={page}"]
-        return ["make", target, *there]
+        return ["make", target, "-o", ".venv/.installed", f"REPORT={folder / 'reports' / 'whole-suite.html'}"]
 
     return words
 
 
+def tested(*words: str) -> Callable[[Path], Sequence[str]]:
+    """Return a command of pytest in the checkout's environment."""
+    return lambda folder: [str(folder / ".venv" / "bin" / "python"), *PYTEST, *words]
+
+
 COMMANDS: Mapping[str, Command] = {
     "conformance": Command(made("conformance"), {"wall": 8, "cpu": 6}),
-    "users": Command(lambda _: [*PYTEST, "-svx", "-m", "spyre and cb", "--forked", "suites"], {"wall": 6}),
+    "users": Command(tested("-svx", "-m", "spyre and cb", "--forked", "suites"), {"wall": 6}),
     "test": Command(made("test"), {"wall": 2.5}),
-    "twelve": Command(lambda _: [*PYTEST, "-q", *CASES], {}),
+    "twelve": Command(tested("-q", *CASES), {}),
 }
 """The commands by their names for ``--only``."""
 
 
-def run(words: Sequence[str], checkout: Path) -> Taken:
-    """Run a command. Raises SystemExit with the last lines of its output if it fails."""
+def run(words: Sequence[str], checkout: Path, without: Collection[str] = ()) -> Taken:
+    """Run a command without some tests, given by beginnings of their ids.
+
+    Raises SystemExit with the last lines of the command if it fails.
+    """
     before, began = _cpu(), time.perf_counter()
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
-            words, cwd=checkout, env=environ(checkout), stdout=output, stderr=output, start_new_session=True
+            words, cwd=checkout, env=environ(checkout, without), stdout=output, stderr=output, start_new_session=True
         )
         process.wait()
         wall = time.perf_counter() - began
@@ -107,9 +114,41 @@ def first_eager(checkout: Path) -> float:
     return seconds
 
 
-def environ(checkout: Path) -> dict[str, str]:
+def environ(checkout: Path, without: Collection[str] = ()) -> dict[str, str]:
     """Return an environment in which the checkout's packages precede the installed ones."""
-    return os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return os.environ | {
+        "PYTHONPATH": str(checkout),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTEST_ADDOPTS": shlex.join(f"--deselect={each}" for each in without),
+    }
+
+
+def tests_of(checkout: Path) -> list[str]:
+    """Return the ids of all tests of the suites of a checkout, as ``file::case[configuration]``."""
+    words = tested("--collect-only", "-q", "suites")(checkout)
+    done = subprocess.run(words, cwd=checkout, env=environ(checkout), capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if line.startswith("suites/") and "::" in line]
+
+
+def beginnings_of_new(before: Collection[str], now: Collection[str]) -> Iterator[str]:
+    """Yield the beginnings of the ids of all tests that are only in ``now``, as pytest's ``--deselect`` takes them.
+
+    A file or case with new tests only is one beginning, so that all of them fit into an environment variable.
+    """
+    known = {begin for each in before for begin in (each, *_parents(each))}
+    seen = set()
+    for each in now:
+        if each not in known:
+            begin = next(begin for begin in (*_parents(each), each) if begin not in known)
+            if begin not in seen:
+                seen.add(begin)
+                yield begin
+
+
+def _parents(test: str) -> tuple[str, str]:
+    """Return the beginnings of a test's id that stand for its file and for its case."""
+    return f"{test.partition('::')[0]}::", f"{test.partition('[')[0]}["
 
 
 def be_the_reaper() -> None:
@@ -132,10 +171,11 @@ def _cpu() -> float:
 def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Metric]:
     """Run each command alternately in the earlier checkout and in this one."""
     taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
+    new = [*beginnings_of_new(tests_of(before), tests_of(ROOT))]
     for _ in range(repeat):
         for name, rounds in taken.items():
             words = COMMANDS[name].words
-            rounds.append((run(words(before), before), run(words(ROOT), ROOT)))
+            rounds.append((run(words(before), before), run(words(ROOT), ROOT, new)))
     return [metric for name, rounds in taken.items() for metric in _metrics(name, COMMANDS[name], rounds)]
 
 
@@ -172,8 +212,10 @@ def main() -> None:
     parser.add_argument("--before", type=Path, metavar="FOLDER", help="a checkout of the commit to compare with")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to measure (default: all)")
     arguments = parser.parse_args()
-    if set(arguments.only) != {"first"} and not (arguments.before and (arguments.before / "Makefile").is_file()):
-        raise SystemExit("whole_suite.py: --before FOLDER must be a checkout of the commit to compare with")
+    if set(arguments.only) != {"first"} and not (arguments.before and (arguments.before / ".venv").is_dir()):
+        raise SystemExit(
+            "whole_suite.py: --before FOLDER must be a checkout of the commit to compare with, after `make venv`"
+        )
     be_the_reaper()
     metrics = []
     if "first" in arguments.only:

@@ -3,9 +3,9 @@
     python benchmarks/whole_suite.py --before FOLDER [--only NAME …] [--repeat N] [--json FILE]
 
 FOLDER is a checkout of the commit to compare with, after `make venv` in it; each checkout runs in its own .venv. The
-script measures the wall time of each command and the CPU time of all its processes, and reports ratios of medians:
-the earlier checkout's time divided by this checkout's. This checkout runs only the tests of suites that FOLDER has too, as more cases take more time. Unit tests are
-not matched. A round takes an hour or more; `--only` selects commands.
+script measures the wall time of each command and the CPU time of all its processes, and reports ratios of medians: the
+earlier checkout's time divided by this checkout's. This checkout runs only the tests of suites that FOLDER has too, as
+more cases take more time. Unit tests are not matched. A round takes an hour or more; ``--only`` selects commands.
 """
 
 import ctypes

@@ -60,7 +60,8 @@ def test_every_step_is_in_one_row(catalogue: Catalogue, engines: EnginePool) -> 
 def test_a_page_says_what_a_step_does(catalogue: Catalogue, engines: EnginePool) -> None:
     [suite] = [suite for suite in catalogue.suites if suite.name == "scheduler_steps/chunked_pausing"]
     page = suite_page(catalogue, suite, lambda entry: steps_of(entry, engines), {"two-take-turns": [("jump", "wrong")]})
-    assert "## three-take-turns { #three-take-turns }\n\nOne of three requests fits at a time." in page.markdown
+    about = "The limit allows one of three requests to decode at a time, so they take turns."
+    assert f"## three-take-turns {{ #three-take-turns }}\n\n{about}" in page.markdown
     row = page.slots["three-take-turns"].split("<th scope=row>9<td>")[1].split("<tr>")[0]
     assert row.startswith("decode of 0,")
     assert "[CP-PAUSE-02](../requirements/CP-PAUSE-02.md)" in page.markdown
@@ -89,7 +90,7 @@ def test_a_requirement_without_both_sides_has_one_list_and_its_invariants(catalo
     page = requirement_page(catalogue.by_requirement["CB-BLOCK-04"], "words", ()).markdown
     assert "limit" not in page
     assert "[requests-use-all-available-blocks](" in page
-    assert "- a block belongs to one sequence until it ends; block 0 to none" in page
+    assert "- a block belongs to one sequence until this sequence ends; block 0 belongs to none" in page
 
 
 def test_a_requirement_without_cases_lists_tests(catalogue: Catalogue) -> None:

@@ -40,7 +40,7 @@ class Server:
         return time.perf_counter() - began
 
     def end(self, number: int) -> int:
-        """Send a signal, wait, and return the exit status."""
+        """Send signal ``number`` to the server, wait until it has ended, and return its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait(WAIT)

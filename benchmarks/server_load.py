@@ -274,7 +274,7 @@ async def soak_part(server: Server, seconds: float) -> Part:
 
 
 def offline_speed(everything: list[ClientRequest]) -> float:
-    """Return the tokens per second of the same requests with the offline API."""
+    """Return the tokens per second if the offline API, without a server, runs the requests ``everything``."""
     import torch
 
     from engine.entrypoints.llm import LLM

@@ -27,7 +27,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of scheduling. For a limit that is ``None``, the value applies that the engine was built with.
+    """The limits of scheduling. A limit of ``None`` means the value that the engine was built with.
 
     ``max_model_len`` limits a sequence (padded prompt plus new tokens, in tokens), ``max_num_seqs`` the decode batch,
     ``available_blocks`` the blocks for sequences (block 0 not counted), ``max_batch_tkv_limit`` the product of batch

@@ -45,7 +45,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class SuiteEntry:
-    """A suite and its cases, in the order of the file."""
+    """A suite and its cases, in the order in which the suite's file lists them."""
 
     loaded: LoadedSuite
     cases: tuple[Entry, ...]

@@ -6,4 +6,4 @@ class RecompileError(RuntimeError):
 
 
 class DeviceRefusedError(RuntimeError):
-    """The device does not support this step. The message is one sentence that names the violated shape rule."""
+    """The device does not support a step. The message is one sentence that names the violated shape rule."""

@@ -35,7 +35,8 @@ def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:
     """Return the exception for a request with the finish reason ``error``: its grammar accepted no further tokens."""
     assert sequence.grammar is not None
     return StructuredOutputsError(
-        f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot go on: {sequence.grammar.error}"
+        f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot be continued: "
+        f"{sequence.grammar.error}"
     )
 
 

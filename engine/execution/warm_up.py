@@ -17,8 +17,8 @@ ROWS = 2
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
     """Run the plans of the engine's scheduler (PLANS) to compile them, seal ``model``, and run them again.
 
-    ``run`` runs a plan; it writes to the first blocks of the KV cache. Raises DeviceRefusedError, and RecompileError if
-    a plan does not match the graph that it was compiled to.
+    ``run`` is a function that runs a plan. The plans write to the first blocks of the KV cache. Raises
+    DeviceRefusedError, and RecompileError if a plan does not match the graph to which it was compiled.
     """
     plans = PLANS[config.scheduler](config)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None

@@ -30,7 +30,7 @@ class PrefixPool(SharedPool):
         return len(self._free) - self.reserved_total
 
     def open(self, holder: str, found: Sequence[int], blocks: int) -> None:
-        """Add a holder that shares the blocks ``found``, and reserve the rest of its ``blocks`` blocks.
+        """Add a holder that needs up to ``blocks`` blocks. It shares the blocks ``found``; the others are reserved.
 
         Raises OutOfBlocksError if too few free blocks are unreserved.
         """

@@ -19,7 +19,7 @@ class Form(Protocol):
     """The interface of a response format: completions or chat completions."""
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> BaseModel:
-        """Return the body of a response that is not streamed; all answers have ended."""
+        """Return the body of a response that is not streamed. ``outputs`` are the complete answers."""
 
     def opening(self) -> Iterable[BaseModel]:
         """Return the chunks of a stream before the first token."""

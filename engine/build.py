@@ -95,7 +95,7 @@ def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | N
 
 
 def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError if the KV cache needs more than the free memory: the operating system might kill the process."""
+    """Raise ConfigError if the KV cache needs more than the free memory; the system might kill the process."""
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]

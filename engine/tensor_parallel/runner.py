@@ -1,4 +1,4 @@
-"""ParallelRunner, the executor for tensor parallelism: worker processes run the model, the engine's process samples."""
+"""ParallelRunner, the executor for tensor parallelism: worker processes run the model; the engine samples."""
 
 from collections.abc import Mapping
 
